@@ -1,0 +1,122 @@
+"""The base of all ops: one discrete-time rule each, with shape and kind inference and a reference step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcja_deploy.errors import GraphError
+from tcja_deploy.ir.signal import Signal
+
+__all__ = ["Array", "Frames", "Op", "State", "WindowState"]
+
+Array = NDArray[np.float32]
+Frames = tuple[Array, ...]
+State = Any
+"""State of an op between two steps: a tuple of arrays and numbers, never changed in place."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowState:
+    """Frames held by an op that can only answer when its inputs are complete.
+
+    Attributes:
+        steps: Steps until then: ``T``, or 1 if no input streams.
+        streams: For each input whether it arrives frame by frame.
+        emits: Whether the result is a stream of frames again.
+        held: What has arrived, one tuple a step.
+    """
+
+    steps: int
+    streams: tuple[bool, ...]
+    emits: bool
+    held: tuple[Frames, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One operation of the IR.
+
+    An op is a frozen record of its constants. It has two equivalent reference forms, both in plain NumPy:
+
+    * ``apply(*x) -> y`` over a whole window (arrays shaped like the input signals), and
+    * ``step(frames, state) -> (frames, state)``: one frame of each streaming input goes in, the frames
+      that became final with it come out (none, one, or several when a window ends).
+
+    Subclasses without state implement ``apply``; subclasses with state implement ``initial_state`` and ``step``.
+    Running ``T`` steps from the initial state equals ``apply``.
+    """
+
+    arity: ClassVar[int | None] = 1
+    """Number of inputs; ``None`` for any number from two."""
+
+    # -- types -----------------------------------------------------------------------------------------
+    def infer(self, *inputs: Signal, T: int) -> Signal:
+        """Signal of the result.
+
+        Raises:
+            GraphError: If the inputs do not fit the op.
+        """
+        raise NotImplementedError
+
+    @property
+    def fan_in(self) -> int:
+        """Multiply-accumulates per output element in a dense evaluation, borders included; 0 if it has no weights."""
+        return 0
+
+    # -- time ------------------------------------------------------------------------------------------
+    def acts_on_time(self, *inputs: Signal) -> bool:
+        """Whether an output frame depends on more than the input frames of the same step (state aside)."""
+        return not all(s.streams for s in inputs)
+
+    def lookahead(self, *inputs: Signal, T: int) -> int:
+        """How many later input frames the first output frame needs; 0 means causal."""
+        return T - 1 if self.acts_on_time(*inputs) and any(s.streams for s in inputs) else 0
+
+    def window(self, *inputs: Signal, T: int) -> int:
+        """How many input frames one output frame reads, besides what is summed up in the op's state."""
+        return T if self.acts_on_time(*inputs) and any(s.streams for s in inputs) else 1
+
+    # -- reference semantics ---------------------------------------------------------------------------
+    def apply(self, *x: Array) -> Array:
+        """Result over a whole window; arrays are shaped like the input signals."""
+        raise NotImplementedError
+
+    def initial_state(self, *inputs: Signal, T: int, N: int) -> State:
+        """State before the first frame of a window of ``T`` steps and ``N`` samples."""
+        if not self.acts_on_time(*inputs):
+            return ()
+        streams = tuple(s.streams for s in inputs)
+        return WindowState(T if any(streams) else 1, streams, self.infer(*inputs, T=T).streams)
+
+    def step(self, frames: Frames, state: State) -> tuple[Frames, State]:
+        """Consume one frame ``[N, ...]`` of each input; return the output frames that became final, and the new state.
+
+        An input that does not stream is complete at once: it is passed with every frame of the others.
+        """
+        if not isinstance(state, WindowState):
+            return (self.apply(*(f[None] for f in frames))[0],), state
+        held = (*state.held, frames)
+        if len(held) < state.steps:
+            return (), replace(state, held=held)
+        columns = zip(zip(*held, strict=True), state.streams, strict=True)
+        y = self.apply(*(np.stack(column) if streams else column[-1] for column, streams in columns))
+        return (tuple(y) if state.emits else (y,)), replace(state, held=())
+
+    # -- constants -------------------------------------------------------------------------------------
+    def constants(self) -> dict[str, Any]:
+        """All fields by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @property
+    def parameters(self) -> int:
+        """Number of stored weights."""
+        return sum(v.size for v in self.constants().values() if isinstance(v, np.ndarray))
+
+    @staticmethod
+    def _require(condition: bool, reason: str) -> None:
+        if not condition:
+            raise GraphError(reason)

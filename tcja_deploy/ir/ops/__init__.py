@@ -1,0 +1,65 @@
+"""The ops of the IR, by family."""
+
+from __future__ import annotations
+
+from tcja_deploy.ir.op import Op
+from tcja_deploy.ir.ops.neuron import IF, LIF, PLIF, Neuron
+from tcja_deploy.ir.ops.pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from tcja_deploy.ir.ops.synapse import BatchNorm1d, BatchNorm2d, Conv1d, Conv2d, ConvTranspose2d, Linear
+from tcja_deploy.ir.ops.tcja import TCJA, same_padding
+from tcja_deploy.ir.ops.tensor import (
+    Add,
+    Affine,
+    Concat,
+    Flatten,
+    Input,
+    Mul,
+    Permute,
+    Reduce,
+    ReLU,
+    Reshape,
+    Sigmoid,
+    TimeMean,
+    Vote,
+)
+
+OPS: dict[str, type[Op]] = {
+    op.__name__: op
+    for op in (
+        Add, Affine, AdaptiveAvgPool2d, AvgPool2d, BatchNorm1d, BatchNorm2d, Concat, Conv1d, Conv2d, ConvTranspose2d,
+        Flatten, IF, Input, LIF, Linear, MaxPool2d, Mul, PLIF, Permute, ReLU, Reduce, Reshape, Sigmoid, TCJA, TimeMean, Vote,
+    )
+}  # fmt: skip
+"""Every op by name, as the ``.tcja`` file spells it."""
+
+__all__ = [
+    "IF",
+    "LIF",
+    "OPS",
+    "PLIF",
+    "TCJA",
+    "AdaptiveAvgPool2d",
+    "Add",
+    "Affine",
+    "AvgPool2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "Concat",
+    "Conv1d",
+    "Conv2d",
+    "ConvTranspose2d",
+    "Flatten",
+    "Input",
+    "Linear",
+    "MaxPool2d",
+    "Mul",
+    "Neuron",
+    "Permute",
+    "ReLU",
+    "Reduce",
+    "Reshape",
+    "Sigmoid",
+    "TimeMean",
+    "Vote",
+    "same_padding",
+]

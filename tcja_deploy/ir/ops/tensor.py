@@ -1,0 +1,343 @@
+"""Generic tensor ops: what attention blocks, residual branches and readouts are made of."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from tcja_deploy.ir.op import Array, Frames, Op, State
+from tcja_deploy.ir.ops.tcja import sigmoid
+from tcja_deploy.ir.signal import Dim, Kind, Signal, broadcast_dims
+
+__all__ = [
+    "Add",
+    "Affine",
+    "Concat",
+    "Flatten",
+    "Input",
+    "Mul",
+    "Permute",
+    "ReLU",
+    "Reduce",
+    "Reshape",
+    "Sigmoid",
+    "TimeMean",
+    "Vote",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Input(Op):
+    """Where frames enter the graph: ``y = x``.
+
+    Attributes:
+        features: Shape of one frame of one sample, for instance ``(2, 128, 128)``.
+        kind: Signal kind; event frames are counts.
+    """
+
+    arity = 0
+
+    features: tuple[int, ...]
+    kind: Kind = Kind.COUNT
+
+    def infer(self, *inputs: Signal, T: int) -> Signal:
+        self._require(bool(self.features) and min(self.features) > 0, f"the input shape {self.features} is empty")
+        return Signal(("T", "N", *self.features), self.kind)
+
+    def acts_on_time(self, *inputs: Signal) -> bool:
+        return False
+
+    def apply(self, *x: Array) -> Array:
+        return x[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Pointwise(Op):
+    """An op on every element by itself."""
+
+    def acts_on_time(self, *inputs: Signal) -> bool:
+        return False
+
+
+@dataclass(frozen=True, eq=False)
+class Sigmoid(_Pointwise):
+    """``y = 1 / (1 + exp(-x))``. Result kind: real."""
+
+    def infer(self, *inputs: Signal, T: int) -> Signal:
+        return inputs[0].with_kind(Kind.REAL)
+
+    def apply(self, *x: Array) -> Array:
+        return sigmoid(x[0])
+
+
+@dataclass(frozen=True, eq=False)
+class ReLU(_Pointwise):
+    """``y = max(x, 0)``. Real becomes graded (zero or a payload), other kinds stay."""
+
+    def infer(self, *inputs: Signal, T: int) -> Signal:
+        return inputs[0].with_kind(Kind.GRADED if inputs[0].kind is Kind.REAL else inputs[0].kind)
+
+    def apply(self, *x: Array) -> Array:
+        return np.maximum(x[0], 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Affine(_Pointwise):
+    """``y = scale x + offset`` with two numbers. Without offset spikes become graded, with offset real.
+
+    Attributes:
+        scale: Factor.
+        offset: Added afterwards.
+    """
+
+    scale: float = 1.0
+    offset: float = 0.0
+
+    def infer(self, *inputs: Signal, T: int) -> Signal:
+        return inputs[0].with_kind(inputs[0].kind.join(Kind.GRADED) if self.offset == 0 else Kind.REAL)
+
+    def apply(self, *x: Array) -> Array:
+        return (x[0] * np.float32(self.scale) + np.float32(self.offset)).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class _Broadcast(Op):
+    """An op on two or more inputs, element by element, with NumPy broadcasting."""
+
+    arity = None
+
+    def _result_kind(self, kinds: list[Kind]) -> Kind:
+        raise NotImplementedError
+
+    def infer(self, *inputs: Signal, T: int) -> Signal:
+        dims = broadcast_dims(*(s.dims for s in inputs))
+        self._require(dims is not None, "shapes do not broadcast: " + " and ".join(map(str, inputs)))
+        return Signal(dims or (), self._result_kind([s.kind for s in inputs]))
+
+
+@dataclass(frozen=True, eq=False)
+class Add(_Broadcast):
+    """``y = x1 + x2 + ...``. Spikes and counts add up to counts; with graded inputs graded; with real ones real."""
+
+    def _result_kind(self, kinds: list[Kind]) -> Kind:
+        result = Kind.COUNT
+        for kind in kinds:
+            result = result.join(kind)
+        return result
+
+    def apply(self, *x: Array) -> Array:
+        return sum(x[1:], start=x[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Mul(_Broadcast):
+    """``y = x1 x2 ...``. A spike times a real number is graded; only real times real is real."""
+
+    def _result_kind(self, kinds: list[Kind]) -> Kind:
+        result = Kind.BINARY
+        for kind in kinds:
+            result = result.join(kind)
+        return Kind.GRADED if result is Kind.REAL and any(k.sparse for k in kinds) else result
+
+    def apply(self, *x: Array) -> Array:
+        return math.prod(x[1:], start=x[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Concat(Op):
+    """Inputs side by side along one axis (counted from the front, time is 0).
+
+    Attributes:
+        axis: The axis.
+    """
+
+    arity = None
+
+    axis: int
+
+    def infer(self, *inputs: Signal, T: int) -> Signal:
+        first = inputs[0].dims
+        self._require(0 <= self.axis < len(first), f"there is no axis {self.axis} in {inputs[0]}")
+        total, kind = 0, inputs[0].kind
+        for s in inputs:
+            rest = len(s.dims) == len(first) and all(
+                a == b for i, (a, b) in enumerate(zip(s.dims, first, strict=True)) if i != self.axis
+            )
+            length = s.dims[self.axis] if rest else None
+            if not isinstance(length, int):
+                self._require(False, "shapes do not fit side by side: " + " and ".join(map(str, inputs)))
+            else:
+                total, kind = total + length, kind.join(s.kind)
+        return Signal((*first[: self.axis], total, *first[self.axis + 1 :]), kind)
+
+    def apply(self, *x: Array) -> Array:
+        return np.concatenate(x, self.axis)
+
+
+@dataclass(frozen=True, eq=False)
+class Permute(Op):
+    """Axes in another order: axis ``i`` of the result is axis ``order[i]`` of the input.
+
+    Attributes:
+        order: A permutation of all axes.
+    """
+
+    order: tuple[int, ...]
+
+    def infer(self, *inputs: Signal, T: int) -> Signal:
+        dims = inputs[0].dims
+        self._require(sorted(self.order) == list(range(len(dims))), f"{self.order} does not order the axes of {inputs[0]}")
+        return inputs[0].with_dims(tuple(dims[i] for i in self.order))
+
+    def acts_on_time(self, *inputs: Signal) -> bool:
+        return not inputs[0].streams or self.order[0] != 0
+
+    def apply(self, *x: Array) -> Array:
+        return np.ascontiguousarray(x[0].transpose(self.order))
+
+
+@dataclass(frozen=True, eq=False)
+class Reshape(Op):
+    """The same elements under other axes, in the same order. ``"T"`` and ``"N"`` stay whole and in their order.
+
+    Attributes:
+        dims: Axes of the result.
+        named: For each named axis of ``dims``, in order, the axis of the input it is.
+    """
+
+    dims: tuple[Dim, ...]
+    named: tuple[int, ...]
+
+    def infer(self, *inputs: Signal, T: int) -> Signal:
+        (x,) = inputs
+        names = [d for d in self.dims if isinstance(d, str)]
+        self._require(
+            list(self.named) == [i for i, d in enumerate(x.dims) if isinstance(d, str)]
+            and [x.dims[i] for i in self.named] == names,
+            f"{x} cannot become {self.dims}: T and N have to stay whole and in order",
+        )
+        # Between two named axes the number of elements has to stay, or elements would change their sample or time step.
+        self._require(_runs(x.dims) == _runs(self.dims), f"{x} cannot become {self.dims}: the sizes differ")
+        return x.with_dims(self.dims)
+
+    def acts_on_time(self, *inputs: Signal) -> bool:
+        return not inputs[0].streams or self.dims[:1] != ("T",)
+
+    def apply(self, *x: Array) -> Array:
+        lengths = iter(self.named)
+        return x[0].reshape(tuple(d if isinstance(d, int) else x[0].shape[next(lengths)] for d in self.dims))
+
+
+def _runs(dims: tuple[Dim, ...]) -> list[int]:
+    """Products of the plain numbers between the named axes."""
+    runs = [1]
+    for d in dims:
+        if isinstance(d, int):
+            runs[-1] *= d
+        else:
+            runs.append(1)
+    return runs
+
+
+@dataclass(frozen=True, eq=False)
+class Flatten(Op):
+    """All feature axes of ``[T, N, ...]`` in one: ``[T, N, F]``, in C order. Keeps the kind."""
+
+    def infer(self, *inputs: Signal, T: int) -> Signal:
+        (x,) = inputs
+        self._require(x.dims[:2] == ("T", "N") and len(x.dims) > 2, f"flatten needs [T, N, ...], got {x}")
+        return x.with_dims(("T", "N", x.size))
+
+    def apply(self, *x: Array) -> Array:
+        return x[0].reshape(*x[0].shape[:2], -1)
+
+
+@dataclass(frozen=True, eq=False)
+class Reduce(Op):
+    """Mean, largest value or sum over some axes. Spikes become graded by the mean, counts by the sum.
+
+    Attributes:
+        how: ``"mean"``, ``"max"`` or ``"sum"``.
+        axes: Axes counted from the front; time is 0.
+        keepdims: Whether the axes stay with length 1.
+    """
+
+    how: Literal["mean", "max", "sum"]
+    axes: tuple[int, ...]
+    keepdims: bool = False
+
+    def infer(self, *inputs: Signal, T: int) -> Signal:
+        (x,) = inputs
+        self._require(bool(self.axes) and all(0 <= a < len(x.dims) for a in self.axes), f"{x} has no axes {self.axes}")
+        self._require(all(x.dims[a] != "N" for a in self.axes), "a reduction over samples would mix them")
+        dims: list[Dim] = []
+        for i, d in enumerate(x.dims):
+            if i not in self.axes:
+                dims.append(d)
+            elif self.keepdims:
+                dims.append(1)
+        lift = {"mean": Kind.GRADED, "max": x.kind, "sum": Kind.COUNT}[self.how]
+        return Signal(tuple(dims), x.kind.join(lift))
+
+    def acts_on_time(self, *inputs: Signal) -> bool:
+        return not inputs[0].streams or 0 in self.axes
+
+    def apply(self, *x: Array) -> Array:
+        reduce = {"mean": np.mean, "max": np.max, "sum": np.sum}[self.how]
+        return np.asarray(reduce(x[0], self.axes, keepdims=self.keepdims), np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class TimeMean(Op):
+    """Mean over the window: ``y = 1/T sum_t x[t]``; ``[T, N, ...]`` becomes ``[N, ...]``. Spikes become graded."""
+
+    def infer(self, *inputs: Signal, T: int) -> Signal:
+        (x,) = inputs
+        self._require(x.streams, f"a mean over time needs a stream of frames, got {x}")
+        return Signal(x.dims[1:], x.kind.join(Kind.GRADED))
+
+    def acts_on_time(self, *inputs: Signal) -> bool:
+        return True
+
+    def window(self, *inputs: Signal, T: int) -> int:
+        return 1
+
+    def apply(self, *x: Array) -> Array:
+        return x[0].mean(0, dtype=np.float32)
+
+    def initial_state(self, *inputs: Signal, T: int, N: int) -> State:
+        """State ``(t, T, running sum)``."""
+        return 0, T, np.zeros(inputs[0].shape(T, N)[1:], np.float32)
+
+    def step(self, frames: Frames, state: State) -> tuple[Frames, State]:
+        t, T, total = state
+        total = total + frames[0]
+        return ((total / np.float32(T),) if t == T - 1 else ()), (t + 1, T, total)
+
+
+@dataclass(frozen=True, eq=False)
+class Vote(_Pointwise):
+    """Mean over groups of neighbouring outputs: ``y[k] = mean_{i < voters} x[k voters + i]`` along the last axis.
+
+    Spikes become graded.
+
+    Attributes:
+        voters: Outputs per class.
+    """
+
+    voters: int
+
+    def infer(self, *inputs: Signal, T: int) -> Signal:
+        (x,) = inputs
+        self._require(isinstance(x.dims[-1], int), f"voting needs a feature axis, got {x}")
+        classes = x.features[-1] // self.voters if self.voters > 0 else 0
+        self._require(classes > 0, f"{x} has no {self.voters} voters a class")
+        return Signal((*x.dims[:-1], classes), x.kind.join(Kind.GRADED))
+
+    def apply(self, *x: Array) -> Array:
+        classes = x[0].shape[-1] // self.voters
+        used = x[0][..., : classes * self.voters]
+        return used.reshape(*x[0].shape[:-1], classes, self.voters).mean(-1, dtype=np.float32)
