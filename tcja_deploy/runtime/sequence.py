@@ -1,0 +1,219 @@
+"""The sequence runtime: a graph over whole windows, layer by layer, on torch. The reference for everything else.
+
+It uses the kernels and the order of operations of SpikingJelly's multi-step mode, so that an unfolded graph gives the
+very spikes that the traced model gives on the same machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tcja_deploy.errors import DataError
+from tcja_deploy.ir import Graph, Node, Op
+from tcja_deploy.ir import ops as ir
+
+__all__ = ["Observer", "as_frames", "charge", "evaluate", "run"]
+
+Observer = Callable[[Node, Tensor], None]
+"""Called with every node and its value, shaped like the node's signal; it must not change the value."""
+
+
+def run(graph: Graph, frames: Tensor | NDArray[Any], *, observe: Observer | None = None) -> Tensor:
+    """Run a graph over a window.
+
+    Args:
+        graph: What to run.
+        frames: ``[T, N, ...]``, the frames of the window (any number type, computed in float32).
+        observe: Called after each node.
+
+    Returns:
+        The output, shaped like the output signal.
+
+    Raises:
+        DataError: If the frames do not have the shape that the graph expects.
+    """
+    last_reader = {name: node.name for node in graph for name in node.inputs}
+    values: dict[str, Tensor] = {}
+    with torch.inference_mode():
+        x = as_frames(graph, frames)
+        for node in graph:
+            inputs = [values[name] for name in node.inputs] if node.inputs else [x]
+            values[node.name] = evaluate(node.op, *inputs)
+            if observe is not None:
+                observe(node, values[node.name])
+            for name in node.inputs:
+                if last_reader[name] == node.name:
+                    values.pop(name, None)
+        return values[graph.output]
+
+
+def as_frames(graph: Graph, frames: Tensor | NDArray[Any]) -> Tensor:
+    """Frames as a float32 tensor, checked against the graph's input.
+
+    Raises:
+        DataError: If the shape is not ``[T, N, ...]`` of the graph.
+    """
+    x = torch.as_tensor(np.ascontiguousarray(frames) if isinstance(frames, np.ndarray) else frames)
+    want = (graph.T, *graph.input_shape)
+    if (x.shape[0], *x.shape[2:]) != want or x.ndim < 2:
+        shape = ", ".join(map(str, graph.input_shape))
+        raise DataError(
+            f"the frames have shape {list(x.shape)}, the model expects [T={graph.T}, N, {shape}]",
+            hint="integrate the recording into as many frames as the model has time steps; time is the first axis",
+        )
+    return x.to(torch.float32)
+
+
+def evaluate(op: Op, *inputs: Tensor) -> Tensor:
+    """Value of one op over a window; inputs and result are shaped like their signals."""
+    return _RULES[type(op)](op, *inputs)
+
+
+def charge(op: ir.Neuron, x: Tensor, v: Tensor) -> Tensor:
+    """Membrane before the comparison with the threshold (``H[t]``), from input and previous membrane."""
+    if isinstance(op, ir.IF):
+        return v + x
+    leak = v if op.v_rest == 0.0 else v - op.v_rest
+    if isinstance(op, ir.PLIF):
+        return v + (x - leak) * op.decay if op.decay_input else v - leak * op.decay + x
+    if not isinstance(op, ir.LIF):
+        raise TypeError(type(op).__name__)
+    return v + (x - leak) / op.tau if op.decay_input else v - leak / op.tau + x
+
+
+def _neuron(op: ir.Neuron, x: Tensor) -> Tensor:
+    v = torch.full_like(x[0], op.v_rest)
+    out = torch.empty_like(x)
+    for t in range(len(x)):
+        h = charge(op, x[t], v)
+        fired = h > op.v_threshold if op.strict else h >= op.v_threshold
+        out[t] = fired
+        v = h - out[t] * op.v_threshold if op.v_reset is None else h.masked_fill_(fired, op.v_reset)
+    return out
+
+
+def _tensor(a: NDArray[np.float32] | None) -> Tensor | None:
+    return None if a is None else torch.from_numpy(a if a.flags.writeable else a.copy())
+
+
+def _pad(x: Tensor, padding: tuple[int, int, int, int]) -> tuple[Tensor, tuple[int, int]]:
+    """Symmetric padding is left to the kernel; asymmetric padding is done here."""
+    top, left, bottom, right = padding
+    if (top, left) == (bottom, right):
+        return x, (top, left)
+    return F.pad(x, (left, right, top, bottom)), (0, 0)
+
+
+def _conv2d(op: ir.Conv2d, x: Tensor) -> Tensor:
+    lead = x.shape[:-3]
+    flat, padding = _pad(x.reshape(-1, *x.shape[-3:]), op.padding)
+    y = F.conv2d(flat, _tensor(op.weight), _tensor(op.bias), op.stride, padding, op.dilation, op.groups)
+    return y.view(*lead, *y.shape[1:])
+
+
+def _conv_transpose2d(op: ir.ConvTranspose2d, x: Tensor) -> Tensor:
+    lead = x.shape[:-3]
+    y = F.conv_transpose2d(
+        x.reshape(-1, *x.shape[-3:]), _tensor(op.weight), _tensor(op.bias),
+        op.stride, op.padding, op.output_padding, op.groups, op.dilation,
+    )  # fmt: skip
+    return y.view(*lead, *y.shape[1:])
+
+
+def _conv1d(op: ir.Conv1d, x: Tensor) -> Tensor:
+    lead = x.shape[:-2]
+    flat = F.pad(x.reshape(-1, *x.shape[-2:]), op.padding)
+    y = F.conv1d(flat, _tensor(op.weight), _tensor(op.bias), op.stride, 0, op.dilation, op.groups)
+    return y.view(*lead, *y.shape[1:])
+
+
+def _batch_norm(op: ir.BatchNorm1d | ir.BatchNorm2d, x: Tensor) -> Tensor:
+    flat = x.reshape(-1, *x.shape[op.channel_axis :])
+    stats = [_tensor(a) for a in (op.mean, op.var, op.gamma, op.beta)]
+    return F.batch_norm(flat, *stats, False, 0.0, op.eps).view(x.shape)
+
+
+def _pooled(kernel: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def rule(op: Any, x: Tensor) -> Tensor:
+        y = kernel(op, x.reshape(-1, *x.shape[-3:]))
+        return y.view(*x.shape[:-3], *y.shape[1:])
+
+    return rule
+
+
+def _tcja(op: ir.TCJA, x: Tensor) -> Tensor:
+    z = x.permute(1, 0, 2, 3, 4).mean((3, 4))  # [N, T, C]
+    tm = cm = None
+    if op.cla is not None:
+        cm = F.conv1d(F.pad(z, ir.same_padding(op.k_c)), _tensor(op.cla)).permute(1, 0, 2)
+    if op.tla is not None:
+        tm = F.conv1d(F.pad(z.permute(0, 2, 1), ir.same_padding(op.k_t)), _tensor(op.tla)).permute(2, 0, 1)
+    if tm is None or cm is None:
+        gate = tm if cm is None else cm
+    else:
+        gate = tm * cm if op.fusion == "multiply" else tm + cm
+    if gate is None:
+        raise TypeError("a TCJA block without kernels")
+    return x * torch.sigmoid(gate)[..., None, None]
+
+
+def _reduce(op: ir.Reduce, x: Tensor) -> Tensor:
+    if op.how == "max":
+        return x.amax(op.axes, op.keepdims)
+    return x.mean(op.axes, op.keepdims) if op.how == "mean" else x.sum(op.axes, op.keepdims)
+
+
+def _reshape(op: ir.Reshape, x: Tensor) -> Tensor:
+    lengths = iter(op.named)
+    return x.reshape([d if isinstance(d, int) else x.shape[next(lengths)] for d in op.dims])
+
+
+def _vote(op: ir.Vote, x: Tensor) -> Tensor:
+    return F.avg_pool1d(x.reshape(-1, 1, x.shape[-1]), op.voters, op.voters).view(*x.shape[:-1], -1)
+
+
+def _fold(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    def rule(op: Op, *xs: Tensor) -> Tensor:
+        y = xs[0]
+        for x in xs[1:]:
+            y = function(y, x)
+        return y
+
+    return rule
+
+
+_RULES: dict[type[Op], Callable[..., Tensor]] = {
+    ir.AdaptiveAvgPool2d: _pooled(lambda op, x: F.adaptive_avg_pool2d(x, op.output_size)),
+    ir.Add: _fold(torch.add),
+    ir.Affine: lambda op, x: x * op.scale + op.offset,
+    ir.AvgPool2d: _pooled(lambda op, x: F.avg_pool2d(x, op.kernel, op.stride, op.padding, False, op.count_include_pad)),
+    ir.BatchNorm1d: _batch_norm,
+    ir.BatchNorm2d: _batch_norm,
+    ir.Concat: lambda op, *xs: torch.cat(xs, op.axis),
+    ir.Conv1d: _conv1d,
+    ir.Conv2d: _conv2d,
+    ir.ConvTranspose2d: _conv_transpose2d,
+    ir.Flatten: lambda op, x: x.flatten(2),
+    ir.IF: _neuron,
+    ir.Input: lambda op, x: x,
+    ir.LIF: _neuron,
+    ir.Linear: lambda op, x: F.linear(x, _tensor(op.weight), _tensor(op.bias)),
+    ir.MaxPool2d: _pooled(lambda op, x: F.max_pool2d(x, op.kernel, op.stride, op.padding)),
+    ir.Mul: _fold(torch.mul),
+    ir.PLIF: _neuron,
+    ir.Permute: lambda op, x: x.permute(op.order),
+    ir.ReLU: lambda op, x: torch.relu(x),
+    ir.Reduce: _reduce,
+    ir.Reshape: _reshape,
+    ir.Sigmoid: lambda op, x: torch.sigmoid(x),
+    ir.TCJA: _tcja,
+    ir.TimeMean: lambda op, x: x.mean(0),
+    ir.Vote: _vote,
+}
