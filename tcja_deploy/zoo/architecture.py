@@ -1,0 +1,222 @@
+"""Networks as lists of layers, in the layout of the TCJA authors' code: two ``nn.Sequential``, ``conv`` and ``fc``.
+
+A layer's position is its key in the state dict (``conv.3.0.weight``), so one description serves the loader of trained
+checkpoints, the builder of graphs and the builder of SpikingJelly modules.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcja_deploy.errors import TraceError
+from tcja_deploy.ir import Graph, GraphBuilder, Kind
+from tcja_deploy.ir import ops as ir
+
+__all__ = [
+    "Architecture",
+    "Attention",
+    "ConvBN",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "Layer",
+    "Pool",
+    "Spike",
+    "random_state",
+    "to_graph",
+]
+
+State = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class ConvBN:
+    """3x3 convolution with padding 1 and batch normalisation: keys ``.0.*`` and ``.1.*``."""
+
+    channels: int
+    bias: bool = False
+
+
+@dataclass(frozen=True)
+class Spike:
+    """LIF, tau = 2, threshold 1, hard reset to 0, the input decays too. No keys."""
+
+
+@dataclass(frozen=True)
+class Attention:
+    """TCJA block; 0 leaves a part out. Keys ``.conv_c.weight`` (TLA, ``k_t``) and ``.conv.weight`` (CLA, ``k_c``).
+
+    The names in the authors' code are easily mistaken: their ``conv`` mixes time steps and slides along channels.
+    """
+
+    k_t: int
+    k_c: int
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Pooling: ``max`` or ``avg`` of ``size`` x ``size``, or ``adaptive`` to that size. No keys."""
+
+    how: str
+    size: int = 2
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """Features in one axis. No keys."""
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Nothing at inference. No keys."""
+
+    p: float = 0.5
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Linear layer: key ``.0.weight`` and, with bias, ``.0.bias``."""
+
+    features: int
+    bias: bool = False
+
+
+Layer = ConvBN | Spike | Attention | Pool | Flatten | Dropout | Dense
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network.
+
+    Attributes:
+        name: Name in the zoo.
+        input_shape: One frame, ``(C, H, W)``.
+        T: Time steps.
+        conv: Layers of the first ``nn.Sequential``.
+        fc: Layers of the second one.
+        voters: Outputs per class of the vote over the time mean; 0 for the spikes themselves, ``[T, N, ...]``.
+        static: Whether the input is an image repeated over time (real values) instead of event counts.
+    """
+
+    name: str
+    input_shape: tuple[int, int, int]
+    T: int
+    conv: tuple[Layer, ...]
+    fc: tuple[Layer, ...]
+    voters: int = 0
+    static: bool = False
+
+    def layers(self) -> tuple[tuple[str, Layer], ...]:
+        """All layers with their keys, in order."""
+        return tuple((f"{part}.{i}", layer) for part in ("conv", "fc") for i, layer in enumerate(getattr(self, part)))
+
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every entry of the state dict, but for counters."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        c, h, w = self.input_shape
+        features = 0
+        for key, layer in self.layers():
+            match layer:
+                case ConvBN(channels, bias):
+                    shapes[f"{key}.0.weight"] = (channels, c, 3, 3)
+                    if bias:
+                        shapes[f"{key}.0.bias"] = (channels,)
+                    for name in ("weight", "bias", "running_mean", "running_var"):
+                        shapes[f"{key}.1.{name}"] = (channels,)
+                    c = channels
+                case Attention(k_t, k_c):
+                    if k_c:
+                        shapes[f"{key}.conv.weight"] = (self.T, self.T, k_c)
+                    if k_t:
+                        shapes[f"{key}.conv_c.weight"] = (c, c, k_t)
+                case Pool("adaptive", size):
+                    h = w = size
+                case Pool(_, size):
+                    h, w = h // size, w // size
+                case Flatten():
+                    features = c * h * w
+                case Dense(n, bias):
+                    shapes[f"{key}.0.weight"] = (n, features)
+                    if bias:
+                        shapes[f"{key}.0.bias"] = (n,)
+                    features = n
+        return shapes
+
+
+def to_graph(arch: Architecture, state: State, source: dict[str, str] | None = None) -> Graph:
+    """Graph of a network with given weights.
+
+    Raises:
+        TraceError: If weights are missing, left over or of another shape; lists all of them.
+    """
+    _check_state(arch, state)
+    b = GraphBuilder(arch.T)
+    x = b.add("input", ir.Input(arch.input_shape, Kind.REAL if arch.static else Kind.COUNT))
+    get = lambda key: np.ascontiguousarray(state[key], np.float32) if key in state else None  # noqa: E731
+    for key, layer in arch.layers():
+        match layer:
+            case ConvBN():
+                x = b.add(f"{key}.0", ir.Conv2d(get(f"{key}.0.weight"), get(f"{key}.0.bias"), padding=(1, 1, 1, 1)), x)
+                stats = [get(f"{key}.1.{n}") for n in ("weight", "bias", "running_mean", "running_var")]
+                x = b.add(f"{key}.1", ir.BatchNorm2d(*stats), x)
+            case Spike():
+                x = b.add(key, ir.LIF(), x)
+            case Attention():
+                x = b.add(key, ir.TCJA(tla=get(f"{key}.conv_c.weight"), cla=get(f"{key}.conv.weight")), x)
+            case Pool("max", k):
+                x = b.add(key, ir.MaxPool2d((k, k), (k, k)), x)
+            case Pool("avg", k):
+                x = b.add(key, ir.AvgPool2d((k, k), (k, k)), x)
+            case Pool(_, k):
+                x = b.add(key, ir.AdaptiveAvgPool2d((k, k)), x)
+            case Flatten():
+                x = b.add(key, ir.Flatten(), x)
+            case Dense():
+                x = b.add(f"{key}.0", ir.Linear(get(f"{key}.0.weight"), get(f"{key}.0.bias")), x)
+    if arch.voters:
+        x = b.add("mean", ir.TimeMean(), x)
+        x = b.add("vote", ir.Vote(arch.voters), x)
+    return b.finish(x, {"architecture": arch.name, **(source or {})})
+
+
+def _check_state(arch: Architecture, state: State) -> None:
+    want = arch.weight_shapes()
+    found = [f"{k}: missing" for k in want if k not in state]
+    found += [f"{k}: has no place in {arch.name}" for k in state if k not in want and not k.endswith("num_batches_tracked")]
+    found += [
+        f"{k}: has shape {tuple(state[k].shape)}, {arch.name} expects {shape}"
+        for k, shape in want.items()
+        if k in state and tuple(state[k].shape) != shape
+    ]
+    if found:
+        raise TraceError(
+            f"the weights do not fit the {arch.name} network:" + "".join(f"\n  - {f}" for f in found),
+            hint="check --arch, --timesteps and --input-shape, or load the model as a live module in Python",
+        )
+
+
+def random_state(arch: Architecture, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+    """Random weights that let spikes through: PyTorch's default uniform weights, batch statistics near the unit Gaussian.
+
+    For trying things out and for tests; accuracy means nothing.
+    """
+    rng = np.random.default_rng(seed)
+    state = {}
+    for key, shape in arch.weight_shapes().items():
+        if len(shape) > 1:
+            bound = 1 / math.sqrt(math.prod(shape[1:]))
+            value = rng.uniform(-bound, bound, shape)
+        elif key.endswith("running_var"):
+            value = rng.uniform(0.02, 0.1, shape)
+        elif key.endswith(".1.weight"):
+            value = rng.uniform(0.8, 1.2, shape)
+        else:
+            value = rng.normal(0, 0.1, shape)
+        state[key] = value.astype(np.float32)
+    return state
