@@ -1,0 +1,280 @@
+"""Where recordings come from: files in class folders, or one file that holds many recordings."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcja_deploy.errors import DataError
+from tcja_deploy.events.arrays import ArrayHeader, map_npy, npy_header, npz_headers, read_npz
+from tcja_deploy.events.readers import (
+    EVENT_KEYS,
+    FRAMES_KEY,
+    check_event_headers,
+    check_frame_header,
+    check_frames,
+    read_event_npz,
+    read_frames,
+    read_nmnist,
+)
+from tcja_deploy.events.recording import MAX_EVENTS, Events, make_events
+
+__all__ = ["Source", "find_source"]
+
+Labels = NDArray[np.int64]
+Frames = NDArray[np.float32]
+FrameShape = tuple[int, int, int, int]
+
+_SUFFIXES = (".bin", ".npy", ".npz")
+_SPLITS = {"train", "test", "val", "valid", "validation", "extract"}
+_ACCEPTED = (
+    "accepted are N-MNIST .bin, event .npz (t, x, y, p), frame .npz ('frames') or .npy, and folders; "
+    "raw .aedat recordings are prepared by SpikingJelly's dataset classes"
+)
+
+
+class Source(Protocol):
+    """Recordings that can be read one at a time; all sequences have one entry a recording."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each recording is called in errors and in the digest."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file of each recording."""
+
+    @property
+    def labels(self) -> Labels | None:
+        """Class indices, where known."""
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The name of each class index, where known."""
+
+    def read(self, index: int) -> Events | Frames:
+        """The events, or the frames `[T, C, H, W]`, of one recording."""
+
+
+def find_source(path: Path, shape: FrameShape) -> Source:
+    """Recognise what lies at `path`: a folder by its sub-folders, a file by its suffix and the arrays in it.
+
+    Args:
+        path: File or folder.
+        shape: `(T, C, H, W)` that stored frames must have.
+
+    Raises:
+        DataError: Nothing there, nothing readable in it, or more than one way to read it.
+    """
+    if path.is_dir():
+        return _folder(path, shape)
+    if not path.is_file():
+        raise DataError("no such file or folder", where=str(path), hint=_ACCEPTED)
+    if path.suffix == ".npy":
+        header = npy_header(path)
+        return (
+            FrameStack(path, header, shape)
+            if len(header.shape) == 5
+            else FileSource((path,), (path.name,), shape)
+        )
+    if path.suffix == ".npz":
+        headers = npz_headers(path)
+        if "offsets" in headers:
+            return PackedEvents(path, headers)
+        if FRAMES_KEY in headers and len(headers[FRAMES_KEY].shape) == 5:
+            return FrameStack(path, headers[FRAMES_KEY], shape, labelled="labels" in headers)
+    elif path.suffix != ".bin":
+        raise DataError(f"unknown kind of file '{path.suffix}'", where=str(path), hint=_ACCEPTED)
+    return FileSource((path,), (path.name,), shape)
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """One recording a file."""
+
+    files: tuple[Path, ...]
+    names: tuple[str, ...]
+    shape: FrameShape
+    labels: Labels | None = None
+    class_names: tuple[str, ...] | None = None
+
+    def read(self, index: int) -> Events | Frames:
+        """Read one file; its kind is told by suffix and arrays.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        path = self.files[index]
+        if path.suffix == ".bin":
+            return read_nmnist(path)
+        if path.suffix == ".npz":
+            headers = npz_headers(path)
+            if "offsets" in headers:
+                raise DataError(
+                    "holds many recordings", where=str(path), hint="give this file by itself, not in a folder"
+                )
+            if FRAMES_KEY not in headers:
+                return read_event_npz(path)
+        return read_frames(path, shape=self.shape)
+
+
+def _folder(path: Path, shape: FrameShape) -> FileSource:
+    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    classes = [entry for entry in entries if entry.is_dir()]
+    loose = tuple(entry for entry in entries if entry.is_file() and entry.suffix in _SUFFIXES)
+    if not classes and loose:
+        return FileSource(loose, tuple(file.name for file in loose), shape)
+    splits = [entry.name for entry in classes if entry.name.lower() in _SPLITS]
+    if splits:
+        raise DataError(
+            f"holds the splits {splits}, not classes",
+            where=str(path),
+            hint=f"give one of them, as in {path / splits[-1]}",
+        )
+    if classes and loose:
+        raise DataError(
+            f"holds both class folders ({classes[0].name}, ...) and recordings ({loose[0].name}, ...)",
+            where=str(path),
+            hint="recordings lie either all in class folders or all beside each other",
+        )
+    found = [(file, label) for label, folder in enumerate(classes) for file in _recordings(folder)]
+    if not found:
+        raise DataError("holds no recordings", where=str(path), hint=_ACCEPTED)
+    files = tuple(file for file, _ in found)
+    names = tuple(file.relative_to(path).as_posix() for file in files)
+    labels = np.array([label for _, label in found], dtype=np.int64)
+    return FileSource(files, names, shape, labels, tuple(folder.name for folder in classes))
+
+
+def _recordings(folder: Path) -> list[Path]:
+    return sorted(
+        Path(root, name)
+        for root, _, names in os.walk(folder)
+        for name in names
+        if not name.startswith(".") and name.endswith(_SUFFIXES)
+    )
+
+
+@dataclass(frozen=True)
+class PackedEvents:
+    """Many recordings in one `.npz`: t, x, y, p end to end, `offsets` `[N + 1]`, perhaps `labels` `[N]`."""
+
+    path: Path
+    headers: dict[str, ArrayHeader] = field(repr=False)
+
+    @cached_property
+    def _arrays(self) -> tuple[Events, NDArray[np.int64], Labels | None]:
+        check_event_headers(self.headers, self.path)
+        for key in ("offsets", "labels"):
+            header = self.headers.get(key)
+            if header and (
+                len(header.shape) != 1 or header.dtype.kind not in "iu" or header.shape[0] > MAX_EVENTS
+            ):
+                raise DataError(
+                    f"'{key}' is {list(header.shape)} of {header.dtype}, expected integers in one dimension",
+                    where=str(self.path),
+                )
+        keys = [*EVENT_KEYS, "offsets", *(["labels"] if "labels" in self.headers else [])]
+        arrays = read_npz(self.path, keys)
+        events = make_events(**{key: arrays[key] for key in EVENT_KEYS}, where=str(self.path))
+        offsets = arrays["offsets"].astype(np.int64)
+        ordered = offsets.size >= 2 and offsets[0] == 0 and offsets[-1] == len(events)
+        if not ordered or (np.diff(offsets) < 0).any():
+            raise DataError(
+                f"'offsets' must rise from 0 to the {len(events)} events in the file", where=str(self.path)
+            )
+        return events, offsets, _labels(arrays.get("labels"), offsets.size - 1, self.path)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """File name and position of each recording."""
+        return _numbered(self.path, self._arrays[1].size - 1)
+
+    @cached_property
+    def files(self) -> tuple[Path, ...]:
+        """The one file, once a recording."""
+        return (self.path,) * len(self.names)
+
+    @property
+    def labels(self) -> Labels | None:
+        """Class indices, where the file has them."""
+        return self._arrays[2]
+
+    @property
+    def class_names(self) -> None:
+        """Not stored in this kind of file."""
+
+    def read(self, index: int) -> Events:
+        """The events of one recording."""
+        events, offsets, _ = self._arrays
+        return events.slice(int(offsets[index]), int(offsets[index + 1]))
+
+
+@dataclass(frozen=True)
+class FrameStack:
+    """Many recordings as frames `[N, T, C, H, W]`: `.npy` (mapped), or `.npz` (`frames`, maybe `labels`)."""
+
+    path: Path
+    header: ArrayHeader
+    shape: FrameShape
+    labelled: bool = False
+
+    def __post_init__(self) -> None:
+        check_frame_header(self.header, (-1, *self.shape), where=str(self.path))
+
+    @cached_property
+    def _frames(self) -> NDArray[np.generic]:
+        return (
+            map_npy(self.path)
+            if self.path.suffix == ".npy"
+            else read_npz(self.path, [FRAMES_KEY])[FRAMES_KEY]
+        )
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """File name and position of each recording."""
+        return _numbered(self.path, self.header.shape[0])
+
+    @cached_property
+    def files(self) -> tuple[Path, ...]:
+        """The one file, once a recording."""
+        return (self.path,) * self.header.shape[0]
+
+    @cached_property
+    def labels(self) -> Labels | None:
+        """Class indices, where the file has them."""
+        stored = read_npz(self.path, ["labels"])["labels"] if self.labelled else None
+        return _labels(stored, self.header.shape[0], self.path)
+
+    @property
+    def class_names(self) -> None:
+        """Not stored in this kind of file."""
+
+    def read(self, index: int) -> Frames:
+        """The frames of one recording.
+
+        Raises:
+            DataError: A value that float32 cannot hold.
+        """
+        return check_frames(self._frames[index], where=f"{self.path}[{index}]")
+
+
+def _numbered(path: Path, count: int) -> tuple[str, ...]:
+    return tuple(f"{path.name}[{index}]" for index in range(count))
+
+
+def _labels(stored: NDArray[np.generic] | None, count: int, path: Path) -> Labels | None:
+    if stored is None:
+        return None
+    if stored.shape != (count,) or stored.dtype.kind not in "iu" or (count and int(stored.min()) < 0):
+        raise DataError(
+            f"'labels' is {list(stored.shape)} of {stored.dtype}, expected {count} class indices from 0",
+            where=str(path),
+        )
+    return stored.astype(np.int64)

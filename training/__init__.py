@@ -1,0 +1,1 @@
+"""Scripts that made the weights in `tcja_deploy/data`; not installed."""

@@ -1,0 +1,115 @@
+"""Training and evaluation shared by the scripts: a fixed number of epochs, no choice by test accuracy."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from spikingjelly.activation_based import functional
+from torch import nn
+
+from tcja_deploy.events import EventData
+
+__all__ = ["accuracy", "as_tensors", "save_checkpoint", "train"]
+
+Recordings = tuple[torch.Tensor, torch.Tensor]
+
+
+def as_tensors(frames: list[NDArray[np.int32]], labels: NDArray[np.int64]) -> Recordings:
+    """Stack counts `[T, 2, H, W]` to uint8 `[N, T, 2, H, W]` (checked to fit) beside their labels `[N]`."""
+    stacked = np.stack(frames)
+    if stacked.max() > 255:
+        raise ValueError(f"a count of {stacked.max()} does not fit in 8 bits")
+    return torch.from_numpy(stacked.astype(np.uint8)), torch.from_numpy(labels)
+
+
+def load(data: EventData) -> Recordings:
+    """Read a whole labelled data set."""
+    if data.labels is None:
+        raise ValueError(f"{data.path} has no labels")
+    return as_tensors([data[index][0].astype(np.int32) for index in range(len(data))], data.labels)
+
+
+def train(
+    net: nn.Module,
+    recordings: Recordings,
+    *,
+    epochs: int,
+    batch: int,
+    learning_rate: float,
+    shift: int,
+    seed: int,
+) -> None:
+    """Train with Adam, a cosine schedule and the mean squared error of the firing rates, as the authors do.
+
+    Args:
+        net: Takes `[T, N, 2, H, W]`, returns firing rates `[N, classes]`.
+        recordings: Counts `[N, T, 2, H, W]` and labels.
+        epochs: Fixed number of epochs.
+        batch: Recordings a step.
+        learning_rate: Of Adam, at the start of the cosine.
+        shift: Each recording moves by up to this many pixels along both axes, anew in each epoch.
+        seed: Of order, shifts and dropout.
+    """
+    torch.manual_seed(seed)
+    frames, labels = recordings
+    optimizer = torch.optim.Adam(net.parameters(), lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs)
+    for epoch in range(epochs):
+        start, total = time.perf_counter(), 0.0
+        net.train()
+        for chosen in torch.randperm(len(labels)).split(batch):
+            rates = net(_shifted(frames[chosen], shift))
+            target = nn.functional.one_hot(labels[chosen], rates.shape[1]).float()
+            loss = nn.functional.mse_loss(rates, target)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            functional.reset_net(net)
+            total += loss.item() * len(chosen)
+        schedule.step()
+        seconds = time.perf_counter() - start
+        print(f"epoch {epoch + 1}/{epochs}  loss {total / len(labels):.4f}  {seconds:.1f} s", flush=True)
+
+
+def accuracy(net: nn.Module, recordings: Recordings, batch: int = 50) -> float:
+    """Share of recordings whose class has the highest firing rate (ties go to the lower class)."""
+    frames, labels = recordings
+    net.eval()
+    hits = 0
+    with torch.no_grad():
+        for part, wanted in zip(frames.split(batch), labels.split(batch), strict=True):
+            hits += int((net(part.float().transpose(0, 1)).argmax(dim=1) == wanted).sum())
+            functional.reset_net(net)
+    return hits / len(labels)
+
+
+def save_checkpoint(net: nn.Module, path: Path, *, epochs: int, test_accuracy: float) -> None:
+    """Write the keys of the authors' checkpoints; `max_test_acc` is the one test after the last epoch, in
+    percent.
+
+    Optimizer and schedule are left empty: the file is for deployment, not for going on with the training.
+    """
+    content = {
+        "net": net.state_dict(),
+        "optimizer": {},
+        "lr_scheduler": {},
+        "epoch": epochs - 1,
+        "max_test_acc": 100.0 * test_accuracy,
+    }
+    partial = path.with_name(path.name + ".partial")
+    torch.save(content, partial)
+    os.replace(partial, path)
+
+
+def _shifted(frames: torch.Tensor, shift: int) -> torch.Tensor:
+    """Float frames `[T, n, 2, H, W]` of counts `[n, T, 2, H, W]`, each recording moved, zeros moving in."""
+    height, width = frames.shape[-2:]
+    padded = nn.functional.pad(frames.float(), (shift, shift, shift, shift))
+    corners = torch.randint(0, 2 * shift + 1, (len(frames), 2)).tolist()
+    moved = [one[..., y : y + height, x : x + width] for one, (y, x) in zip(padded, corners, strict=True)]
+    return torch.stack(moved, dim=1)
