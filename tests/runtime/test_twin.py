@@ -1,0 +1,171 @@
+"""The twin against an int64 loop written from the equations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tcja_deploy.errors import DataError, GraphError, UsageError
+from tcja_deploy.runtime.integer import HostInput, IntegerNetwork, Layer, Readout, or_pool
+from tcja_deploy.runtime.twin import Twin, encode
+
+from integer_nets import random_frames, random_network
+from slow_twin import run_slow
+
+
+def assert_equal_to_slow(network, frames):
+    names = [stage.name for stage in network.stages]
+    result = Twin(network).run(frames, record=names)
+    wraps = dict.fromkeys(names, 0)
+    saturations = dict.fromkeys(names, 0)
+    for sample in range(frames.shape[1]):
+        expected, events = run_slow(network, frames[:, sample])
+        for name in names:
+            np.testing.assert_array_equal(result.recorded[name][:, sample], expected[name], err_msg=name)
+        for name, (wrapped, saturated) in events.items():
+            wraps[name] += wrapped
+            saturations[name] += saturated
+    assert {name: counts.wraps for name, counts in result.counts.items()} == wraps
+    assert {name: counts.saturations for name, counts in result.counts.items()} == saturations
+    return result
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    seed=st.integers(0, 10**6),
+    gates=st.integers(0, 2),
+    kind=st.sampled_from(["both", "add", "tla", "cla"]),
+    binary=st.booleans(),
+    extreme=st.booleans(),
+)
+def test_every_spike_equals_the_slow_loop(seed, gates, kind, binary, extreme):
+    network = random_network(seed, gates=gates, kind=kind, binary=binary, extreme=extreme, frames=5)
+    assert_equal_to_slow(network, random_frames(network, 2, seed))
+
+
+def test_extreme_networks_do_wrap_and_saturate():
+    """The sweep above reaches what it is meant to reach."""
+    wraps = saturations = spikes = 0
+    for seed in range(12):
+        network = random_network(seed, extreme=True, frames=6)
+        counts = Twin(network).run(random_frames(network, 1, seed)).counts.values()
+        wraps += sum(c.wraps for c in counts)
+        saturations += sum(c.saturations for c in counts)
+        spikes += sum(c.spikes for c in counts)
+    assert wraps > 0
+    assert saturations > 0
+    assert spikes > 0
+
+
+def dense(weight, threshold, *, bias=None, v_decay=4096, i_decay=4096, shape=None):
+    weight = np.asarray(weight, np.int64)
+    bias = np.zeros(weight.shape[0], np.int64) if bias is None else np.asarray(bias, np.int64)
+    return Layer(
+        "n", "dense", shape or (weight.shape[1],), weight, bias, np.asarray(threshold), v_decay, i_decay
+    )
+
+
+def single(layer, frames, *, peak=1):
+    binary = peak == 1
+    network = IntegerNetwork("net", len(frames), HostInput(layer.in_shape, binary, peak), (layer,), Readout())
+    return Twin(network).run(np.asarray(frames)[:, None])
+
+
+def test_threshold_is_strict_and_the_leak_truncates_towards_zero():
+    # v = 64 * 3 = 192, then (192 >> 1) + 192 = 288, 144 + 192 = 336 > 64 * 5: reset
+    assert single(dense([[3]], 5, v_decay=2048), [[1]] * 4).payload[:, 0, 0].tolist() == [0, 0, 1, 0]
+    assert single(dense([[5]], 5), [[1]]).payload[0, 0, 0] == 0
+    assert single(dense([[6]], 5), [[1]]).payload[0, 0, 0] == 1
+
+
+def test_current_wraps_at_two_to_the_seventeenth():
+    # 64 * 131072 = 2**23 is not above M; one more wraps to a negative current; -131072 wraps to a positive one
+    for payload, fires in ((131072, 1), (131073, 0), (-131072, 1), (-131071, 0)):
+        assert single(dense([[1]], 1000), [[payload]], peak=200000).payload[0, 0, 0] == fires, payload
+
+
+def test_bias_beyond_sixteen_bits_wraps():
+    result = single(dense([[0], [0]], 10, bias=[40000, 70000]), [[0]])
+    assert result.payload[0, 0].tolist() == [0, 1]  # 40000 - 65536 < 0; 70000 - 65536 = 4464 > 10
+
+
+def test_voltage_saturation_cannot_reach_the_largest_threshold():
+    result = single(dense([[131000]], 131072, v_decay=0), [[1]] * 3)
+    assert result.payload.sum() == 0
+    assert result.counts["n"].saturations == 2
+
+
+def test_chunks_and_blocks_do_not_change_results(monkeypatch):
+    network = random_network(7, gates=1)
+    frames = random_frames(network, 5)
+    names = [stage.name for stage in network.stages]
+    whole = Twin(network).run(frames, record=names)
+    monkeypatch.setattr("tcja_deploy.runtime.twin.CHUNK_BYTES", 1)
+    monkeypatch.setattr("tcja_deploy.runtime.twin.BLOCK_BYTES", 1)
+    split = Twin(network).run(frames, record=names)
+    for name in names:
+        np.testing.assert_array_equal(whole.recorded[name], split.recorded[name])
+    assert whole.counts == split.counts
+
+
+def test_or_pool_is_max_pooling():
+    rng = np.random.default_rng(0)
+    torch = pytest.importorskip("torch")
+    for channels, shape in ((3, (7, 8)), (128, (4, 6)), (254, (4, 4))):
+        layer = or_pool("pool", (channels, *shape), (3, 2), (2, 2), (1, 1))
+        assert layer.groups <= 127
+        spikes = (rng.random((4, 1, channels, *shape)) < 0.2).astype(np.int64)
+        network = IntegerNetwork("net", 4, HostInput((channels, *shape), True, 1), (layer,), Readout())
+        expected = torch.nn.functional.max_pool2d(torch.tensor(spikes[:, 0]).float(), (3, 2), (2, 2), (1, 1))
+        np.testing.assert_array_equal(Twin(network).run(spikes).payload[:, 0], expected.numpy())
+
+
+def test_host_input_pools_exactly():
+    rows = np.array([[2, 2, 0], [0, 0, 4]])  # means over two and over one row, times four
+    columns = np.array([[1, 1]])
+    host = HostInput((1, 3, 2), False, 9, rows=rows, columns=columns, unit=8)
+    frames = np.arange(6).reshape(1, 1, 1, 3, 2)
+    assert encode(host, frames)[0, 0, 0].tolist() == [[12], [36]]
+
+
+def test_readout_votes_and_averages():
+    payload = np.array([[[1, 0, 1, 1]], [[1, 1, 0, 1]]], np.int32)
+    np.testing.assert_array_equal(Readout(vote=2, time_mean=True)(payload, 1), [[0.75, 0.75]])
+    weighted = Readout(weight=np.array([[1.0, 0, 0, 2.0]]), bias=np.array([0.5]))
+    np.testing.assert_array_equal(weighted(payload, 2), [[[2.0]], [[2.0]]])
+
+
+def test_frames_that_do_not_fit_are_refused():
+    network = random_network(3)
+    twin = Twin(network)
+    good = random_frames(network, 1)
+    for frames, words in (
+        (good[:-1], "T = 8"),
+        (good[:, :0], "no sample"),
+        (good[..., :-1], "shape"),
+        (good * 2, "other than 0 and 1"),
+        (good * 0.5, "fractions"),
+    ):
+        with pytest.raises(DataError, match=words):
+            twin.run(frames)
+    with pytest.raises(UsageError, match="no stage named nowhere"):
+        twin.run(good, record=["nowhere"])
+
+
+def test_networks_that_make_no_sense_are_refused():
+    layer = dense([[1, 2]], 5)
+    for changes, words in (
+        ({"bias": np.zeros(2, np.int64)}, "misses the channels"),
+        ({"in_shape": (3,)}, "does not fit"),
+        ({"v_decay": 5000}, "decays"),
+    ):
+        with pytest.raises(GraphError, match=words):
+            replace(layer, **changes)
+    with pytest.raises(GraphError, match="repeat"):
+        IntegerNetwork("net", 1, HostInput((2,), True, 1), (layer, replace(layer, in_shape=(2,))), Readout())
+    with pytest.raises(GraphError, match="expects an input"):
+        IntegerNetwork("net", 1, HostInput((3,), True, 1), (layer,), Readout())
