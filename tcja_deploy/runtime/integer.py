@@ -1,8 +1,8 @@
-"""The integer network: what Loihi-style hardware computes, and the contract between quantiser, twin and exporter.
+"""The integer network: what Loihi-style hardware computes; the contract between quantiser, twin and exporter.
 
 A chain of stages. `Layer` is a synapse (convolution, dense or OR-pooling) with its current-based leaky
-integrate-and-fire neurons; `Gate` is a TCJA block that turns spikes into integer payloads. Equations, with time steps t,
-all integers, `dec(s, d) = sign(s) * ((|s| * (4096 - d)) >> 12)` and M = 2**23:
+integrate-and-fire neurons; `Gate` is a TCJA block that turns spikes into integer payloads. Equations, with
+time steps t, all integers, `dec(s, d) = sign(s) * ((|s| * (4096 - d)) >> 12)` and M = 2**23:
 
     a[t] = sum of weight * input payload        (convolutions wrap to 24 bits)
     u[t] = dec(u[t-1], i_decay) + 64 a[t];      once: u > M: u -= 2M;  u <= -M: u += 2M
@@ -124,7 +124,7 @@ def or_pool(
     *,
     max_groups: int = 127,
 ) -> Layer:
-    """Max-pooling of binary spikes: a neuron that fires if any spike falls into its window (no memory, no bias).
+    """Max-pooling of binary spikes: neurons without memory that fire if any spike falls into their window.
 
     Args:
         name: Name of the layer.
@@ -132,7 +132,8 @@ def or_pool(
         kernel: Window, (rows, columns).
         stride: Step of the window.
         padding: Zeros on each side, less than the kernel.
-        max_groups: Largest usable `groups`: Lava keeps it in eight bits. Weights are block-diagonal within a group.
+        max_groups: Largest usable `groups`: Lava keeps it in eight bits. Weights are block-diagonal within a
+            group.
     """
     channels = in_shape[0]
     groups = max(g for g in range(1, min(channels, max_groups) + 1) if channels % g == 0)
@@ -154,7 +155,7 @@ def or_pool(
 
 @dataclass(frozen=True, slots=True)
 class SpatialPool:
-    """Pooling of payloads after a gate: the gate is positive and constant over space, so it commutes with both kinds."""
+    """Pooling of gated payloads: a gate is constant over space and not negative, so it commutes with both."""
 
     kind: Literal["max", "sum"]
     kernel: Pair
@@ -168,7 +169,7 @@ class SpatialPool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gate:
-    """A TCJA block in integers (`tcja_deploy.runtime.gate_arithmetic`): waits for a window, then scales its spikes.
+    """A TCJA block in integers (`tcja_deploy.runtime.gate_arithmetic`): collects a window, then scales it.
 
     Attributes:
         name: Unique name.
@@ -248,7 +249,7 @@ class HostInput:
     Attributes:
         shape: (C, H, W) or (n,) of the model's frames.
         binary: Payloads are 0 or 1, so the first layer needs no message bits.
-        peak: Largest payload that calibration saw (information for bounds; larger ones are still computed exactly).
+        peak: Largest payload that calibration saw: information for bounds, larger ones stay exact.
         scale: Factor to integers; 1 for spikes and counts.
         rows: (H', H) integer pooling weights, or None.
         columns: (W', W) integer pooling weights, or None.
@@ -273,7 +274,7 @@ class HostInput:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Readout:
-    """What the host does to the last stage's payloads p: y = weight @ (p / unit) + bias, vote, mean over time.
+    """What the host does to the last stage's payloads p: weight @ (p / unit) + bias, vote, mean over time.
 
     Attributes:
         weight: (M, n) float, or None for the identity.
@@ -295,7 +296,8 @@ class Readout:
         if self.bias is not None:
             value = value + self.bias
         if self.vote > 1:
-            value = value.reshape(*value.shape[:2], -1, self.vote).mean(-1)
+            classes = value.shape[-1] // self.vote
+            value = value[..., : classes * self.vote].reshape(*value.shape[:2], classes, self.vote).mean(-1)
         return value.mean(0) if self.time_mean else value
 
 
@@ -322,11 +324,8 @@ class IntegerNetwork:
             )
             if stage.in_shape != shape and not flattened:
                 raise _fail(stage.name, f"expects an input of {stage.in_shape}, but gets {shape}")
-            if isinstance(stage, Gate):
-                if stage.frames != self.frames:
-                    raise _fail(
-                        stage.name, f"was made for T = {stage.frames}, the network has T = {self.frames}"
-                    )
+            if isinstance(stage, Gate) and stage.frames != self.frames:
+                raise _fail(stage.name, f"was made for T = {stage.frames}, the network has T = {self.frames}")
             if not binary and (isinstance(stage, Gate) or stage.kind == "pool"):
                 raise _fail(
                     stage.name, f"a {'gate' if isinstance(stage, Gate) else 'pool'} needs binary spikes"

@@ -1,9 +1,10 @@
-"""The digital twin: an integer network, window by window, bit-exact with Lava's fixed-point simulation and fast.
+"""The digital twin: an integer network, window by window, bit-exact with Lava's fixed-point simulation.
 
-Lava runs one pipelined step at a time; the twin runs a layer over the whole window. Both give the same spikes because
-the states of every layer start from zero in each window. Integers are carried in floats: every integer below 2**24 in
-magnitude is exact in float32 and every one below 2**53 in float64, and sums and products that stay below are exact in
-any order. Each layer runs in float32 where bounds on its weights and payloads prove that this suffices, in float64 otherwise.
+Lava runs one pipelined step at a time; the twin runs a layer over the whole window. Both give the same spikes
+because the states of every layer start from zero in each window. Integers are carried in floats: every
+integer below 2**24 in magnitude is exact in float32 and every one below 2**53 in float64, and sums and
+products that stay below are exact in any order. Each layer runs in float32 where bounds on its weights and
+payloads prove that this suffices, in float64 otherwise.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ def encode(host: HostInput, frames: NDArray[np.generic]) -> NDArray[np.int64]:
 def fits_float32(layer: Layer, peak: int) -> bool:
     """Whether `LayerRunner` may try float32 for payloads up to `peak`.
 
-    All partial sums and the bias must stay below 2**24 (in units of 64), the current must have no memory, and the
-    voltage must keep nothing or a power-of-two share of itself, so that its decay is an exact product.
+    All partial sums and the bias must stay below 2**24 (in units of 64), the current must have no memory, and
+    the voltage must keep nothing or a power-of-two share of itself, so that its decay is an exact product.
     """
     positive, negative = layer.fan_sums
     bias, keep = int(np.abs(layer.bias).max()), UNITY - layer.v_decay
@@ -156,8 +157,7 @@ class LayerRunner:
             spikes = self._fast(x, samples, counts)
             if spikes is not None:
                 return spikes
-        frames = x.unflatten(0, (-1, samples))
-        return torch.cat([self._exact(frame.double(), counts) for frame in frames])
+        return torch.cat([self._exact(frame.double(), counts) for frame in _frames(x, samples)])
 
     def _fast(self, x: Tensor, samples: int, counts: LayerCounts) -> Tensor | None:
         """In float32; None, with nothing changed, where a current might wrap or a voltage saturate."""
@@ -169,9 +169,9 @@ class LayerRunner:
         start = 0 if self.v is None else int(self.v.abs().max())
         if peak + int(bias.abs().max()) >= LIMIT or max(start, peak / (1 - keep)) >= LIMIT:
             return None
-        steps = current.unflatten(0, (-1, samples))
+        steps = _frames(current, samples)
         spikes = torch.empty_like(current)
-        out = spikes.unflatten(0, (-1, samples))
+        out = _frames(spikes, samples)
         v = torch.zeros_like(steps[0]) if self.v is None else self.v.float()
         for t in range(steps.shape[0]):
             v = v.mul_(keep).trunc_().add_(steps[t]) if keep else steps[t]
@@ -205,6 +205,17 @@ class LayerRunner:
         self.u = u if layer.i_decay < UNITY else None
         self.v = v.masked_fill_(spikes, 0)
         return spikes.float()
+
+
+def _frames(x: Tensor, samples: int) -> Tensor:
+    """(B*N, ...) as (B, N, ...), a view."""
+    return (
+        x.view(-1, samples, *x.shape[1:])
+        if x.ndim == 2
+        else x.as_strided(
+            (x.shape[0] // samples, samples, *x.shape[1:]), (samples * x.stride(0), *x.stride())
+        )
+    )
 
 
 def _plain(x: Tensor) -> Tensor:
@@ -297,7 +308,7 @@ class Twin:
     def _window(
         self, payload: NDArray[np.int64], record: Collection[str], counts: dict[str, LayerCounts]
     ) -> tuple[NDArray[np.int32], dict[str, NDArray[np.integer]]]:
-        """One chunk of samples: between gates, block by block of frames through all layers (so that maps stay in cache)."""
+        """One chunk of samples; between gates, blocks of frames go through all layers while they are cached."""
         samples = payload.shape[1]
         x = torch.as_tensor(payload.reshape(-1, *payload.shape[2:]), dtype=torch.float32)
         if x.ndim == 4:
@@ -309,7 +320,7 @@ class Twin:
             counts[stage.name].neuron_steps += y.numel()
             counts[stage.name].spikes += int(torch.count_nonzero(_plain(y)))
             if stage.name in recorded:
-                kind = np.uint8 if isinstance(stage, Layer) else np.int32
+                kind: type[np.integer] = np.uint8 if isinstance(stage, Layer) else np.int32
                 recorded[stage.name].append(y.numpy().astype(kind).reshape(-1, samples, *y.shape[1:]))
             return y
 
@@ -322,7 +333,7 @@ class Twin:
             widest = max([prod(layer.out_shape) for layer in layers], default=1)
             block = max(1, BLOCK_BYTES // (4 * widest * samples)) * samples
             parts = []
-            for part in x.split(block):
+            for part in torch.split(x, block):
                 for index, layer in enumerate(layers):
                     runner = self._runners[layer.name]
                     part = tally(

@@ -30,7 +30,8 @@ def random_network(
     extreme: bool = False,
     frames: int = 8,
 ) -> IntegerNetwork:
-    """Convolutions (odd kernels, strides, padding, dilation, groups), OR pools, gates and dense layers at random.
+    """Convolutions (odd kernels, strides, padding, dilation, groups), OR pools, gates and dense layers at
+    random.
 
     `extreme` chooses weights, biases and decays that make currents wrap and voltages saturate.
     """
@@ -42,10 +43,10 @@ def random_network(
     factor = 3000 if extreme else 1
 
     def decays():
-        return dict(
-            v_decay=int(rng.choice([2048, 2048, 4096, 1024, 123, 0])),
-            i_decay=int(rng.choice([4096, 4096, 1024, 0, 3001])),
-        )
+        return {
+            "v_decay": int(rng.choice([2048, 2048, 4096, 1024, 123, 0])),
+            "i_decay": int(rng.choice([4096, 4096, 1024, 0, 3001])),
+        }
 
     def conv(index, unit):
         wide = min(shape[1:]) >= 5

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from integer_nets import random_frames, random_network
+from slow_twin import run_slow
 
 from tcja_deploy.errors import DataError, GraphError, UsageError
 from tcja_deploy.runtime.integer import HostInput, IntegerNetwork, Layer, Readout, or_pool
 from tcja_deploy.runtime.twin import Twin, encode
-
-from integer_nets import random_frames, random_network
-from slow_twin import run_slow
 
 
 def assert_equal_to_slow(network, frames):
@@ -83,7 +82,7 @@ def test_threshold_is_strict_and_the_leak_truncates_towards_zero():
 
 
 def test_current_wraps_at_two_to_the_seventeenth():
-    # 64 * 131072 = 2**23 is not above M; one more wraps to a negative current; -131072 wraps to a positive one
+    # 64 * 131072 = 2**23 is not above M; one more wraps to below zero; -131072 wraps to above
     for payload, fires in ((131072, 1), (131073, 0), (-131072, 1), (-131071, 0)):
         assert single(dense([[1]], 1000), [[payload]], peak=200000).payload[0, 0, 0] == fires, payload
 
