@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -13,8 +12,9 @@ from spikingjelly.activation_based import functional
 from torch import nn
 
 from tcja_deploy.events import EventData
+from tcja_deploy.files import atomic_file
 
-__all__ = ["accuracy", "as_tensors", "save_checkpoint", "train"]
+__all__ = ["accuracy", "as_tensors", "load", "save_checkpoint", "train"]
 
 Recordings = tuple[torch.Tensor, torch.Tensor]
 
@@ -89,8 +89,7 @@ def accuracy(net: nn.Module, recordings: Recordings, batch: int = 50) -> float:
 
 
 def save_checkpoint(net: nn.Module, path: Path, *, epochs: int, test_accuracy: float) -> None:
-    """Write the keys of the authors' checkpoints; `max_test_acc` is the one test after the last epoch, in
-    percent.
+    """Write the keys of the authors' checkpoints; `max_test_acc` is the one test, after the last epoch.
 
     Optimizer and schedule are left empty: the file is for deployment, not for going on with the training.
     """
@@ -99,11 +98,10 @@ def save_checkpoint(net: nn.Module, path: Path, *, epochs: int, test_accuracy: f
         "optimizer": {},
         "lr_scheduler": {},
         "epoch": epochs - 1,
-        "max_test_acc": 100.0 * test_accuracy,
+        "max_test_acc": test_accuracy,
     }
-    partial = path.with_name(path.name + ".partial")
-    torch.save(content, partial)
-    os.replace(partial, path)
+    with atomic_file(path, force=True) as partial:
+        torch.save(content, partial)
 
 
 def _shifted(frames: torch.Tensor, shift: int) -> torch.Tensor:

@@ -15,10 +15,9 @@ from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.events.integrate import SplitBy, integrate
 from tcja_deploy.events.recording import Events
 from tcja_deploy.events.sources import Source, find_source
+from tcja_deploy.files import sha256
 
 __all__ = ["EventData", "open_data"]
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,11 +185,7 @@ def open_data(
 
 
 def _file_digest(file: Path) -> bytes:
-    digest = hashlib.sha256()
     try:
-        with file.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
+        return bytes.fromhex(sha256(file))
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror or error}", where=str(file)) from error
-    return digest.digest()
