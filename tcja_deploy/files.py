@@ -6,13 +6,13 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tcja_deploy.errors import ExportError
 
-__all__ = ["atomic_directory", "atomic_file", "sha256"]
+__all__ = ["atomic_directory", "atomic_file", "sha256", "staged_files"]
 
 
 def sha256(path: Path) -> str:
@@ -87,3 +87,31 @@ def atomic_directory(path: Path, *, force: bool = False) -> Iterator[Path]:
         raise ExportError(f"writing failed ({error.strerror})", where=str(path)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def staged_files(parent: Path, names: Sequence[str], *, force: bool = False) -> Iterator[Path]:
+    """A temporary folder in ``parent``; its files move there if the block succeeds and vanish if it fails.
+
+    Args:
+        parent: Where the files will be.
+        names: Names that will be written; the last one moves last, so that it never stands there without the others.
+        force: Replace files of these names.
+
+    Raises:
+        ExportError: If one of them exists and ``force`` is not set, the folder is missing, or writing fails.
+    """
+    taken = [n for n in names if (parent / n).exists()]
+    if taken and not force:
+        hint = "choose another path or pass --force"
+        raise ExportError(f"already there: {', '.join(taken)}", where=str(parent), hint=hint)
+    if not parent.is_dir():
+        raise ExportError("the folder to write into does not exist", where=str(parent), hint="create it first")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".tcja-deploy.", dir=parent) as folder:
+            yield Path(folder)
+            for file in sorted(Path(folder).iterdir(), key=lambda f: f.name == names[-1]):
+                file.chmod(_mode(0o666))
+                file.replace(parent / file.name)
+    except OSError as error:
+        raise ExportError(f"writing failed ({error.strerror})", where=str(parent)) from error

@@ -202,7 +202,7 @@ def _check_state(arch: Architecture, state: State) -> None:
 
 
 def random_state(arch: Architecture, seed: int = 0) -> dict[str, NDArray[np.float32]]:
-    """Random weights that let spikes through: PyTorch's default uniform weights, batch statistics near the unit Gaussian.
+    """Random weights that let spikes through every layer: uniform, with batch statistics as sparse input has them.
 
     For trying things out and for tests; accuracy means nothing.
     """
@@ -210,10 +210,11 @@ def random_state(arch: Architecture, seed: int = 0) -> dict[str, NDArray[np.floa
     state = {}
     for key, shape in arch.weight_shapes().items():
         if len(shape) > 1:
-            bound = 1 / math.sqrt(math.prod(shape[1:]))
+            gain = 8 if len(shape) == 2 else 1  # a dense layer has no normalisation to lift sparse input to the threshold
+            bound = gain / math.sqrt(math.prod(shape[1:]))
             value = rng.uniform(-bound, bound, shape)
         elif key.endswith("running_var"):
-            value = rng.uniform(0.02, 0.1, shape)
+            value = rng.uniform(0.005, 0.02, shape)
         elif key.endswith(".1.weight"):
             value = rng.uniform(0.8, 1.2, shape)
         else:

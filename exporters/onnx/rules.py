@@ -1,0 +1,192 @@
+"""How each op is written in ONNX.
+
+Two tables. ``FRAME`` rules work on tensors with one leading batch axis, ``[B, ...features]``: the batch is T x N in a sequence
+model and N in a step model, so both exports share them. ``TENSOR`` rules work on tensors shaped like their signals, of which
+a step model drops the leading time axis (``dropped = 1``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tcja_deploy.exporters.onnx.emitter import Emitter
+from tcja_deploy.ir import Dim, Op, Signal
+from tcja_deploy.ir import ops as ir
+
+__all__ = ["FRAME", "TENSOR", "fire", "membrane"]
+
+
+# -- neurons: one step, used by both exports ----------------------------------------------------------------
+def membrane(e: Emitter, op: ir.Neuron, x: str, v: str, name: str) -> str:
+    """``H[t]`` from input and previous membrane, in the runtime's order of operations."""
+    if isinstance(op, ir.IF):
+        return e.node("Add", [v, x], f"{name}/membrane")
+    leak = v if op.v_rest == 0.0 else e.node("Sub", [v, e.constant(op.v_rest, "v_rest")], f"{name}/above_rest")
+    if isinstance(op, ir.PLIF):
+        scale, operand = "Mul", e.constant(float(op.decay), f"{name}/decay")
+    elif isinstance(op, ir.LIF):
+        scale, operand = "Div", e.constant(float(op.tau), "tau")
+    else:
+        raise TypeError(type(op).__name__)
+    if op.decay_input:
+        drive = e.node(scale, [e.node("Sub", [x, leak], f"{name}/drive"), operand], f"{name}/scaled_drive")
+        return e.node("Add", [v, drive], f"{name}/membrane")
+    decayed = e.node("Sub", [v, e.node(scale, [leak, operand], f"{name}/leak")], f"{name}/decayed")
+    return e.node("Add", [decayed, x], f"{name}/membrane")
+
+
+def fire(e: Emitter, op: ir.Neuron, h: str, name: str, *, last: bool = False) -> tuple[str, str]:
+    """Spikes (boolean) and the membrane after the reset; the latter is empty where nobody needs it (``last``)."""
+    threshold = e.constant(float(op.v_threshold), "v_threshold")
+    fired = e.node("Greater" if op.strict else "GreaterOrEqual", [h, threshold], f"{name}/fired")
+    if last:
+        return fired, ""
+    if op.v_reset is None:
+        reset = e.node("Sub", [h, threshold], f"{name}/lowered")
+    else:
+        reset = e.constant(float(op.v_reset), "v_reset")
+    return fired, e.node("Where", [fired, reset, h], f"{name}/reset")
+
+
+# -- frame rules ---------------------------------------------------------------------------------------------
+def _weights(e: Emitter, op: Any, name: str) -> list[str]:
+    bias = [] if op.bias is None else [e.constant(op.bias, f"{name}.bias")]
+    return [e.constant(op.weight, f"{name}.weight"), *bias]
+
+
+def _conv2d(e: Emitter, op: ir.Conv2d, x: str, name: str) -> str:
+    return e.node(
+        "Conv", [x, *_weights(e, op, name)], name, kernel_shape=list(op.weight.shape[2:]), strides=list(op.stride),
+        pads=list(op.padding), dilations=list(op.dilation), group=op.groups,
+    )  # fmt: skip
+
+
+def _conv_transpose2d(e: Emitter, op: ir.ConvTranspose2d, x: str, name: str) -> str:
+    return e.node(
+        "ConvTranspose", [x, *_weights(e, op, name)], name, kernel_shape=list(op.weight.shape[2:]),
+        strides=list(op.stride), pads=[*op.padding, *op.padding], output_padding=list(op.output_padding),
+        dilations=list(op.dilation), group=op.groups,
+    )  # fmt: skip
+
+
+def _conv1d(e: Emitter, op: ir.Conv1d, x: str, name: str) -> str:
+    return e.node(
+        "Conv", [x, *_weights(e, op, name)], name, kernel_shape=[op.weight.shape[2]], strides=[op.stride],
+        pads=list(op.padding), dilations=[op.dilation], group=op.groups,
+    )  # fmt: skip
+
+
+def _linear(e: Emitter, op: ir.Linear, x: str, name: str, signal: Signal) -> str:
+    if len(signal.dims) - signal.streams == 2:
+        return e.node("Gemm", [x, *_weights(e, op, name)], name, transB=1)
+    weight = e.constant(np.ascontiguousarray(op.weight.T), f"{name}.weight_transposed")
+    y = e.node("MatMul", [x, weight], name if op.bias is None else f"{name}/product")
+    return y if op.bias is None else e.node("Add", [y, e.constant(op.bias, f"{name}.bias")], name)
+
+
+def _batch_norm(e: Emitter, op: ir.BatchNorm1d | ir.BatchNorm2d, x: str, name: str) -> str:
+    stats = [e.constant(getattr(op, n), f"{name}.{n}") for n in ("gamma", "beta", "mean", "var")]
+    return e.node("BatchNormalization", [x, *stats], name, epsilon=op.eps)
+
+
+def _max_pool(e: Emitter, op: ir.MaxPool2d, x: str, name: str) -> str:
+    pads = [*op.padding, *op.padding]
+    return e.node("MaxPool", [x], name, kernel_shape=list(op.kernel), strides=list(op.stride), pads=pads)
+
+
+def _avg_pool(e: Emitter, op: ir.AvgPool2d, x: str, name: str) -> str:
+    return e.node(
+        "AveragePool", [x], name, kernel_shape=list(op.kernel), strides=list(op.stride),
+        pads=[*op.padding, *op.padding], count_include_pad=int(op.count_include_pad),
+    )  # fmt: skip
+
+
+def _adaptive_avg_pool(e: Emitter, op: ir.AdaptiveAvgPool2d, x: str, name: str, signal: Signal) -> str:
+    """Sums of windows as products with 0/1 matrices (exact for counts), then the division by each window's height and width."""
+    sums, sizes = [], []
+    for n, out in zip(signal.features[-2:], op.output_size, strict=True):
+        member = np.zeros((out, n), np.float32)
+        for i in range(out):
+            member[i, i * n // out : -(-(i + 1) * n // out)] = 1
+        sums.append(member)
+        sizes.append(member.sum(1))
+    y = e.node("MatMul", [e.constant(sums[0], f"{name}.rows"), x], f"{name}/row_sums")
+    y = e.node("MatMul", [y, e.constant(np.ascontiguousarray(sums[1].T), f"{name}.columns")], f"{name}/sums")
+    y = e.node("Div", [y, e.constant(sizes[0][:, None], f"{name}.heights")], f"{name}/by_height")
+    return e.node("Div", [y, e.constant(sizes[1], f"{name}.widths")], name)
+
+
+FRAME: dict[type[Op], Callable[[Emitter, Any, str, str, Signal], str]] = {
+    ir.AdaptiveAvgPool2d: _adaptive_avg_pool,
+    ir.AvgPool2d: lambda e, op, x, name, _: _avg_pool(e, op, x, name),
+    ir.BatchNorm1d: lambda e, op, x, name, _: _batch_norm(e, op, x, name),
+    ir.BatchNorm2d: lambda e, op, x, name, _: _batch_norm(e, op, x, name),
+    ir.Conv1d: lambda e, op, x, name, _: _conv1d(e, op, x, name),
+    ir.Conv2d: lambda e, op, x, name, _: _conv2d(e, op, x, name),
+    ir.ConvTranspose2d: lambda e, op, x, name, _: _conv_transpose2d(e, op, x, name),
+    ir.Flatten: lambda e, op, x, name, _: e.node("Flatten", [x], name, axis=1),
+    ir.Linear: _linear,
+    ir.MaxPool2d: lambda e, op, x, name, _: _max_pool(e, op, x, name),
+}
+"""Rules on ``[B, ...features]``: (emitter, op, input, name, input signal) -> result."""
+
+
+# -- tensor rules ----------------------------------------------------------------------------------------------
+def _affine(e: Emitter, op: ir.Affine, xs: Sequence[str], name: str, ins: Sequence[Signal], dropped: int) -> str:
+    y = xs[0]
+    if op.scale != 1.0 or op.offset == 0.0:
+        y = e.node("Mul", [y, e.constant(float(op.scale), f"{name}.scale")], name if op.offset == 0 else f"{name}/scaled")
+    return y if op.offset == 0.0 else e.node("Add", [y, e.constant(float(op.offset), f"{name}.offset")], name)
+
+
+def _chain(op_type: str) -> Callable[..., str]:
+    def rule(e: Emitter, op: Op, xs: Sequence[str], name: str, ins: Sequence[Signal], dropped: int) -> str:
+        y = xs[0]
+        for i, x in enumerate(xs[1:], start=2):
+            y = e.node(op_type, [y, x], name if i == len(xs) else f"{name}/{i}")
+        return y
+
+    return rule
+
+
+def _reshape(e: Emitter, op: ir.Reshape, xs: Sequence[str], name: str, ins: Sequence[Signal], dropped: int) -> str:
+    """``T`` is a constant of the model and N the one free axis: -1."""
+    return e.reshape(xs[0], _lengths(e, op.dims[dropped:]), name)
+
+
+def _lengths(e: Emitter, dims: Sequence[Dim]) -> list[int]:
+    return [d if isinstance(d, int) else e.T if d == "T" else -1 for d in dims]
+
+
+def _vote(e: Emitter, op: ir.Vote, xs: Sequence[str], name: str, ins: Sequence[Signal], dropped: int) -> str:
+    lead = _lengths(e, ins[0].dims[dropped:-1])
+    features = ins[0].features[-1]
+    classes, x = features // op.voters, xs[0]
+    if classes * op.voters != features:
+        bounds = [e.constant(np.array([b], np.int64), f"{name}.{n}") for n, b in (("from", 0), ("to", classes * op.voters))]
+        axis = e.constant(np.array([len(lead)], np.int64), f"axes_{len(lead)}")
+        x = e.node("Slice", [x, *bounds, axis], f"{name}/used")
+    groups = e.reshape(x, [*lead, classes, op.voters], f"{name}/groups")
+    return e.reduce("mean", groups, [len(lead) + 1], False, name)
+
+
+TENSOR: dict[type[Op], Callable[..., str]] = {
+    ir.Add: _chain("Add"),
+    ir.Affine: _affine,
+    ir.Concat: lambda e, op, xs, name, ins, dropped: e.node("Concat", xs, name, axis=op.axis - dropped),
+    ir.Mul: _chain("Mul"),
+    ir.Permute: lambda e, op, xs, name, ins, dropped: e.node(
+        "Transpose", xs, name, perm=[i - dropped for i in op.order[dropped:]]
+    ),
+    ir.ReLU: lambda e, op, xs, name, ins, dropped: e.node("Relu", xs, name),
+    ir.Reduce: lambda e, op, xs, name, ins, dropped: e.reduce(
+        op.how, xs[0], [a - dropped for a in op.axes], op.keepdims, name
+    ),
+    ir.Reshape: _reshape,
+    ir.Sigmoid: lambda e, op, xs, name, ins, dropped: e.node("Sigmoid", xs, name),
+    ir.Vote: _vote,
+}
+"""Rules on tensors shaped like their signals: (emitter, op, inputs, name, input signals, dropped leading axes) -> result."""

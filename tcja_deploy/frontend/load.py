@@ -1,0 +1,130 @@
+"""One door for every kind of model: recognised by content, never by file name, and read without running code from it."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tcja_deploy.errors import FileFormatError, UsageError
+from tcja_deploy.files import sha256
+from tcja_deploy.ir import Graph
+from tcja_deploy.ir_file import is_tcja_file, load_graph
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["load"]
+
+
+def load(
+    source: str | Path | nn.Module,
+    *,
+    arch: str | None = None,
+    timesteps: int | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    batch_first: bool | None = None,
+    trust_pickle: bool = False,
+) -> Graph:
+    """Read or trace a trained network.
+
+    Args:
+        source: A ``.tcja`` file, a checkpoint of the TCJA authors' scripts (dict with ``net``), a state dict in their layout,
+            a pickled module (with ``trust_pickle``), or a live SpikingJelly module.
+        arch: Zoo network that the weights belong to, if keys and shapes do not tell.
+        timesteps: T, if the weights do not tell.
+        input_shape: One input frame, ``(C, H, W)``; needed for modules.
+        batch_first: Whether a module takes ``[N, T, ...]``; found out if not given.
+        trust_pickle: Allow a file to run code while it is loaded.
+
+    Returns:
+        The graph, time-major: ``[T, N, ...]`` in.
+
+    Raises:
+        FileFormatError: If the file is missing, damaged or of an unknown kind.
+        TraceError: If the network cannot be translated; lists every offender.
+        UsageError: If an argument is missing or contradicts the model.
+    """
+    if not isinstance(source, str | Path):
+        from tcja_deploy.frontend.trace import trace
+
+        return trace(source, timesteps=timesteps, input_shape=input_shape, batch_first=batch_first)
+    path = Path(source)
+    if not path.is_file():
+        raise FileFormatError("there is no such file" if not path.exists() else "this is a folder", where=str(path))
+    if is_tcja_file(path):
+        _refuse(path, arch=arch, timesteps=timesteps, input_shape=input_shape)
+        return load_graph(path)
+    content = _unpickle(path, trust_pickle)
+    provenance = {"file": path.name, "file_sha256": sha256(path)}
+    from torch import nn
+
+    if isinstance(content, nn.Module):
+        from tcja_deploy.frontend.trace import trace
+
+        return trace(
+            content, timesteps=timesteps, input_shape=input_shape, batch_first=batch_first,
+            source={**provenance, "format": "pickled module"},
+        )  # fmt: skip
+    from tcja_deploy.frontend.checkpoint import from_state
+
+    state, kind = _state(content, path)
+    return from_state(
+        state, arch=arch, timesteps=timesteps, input_shape=input_shape, source={**provenance, "format": kind}
+    )
+
+
+def _refuse(path: Path, **arguments: object) -> None:
+    given = [name for name, value in arguments.items() if value is not None]
+    if given:
+        raise UsageError(f"a .tcja file already fixes {', '.join(given)}", where=str(path))
+
+
+def _unpickle(path: Path, trust: bool) -> Any:
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=not trust)
+    except Exception as error:  # the unpickler of a damaged or hostile file may raise anything
+        if isinstance(error, pickle.UnpicklingError) and not trust and _is_torch_file(path):
+            raise FileFormatError(
+                "this file holds Python objects beyond plain weights; loading them would run code from the file",
+                where=str(path),
+                hint="save model.state_dict() instead, or pass --trust-pickle if you trust whoever made the file",
+            ) from error
+        if isinstance(error, AttributeError | ImportError):
+            hint = "the module's class must be importable: run in its project's folder or set PYTHONPATH"
+            raise FileFormatError(f"the pickled object cannot be built ({error})", where=str(path), hint=hint) from error
+        raise FileFormatError(_UNKNOWN, where=str(path), hint=_KINDS) from error
+
+
+_UNKNOWN = "this is no model file that tcja-deploy knows, or it is damaged"
+_KINDS = "known: .tcja files, PyTorch checkpoints and state dicts, pickled modules with --trust-pickle"
+
+
+def _is_torch_file(path: Path) -> bool:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return any(n.endswith("data.pkl") for n in archive.namelist())
+    with path.open("rb") as stream:
+        return stream.read(1) == b"\x80"
+
+
+def _state(content: Any, path: Path) -> tuple[dict[str, Any], str]:
+    """The state dict inside a loaded file, as arrays, and what the file was."""
+    import torch
+
+    kind = "state dict"
+    if isinstance(content, Mapping):
+        for key in ("net", "state_dict", "model"):
+            if isinstance(content.get(key), Mapping):
+                content, kind = content[key], "checkpoint"
+                break
+    if not isinstance(content, Mapping) or not content or not all(isinstance(v, torch.Tensor) for v in content.values()):
+        raise FileFormatError(
+            f"the file holds a {type(content).__name__} and no state dict", where=str(path),
+            hint="save the checkpoint as torch.save({'net': model.state_dict()}, path)",
+        )  # fmt: skip
+    return {str(k): v.detach().cpu().numpy() if v.dtype != torch.bfloat16 else v.float().numpy() for k, v in content.items()}, kind

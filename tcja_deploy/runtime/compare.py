@@ -1,0 +1,222 @@
+"""Comparing two runs of the same network, spike for spike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tcja_deploy.ir import Graph, Node
+from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.sequence import charge, run
+
+__all__ = ["Agreement", "FirstMismatch", "LayerAgreement", "compare", "predictions"]
+
+
+@dataclass(frozen=True)
+class FirstMismatch:
+    """The earliest spike of a layer on which two runs disagree.
+
+    Attributes:
+        sample: Number of the sample in the data.
+        t: Time step.
+        index: Position in the layer, ``(c, h, w)`` or ``(n,)``.
+        expected: 1 if the reference spikes there, else 0.
+        distance: Reference membrane minus threshold at that point; tiny if rounding decided. ``None`` if an earlier
+            layer already differed in this sample, so that the inputs are not the same.
+    """
+
+    sample: int
+    t: int
+    index: tuple[int, ...]
+    expected: int
+    distance: float | None
+
+
+@dataclass(frozen=True)
+class LayerAgreement:
+    """Spikes of one layer in two runs.
+
+    Attributes:
+        name: Node name.
+        neuron_steps: Neurons x time steps x samples compared.
+        spikes: Spikes in the reference.
+        other_spikes: Spikes in the other run.
+        mismatches: Neuron-steps on which they differ.
+        first: The first difference, if there is one.
+    """
+
+    name: str
+    neuron_steps: int
+    spikes: int
+    other_spikes: int
+    mismatches: int
+    first: FirstMismatch | None = None
+
+    def __add__(self, other: LayerAgreement) -> LayerAgreement:
+        return LayerAgreement(
+            self.name,
+            self.neuron_steps + other.neuron_steps,
+            self.spikes + other.spikes,
+            self.other_spikes + other.other_spikes,
+            self.mismatches + other.mismatches,
+            self.first or other.first,
+        )
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two runs over a data set.
+
+    Attributes:
+        layers: One entry a spiking layer, in order.
+        samples: Samples compared.
+        predictions_equal: Samples with the same predicted class.
+        output_difference: Largest absolute difference of the outputs.
+        bound: Allowed mismatches per neuron-step, over all layers.
+    """
+
+    layers: tuple[LayerAgreement, ...]
+    samples: int
+    predictions_equal: int
+    output_difference: float
+    bound: float
+
+    def __add__(self, other: Agreement) -> Agreement:
+        layers = self.layers or tuple(replace(o, neuron_steps=0, spikes=0, other_spikes=0, mismatches=0, first=None) for o in other.layers)
+        return Agreement(
+            tuple(a + b for a, b in zip(layers, other.layers, strict=True)),
+            self.samples + other.samples,
+            self.predictions_equal + other.predictions_equal,
+            max(self.output_difference, other.output_difference),
+            self.bound,
+        )
+
+    @property
+    def mismatches(self) -> int:
+        """Differing neuron-steps over all layers."""
+        return sum(layer.mismatches for layer in self.layers)
+
+    @property
+    def neuron_steps(self) -> int:
+        """Compared neuron-steps over all layers."""
+        return sum(layer.neuron_steps for layer in self.layers)
+
+    @property
+    def mismatch_rate(self) -> float:
+        """Mismatches per neuron-step."""
+        return self.mismatches / self.neuron_steps if self.neuron_steps else 0.0
+
+    @property
+    def passed(self) -> bool:
+        """Whether all predictions are equal and the mismatch rate is below the bound (0 mismatches always pass)."""
+        few = self.mismatches == 0 or self.mismatch_rate < self.bound
+        return self.predictions_equal == self.samples and few
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers and texts for JSON."""
+        return {
+            "passed": self.passed,
+            "samples": self.samples,
+            "predictions_equal": self.predictions_equal,
+            "output_max_abs_difference": self.output_difference,
+            "bound_mismatches_per_neuron_step": self.bound,
+            "mismatches": self.mismatches,
+            "neuron_steps": self.neuron_steps,
+            "mismatches_per_neuron_step": self.mismatch_rate,
+            "layers": [
+                {
+                    "name": layer.name,
+                    "neuron_steps": layer.neuron_steps,
+                    "spikes_reference": layer.spikes,
+                    "spikes_artifact": layer.other_spikes,
+                    "mismatches": layer.mismatches,
+                    "first_mismatch": None if layer.first is None else vars(layer.first),
+                }
+                for layer in self.layers
+            ],
+        }
+
+
+def predictions(output: NDArray[Any], streams: bool) -> NDArray[np.int64]:
+    """Predicted class of each sample: largest output, after the mean over time if the output is ``[T, N, K]``."""
+    scores = output.mean(0) if streams else output
+    result: NDArray[np.int64] = scores.reshape(len(scores), -1).argmax(1)
+    return result
+
+
+def compare(
+    graph: Graph,
+    frames: NDArray[np.float32],
+    output: NDArray[np.float32],
+    spikes: Mapping[str, NDArray[Any]],
+    *,
+    bound: float,
+    first_sample: int = 0,
+) -> Agreement:
+    """Compare another run of a graph with the sequence runtime.
+
+    Args:
+        graph: The reference.
+        frames: ``[T, N, ...]`` that the other run got.
+        output: Its output.
+        spikes: Its spikes by neuron layer, ``[T, N, ...]``.
+        bound: Allowed mismatches per neuron-step.
+        first_sample: Number of the first sample, for the report.
+    """
+    layers: dict[str, LayerAgreement] = {}
+    wrong: dict[str, NDArray[np.bool_]] = {}
+
+    def observe(node: Node, value: torch.Tensor) -> None:
+        if isinstance(node.op, ir.Neuron):
+            expected = value.numpy() != 0
+            other = np.asarray(spikes[node.name]) != 0
+            differs = expected != other
+            if differs.any():
+                wrong[node.name] = differs
+            layers[node.name] = LayerAgreement(
+                node.name, expected.size, int(expected.sum()), int(other.sum()), int(differs.sum())
+            )
+
+    reference = run(graph, frames, observe=observe).numpy()
+    seen: set[int] = set()
+    for name, differs in wrong.items():
+        t, n, *index = (int(i[0]) for i in np.nonzero(differs))
+        where = (t, n, *index)
+        distance = None if n in seen else _distance(graph, name, frames, where)
+        expected = int(not bool(np.asarray(spikes[name])[where] != 0))
+        first = FirstMismatch(first_sample + n, t, tuple(index), expected, distance)
+        layers[name] = replace(layers[name], first=first)
+        seen |= {int(i) for i in np.nonzero(differs.reshape(*differs.shape[:2], -1).any((0, 2)))[0]}
+    streams = graph[graph.output].signal.streams
+    same = predictions(reference, streams) == predictions(output, streams)
+    difference = float(np.abs(reference - output).max()) if reference.size else 0.0
+    return Agreement(tuple(layers.values()), frames.shape[1], int(same.sum()), difference, bound)
+
+
+def _distance(graph: Graph, name: str, frames: NDArray[np.float32], where: tuple[int, ...]) -> float:
+    """Membrane minus threshold of one neuron at one step in the reference run."""
+    t, n, *index = where
+    node = graph[name]
+    trace: list[torch.Tensor] = []
+
+    def observe(other: Node, value: torch.Tensor) -> None:
+        if other.name == node.inputs[0]:
+            trace.append(value[(slice(0, t + 1), n, *index)].clone())
+
+    run(graph, frames, observe=observe)
+    op = node.op
+    if not isinstance(op, ir.Neuron):
+        raise TypeError(name)
+    v = torch.tensor(op.v_rest, dtype=torch.float32)
+    h = v
+    for x in trace[0]:
+        h = charge(op, x, v)
+        fired = bool(h > op.v_threshold if op.strict else h >= op.v_threshold)
+        after = h - op.v_threshold if op.v_reset is None else torch.tensor(op.v_reset)
+        v = after if fired else h
+    return float(h) - op.v_threshold
