@@ -1,0 +1,23 @@
+"""Step by step: a graph that takes one frame at a time, with its memory as an explicit value."""
+
+from __future__ import annotations
+
+from tcja_deploy.runtime.stream.engine import Emission, Stepper, StreamState, advance, initial, stream
+from tcja_deploy.runtime.stream.estimate import Estimate, Profile, fit
+from tcja_deploy.runtime.stream.plan import Plan, plan
+from tcja_deploy.runtime.stream.reference import run_by_frame
+
+__all__ = [
+    "Emission",
+    "Estimate",
+    "Plan",
+    "Profile",
+    "Stepper",
+    "StreamState",
+    "advance",
+    "fit",
+    "initial",
+    "plan",
+    "run_by_frame",
+    "stream",
+]

@@ -1,0 +1,156 @@
+"""What a node does with one frame: pure functions from inputs and state to outputs and state, on torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tcja_deploy.ir import Op
+from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.sequence import charge, evaluate
+
+__all__ = ["Cell", "CellState", "Every", "Neurons", "RunningMean", "Scale", "Window"]
+
+CellState = Mapping[str, Tensor]
+"""Tensors by name, never changed in place."""
+
+
+class Cell(Protocol):
+    """One node of a stream.
+
+    The engine counts a cell's steps and puts it back to ``initial`` after the last one of a window, so that a
+    cell keeps no clock and leaks nothing from one window to the next.
+    """
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates per step and sample, counted densely; the mean where steps differ."""
+        ...
+
+    def initial(self, samples: int) -> CellState:
+        """State before the first frame of a window, for a batch of ``samples``."""
+        ...
+
+    def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
+        """Consume the inputs of step ``t``.
+
+        Args:
+            inputs: For each input a frame ``[N, ...]``, or a whole window ``[T, N, ...]``, or a value without
+                time axis.
+            state: State before.
+            t: Index of this step in the window; 0 for a cell that takes no single frames.
+
+        Returns:
+            What became final (frames, or one value without time axis), and the new state.
+        """
+        ...
+
+
+class Stateless:
+    """A cell without state."""
+
+    def initial(self, samples: int) -> CellState:
+        """Nothing."""
+        return {}
+
+
+@dataclass(frozen=True, eq=False)
+class Every(Stateless):
+    """An op that makes one frame of each step's inputs.
+
+    Attributes:
+        op: The op.
+        frames: Of each input whether it is a frame.
+        macs: See ``Cell``.
+    """
+
+    op: Op
+    frames: tuple[bool, ...]
+    macs: int
+
+    def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
+        """See ``Cell``."""
+        y = evaluate(
+            self.op, *(x[None] if frame else x for x, frame in zip(inputs, self.frames, strict=True))
+        )
+        return [y[0] if any(self.frames) else y], state
+
+
+@dataclass(frozen=True, eq=False)
+class Window(Stateless):
+    """An op that needs its whole window at once; the engine's queues hold the frames until it is complete.
+
+    Attributes:
+        op: The op.
+        emits: Whether the result is a stream of frames again.
+        macs: See ``Cell``.
+    """
+
+    op: Op
+    emits: bool
+    macs: int
+
+    def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
+        """See ``Cell``."""
+        y = evaluate(self.op, *inputs)
+        return (list(y) if self.emits else [y]), state
+
+
+@dataclass(frozen=True, eq=False)
+class Neurons:
+    """Spiking neurons; state: the membrane ``v`` ``[N, ...]`` after the reset."""
+
+    op: ir.Neuron
+    features: tuple[int, ...]
+    macs: int = 0
+
+    def initial(self, samples: int) -> CellState:
+        """See ``Cell``."""
+        return {"v": torch.full((samples, *self.features), self.op.v_rest)}
+
+    def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
+        """See ``Cell``."""
+        op = self.op
+        h = charge(op, inputs[0], state["v"])
+        fired = h > op.v_threshold if op.strict else h >= op.v_threshold
+        spikes = fired.to(h.dtype)
+        v = h - spikes * op.v_threshold if op.v_reset is None else h.masked_fill(fired, op.v_reset)
+        return [spikes], {"v": v}
+
+
+@dataclass(frozen=True, eq=False)
+class RunningMean:
+    """Mean over the window, added up frame by frame; state: the ``sum`` ``[N, ...]``."""
+
+    T: int
+    features: tuple[int, ...]
+    macs: int = 0
+
+    def initial(self, samples: int) -> CellState:
+        """See ``Cell``."""
+        return {"sum": torch.zeros(samples, *self.features)}
+
+    def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
+        """See ``Cell``."""
+        total = state["sum"] + inputs[0]
+        return ([total / self.T] if t == self.T - 1 else []), {"sum": total}
+
+
+@dataclass(frozen=True, eq=False)
+class Scale(Stateless):
+    """The gate applied: ``Y[c,h,w] = X[c,h,w] F[c]``.
+
+    Attributes:
+        macs: Elements of a frame.
+    """
+
+    macs: int
+
+    def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
+        """See ``Cell``."""
+        x, gate = inputs
+        return [x * gate[..., None, None]], state

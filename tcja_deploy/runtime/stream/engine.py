@@ -1,0 +1,257 @@
+"""The stream: one frame in, what became final out; all memory is one explicit value."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tcja_deploy.errors import DataError, UsageError
+from tcja_deploy.ir import Graph, Kind
+from tcja_deploy.runtime.stream.cells import CellState, RunningMean
+from tcja_deploy.runtime.stream.estimate import Profile
+from tcja_deploy.runtime.stream.packing import Packed, pack, unpack
+from tcja_deploy.runtime.stream.plan import Link, Plan, Schedule, Takes, plan
+
+__all__ = ["Emission", "Observer", "Stepper", "StreamState", "advance", "initial", "stream"]
+
+Observer = Callable[[str, int, Tensor], None]
+"""Called with the name of a value, the frame's index in its window (0 without time axis), and the item."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Emission:
+    """A result that became final.
+
+    Attributes:
+        window: Windows that ended before the one it belongs to.
+        frame: Index of the frame in its window; ``None`` for a result of the whole window.
+        value: ``[N, ...]``.
+    """
+
+    window: int
+    frame: int | None
+    value: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StreamState:
+    """Everything that a stream remembers between two frames. Nothing in it is ever changed in place.
+
+    Attributes:
+        identity: Of the plan it belongs to.
+        samples: N.
+        pushed: Frames that went in.
+        given: For each cell how many items it has given.
+        clocks: For each cell its step within the window, 0 to T - 1.
+        cells: For each cell its own state.
+        queues: For each cell and input the items that wait, oldest first.
+    """
+
+    identity: str
+    samples: int
+    pushed: int
+    given: Mapping[str, int]
+    clocks: Mapping[str, int]
+    cells: Mapping[str, CellState]
+    queues: Mapping[tuple[str, int], tuple[Packed, ...]]
+
+
+def initial(plan: Plan, samples: int = 1) -> StreamState:
+    """State before the first frame, for a batch of ``samples`` recordings.
+
+    Raises:
+        UsageError: If the batch is empty.
+    """
+    if samples < 1:
+        raise UsageError(f"a stream needs at least one sample, got {samples}")
+    return StreamState(
+        plan.identity, samples, 0,
+        {link.name: 0 for link in plan.links},
+        {link.name: 0 for link in plan.links},
+        {link.name: link.cell.initial(samples) for link in plan.links},
+        {(link.name, i): () for link in plan.links for i in range(len(link.inputs))},
+    )  # fmt: skip
+
+
+class _Queue:
+    """Items on their way from one cell to another: as tensors within a step, packed between steps."""
+
+    def __init__(self, waiting: tuple[Packed, ...]) -> None:
+        self.items: deque[Packed | Tensor] = deque(waiting)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def first(self) -> Tensor:
+        item = self.items[0]
+        return unpack(item) if isinstance(item, Packed) else item
+
+    def take(self) -> Tensor:
+        item = self.first()
+        self.items.popleft()
+        return item
+
+    def waiting(self, kind: Kind) -> tuple[Packed, ...]:
+        return tuple(item if isinstance(item, Packed) else pack(item, kind) for item in self.items)
+
+
+def advance(
+    plan: Plan, state: StreamState, frame: Tensor, *, observe: Observer | None = None
+) -> tuple[list[Emission], StreamState]:
+    """Push one frame through: a pure function of plan, state and frame.
+
+    Args:
+        plan: The network.
+        state: State before.
+        frame: ``[N, ...]``, float32.
+        observe: Called with every item that a cell gives; it must not change it.
+
+    Returns:
+        The results that became final with this frame, in order, and the state after.
+    """
+    flow = _Flow(plan, state, observe)
+    flow.give(plan.input, frame, state.pushed % plan.T)
+    for link in plan.links:
+        while flow.ready(link):
+            flow.work(link)
+            if plan.schedule == "paced":
+                break
+    first = state.given[plan.output] if plan.output != plan.input else state.pushed
+    emissions = [_emission(plan, first + i, value) for i, value in enumerate(flow.results)]
+    return emissions, flow.state()
+
+
+class _Flow:
+    """One step of the stream while it happens."""
+
+    def __init__(self, plan: Plan, state: StreamState, observe: Observer | None) -> None:
+        self.plan, self.before, self.observe = plan, state, observe
+        self.queues = {key: _Queue(items) for key, items in state.queues.items()}
+        self.given, self.clocks, self.cells = dict(state.given), dict(state.clocks), dict(state.cells)
+        self.results: list[Tensor] = []
+
+    def give(self, name: str, item: Tensor, index: int) -> None:
+        for key in self.plan.readers.get(name, ()):
+            self.queues[key].items.append(item)
+        if name == self.plan.output:
+            self.results.append(item)
+        if self.observe is not None:
+            self.observe(name, index, item)
+
+    def ready(self, link: Link) -> bool:
+        return all(
+            len(self.queues[link.name, i]) >= (self.plan.T if takes is Takes.WINDOW else 1)
+            for i, takes in enumerate(link.takes)
+        )
+
+    def work(self, link: Link) -> None:
+        T, t = self.plan.T, self.clocks[link.name]
+        end = t == T - 1 or not link.per_frame
+        inputs = []
+        for i, takes in enumerate(link.takes):
+            queue = self.queues[link.name, i]
+            if takes is Takes.WINDOW:
+                inputs.append(torch.stack([queue.take() for _ in range(T)]))
+            elif takes is Takes.VALUE and not end:
+                inputs.append(queue.first())
+            else:
+                inputs.append(queue.take())
+        items, after = link.cell.step(tuple(inputs), self.cells[link.name], t)
+        self.clocks[link.name] = 0 if end else t + 1
+        self.cells[link.name] = link.cell.initial(self.before.samples) if end else after
+        for item in items:
+            index = self.given[link.name] % T if link.streams else 0
+            self.given[link.name] += 1
+            self.give(link.name, item, index)
+
+    def state(self) -> StreamState:
+        kept = {
+            (link.name, i): self.queues[link.name, i].waiting(self.plan.kind(name))
+            for link in self.plan.links
+            for i, name in enumerate(link.inputs)
+        }
+        pushed = self.before.pushed + 1
+        return replace(
+            self.before, pushed=pushed, given=self.given, clocks=self.clocks, cells=self.cells, queues=kept
+        )
+
+
+def _emission(plan: Plan, count: int, value: Tensor) -> Emission:
+    return Emission(count // plan.T, count % plan.T, value) if plan.streams else Emission(count, None, value)
+
+
+class Stepper:
+    """A stream with its current state.
+
+    ``state`` can be read, kept and set back at any time; it is never changed in place, so keeping it is a
+    snapshot.
+
+    Attributes:
+        plan: The network.
+        state: Everything that the stream remembers.
+    """
+
+    def __init__(self, plan: Plan, state: StreamState) -> None:
+        if state.identity != plan.identity:
+            raise UsageError("the state belongs to another network, or to other options")
+        self.plan = plan
+        self.state = state
+
+    def push(self, frame: Tensor | NDArray[Any], *, observe: Observer | None = None) -> list[Emission]:
+        """Push one frame ``[N, ...]`` and return the results that became final, in order.
+
+        Raises:
+            DataError: If the frame does not have the shape that the network and the state expect.
+        """
+        x = torch.as_tensor(np.ascontiguousarray(frame) if isinstance(frame, np.ndarray) else frame)
+        want = (self.state.samples, *self.plan.features)
+        if tuple(x.shape) != want:
+            raise DataError(f"the frame has shape {list(x.shape)}, the stream expects {list(want)}")
+        with torch.inference_mode():
+            emissions, self.state = advance(self.plan, self.state, x.to(torch.float32), observe=observe)
+        return emissions
+
+    def clone(self) -> Stepper:
+        """Another stepper that goes on from here by itself."""
+        return Stepper(self.plan, self.state)
+
+    @property
+    def running(self) -> Tensor | None:
+        """What the result would be if the window had ended with the last frame that reached the readout.
+
+        The mean over the frames so far, where the result is a mean over time or a stream of frames; ``None``
+        before the first such frame and where the result is something else.
+        """
+        values: dict[str, Tensor] = {}
+        for link in self.plan.links:
+            if isinstance(link.cell, RunningMean):
+                seen = self.state.clocks[link.name]
+                if seen:
+                    values[link.name] = self.state.cells[link.name]["sum"] / seen
+            elif not link.streams and all(name in values for name in link.inputs):
+                values[link.name] = link.cell.step(tuple(values[name] for name in link.inputs), {}, 0)[0][0]
+        return values.get(self.plan.running)
+
+
+def stream(
+    graph: Graph,
+    *,
+    lookahead: int | None = None,
+    profile: Profile | None = None,
+    schedule: Schedule = "burst",
+    samples: int = 1,
+) -> Stepper:
+    """A graph as a stream: see ``plan`` for the options; ``samples`` is N, recordings that run side by side.
+
+    Raises:
+        UsageError: If an option makes no sense.
+    """
+    network = plan(graph, lookahead=lookahead, profile=profile, schedule=schedule)
+    return Stepper(network, initial(network, samples))

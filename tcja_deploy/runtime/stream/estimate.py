@@ -1,0 +1,161 @@
+"""What a gate expects of frames that have not arrived: zeros, a mean profile, or a linear prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tcja_deploy.errors import DataError, FileFormatError
+from tcja_deploy.ir import Graph, Node
+from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.sequence import run
+
+__all__ = ["Estimate", "Profile", "fit"]
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Estimate:
+    """The squeezed frames ``Z[n, c]`` that one TCJA block expects.
+
+    Without ``slope`` a later frame is estimated by the mean, ``Zhat[n] = mean[n]``; with it, after frame
+    ``t``, ``Zhat[n] = mean[n] + slope[t, n] (u - past[t])``, where ``u[c]`` is the mean of ``Z[0..t, c]`` in
+    this recording.
+
+    Attributes:
+        mean: ``[T, C]``, the calibration set's mean of ``Z``.
+        past: ``[T, C]``, its mean of ``u`` after each frame.
+        slope: ``[T, T]`` (``t``, ``n``), least-squares slopes shared by all channels, or ``None``.
+    """
+
+    mean: Array
+    past: Array
+    slope: Array | None = None
+
+    def future(self, t: int, u: Tensor | None, samples: int) -> Tensor:
+        """Estimates ``[T - 1 - t, N, C]`` of the frames after ``t``."""
+        mean = torch.from_numpy(self.mean[t + 1 :])[:, None]
+        if self.slope is None or u is None:
+            return mean.expand(-1, samples, -1)
+        return mean + torch.from_numpy(self.slope[t, t + 1 :])[:, None, None] * (
+            u - torch.from_numpy(self.past[t])
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Profile:
+    """Estimates for the TCJA blocks of a network, by node name; blocks without one expect zeros."""
+
+    blocks: Mapping[str, Estimate] = field(default_factory=dict)
+
+    def without_slopes(self) -> Profile:
+        """The mean profiles alone."""
+        return Profile({name: Estimate(e.mean, e.past) for name, e in self.blocks.items()})
+
+    def arrays(self) -> dict[str, Array]:
+        """Everything as flat named arrays."""
+        found = {}
+        for name, e in self.blocks.items():
+            parts = {"mean": e.mean, "past": e.past} | ({} if e.slope is None else {"slope": e.slope})
+            found.update({f"{name}/{part}": array for part, array in parts.items()})
+        return found
+
+    @staticmethod
+    def from_arrays(graph: Graph, arrays: Mapping[str, NDArray[np.generic]]) -> Profile:
+        """The inverse of ``arrays``, checked against a graph.
+
+        Raises:
+            FileFormatError: If an array is missing, unknown, or of another shape than the graph's blocks
+                need.
+        """
+        blocks, T, left = {}, graph.T, dict(arrays)
+        for node in _blocks(graph):
+            C = node.signal.features[0]
+            parts: dict[str, Array] = {}
+            for part, shape in (("mean", (T, C)), ("past", (T, C)), ("slope", (T, T))):
+                array = left.pop(f"{node.name}/{part}", None)
+                if array is None and part == "slope":
+                    continue
+                if (
+                    array is None
+                    or array.shape != shape
+                    or not np.isfinite(np.asarray(array, np.float32)).all()
+                ):
+                    raise FileFormatError(f"the profile has no {part} of shape {shape}", where=node.name)
+                parts[part] = np.asarray(array, np.float32)
+            blocks[node.name] = Estimate(parts["mean"], parts["past"], parts.get("slope"))
+        if left:
+            raise FileFormatError(
+                f"the profile holds {', '.join(sorted(left))}, which the model has no use for"
+            )
+        return Profile(blocks)
+
+
+def _blocks(graph: Graph) -> list[Node]:
+    return [node for node in graph if isinstance(node.op, ir.TCJA)]
+
+
+class _Sums:
+    """Running sums of one block over a data set, in float64."""
+
+    def __init__(self, T: int, C: int) -> None:
+        self.samples = 0
+        self.z, self.u = np.zeros((T, C)), np.zeros((T, C))
+        self.uz, self.uu = np.zeros((T, T)), np.zeros(T)
+
+    def add(self, z: NDArray[np.float64]) -> None:
+        T = len(z)
+        u = z.cumsum(0) / np.arange(1, T + 1)[:, None, None]
+        self.samples += z.shape[1]
+        self.z += z.sum(1)
+        self.u += u.sum(1)
+        self.uz += np.einsum("tsc,nsc->tn", u, z)
+        self.uu += np.einsum("tsc,tsc->t", u, u)
+
+    def estimate(self, linear: bool) -> Estimate:
+        mean, past = self.z / self.samples, self.u / self.samples
+        slope = None
+        if linear:
+            variance = self.uu - self.samples * (past**2).sum(1)
+            covariance = self.uz - self.samples * past @ mean.T
+            slope = np.divide(
+                covariance, variance[:, None], out=np.zeros_like(covariance), where=variance[:, None] > 0
+            )
+            slope = slope.astype(np.float32)
+        return Estimate(mean.astype(np.float32), past.astype(np.float32), slope)
+
+
+def fit(graph: Graph, batches: Iterable[NDArray[np.float32]], *, linear: bool = False) -> Profile:
+    """Estimates for every TCJA block, from exact runs over calibration data.
+
+    Args:
+        graph: The network.
+        batches: Frames ``[T, N, ...]`` each.
+        linear: Fit slopes as well: least squares of each later frame on the mean of the past, one slope for
+            all channels.
+
+    Raises:
+        DataError: If there is no data, or frames do not fit the graph.
+    """
+    sums = {node.name: _Sums(graph.T, node.signal.features[0]) for node in _blocks(graph)}
+    source: dict[str, list[str]] = {node.inputs[0]: [] for node in _blocks(graph)}
+    for node in _blocks(graph):
+        source[node.inputs[0]].append(node.name)
+
+    def observe(node: Node, value: Tensor) -> None:
+        for name in source.get(node.name, ()):
+            sums[name].add(value.mean((3, 4), dtype=torch.float64).numpy())
+
+    empty = True
+    for frames in batches:
+        empty = False
+        run(graph, frames, observe=observe)
+    if empty:
+        raise DataError("there are no recordings to fit the profile on")
+    return Profile({name: s.estimate(linear) for name, s in sums.items()})

@@ -1,0 +1,208 @@
+"""From a graph to a network of cells and queues."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from typing import Literal
+
+from tcja_deploy.errors import UsageError
+from tcja_deploy.ir import Graph, Kind, Node, Signal
+from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.stream.cells import Cell, Every, Neurons, RunningMean, Scale, Window
+from tcja_deploy.runtime.stream.estimate import Profile
+from tcja_deploy.runtime.stream.gate import Gate
+
+__all__ = ["GATE", "MEAN", "Link", "Plan", "Schedule", "Takes", "plan"]
+
+Schedule = Literal["burst", "paced"]
+"""``burst``: what has become final flows on at once, so a window ends with its last frame. ``paced``: every
+cell works at most once a frame, so work is even and look-aheads add up."""
+
+GATE = ":gate"
+"""Suffix of the name of a block's gate."""
+
+MEAN = ":mean"
+"""Suffix of the name of the mean over time that is added where the result is a stream of frames."""
+
+
+class Takes(Enum):
+    """How a cell takes an input from its queue."""
+
+    FRAME = "frame"  #: one frame a step
+    WINDOW = "window"  #: T frames at once
+    VALUE = "value"  #: one value without time axis a window
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Link:
+    """A cell with its inputs.
+
+    Attributes:
+        name: Name of its value.
+        cell: What it does.
+        inputs: Names of the values it reads; each has a queue of its own.
+        takes: How it takes each of them.
+        kind: Signal kind of its value, which decides how waiting frames are packed.
+        streams: Whether its value is a stream of frames.
+    """
+
+    name: str
+    cell: Cell
+    inputs: tuple[str, ...]
+    takes: tuple[Takes, ...]
+    kind: Kind
+    streams: bool
+
+    @property
+    def per_frame(self) -> bool:
+        """Whether it takes single frames, T a window; otherwise it works once a window."""
+        return Takes.FRAME in self.takes
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A network of cells in an order in which every input precedes its readers.
+
+    Attributes:
+        T: Frames of a window.
+        input: Name of the value that frames enter as.
+        features: Shape of one input frame of one sample.
+        input_kind: Its signal kind.
+        links: The cells.
+        output: Name of the value that is the result.
+        streams: Whether the result is a stream of frames.
+        running: Name of the mean over time that serves as the running result; empty if there is none.
+        schedule: When cells work.
+        identity: SHA-256 of the network and of every option that changes its state.
+    """
+
+    T: int
+    input: str
+    features: tuple[int, ...]
+    input_kind: Kind
+    links: tuple[Link, ...]
+    output: str
+    streams: bool
+    running: str
+    schedule: Schedule
+    identity: str
+
+    def kind(self, name: str) -> Kind:
+        """Signal kind of a value."""
+        return next((link.kind for link in self.links if link.name == name), self.input_kind)
+
+    @cached_property
+    def readers(self) -> dict[str, list[tuple[str, int]]]:
+        """For each value the cells and input positions that read it."""
+        found: dict[str, list[tuple[str, int]]] = {}
+        for link in self.links:
+            for i, name in enumerate(link.inputs):
+                found.setdefault(name, []).append((link.name, i))
+        return found
+
+    @property
+    def gates(self) -> dict[str, Gate]:
+        """The gates by block."""
+        return {link.name.removesuffix(GATE): link.cell for link in self.links if isinstance(link.cell, Gate)}
+
+
+def plan(
+    graph: Graph,
+    *,
+    lookahead: int | None = None,
+    profile: Profile | None = None,
+    schedule: Schedule = "burst",
+) -> Plan:
+    """Cells and queues for a graph.
+
+    A TCJA block becomes two cells: the gate, which reads X and answers ``lookahead`` frames later, and the
+    scaling, in whose queue the frames of X wait. If max-pooling is the block's only reader, X is pooled
+    before it waits: the gate is not negative and constant over space, so ``max(F x) = F max(x)`` to the last
+    bit.
+
+    Args:
+        graph: The network.
+        lookahead: How many frames every TCJA block waits, at most what it needs; ``None`` for exact.
+        profile: What the blocks expect of frames that have not arrived; ``None`` for zeros.
+        schedule: When cells work.
+
+    Raises:
+        UsageError: If the look-ahead is outside ``0 .. T - 1``, or the schedule is unknown.
+    """
+    if lookahead is not None and not 0 <= lookahead < graph.T:
+        raise UsageError(f"the look-ahead {lookahead} is outside 0 .. T - 1 = {graph.T - 1}")
+    if schedule not in ("burst", "paced"):
+        raise UsageError(f"unknown schedule {schedule!r}", hint="'burst' or 'paced'")
+    signals = {node.name: node.signal for node in graph}
+    estimates = {} if profile is None else profile.blocks
+    pooled: dict[str, Node] = {}
+    links: list[Link] = []
+    for node in graph.nodes[1:]:
+        if isinstance(node.op, ir.TCJA):
+            exact = node.op.lookahead(signals[node.inputs[0]], T=graph.T)
+            ahead = exact if lookahead is None else min(exact, lookahead)
+            gate = Gate(node.op, node.signal.features[0], graph.T, ahead, estimates.get(node.name))
+            x, name = node.inputs[0], node.name
+            links.append(_link(name + GATE, gate, (x,), Kind.REAL))
+            readers = graph.readers(name)
+            if name != graph.output and len(readers) == 1 and isinstance(readers[0].op, ir.MaxPool2d):
+                pooled[readers[0].name] = node
+            else:
+                links.append(_link(name, Scale(node.signal.size), (x, name + GATE), node.signal.kind))
+        elif node.name in pooled:
+            block = pooled[node.name]
+            x, waiting = block.inputs[0], f"{block.name}:pooled"
+            links.append(_link(waiting, Every(node.op, (True,), 0), (x,), signals[x].kind))
+            links.append(
+                _link(node.name, Scale(node.signal.size), (waiting, block.name + GATE), node.signal.kind)
+            )
+        else:
+            links.append(_generic(node, tuple(signals[name] for name in node.inputs), graph.T))
+    running, out = graph.output, signals[graph.output]
+    if out.streams:
+        running = graph.output + MEAN
+        links.append(
+            Link(
+                running,
+                RunningMean(graph.T, out.features),
+                (graph.output,),
+                (Takes.FRAME,),
+                Kind.REAL,
+                streams=False,
+            )
+        )
+    settings = json.dumps([graph.hash, lookahead, schedule])
+    digest = hashlib.sha256(settings.encode())
+    for name, array in sorted(Profile(estimates).arrays().items()):
+        digest.update(name.encode() + array.tobytes())
+    return Plan(
+        graph.T, graph.input.name, graph.input_shape, graph.input.signal.kind, tuple(links),
+        graph.output, out.streams, running, schedule, digest.hexdigest(),
+    )  # fmt: skip
+
+
+def _link(name: str, cell: Cell, inputs: tuple[str, ...], kind: Kind) -> Link:
+    return Link(name, cell, inputs, (Takes.FRAME,) * len(inputs), kind, True)
+
+
+def _generic(node: Node, inputs: tuple[Signal, ...], T: int) -> Link:
+    op, out = node.op, node.signal
+    if isinstance(op, ir.Neuron):
+        return _link(node.name, Neurons(op, out.features), node.inputs, out.kind)
+    if isinstance(op, ir.TimeMean):
+        mean = RunningMean(T, inputs[0].features)
+        return Link(node.name, mean, node.inputs, (Takes.FRAME,), out.kind, streams=False)
+    frames = tuple(s.streams for s in inputs)
+    macs = op.fan_in * math.prod(d if isinstance(d, int) else T if d == "T" else 1 for d in out.dims)
+    # Element-wise ops need no window for an input without time axis: it only has to be there.
+    by_frame = not op.acts_on_time(*inputs) or (isinstance(op, ir.Add | ir.Mul) and out.streams)
+    if by_frame and any(frames):
+        takes = tuple(Takes.FRAME if f else Takes.VALUE for f in frames)
+        return Link(node.name, Every(op, frames, macs // T), node.inputs, takes, out.kind, streams=True)
+    takes = tuple(Takes.WINDOW if f else Takes.VALUE for f in frames)
+    return Link(node.name, Window(op, out.streams, macs), node.inputs, takes, out.kind, out.streams)

@@ -1,0 +1,89 @@
+"""The state of a stream as bytes: safetensors, so that reading it runs no code and any process can go on."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from tcja_deploy.errors import FileFormatError
+from tcja_deploy.runtime.stream.engine import StreamState, initial
+from tcja_deploy.runtime.stream.packing import Packed
+from tcja_deploy.runtime.stream.plan import Plan
+
+__all__ = ["state_from_bytes", "state_to_bytes"]
+
+_VERSION = 1
+
+
+def state_to_bytes(state: StreamState) -> bytes:
+    """A state as safetensors: cell states and waiting frames as tensors, the rest as JSON in ``about``."""
+    tensors: dict[str, Any] = {
+        f"cell/{name}/{part}": t.numpy() for name, cell in state.cells.items() for part, t in cell.items()
+    }
+    queues = []
+    for i, ((reader, position), items) in enumerate(state.queues.items()):
+        frames = [{"shape": p.shape, "dtype": p.dtype, "bits": p.bits} for p in items]
+        queues.append({"reader": reader, "input": position, "items": frames})
+        tensors.update({f"queue/{i}/{j}": p.data for j, p in enumerate(items)})
+    about = {
+        "version": _VERSION, "identity": state.identity, "samples": state.samples, "pushed": state.pushed,
+        "given": dict(state.given), "clocks": dict(state.clocks), "queues": queues,
+    }  # fmt: skip
+    tensors["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
+    blob: bytes = save({name: np.ascontiguousarray(a) for name, a in tensors.items()})
+    return blob
+
+
+def state_from_bytes(plan: Plan, data: bytes) -> StreamState:
+    """The state that ``state_to_bytes`` wrote.
+
+    Raises:
+        FileFormatError: If the bytes are no saved state, or one of another network or with other options.
+    """
+    try:
+        tensors = load(data)
+        about = json.loads(tensors.pop("about").tobytes())
+        if about["version"] != _VERSION:
+            raise FileFormatError(f"the state has version {about['version']}, this program reads {_VERSION}")
+        if about["identity"] != plan.identity:
+            raise FileFormatError(
+                "the state belongs to another network, or to a stream with other options",
+                hint="use the same model, look-ahead, schedule and profile as when it was saved",
+            )
+        return _state(plan, about, tensors)
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise FileFormatError(f"this is no saved state of a stream ({error})") from error
+
+
+def _state(plan: Plan, about: dict[str, Any], tensors: dict[str, Any]) -> StreamState:
+    with torch.device("meta"):  # shapes without memory: the number of samples is not trusted yet
+        start = initial(plan, int(about["samples"]))
+    cells = {}
+    for name, cell in start.cells.items():
+        found = {part: torch.from_numpy(tensors[f"cell/{name}/{part}"].copy()) for part in cell}
+        if any(found[part].shape != t.shape or found[part].dtype != t.dtype for part, t in cell.items()):
+            raise ValueError(f"{name} has a state of another shape")
+        cells[name] = found
+    queues = {}
+    for i, queue in enumerate(about["queues"]):
+        items = []
+        for j, item in enumerate(queue["items"]):
+            packed = Packed(
+                tensors[f"queue/{i}/{j}"], tuple(item["shape"]), str(item["dtype"]), bool(item["bits"])
+            )
+            size = int(np.prod(packed.shape, dtype=np.int64))
+            if (packed.data.size * 8 - size) // 8 != 0 if packed.bits else packed.data.shape != packed.shape:
+                raise ValueError(f"a frame that waits for {queue['reader']} has another size")
+            items.append(packed)
+        queues[str(queue["reader"]), int(queue["input"])] = tuple(items)
+    if queues.keys() != start.queues.keys():
+        raise ValueError("other queues")
+    if any(not 0 <= int(clock) < plan.T for clock in about["clocks"].values()):
+        raise ValueError("a clock stands outside the window")
+    given, clocks = ({name: int(about[kind][name]) for name in start.clocks} for kind in ("given", "clocks"))
+    return StreamState(plan.identity, start.samples, int(about["pushed"]), given, clocks, cells, queues)
