@@ -1,0 +1,338 @@
+"""Activity: exact integer counts of what travels along the edges of a graph, per sample and time step.
+
+A recorder is told what to watch and is then fed arrays by whatever runs the network: whole windows by the
+sequence runtime, frame by frame by the stream and the integer twin. It knows none of them. Everything it
+keeps is an int64, so the counts of two shards of a data set add up to the counts of the whole, whatever the
+batch size and the order.
+
+Memory: per value and recording ``4 (1 + maps) steps`` integers of 8 bytes, and per value one integer a
+neuron.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tcja_deploy.errors import DataError
+
+__all__ = ["Activity", "Measure", "Recorder", "ValueActivity", "Watch"]
+
+Ints = NDArray[np.int64]
+
+_RUN = 255
+"""Flags that an unsigned byte can sum without wrapping."""
+
+
+class Measure(IntEnum):
+    """What is counted of the elements of a value; the position in ``ValueActivity.table``."""
+
+    NONZERO = 0  #: elements that are not zero
+    UNIT = 1  #: elements equal to 1 or -1: weights are added or subtracted, nothing is multiplied
+    INTEGER = 2  #: non-zero elements that are whole numbers, units included
+    PAYLOAD = 3  #: sum of the magnitudes of the whole-number elements
+
+
+@dataclass(frozen=True, eq=False)
+class Watch:
+    """One value to record.
+
+    Attributes:
+        name: Name of the value.
+        features: Shape of one frame of one sample.
+        steps: Frames in a window: ``T``, or 1 for a value that a window has once.
+        maps: Named non-negative integer weights, each broadcastable to ``[steps, *features]``; besides the
+            plain counts the counts weighted by each map are kept. A map of fan-outs turns spikes into
+            synaptic operations.
+    """
+
+    name: str
+    features: tuple[int, ...]
+    steps: int
+    maps: Mapping[str, Ints] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for key, weights in self.maps.items():
+            rank = 1 + len(self.features)
+            fits = weights.ndim == rank and all(
+                m in (1, n) for m, n in zip(weights.shape, (self.steps, *self.features), strict=True)
+            )
+            if not fits or weights.dtype != np.int64:
+                raise DataError(
+                    f"the map {key!r} is {weights.dtype} {list(weights.shape)}, expected int64 that "
+                    f"broadcasts to {[self.steps, *self.features]}",
+                    where=self.name,
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class ValueActivity:
+    """Counts of one value.
+
+    Attributes:
+        name: Name of the value.
+        features: Shape of one frame of one sample.
+        maps: Names of the rows of ``table``; the first one, ``""``, is the plain count.
+        table: ``[1 + maps, len(Measure), samples, steps]``, int64.
+        neurons: Non-zero elements at each position, summed over samples and steps: ``[*features]``, int64.
+    """
+
+    name: str
+    features: tuple[int, ...]
+    maps: tuple[str, ...]
+    table: Ints
+    neurons: Ints
+
+    @property
+    def size(self) -> int:
+        """Elements per frame and sample."""
+        return int(np.prod(self.features, dtype=np.int64))
+
+    @property
+    def steps(self) -> int:
+        """Frames in a window."""
+        return int(self.table.shape[3])
+
+    def counts(self, measure: Measure = Measure.NONZERO, weighted_by: str = "") -> Ints:
+        """Counts ``[samples, steps]``, plain or weighted by a map.
+
+        Raises:
+            DataError: No such map was recorded.
+        """
+        if weighted_by not in self.maps:
+            raise DataError(f"the map {weighted_by!r} was not recorded", where=self.name)
+        counts: Ints = self.table[self.maps.index(weighted_by), measure]
+        return counts
+
+
+@dataclass(frozen=True, eq=False)
+class Activity:
+    """Counts of all watched values over some recordings.
+
+    Attributes:
+        samples: Number of each recording in its data set, rising.
+        values: Counts by the name of the value.
+        origin: What the counts belong to, such as the hashes of model and data; shards merge only if
+            they agree.
+    """
+
+    samples: Ints
+    values: Mapping[str, ValueActivity]
+    origin: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, name: str) -> ValueActivity:
+        try:
+            return self.values[name]
+        except KeyError:
+            raise DataError("the activity of this value was not recorded", where=name) from None
+
+    def same_as(self, other: Activity) -> bool:
+        """Whether every count, every sample and the origin are equal."""
+        return (
+            np.array_equal(self.samples, other.samples)
+            and dict(self.origin) == dict(other.origin)
+            and list(self.values) == list(other.values)
+            and all(
+                v.maps == w.maps and np.array_equal(v.table, w.table) and np.array_equal(v.neurons, w.neurons)
+                for v, w in zip(self.values.values(), other.values.values(), strict=True)
+            )
+        )
+
+    @staticmethod
+    def merge(shards: Sequence[Activity]) -> Activity:
+        """The counts of all shards together, in any order.
+
+        Raises:
+            DataError: The shards watch different values, belong to different models or data, or share a
+                recording.
+        """
+        if not shards:
+            raise DataError("there is nothing to merge")
+        first = shards[0]
+        for other in shards[1:]:
+            layout = {n: (v.maps, v.table.shape[1::2], v.features) for n, v in first.values.items()}
+            if {n: (v.maps, v.table.shape[1::2], v.features) for n, v in other.values.items()} != layout:
+                raise DataError("the shards were recorded with different values or maps")
+            if dict(other.origin) != dict(first.origin):
+                raise DataError("the shards belong to different models or data sets")
+        samples = np.concatenate([s.samples for s in shards])
+        order = np.argsort(samples, kind="stable")
+        samples = samples[order]
+        twice = samples[1:][samples[1:] == samples[:-1]]
+        if len(twice):
+            raise DataError(f"recording {int(twice[0])} was counted twice", hint="shards must not overlap")
+        values = {}
+        for name, v in first.values.items():
+            table = np.concatenate([s.values[name].table for s in shards], axis=2)[:, :, order]
+            neurons = np.stack([s.values[name].neurons for s in shards]).sum(0)
+            values[name] = ValueActivity(name, v.features, v.maps, table, neurons)
+        return Activity(samples, values, dict(first.origin))
+
+
+class Recorder:
+    """Counts what it is fed.
+
+    Call ``begin`` with the numbers of the recordings of a batch, ``add`` for every watched value (in one
+    piece or frame by frame, in any order), and ``finish`` after the last batch.
+
+    Args:
+        watches: What to record. Other values are passed over, so that a recorder can be given everything.
+        origin: See ``Activity.origin``.
+    """
+
+    def __init__(self, watches: Sequence[Watch], origin: Mapping[str, str] | None = None) -> None:
+        self._watches = {w.name: w for w in watches}
+        self._origin = dict(origin or {})
+        self._maps = {w.name: [torch.from_numpy(np.array(m)) for m in w.maps.values()] for w in watches}
+        self._batches: list[tuple[Ints, dict[str, Ints]]] = []
+        self._neurons = {w.name: np.zeros(w.features, np.int64) for w in watches}
+        self._ids = np.zeros(0, np.int64)
+        self._open: dict[str, Ints] = {}
+        self._seen: dict[str, NDArray[np.bool_]] = {}
+
+    def watches(self, name: str) -> bool:
+        """Whether a value is recorded."""
+        return name in self._watches
+
+    def begin(self, samples: Sequence[int] | Ints) -> None:
+        """Start a batch of recordings, given by their numbers in the data set.
+
+        Raises:
+            DataError: The batch before is incomplete.
+        """
+        self._close()
+        self._ids = np.asarray(samples, np.int64)
+        n = len(self._ids)
+        for w in self._watches.values():
+            self._open[w.name] = np.zeros((1 + len(w.maps), len(Measure), n, w.steps), np.int64)
+            self._seen[w.name] = np.zeros(w.steps, bool)
+
+    def add(self, name: str, x: Tensor | NDArray[Any], step: int = 0) -> None:
+        """Count frames ``[k, n, *features]`` of one value, the first of which is time step ``step``.
+
+        Raises:
+            DataError: The shape does not fit, a frame was counted before, or numbers are not finite.
+        """
+        watch = self._watches.get(name)
+        if watch is None:
+            return
+        x = torch.as_tensor(x)
+        k, n = (x.shape[0], len(self._ids)) if x.ndim else (0, 0)
+        if tuple(x.shape) != (k, n, *watch.features) or not 0 <= step <= watch.steps - k:
+            raise DataError(
+                f"got {list(x.shape)} for time step {step}, expected [up to {watch.steps}, "
+                f"{n}, {', '.join(map(str, watch.features))}]",
+                where=name,
+            )
+        seen = self._seen[name]
+        if seen[step : step + k].any():
+            raise DataError(
+                f"time step {step + int(np.argmax(seen[step : step + k]))} was counted before", where=name
+            )
+        seen[step : step + k] = True
+        with torch.inference_mode():
+            table, neurons = _count(x, [_slice(m, step, k) for m in self._maps[name]], name)
+        self._open[name][..., step : step + k] = table.transpose(2, 3).numpy()
+        self._neurons[name] += neurons.numpy()
+
+    def finish(self) -> Activity:
+        """Everything that was counted.
+
+        Raises:
+            DataError: The last batch is incomplete, or a recording was counted twice.
+        """
+        self._close()
+        batches = self._batches or [
+            (np.zeros(0, np.int64), {w.name: _empty(w) for w in self._watches.values()})
+        ]
+        values = {}
+        for w in self._watches.values():
+            table = np.concatenate([tables[w.name] for _, tables in batches], axis=2)
+            values[w.name] = ValueActivity(
+                w.name, w.features, ("", *w.maps), table, self._neurons[w.name].copy()
+            )
+        return Activity.merge([Activity(np.concatenate([ids for ids, _ in batches]), values, self._origin)])
+
+    def _close(self) -> None:
+        missing = [
+            f"{name} at step {int(np.argmin(seen))}" for name, seen in self._seen.items() if not seen.all()
+        ]
+        if missing:
+            raise DataError(f"the batch is incomplete, frames are missing: {', '.join(missing)}")
+        if len(self._ids):
+            self._batches.append((self._ids, self._open))
+        self._ids, self._open, self._seen = np.zeros(0, np.int64), {}, {}
+
+
+def _empty(watch: Watch) -> Ints:
+    return np.zeros((1 + len(watch.maps), len(Measure), 0, watch.steps), np.int64)
+
+
+def _slice(weights: Tensor, step: int, k: int) -> Tensor:
+    return weights if weights.shape[0] == 1 else weights[step : step + k]
+
+
+def _count(x: Tensor, maps: Sequence[Tensor], where: str) -> tuple[Tensor, Tensor]:
+    """Table ``[1 + maps, measures, k, n]`` and non-zeros per position, both int64 on the CPU."""
+    features = range(2, x.ndim)
+    kept = [a for a in features if any(m.shape[a - 1] > 1 for m in maps)]
+    summed = [a for a in features if a not in kept]
+    flags = x != 0
+    nonzero = _sum_flags(flags, summed)
+    if torch.equal(nonzero, _sum_flags(x == 1, summed)):  # all of it binary
+        planes = [nonzero] * len(Measure)
+    else:
+        unit = _sum_flags(x.abs() == 1, summed)
+        whole = _whole(x, where)
+        magnitude = (
+            torch.where(whole, x, torch.zeros((), dtype=x.dtype, device=x.device)).abs().to(torch.int64)
+        )
+        payload = magnitude.sum(summed) if summed else magnitude
+        planes = [nonzero, unit, _sum_flags(whole & flags, summed), payload]
+    table = torch.stack(
+        [torch.stack([_total(p) for p in planes])]
+        + [torch.stack([_total(p * _squeeze(m, summed).to(p.device)) for p in planes]) for m in maps]
+    )
+    return table.cpu(), _sum_flags(flags.flatten(0, 1), [0]).cpu()
+
+
+def _whole(x: Tensor, where: str) -> Tensor:
+    """Which elements are whole numbers."""
+    if not x.is_floating_point():
+        return torch.ones_like(x, dtype=torch.bool)
+    if not torch.isfinite(x).all():
+        raise DataError("holds numbers that are not finite", where=where)
+    return x == x.round()
+
+
+def _total(plane: Tensor) -> Tensor:
+    """Sum over everything but the first two axes."""
+    return plane.flatten(2).sum(2) if plane.ndim > 2 else plane
+
+
+def _squeeze(weights: Tensor, summed: Sequence[int]) -> Tensor:
+    """A map ``[1 or k, *features]`` as ``[1 or k, 1, *kept]``."""
+    kept = [weights.shape[0], 1, *(s for a, s in enumerate(weights.shape[1:], start=2) if a not in summed)]
+    return weights.reshape(kept)
+
+
+def _sum_flags(flags: Tensor, axes: Sequence[int]) -> Tensor:
+    """Set flags along some axes, int64. Bytes are summed in runs too short to wrap, which is fast."""
+    if not axes:
+        return flags.to(torch.int64)
+    first, *rest = axes
+    runs = iter(torch.split(flags.view(torch.uint8), _RUN, first))
+    total = next(runs).sum(first, keepdim=True, dtype=torch.uint8).to(torch.int64)
+    for run in runs:
+        total += run.sum(first, keepdim=True, dtype=torch.uint8)
+    return total.sum([first, *rest])

@@ -1,0 +1,166 @@
+"""Counting activity over a data set: batch by batch, in one process or in several that share the recordings.
+
+Batches go to processes in turn, so that every recording meets the same batch, and thereby the same kernels,
+however many processes there are. What the processes exchange are the integers of ``runtime.activity``, summed
+by ``torch.distributed``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tcja_deploy.errors import DataError, UsageError
+from tcja_deploy.ir import Graph, Node, Signal
+from tcja_deploy.runtime.activity import Activity, Recorder, ValueActivity, Watch
+from tcja_deploy.runtime.sequence import run
+
+__all__ = ["Recordings", "Workers", "collect", "frame_order", "frame_shape", "workers"]
+
+Progress = Callable[[int], None]
+"""Called with the number of recordings that were just finished."""
+
+
+class Recordings(Protocol):
+    """A data set: indexing gives the frames ``[T, ...]`` of one recording and its label."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[NDArray[np.float32], int | None]: ...
+
+
+@dataclass(frozen=True)
+class Workers:
+    """This process among those that share the work.
+
+    Attributes:
+        rank: Number of this process, from 0.
+        count: Number of processes.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    def batches(self, total: int, size: int) -> list[range]:
+        """Recordings of the batches that this process runs."""
+        starts = range(0, total, size)
+        return [range(start, min(start + size, total)) for start in starts[self.rank :: self.count]]
+
+
+@contextmanager
+def workers() -> Iterator[Workers]:
+    """The processes that ``torchrun`` started, joined by gloo; one process alone where it did not."""
+    if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) < 2:
+        yield Workers()
+        return
+    dist.init_process_group("gloo")
+    try:
+        yield Workers(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
+
+
+def frame_order(signal: Signal) -> tuple[int, ...]:
+    """Order of axes that puts ``T`` (if there is one) and ``N`` of a signal first.
+
+    Raises:
+        DataError: The signal has no ``N`` axis.
+    """
+    if "N" not in signal.dims:
+        raise DataError(f"{signal} has no axis of samples")
+    first = [signal.dims.index(name) for name in ("T", "N") if name in signal.dims]
+    return (*first, *(i for i in range(len(signal.dims)) if i not in first))
+
+
+def frame_shape(signal: Signal, T: int) -> tuple[int, tuple[int, ...]]:
+    """Frames in a window (``T``, or 1 for a value that has no time axis) and the shape of one frame of one
+    sample."""
+    return (T if "T" in signal.dims else 1), signal.features
+
+
+def _frames(signal: Signal, value: Tensor) -> Tensor:
+    """A value as ``[steps, n, *features]``."""
+    moved = value.permute(frame_order(signal))
+    return moved if "T" in signal.dims else moved[None]
+
+
+def collect(
+    graph: Graph,
+    data: Recordings,
+    watches: Sequence[Watch],
+    *,
+    batch_size: int = 4,
+    origin: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+    shared: Workers | None = None,
+) -> Activity:
+    """Run a graph over a data set and count.
+
+    Only one batch is in memory at a time, besides the counts (see ``runtime.activity``).
+
+    Args:
+        graph: What to run.
+        data: Recordings with the graph's number of frames and frame shape.
+        watches: What to record; names of values of the graph.
+        batch_size: Recordings that are run together.
+        origin: See ``Activity.origin``.
+        progress: Called after each batch.
+        shared: This process among several, as ``workers()`` gives it; every process gets the counts of all
+            recordings.
+
+    Raises:
+        UsageError: The batch size is not positive.
+        DataError: There are no recordings, or they do not fit the graph.
+    """
+    if batch_size < 1:
+        raise UsageError(f"the batch size is {batch_size}, it must be positive")
+    if not len(data):
+        raise DataError("the data set holds no recordings")
+    shared = shared or Workers()
+    recorder = Recorder(watches, origin)
+
+    def observe(node: Node, value: Tensor) -> None:
+        if recorder.watches(node.name):
+            recorder.add(node.name, _frames(node.signal, value))
+
+    for indices in shared.batches(len(data), batch_size):
+        recorder.begin(list(indices))
+        frames = np.stack([data[i][0] for i in indices], axis=1)
+        run(graph, frames, observe=observe)
+        if progress is not None:
+            progress(len(indices))
+    activity = recorder.finish()
+    return activity if shared.count == 1 else _reduce(activity, len(data))
+
+
+def _reduce(activity: Activity, total: int) -> Activity:
+    """The counts of all processes: each puts its own rows into a table of zeros, and the tables are
+    summed."""
+    present = np.zeros(total, np.int64)
+    present[activity.samples] = 1
+    _sum(present)
+    wrong = np.flatnonzero(present != 1)
+    if len(wrong):
+        raise DataError(f"recording {wrong[0]} was counted {present[wrong[0]]} times")
+    values = {}
+    for name, v in activity.values.items():
+        table = np.zeros((*v.table.shape[:2], total, v.steps), np.int64)
+        table[:, :, activity.samples] = v.table
+        values[name] = ValueActivity(name, v.features, v.maps, _sum(table), _sum(v.neurons))
+    return Activity(np.arange(total, dtype=np.int64), values, activity.origin)
+
+
+def _sum(a: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sum over all processes, in place."""
+    tensor: Any = torch.from_numpy(a)
+    dist.all_reduce(tensor)
+    return a

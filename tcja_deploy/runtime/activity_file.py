@@ -1,0 +1,86 @@
+"""Activity as one ``.npz`` file: integer arrays and a JSON header, no pickle."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcja_deploy.errors import FileFormatError
+from tcja_deploy.files import atomic_file
+from tcja_deploy.runtime.activity import Activity, Measure, ValueActivity
+
+__all__ = ["load_activity", "save_activity"]
+
+_FORMAT = "tcja-activity"
+_VERSION = 1
+
+
+def save_activity(activity: Activity, path: Path, *, force: bool = False) -> None:
+    """Write counts to a file.
+
+    Raises:
+        ExportError: The path is taken and ``force`` is not set, or writing fails.
+    """
+    header = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "measures": [m.name.lower() for m in Measure],
+        "origin": dict(activity.origin),
+        "values": [
+            {"name": v.name, "features": list(v.features), "maps": list(v.maps)}
+            for v in activity.values.values()
+        ],
+    }
+    arrays: dict[str, Any] = {"samples": activity.samples}
+    for i, v in enumerate(activity.values.values()):
+        arrays[f"table{i}"], arrays[f"neurons{i}"] = v.table, v.neurons
+    with atomic_file(path, force=force) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, header=np.array(json.dumps(header)), **arrays)
+
+
+def load_activity(path: Path) -> Activity:
+    """Read counts from a file.
+
+    Raises:
+        FileFormatError: The file is missing, damaged, or of another format or version.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+        header = json.loads(str(arrays["header"]))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise FileFormatError(f"cannot be read as recorded activity ({error})", where=str(path)) from error
+    try:
+        return _parse(header, arrays)
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileFormatError(f"is damaged ({error})", where=str(path)) from error
+
+
+def _parse(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Activity:
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+        raise ValueError("it holds no activity")
+    if header["version"] != _VERSION or header["measures"] != [m.name.lower() for m in Measure]:
+        raise ValueError(f"version {header['version']} of the format, this program reads version {_VERSION}")
+    samples = arrays["samples"]
+    if samples.dtype != np.int64 or samples.ndim != 1 or (np.diff(samples) <= 0).any():
+        raise ValueError("the recordings are not numbered in rising order")
+    values = {}
+    for i, entry in enumerate(header["values"]):
+        table, neurons = arrays[f"table{i}"], arrays[f"neurons{i}"]
+        features, maps = tuple(map(int, entry["features"])), tuple(map(str, entry["maps"]))
+        fits = (
+            table.dtype == neurons.dtype == np.int64
+            and table.ndim == 4
+            and table.shape[:3] == (len(maps), len(Measure), len(samples))
+            and neurons.shape == features
+        )
+        if not fits:
+            raise ValueError(f"the counts of {entry['name']!r} do not have the stated shape")
+        values[str(entry["name"])] = ValueActivity(str(entry["name"]), features, maps, table, neurons)
+    return Activity(samples, values, {str(k): str(v) for k, v in header["origin"].items()})
