@@ -167,13 +167,13 @@ class _Flow:
         self.clocks[link.name] = 0 if end else t + 1
         self.cells[link.name] = link.cell.initial(self.before.samples) if end else after
         for item in items:
-            index = self.given[link.name] % T if link.streams else 0
+            index = self.given[link.name] % T if link.signal.streams else 0
             self.given[link.name] += 1
             self.give(link.name, item, index)
 
     def state(self) -> StreamState:
         kept = {
-            (link.name, i): self.queues[link.name, i].waiting(self.plan.kind(name))
+            (link.name, i): self.queues[link.name, i].waiting(self.plan.signals[name].kind)
             for link in self.plan.links
             for i, name in enumerate(link.inputs)
         }
@@ -211,7 +211,7 @@ class Stepper:
             DataError: If the frame does not have the shape that the network and the state expect.
         """
         x = torch.as_tensor(np.ascontiguousarray(frame) if isinstance(frame, np.ndarray) else frame)
-        want = (self.state.samples, *self.plan.features)
+        want = (self.state.samples, *self.plan.frames.features)
         if tuple(x.shape) != want:
             raise DataError(f"the frame has shape {list(x.shape)}, the stream expects {list(want)}")
         with torch.inference_mode():
@@ -235,7 +235,7 @@ class Stepper:
                 seen = self.state.clocks[link.name]
                 if seen:
                     values[link.name] = self.state.cells[link.name]["sum"] / seen
-            elif not link.streams and all(name in values for name in link.inputs):
+            elif not link.signal.streams and all(name in values for name in link.inputs):
                 values[link.name] = link.cell.step(tuple(values[name] for name in link.inputs), {}, 0)[0][0]
         return values.get(self.plan.running)
 

@@ -17,7 +17,18 @@ from tcja_deploy.runtime.stream.cells import Cell, Every, Neurons, RunningMean, 
 from tcja_deploy.runtime.stream.estimate import Profile
 from tcja_deploy.runtime.stream.gate import Gate
 
-__all__ = ["GATE", "MEAN", "Link", "Plan", "Schedule", "Takes", "plan"]
+__all__ = [
+    "GATE",
+    "MEAN",
+    "POOLED",
+    "Link",
+    "Plan",
+    "Schedule",
+    "Takes",
+    "by_frame",
+    "mean_over_time",
+    "plan",
+]
 
 Schedule = Literal["burst", "paced"]
 """``burst``: what has become final flows on at once, so a window ends with its last frame. ``paced``: every
@@ -25,6 +36,9 @@ cell works at most once a frame, so work is even and look-aheads add up."""
 
 GATE = ":gate"
 """Suffix of the name of a block's gate."""
+
+POOLED = ":pooled"
+"""Suffix of the name of a block's frames where they wait for the gate after pooling."""
 
 MEAN = ":mean"
 """Suffix of the name of the mean over time that is added where the result is a stream of frames."""
@@ -47,16 +61,14 @@ class Link:
         cell: What it does.
         inputs: Names of the values it reads; each has a queue of its own.
         takes: How it takes each of them.
-        kind: Signal kind of its value, which decides how waiting frames are packed.
-        streams: Whether its value is a stream of frames.
+        signal: Its value: frames or one value a window; the kind decides how waiting frames are packed.
     """
 
     name: str
     cell: Cell
     inputs: tuple[str, ...]
     takes: tuple[Takes, ...]
-    kind: Kind
-    streams: bool
+    signal: Signal
 
     @property
     def per_frame(self) -> bool:
@@ -71,11 +83,9 @@ class Plan:
     Attributes:
         T: Frames of a window.
         input: Name of the value that frames enter as.
-        features: Shape of one input frame of one sample.
-        input_kind: Its signal kind.
+        frames: Its signal.
         links: The cells.
         output: Name of the value that is the result.
-        streams: Whether the result is a stream of frames.
         running: Name of the mean over time that serves as the running result; empty if there is none.
         schedule: When cells work.
         identity: SHA-256 of the network and of every option that changes its state.
@@ -83,18 +93,22 @@ class Plan:
 
     T: int
     input: str
-    features: tuple[int, ...]
-    input_kind: Kind
+    frames: Signal
     links: tuple[Link, ...]
     output: str
-    streams: bool
     running: str
     schedule: Schedule
     identity: str
 
-    def kind(self, name: str) -> Kind:
-        """Signal kind of a value."""
-        return next((link.kind for link in self.links if link.name == name), self.input_kind)
+    @cached_property
+    def signals(self) -> dict[str, Signal]:
+        """Signal of each value by name."""
+        return {self.input: self.frames} | {link.name: link.signal for link in self.links}
+
+    @property
+    def streams(self) -> bool:
+        """Whether the result is a stream of frames."""
+        return self.signals[self.output].streams
 
     @cached_property
     def readers(self) -> dict[str, list[tuple[str, int]]]:
@@ -144,65 +158,60 @@ def plan(
     links: list[Link] = []
     for node in graph.nodes[1:]:
         if isinstance(node.op, ir.TCJA):
-            exact = node.op.lookahead(signals[node.inputs[0]], T=graph.T)
+            (x,), name = node.inputs, node.name
+            channels, exact = node.signal.features[0], node.op.lookahead(signals[x], T=graph.T)
             ahead = exact if lookahead is None else min(exact, lookahead)
-            gate = Gate(node.op, node.signal.features[0], graph.T, ahead, estimates.get(node.name))
-            x, name = node.inputs[0], node.name
-            links.append(_link(name + GATE, gate, (x,), Kind.REAL))
+            gate = Gate(node.op, channels, graph.T, ahead, estimates.get(name))
+            links.append(by_frame(name + GATE, gate, (x,), Signal(("T", "N", channels), Kind.REAL)))
             readers = graph.readers(name)
             if name != graph.output and len(readers) == 1 and isinstance(readers[0].op, ir.MaxPool2d):
                 pooled[readers[0].name] = node
             else:
-                links.append(_link(name, Scale(node.signal.size), (x, name + GATE), node.signal.kind))
+                links.append(by_frame(name, Scale(node.signal.size), (x, name + GATE), node.signal))
         elif node.name in pooled:
-            block = pooled[node.name]
-            x, waiting = block.inputs[0], f"{block.name}:pooled"
-            links.append(_link(waiting, Every(node.op, (True,), 0), (x,), signals[x].kind))
-            links.append(
-                _link(node.name, Scale(node.signal.size), (waiting, block.name + GATE), node.signal.kind)
-            )
+            (x,), block = pooled[node.name].inputs, pooled[node.name].name
+            waiting, signal = block + POOLED, node.signal.with_kind(signals[x].kind)
+            links.append(by_frame(waiting, Every(node.op, (True,), 0), (x,), signal))
+            links.append(by_frame(node.name, Scale(signal.size), (waiting, block + GATE), node.signal))
         else:
             links.append(_generic(node, tuple(signals[name] for name in node.inputs), graph.T))
     running, out = graph.output, signals[graph.output]
     if out.streams:
         running = graph.output + MEAN
-        links.append(
-            Link(
-                running,
-                RunningMean(graph.T, out.features),
-                (graph.output,),
-                (Takes.FRAME,),
-                Kind.REAL,
-                streams=False,
-            )
-        )
+        links.append(mean_over_time(running, graph.output, out, graph.T))
     settings = json.dumps([graph.hash, lookahead, schedule])
     digest = hashlib.sha256(settings.encode())
     for name, array in sorted(Profile(estimates).arrays().items()):
         digest.update(name.encode() + array.tobytes())
     return Plan(
-        graph.T, graph.input.name, graph.input_shape, graph.input.signal.kind, tuple(links),
-        graph.output, out.streams, running, schedule, digest.hexdigest(),
+        graph.T, graph.input.name, graph.input.signal, tuple(links), graph.output, running, schedule,
+        digest.hexdigest(),
     )  # fmt: skip
 
 
-def _link(name: str, cell: Cell, inputs: tuple[str, ...], kind: Kind) -> Link:
-    return Link(name, cell, inputs, (Takes.FRAME,) * len(inputs), kind, True)
+def by_frame(name: str, cell: Cell, inputs: tuple[str, ...], signal: Signal) -> Link:
+    """A cell that takes a frame of each input and gives frames."""
+    return Link(name, cell, inputs, (Takes.FRAME,) * len(inputs), signal)
+
+
+def mean_over_time(name: str, source: str, signal: Signal, T: int) -> Link:
+    """The mean of a stream of frames."""
+    mean = Signal(signal.dims[1:], signal.kind.join(Kind.GRADED))
+    return Link(name, RunningMean(T, signal.features), (source,), (Takes.FRAME,), mean)
 
 
 def _generic(node: Node, inputs: tuple[Signal, ...], T: int) -> Link:
     op, out = node.op, node.signal
     if isinstance(op, ir.Neuron):
-        return _link(node.name, Neurons(op, out.features), node.inputs, out.kind)
+        return by_frame(node.name, Neurons(op, out.features), node.inputs, out)
     if isinstance(op, ir.TimeMean):
-        mean = RunningMean(T, inputs[0].features)
-        return Link(node.name, mean, node.inputs, (Takes.FRAME,), out.kind, streams=False)
+        return mean_over_time(node.name, node.inputs[0], inputs[0], T)
     frames = tuple(s.streams for s in inputs)
     macs = op.fan_in * math.prod(d if isinstance(d, int) else T if d == "T" else 1 for d in out.dims)
     # Element-wise ops need no window for an input without time axis: it only has to be there.
-    by_frame = not op.acts_on_time(*inputs) or (isinstance(op, ir.Add | ir.Mul) and out.streams)
-    if by_frame and any(frames):
+    steps = not op.acts_on_time(*inputs) or (isinstance(op, ir.Add | ir.Mul) and out.streams)
+    if steps and any(frames):
         takes = tuple(Takes.FRAME if f else Takes.VALUE for f in frames)
-        return Link(node.name, Every(op, frames, macs // T), node.inputs, takes, out.kind, streams=True)
+        return Link(node.name, Every(op, frames, macs // T), node.inputs, takes, out)
     takes = tuple(Takes.WINDOW if f else Takes.VALUE for f in frames)
-    return Link(node.name, Window(op, out.streams, macs), node.inputs, takes, out.kind, out.streams)
+    return Link(node.name, Window(op, out.streams, macs), node.inputs, takes, out)

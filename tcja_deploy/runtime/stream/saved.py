@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -69,18 +70,25 @@ def _state(plan: Plan, about: dict[str, Any], tensors: dict[str, Any]) -> Stream
         if any(found[part].shape != t.shape or found[part].dtype != t.dtype for part, t in cell.items()):
             raise ValueError(f"{name} has a state of another shape")
         cells[name] = found
+    sources = {(link.name, i): name for link in plan.links for i, name in enumerate(link.inputs)}
     queues = {}
     for i, queue in enumerate(about["queues"]):
-        items = []
+        key, items = (str(queue["reader"]), int(queue["input"])), []
+        signal = plan.signals[sources[key]]
+        shape = signal.shape(plan.T, start.samples)[1 if signal.streams else 0 :]
         for j, item in enumerate(queue["items"]):
             packed = Packed(
                 tensors[f"queue/{i}/{j}"], tuple(item["shape"]), str(item["dtype"]), bool(item["bits"])
             )
-            size = int(np.prod(packed.shape, dtype=np.int64))
-            if (packed.data.size * 8 - size) // 8 != 0 if packed.bits else packed.data.shape != packed.shape:
-                raise ValueError(f"a frame that waits for {queue['reader']} has another size")
+            room = (
+                packed.data.size * 8 - math.prod(shape)
+                if packed.bits
+                else packed.data.size - math.prod(shape)
+            )
+            if packed.shape != shape or not 0 <= room < (8 if packed.bits else 1):
+                raise ValueError(f"a frame that waits for {key[0]} has another size")
             items.append(packed)
-        queues[str(queue["reader"]), int(queue["input"])] = tuple(items)
+        queues[key] = tuple(items)
     if queues.keys() != start.queues.keys():
         raise ValueError("other queues")
     if any(not 0 <= int(clock) < plan.T for clock in about["clocks"].values()):
