@@ -9,7 +9,15 @@ from .profile import Profile, Term
 from .quantity import Limits, Quantity, Record, Timing
 from .vocabulary import OP_CLASSES, UNITS, Bound, Evidence, Nominal, Unit
 
-__all__ = ["facts_table", "limits_table", "prices_table", "range_text", "value_text", "vocabulary_tables"]
+__all__ = [
+    "facts_table",
+    "limits_table",
+    "prices_table",
+    "profiles_table",
+    "range_text",
+    "value_text",
+    "vocabulary_tables",
+]
 
 
 def value_text(quantity: Quantity) -> str:
@@ -32,6 +40,23 @@ def range_text(quantity: Quantity) -> str:
     if quantity.low is None or quantity.high is None:
         return f"up to {_number(quantity.high)}" if quantity.low is None else f"from {_number(quantity.low)}"
     return f"{_number(quantity.low)} to {_number(quantity.high)}"
+
+
+def profiles_table(profiles: Iterable[Profile]) -> str:
+    """One row per profile: its price lists, what they include, and what a reader has to know."""
+    rows = []
+    for profile in profiles:
+        lists = []
+        for pricing in profile.pricings:
+            star = "*" if pricing is profile.pricing else ""
+            included = f" Includes {', '.join(pricing.includes)}." if pricing.includes else ""
+            note = f" {pricing.note}" if pricing.note else ""
+            head = f"`{pricing.name}`{star} ({pricing.scope}, {pricing.precision})"
+            lists.append(f"{head}: {pricing.title}.{note}{included}")
+        rows.append(
+            (f"`{profile.name}`", profile.title, profile.kind, "<br>".join(lists), " ".join(profile.notes))
+        )
+    return _table(("profile", "chip", "kind", "price lists", "notes"), rows)
 
 
 def prices_table(profiles: Iterable[Profile]) -> str:

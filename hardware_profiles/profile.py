@@ -189,7 +189,7 @@ class Profile:
         """Plain JSON-ready form, without empty entries; holds every value of the file."""
         plain: dict[str, Any] = _plain(self)
         # Sources stand once, in full, under "sources"; everywhere else they are named by their key.
-        plain["sources"] = {s.key: {"title": s.title, "reference": s.reference} for s in self.sources}
+        plain["sources"] = {s.key: _entries(s) for s in self.sources}
         plain["pricing"] = self.pricing.name
         return plain
 
@@ -201,6 +201,10 @@ def _plain(value: object) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if dataclasses.is_dataclass(value):
-        entries = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {key: item for key, item in entries.items() if item not in (None, "", [], {})}
+        return _entries(value)
     return value
+
+
+def _entries(record: object) -> dict[str, Any]:
+    entries = {f.name: _plain(getattr(record, f.name)) for f in dataclasses.fields(record)}  # type: ignore[arg-type]
+    return {key: item for key, item in entries.items() if item not in (None, "", [], {})}

@@ -226,7 +226,7 @@ _EVIDENCE: Mapping[Evidence, str] = MappingProxyType(
         Evidence.MEASURED: "measured on the chip",
         Evidence.FITTED: "parameter of a model that was fitted to measurements of the chip",
         Evidence.SIMULATED: "circuit simulation, synthesis or a technology estimate, before silicon",
-        Evidence.VENDOR: "stated by the maker without a method",
+        Evidence.VENDOR: "stated by the maker, without a measurement",
         Evidence.DERIVED: "computed from other published numbers, or quoted by a second source "
         "without its method; the note says how",
         Evidence.INHERITED: "the number of another chip, named in `inherited_from`",
