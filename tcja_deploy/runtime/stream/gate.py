@@ -13,7 +13,7 @@ from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.stream.cells import CellState
 from tcja_deploy.runtime.stream.estimate import Estimate
 
-__all__ = ["Gate", "channelwise", "fuse", "squeeze", "temporal"]
+__all__ = ["Gate", "channelwise", "due", "fuse", "squeeze", "temporal"]
 
 
 def squeeze(x: Tensor) -> Tensor:
@@ -30,6 +30,11 @@ def channelwise(z: Tensor, weight: Tensor) -> Tensor:
     """What frames of Z ``[n, N, C]`` add to CLA columns ``[t, N, C]``, by their part of E ``[t, n, K_C]``."""
     padded = F.pad(z.permute(1, 0, 2), ir.same_padding(weight.shape[2]))
     return F.conv1d(padded, weight).permute(1, 0, 2)
+
+
+def due(t: int, lookahead: int, T: int) -> range:
+    """Frames whose gate is computed when frame ``t`` has arrived: one at most, at the end all that are left."""
+    return range(max(t - lookahead, 0), T if t == T - 1 else t - lookahead + 1)
 
 
 def fuse(op: ir.TCJA, tm: Tensor | None, cm: Tensor | None) -> Tensor:
@@ -128,14 +133,12 @@ class Gate:
             new["cm"] = new["cm"] + channelwise(z[None], self._cla[:, t, None])
         future = self._future(new, t, len(z))
         tm = None if self._tla is None else self._columns(self._tla, new, z, future, t)
-        last = t == self.T - 1
-        due = range(t - D, self.T if last else t - D + 1) if t >= D else range(0)
         gates = []
-        for i, j in enumerate(due):
+        for i, j in enumerate(due(t, D, self.T)):
             cm = None
             if self._cla is not None:
                 cm = new["cm"][j]
-                if future is not None and not last:
+                if future is not None and t < self.T - 1:
                     cm = cm + channelwise(future, self._cla[j : j + 1, t + 1 :])[0]
             gates.append(fuse(self.op, None if tm is None else tm[i], cm))
         return gates, new

@@ -46,7 +46,7 @@ class Packed:
 
 
 def pack(frame: Tensor, kind: Kind) -> Packed:
-    """Hold a frame: spikes as bits; counts and payloads as uint8, float16 or uint16 if exact; else as it is."""
+    """Hold a frame: spikes as bits; counts and payloads as uint8, float16 or uint16 if exact; else as is."""
     values = frame.numpy()
     shape, dtype = tuple(values.shape), values.dtype.name
     if kind is Kind.BINARY:

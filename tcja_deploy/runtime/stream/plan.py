@@ -26,6 +26,7 @@ __all__ = [
     "Schedule",
     "Takes",
     "by_frame",
+    "check_options",
     "mean_over_time",
     "plan",
 ]
@@ -148,10 +149,7 @@ def plan(
     Raises:
         UsageError: If the look-ahead is outside ``0 .. T - 1``, or the schedule is unknown.
     """
-    if lookahead is not None and not 0 <= lookahead < graph.T:
-        raise UsageError(f"the look-ahead {lookahead} is outside 0 .. T - 1 = {graph.T - 1}")
-    if schedule not in ("burst", "paced"):
-        raise UsageError(f"unknown schedule {schedule!r}", hint="'burst' or 'paced'")
+    check_options(graph.T, lookahead, schedule)
     signals = {node.name: node.signal for node in graph}
     estimates = {} if profile is None else profile.blocks
     pooled: dict[str, Node] = {}
@@ -187,6 +185,18 @@ def plan(
         graph.T, graph.input.name, graph.input.signal, tuple(links), graph.output, running, schedule,
         digest.hexdigest(),
     )  # fmt: skip
+
+
+def check_options(T: int, lookahead: int | None, schedule: str) -> None:
+    """Refuse options that make no sense.
+
+    Raises:
+        UsageError: If the look-ahead is outside ``0 .. T - 1``, or the schedule is unknown.
+    """
+    if lookahead is not None and not 0 <= lookahead < T:
+        raise UsageError(f"the look-ahead {lookahead} is outside 0 .. T - 1 = {T - 1}")
+    if schedule not in ("burst", "paced"):
+        raise UsageError(f"unknown schedule {schedule!r}", hint="'burst' or 'paced'")
 
 
 def by_frame(name: str, cell: Cell, inputs: tuple[str, ...], signal: Signal) -> Link:
