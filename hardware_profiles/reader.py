@@ -29,8 +29,9 @@ class Problems:
         self.messages: list[str] = []
 
     def add(self, path: str, message: str) -> None:
-        """Append `path: message`, once."""
-        if (line := f"{path}: {message}") not in self.messages:
+        """Append `path: message`, once; what a terminal would not print (a key may hold it) is escaped."""
+        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in f"{path}: {message}")
+        if line not in self.messages:
             self.messages.append(line)
 
 

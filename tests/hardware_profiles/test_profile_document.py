@@ -32,11 +32,10 @@ TABLES: dict[str, Callable[[], str]] = {
 def with_tables(page: str) -> str:
     """The page with the text between each pair of markers replaced by the table of that name."""
     for name, table in TABLES.items():
-        block = f"<!-- {name} -->\n\n{table()}\n\n<!-- /{name} -->"
-        page, count = re.subn(
-            rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _, b=block: b, page, flags=re.DOTALL
-        )
-        assert count == 1, f"the page needs one pair of markers for '{name}'"
+        before, _, rest = page.partition(f"<!-- {name} -->")
+        _, marker, after = rest.partition(f"<!-- /{name} -->")
+        assert marker, f"the page needs a pair of markers for '{name}'"
+        page = f"{before}<!-- {name} -->\n\n{table()}\n\n{marker}{after}"
     return page
 
 

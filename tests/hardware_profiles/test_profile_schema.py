@@ -23,6 +23,7 @@ def test_the_minimal_profile_is_valid() -> None:
         ("schema_version", 2, "schema_version: 2 is not supported"),
         ("schema_version", None, "schema_version: missing"),
         ("schema_version", 1.0, "schema_version: must be a whole number, not a number"),
+        ("\x1b[31m", 1, "\\x1b[31m: unknown key"),
         ("name", "My Chip", "name: 'My Chip' does not match"),
         ("title", "  ", "title: must be a line of printable text"),
         ("title", "red \x1b[31m", "title: must be a line of printable text"),
@@ -173,7 +174,7 @@ def test_an_all_in_energy_stands_alone() -> None:
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("known", [False, True])
 def test_all_in_energies_refuse_terms_that_they_hold(key: str, group: str, shared: bool, known: bool) -> None:
-    term = dict(PRICE) if known else dict(UNKNOWN)
+    term: dict[str, Any] = dict(PRICE) if known else dict(UNKNOWN)
     if group == "memory":
         term["word_bit"] = 64
     data = all_in({"synop_pJ": PRICE} | ({} if shared else {key: term}), ["compare"])

@@ -272,6 +272,15 @@ def test_inherited_numbers_are_those_of_the_other_chip() -> None:
         assert (original.price, original.quantity.bound) == (term.price, term.quantity.bound)
 
 
+def test_profiles_of_one_chip_agree() -> None:
+    """Two files of one chip, or of one technology node, repeat the same numbers."""
+    first, fitted = load_profile("loihi1").limits, load_profile("loihi1-fitted").limits
+    assert [(q.path, q.value, q.low) for q in first] == [(q.path, q.value, q.low) for q in fitted]
+    fp32, int8 = (load_profile(name).pricing for name in ("asic45", "asic45-int8"))
+    assert [t.price for t in fp32.sram_reads] == [t.price for t in int8.sram_reads]
+    assert pj("asic45", OpClass.DRAM_READ) == pj("asic45-int8", OpClass.DRAM_READ)
+
+
 def test_no_number_without_provenance() -> None:
     for profile in map(load_profile, list_profiles()):
         for quantity in profile.quantities():
