@@ -11,3 +11,8 @@ __version__ = "0.1.0"
 _checkout = Path(__file__).resolve().parent.parent
 if (_checkout / "pyproject.toml").is_file() and (_checkout / "hardware_profiles").is_dir():
     __path__.append(str(_checkout))
+
+from tcja_deploy.api import export, load, verify  # noqa: E402
+from tcja_deploy.errors import DeployError  # noqa: E402
+
+__all__ = ["DeployError", "__version__", "export", "load", "verify"]

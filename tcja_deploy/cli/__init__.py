@@ -1,1 +1,71 @@
-"""tcja-deploy."""
+"""The command line: parse, call one function, render. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from tcja_deploy import __version__
+from tcja_deploy.cli import demo, export, inspect, verify
+from tcja_deploy.errors import DeployError
+
+__all__ = ["app", "main"]
+
+_EPILOG = (
+    "Exit codes: 0 done; 2 wrong usage; 3 unreadable model or artifact; 4 unreadable data; 5 model cannot be traced; "
+    "6 invalid graph; 7 target cannot express the model; 8 nothing could be written; 9 verification failed; "
+    "10 invalid hardware profile; 11 external tool missing or failed; 70 a defect of tcja-deploy; 130 interrupted."
+)
+
+app = typer.Typer(
+    name="tcja-deploy",
+    help="Take a trained TCJA-SNN to ONNX, Lava/Loihi and NIR, run it step by step, and account for its energy.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _command in (export.export, inspect.inspect, verify.verify, demo.demo):
+    app.command()(_command)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"tcja-deploy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Global options; ``--debug`` is acted on in ``main``."""
+
+
+def main() -> None:
+    """Entry point: run a command and turn errors into messages and exit codes."""
+    try:
+        app()
+    except DeployError as error:
+        _fail(f"error: {error}", error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except Exception as error:
+        _fail(
+            f"internal error: {type(error).__name__}: {error}\n"
+            "  -> this is a defect of tcja-deploy; run again with 'tcja-deploy --debug ...' and report the traceback",
+            70,
+        )
+
+
+def _fail(message: str, code: int) -> None:
+    if "--debug" in sys.argv:
+        raise
+    sys.stderr.write(message + "\n")
+    sys.exit(code)

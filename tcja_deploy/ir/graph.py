@@ -147,6 +147,10 @@ class GraphBuilder:
         self._nodes[name] = Node(name, op, tuple(inputs), Value(name, signal))
         return name
 
+    def __getitem__(self, name: str) -> Node:
+        """A node added before."""
+        return self._nodes[name]
+
     def signal(self, name: str) -> Signal:
         """Signal of a value added before."""
         return self._nodes[name].signal

@@ -1,0 +1,93 @@
+"""The Python interface: load, export, verify. Heavy imports happen inside, so that importing the package is quick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tcja_deploy.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from tcja_deploy.exporters.report import ExportReport
+    from tcja_deploy.ir import Graph
+    from tcja_deploy.runtime.compare import Agreement
+
+    Batches = Iterable[NDArray[np.float32]]
+
+__all__ = ["export", "load", "verify"]
+
+
+def load(
+    source: str | Path | nn.Module,
+    *,
+    arch: str | None = None,
+    timesteps: int | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    batch_first: bool | None = None,
+    trust_pickle: bool = False,
+) -> Graph:
+    """Read or trace a trained network; see ``tcja_deploy.frontend.load.load``."""
+    from tcja_deploy.frontend.load import load as implementation
+
+    return implementation(
+        source, arch=arch, timesteps=timesteps, input_shape=input_shape, batch_first=batch_first, trust_pickle=trust_pickle
+    )
+
+
+def _exporters() -> dict[str, Callable[..., ExportReport]]:
+    from tcja_deploy.exporters.onnx import export_onnx
+
+    return {"onnx": export_onnx}
+
+
+def export(graph: Graph, target: str, path: str | Path, **options: Any) -> ExportReport:
+    """Write a network for a target and, by default, verify what was written.
+
+    Args:
+        graph: From ``load``.
+        target: ``"onnx"``.
+        path: File or folder to write.
+        **options: Of the target; see ``tcja_deploy.exporters.onnx.export_onnx``.
+
+    Raises:
+        UsageError: If there is no such target.
+        ExportError: If the artifact cannot be written.
+        UnsupportedError: If the target cannot express the network.
+    """
+    exporters = _exporters()
+    if target not in exporters:
+        raise UsageError(f"unknown target {target!r}", hint=f"choose one of {', '.join(exporters)}")
+    return exporters[target](graph, Path(path), **options)
+
+
+def verify(
+    artifact: str | Path,
+    graph: Graph,
+    batches: Batches | None = None,
+    *,
+    bound: float | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Agreement:
+    """Compare an exported artifact with the sequence runtime, spike for spike.
+
+    Args:
+        artifact: An ``.onnx`` file.
+        graph: The network it was exported from.
+        batches: Frames ``[T, n, ...]``; four synthetic samples if not given.
+        bound: Allowed mismatches per neuron-step; 1e-5 if not given.
+        progress: Called with the number of samples done.
+
+    Raises:
+        FileFormatError: If the artifact is damaged or was not exported from the graph.
+    """
+    from tcja_deploy.exporters.onnx.verify import BOUND, verify_onnx
+    from tcja_deploy.runtime.synthetic import synthetic_frames
+
+    if batches is None:
+        batches = (synthetic_frames(graph, 1, seed=seed) for seed in range(4))
+    return verify_onnx(Path(artifact), graph, batches, bound=BOUND if bound is None else bound, progress=progress)

@@ -1,0 +1,99 @@
+"""``tcja-deploy inspect``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tcja_deploy.cli.options import (
+    ArchOption,
+    InputShapeOption,
+    JsonOption,
+    Loading,
+    ModelArgument,
+    TimestepsOption,
+    TrustPickleOption,
+    load_model,
+)
+
+if TYPE_CHECKING:
+    from tcja_deploy.ir import Graph
+
+__all__ = ["inspect"]
+
+
+def inspect(
+    model: ModelArgument,
+    arch: ArchOption = None,
+    timesteps: TimestepsOption = None,
+    input_shape: InputShapeOption = None,
+    trust_pickle: TrustPickleOption = False,
+    text: Annotated[bool, typer.Option("--text", help="Print the graph as plain text, for diffs.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a model computes: ops, shapes, signal kinds, parameters, MACs, look-ahead."""
+    from tcja_deploy.cli.render import console
+    from tcja_deploy.ir import dump
+
+    graph = load_model(model, Loading(arch, timesteps, input_shape, trust_pickle))
+    if text:
+        typer.echo(dump(graph), nl=False)
+    elif as_json:
+        typer.echo(json.dumps(_as_dict(graph), indent=2))
+    else:
+        _print(graph, str(model))
+        console.print()
+
+
+def _rows(graph: Graph) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for node in graph:
+        signals = graph.signals_in(node)
+        rows.append(
+            {
+                "name": node.name,
+                "op": type(node.op).__name__,
+                "shape": [str(d) for d in node.signal.dims],
+                "kind": str(node.signal.kind),
+                "parameters": node.op.parameters,
+                "macs": node.op.fan_in * node.signal.size,
+                "lookahead": node.op.lookahead(*signals, T=graph.T),
+            }
+        )
+    return rows
+
+
+def _as_dict(graph: Graph) -> dict[str, object]:
+    return {
+        "T": graph.T,
+        "sha256": graph.hash,
+        "input_shape": list(graph.input_shape),
+        "parameters": graph.parameters,
+        "source": graph.source,
+        "nodes": _rows(graph),
+    }
+
+
+def _print(graph: Graph, title: str) -> None:
+    from tcja_deploy.cli.render import console, table
+
+    result = table(
+        f"{title}: T = {graph.T}", "node", "op", "shape", "kind", "parameters", "MACs a frame", "look-ahead", left=4
+    )
+    number = lambda n: f"{n:,}" if n else "-"  # noqa: E731
+    for row in _rows(graph):
+        shape = " x ".join(str(d) for d in row["shape"])  # type: ignore[attr-defined]
+        result.add_row(
+            str(row["name"]), str(row["op"]), shape, str(row["kind"]),
+            number(row["parameters"]), number(row["macs"]), number(row["lookahead"]),
+        )  # fmt: skip
+    total = sum(node.op.fan_in * node.signal.size for node in graph)
+    result.add_section()
+    result.add_row("total", "", "", "", f"{graph.parameters:,}", f"{total:,}", "")
+    console.print(result)
+    console.print(f"model sha256 {graph.hash}", highlight=False)
+    for key, value in graph.source.items():
+        for part in value.split("; "):
+            console.print(f"{key}: {part}", highlight=False)

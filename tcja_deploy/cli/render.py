@@ -1,0 +1,66 @@
+"""Tables and progress bars in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tcja_deploy.runtime.compare import Agreement
+
+__all__ = ["agreement_table", "console", "progress_bar", "table", "verdict"]
+
+console = Console()
+_stderr = Console(stderr=True)
+
+
+def table(title: str, *columns: str, left: int = 1) -> Table:
+    """An empty table; the first ``left`` columns are text, the others numbers aligned to the right."""
+    result = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        result.add_column(column, justify="left" if i < left else "right", overflow="fold")
+    return result
+
+
+@contextmanager
+def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error; call the result with the number done so far."""
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+        console=_stderr, transient=True,
+    ) as progress:  # fmt: skip
+        task = progress.add_task(what, total=total)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def agreement_table(agreement: Agreement, other: str) -> Table:
+    """Spikes of each layer in the reference and in another runtime."""
+    result = table(f"Spikes, sequence runtime against {other}", "layer", "spikes", other, "mismatches", "first mismatch")
+    for layer in agreement.layers:
+        first = "-"
+        if layer.first is not None:
+            index = ",".join(map(str, layer.first.index))
+            first = f"sample {layer.first.sample}, t={layer.first.t}, [{index}]"
+            if layer.first.distance is not None:
+                first += f", {layer.first.distance:+.1e} from threshold"
+            else:
+                first += ", after an earlier one"
+        result.add_row(
+            layer.name, f"{layer.spikes:,}", f"{layer.other_spikes:,}", f"{layer.mismatches:,} of {layer.neuron_steps:,}", first
+        )
+    return result
+
+
+def verdict(agreement: Agreement, other: str) -> str:
+    """One sentence on a comparison, with its numbers."""
+    colour, word = ("green", "agrees") if agreement.passed else ("red", "DISAGREES")
+    return (
+        f"[{colour}]{other} {word}[/]: {agreement.predictions_equal} of {agreement.samples} predictions equal, "
+        f"{agreement.mismatches:,} of {agreement.neuron_steps:,} neuron-steps differ "
+        f"({agreement.mismatch_rate:.1e}, bound {agreement.bound:.0e}), "
+        f"largest output difference {agreement.output_difference:.1e}"
+    )
