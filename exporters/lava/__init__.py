@@ -1,0 +1,1 @@
+"""Lava/Loihi: quantisation, bundles, and running them in the real lava-dl."""

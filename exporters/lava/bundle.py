@@ -1,0 +1,368 @@
+"""The bundle: a folder with everything that a Lava run needs, and nothing that refers outside.
+
+manifest.json       what is what: parts in order with their timing, shapes, units, readout, hashes,
+versions segment_<k>.net     layers between gates, for netx
+gate_<k>.npz        parameters of a gate
+host.npz            pooling and readout matrices of the host, if there are any
+golden.npz          one sample: payloads and the spikes of every stage
+runner/             run_bundle.py and its Lava processes
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcja_deploy.errors import FileFormatError
+from tcja_deploy.exporters.lava.lint import check
+from tcja_deploy.exporters.lava.netfile import net_input_shape, read_net, write_net
+from tcja_deploy.exporters.lava.schedule import GatePart, SegmentPart, latency, parts
+from tcja_deploy.files import atomic_directory, sha256
+from tcja_deploy.runtime import gate_arithmetic
+from tcja_deploy.runtime.integer import Gate, HostInput, IntegerNetwork, Layer, Readout, SpatialPool
+from tcja_deploy.runtime.twin import Twin, encode
+
+__all__ = ["Bundle", "copy_runner", "read_bundle", "write_bundle"]
+
+FORMAT, VERSION = "tcja-deploy Lava bundle", 1
+MAX_MANIFEST = 1 << 24
+MAX_ARRAYS = 1 << 31
+RUNNER = Path(__file__).parent / "runner"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """A bundle that was read and checked.
+
+    Attributes:
+        path: Its folder.
+        network: The integer network, from the very files that Lava will read.
+        manifest: Everything in manifest.json.
+    """
+
+    path: Path
+    network: IntegerNetwork
+    manifest: dict[str, Any]
+
+    def golden(self) -> tuple[NDArray[np.int64], dict[str, NDArray[np.int64]]]:
+        """The sample: payloads (T, 1, ...) and for each stage its spikes or payloads (T, 1, ...)."""
+        arrays = _load_arrays(self.path / "golden.npz")
+        stages = {}
+        for index, stage in enumerate(self.network.stages):
+            shape = (self.network.frames, 1, *stage.out_shape)
+            value = _array(arrays, f"stage_{index}", self.path / "golden.npz")
+            if isinstance(stage, Layer):
+                value = np.unpackbits(value, count=prod(shape))
+            stages[stage.name] = value.reshape(shape).astype(np.int64)
+        return _array(arrays, "payload", self.path / "golden.npz").astype(np.int64), stages
+
+
+def copy_runner(folder: Path) -> None:
+    """Put the runner, with the gate arithmetic that the twin uses, into a new folder."""
+    shutil.copytree(RUNNER, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(str(gate_arithmetic.__file__), folder / "tcja_gate" / "gate_arithmetic.py")
+
+
+def write_bundle(
+    network: IntegerNetwork,
+    path: Path,
+    sample: NDArray[np.generic],
+    *,
+    about: Mapping[str, Any],
+    force: bool = False,
+) -> None:
+    """Write a bundle, all or nothing.
+
+    Args:
+        network: What to write.
+        path: The folder to make.
+        sample: Frames (T, 1, *shape) of the golden sample.
+        about: More entries for the manifest: model hash, versions, report.
+        force: Replace what is there.
+
+    Raises:
+        UnsupportedError: If Lava would compute something else.
+        ExportError: If the folder exists or cannot be written.
+    """
+    findings = check(network)
+    with atomic_directory(path, force=force) as folder:
+        manifest = describe(network) | dict(about) | {"notes": list(findings.notes)}
+        for part, entry in zip(parts(network), manifest["parts"], strict=True):
+            if isinstance(part, SegmentPart):
+                write_net(folder / entry["file"], part.layers)
+            else:
+                np.savez_compressed(folder / entry["file"], **_gate_arrays(part.gate))
+        host = _host_arrays(network)
+        if host:
+            np.savez_compressed(folder / "host.npz", **host)
+        _write_golden(network, folder / "golden.npz", sample)
+        copy_runner(folder / "runner")
+        files = sorted(p for p in folder.rglob("*") if p.is_file())
+        manifest["files"] = {
+            p.relative_to(folder).as_posix(): {"sha256": sha256(p), "bytes": p.stat().st_size} for p in files
+        }
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def describe(network: IntegerNetwork) -> dict[str, Any]:
+    """The manifest's entries about the network itself."""
+    entries: list[dict[str, Any]] = []
+    for part in parts(network):
+        count = sum(
+            entry["kind"] == ("segment" if isinstance(part, SegmentPart) else "gate") for entry in entries
+        )
+        if isinstance(part, GatePart):
+            gate = part.gate
+            entries.append(
+                {
+                    "kind": "gate",
+                    "name": gate.name,
+                    "file": f"gate_{count}.npz",
+                    "arrives": part.arrives,
+                    "step": part.steps[0],
+                    "in_shape": list(gate.in_shape),
+                    "out_shape": list(gate.out_shape),
+                    "unit": gate.unit,
+                    "peak": gate.peak,
+                }
+            )
+            continue
+        layers = [
+            {
+                "name": layer.name,
+                "kind": layer.kind,
+                "in_shape": list(layer.in_shape),
+                "out_shape": list(layer.out_shape),
+                "step": step,
+            }
+            for layer, step in zip(part.layers, part.steps, strict=True)
+        ]
+        entries.append(
+            {
+                "kind": "segment",
+                "file": f"segment_{count}.net",
+                "arrives": part.arrives,
+                "reset_offset": part.reset_offset,
+                "message_bits": network.peak(part.first).bit_length() if part.graded else 0,
+                "in_shape": list(net_input_shape(part.layers)),
+                "layers": layers,
+            }
+        )
+    host, readout = network.host_input, network.readout
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": network.name,
+        "frames": network.frames,
+        "latency": latency(network),
+        "unit": network.unit,
+        "input": {
+            "shape": list(host.shape),
+            "payload_shape": list(host.out_shape),
+            "binary": host.binary,
+            "peak": host.peak,
+            "scale": host.scale,
+            "unit": host.unit,
+        },
+        "parts": entries,
+        "readout": {
+            "where": "on the host",
+            "linear": readout.weight is not None,
+            "vote": readout.vote,
+            "time_mean": readout.time_mean,
+        },
+    }
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read and check a bundle.
+
+    Raises:
+        FileFormatError: A missing, changed or foreign file, or contents that do not fit together.
+    """
+    manifest = _read_manifest(path)
+    _check_files(path, manifest)
+    try:
+        network = _network(path, manifest)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FileFormatError(
+            f"the manifest is incomplete or wrong ({type(error).__name__}: {error})",
+            where=str(path / "manifest.json"),
+            hint="export the bundle again",
+        ) from None
+    same = describe(network)
+    changed = sorted(key for key, value in same.items() if manifest.get(key) != value)
+    if changed:
+        raise FileFormatError(
+            f"the manifest contradicts the files in: {', '.join(changed)}", where=str(path / "manifest.json")
+        )
+    return Bundle(path, network, manifest)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    file = path / "manifest.json"
+    if not file.is_file():
+        raise FileFormatError("there is no manifest.json", where=str(path), hint="is this a Lava bundle?")
+    if file.stat().st_size > MAX_MANIFEST:
+        raise FileFormatError("is larger than any manifest", where=str(file))
+    try:
+        manifest = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise FileFormatError(f"is not JSON ({error})", where=str(file)) from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise FileFormatError("is not the manifest of a Lava bundle", where=str(file))
+    if manifest.get("version") != VERSION:
+        raise FileFormatError(
+            f"has version {manifest.get('version')}, this program reads {VERSION}",
+            where=str(file),
+            hint="use the version of tcja-deploy that wrote it, or export again",
+        )
+    return manifest
+
+
+def _check_files(path: Path, manifest: dict[str, Any]) -> None:
+    """All files listed, none changed, none outside the folder."""
+    listed = manifest.get("files")
+    if not isinstance(listed, dict):
+        raise FileFormatError("the manifest lists no files", where=str(path))
+    root = path.resolve()
+    problems = []
+    for name, facts in listed.items():
+        file = path / name
+        if file.is_symlink() or not file.resolve().is_relative_to(root):
+            problems.append(f"{name}: lies outside the bundle")
+        elif not file.is_file():
+            problems.append(f"{name}: is missing")
+        elif not isinstance(facts, dict) or file.stat().st_size != facts.get("bytes"):
+            problems.append(f"{name}: has {file.stat().st_size} bytes, not those of the manifest")
+        elif sha256(file) != facts.get("sha256"):
+            problems.append(f"{name}: its content has changed (SHA-256 differs)")
+    if problems:
+        raise FileFormatError(
+            "the bundle is damaged:\n  - " + "\n  - ".join(problems), where=str(path), hint="export it again"
+        )
+
+
+def _network(path: Path, manifest: dict[str, Any]) -> IntegerNetwork:
+    listed = manifest["files"]
+
+    def inside(name: str) -> Path:
+        if name not in listed:
+            raise FileFormatError(f"the manifest uses {name!r} but does not list it", where=str(path))
+        return path / name
+
+    stages: list[Layer | Gate] = []
+    for entry in manifest["parts"]:
+        if entry["kind"] == "segment":
+            stages += read_net(inside(entry["file"]), entry["layers"])
+        else:
+            stages.append(_read_gate(inside(entry["file"]), entry, int(manifest["frames"])))
+    host = _load_arrays(inside("host.npz")) if "host.npz" in listed else {}
+    about, readout = manifest["input"], manifest["readout"]
+    return IntegerNetwork(
+        str(manifest["name"]),
+        int(manifest["frames"]),
+        HostInput(
+            tuple(about["shape"]),
+            bool(about["binary"]),
+            int(about["peak"]),
+            int(about["scale"]),
+            host.get("rows"),
+            host.get("columns"),
+            int(about["unit"]),
+        ),
+        tuple(stages),
+        Readout(host.get("weight"), host.get("bias"), int(readout["vote"]), bool(readout["time_mean"])),
+    )
+
+
+def _gate_arrays(gate: Gate) -> dict[str, Any]:
+    arrays: dict[str, Any] = {
+        "fusion": np.array(gate.fusion),
+        "fraction": np.array(gate.fraction),
+        "index_bits": np.array(gate.index_bits),
+        "table": gate.table,
+        "one": np.array(gate.one),
+    }
+    for key in ("tla", "cla"):
+        if getattr(gate, key) is not None:
+            arrays[key] = getattr(gate, key)
+    if gate.pool:
+        arrays["pool"] = np.array(gate.pool.kind)
+        arrays["pool_kernel"], arrays["pool_stride"] = np.array(gate.pool.kernel), np.array(gate.pool.stride)
+    return arrays
+
+
+def _read_gate(file: Path, entry: dict[str, Any], frames: int) -> Gate:
+    arrays = _load_arrays(file)
+    pool = None
+    if "pool" in arrays:
+        kernel, stride = (tuple(int(v) for v in arrays[key]) for key in ("pool_kernel", "pool_stride"))
+        kind = str(arrays["pool"])
+        if kind not in ("max", "sum") or len(kernel) != 2 or len(stride) != 2:
+            raise FileFormatError("holds a pool that is not known", where=str(file))
+        pool = SpatialPool("max" if kind == "max" else "sum", (kernel[0], kernel[1]), (stride[0], stride[1]))
+    fusion = str(_array(arrays, "fusion", file))
+    if fusion not in ("multiply", "add"):
+        raise FileFormatError(f"holds a fusion {fusion!r} that is not known", where=str(file))
+    channels, height, width = (int(v) for v in entry["in_shape"])
+    return Gate(
+        str(entry["name"]),
+        (channels, height, width),
+        frames,
+        arrays.get("tla"),
+        arrays.get("cla"),
+        "multiply" if fusion == "multiply" else "add",
+        int(_array(arrays, "fraction", file)),
+        int(_array(arrays, "index_bits", file)),
+        _array(arrays, "table", file),
+        int(_array(arrays, "one", file)),
+        pool,
+    )
+
+
+def _host_arrays(network: IntegerNetwork) -> dict[str, NDArray[Any]]:
+    host, readout = network.host_input, network.readout
+    arrays = {"rows": host.rows, "columns": host.columns, "weight": readout.weight, "bias": readout.bias}
+    return {key: value for key, value in arrays.items() if value is not None}
+
+
+def _write_golden(network: IntegerNetwork, file: Path, sample: NDArray[np.generic]) -> None:
+    names = [stage.name for stage in network.stages]
+    run = Twin(network).run(sample, record=names)
+    arrays: dict[str, NDArray[Any]] = {
+        "payload": encode(network.host_input, sample).astype(np.int32),
+        "values": run.values,
+    }
+    for index, stage in enumerate(network.stages):
+        value = run.recorded[stage.name]
+        arrays[f"stage_{index}"] = np.packbits(value.ravel()) if isinstance(stage, Layer) else value
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # its stub takes no dictionary
+
+
+def _load_arrays(file: Path) -> dict[str, NDArray[Any]]:
+    """All arrays of an .npz file, with their unpacked size checked before anything is unpacked."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > MAX_ARRAYS:
+            raise FileFormatError(f"would unpack to {size} bytes", where=str(file))
+        with np.load(file, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise FileFormatError(f"is not a readable archive of arrays ({error})", where=str(file)) from None
+
+
+def _array(arrays: Mapping[str, NDArray[Any]], key: str, file: Path) -> NDArray[Any]:
+    if key not in arrays:
+        raise FileFormatError(f"lacks {key!r}", where=str(file))
+    return arrays[key]

@@ -1,0 +1,226 @@
+"""Running a bundle in the real Lava: another Python as a subprocess that cannot hang or leave anything
+behind.
+
+The child guards itself (time limit, failed processes, vanished parent) and frees its processes and shared
+memory. The parent kills its whole group if it does not, and removes the run's shared memory, which carries a
+name of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcja_deploy.errors import ToolchainError, UsageError
+from tcja_deploy.exporters.lava import environment
+from tcja_deploy.exporters.lava.bundle import Bundle, copy_runner
+from tcja_deploy.runtime.integer import IntegerNetwork, Layer
+
+__all__ = ["LavaRun", "run_lava", "shared_memory_need"]
+
+CHANNEL_SLOTS = 4
+"""Frames a Lava channel holds; the same number stands in runner/run_bundle.py."""
+GRACE = 15.0
+"""Seconds for the child to end itself before its process group is killed."""
+TIMEOUT_CODE, STOPPED_CODE = 4, 5
+
+Progress = Callable[[int, int], None]
+"""Called with the number of finished time steps and their total."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LavaRun:
+    """Results of a run.
+
+    Attributes:
+        stages: Stage name -> (T, N, ...) of the stages asked for, uint8 spikes or int32 payloads.
+        steps: Time steps that Lava took.
+        import_seconds: Time for importing lava-dl.
+        run_seconds: Time for compiling and running.
+        total_seconds: Time of the whole subprocess.
+        shared_bytes: Shared memory that the channels took.
+    """
+
+    stages: dict[str, NDArray[np.integer]]
+    steps: int
+    import_seconds: float
+    run_seconds: float
+    total_seconds: float
+    shared_bytes: int
+
+
+def shared_memory_need(network: IntegerNetwork, record: Collection[str]) -> int:
+    """Upper estimate of the bytes that the channels of a run take in /dev/shm."""
+    elements = 0
+    for index, stage in enumerate(network.stages):
+        out = prod(stage.out_shape)
+        elements += prod(stage.in_shape) + (out if isinstance(stage, Layer) else 0)
+        if stage.name in record or index == len(network.stages) - 1:
+            elements += out
+    page = 4096
+    return elements * 4 * CHANNEL_SLOTS + page * 16 * (3 * len(network.stages) + 4)
+
+
+def run_lava(
+    bundle: Bundle,
+    payload: NDArray[np.integer],
+    *,
+    record: Collection[str] | None = None,
+    python: Path | str | None = None,
+    fast_conv: bool = False,
+    timeout: float = 3600.0,
+    progress: Progress | None = None,
+) -> LavaRun:
+    """Run windows through Lava, one after another in one run.
+
+    Args:
+        bundle: What to run.
+        payload: Integers (T, N, ...) as `tcja_deploy.runtime.twin.encode` gives them.
+        record: Stages to return; None for all.
+        python: Interpreter that has lava-dl; None to look for it.
+        fast_conv: Replace Lava's convolution loops by matrix products (same integers).
+        timeout: Seconds for the whole run.
+        progress: Called about four times a second.
+
+    Raises:
+        ToolchainError: No environment, too little shared memory, a failure inside Lava, or a timeout.
+        UsageError: An unknown stage in `record`.
+    """
+    network = bundle.network
+    names = [stage.name for stage in network.stages]
+    wanted = names if record is None else [name for name in names if name in record]
+    if record is not None and set(record) - set(names):
+        raise UsageError(f"the bundle has no stage named {', '.join(sorted(set(record) - set(names)))}")
+    interpreter = environment.lava_python(python)
+    _check_shared_memory(network, wanted)
+    steps = payload.shape[0] * payload.shape[1] + int(bundle.manifest["latency"])
+    folder = Path(tempfile.mkdtemp(prefix="tcja-lava-"))
+    memory_name = f"tcja{secrets.token_hex(4)}"
+    start = time.monotonic()
+    try:
+        copy_runner(folder / "runner")
+        (folder / "out").mkdir()
+        np.save(folder / "payload.npy", payload.astype(np.int32))
+        command = [str(interpreter), "-I", str(folder / "runner" / "run_bundle.py")]
+        command += ["--bundle", str(bundle.path.resolve()), "--input", str(folder / "payload.npy")]
+        command += ["--output", str(folder / "out"), "--timeout", str(timeout), "--memory-name", memory_name]
+        command += ["--record", ",".join(str(names.index(name)) for name in wanted)]
+        command += ["--fast-conv"] if fast_conv else []
+        code = _supervise(command, folder, memory_name, timeout, steps, progress)
+        result = _result(folder)
+        if code:
+            raise _failure(code, result, folder, timeout)
+        shape = payload.shape[1], payload.shape[0]
+        stages = {}
+        for name in wanted:
+            values = np.load(folder / "out" / f"stage_{names.index(name)}.npy")
+            stages[name] = values.reshape(*shape, *values.shape[1:]).swapaxes(0, 1)
+        return LavaRun(
+            stages,
+            int(result["steps"]),
+            float(result["import_seconds"]),
+            float(result["run_seconds"]),
+            time.monotonic() - start,
+            int(result["shared_bytes"]),
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_shared_memory(network: IntegerNetwork, wanted: Collection[str]) -> None:
+    memory = environment.shared_memory()
+    need = shared_memory_need(network, wanted)
+    if memory is not None and memory[1] < need:
+        raise ToolchainError(
+            f"Lava's channels need {need >> 20} MiB of shared memory, but {memory[1] >> 20} MiB are free",
+            where=str(environment.SHARED_MEMORY),
+            hint="enlarge it (docker run --shm-size=2g, or mount -o remount,size=2g /dev/shm)",
+        )
+
+
+def _supervise(
+    command: list[str], folder: Path, memory_name: str, timeout: float, steps: int, progress: Progress | None
+) -> int:
+    """Exit code of the child; whatever happens, its group is gone and its memory is free afterwards."""
+    variables = environment.clean_variables()
+    variables |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    variables |= {"CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(folder)}
+    with open(folder / "log", "wb") as log:
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=variables, start_new_session=True
+        )
+    deadline = time.monotonic() + timeout + GRACE
+    try:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return child.wait(0.25)
+            if progress is not None:
+                progress(_steps_done(folder), steps)
+            if time.monotonic() > deadline:
+                return TIMEOUT_CODE
+    finally:
+        _end(child, memory_name)
+        if progress is not None:
+            progress(_steps_done(folder), steps)
+
+
+def _end(child: subprocess.Popen[bytes], memory_name: str) -> None:
+    """End the child: politely, then its whole group; then remove shared memory that is left."""
+    try:
+        if child.poll() is None:
+            child.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(GRACE)
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        for segment in environment.SHARED_MEMORY.glob(f"{memory_name}*"):
+            segment.unlink(missing_ok=True)
+
+
+def _steps_done(folder: Path) -> int:
+    try:
+        return int((folder / "out" / "progress").read_bytes() or b"0")
+    except (OSError, ValueError):
+        return 0
+
+
+def _result(folder: Path) -> dict[str, Any]:
+    try:
+        result: dict[str, Any] = json.loads((folder / "out" / "result.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return result
+
+
+def _failure(code: int, result: dict[str, Any], folder: Path, timeout: float) -> ToolchainError:
+    """The error for an exit code, with what the child said."""
+    if code == TIMEOUT_CODE:
+        return ToolchainError(
+            f"Lava did not finish within {timeout:g} s (after {_steps_done(folder)} time steps)",
+            hint="allow more time, run fewer samples, or use the fast convolution",
+        )
+    log = (folder / "log").read_text(errors="replace").strip()
+    said = str(result.get("error") or "\n".join(log.splitlines()[-15:]) or "it said nothing")
+    if code < 0:
+        name = signal.Signals(-code).name
+        return ToolchainError(f"the Lava process was killed by {name}\n{said}")
+    return ToolchainError(
+        f"Lava failed (exit code {code})\n{said}", hint="`tcja-deploy lava doctor` checks the environment"
+    )

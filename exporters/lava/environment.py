@@ -1,0 +1,302 @@
+"""Where the real Lava lives: finding Python 3.10, building its environment, and saying what is wrong.
+
+lava-dl 0.6.0 runs on Python 3.10 only and pins NumPy 1 and torch 2.3, so it can never share an environment
+with this program. It gets one of its own in the user's cache folder, made once by `tcja-deploy lava setup`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tcja_deploy.errors import ToolchainError
+
+__all__ = [
+    "Diagnosis",
+    "diagnose",
+    "environment_folder",
+    "find_python310",
+    "lava_python",
+    "setup",
+    "shared_memory",
+]
+
+VARIABLE = "TCJA_DEPLOY_LAVA_PYTHON"
+"""Environment variable: an interpreter that has lava-dl, to be used instead of the cached environment."""
+
+REQUIREMENTS = ("lava-nc==0.10.0", "lava-dl==0.6.0", "torch==2.3.1", "numpy==1.26.4")
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+MARKER = "tcja-deploy.json"
+PROBE = (
+    "import json, sys; from importlib.metadata import version; from lava.lib.dl import netx;"
+    "print('\\n' + json.dumps({n: version(n) for n in ('lava-nc', 'lava-dl', 'torch', 'numpy', 'h5py')}))"
+)
+SHARED_MEMORY = Path("/dev/shm")
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for this program."""
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "tcja-deploy"
+
+
+def environment_folder() -> Path:
+    """Where the environment for these requirements lives or would live."""
+    digest = hashlib.sha256("\n".join(REQUIREMENTS).encode()).hexdigest()[:12]
+    return cache_folder() / f"lava-{digest}"
+
+
+def interpreter(environment: Path) -> Path:
+    """The interpreter of a virtual environment."""
+    return environment / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+
+def clean_variables() -> dict[str, str]:
+    """This process's environment variables without those that redirect Python's imports."""
+    drop = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+    return {key: value for key, value in os.environ.items() if key not in drop}
+
+
+def _ask(command: list[str], timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+            env=clean_variables(),
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess(command, 127, "", str(error))
+
+
+def python_version(python: Path | str) -> str:
+    """Version of an interpreter, such as "3.10.13"; empty if it does not run."""
+    answer = _ask([str(python), "-I", "-c", "import platform; print(platform.python_version())"])
+    return answer.stdout.strip() if answer.returncode == 0 else ""
+
+
+def _candidates() -> Iterator[Path]:
+    for name in ("python3.10", "python3", "python"):
+        found = shutil.which(name)
+        if found:
+            yield Path(found)
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    yield from sorted(pyenv.glob("versions/3.10*/bin/python"), reverse=True)
+    uv = shutil.which("uv")
+    if uv:
+        answer = _ask([uv, "python", "find", "3.10"])
+        if answer.returncode == 0:
+            yield Path(answer.stdout.strip())
+    if sys.platform == "win32" and (launcher := shutil.which("py")):
+        answer = _ask([launcher, "-3.10", "-c", "import sys; print(sys.executable)"])
+        if answer.returncode == 0:
+            yield Path(answer.stdout.strip())
+
+
+def find_python310(python: Path | str | None = None) -> Path:
+    """An interpreter of Python 3.10: the given one, or one from PATH, pyenv or uv.
+
+    Raises:
+        ToolchainError: If there is none.
+    """
+    if python is not None:
+        found = shutil.which(str(python))
+        version = python_version(found) if found else ""
+        if not version.startswith("3.10."):
+            raise ToolchainError(
+                f"this is {'Python ' + version if version else 'no working Python interpreter'}",
+                where=str(python),
+                hint="lava-dl 0.6.0 needs Python 3.10",
+            )
+        return Path(str(found))
+    for candidate in _candidates():
+        if python_version(candidate).startswith("3.10."):
+            return candidate
+    raise ToolchainError(
+        "found no Python 3.10 on PATH, in pyenv or through uv; lava-dl 0.6.0 runs on no other version",
+        hint="install one (`uv python install 3.10`, `pyenv install 3.10`, or the package python3.10-venv) and "
+        "run `tcja-deploy lava setup`, or name one with --python; everything but Lava itself works without",
+    )
+
+
+def lava_python(python: Path | str | None = None) -> Path:
+    """The interpreter that has lava-dl: the given one, the one in TCJA_DEPLOY_LAVA_PYTHON, or the cached
+    environment.
+
+    Raises:
+        ToolchainError: If there is none, or the named one does not exist.
+    """
+    named, where = (python, "--python") if python is not None else (os.environ.get(VARIABLE), VARIABLE)
+    if named:
+        found = shutil.which(str(named))
+        if not found:
+            raise ToolchainError("there is no such interpreter", where=f"{where}: {named}")
+        return Path(found)
+    folder = environment_folder()
+    if (folder / MARKER).is_file() and interpreter(folder).exists():
+        return interpreter(folder)
+    raise ToolchainError(
+        "the Lava environment has not been built",
+        where=str(folder),
+        hint=f"run `tcja-deploy lava setup`, or set {VARIABLE} to an interpreter that has lava-dl 0.6.0",
+    )
+
+
+def probe(python: Path) -> dict[str, str]:
+    """Versions of the packages that matter, after importing them there.
+
+    Raises:
+        ToolchainError: If the import fails.
+    """
+    answer = _ask([str(python), "-I", "-c", PROBE], timeout=180.0)
+    try:
+        versions: dict[str, str] = json.loads(answer.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        lines = answer.stderr.strip().splitlines()
+        raise ToolchainError(
+            f"lava-dl cannot be imported: {lines[-1] if lines else f'exit code {answer.returncode}'}",
+            where=str(python),
+            hint="run `tcja-deploy lava setup --rebuild`",
+        ) from None
+    return versions
+
+
+def setup(
+    python: Path | str | None = None,
+    *,
+    rebuild: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Path:
+    """Build the environment, unless it is there; all or nothing.
+
+    Args:
+        python: A Python 3.10, or None to look for one.
+        rebuild: Build again even if it is there.
+        say: Called with what happens next.
+
+    Returns:
+        The environment's interpreter.
+
+    Raises:
+        ToolchainError: No Python 3.10, or a step failed (with the end of its output).
+    """
+    folder = environment_folder()
+    if (folder / MARKER).is_file() and not rebuild:
+        say(f"the environment is there: {folder}")
+        return interpreter(folder)
+    base = find_python310(python)
+    say(f"Python 3.10: {base}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = folder.with_name(f"{folder.name}.building-{os.getpid()}")
+    try:
+        say(f"creating {folder}")
+        _step([str(base), "-I", "-m", "venv", str(building)], "creating the virtual environment failed")
+        inner = str(interpreter(building))
+        pip = [inner, "-I", "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+        if sys.platform == "linux":
+            say("installing torch 2.3.1 for CPUs")
+            small = _ask(
+                [*pip, "--retries", "0", "--index-url", CPU_INDEX, "torch==2.3.1+cpu"], timeout=3600.0
+            )
+            if small.returncode:
+                say("the CPU wheel cannot be had; torch comes from the default index (2.5 GB with CUDA)")
+        say("installing " + " ".join(REQUIREMENTS))
+        _step([*pip, *REQUIREMENTS], "installing lava-dl failed")
+        say("importing lava-dl")
+        versions = probe(interpreter(building))
+        (building / MARKER).write_text(json.dumps({"python": str(base), "versions": versions}) + "\n")
+        if folder.exists():
+            shutil.rmtree(folder)
+        building.rename(folder)
+    except OSError as error:
+        raise ToolchainError(f"cannot build the environment ({error.strerror})", where=str(folder)) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return interpreter(folder)
+
+
+def _step(command: list[str], reason: str) -> None:
+    answer = _ask(command, timeout=3600.0)
+    if answer.returncode:
+        tail = "\n".join((answer.stdout + answer.stderr).strip().splitlines()[-8:])
+        raise ToolchainError(f"{reason}:\n{tail}", where=" ".join(command[:4]))
+
+
+def shared_memory() -> tuple[int, int] | None:
+    """Size and free bytes of the shared memory that Lava's channels live in; None where there is no such
+    folder."""
+    if not SHARED_MEMORY.is_dir():
+        return None
+    facts = os.statvfs(SHARED_MEMORY)
+    return facts.f_blocks * facts.f_frsize, facts.f_bavail * facts.f_frsize
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One thing that was looked at.
+
+    Attributes:
+        subject: What.
+        good: Whether it is as it should be.
+        finding: What was found.
+        advice: What to do; empty if nothing.
+    """
+
+    subject: str
+    good: bool
+    finding: str
+    advice: str = ""
+
+
+def diagnose() -> list[Diagnosis]:
+    """Everything that running Lava depends on, in the order in which to repair it."""
+    found: list[Diagnosis] = []
+    try:
+        base = find_python310()
+        found.append(Diagnosis("Python 3.10", True, f"{python_version(base)} at {base}"))
+    except ToolchainError as error:
+        found.append(Diagnosis("Python 3.10", False, error.reason, error.hint))
+    try:
+        python = lava_python()
+        by = VARIABLE if os.environ.get(VARIABLE) else "built by `tcja-deploy lava setup`"
+        found.append(Diagnosis("Lava environment", True, f"{python} ({by})"))
+    except ToolchainError as error:
+        found.append(Diagnosis("Lava environment", False, f"{error.where}: {error.reason}", error.hint))
+    else:
+        try:
+            versions = probe(python)
+            wanted = dict(item.split("==") for item in REQUIREMENTS[:2])
+            good = all(versions[name] == version for name, version in wanted.items())
+            text = ", ".join(f"{name} {version}" for name, version in versions.items())
+            advice = "" if good else "results were verified with " + " and ".join(REQUIREMENTS[:2])
+            found.append(Diagnosis("import of lava-dl", good, text, advice))
+        except ToolchainError as error:
+            found.append(Diagnosis("import of lava-dl", False, error.reason, error.hint))
+    memory = shared_memory()
+    if memory is None:
+        found.append(
+            Diagnosis("shared memory", True, "no /dev/shm on this system; its size cannot be checked")
+        )
+    else:
+        size, free = memory
+        enough = free >= 256 << 20
+        advice = "" if enough else "large networks need more: start the container with --shm-size=2g"
+        found.append(
+            Diagnosis("shared memory", enough, f"{free >> 20} MiB free of {size >> 20} in /dev/shm", advice)
+        )
+    return found

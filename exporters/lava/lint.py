@@ -1,0 +1,121 @@
+"""What Lava (lava-nc 0.10.0, lava-dl 0.6.0) accepts and then computes wrongly, and what leaves Loihi's
+specification.
+
+Every rule was established by running Lava; see docs/lava.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tcja_deploy.errors import UnsupportedError
+from tcja_deploy.runtime.integer import Gate, IntegerNetwork, Layer
+
+__all__ = ["Findings", "check", "lint"]
+
+INT8_MAX = 127
+INT16 = (-(1 << 15), (1 << 15) - 1)
+HARDWARE_BIAS = (1 << 12) - 1
+THRESHOLD_MAX = (1 << 17) - 1
+CURRENT_MAX = (1 << 17) - 1
+SUM_MAX = (1 << 25) - 1
+MESSAGE_MAX = (1 << 24) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the lint found.
+
+    Attributes:
+        errors: Lava would accept the network and give other spikes, or fail without a message. Stage: reason.
+        notes: Exact in Lava's simulation, but outside the chip's specification or not provably free of
+            wrapping.
+    """
+
+    errors: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def lint(network: IntegerNetwork) -> Findings:
+    """All findings of a network."""
+    errors: list[str] = []
+    notes: list[str] = []
+    for index, stage in enumerate(network.stages):
+        peak = network.peak(index)
+        problems: list[str] = []
+        remarks: list[str] = []
+        if isinstance(stage, Gate):
+            if stage.peak > MESSAGE_MAX:
+                problems.append(f"payloads up to {stage.peak} exceed the 24 bits of a message")
+        else:
+            _neurons(stage, problems, remarks)
+            _sums(stage, peak, problems, remarks)
+            (_dense if stage.kind == "dense" else _convolution)(stage, problems, remarks)
+        errors += [f"{stage.name}: {problem}" for problem in problems]
+        notes += [f"{stage.name}: {remark}" for remark in remarks]
+    return Findings(tuple(errors), tuple(notes))
+
+
+def check(network: IntegerNetwork) -> Findings:
+    """The findings of a network without errors.
+
+    Raises:
+        UnsupportedError: If there are errors; lists all of them.
+    """
+    findings = lint(network)
+    if findings.errors:
+        raise UnsupportedError(
+            "Lava would load this network and compute something else:\n  - " + "\n  - ".join(findings.errors),
+            where=network.name,
+        )
+    return findings
+
+
+def _neurons(layer: Layer, problems: list[str], remarks: list[str]) -> None:
+    low, high = int(layer.bias.min()), int(layer.bias.max())
+    if low < INT16[0] or high > INT16[1]:
+        problems.append(f"biases from {low} to {high} do not fit 16 bits; Lava wraps them silently")
+    elif max(-low, high) > HARDWARE_BIAS:
+        remarks.append(f"biases up to {max(-low, high)} exceed the 13 bits of the chip")
+    least, most = int(layer.threshold.min()), int(layer.threshold.max())
+    if most > THRESHOLD_MAX:
+        problems.append(f"threshold {most} can never be exceeded: the voltage saturates at {THRESHOLD_MAX}")
+    if least < 0:
+        problems.append(f"threshold {least} is negative: the neuron would fire from rest")
+    if layer.threshold.ndim:
+        remarks.append("a threshold per channel runs in the simulation, but a chip has one per population")
+
+
+def _sums(layer: Layer, peak: int, problems: list[str], remarks: list[str]) -> None:
+    positive, negative = layer.fan_sums
+    bound = int(max(positive.max(), negative.max())) * peak
+    if layer.kind == "dense" and bound > SUM_MAX:
+        problems.append(f"sums up to {bound} can overflow the 32 bits of the current")
+    elif bound > CURRENT_MAX and layer.kind != "pool":
+        remarks.append(f"currents up to {bound} are possible by the weights; beyond {CURRENT_MAX} they wrap")
+
+
+def _convolution(layer: Layer, problems: list[str], remarks: list[str]) -> None:
+    small = {"groups": layer.groups, "kernel": max(layer.weight.shape[2:])}
+    small |= {name: max(getattr(layer, name)) for name in ("stride", "padding", "dilation")}
+    for name, value in small.items():
+        if value > INT8_MAX:
+            problems.append(f"{name} {value} does not fit the 8 bits Lava keeps it in: outputs become zero")
+    if np.abs(layer.weight).max() > INT8_MAX:
+        remarks.append(f"weights up to {np.abs(layer.weight).max()} exceed the 8 bits of a synapse")
+
+
+def _dense(layer: Layer, problems: list[str], remarks: list[str]) -> None:
+    low, high = int(layer.weight.min()), int(layer.weight.max())
+    if low == high == 0:
+        problems.append("all weights are zero: netx fails with an OverflowError")
+    elif high < 0:
+        problems.append("all weights are negative: netx computes other weights for some such matrices")
+    elif low >= 0 and high > 255:
+        problems.append(f"non-negative weights up to {high} exceed 255: netx makes them all zero")
+    elif low < 0 and (low < -256 or high > 254):
+        problems.append(f"weights from {low} to {high} exceed -256..254: netx clips them")
+    elif max(-low, high) > INT8_MAX:
+        remarks.append(f"weights from {low} to {high} exceed 8 bits; only even ones exist on the chip")

@@ -1,0 +1,209 @@
+"""The .net files that lava-dl's netx reads (HDF5): written with h5py alone, and read back strictly.
+
+netx skips layers of an unknown type, ignores unknown entries, and fails or computes something else on several
+encodings it accepts. The reader therefore takes exactly what the writer writes and names everything else.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+
+from tcja_deploy.errors import FileFormatError
+from tcja_deploy.runtime.integer import IntArray, Layer, Pair
+
+__all__ = ["read_net", "write_net"]
+
+CONV_KEYS = {"type", "shape", "weight", "bias", "stride", "padding", "dilation", "groups", "neuron"}
+DENSE_KEYS = {"type", "shape", "weight", "bias", "neuron"}
+NEURON_KEYS = {"type", "iDecay", "vDecay", "vThMant"}
+MAX_WEIGHTS = 1 << 28
+
+
+def _text(value: str) -> Any:
+    return np.array([value.encode()], "S10")
+
+
+def net_input_shape(layers: tuple[Layer, ...]) -> tuple[int, ...]:
+    """Shape that the first layer's file declares: dense layers in front take flat vectors."""
+    first = layers[0]
+    return (prod(first.in_shape),) if first.kind == "dense" else first.in_shape
+
+
+def write_net(path: Path, layers: tuple[Layer, ...]) -> None:
+    """Write one segment."""
+    with h5py.File(path, "w") as file:
+        root = file.create_group("layer")
+        entry = root.create_group("0")
+        entry["type"] = _text("input")
+        shape = net_input_shape(layers)
+        entry["shape"] = np.array(shape, np.int64)
+        for layer in layers:
+            if layer.kind == "dense" and len(shape) == 3:
+                entry = root.create_group(str(len(root)))
+                entry["type"] = _text("flatten")
+                entry["shape"] = np.array([prod(shape)], np.int64)
+            entry = root.create_group(str(len(root)))
+            entry["type"] = _text("dense" if layer.kind == "dense" else "conv")
+            entry["shape"] = np.array(layer.out_shape, np.int64)
+            entry.create_dataset("weight", data=layer.weight.astype(np.int32), compression="gzip")
+            entry["bias"] = layer.bias.astype(np.int32)
+            if layer.kind != "dense":
+                for key in ("stride", "padding", "dilation"):
+                    entry[key] = np.array(getattr(layer, key), np.int64)
+                entry["groups"] = layer.groups
+            neuron = entry.create_group("neuron")
+            neuron["type"] = _text("LOIHI")
+            neuron["iDecay"], neuron["vDecay"] = layer.i_decay, layer.v_decay
+            neuron["vThMant"] = layer.threshold.astype(np.int64)
+            shape = layer.out_shape
+
+
+class _Entry:
+    """One group of the file, with errors that name it."""
+
+    def __init__(self, group: h5py.Group, problems: list[str]) -> None:
+        self.group = group
+        self.problems = problems
+
+    def complain(self, reason: str) -> None:
+        self.problems.append(f"{self.group.name}: {reason}")
+
+    def keys(self, allowed: set[str]) -> bool:
+        found = set(self.group)
+        for key in sorted(found - allowed):
+            self.complain(f"has an entry {key!r} that the format does not know")
+        for key in sorted(allowed - found):
+            self.complain(f"lacks {key!r}")
+        return found == allowed
+
+    def kind(self) -> str:
+        value = self.group["type"][()] if isinstance(self.group.get("type"), h5py.Dataset) else None
+        if isinstance(value, np.ndarray) and value.shape == (1,) and value.dtype.kind == "S":
+            return bytes(value[0]).decode("ascii", "replace")
+        self.complain("has no readable type")
+        return ""
+
+    def integers(self, key: str, *ranks: int) -> IntArray:
+        item = self.group.get(key)
+        if not isinstance(item, h5py.Dataset) or item.dtype.kind != "i" or item.ndim not in ranks:
+            self.complain(f"{key} is not an array of integers with {' or '.join(map(str, ranks))} axes")
+        elif item.is_virtual or item.external:
+            self.complain(f"{key} refers to another file")
+        elif prod(item.shape) > MAX_WEIGHTS:
+            self.complain(f"{key} has {prod(item.shape)} values, more than this reader takes")
+        else:
+            return np.asarray(item[()], np.int64)
+        return np.zeros((0,) * ranks[0], np.int64)
+
+    def pair(self, key: str) -> Pair:
+        value = self.integers(key, 1)
+        if value.shape != (2,) or value.min() < 0:
+            self.complain(f"{key} is not a pair of numbers")
+            return (1, 1)
+        return int(value[0]), int(value[1])
+
+
+def read_net(path: Path, described: list[dict[str, Any]]) -> tuple[Layer, ...]:
+    """Read one segment back.
+
+    Args:
+        path: The file.
+        described: For each layer its "name", "kind" and "in_shape", as the manifest says.
+
+    Raises:
+        FileFormatError: Anything that the writer would not have written; all problems at once.
+    """
+    problems: list[str] = []
+    try:
+        with h5py.File(path, "r") as file:
+            layers = _read(file, described, problems)
+    except OSError as error:
+        raise FileFormatError(f"is not a readable HDF5 file ({error})", where=str(path)) from None
+    if problems:
+        raise FileFormatError(
+            "is not a network this program wrote:\n  - " + "\n  - ".join(problems), where=str(path)
+        )
+    return layers
+
+
+def _read(file: h5py.File, described: list[dict[str, Any]], problems: list[str]) -> tuple[Layer, ...]:
+    root = file.get("layer", getlink=False)
+    if set(file) != {"layer"} or not isinstance(root, h5py.Group) or not _plain_links(file):
+        problems.append("/: must hold one plain group named 'layer'")
+        return ()
+    if set(root) != {str(i) for i in range(len(root))}:
+        problems.append("/layer: entries must be numbered from 0; netx counts them")
+        return ()
+    entries = [_Entry(root[str(i)], problems) for i in range(len(root))]
+    kinds = [entry.kind() for entry in entries]
+    expected = ["input"]
+    for index, about in enumerate(described):
+        if about["kind"] == "dense" and len(about["in_shape"]) == 3 and index:
+            expected.append("flatten")
+        expected.append("dense" if about["kind"] == "dense" else "conv")
+    if kinds != expected:
+        problems.append(
+            f"/layer: the types are {kinds}, the manifest says {expected}; netx would skip unknown ones"
+        )
+        return ()
+    blocks = [entry for entry, kind in zip(entries, kinds, strict=True) if kind in ("conv", "dense")]
+    layers = []
+    for entry, about in zip(blocks, described, strict=True):
+        layer = _layer(entry, about)
+        if layer is not None and entry.integers("shape", 1).tolist() != list(layer.out_shape):
+            entry.complain(f"shape is not the size of the result, {layer.out_shape}")
+        if layer is not None:
+            layers.append(layer)
+    return tuple(layers)
+
+
+def _plain_links(group: h5py.Group) -> bool:
+    """Whether all entries, at any depth, lie in this file."""
+    for key in group:
+        if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+            return False
+        if isinstance(group[key], h5py.Group) and not _plain_links(group[key]):
+            return False
+    return True
+
+
+def _layer(entry: _Entry, about: dict[str, Any]) -> Layer | None:
+    kind: Literal["conv", "dense", "pool"] = about["kind"]
+    spatial = kind != "dense"
+    if not entry.keys(CONV_KEYS if spatial else DENSE_KEYS):
+        return None
+    if not isinstance(entry.group["neuron"], h5py.Group):
+        entry.complain("neuron is not a group")
+        return None
+    neuron = _Entry(entry.group["neuron"], entry.problems)
+    if not neuron.keys(NEURON_KEYS):
+        return None
+    if neuron.kind() != "LOIHI":
+        neuron.complain("only neurons of type LOIHI are known")
+    before = len(entry.problems)
+    weight = entry.integers("weight", 4 if spatial else 2)
+    bias = entry.integers("bias", 1)
+    threshold = neuron.integers("vThMant", 0, 1)
+    decays = [neuron.integers(key, 0) for key in ("vDecay", "iDecay")]
+    geometry = {key: entry.pair(key) for key in ("stride", "padding", "dilation")} if spatial else {}
+    groups = int(entry.integers("groups", 0)) if spatial else 1
+    if len(entry.problems) > before:
+        return None
+    v_decay, i_decay = map(int, decays)
+    return Layer(
+        about["name"],
+        kind,
+        tuple(about["in_shape"]),
+        weight,
+        bias,
+        threshold,
+        v_decay,
+        i_decay,
+        groups=groups,
+        **geometry,
+    )
