@@ -33,7 +33,7 @@ def channelwise(z: Tensor, weight: Tensor) -> Tensor:
 
 
 def due(t: int, lookahead: int, T: int) -> range:
-    """Frames whose gate is computed when frame ``t`` has arrived: one at most, at the end all that are left."""
+    """Frames whose gate is due when frame ``t`` has arrived: one at most, at the end all that are left."""
     return range(max(t - lookahead, 0), T if t == T - 1 else t - lookahead + 1)
 
 

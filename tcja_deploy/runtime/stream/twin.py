@@ -101,7 +101,7 @@ class IntegerLayer:
 class IntegerGate:
     """Spikes in, integer gates ``[N, C]`` out; state: the latest spike ``counts``.
 
-    ``counts [n, N, C]`` are the latest n = T frames, K_T without CLA: as many numbers as CLA accumulators would be.
+    ``counts [n, N, C]`` are the latest n = T frames (K_T without CLA), as many numbers as CLA accumulators.
 
     Attributes:
         gate: Parameters.
