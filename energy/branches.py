@@ -1,0 +1,53 @@
+"""Which nodes belong to an attention branch, and which layer is the first: questions of structure, not of
+arithmetic."""
+
+from __future__ import annotations
+
+from tcja_deploy.energy.fanout import SYNAPTIC
+from tcja_deploy.ir import Graph
+from tcja_deploy.ir import ops as ir
+
+__all__ = ["attention_nodes", "first_layers"]
+
+_MOVES = ir.Flatten | ir.Permute | ir.Reshape
+
+
+def attention_nodes(graph: Graph) -> frozenset[str]:
+    """Names of the nodes that only serve a gate: whose every path to the output goes through a sigmoid into a
+    product.
+
+    The products themselves are included; spikes that a branch squeezes are not, because the trunk reads them
+    too.
+    """
+    gates: set[str] = set()  # sigmoids, and moves of their results
+    for node in graph:
+        moved = isinstance(node.op, _MOVES) and node.inputs[0] in gates
+        if isinstance(node.op, ir.Sigmoid) or moved:
+            gates.add(node.name)
+    for node in reversed(graph.nodes):
+        readers = graph.readers(node.name)
+        serves = bool(readers) and all(isinstance(r.op, ir.Mul) or r.name in gates for r in readers)
+        if node.name in gates and not serves:
+            gates.discard(node.name)
+    branch = set(gates)
+    for node in reversed(graph.nodes):
+        readers = graph.readers(node.name)
+        inside = bool(readers) and all(r.name in branch for r in readers) and node.name != graph.output
+        if inside and not isinstance(node.op, ir.Input | ir.Neuron):
+            branch.add(node.name)
+    products = {n.name for n in graph if isinstance(n.op, ir.Mul) and any(i in gates for i in n.inputs)}
+    return frozenset(branch | products | {n.name for n in graph if isinstance(n.op, ir.TCJA)})
+
+
+def first_layers(graph: Graph) -> frozenset[str]:
+    """Names of the layers with weights that read the input of the network: no neuron and no other weights
+    before them."""
+    raw = {graph.input.name}  # values made of the input alone
+    first = set()
+    for node in graph.nodes[1:]:
+        if node.inputs and all(name in raw for name in node.inputs):
+            if isinstance(node.op, SYNAPTIC):
+                first.add(node.name)
+            elif not isinstance(node.op, ir.Neuron):
+                raw.add(node.name)
+    return frozenset(first)

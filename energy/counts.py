@@ -1,0 +1,231 @@
+"""What a network does in one inference, as countable work: the inventory of a graph, and its join with
+recorded activity.
+
+Rules of counting, the same everywhere:
+
+* One operation per operand: accumulators start at zero, so a sum of n numbers is n additions, and a window of
+    n
+  numbers n comparisons. This is how multiply-accumulates are counted, too.
+* Where the operand is a sparse signal (spikes, counts, graded spikes), an operation happens per non-zero
+  element; the number is recorded, never estimated. Elsewhere it happens per element, padding left out.
+* Every node is counted, deliberately ignored with a reason, or reported as unsupported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcja_deploy.energy.quantities import Ints, Macs, Ops, Rate
+from tcja_deploy.ir import Graph, Kind
+from tcja_deploy.runtime.activity import Activity, Measure, Watch
+from tcja_deploy.runtime.activity_collect import frame_shape
+
+__all__ = ["Coverage", "Drive", "Inventory", "Layer", "Measured", "Part", "Primitive", "Status", "Work"]
+
+
+class Primitive(StrEnum):
+    """Elementary operations."""
+
+    ADD = "add"  #: an addition, subtraction or accumulation
+    MULTIPLY = "multiply"
+    MAC = "mac"  #: a multiplication with accumulation
+    COMPARE = "compare"
+    SIGMOID = "sigmoid"  #: one evaluation of the logistic function
+
+
+class Part(StrEnum):
+    """What work is for, so that a reader can leave terms out."""
+
+    SYNAPSES = "synapses"
+    BIAS = "bias"
+    NORM = "batch norm"
+    POOLING = "pooling"
+    ATTENTION = "attention"
+    NEURON = "neurons"
+    RESIDUAL = "residual"
+    READOUT = "readout"
+    OTHER = "other"
+
+
+class Status(StrEnum):
+    """Coverage of a node."""
+
+    COUNTED = "counted"
+    IGNORED = "ignored"
+    UNSUPPORTED = "unsupported"
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How a node is dealt with, and why."""
+
+    node: str
+    op: str
+    status: Status
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """The non-zero elements of a value, each counting as many times as a recorded map says (`""`: once)."""
+
+    value: str
+    map: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer with weights.
+
+    Attributes:
+        node: Name of the node.
+        op: Name of its op.
+        source: The value it reads.
+        kind: Signal kind of that value.
+        shape_in: One frame of the input.
+        shape_out: One frame of the result.
+        parameters: Stored weights, bias included.
+        macs: Multiply-accumulates.
+        sites: Input elements in one inference.
+        first: Whether it reads the network's input (pooled at most).
+        attention: Whether it belongs to an attention branch.
+    """
+
+    node: str
+    op: str
+    source: str
+    kind: Kind
+    shape_in: tuple[int, ...]
+    shape_out: tuple[int, ...]
+    parameters: int
+    macs: Macs
+    sites: int
+    first: bool
+    attention: bool
+
+    @property
+    def drive(self) -> Drive:
+        """The recorded events that are its synaptic operations."""
+        return Drive(self.source, self.node)
+
+    @property
+    def event_driven(self) -> bool:
+        """Whether silent inputs cost nothing: the input is sparse, and the layer is not an attention map."""
+        return self.kind.sparse and not self.attention
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Operations of one sort that a node does besides synapses.
+
+    Attributes:
+        node: Name of the node.
+        part: What it is for.
+        what: Name of the operation in the network: squeeze, gate, leak.
+        primitive: Elementary operation.
+        dense: Count per inference if every element is worked on.
+        drive: Recorded events it is driven by; `None` if the dense count is the true one.
+    """
+
+    node: str
+    part: Part
+    what: str
+    primitive: Primitive
+    dense: int
+    drive: Drive | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Inventory:
+    """All work of a graph, before any activity is known.
+
+    Attributes:
+        graph: The graph.
+        layers: Layers with weights, in order.
+        works: All other work, in order.
+        coverage: One entry a node.
+        maps: Integer maps by value and reader, to be recorded.
+    """
+
+    graph: Graph
+    layers: tuple[Layer, ...]
+    works: tuple[Work, ...]
+    coverage: tuple[Coverage, ...]
+    maps: Mapping[str, Mapping[str, Ints]] = field(default_factory=dict)
+
+    @property
+    def unsupported(self) -> tuple[Coverage, ...]:
+        """Nodes that nobody knows how to count."""
+        return tuple(c for c in self.coverage if c.status is Status.UNSUPPORTED)
+
+    @property
+    def trunk(self) -> tuple[Layer, ...]:
+        """Layers with weights outside attention branches."""
+        return tuple(layer for layer in self.layers if not layer.attention)
+
+    def watches(self) -> tuple[Watch, ...]:
+        """What has to be recorded: the input, all spikes, and whatever drives work."""
+        names = {self.graph.input.name, *self.maps}
+        names |= {layer.source for layer in self.layers}
+        names |= {n.name for n in self.graph.neurons}
+        names |= {w.drive.value for w in self.works if w.drive is not None}
+        watched = []
+        for node in self.graph:
+            if node.name in names:
+                steps, features = frame_shape(node.signal, self.graph.T)
+                watched.append(Watch(node.name, features, steps, self.maps.get(node.name, {})))
+        return tuple(watched)
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """An inventory with the activity that drives it. All counts are per inference, one a recording."""
+
+    inventory: Inventory
+    activity: Activity
+
+    def __len__(self) -> int:
+        return len(self.activity)
+
+    def events(self, drive: Drive, measure: Measure = Measure.NONZERO) -> Ints:
+        """Events of a drive in each recording."""
+        counts: Ints = self.activity[drive.value].counts(measure, drive.map).sum(1)
+        return counts
+
+    def work(self, work: Work) -> Ops:
+        """Operations of a piece of work."""
+        if work.drive is None:
+            return Ops.constant(work.dense, len(self))
+        return Ops(self.events(work.drive))
+
+    def synops(self, layer: Layer, measure: Measure = Measure.NONZERO) -> Ops:
+        """Synaptic operations: weights met by non-zero inputs, exactly; all of them where the input is
+        dense."""
+        if not layer.event_driven:
+            return Ops.constant(layer.macs.aware_per_inference, len(self))
+        return Ops(self.events(layer.drive, measure))
+
+    def synops_by_rate(self, layer: Layer) -> Ops:
+        """What the usual formula gives, rate x steps x dense MACs: every spike counts as the mean dense
+        fan-out."""
+        if not layer.event_driven:
+            return Ops.constant(layer.macs.dense_per_inference, len(self))
+        each = Fraction(layer.macs.dense_per_inference, layer.sites)
+        return Ops(self.events(Drive(layer.source)), each)
+
+    def rate(self, value: str) -> Rate:
+        """Share of non-zero elements of a value over all recordings and steps."""
+        counts = self.activity[value]
+        return Rate(int(counts.counts().sum()), counts.size * counts.steps * len(self))
+
+    def rates(self, value: str) -> NDArray[np.float64]:
+        """Share of non-zero elements of a value in each recording."""
+        counts = self.activity[value]
+        events: Ints = counts.counts().sum(1)
+        return events / np.float64(counts.size * counts.steps)

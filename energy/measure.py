@@ -1,0 +1,62 @@
+"""Running a network over a data set and counting what its inventory asks for."""
+
+from __future__ import annotations
+
+from tcja_deploy.energy.counts import Measured
+from tcja_deploy.energy.rules import take_inventory
+from tcja_deploy.errors import UnsupportedError
+from tcja_deploy.ir import Graph
+from tcja_deploy.runtime.activity import Activity
+from tcja_deploy.runtime.activity_collect import Progress, Recordings, Workers, collect
+
+__all__ = ["join", "measure"]
+
+
+def measure(
+    graph: Graph,
+    data: Recordings,
+    *,
+    batch_size: int = 4,
+    data_digest: str = "",
+    progress: Progress | None = None,
+    shared: Workers | None = None,
+) -> Measured:
+    """Count the activity of a network over a data set, and join it with the network's inventory.
+
+    Args:
+        graph: The network.
+        data: Recordings as the network takes them.
+        batch_size: Recordings that are run together.
+        data_digest: Identity of the data, kept with the counts.
+        progress: Called with the number of recordings that were just finished.
+        shared: This process among several that share the recordings.
+
+    Raises:
+        DataError: The data do not fit the network.
+    """
+    inventory = take_inventory(graph)
+    activity = collect(
+        graph,
+        data,
+        inventory.watches(),
+        batch_size=batch_size,
+        origin={"model": graph.hash, "data": data_digest},
+        progress=progress,
+        shared=shared,
+    )
+    return Measured(inventory, activity)
+
+
+def join(graph: Graph, activity: Activity) -> Measured:
+    """A network with activity that was recorded before, by any runtime.
+
+    Raises:
+        UnsupportedError: The activity belongs to another network.
+    """
+    recorded = activity.origin.get("model", graph.hash)
+    if recorded != graph.hash:
+        raise UnsupportedError(
+            f"the activity was recorded from network {recorded[:12]}, this one is {graph.hash[:12]}",
+            hint="record it again with `tcja-deploy rates`",
+        )
+    return Measured(take_inventory(graph), activity)

@@ -1,0 +1,260 @@
+"""How each op is counted. One rule an op; an op without a rule is reported, never taken for free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tcja_deploy.energy.branches import attention_nodes, first_layers
+from tcja_deploy.energy.counts import Coverage, Drive, Inventory, Layer, Part, Primitive, Status, Work
+from tcja_deploy.energy.fanout import elements, fan_out, macs, pool_windows, taps
+from tcja_deploy.energy.quantities import Ints
+from tcja_deploy.ir import Graph, Kind, Node, Op, Signal
+from tcja_deploy.ir import ops as ir
+
+__all__ = ["take_inventory"]
+
+
+def take_inventory(graph: Graph) -> Inventory:
+    """Everything a graph does in one inference, op by op."""
+    desk = _Desk(graph, attention_nodes(graph), first_layers(graph))
+    for node in graph:
+        rule = _RULES.get(type(node.op))
+        if rule is None:
+            desk.note(node, Status.UNSUPPORTED, f"there is no counting rule for {type(node.op).__name__}")
+        elif isinstance(rule, str):
+            desk.note(node, Status.IGNORED, rule)
+        else:
+            reason = rule(desk, node)
+            desk.note(node, Status.IGNORED if reason else Status.COUNTED, reason or "")
+    return Inventory(graph, tuple(desk.layers), tuple(desk.works), tuple(desk.coverage), desk.maps)
+
+
+@dataclass
+class _Desk:
+    """The inventory while it is being taken."""
+
+    graph: Graph
+    attention: frozenset[str]
+    first: frozenset[str]
+    layers: list[Layer] = field(default_factory=list)
+    works: list[Work] = field(default_factory=list)
+    coverage: list[Coverage] = field(default_factory=list)
+    maps: dict[str, dict[str, Ints]] = field(default_factory=dict)
+
+    def note(self, node: Node, status: Status, reason: str) -> None:
+        self.coverage.append(Coverage(node.name, type(node.op).__name__, status, reason))
+
+    def inputs(self, node: Node) -> tuple[Signal, ...]:
+        return self.graph.signals_in(node)
+
+    def size(self, signal: Signal) -> int:
+        return elements(signal, self.graph.T)
+
+    def map(self, value: str, reader: str, weights: Ints) -> Drive:
+        self.maps.setdefault(value, {})[reader] = weights
+        return Drive(value, reader)
+
+    def add(
+        self, node: Node, part: Part, what: str, primitive: Primitive, dense: int, drive: Drive | None = None
+    ) -> None:
+        part = Part.ATTENTION if node.name in self.attention else part
+        self.works.append(Work(node.name, part, what, primitive, dense, drive))
+
+
+Rule = Callable[[_Desk, Node], str | None]
+"""Files the work of a node; returns a reason if there is nothing to count."""
+
+
+def _synapses(desk: _Desk, node: Node) -> None:
+    (x,) = desk.inputs(node)
+    op, T = node.op, desk.graph.T
+    desk.layers.append(
+        Layer(
+            node=node.name,
+            op=type(op).__name__,
+            source=node.inputs[0],
+            kind=x.kind,
+            shape_in=x.features,
+            shape_out=node.signal.features,
+            parameters=op.parameters,
+            macs=macs(op, x, T),
+            sites=desk.size(x),
+            first=node.name in desk.first,
+            attention=node.name in desk.attention,
+        )
+    )
+    desk.map(node.inputs[0], node.name, fan_out(op, x, T))
+    if op.constants()["bias"] is not None:
+        desk.add(node, Part.BIAS, "bias", Primitive.ADD, desk.size(node.signal))
+
+
+def _batch_norm(desk: _Desk, node: Node) -> None:
+    desk.add(node, Part.NORM, "scale and offset", Primitive.MAC, desk.size(node.signal))
+
+
+def _pooling(desk: _Desk, node: Node) -> str | None:
+    (x,) = desk.inputs(node)
+    if x == node.signal and isinstance(node.op, ir.AdaptiveAvgPool2d):
+        return "the size stays: nothing to compute"
+    weights = pool_windows(node.op, x, desk.graph.T)
+    dense = int(weights.sum()) * (desk.size(x) // weights.size)
+    drive = desk.map(node.inputs[0], node.name, weights) if x.kind.sparse else None
+    if isinstance(node.op, ir.MaxPool2d):
+        desk.add(node, Part.POOLING, "maximum", Primitive.COMPARE, dense, drive)
+    else:
+        desk.add(node, Part.POOLING, "sum", Primitive.ADD, dense, drive)
+        desk.add(node, Part.POOLING, "divide by window", Primitive.MULTIPLY, desk.size(node.signal))
+    return None
+
+
+def _neuron(desk: _Desk, node: Node) -> None:
+    op, updates = node.op, desk.size(node.signal)
+    if not isinstance(op, ir.IF):
+        desk.add(node, Part.NEURON, "leak", Primitive.MULTIPLY, updates)
+    desk.add(node, Part.NEURON, "integrate", Primitive.ADD, updates)
+    desk.add(node, Part.NEURON, "threshold", Primitive.COMPARE, updates)
+    if isinstance(op, ir.Neuron) and op.v_reset is None:
+        desk.add(node, Part.NEURON, "soft reset", Primitive.ADD, updates, Drive(node.name))
+
+
+def _tcja(desk: _Desk, node: Node) -> None:
+    op, T = node.op, desk.graph.T
+    if not isinstance(op, ir.TCJA):
+        raise TypeError(type(op).__name__)
+    (x,) = desk.inputs(node)
+    channels, size = x.features[0], desk.size(x)
+    gates = T * channels
+    drive = Drive(node.inputs[0]) if x.kind.sparse else None
+
+    def add(what: str, primitive: Primitive, dense: int, drive: Drive | None = None) -> None:
+        desk.add(node, Part.ATTENTION, what, primitive, dense, drive)
+
+    add("squeeze: sum", Primitive.ADD, size, drive)
+    add("squeeze: divide by area", Primitive.MULTIPLY, gates)
+    if op.tla is not None:
+        along = int(taps(T, T, op.k_t, pad=ir.same_padding(op.k_t)[0]).sum())
+        add("TLA: Conv1d along time", Primitive.MAC, channels * channels * along)
+    if op.cla is not None:
+        along = int(taps(channels, channels, op.k_c, pad=ir.same_padding(op.k_c)[0]).sum())
+        add("CLA: Conv1d along channels", Primitive.MAC, T * T * along)
+    if op.tla is not None and op.cla is not None:
+        add("fusion", Primitive.MULTIPLY if op.fusion == "multiply" else Primitive.ADD, gates)
+    add("sigmoid", Primitive.SIGMOID, gates)
+    add("gate", Primitive.MULTIPLY, size, drive)
+
+
+def _sum_of(desk: _Desk, node: Node) -> None:
+    """The first dense operand starts the sum; every other dense element, and every spike, is one addition."""
+    whole = desk.size(node.signal)
+    dense = [s for s in desk.inputs(node) if not s.kind.sparse]
+    if len(dense) > 1:
+        desk.add(node, Part.RESIDUAL, "sum", Primitive.ADD, whole * (len(dense) - 1))
+    for name, x in zip(node.inputs, desk.inputs(node), strict=True):
+        if x.kind.sparse:
+            drive = Drive(name) if desk.size(x) == whole else None
+            desk.add(node, Part.RESIDUAL, f"sum: {name}", Primitive.ADD, whole, drive)
+
+
+def _product(desk: _Desk, node: Node) -> None:
+    """Nothing to multiply where a spike is missing: driven by the most specific sparse operand of full
+    size."""
+    whole = desk.size(node.signal)
+    order = list(Kind)
+    sparse = [
+        (order.index(x.kind), name)
+        for name, x in zip(node.inputs, desk.inputs(node), strict=True)
+        if x.kind.sparse and desk.size(x) == whole
+    ]
+    drive = Drive(min(sparse)[1]) if sparse else None
+    for _ in node.inputs[1:]:
+        desk.add(
+            node,
+            Part.OTHER,
+            "gate" if node.name in desk.attention else "product",
+            Primitive.MULTIPLY,
+            whole,
+            drive,
+        )
+
+
+def _affine(desk: _Desk, node: Node) -> str | None:
+    op, whole = node.op, desk.size(node.signal)
+    if not isinstance(op, ir.Affine):
+        raise TypeError(type(op).__name__)
+    if op.scale == 1 and op.offset == 0:
+        return "scale 1 and offset 0: nothing to compute"
+    sparse = desk.inputs(node)[0].kind.sparse
+    if op.offset == 0:
+        desk.add(
+            node, Part.OTHER, "scale", Primitive.MULTIPLY, whole, Drive(node.inputs[0]) if sparse else None
+        )
+    else:
+        both = Primitive.ADD if op.scale == 1 else Primitive.MAC
+        desk.add(node, Part.OTHER, "scale and offset", both, whole)
+    return None
+
+
+def _reduction(desk: _Desk, node: Node) -> None:
+    op, (x,) = node.op, desk.inputs(node)
+    how = op.how if isinstance(op, ir.Reduce) else "mean"
+    part = Part.READOUT if isinstance(op, ir.TimeMean | ir.Vote) else Part.OTHER
+    drive = Drive(node.inputs[0]) if x.kind.sparse else None
+    used = desk.size(x)
+    if isinstance(op, ir.Vote):  # outputs beyond the last whole group of voters are not read
+        used = desk.size(node.signal) * op.voters
+        mask = (np.arange(x.features[-1]) < node.signal.features[-1] * op.voters).astype(np.int64)
+        drive = drive and desk.map(drive.value, node.name, mask.reshape((1,) * len(x.features) + mask.shape))
+    if how == "max":
+        desk.add(node, part, "maximum", Primitive.COMPARE, used, drive)
+        return
+    desk.add(node, part, "sum", Primitive.ADD, used, drive)
+    if how == "mean":
+        desk.add(node, part, "divide by count", Primitive.MULTIPLY, desk.size(node.signal))
+
+
+def _sigmoid(desk: _Desk, node: Node) -> None:
+    desk.add(node, Part.OTHER, "sigmoid", Primitive.SIGMOID, desk.size(node.signal))
+
+
+def _relu(desk: _Desk, node: Node) -> str | None:
+    (x,) = desk.inputs(node)
+    if x.kind in (Kind.BINARY, Kind.COUNT):
+        return "its input is never negative"
+    drive = Drive(node.inputs[0]) if x.kind.sparse else None
+    desk.add(node, Part.OTHER, "rectify", Primitive.COMPARE, desk.size(x), drive)
+    return None
+
+
+_MOVE = "moves numbers, computes none"
+
+_RULES: dict[type[Op], Rule | str] = {
+    ir.AdaptiveAvgPool2d: _pooling,
+    ir.Add: _sum_of,
+    ir.Affine: _affine,
+    ir.AvgPool2d: _pooling,
+    ir.BatchNorm1d: _batch_norm,
+    ir.BatchNorm2d: _batch_norm,
+    ir.Concat: _MOVE,
+    ir.Conv1d: _synapses,
+    ir.Conv2d: _synapses,
+    ir.ConvTranspose2d: _synapses,
+    ir.Flatten: _MOVE,
+    ir.IF: _neuron,
+    ir.Input: "where frames enter",
+    ir.LIF: _neuron,
+    ir.Linear: _synapses,
+    ir.MaxPool2d: _pooling,
+    ir.Mul: _product,
+    ir.PLIF: _neuron,
+    ir.Permute: _MOVE,
+    ir.ReLU: _relu,
+    ir.Reduce: _reduction,
+    ir.Reshape: _MOVE,
+    ir.Sigmoid: _sigmoid,
+    ir.TCJA: _tcja,
+    ir.TimeMean: _reduction,
+    ir.Vote: _reduction,
+}
