@@ -49,8 +49,8 @@ def run_stream(
 class _Drawing:
     """Adds random layers to a graph."""
 
-    def __init__(self, draw: Callable, T: int, blocks: bool) -> None:
-        self.draw, self.blocks = draw, blocks
+    def __init__(self, draw: Callable, T: int) -> None:
+        self.draw = draw
         self.rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
         self.b = GraphBuilder(T)
         shape = (draw(st.integers(1, 3)), draw(st.integers(4, 7)), draw(st.integers(4, 7)))
@@ -111,7 +111,7 @@ class _Drawing:
     def residual(self) -> None:
         skip, c = self.x, self.shape[0]
         self.neuron()
-        if self.blocks and self.draw(st.booleans()):
+        if self.draw(st.booleans()):
             self.tcja()
         self.add(ir.Conv2d(self.weight(c, c, 3, 3), padding=(1, 1, 1, 1)))
         self.add(ir.Add(), skip, self.x)
@@ -151,11 +151,11 @@ class _Drawing:
 
 @st.composite
 def graphs(draw: Callable, *, generic: bool = True) -> Graph:
-    """Networks of up to five random layers: with and without TCJA blocks, residual branches and, if
-    ``generic``, attention that needs the window.""" d = _Drawing(draw, draw(st.integers(1, 6)), blocks=True)
-    layers = ["conv", "neuron", "tcja", "pool", "residual", "concat"] layers += ["window_attention",
-    "mean_attention"] if generic else [] for name in draw(st.lists(st.sampled_from(layers), min_size=1,
-    max_size=5)):
+    """Networks of up to five random layers, with and without TCJA blocks, residual branches and attention that needs a window."""
+    d = _Drawing(draw, draw(st.integers(1, 6)))
+    layers = ["conv", "neuron", "tcja", "pool", "residual", "concat"]
+    layers += ["window_attention", "mean_attention"] if generic else []
+    for name in draw(st.lists(st.sampled_from(layers), min_size=1, max_size=5)):
         getattr(d, name)()
     if draw(st.booleans()):
         d.head()
