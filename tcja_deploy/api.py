@@ -35,7 +35,12 @@ def load(
     from tcja_deploy.frontend.load import load as implementation
 
     return implementation(
-        source, arch=arch, timesteps=timesteps, input_shape=input_shape, batch_first=batch_first, trust_pickle=trust_pickle
+        source,
+        arch=arch,
+        timesteps=timesteps,
+        input_shape=input_shape,
+        batch_first=batch_first,
+        trust_pickle=trust_pickle,
     )
 
 
@@ -90,4 +95,6 @@ def verify(
 
     if batches is None:
         batches = (synthetic_frames(graph, 1, seed=seed) for seed in range(4))
-    return verify_onnx(Path(artifact), graph, batches, bound=BOUND if bound is None else bound, progress=progress)
+    return verify_onnx(
+        Path(artifact), graph, batches, bound=BOUND if bound is None else bound, progress=progress
+    )

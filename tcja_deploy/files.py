@@ -26,9 +26,15 @@ def sha256(path: Path) -> str:
 
 def _check_target(path: Path, force: bool) -> None:
     if path.exists() and not force:
-        raise ExportError("there is something at this path already", where=str(path), hint="choose another path or pass --force")
+        raise ExportError(
+            "there is something at this path already",
+            where=str(path),
+            hint="choose another path or pass --force",
+        )
     if not path.parent.is_dir():
-        raise ExportError("the folder to write into does not exist", where=str(path.parent), hint="create it first")
+        raise ExportError(
+            "the folder to write into does not exist", where=str(path.parent), hint="create it first"
+        )
 
 
 def _mode(default: int) -> int:
@@ -106,7 +112,9 @@ def staged_files(parent: Path, names: Sequence[str], *, force: bool = False) -> 
         hint = "choose another path or pass --force"
         raise ExportError(f"already there: {', '.join(taken)}", where=str(parent), hint=hint)
     if not parent.is_dir():
-        raise ExportError("the folder to write into does not exist", where=str(parent), hint="create it first")
+        raise ExportError(
+            "the folder to write into does not exist", where=str(parent), hint="create it first"
+        )
     try:
         with tempfile.TemporaryDirectory(prefix=".tcja-deploy.", dir=parent) as folder:
             yield Path(folder)

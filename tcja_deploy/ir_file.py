@@ -43,7 +43,12 @@ def save_graph(graph: Graph, path: Path, *, force: bool = False) -> None:
             else:
                 constants[name] = list(value) if isinstance(value, tuple) else value
         nodes.append(
-            {"name": node.name, "op": type(node.op).__name__, "inputs": list(node.inputs), "constants": constants}
+            {
+                "name": node.name,
+                "op": type(node.op).__name__,
+                "inputs": list(node.inputs),
+                "constants": constants,
+            }
         )
     structure = {
         "version": FORMAT_VERSION,
@@ -76,9 +81,13 @@ def load_graph(path: Path) -> Graph:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise FileFormatError(f"the file is truncated or damaged ({error})", where=where, hint="export it again") from error
+        raise FileFormatError(
+            f"the file is truncated or damaged ({error})", where=where, hint="export it again"
+        ) from error
     if _KEY not in metadata:
-        raise FileFormatError("this safetensors file holds no graph", where=where, hint="a .tcja file is needed")
+        raise FileFormatError(
+            "this safetensors file holds no graph", where=where, hint="a .tcja file is needed"
+        )
     try:
         structure = json.loads(metadata[_KEY])
         version = structure["version"]
@@ -99,7 +108,9 @@ def load_graph(path: Path) -> Graph:
     except GraphError as error:
         raise FileFormatError(f"the graph in the file is not valid: {error}", where=where) from error
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise FileFormatError(f"the structure in the file is not readable ({error!r})", where=where) from error
+        raise FileFormatError(
+            f"the structure in the file is not readable ({error!r})", where=where
+        ) from error
     if graph.hash != structure.get("sha256"):
         raise FileFormatError(
             "the content does not match the checksum in the file: it was changed or damaged",
@@ -123,7 +134,11 @@ def _op(name: str, constants: dict[str, Any], tensors: dict[str, NDArray[np.floa
 
 def _constant(value: Any, hint: Any, tensors: dict[str, NDArray[np.float32]]) -> Any:
     """A constant from JSON, checked against the type of its field."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union else (hint,)
+    options = (
+        typing.get_args(hint)
+        if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+        else (hint,)
+    )
     for option in options:
         origin, args = typing.get_origin(option), typing.get_args(option)
         if option is type(None) and value is None:

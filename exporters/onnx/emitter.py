@@ -34,7 +34,9 @@ class Emitter:
 
     def __init__(self, opset: int, T: int) -> None:
         if opset not in OPSETS:
-            raise UsageError(f"opset {opset} is not supported", hint=f"choose one of {OPSETS[0]} to {OPSETS[-1]}")
+            raise UsageError(
+                f"opset {opset} is not supported", hint=f"choose one of {OPSETS[0]} to {OPSETS[-1]}"
+            )
         self.opset = opset
         self.T = T
         self.nodes: list[onnx.NodeProto] = []
@@ -56,19 +58,28 @@ class Emitter:
         (out,) = self.nodes_with(op_type, inputs, [name], **attributes)
         return out
 
-    def nodes_with(self, op_type: str, inputs: Sequence[str], names: Sequence[str], **attributes: Any) -> list[str]:
+    def nodes_with(
+        self, op_type: str, inputs: Sequence[str], names: Sequence[str], **attributes: Any
+    ) -> list[str]:
         """Append a node with several results. Returns their names."""
         outputs = [self.unique(n) for n in names]
-        self.nodes.append(helper.make_node(op_type, list(inputs), outputs, name=f"{outputs[0]}:{op_type}", **attributes))
+        self.nodes.append(
+            helper.make_node(op_type, list(inputs), outputs, name=f"{outputs[0]}:{op_type}", **attributes)
+        )
         return outputs
 
     def constant(self, value: NDArray[Any] | Sequence[int] | float, name: str) -> str:
         """An initializer; equal ones are stored once. Lists of integers become int64, numbers float32 scalars."""
         array = np.asarray(value, np.float32) if isinstance(value, float) else np.asarray(value)
-        key = (f"{array.dtype}{array.shape}", hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest())
+        key = (
+            f"{array.dtype}{array.shape}",
+            hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest(),
+        )
         if key not in self._constants:
             self._constants[key] = self.unique(name)
-            self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), self._constants[key]))
+            self.initializers.append(
+                numpy_helper.from_array(np.ascontiguousarray(array), self._constants[key])
+            )
         return self._constants[key]
 
     # -- ops whose form depends on the opset ---------------------------------------------------------------
@@ -99,7 +110,11 @@ class Emitter:
         return self.nodes_with("Split", [x, sizes], names, axis=0)
 
     def model(
-        self, name: str, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto], metadata: dict[str, str]
+        self,
+        name: str,
+        inputs: list[onnx.ValueInfoProto],
+        outputs: list[onnx.ValueInfoProto],
+        metadata: dict[str, str],
     ) -> onnx.ModelProto:
         """The finished model, checked.
 

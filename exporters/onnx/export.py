@@ -72,11 +72,20 @@ def export_onnx(
     model = sequence_model(folded, opset=opset, batch_first=batch_first, metadata=metadata)
     external_data = external_data or model.ByteSize() > _PROTOBUF_LIMIT
     stem = path.name.removesuffix(".onnx")
-    names = [f"{stem}.golden.npz", f"{stem}.manifest.json", *([f"{path.name}.data"] if external_data else []), path.name]
+    names = [
+        f"{stem}.golden.npz",
+        f"{stem}.manifest.json",
+        *([f"{path.name}.data"] if external_data else []),
+        path.name,
+    ]
     with staged_files(path.parent, names, force=force) as folder:
         written = folder / path.name
         onnx.save(
-            model, str(written), save_as_external_data=external_data, location=f"{path.name}.data", size_threshold=1024
+            model,
+            str(written),
+            save_as_external_data=external_data,
+            location=f"{path.name}.data",
+            size_threshold=1024,
         )
         onnx.checker.check_model(str(written), full_check=True)
         if not external_data:
@@ -100,10 +109,14 @@ def export_onnx(
             "the threshold can change sides",
             "the golden sample's output is that of the sequence runtime with batch normalisation folded",
         ]
-        extra = {"onnx": {"opset": opset, "layout": metadata["tcja_deploy.layout"], "external_data": external_data}}
+        extra = {
+            "onnx": {"opset": opset, "layout": metadata["tcja_deploy.layout"], "external_data": external_data}
+        }
         text = manifest(graph, "onnx", files, nodes=nodes, agreement=agreement, notes=notes, extra=extra)
         (folder / f"{stem}.manifest.json").write_text(text)
-    return ExportReport("onnx", path, tuple(path.parent / n for n in names), tuple(nodes), agreement, tuple(notes))
+    return ExportReport(
+        "onnx", path, tuple(path.parent / n for n in names), tuple(nodes), agreement, tuple(notes)
+    )
 
 
 def _peek(

@@ -24,7 +24,9 @@ def membrane(e: Emitter, op: ir.Neuron, x: str, v: str, name: str) -> str:
     """``H[t]`` from input and previous membrane, in the runtime's order of operations."""
     if isinstance(op, ir.IF):
         return e.node("Add", [v, x], f"{name}/membrane")
-    leak = v if op.v_rest == 0.0 else e.node("Sub", [v, e.constant(op.v_rest, "v_rest")], f"{name}/above_rest")
+    leak = (
+        v if op.v_rest == 0.0 else e.node("Sub", [v, e.constant(op.v_rest, "v_rest")], f"{name}/above_rest")
+    )
     if isinstance(op, ir.PLIF):
         scale, operand = "Mul", e.constant(float(op.decay), f"{name}/decay")
     elif isinstance(op, ir.LIF):
@@ -135,10 +137,16 @@ FRAME: dict[type[Op], Callable[[Emitter, Any, str, str, Signal], str]] = {
 
 
 # -- tensor rules ----------------------------------------------------------------------------------------------
-def _affine(e: Emitter, op: ir.Affine, xs: Sequence[str], name: str, ins: Sequence[Signal], dropped: int) -> str:
+def _affine(
+    e: Emitter, op: ir.Affine, xs: Sequence[str], name: str, ins: Sequence[Signal], dropped: int
+) -> str:
     y = xs[0]
     if op.scale != 1.0 or op.offset == 0.0:
-        y = e.node("Mul", [y, e.constant(float(op.scale), f"{name}.scale")], name if op.offset == 0 else f"{name}/scaled")
+        y = e.node(
+            "Mul",
+            [y, e.constant(float(op.scale), f"{name}.scale")],
+            name if op.offset == 0 else f"{name}/scaled",
+        )
     return y if op.offset == 0.0 else e.node("Add", [y, e.constant(float(op.offset), f"{name}.offset")], name)
 
 
@@ -152,7 +160,9 @@ def _chain(op_type: str) -> Callable[..., str]:
     return rule
 
 
-def _reshape(e: Emitter, op: ir.Reshape, xs: Sequence[str], name: str, ins: Sequence[Signal], dropped: int) -> str:
+def _reshape(
+    e: Emitter, op: ir.Reshape, xs: Sequence[str], name: str, ins: Sequence[Signal], dropped: int
+) -> str:
     """``T`` is a constant of the model and N the one free axis: -1."""
     return e.reshape(xs[0], _lengths(e, op.dims[dropped:]), name)
 
@@ -166,7 +176,10 @@ def _vote(e: Emitter, op: ir.Vote, xs: Sequence[str], name: str, ins: Sequence[S
     features = ins[0].features[-1]
     classes, x = features // op.voters, xs[0]
     if classes * op.voters != features:
-        bounds = [e.constant(np.array([b], np.int64), f"{name}.{n}") for n, b in (("from", 0), ("to", classes * op.voters))]
+        bounds = [
+            e.constant(np.array([b], np.int64), f"{name}.{n}")
+            for n, b in (("from", 0), ("to", classes * op.voters))
+        ]
         axis = e.constant(np.array([len(lead)], np.int64), f"axes_{len(lead)}")
         x = e.node("Slice", [x, *bounds, axis], f"{name}/used")
     groups = e.reshape(x, [*lead, classes, op.voters], f"{name}/groups")

@@ -41,7 +41,9 @@ class _Values:
         return self._folded[name]
 
 
-def sequence_model(graph: Graph, *, opset: int, batch_first: bool, metadata: dict[str, str]) -> onnx.ModelProto:
+def sequence_model(
+    graph: Graph, *, opset: int, batch_first: bool, metadata: dict[str, str]
+) -> onnx.ModelProto:
     """Translate a graph.
 
     Convolutions and pooling run on all T x N frames at once; neurons are unrolled over T in standard ops. The value of each
@@ -65,7 +67,9 @@ def sequence_model(graph: Graph, *, opset: int, batch_first: bool, metadata: dic
     input_name = e.unique(graph.input.name)
     frames = input_name
     if batch_first:
-        frames = e.node("Transpose", [input_name], f"{input_name}/time_first", perm=_swapped(graph.input.signal))
+        frames = e.node(
+            "Transpose", [input_name], f"{input_name}/time_first", perm=_swapped(graph.input.signal)
+        )
     values.put(graph.input, frames, folded=False)
     for node in graph.nodes[1:]:
         ins = graph.signals_in(node)
@@ -75,7 +79,9 @@ def sequence_model(graph: Graph, *, opset: int, batch_first: bool, metadata: dic
             values.put(node, _SEQUENCE[type(node.op)](e, node.op, xs[0], node.name), folded=False)
         elif type(node.op) in FRAME:
             x = values.folded(node.inputs[0], ins[0])
-            values.put(node, FRAME[type(node.op)](e, node.op, x, folded_name, ins[0]), folded=node.signal.streams)
+            values.put(
+                node, FRAME[type(node.op)](e, node.op, x, folded_name, ins[0]), folded=node.signal.streams
+            )
         else:
             xs = [values.whole(i, s) for i, s in zip(node.inputs, ins, strict=True)]
             values.put(node, TENSOR[type(node.op)](e, node.op, xs, node.name, ins, 0), folded=False)
@@ -119,12 +125,16 @@ def _tcja(e: Emitter, op: ir.TCJA, x: str, name: str) -> str:
     if op.tla is not None:
         y = e.node("Transpose", [z], f"{name}/tla/input", perm=[1, 2, 0])
         weight = e.constant(op.tla, f"{name}.tla")
-        y = e.node("Conv", [y, weight], f"{name}/tla/map", kernel_shape=[op.k_t], pads=list(ir.same_padding(op.k_t)))
+        y = e.node(
+            "Conv", [y, weight], f"{name}/tla/map", kernel_shape=[op.k_t], pads=list(ir.same_padding(op.k_t))
+        )
         maps.append(e.node("Transpose", [y], f"{name}/tla", perm=[2, 0, 1]))
     if op.cla is not None:
         y = e.node("Transpose", [z], f"{name}/cla/input", perm=[1, 0, 2])
         weight = e.constant(op.cla, f"{name}.cla")
-        y = e.node("Conv", [y, weight], f"{name}/cla/map", kernel_shape=[op.k_c], pads=list(ir.same_padding(op.k_c)))
+        y = e.node(
+            "Conv", [y, weight], f"{name}/cla/map", kernel_shape=[op.k_c], pads=list(ir.same_padding(op.k_c))
+        )
         maps.append(e.node("Transpose", [y], f"{name}/cla", perm=[1, 0, 2]))
     joint = maps[0]
     if len(maps) == 2:

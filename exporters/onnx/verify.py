@@ -50,7 +50,9 @@ def session_with_spikes(path: Path, graph: Graph) -> onnxruntime.InferenceSessio
     options.log_severity_level = 3
     if any(i.data_location == TensorProto.EXTERNAL for i in model.graph.initializer):
         onnx.load_external_data_for_model(model, str(path.parent))
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def verify_onnx(
@@ -85,9 +87,13 @@ def verify_onnx(
         output = results[names[0]]
         if batch_first and streams:
             output = output.swapaxes(0, 1)
-        total += compare(graph, np.asarray(frames, np.float32), output, results, bound=bound, first_sample=total.samples)
+        total += compare(
+            graph, np.asarray(frames, np.float32), output, results, bound=bound, first_sample=total.samples
+        )
         if progress is not None:
             progress(total.samples)
     if not total.samples:
-        raise VerificationError("there are no samples to verify on", hint="pass --data with at least one recording")
+        raise VerificationError(
+            "there are no samples to verify on", hint="pass --data with at least one recording"
+        )
     return total

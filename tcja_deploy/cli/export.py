@@ -31,7 +31,9 @@ __all__ = ["export"]
 def export(
     model: ModelArgument,
     target: Annotated[str, typer.Option(help="onnx")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="What to write; beside you if not given.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="What to write; beside you if not given.")
+    ] = None,
     arch: ArchOption = None,
     timesteps: TimestepsOption = None,
     input_shape: InputShapeOption = None,
@@ -40,10 +42,16 @@ def export(
     limit: LimitOption = None,
     split_by: SplitByOption = "number",
     batch_size: BatchOption = 4,
-    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Run the result beside the reference.")] = True,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Run the result beside the reference.")
+    ] = True,
     opset: Annotated[int, typer.Option(help="ONNX opset version.")] = 17,
-    batch_first: Annotated[bool, typer.Option("--batch-first", help="[N, T, ...] instead of [T, N, ...].")] = False,
-    external_data: Annotated[bool, typer.Option("--external-data", help="Weights in a file of their own.")] = False,
+    batch_first: Annotated[
+        bool, typer.Option("--batch-first", help="[N, T, ...] instead of [T, N, ...].")
+    ] = False,
+    external_data: Annotated[
+        bool, typer.Option("--external-data", help="Weights in a file of their own.")
+    ] = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -64,7 +72,11 @@ def export(
     agreement = report.agreement
     if as_json:
         parity = None if agreement is None else agreement.as_dict()
-        typer.echo(json.dumps({"target": target, "files": [str(f) for f in report.files], "parity": parity}, indent=2))
+        typer.echo(
+            json.dumps(
+                {"target": target, "files": [str(f) for f in report.files], "parity": parity}, indent=2
+            )
+        )
     else:
         if agreement is not None:
             console.print(agreement_table(agreement, "onnxruntime"))

@@ -80,7 +80,15 @@ def _print(graph: Graph, title: str) -> None:
     from tcja_deploy.cli.render import console, table
 
     result = table(
-        f"{title}: T = {graph.T}", "node", "op", "shape", "kind", "parameters", "MACs a frame", "look-ahead", left=4
+        f"{title}: T = {graph.T}",
+        "node",
+        "op",
+        "shape",
+        "kind",
+        "parameters",
+        "MACs a frame",
+        "look-ahead",
+        left=4,
     )
     number = lambda n: f"{n:,}" if n else "-"  # noqa: E731
     for row in _rows(graph):

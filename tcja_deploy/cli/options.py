@@ -31,18 +31,35 @@ __all__ = [
 ]
 
 ModelArgument = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="Checkpoint, state dict, pickled module or .tcja file.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="MODEL", help="Checkpoint, state dict, pickled module or .tcja file.", show_default=False
+    ),
 ]
-ArchOption = Annotated[str | None, typer.Option(help="Zoo network the weights belong to, if they do not tell themselves.")]
-TimestepsOption = Annotated[int | None, typer.Option("--timesteps", "-T", help="Time steps T, if the weights do not tell.")]
-InputShapeOption = Annotated[str | None, typer.Option(help="One input frame as C,H,W, if the weights do not tell.")]
-TrustPickleOption = Annotated[bool, typer.Option("--trust-pickle", help="Let the model file run code while it is loaded.")]
+ArchOption = Annotated[
+    str | None, typer.Option(help="Zoo network the weights belong to, if they do not tell themselves.")
+]
+TimestepsOption = Annotated[
+    int | None, typer.Option("--timesteps", "-T", help="Time steps T, if the weights do not tell.")
+]
+InputShapeOption = Annotated[
+    str | None, typer.Option(help="One input frame as C,H,W, if the weights do not tell.")
+]
+TrustPickleOption = Annotated[
+    bool, typer.Option("--trust-pickle", help="Let the model file run code while it is loaded.")
+]
 DataOption = Annotated[
     Path | None,
-    typer.Option(help="Recordings: a folder of class folders, or one .bin, .npz or .npy file.", show_default=False),
+    typer.Option(
+        help="Recordings: a folder of class folders, or one .bin, .npz or .npy file.", show_default=False
+    ),
 ]
-LimitOption = Annotated[int | None, typer.Option(help="Use at most this many recordings, spread over the classes.")]
-SplitByOption = Annotated[str, typer.Option(help="Frames of equal numbers of events ('number') or equal time ('time').")]
+LimitOption = Annotated[
+    int | None, typer.Option(help="Use at most this many recordings, spread over the classes.")
+]
+SplitByOption = Annotated[
+    str, typer.Option(help="Frames of equal numbers of events ('number') or equal time ('time').")
+]
 BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Recordings run at once.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -70,8 +87,12 @@ def load_model(model: Path, how: Loading) -> Graph:
         try:
             shape = tuple(int(n) for n in how.input_shape.split(","))
         except ValueError:
-            raise UsageError(f"--input-shape {how.input_shape!r} is not C,H,W", hint="write for instance 2,128,128") from None
-    return load(model, arch=how.arch, timesteps=how.timesteps, input_shape=shape, trust_pickle=how.trust_pickle)
+            raise UsageError(
+                f"--input-shape {how.input_shape!r} is not C,H,W", hint="write for instance 2,128,128"
+            ) from None
+    return load(
+        model, arch=how.arch, timesteps=how.timesteps, input_shape=shape, trust_pickle=how.trust_pickle
+    )
 
 
 def open_dataset(graph: Graph, data: Path, split_by: str = "number", limit: int | None = None) -> EventData:

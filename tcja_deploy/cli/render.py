@@ -7,7 +7,14 @@ from contextlib import contextmanager
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from tcja_deploy.runtime.compare import Agreement
@@ -39,7 +46,9 @@ def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]
 
 def agreement_table(agreement: Agreement, other: str) -> Table:
     """Spikes of each layer in the reference and in another runtime."""
-    result = table(f"Spikes, sequence runtime against {other}", "layer", "spikes", other, "mismatches", "first mismatch")
+    result = table(
+        f"Spikes, sequence runtime against {other}", "layer", "spikes", other, "mismatches", "first mismatch"
+    )
     for layer in agreement.layers:
         first = "-"
         if layer.first is not None:
@@ -50,7 +59,11 @@ def agreement_table(agreement: Agreement, other: str) -> Table:
             else:
                 first += ", after an earlier one"
         result.add_row(
-            layer.name, f"{layer.spikes:,}", f"{layer.other_spikes:,}", f"{layer.mismatches:,} of {layer.neuron_steps:,}", first
+            layer.name,
+            f"{layer.spikes:,}",
+            f"{layer.other_spikes:,}",
+            f"{layer.mismatches:,} of {layer.neuron_steps:,}",
+            first,
         )
     return result
 

@@ -27,8 +27,12 @@ __all__ = ["verify"]
 
 
 def verify(
-    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="An exported .onnx file.", show_default=False)],
-    model: Annotated[Path, typer.Option("--model", "-m", help="The model it was exported from.", show_default=False)],
+    artifact: Annotated[
+        Path, typer.Argument(metavar="ARTIFACT", help="An exported .onnx file.", show_default=False)
+    ],
+    model: Annotated[
+        Path, typer.Option("--model", "-m", help="The model it was exported from.", show_default=False)
+    ],
     arch: ArchOption = None,
     timesteps: TimestepsOption = None,
     input_shape: InputShapeOption = None,
@@ -56,4 +60,6 @@ def verify(
         console.print(agreement_table(agreement, "onnxruntime"))
         console.print(verdict(agreement, "onnxruntime"))
     if not agreement.passed:
-        raise VerificationError("the artifact differs from the reference beyond the bound", where=str(artifact))
+        raise VerificationError(
+            "the artifact differs from the reference beyond the bound", where=str(artifact)
+        )

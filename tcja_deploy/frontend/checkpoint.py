@@ -84,8 +84,13 @@ def infer_architecture(
     channels = next(layer.channels for layer in reversed(layers) if isinstance(layer, ConvBN))
     flat = state[f"fc.{min(fc)}.0.weight"].shape[1]
     if flat % channels:
-        raise TraceError(f"{flat} inputs are no multiple of {channels} channels", where=f"fc.{min(fc)}.0.weight")
-    assumed = ["LIF: tau = 2, threshold 1, hard reset to 0, input decays (the published scripts)", f"pooling: {pool} of 2 x 2"]
+        raise TraceError(
+            f"{flat} inputs are no multiple of {channels} channels", where=f"fc.{min(fc)}.0.weight"
+        )
+    assumed = [
+        "LIF: tau = 2, threshold 1, hard reset to 0, input decays (the published scripts)",
+        f"pooling: {pool} of 2 x 2",
+    ]
     shape, note = _input_shape(state, layers, flat // channels, input_shape, arch)
     assumed += note
     outputs = state[f"fc.{max(fc)}.0.weight"].shape[0]
@@ -119,7 +124,10 @@ def _timesteps(state: State, timesteps: int | None) -> int:
     if len(found) > 1:
         raise TraceError(f"the CLA weights disagree about T: {sorted(found)}", where="conv.*.conv.weight")
     if not found and timesteps is None:
-        raise UsageError("the weights do not tell the number of time steps (there is no CLA kernel)", hint="pass --timesteps")
+        raise UsageError(
+            "the weights do not tell the number of time steps (there is no CLA kernel)",
+            hint="pass --timesteps",
+        )
     if found and timesteps is not None and found != {timesteps}:
         raise UsageError(f"--timesteps {timesteps} contradicts the CLA weights, which have T = {found.pop()}")
     return found.pop() if found else int(timesteps or 0)
@@ -136,7 +144,9 @@ def _conv_layers(state: State, positions: set[int], pool: str) -> list[Layer]:
         if f"conv.{i}.0.weight" in state:
             weight = state[f"conv.{i}.0.weight"]
             if weight.ndim != 4 or weight.shape[2:] != (3, 3):
-                raise TraceError(f"expected a 3x3 convolution, got shape {weight.shape}", where=f"conv.{i}.0.weight")
+                raise TraceError(
+                    f"expected a 3x3 convolution, got shape {weight.shape}", where=f"conv.{i}.0.weight"
+                )
             layers += [ConvBN(weight.shape[0], f"conv.{i}.0.bias" in state), Spike()]
         elif i in positions:
             kernel = lambda key: state[key].shape[2] if key in state else 0  # noqa: E731
@@ -155,7 +165,10 @@ def _input_shape(
     if isinstance(layers[0], Pool):
         side = math.isqrt(area) << pools
         if math.isqrt(area) ** 2 != area:
-            raise TraceError(f"an adaptive pool cannot lead to {area} positions before the first dense layer", where="conv.0")
+            raise TraceError(
+                f"an adaptive pool cannot lead to {area} positions before the first dense layer",
+                where="conv.0",
+            )
         layers[0] = Pool("adaptive", side)
         shape = given or (BUILDERS[arch]().input_shape if arch else (channels, 128, 128))
         return _three(shape), [f"input: {shape}, pooled to {side} x {side}"]
@@ -173,7 +186,9 @@ def _input_shape(
             f"{area} positions reach the first dense layer after {pools} pools; no known sensor has that size",
             hint="pass --input-shape C,H,W",
         )
-    return (channels, side, side), [f"input: {side} x {side}, the square that {pools} pools bring to {area} positions"]
+    return (channels, side, side), [
+        f"input: {side} x {side}, the square that {pools} pools bring to {area} positions"
+    ]
 
 
 def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from tcja_deploy.frontend.tracer import ModuleTracer, Offence, Traced
+from tcja_deploy.frontend.tracer import ModuleTracer, Offence, ShapeOffence, Traced
 
 __all__ = ["dispatch"]
 
 
-def dispatch(tracer: ModuleTracer, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
+def dispatch(
+    tracer: ModuleTracer, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Traced:
     """Translate one call. What has no rule is noted as an offence and passes its first tensor on, so that tracing finds more."""
     from tcja_deploy.frontend.functions import FUNCTIONS
     from tcja_deploy.frontend.modules import translate
@@ -25,11 +27,13 @@ def dispatch(tracer: ModuleTracer, kind: str, target: Any, args: tuple[Any, ...]
         rule = FUNCTIONS.get(name.removeprefix("_").removesuffix("_"))
         if rule is None:
             what = "Tensor method" if kind == "call_method" else "function"
-            raise Offence(f"the {what} {name!r} has no translation", "express it with supported ops, or open an issue")
+            raise Offence(
+                f"the {what} {name!r} has no translation", "express it with supported ops, or open an issue"
+            )
         label = f"{tracer.here}.{name.strip('_')}" if tracer.here else name.strip("_")
         return rule(tracer, label, *args, **kwargs)
     except Offence as offence:
-        if not tensors[0].tainted or kind == "call_module":
+        if not (isinstance(offence, ShapeOffence) and any(t.tainted for t in tensors)):
             tracer.offend(offence)
         x = tensors[0]
         return Traced(x.name, x.signal, x.view, tainted=True)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import GraphError
-from tcja_deploy.frontend.tracer import SAMPLES, ModuleTracer, Offence, Traced
+from tcja_deploy.frontend.tracer import SAMPLES, ModuleTracer, Offence, ShapeOffence, Traced
 from tcja_deploy.ir import Dim
 from tcja_deploy.ir import ops as ir
 
@@ -47,7 +47,10 @@ def same_or_pair(padding: Any, kernel: Sequence[int], dilation: Sequence[int]) -
     if padding == "valid":
         return [(0, 0)] * len(kernel)
     if padding == "same":
-        return [((d * (k - 1)) // 2, d * (k - 1) - (d * (k - 1)) // 2) for k, d in zip(kernel, dilation, strict=True)]
+        return [
+            ((d * (k - 1)) // 2, d * (k - 1) - (d * (k - 1)) // 2)
+            for k, d in zip(kernel, dilation, strict=True)
+        ]
     numbers = [padding] * len(kernel) if isinstance(padding, int) else list(padding)
     numbers = numbers * len(kernel) if len(numbers) == 1 else numbers
     return [(int(p), int(p)) for p in numbers]
@@ -57,12 +60,14 @@ def _axis(x: Traced, axis: int, T: int) -> int:
     """The IR axis of an axis that the code sees."""
     rank = len(x.shape(T))
     if not -rank <= axis < rank:
-        raise Offence(f"there is no axis {axis} in a tensor of {rank} axes")
+        raise ShapeOffence(f"there is no axis {axis} in a tensor of {rank} axes")
     axis %= rank
     if x.view == "window":
         return axis
     if axis == 0:
-        raise Offence("works on the batch axis, where samples and time steps lie", "keep samples and time steps apart")
+        raise Offence(
+            "works on the batch axis, where samples and time steps lie", "keep samples and time steps apart"
+        )
     return axis + 1
 
 
@@ -80,7 +85,7 @@ def reshape(tr: ModuleTracer, label: str, x: Traced, target: Iterable[int]) -> T
     if -1 in shape:
         shape[shape.index(-1)] = total // max(1, -math.prod(shape))
     if math.prod(shape) != total:
-        raise Offence(f"cannot view {x.shape(tr.T)} as {tuple(shape)}")
+        raise ShapeOffence(f"cannot view {x.shape(tr.T)} as {tuple(shape)}")
     views: list[tuple[Any, list[Any]]] = [("window", shape)]
     if shape and shape[0] == tr.T * SAMPLES:
         views.insert(0, ("batch", [tr.T, SAMPLES, *shape[1:]]))
@@ -93,7 +98,9 @@ def reshape(tr: ModuleTracer, label: str, x: Traced, target: Iterable[int]) -> T
         if dims is not None:
             named = tuple(i for i, d in enumerate(x.signal.dims) if isinstance(d, str))
             return tr.emit(label, ir.Reshape(dims, named), x, view=view)
-    raise Offence(f"the view of {x.shape(tr.T)} as {tuple(shape)} mixes samples or time steps with features")
+    raise ShapeOffence(
+        f"the view of {x.shape(tr.T)} as {tuple(shape)} mixes samples or time steps with features"
+    )
 
 
 def _named_dims(tr: ModuleTracer, x: Traced, lengths: list[int], fixed: int) -> tuple[Dim, ...] | None:
@@ -124,7 +131,14 @@ def _view(tr: ModuleTracer, label: str, x: Traced, *shape: Any) -> Traced:
 def _flatten(tr: ModuleTracer, label: str, x: Traced, start_dim: int = 0, end_dim: int = -1) -> Traced:
     shape = x.shape(tr.T)
     start, end = start_dim % len(shape), end_dim % len(shape)
-    if x.view != "window" and start == 1 and end == len(shape) - 1 or x.view == "window" and start == 2 and x.signal.streams:
+    if (
+        (x.view != "window"
+        and start == 1
+        and end == len(shape) - 1)
+        or (x.view == "window"
+        and start == 2
+        and x.signal.streams)
+    ):
         if end == len(shape) - 1 and len(x.signal.dims) > 3:
             return tr.emit(label, ir.Flatten(), x)
     return reshape(tr, label, x, [*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :]])
@@ -144,7 +158,11 @@ def _unsqueeze(tr: ModuleTracer, label: str, x: Traced, dim: int) -> Traced:
 
 def _squeeze(tr: ModuleTracer, label: str, x: Traced, dim: Any = None) -> Traced:
     shape = x.shape(tr.T)
-    drop = range(len(shape)) if dim is None else [d % len(shape) for d in ([dim] if isinstance(dim, int) else dim)]
+    drop = (
+        range(len(shape))
+        if dim is None
+        else [d % len(shape) for d in ([dim] if isinstance(dim, int) else dim)]
+    )
     return reshape(tr, label, x, [n for i, n in enumerate(shape) if i not in drop or n != 1])
 
 
@@ -154,7 +172,9 @@ def _permute(tr: ModuleTracer, label: str, x: Traced, *order: Any) -> Traced:
     tr.note_first_op(label, x, order)
     if x.view != "window":
         if order[0] != 0:
-            raise Offence("moves the batch axis, where samples and time steps lie", "keep samples and time steps apart")
+            raise Offence(
+                "moves the batch axis, where samples and time steps lie", "keep samples and time steps apart"
+            )
         order = (0, *(i + 1 for i in order))
     return x if order == tuple(range(len(order))) else tr.emit(label, ir.Permute(order), x)
 
@@ -175,7 +195,7 @@ def _getitem(tr: ModuleTracer, label: str, x: Traced, index: Any) -> Traced:
         items[i : i + 1] = [slice(None)] * (rank - sum(j is not None and j is not Ellipsis for j in items))
     if any(not (i is None or i == slice(None)) for i in items):
         raise Offence(
-            f"takes out part of a tensor: [{index}]",
+            "takes out part of a tensor",
             "apply the modules to the whole window in step mode 'm' instead of looping over time",
         )
     shape = list(x.shape(tr.T))
@@ -192,7 +212,9 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _pairwise(op: Callable[[], ir.Add | ir.Mul], scalar: Callable[[float], ir.Affine]) -> Callable[..., Traced]:
+def _pairwise(
+    op: Callable[[], ir.Add | ir.Mul], scalar: Callable[[float], ir.Affine]
+) -> Callable[..., Traced]:
     def rule(tr: ModuleTracer, label: str, a: Any, b: Any) -> Traced:
         if isinstance(a, Traced) and isinstance(b, Traced):
             if a.view != b.view:
@@ -201,7 +223,9 @@ def _pairwise(op: Callable[[], ir.Add | ir.Mul], scalar: Callable[[float], ir.Af
         x, other = (a, b) if isinstance(a, Traced) else (b, a)
         number = _number(other)
         if number is None:
-            raise Offence("combines the signal with a constant tensor", "fold the constant into a layer's weights")
+            raise Offence(
+                "combines the signal with a constant tensor", "fold the constant into a layer's weights"
+            )
         return tr.emit(label, scalar(number), x)
 
     return rule
@@ -216,7 +240,9 @@ def _sub(tr: ModuleTracer, label: str, a: Any, b: Any) -> Traced:
         return _add(tr, label, a, tr.emit(f"{label}.minus", ir.Affine(-1.0, 0.0), b))
     number = _number(b)
     if number is None:
-        raise Offence("combines the signal with a constant tensor", "fold the constant into a layer's weights")
+        raise Offence(
+            "combines the signal with a constant tensor", "fold the constant into a layer's weights"
+        )
     return tr.emit(label, ir.Affine(1.0, -number), a)
 
 
@@ -225,16 +251,26 @@ def _div(tr: ModuleTracer, label: str, a: Any, b: Any) -> Traced:
     if number is None or not isinstance(a, Traced):
         raise Offence("divides by a tensor")
     before = tr.builder[a.name].op
-    if isinstance(before, ir.Reduce) and before.how == "sum" and before.axes == (0,) and number == tr.T and not before.keepdims:
+    if (
+        isinstance(before, ir.Reduce)
+        and before.how == "sum"
+        and before.axes == (0,)
+        and number == tr.T
+        and not before.keepdims
+    ):
         source = tr.builder[a.name].inputs[0]
         return tr.emit(label, ir.TimeMean(), Traced(source, tr.builder.signal(source), a.view), view=a.view)
     if math.frexp(number)[0] not in (0.5, -0.5):
-        raise Offence(f"divides by {number}, which rounds unlike a product", "multiply by the reciprocal instead")
+        raise Offence(
+            f"divides by {number}, which rounds unlike a product", "multiply by the reciprocal instead"
+        )
     return tr.emit(label, ir.Affine(1.0 / number, 0.0), a)
 
 
 def _reduce(how: Any) -> Callable[..., Traced]:
-    def rule(tr: ModuleTracer, label: str, x: Traced, dim: Any = None, keepdim: bool = False, **_: Any) -> Traced:
+    def rule(
+        tr: ModuleTracer, label: str, x: Traced, dim: Any = None, keepdim: bool = False, **_: Any
+    ) -> Traced:
         axes = _axes(x, dim, tr.T)
         if how == "mean" and axes == (0,) and not keepdim and x.signal.streams:
             return tr.emit(label, ir.TimeMean(), x)
@@ -257,7 +293,9 @@ def _same(tr: ModuleTracer, label: str, x: Traced, *_: Any, **__: Any) -> Traced
     return x
 
 
-def _dropout(tr: ModuleTracer, label: str, x: Traced, p: float = 0.5, training: bool = False, inplace: bool = False) -> Traced:
+def _dropout(
+    tr: ModuleTracer, label: str, x: Traced, p: float = 0.5, training: bool = False, inplace: bool = False
+) -> Traced:
     if training:
         raise Offence("drops out at inference as well", "pass training=self.training and call model.eval()")
     return x
@@ -270,8 +308,9 @@ def _conv2d(
 ) -> Traced:  # fmt: skip
     w = array(weight)
     if w is None or len(x.shape(tr.T)) != 4:
-        raise Offence(
-            f"a 2-D convolution gets {len(x.shape(tr.T))} axes", "wrap it in SeqToANNContainer or use layer.Conv2d in step mode 'm'"
+        raise ShapeOffence(
+            f"a 2-D convolution gets {len(x.shape(tr.T))} axes",
+            "wrap it in SeqToANNContainer or use layer.Conv2d in step mode 'm'",
         )
     (top, bottom), (left, right) = same_or_pair(padding, w.shape[2:], pair(dilation))
     op = ir.Conv2d(w, array(bias), pair(stride), (top, left, bottom, right), pair(dilation), groups)
@@ -284,7 +323,7 @@ def _conv1d(
 ) -> Traced:  # fmt: skip
     w = array(weight)
     if w is None or len(x.shape(tr.T)) != 3:
-        raise Offence(f"a 1-D convolution gets {len(x.shape(tr.T))} axes, it needs [N, C, L]")
+        raise ShapeOffence(f"a 1-D convolution gets {len(x.shape(tr.T))} axes, it needs [N, C, L]")
     (padded,) = same_or_pair(padding, w.shape[2:], [pair(dilation)[0]])
     return tr.emit(label, ir.Conv1d(w, array(bias), pair(stride)[0], padded, pair(dilation)[0], groups), x)
 
@@ -303,11 +342,16 @@ def pool1d(tr: ModuleTracer, label: str, x: Traced, kernel: int, stride: int, pa
         Offence: If the windows overlap or are padded.
     """
     if stride != kernel or padding:
-        raise Offence("averages over overlapping or padded windows of neurons", "use kernel_size == stride and no padding")
+        raise Offence(
+            "averages over overlapping or padded windows of neurons",
+            "use kernel_size == stride and no padding",
+        )
     return tr.emit(label, ir.Vote(kernel), x)
 
 
-def _avg_pool1d(tr: ModuleTracer, label: str, x: Traced, kernel_size: Any, stride: Any = None, padding: Any = 0, *_: Any) -> Traced:
+def _avg_pool1d(
+    tr: ModuleTracer, label: str, x: Traced, kernel_size: Any, stride: Any = None, padding: Any = 0, *_: Any
+) -> Traced:
     kernel = pair(kernel_size)[0]
     return pool1d(tr, label, x, kernel, kernel if stride is None else pair(stride)[0], pair(padding)[0])
 
@@ -318,7 +362,11 @@ def _max_pool2d(
 ) -> Traced:  # fmt: skip
     if pair(dilation) != (1, 1) or ceil_mode or return_indices:
         raise Offence("pools with dilation, ceil_mode or indices", "use plain max pooling")
-    return tr.emit(label, ir.MaxPool2d(pair(kernel_size), pair(kernel_size if stride is None else stride), pair(padding)), x)
+    return tr.emit(
+        label,
+        ir.MaxPool2d(pair(kernel_size), pair(kernel_size if stride is None else stride), pair(padding)),
+        x,
+    )
 
 
 def _avg_pool2d(
@@ -327,7 +375,9 @@ def _avg_pool2d(
 ) -> Traced:  # fmt: skip
     if ceil_mode or divisor_override is not None:
         raise Offence("pools with ceil_mode or another divisor", "use plain average pooling")
-    op = ir.AvgPool2d(pair(kernel_size), pair(kernel_size if stride is None else stride), pair(padding), count_include_pad)
+    op = ir.AvgPool2d(
+        pair(kernel_size), pair(kernel_size if stride is None else stride), pair(padding), count_include_pad
+    )
     return tr.emit(label, op, x)
 
 

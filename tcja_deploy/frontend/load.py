@@ -53,7 +53,9 @@ def load(
         return trace(source, timesteps=timesteps, input_shape=input_shape, batch_first=batch_first)
     path = Path(source)
     if not path.is_file():
-        raise FileFormatError("there is no such file" if not path.exists() else "this is a folder", where=str(path))
+        raise FileFormatError(
+            "there is no such file" if not path.exists() else "this is a folder", where=str(path)
+        )
     if is_tcja_file(path):
         _refuse(path, arch=arch, timesteps=timesteps, input_shape=input_shape)
         return load_graph(path)
@@ -96,7 +98,9 @@ def _unpickle(path: Path, trust: bool) -> Any:
             ) from error
         if isinstance(error, AttributeError | ImportError):
             hint = "the module's class must be importable: run in its project's folder or set PYTHONPATH"
-            raise FileFormatError(f"the pickled object cannot be built ({error})", where=str(path), hint=hint) from error
+            raise FileFormatError(
+                f"the pickled object cannot be built ({error})", where=str(path), hint=hint
+            ) from error
         raise FileFormatError(_UNKNOWN, where=str(path), hint=_KINDS) from error
 
 
@@ -122,9 +126,16 @@ def _state(content: Any, path: Path) -> tuple[dict[str, Any], str]:
             if isinstance(content.get(key), Mapping):
                 content, kind = content[key], "checkpoint"
                 break
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, torch.Tensor) for v in content.values()):
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(v, torch.Tensor) for v in content.values())
+    ):
         raise FileFormatError(
             f"the file holds a {type(content).__name__} and no state dict", where=str(path),
             hint="save the checkpoint as torch.save({'net': model.state_dict()}, path)",
         )  # fmt: skip
-    return {str(k): v.detach().cpu().numpy() if v.dtype != torch.bfloat16 else v.float().numpy() for k, v in content.items()}, kind
+    return {
+        str(k): v.detach().cpu().numpy() if v.dtype != torch.bfloat16 else v.float().numpy()
+        for k, v in content.items()
+    }, kind

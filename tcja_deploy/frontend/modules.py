@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from tcja_deploy.frontend.functions import FUNCTIONS, array, pair, pool1d
-from tcja_deploy.frontend.tracer import ModuleTracer, Offence, Traced, View
+from tcja_deploy.frontend.tracer import ModuleTracer, Offence, ShapeOffence, Traced, View
 from tcja_deploy.ir import ops as ir
 
 __all__ = ["container_view", "is_leaf", "neuron_step_modes", "translate"]
@@ -54,7 +54,11 @@ def container_view(module: nn.Module) -> View | None:
     return None
 
 
-_CONTAINERS = ("spikingjelly:SeqToANNContainer", "spikingjelly:MultiStepContainer", "spikingjelly:StepModeContainer")
+_CONTAINERS = (
+    "spikingjelly:SeqToANNContainer",
+    "spikingjelly:MultiStepContainer",
+    "spikingjelly:StepModeContainer",
+)
 
 
 def is_leaf(module: nn.Module) -> bool:
@@ -62,7 +66,9 @@ def is_leaf(module: nn.Module) -> bool:
     if _match(module, MODULES) is not None:
         return True
     own = type(module).__module__
-    if own.startswith("torch.nn.modules") and not isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+    if own.startswith("torch.nn.modules") and not isinstance(
+        module, nn.Sequential | nn.ModuleList | nn.ModuleDict
+    ):
         return True
     return own.startswith("spikingjelly") and hasattr(module, "_memories")
 
@@ -83,7 +89,9 @@ def neuron_step_modes(root: nn.Module) -> set[str]:
     return modes
 
 
-def translate(tracer: ModuleTracer, module: nn.Module, path: str, x: Traced, *args: Any, **kwargs: Any) -> Traced:
+def translate(
+    tracer: ModuleTracer, module: nn.Module, path: str, x: Traced, *args: Any, **kwargs: Any
+) -> Traced:
     """The node of a leaf module.
 
     Raises:
@@ -92,7 +100,10 @@ def translate(tracer: ModuleTracer, module: nn.Module, path: str, x: Traced, *ar
     key = _match(module, MODULES)
     if key is None:
         name = type(module).__name__
-        raise Offence(f"{type(module).__module__}.{name} has no translation", _HINTS.get(name, "replace it or leave it out"))
+        raise Offence(
+            f"{type(module).__module__}.{name} has no translation",
+            _HINTS.get(name, "replace it or leave it out"),
+        )
     if args or kwargs:
         raise Offence(f"{type(module).__name__} is called with more than one argument")
     _check_step_mode(tracer, module, key, x)
@@ -108,11 +119,16 @@ _HINTS = {
 
 def _check_step_mode(tracer: ModuleTracer, module: Any, key: str, x: Traced) -> None:
     mode = getattr(module, "step_mode", None)
-    if mode == "m" and x.view != "window" and not x.tainted:
-        raise Offence("is in step mode 'm' but gets single frames", "call functional.set_step_mode(net, 's'), or leave out the container")
+    if mode == "m" and x.view != "window":
+        raise Offence(
+            "is in step mode 'm' but gets single frames",
+            "call functional.set_step_mode(net, 's'), or leave out the container",
+        )
     if key in _NEURONS:
         if mode == "s" and x.view == "window":
-            raise Offence("is in step mode 's' but gets whole windows", "call functional.set_step_mode(net, 'm')")
+            raise Offence(
+                "is in step mode 's' but gets whole windows", "call functional.set_step_mode(net, 'm')"
+            )
         if x.view == "batch":
             raise Offence(
                 "is a neuron inside SeqToANNContainer: it would see time steps as further samples",
@@ -132,7 +148,9 @@ def _neuron(make: Callable[[Any], ir.Neuron]) -> Rule:
     def rule(tracer: ModuleTracer, path: str, module: Any, x: Traced) -> Traced:
         tracer.once(path)
         if not getattr(module.surrogate_function, "spiking", True):
-            raise Offence("uses its surrogate instead of spikes (surrogate_function.spiking is False)", "set it to True")
+            raise Offence(
+                "uses its surrogate instead of spikes (surrogate_function.spiking is False)", "set it to True"
+            )
         return tracer.emit(path, make(module), x)
 
     return rule
@@ -152,7 +170,9 @@ def _zero_padded(module: Any) -> None:
 def _conv(function: str) -> Rule:
     def rule(tracer: ModuleTracer, path: str, m: Any, x: Traced) -> Traced:
         _zero_padded(m)
-        return FUNCTIONS[function](tracer, path, x, m.weight, m.bias, m.stride, m.padding, m.dilation, m.groups)
+        return FUNCTIONS[function](
+            tracer, path, x, m.weight, m.bias, m.stride, m.padding, m.dilation, m.groups
+        )
 
     return rule
 
@@ -160,12 +180,18 @@ def _conv(function: str) -> Rule:
 def _conv_transpose2d(tracer: ModuleTracer, path: str, m: Any, x: Traced) -> Traced:
     _zero_padded(m)
     if len(x.shape(tracer.T)) != 4:
-        raise Offence("a transposed convolution needs [N, C, H, W]", "wrap it in SeqToANNContainer")
+        raise ShapeOffence("a transposed convolution needs [N, C, H, W]", "wrap it in SeqToANNContainer")
     weight = array(m.weight)
     if weight is None:
         raise Offence("has no weight")
     op = ir.ConvTranspose2d(
-        weight, array(m.bias), pair(m.stride), pair(m.padding), pair(m.output_padding), pair(m.dilation), m.groups
+        weight,
+        array(m.bias),
+        pair(m.stride),
+        pair(m.padding),
+        pair(m.output_padding),
+        pair(m.dilation),
+        m.groups,
     )
     return tracer.emit(path, op, x)
 
@@ -173,11 +199,15 @@ def _conv_transpose2d(tracer: ModuleTracer, path: str, m: Any, x: Traced) -> Tra
 def _batch_norm(cls: type[ir.BatchNorm1d] | type[ir.BatchNorm2d], rank: int) -> Rule:
     def rule(tracer: ModuleTracer, path: str, m: Any, x: Traced) -> Traced:
         if m.running_mean is None:
-            raise Offence("normalises with the statistics of the running batch", "use track_running_stats=True")
+            raise Offence(
+                "normalises with the statistics of the running batch", "use track_running_stats=True"
+            )
         seen = len(x.shape(tracer.T))
         expected = rank + 1 if getattr(m, "step_mode", "s") == "m" else rank
-        if seen != expected and not x.tainted:
-            raise Offence(f"{type(m).__name__} gets {seen} axes instead of {expected}", "wrap it in SeqToANNContainer")
+        if seen != expected:
+            raise ShapeOffence(
+                f"{type(m).__name__} gets {seen} axes instead of {expected}", "wrap it in SeqToANNContainer"
+            )
         ones = torch.ones_like(m.running_mean)
         gamma, beta = (ones, torch.zeros_like(ones)) if m.weight is None else (m.weight, m.bias)
         stats = [a for a in map(array, (gamma, beta, m.running_mean, m.running_var)) if a is not None]
@@ -234,7 +264,9 @@ _LAYERS: dict[str, Rule] = {
 
 _NEURON_RULES: dict[str, Rule] = {
     "spikingjelly:IFNode": _neuron(lambda m: ir.IF(**_common(m))),
-    "spikingjelly:LIFNode": _neuron(lambda m: ir.LIF(**_common(m), tau=float(m.tau), decay_input=bool(m.decay_input))),
+    "spikingjelly:LIFNode": _neuron(
+        lambda m: ir.LIF(**_common(m), tau=float(m.tau), decay_input=bool(m.decay_input))
+    ),
     "spikingjelly:ParametricLIFNode": _neuron(_plif),
 }
 _NEURONS = frozenset(_NEURON_RULES)
@@ -242,11 +274,15 @@ _NEURONS = frozenset(_NEURON_RULES)
 MODULES: dict[str, Rule] = {
     **{f"torch:{name}": rule for name, rule in _LAYERS.items()},
     **{
-        f"spikingjelly:{name}": rule if name in ("Linear", "BatchNorm1d", "BatchNorm2d") else _multi_step(rule)
+        f"spikingjelly:{name}": rule
+        if name in ("Linear", "BatchNorm1d", "BatchNorm2d")
+        else _multi_step(rule)
         for name, rule in _LAYERS.items()
     },
     **_NEURON_RULES,
-    "torch:AvgPool1d": lambda tr, path, m, x: pool1d(tr, path, x, pair(m.kernel_size)[0], pair(m.stride)[0], pair(m.padding)[0]),
+    "torch:AvgPool1d": lambda tr, path, m, x: pool1d(
+        tr, path, x, pair(m.kernel_size)[0], pair(m.stride)[0], pair(m.padding)[0]
+    ),
     "torch:Conv1d": _conv("conv1d"),
     "torch:Dropout": _through,
     "torch:Dropout1d": _through,

@@ -43,10 +43,15 @@ def trace(
     if not isinstance(module, nn.Module):
         raise UsageError(f"a {type(module).__name__} is no model", hint="pass a path or a torch.nn.Module")
     if input_shape is None:
-        raise UsageError("the shape of an input frame is not known", hint="pass input_shape=(C, H, W), or --input-shape C,H,W")
+        raise UsageError(
+            "the shape of an input frame is not known",
+            hint="pass input_shape=(C, H, W), or --input-shape C,H,W",
+        )
     modes = neuron_step_modes(module)
     if len(modes) > 1:
-        raise TraceError("some neurons are in step mode 's', others in 'm'", hint="call functional.set_step_mode(net, 'm')")
+        raise TraceError(
+            "some neurons are in step mode 's', others in 'm'", hint="call functional.set_step_mode(net, 'm')"
+        )
     view: View = "frame" if modes == {"s"} else "window"
     attempts: list[ModuleTracer] = []
     for T in _candidates(module, timesteps):
@@ -58,11 +63,15 @@ def trace(
     _raise(tracer)
     if tracer.output is None:
         raise TraceError("forward returned nothing")
-    graph = tracer.builder.finish(tracer.output.name, {"format": "module", "class": type(module).__qualname__, **(source or {})})
+    graph = tracer.builder.finish(
+        tracer.output.name, {"format": "module", "class": type(module).__qualname__, **(source or {})}
+    )
     return simplify(recognise_tcja(simplify(graph)))
 
 
-def _attempt(module: nn.Module, T: int, view: View, batch_first: bool | None, input_op: ir.Input) -> ModuleTracer:
+def _attempt(
+    module: nn.Module, T: int, view: View, batch_first: bool | None, input_op: ir.Input
+) -> ModuleTracer:
     tracer = ModuleTracer(T, view, bool(batch_first), input_op)
     tracer.run(module)
     if batch_first is None and tracer.swaps_first and view == "window":
@@ -80,7 +89,9 @@ def _candidates(module: nn.Module, timesteps: int | None) -> list[int]:
         return list(named)
     sizes: set[Any] = {m.in_channels for m in module.modules() if isinstance(m, nn.Conv1d)}
     if not sizes:
-        raise UsageError("nothing in the model tells the number of time steps", hint="pass timesteps=T, or --timesteps T")
+        raise UsageError(
+            "nothing in the model tells the number of time steps", hint="pass timesteps=T, or --timesteps T"
+        )
     return sorted(sizes)
 
 
@@ -91,4 +102,6 @@ def _raise(tracer: ModuleTracer) -> None:
     for path, offence in dict.fromkeys((p, (o.reason, o.hint)) for p, o in tracer.offences):
         reason, hint = offence
         lines.append(f"\n  - {path or 'forward'}: {reason}" + (f"\n      -> {hint}" if hint else ""))
-    raise TraceError(f"{len(lines)} part{'s' if len(lines) > 1 else ''} of the model cannot be translated:{''.join(lines)}")
+    raise TraceError(
+        f"{len(lines)} part{'s' if len(lines) > 1 else ''} of the model cannot be translated:{''.join(lines)}"
+    )

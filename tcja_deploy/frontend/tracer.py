@@ -24,7 +24,7 @@ from tcja_deploy.errors import GraphError, TraceError
 from tcja_deploy.ir import GraphBuilder, Op, Signal
 from tcja_deploy.ir import ops as ir
 
-__all__ = ["SAMPLES", "ModuleTracer", "Offence", "Traced", "View"]
+__all__ = ["SAMPLES", "ModuleTracer", "Offence", "ShapeOffence", "Traced", "View"]
 
 View = Literal["window", "batch", "frame"]
 
@@ -38,6 +38,10 @@ class Offence(Exception):  # noqa: N818
     def __init__(self, reason: str, hint: str = "") -> None:
         super().__init__(reason)
         self.reason, self.hint = reason, hint
+
+
+class ShapeOffence(Offence):
+    """An offence that may only follow from an earlier one, because shapes are not certain after that."""
 
 
 @dataclass(frozen=True)
@@ -160,11 +164,23 @@ class ModuleTracer(torch.fx.Tracer):
         except _AbortError:
             return
         except torch.fx.proxy.TraceError as error:
-            self.offend(Offence(f"branches on the values of a tensor ({error})", "take the branch out of forward"))
+            self.offend(
+                Offence(f"branches on the values of a tensor ({error})", "take the branch out of forward")
+            )
             return
-        except (TypeError, AttributeError, RuntimeError, ValueError, IndexError, AssertionError, NotImplementedError) as error:
+        except (
+            TypeError,
+            AttributeError,
+            RuntimeError,
+            ValueError,
+            IndexError,
+            AssertionError,
+            NotImplementedError,
+        ) as error:
             if not self.offences:
-                self.offend(Offence(f"forward fails on an input of this shape: {type(error).__name__}: {error}"))
+                self.offend(
+                    Offence(f"forward fails on an input of this shape: {type(error).__name__}: {error}")
+                )
             return
         (result,) = next(n for n in graph.nodes if n.op == "output").args
         if not isinstance(result, torch.fx.Node):
@@ -207,7 +223,12 @@ class ModuleTracer(torch.fx.Tracer):
         with self._scope(path):
             if inner != "window":
                 if x.traced.view != "window":
-                    self.offend(Offence(f"{type(container).__name__} needs [T, N, ...]", "put it outside of the other container"))
+                    self.offend(
+                        Offence(
+                            f"{type(container).__name__} needs [T, N, ...]",
+                            "put it outside of the other container",
+                        )
+                    )
                 x = self.wrap(replace(x.traced, view=inner), x)
             for child in container:
                 x = child(x)
@@ -237,7 +258,12 @@ class ModuleTracer(torch.fx.Tracer):
     # -- services for the rules --------------------------------------------------------------------------------
     def _input(self, name: str) -> Traced:
         if self._input_name:
-            self.offend(Offence(f"forward takes a second tensor, {name!r}", "wrap the module in one that takes frames alone"))
+            self.offend(
+                Offence(
+                    f"forward takes a second tensor, {name!r}",
+                    "wrap the module in one that takes frames alone",
+                )
+            )
             raise _AbortError
         self._input_name = self.unique("input")
         self.builder.add(self._input_name, self._input_op)
@@ -267,15 +293,14 @@ class ModuleTracer(torch.fx.Tracer):
         Raises:
             Offence: If the op does not accept its inputs.
         """
-        tainted = any(x.tainted for x in inputs)
         unique = self.unique(name)
         try:
             self.builder.add(unique, op, *(x.name for x in inputs))
         except GraphError as error:
-            if tainted:
-                return inputs[0]
-            raise Offence(error.reason) from None
-        return Traced(unique, self.builder.signal(unique), view or inputs[0].view, tainted)
+            raise ShapeOffence(error.reason) from None
+        return Traced(
+            unique, self.builder.signal(unique), view or inputs[0].view, any(x.tainted for x in inputs)
+        )
 
     def once(self, path: str) -> None:
         """Note that a stateful module ran.

@@ -8,4 +8,16 @@ from tcja_deploy.ir.op import Op
 from tcja_deploy.ir.signal import Dim, Kind, Signal, Value
 from tcja_deploy.ir.verify import verify, violations
 
-__all__ = ["Dim", "Graph", "GraphBuilder", "Kind", "Node", "Op", "Signal", "Value", "dump", "verify", "violations"]
+__all__ = [
+    "Dim",
+    "Graph",
+    "GraphBuilder",
+    "Kind",
+    "Node",
+    "Op",
+    "Signal",
+    "Value",
+    "dump",
+    "verify",
+    "violations",
+]

@@ -104,10 +104,15 @@ class Graph:
             plain: dict[str, Any] = {}
             for name, constant in node.op.constants().items():
                 if isinstance(constant, np.ndarray):
-                    plain[name] = [list(constant.shape), hashlib.sha256(np.ascontiguousarray(constant).tobytes()).hexdigest()]
+                    plain[name] = [
+                        list(constant.shape),
+                        hashlib.sha256(np.ascontiguousarray(constant).tobytes()).hexdigest(),
+                    ]
                 else:
                     plain[name] = constant
-            digest.update(json.dumps([node.name, type(node.op).__name__, node.inputs, plain], sort_keys=True).encode())
+            digest.update(
+                json.dumps([node.name, type(node.op).__name__, node.inputs, plain], sort_keys=True).encode()
+            )
         digest.update(json.dumps([self.T, self.output]).encode())
         return digest.hexdigest()
 

@@ -24,7 +24,9 @@ def fold_batch_norm(graph: Graph) -> Graph:
     for node in graph:
         if isinstance(node.op, BatchNorm1d | BatchNorm2d):
             before = graph[node.inputs[0]]
-            fits = isinstance(before.op, Linear if isinstance(node.op, BatchNorm1d) else Conv2d | ConvTranspose2d)
+            fits = isinstance(
+                before.op, Linear if isinstance(node.op, BatchNorm1d) else Conv2d | ConvTranspose2d
+            )
             if fits and len(graph.readers(before.name)) == 1 and before.name != graph.output:
                 merged[node.name] = before.name
     builder = GraphBuilder(graph.T)
@@ -42,7 +44,9 @@ def fold_batch_norm(graph: Graph) -> Graph:
 
 
 def _merge(op: Op, norm: Op) -> Op:
-    if not isinstance(op, Conv2d | ConvTranspose2d | Linear) or not isinstance(norm, BatchNorm1d | BatchNorm2d):
+    if not isinstance(op, Conv2d | ConvTranspose2d | Linear) or not isinstance(
+        norm, BatchNorm1d | BatchNorm2d
+    ):
         raise TypeError(f"{type(norm).__name__} cannot be folded into {type(op).__name__}")
     k, offset = norm.scale_offset()
     weight = op.weight.astype(np.float64)

@@ -32,8 +32,15 @@ def _once(graph: Graph) -> Graph:
                 inner = source.op.order
                 op, inputs = Permute(tuple(inner[i] for i in op.order)), list(source.inputs)
             elif isinstance(op, Reshape) and isinstance(source.op, Reshape | Flatten):
-                op, inputs = Reshape(op.dims, _named(builder.signal(source.inputs[0]).dims)), list(source.inputs)
-            elif isinstance(op, Reshape) and isinstance(source.op, Vote) and isinstance(builder[source.inputs[0]].op, Reshape):
+                op, inputs = (
+                    Reshape(op.dims, _named(builder.signal(source.inputs[0]).dims)),
+                    list(source.inputs),
+                )
+            elif (
+                isinstance(op, Reshape)
+                and isinstance(source.op, Vote)
+                and isinstance(builder[source.inputs[0]].op, Reshape)
+            ):
                 # Reshape(Vote(Reshape(x))) = Vote(x) if the reshapes touch only the axes before the voters.
                 before = builder[source.inputs[0]].inputs[0]
                 if builder.signal(before).dims[:-1] == op.dims[:-1]:
@@ -45,7 +52,12 @@ def _once(graph: Graph) -> Graph:
             if nothing:
                 name_of[node.name] = inputs[0]
                 continue
-            if isinstance(op, Reshape) and x.dims[:2] == ("T", "N") and op.dims == ("T", "N", x.size) and len(x.dims) > 3:
+            if (
+                isinstance(op, Reshape)
+                and x.dims[:2] == ("T", "N")
+                and op.dims == ("T", "N", x.size)
+                and len(x.dims) > 3
+            ):
                 op = Flatten()
         name_of[node.name] = builder.add(node.name, op, *inputs)
     return builder.finish(name_of[graph.output], graph.source)

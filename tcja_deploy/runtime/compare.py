@@ -87,7 +87,10 @@ class Agreement:
     bound: float
 
     def __add__(self, other: Agreement) -> Agreement:
-        layers = self.layers or tuple(replace(o, neuron_steps=0, spikes=0, other_spikes=0, mismatches=0, first=None) for o in other.layers)
+        layers = self.layers or tuple(
+            replace(o, neuron_steps=0, spikes=0, other_spikes=0, mismatches=0, first=None)
+            for o in other.layers
+        )
         return Agreement(
             tuple(a + b for a, b in zip(layers, other.layers, strict=True)),
             self.samples + other.samples,

@@ -193,7 +193,9 @@ _RULES: dict[type[Op], Callable[..., Tensor]] = {
     ir.AdaptiveAvgPool2d: _pooled(lambda op, x: F.adaptive_avg_pool2d(x, op.output_size)),
     ir.Add: _fold(torch.add),
     ir.Affine: lambda op, x: x * op.scale + op.offset,
-    ir.AvgPool2d: _pooled(lambda op, x: F.avg_pool2d(x, op.kernel, op.stride, op.padding, False, op.count_include_pad)),
+    ir.AvgPool2d: _pooled(
+        lambda op, x: F.avg_pool2d(x, op.kernel, op.stride, op.padding, False, op.count_include_pad)
+    ),
     ir.BatchNorm1d: _batch_norm,
     ir.BatchNorm2d: _batch_norm,
     ir.Concat: lambda op, *xs: torch.cat(xs, op.axis),

@@ -114,7 +114,9 @@ class Architecture:
 
     def layers(self) -> tuple[tuple[str, Layer], ...]:
         """All layers with their keys, in order."""
-        return tuple((f"{part}.{i}", layer) for part in ("conv", "fc") for i, layer in enumerate(getattr(self, part)))
+        return tuple(
+            (f"{part}.{i}", layer) for part in ("conv", "fc") for i, layer in enumerate(getattr(self, part))
+        )
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every entry of the state dict, but for counters."""
@@ -162,7 +164,11 @@ def to_graph(arch: Architecture, state: State, source: dict[str, str] | None = N
     for key, layer in arch.layers():
         match layer:
             case ConvBN():
-                x = b.add(f"{key}.0", ir.Conv2d(get(f"{key}.0.weight"), get(f"{key}.0.bias"), padding=(1, 1, 1, 1)), x)
+                x = b.add(
+                    f"{key}.0",
+                    ir.Conv2d(get(f"{key}.0.weight"), get(f"{key}.0.bias"), padding=(1, 1, 1, 1)),
+                    x,
+                )
                 stats = [get(f"{key}.1.{n}") for n in ("weight", "bias", "running_mean", "running_var")]
                 x = b.add(f"{key}.1", ir.BatchNorm2d(*stats), x)
             case Spike():
@@ -188,7 +194,11 @@ def to_graph(arch: Architecture, state: State, source: dict[str, str] | None = N
 def _check_state(arch: Architecture, state: State) -> None:
     want = arch.weight_shapes()
     found = [f"{k}: missing" for k in want if k not in state]
-    found += [f"{k}: has no place in {arch.name}" for k in state if k not in want and not k.endswith("num_batches_tracked")]
+    found += [
+        f"{k}: has no place in {arch.name}"
+        for k in state
+        if k not in want and not k.endswith("num_batches_tracked")
+    ]
     found += [
         f"{k}: has shape {tuple(state[k].shape)}, {arch.name} expects {shape}"
         for k, shape in want.items()
@@ -210,7 +220,9 @@ def random_state(arch: Architecture, seed: int = 0) -> dict[str, NDArray[np.floa
     state = {}
     for key, shape in arch.weight_shapes().items():
         if len(shape) > 1:
-            gain = 8 if len(shape) == 2 else 1  # a dense layer has no normalisation to lift sparse input to the threshold
+            gain = (
+                8 if len(shape) == 2 else 1
+            )  # a dense layer has no normalisation to lift sparse input to the threshold
             bound = gain / math.sqrt(math.prod(shape[1:]))
             value = rng.uniform(-bound, bound, shape)
         elif key.endswith("running_var"):

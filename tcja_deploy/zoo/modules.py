@@ -11,7 +11,17 @@ from spikingjelly.activation_based import layer as sj
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor, nn
 
-from tcja_deploy.zoo.architecture import Architecture, Attention, ConvBN, Dense, Dropout, Flatten, Layer, Pool, Spike
+from tcja_deploy.zoo.architecture import (
+    Architecture,
+    Attention,
+    ConvBN,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    Pool,
+    Spike,
+)
 
 __all__ = ["Network", "TCJABlock", "to_module"]
 
@@ -61,7 +71,9 @@ def _module(arch: Architecture, key: str, layer: Layer, shapes: Mapping[str, tup
             conv = nn.Conv2d(shapes[f"{key}.0.weight"][1], channels, 3, padding=1, bias=bias)
             return sj.SeqToANNContainer(conv, nn.BatchNorm2d(channels))
         case Spike():
-            return neuron.LIFNode(tau=2.0, surrogate_function=surrogate.ATan(), detach_reset=True, step_mode="m")
+            return neuron.LIFNode(
+                tau=2.0, surrogate_function=surrogate.ATan(), detach_reset=True, step_mode="m"
+            )
         case Attention(k_t, k_c):
             channels = shapes[f"{key}.conv_c.weight"][0] if k_t else 1
             return TCJABlock(k_t, k_c, arch.T, channels)

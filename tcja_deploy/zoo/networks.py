@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tcja_deploy.zoo.architecture import Architecture, Attention, ConvBN, Dense, Dropout, Flatten, Layer, Pool, Spike
+from tcja_deploy.zoo.architecture import (
+    Architecture,
+    Attention,
+    ConvBN,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    Pool,
+    Spike,
+)
 
 __all__ = ["BUILDERS", "cifar10dvs", "dvs128", "events34", "fashion_mnist", "ncaltech101"]
 
@@ -25,7 +35,13 @@ def _head(hidden: int, outputs: int) -> tuple[Layer, ...]:
 
 
 def dvs128(
-    channels: int = 128, T: int = 20, k_t: int = 4, k_c: int = 4, classes: int = 11, voters: int = 10, hidden: int | None = None
+    channels: int = 128,
+    T: int = 20,
+    k_t: int = 4,
+    k_c: int = 4,
+    classes: int = 11,
+    voters: int = 10,
+    hidden: int | None = None,
 ) -> Architecture:
     """DVS128 Gesture: 2x128x128, five convolutions, TCJA in the last two, vote of 10 over the time mean."""
     kernels = [None, None, None, (k_t, k_c), (k_t, k_c)]
@@ -82,7 +98,9 @@ def fashion_mnist(
     the hidden layer are our assumption and therefore arguments.
     """
     head = _head(hidden, voters * classes)
-    return Architecture("fashion_mnist", (1, 28, 28), T, _blocks(list(channels), list(kernels)), head, voters, static=True)
+    return Architecture(
+        "fashion_mnist", (1, 28, 28), T, _blocks(list(channels), list(kernels)), head, voters, static=True
+    )
 
 
 def events34(
@@ -95,7 +113,12 @@ def events34(
 ) -> Architecture:
     """A small network for 2x34x34 events (N-MNIST): three convolutions, TCJA in the last two, vote."""
     return Architecture(
-        "events34", (2, 34, 34), T, _blocks(list(channels), list(kernels)), _head(hidden, voters * classes), voters
+        "events34",
+        (2, 34, 34),
+        T,
+        _blocks(list(channels), list(kernels)),
+        _head(hidden, voters * classes),
+        voters,
     )
 
 

@@ -52,7 +52,11 @@ class Neuron(Op):
         h = self.charge(frames[0], state[0])
         s = (h > np.float32(self.v_threshold)) if self.strict else (h >= np.float32(self.v_threshold))
         s = s.astype(np.float32)
-        v = h - s * np.float32(self.v_threshold) if self.v_reset is None else np.where(s > 0, np.float32(self.v_reset), h)
+        v = (
+            h - s * np.float32(self.v_threshold)
+            if self.v_reset is None
+            else np.where(s > 0, np.float32(self.v_reset), h)
+        )
         return (s,), (v.astype(np.float32),)
 
     def apply(self, *x: Array) -> Array:

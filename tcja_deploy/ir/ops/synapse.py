@@ -125,11 +125,19 @@ class ConvTranspose2d(Op):
         (x,) = inputs
         self._require(len(x.dims) >= 4, f"a transposed convolution needs [..., C, H, W], got {x}")
         c, h, w = (_length(d, T) for d in x.dims[-3:])
-        self._require(c == self.weight.shape[0], f"the weight expects {self.weight.shape[0]} channels, got {c}")
+        self._require(
+            c == self.weight.shape[0], f"the weight expects {self.weight.shape[0]} channels, got {c}"
+        )
         size = tuple(
             (n - 1) * s - 2 * p + d * (k - 1) + o + 1
             for n, s, p, d, k, o in zip(
-                (h, w), self.stride, self.padding, self.dilation, self.weight.shape[2:], self.output_padding, strict=True
+                (h, w),
+                self.stride,
+                self.padding,
+                self.dilation,
+                self.weight.shape[2:],
+                self.output_padding,
+                strict=True,
             )
         )
         self._require(min(size) > 0, "the padding leaves nothing of the output")
@@ -148,7 +156,9 @@ class ConvTranspose2d(Op):
         for i in range(kh):
             for j in range(kw):
                 part = np.einsum("bgchw,gco->bgohw", flat, kernel[..., i, j])
-                full[..., i * dh : i * dh + (h - 1) * sh + 1 : sh, j * dw : j * dw + (w - 1) * sw + 1 : sw] += part
+                full[
+                    ..., i * dh : i * dh + (h - 1) * sh + 1 : sh, j * dw : j * dw + (w - 1) * sw + 1 : sw
+                ] += part
         (ph, pw) = self.padding
         y = full[..., ph : full.shape[-2] - ph, pw : full.shape[-1] - pw]
         y = y.reshape(*lead, -1, *y.shape[-2:])
@@ -187,7 +197,9 @@ class Conv1d(Op):
         channels, length = (_length(d, T) for d in x.dims[-2:])
         need = self.weight.shape[1] * self.groups
         self._require(channels == need, f"the weight expects {need} channels, the input has {channels}")
-        size = (length + sum(self.padding) - self.dilation * (self.weight.shape[2] - 1) - 1) // self.stride + 1
+        size = (
+            length + sum(self.padding) - self.dilation * (self.weight.shape[2] - 1) - 1
+        ) // self.stride + 1
         self._require(size > 0, f"the kernel of {self.weight.shape[2]} does not fit into {length}")
         out: Dim = "T" if x.dims[-2] == "T" and self.weight.shape[0] == T else self.weight.shape[0]
         last: Dim = "T" if x.dims[-1] == "T" and size == T else size
@@ -197,7 +209,9 @@ class Conv1d(Op):
         lead = x[0].shape[:-2]
         flat = x[0].reshape(-1, *x[0].shape[-2:])
         padded = np.pad(flat, ((0, 0), (0, 0), self.padding))[:, :, None]
-        y = _conv2d(padded, self.weight[:, :, None], None, (1, self.stride), (1, self.dilation), self.groups)[:, :, 0]
+        y = _conv2d(padded, self.weight[:, :, None], None, (1, self.stride), (1, self.dilation), self.groups)[
+            :, :, 0
+        ]
         y = y if self.bias is None else y + self.bias[:, None]
         return y.reshape(*lead, *y.shape[1:]).astype(np.float32)
 
@@ -221,7 +235,9 @@ class Linear(Op):
     def infer(self, *inputs: Signal, T: int) -> Signal:
         (x,) = inputs
         got = _length(x.dims[-1], T) if x.dims[-1] != "N" else -1
-        self._require(got == self.weight.shape[1], f"the weight expects {self.weight.shape[1]} features, got {got}")
+        self._require(
+            got == self.weight.shape[1], f"the weight expects {self.weight.shape[1]} features, got {got}"
+        )
         out: Dim = "T" if x.dims[-1] == "T" and self.weight.shape[0] == T else self.weight.shape[0]
         return Signal((*x.dims[:-1], out), Kind.REAL)
 
@@ -256,7 +272,9 @@ class _BatchNorm(Op):
         (x,) = inputs
         self._require(len(x.dims) >= -self.channel_axis, f"batch normalisation of {x} has no channel axis")
         got = x.dims[self.channel_axis]
-        self._require(got == len(self.gamma), f"{len(self.gamma)} channels are normalised, the input has {got}")
+        self._require(
+            got == len(self.gamma), f"{len(self.gamma)} channels are normalised, the input has {got}"
+        )
         return x.with_kind(Kind.REAL)
 
     def scale_offset(self) -> tuple[Array, Array]:

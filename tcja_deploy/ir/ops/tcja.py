@@ -55,7 +55,9 @@ class TCJA(Op):
         self._require(self.fusion in ("multiply", "add"), f"unknown fusion {self.fusion!r}")
         c = x.dims[2]
         if self.tla is not None:
-            self._require(self.tla.shape[:2] == (c, c), f"TLA weights {self.tla.shape} do not fit {c} channels")
+            self._require(
+                self.tla.shape[:2] == (c, c), f"TLA weights {self.tla.shape} do not fit {c} channels"
+            )
         if self.cla is not None:
             self._require(self.cla.shape[:2] == (T, T), f"CLA weights {self.cla.shape} do not fit T = {T}")
         return x.with_kind(x.kind.join(Kind.GRADED))
@@ -98,7 +100,9 @@ class TCJA(Op):
             tm = sum(np.einsum("tnc,oc->tno", padded[m : m + T], self.tla[:, :, m]) for m in range(self.k_t))
         if self.cla is not None:
             padded = np.pad(z, ((0, 0), (0, 0), same_padding(self.k_c)))
-            cm = sum(np.einsum("tnc,ot->onc", padded[:, :, m : m + C], self.cla[:, :, m]) for m in range(self.k_c))
+            cm = sum(
+                np.einsum("tnc,ot->onc", padded[:, :, m : m + C], self.cla[:, :, m]) for m in range(self.k_c)
+            )
         return self.fuse(tm, cm)
 
     def apply(self, *x: Array) -> Array:

@@ -44,7 +44,9 @@ class Input(Op):
     kind: Kind = Kind.COUNT
 
     def infer(self, *inputs: Signal, T: int) -> Signal:
-        self._require(bool(self.features) and min(self.features) > 0, f"the input shape {self.features} is empty")
+        self._require(
+            bool(self.features) and min(self.features) > 0, f"the input shape {self.features} is empty"
+        )
         return Signal(("T", "N", *self.features), self.kind)
 
     def acts_on_time(self, *inputs: Signal) -> bool:
@@ -189,7 +191,10 @@ class Permute(Op):
 
     def infer(self, *inputs: Signal, T: int) -> Signal:
         dims = inputs[0].dims
-        self._require(sorted(self.order) == list(range(len(dims))), f"{self.order} does not order the axes of {inputs[0]}")
+        self._require(
+            sorted(self.order) == list(range(len(dims))),
+            f"{self.order} does not order the axes of {inputs[0]}",
+        )
         return inputs[0].with_dims(tuple(dims[i] for i in self.order))
 
     def acts_on_time(self, *inputs: Signal) -> bool:
@@ -271,7 +276,9 @@ class Reduce(Op):
 
     def infer(self, *inputs: Signal, T: int) -> Signal:
         (x,) = inputs
-        self._require(bool(self.axes) and all(0 <= a < len(x.dims) for a in self.axes), f"{x} has no axes {self.axes}")
+        self._require(
+            bool(self.axes) and all(0 <= a < len(x.dims) for a in self.axes), f"{x} has no axes {self.axes}"
+        )
         self._require(all(x.dims[a] != "N" for a in self.axes), "a reduction over samples would mix them")
         dims: list[Dim] = []
         for i, d in enumerate(x.dims):
