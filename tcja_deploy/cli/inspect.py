@@ -80,27 +80,27 @@ def _print(graph: Graph, title: str) -> None:
     from tcja_deploy.cli.render import console, table
 
     result = table(
-        f"{title}: T = {graph.T}",
-        "node",
-        "op",
-        "shape",
-        "kind",
-        "parameters",
-        "MACs a frame",
-        "look-ahead",
-        left=4,
+        f"{title}: T = {graph.T}", "node", "op", "shape", "kind", "weights", "MACs", "waits", left=4
     )
     number = lambda n: f"{n:,}" if n else "-"  # noqa: E731
-    for row in _rows(graph):
-        shape = " x ".join(str(d) for d in row["shape"])  # type: ignore[attr-defined]
+    for node, row in zip(graph, _rows(graph), strict=True):
+        shape = "x".join(map(str, node.signal.features)) + ("" if node.signal.streams else " once")
         result.add_row(
-            str(row["name"]), str(row["op"]), shape, str(row["kind"]),
-            number(row["parameters"]), number(row["macs"]), number(row["lookahead"]),
-        )  # fmt: skip
+            node.name,
+            str(row["op"]),
+            shape,
+            str(row["kind"]),
+            number(row["parameters"]),
+            number(row["macs"]),
+            number(row["lookahead"]),
+        )
     total = sum(node.op.fan_in * node.signal.size for node in graph)
     result.add_section()
     result.add_row("total", "", "", "", f"{graph.parameters:,}", f"{total:,}", "")
     console.print(result)
+    console.print(
+        "shape: one frame of one sample ('once': one result a window); MACs: dense, a frame; waits: frames until an output is final"
+    )
     console.print(f"model sha256 {graph.hash}", highlight=False)
     for key, value in graph.source.items():
         for part in value.split("; "):

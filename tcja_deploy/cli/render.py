@@ -27,9 +27,16 @@ _stderr = Console(stderr=True)
 
 def table(title: str, *columns: str, left: int = 1) -> Table:
     """An empty table; the first ``left`` columns are text, the others numbers aligned to the right."""
-    result = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    result = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for i, column in enumerate(columns):
-        result.add_column(column, justify="left" if i < left else "right", overflow="fold")
+        result.add_column(column, justify="left" if i < left else "right", overflow="fold", no_wrap=i >= left)
     return result
 
 
