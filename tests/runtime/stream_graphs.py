@@ -151,7 +151,7 @@ class _Drawing:
 
 @st.composite
 def graphs(draw: Callable, *, generic: bool = True) -> Graph:
-    """Networks of up to five random layers, with and without TCJA blocks, residual branches and attention that needs a window."""
+    """Networks of up to five random layers, with TCJA blocks, residual branches and attention that needs a window."""
     d = _Drawing(draw, draw(st.integers(1, 6)))
     layers = ["conv", "neuron", "tcja", "pool", "residual", "concat"]
     layers += ["window_attention", "mean_attention"] if generic else []

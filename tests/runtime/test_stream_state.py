@@ -128,7 +128,7 @@ def test_bytes_that_are_no_state_of_this_stream_are_refused(graph, frames):
         lambda about, tensors: about.update(queues=7),
         lambda about, tensors: tensors.update({"cell/conv.1/v": np.zeros((1, 2, 3), np.float32)}),
         lambda about, tensors: tensors.pop("cell/conv.1/v"),
-        lambda about, tensors: [q for q in about["queues"] if q["items"]][0]["items"][0].update(
+        lambda about, tensors: next(q for q in about["queues"] if q["items"])["items"][0].update(
             shape=[1, 6, 9, 9]
         ),
     ],

@@ -66,7 +66,7 @@ def test_lookahead_gates_use_the_truth_so_far_and_the_estimate(kind, linear):
         source = next(link.inputs[0] for link in stepper.plan.links if link.name == "gate0" + GATE)
         seen = {"gate0" + GATE: gates, source: counts}
         for f in frames:
-            stepper.push(f, observe=lambda name, i, v: seen[name].append(v.numpy()) if name in seen else None)
+            stepper.push(f, observe=lambda name, i, v, seen=seen: seen.get(name, []).append(v.numpy()))
         z = np.stack(counts).sum((3, 4)).astype(np.int64)
         for j in range(T):
             ahead = (

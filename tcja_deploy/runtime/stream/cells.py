@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from tcja_deploy.ir import Op
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.sequence import charge, evaluate
 
-__all__ = ["Cell", "CellState", "Every", "Neurons", "RunningMean", "Scale", "Window"]
+__all__ = ["Cell", "CellState", "Every", "Neurons", "RunningMean", "Scale", "Window", "aligned", "plain"]
 
 CellState = Mapping[str, Tensor]
 """Tensors by name, never changed in place."""
@@ -48,6 +49,23 @@ class Cell(Protocol):
             What became final (frames, or one value without time axis), and the new state.
         """
         ...
+
+
+def aligned(op: Op) -> Op:
+    """The op with its constants in torch's own memory; see ``plain``."""
+    arrays = {name: a for name, a in op.constants().items() if isinstance(a, np.ndarray)}
+    return replace(op, **{name: torch.tensor(a).numpy() for name, a in arrays.items()})
+
+
+def plain(x: Tensor) -> Tensor:
+    """The same values, contiguous and aligned: a copy only where they are not.
+
+    Sums and products may be added up in another order for operands with other strides, or that start at other than 64-byte
+    boundaries. With all operands alike, equal inputs give equal bits, in any run and any process on the same kind of machine.
+    """
+    usual = torch.empty(x.shape, device="meta").stride()
+    same = x.stride() == usual and x.data_ptr() % 64 == 0
+    return x if same else x.clone(memory_format=torch.contiguous_format)
 
 
 class Stateless:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.ir import Graph, Kind
-from tcja_deploy.runtime.stream.cells import CellState, RunningMean
+from tcja_deploy.runtime.stream.cells import CellState, RunningMean, plain
 from tcja_deploy.runtime.stream.estimate import Profile
 from tcja_deploy.runtime.stream.packing import Packed, pack, unpack
 from tcja_deploy.runtime.stream.plan import Link, Plan, Schedule, Takes, plan
@@ -169,7 +169,7 @@ class _Flow:
         for item in items:
             index = self.given[link.name] % T if link.signal.streams else 0
             self.given[link.name] += 1
-            self.give(link.name, item, index)
+            self.give(link.name, plain(item), index)
 
     def state(self) -> StreamState:
         kept = {
@@ -214,8 +214,9 @@ class Stepper:
         want = (self.state.samples, *self.plan.frames.features)
         if tuple(x.shape) != want:
             raise DataError(f"the frame has shape {list(x.shape)}, the stream expects {list(want)}")
+        x = plain(x.to(torch.float32, copy=True))  # a copy, because the caller may change the frame later
         with torch.inference_mode():
-            emissions, self.state = advance(self.plan, self.state, x.to(torch.float32), observe=observe)
+            emissions, self.state = advance(self.plan, self.state, x, observe=observe)
         return emissions
 
     def clone(self) -> Stepper:

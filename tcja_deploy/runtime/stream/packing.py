@@ -65,4 +65,6 @@ def unpack(packed: Packed) -> Tensor:
     data = packed.data
     if packed.bits:
         data = np.unpackbits(data.view(np.uint8), count=math.prod(packed.shape)).reshape(packed.shape)
-    return torch.from_numpy(data.astype(packed.dtype))
+    frame = torch.empty(packed.shape, dtype=getattr(torch, packed.dtype))
+    frame.numpy()[...] = data
+    return frame

@@ -13,7 +13,7 @@ from typing import Literal
 from tcja_deploy.errors import UsageError
 from tcja_deploy.ir import Graph, Kind, Node, Signal
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.stream.cells import Cell, Every, Neurons, RunningMean, Scale, Window
+from tcja_deploy.runtime.stream.cells import Cell, Every, Neurons, RunningMean, Scale, Window, aligned
 from tcja_deploy.runtime.stream.estimate import Profile
 from tcja_deploy.runtime.stream.gate import Gate
 
@@ -211,7 +211,7 @@ def mean_over_time(name: str, source: str, signal: Signal, T: int) -> Link:
 
 
 def _generic(node: Node, inputs: tuple[Signal, ...], T: int) -> Link:
-    op, out = node.op, node.signal
+    op, out = aligned(node.op), node.signal
     if isinstance(op, ir.Neuron):
         return by_frame(node.name, Neurons(op, out.features), node.inputs, out)
     if isinstance(op, ir.TimeMean):

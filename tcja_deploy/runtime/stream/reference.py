@@ -15,6 +15,7 @@ from torch import Tensor
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.sequence import Observer, as_frames, evaluate
+from tcja_deploy.runtime.stream.cells import aligned, plain
 from tcja_deploy.runtime.stream.gate import channelwise, fuse, squeeze, temporal
 
 __all__ = ["run_by_frame"]
@@ -38,7 +39,7 @@ def run_by_frame(graph: Graph, frames: Tensor | NDArray[Any], *, observe: Observ
 
 
 def _evaluate(graph: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
-    op, signals = node.op, graph.signals_in(node)
+    op, signals = aligned(node.op), graph.signals_in(node)
     if isinstance(op, ir.TCJA):
         return _tcja(op, inputs[0])
     if isinstance(op, ir.TimeMean):
@@ -49,7 +50,7 @@ def _evaluate(graph: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
     ):
         return evaluate(op, *inputs)
     frames = [
-        evaluate(op, *(x[t : t + 1] if s.streams else x for x, s in zip(inputs, signals, strict=True)))
+        evaluate(op, *(plain(x[t : t + 1]) if s.streams else x for x, s in zip(inputs, signals, strict=True)))
         for t in range(graph.T)
     ]
     return torch.cat(frames)
@@ -57,7 +58,7 @@ def _evaluate(graph: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
 
 def _tcja(op: ir.TCJA, x: Tensor) -> Tensor:
     T = len(x)
-    z = torch.stack([squeeze(frame) for frame in x])
+    z = torch.stack([squeeze(plain(frame)) for frame in x])
     cm = tm = None
     if op.cla is not None:
         cla = torch.tensor(op.cla)
@@ -67,6 +68,6 @@ def _tcja(op: ir.TCJA, x: Tensor) -> Tensor:
     if op.tla is not None:
         tla, (left, right) = torch.tensor(op.tla), ir.same_padding(op.k_t)
         padded = torch.cat([torch.zeros(left, *z.shape[1:]), z, torch.zeros(right, *z.shape[1:])])
-        tm = torch.stack([temporal(padded[j : j + op.k_t], tla) for j in range(T)])
+        tm = torch.stack([temporal(plain(padded[j : j + op.k_t]), tla) for j in range(T)])
     gates = [fuse(op, None if tm is None else tm[j], None if cm is None else cm[j]) for j in range(T)]
     return torch.stack([frame * gate[..., None, None] for frame, gate in zip(x, gates, strict=True)])
