@@ -103,7 +103,7 @@ def write_bundle(
                 np.savez_compressed(folder / entry["file"], **_gate_arrays(part.gate))
         host = _host_arrays(network)
         if host:
-            np.savez_compressed(folder / "host.npz", **host)
+            np.savez_compressed(folder / "host.npz", **host)  # type: ignore[arg-type]
         _write_golden(network, folder / "golden.npz", sample)
         copy_runner(folder / "runner")
         files = sorted(p for p in folder.rglob("*") if p.is_file())

@@ -267,26 +267,18 @@ def diagnose() -> list[Diagnosis]:
     """Everything that running Lava depends on, in the order in which to repair it."""
     found: list[Diagnosis] = []
     try:
-        base = find_python310()
-        found.append(Diagnosis("Python 3.10", True, f"{python_version(base)} at {base}"))
-    except ToolchainError as error:
-        found.append(Diagnosis("Python 3.10", False, error.reason, error.hint))
-    try:
         python = lava_python()
-        by = VARIABLE if os.environ.get(VARIABLE) else "built by `tcja-deploy lava setup`"
-        found.append(Diagnosis("Lava environment", True, f"{python} ({by})"))
     except ToolchainError as error:
+        try:
+            base = find_python310()
+            found.append(Diagnosis("Python 3.10", True, f"{python_version(base)} at {base}"))
+        except ToolchainError as missing:
+            found.append(Diagnosis("Python 3.10", False, missing.reason, missing.hint))
         found.append(Diagnosis("Lava environment", False, f"{error.where}: {error.reason}", error.hint))
     else:
-        try:
-            versions = probe(python)
-            wanted = dict(item.split("==") for item in REQUIREMENTS[:2])
-            good = all(versions[name] == version for name, version in wanted.items())
-            text = ", ".join(f"{name} {version}" for name, version in versions.items())
-            advice = "" if good else "results were verified with " + " and ".join(REQUIREMENTS[:2])
-            found.append(Diagnosis("import of lava-dl", good, text, advice))
-        except ToolchainError as error:
-            found.append(Diagnosis("import of lava-dl", False, error.reason, error.hint))
+        by = VARIABLE if os.environ.get(VARIABLE) else "built by `tcja-deploy lava setup`"
+        found.append(Diagnosis("Lava environment", True, f"{python} ({by})"))
+        found.append(_diagnose_import(python))
     memory = shared_memory()
     if memory is None:
         found.append(
@@ -300,3 +292,16 @@ def diagnose() -> list[Diagnosis]:
             Diagnosis("shared memory", enough, f"{free >> 20} MiB free of {size >> 20} in /dev/shm", advice)
         )
     return found
+
+
+def _diagnose_import(python: Path) -> Diagnosis:
+    subject = "import of lava-dl"
+    try:
+        versions = probe(python)
+    except ToolchainError as error:
+        return Diagnosis(subject, False, error.reason, error.hint)
+    good = all(versions[name] == version for name, version in (item.split("==") for item in REQUIREMENTS[:2]))
+    advice = "" if good else "results were verified with " + " and ".join(REQUIREMENTS[:2])
+    return Diagnosis(
+        subject, good, ", ".join(f"{name} {version}" for name, version in versions.items()), advice
+    )

@@ -1,8 +1,8 @@
 """The integer network: what Loihi-style hardware computes; the contract between quantiser, twin and exporter.
 
-A chain of stages. `Layer` is a synapse (convolution, dense or OR-pooling) with its current-based leaky
-integrate-and-fire neurons; `Gate` is a TCJA block that turns spikes into integer payloads. Equations, with
-time steps t, all integers, `dec(s, d) = sign(s) * ((|s| * (4096 - d)) >> 12)` and M = 2**23:
+A chain of stages. ``Layer`` is a synapse (convolution, dense or OR-pooling) with its current-based leaky
+integrate-and-fire neurons; ``Gate`` is a TCJA block that turns spikes into integer payloads. Equations, with
+time steps t, all integers, ``dec(s, d) = sign(s) * ((|s| * (4096 - d)) >> 12)`` and M = 2**23:
 
     a[t] = sum of weight * input payload        (convolutions wrap to 24 bits)
     u[t] = dec(u[t-1], i_decay) + 64 a[t];      once: u > M: u -= 2M;  u <= -M: u += 2M
@@ -10,7 +10,7 @@ time steps t, all integers, `dec(s, d) = sign(s) * ((|s| * (4096 - d)) >> 12)` a
     s[t] = 1 if v[t] > 64 threshold else 0;     v[t] = 0 where s[t] = 1  (u is kept)
 
 States are zero at the start of each window of T frames. Source: the fixed-point models of lava-nc 0.10.0
-(`lava.proc.lif`, `lava.proc.conv`, `lava.proc.dense`) as lava-dl 0.6.0 (`netx`) configures them.
+(``lava.proc.lif``, ``lava.proc.conv``, ``lava.proc.dense``) as lava-dl 0.6.0 (``netx``) configures them.
 """
 
 from __future__ import annotations
@@ -132,8 +132,8 @@ def or_pool(
         kernel: Window, (rows, columns).
         stride: Step of the window.
         padding: Zeros on each side, less than the kernel.
-        max_groups: Largest usable `groups`: Lava keeps it in eight bits. Weights are block-diagonal within a
-            group.
+        max_groups: Largest usable ``groups``: Lava keeps it in eight bits. Weights are block-diagonal within
+            a group.
     """
     channels = in_shape[0]
     groups = max(g for g in range(1, min(channels, max_groups) + 1) if channels % g == 0)
@@ -169,7 +169,7 @@ class SpatialPool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gate:
-    """A TCJA block in integers (`tcja_deploy.runtime.gate_arithmetic`): collects a window, then scales it.
+    """A TCJA block in integers (``tcja_deploy.runtime.gate_arithmetic``): collects a window, then scales it.
 
     Attributes:
         name: Unique name.
@@ -244,7 +244,7 @@ class Gate:
 class HostInput:
     """What the host does to frames before they enter: scale to integers, and pool them exactly.
 
-    payload = rows @ (frame * scale) @ columns.T; one unit of the model's input is the integer `unit`.
+    payload = rows @ (frame * scale) @ columns.T; one unit of the model's input is the integer ``unit``.
 
     Attributes:
         shape: (C, H, W) or (n,) of the model's frames.
@@ -253,7 +253,7 @@ class HostInput:
         scale: Factor to integers; 1 for spikes and counts.
         rows: (H', H) integer pooling weights, or None.
         columns: (W', W) integer pooling weights, or None.
-        unit: `scale` times the factor of the pooling weights.
+        unit: ``scale`` times the factor of the pooling weights.
     """
 
     shape: tuple[int, ...]
@@ -303,7 +303,7 @@ class Readout:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IntegerNetwork:
-    """A chain of stages between the host's input and readout, run window by window of `frames` frames."""
+    """A chain of stages between the host's input and readout, run window by window of ``frames`` frames."""
 
     name: str
     frames: int
@@ -339,11 +339,11 @@ class IntegerNetwork:
         return last.unit if isinstance(last, Gate) else 1
 
     def graded(self, index: int) -> bool:
-        """Whether stage `index` receives integer payloads rather than spikes."""
+        """Whether stage ``index`` receives integer payloads rather than spikes."""
         return not self.host_input.binary if index == 0 else isinstance(self.stages[index - 1], Gate)
 
     def peak(self, index: int) -> int:
-        """Largest payload that stage `index` receives (as far as calibration knows, for the first)."""
+        """Largest payload that stage ``index`` receives (as far as calibration knows, for the first)."""
         if index == 0:
             return self.host_input.peak
         before = self.stages[index - 1]

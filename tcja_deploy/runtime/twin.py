@@ -76,10 +76,13 @@ def encode(host: HostInput, frames: NDArray[np.generic]) -> NDArray[np.int64]:
     """
     if frames.ndim < 3 or frames.shape[2:] != host.shape:
         raise DataError(f"frames have the shape {frames.shape}, the network wants (T, N, *{host.shape})")
-    scaled = frames.astype(np.float64) * host.scale
-    payload = np.rint(scaled).astype(np.int64)
-    if host.scale == 1 and not np.array_equal(payload, scaled):
-        raise DataError("frames hold fractions, but the network takes integer event counts")
+    if host.scale == 1 and frames.dtype.kind in "iub":
+        payload = frames.astype(np.int64)
+    else:
+        scaled = frames.astype(np.float64) * host.scale
+        payload = np.rint(scaled).astype(np.int64)
+        if host.scale == 1 and not np.array_equal(payload, scaled):
+            raise DataError("frames hold fractions, but the network takes integer event counts")
     if host.binary and payload.size and (payload.min() < 0 or payload.max() > 1):
         raise DataError("frames hold values other than 0 and 1, but the network takes spikes")
     if host.rows is not None and host.columns is not None:
@@ -87,8 +90,30 @@ def encode(host: HostInput, frames: NDArray[np.generic]) -> NDArray[np.int64]:
     return payload
 
 
+def linear_part(layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The layer's convolution or matrix product of payloads (N, ...) with given weights."""
+    if layer.kind == "dense":
+        return functional.linear(x.flatten(1), weight, bias)
+    return functional.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+
+
+def integer_gate(gate: Gate, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Gate integers (T, N, C) for payload sums (T, N, C) over the pixels of the maps."""
+    values = gate_values(
+        counts.transpose(1, 0, 2),
+        gate.in_shape[1] * gate.in_shape[2],
+        gate.tla,
+        gate.cla,
+        gate.fusion,
+        gate.fraction,
+        gate.index_bits,
+        gate.table,
+    )
+    return values.transpose(1, 0, 2)
+
+
 def fits_float32(layer: Layer, peak: int) -> bool:
-    """Whether `LayerRunner` may try float32 for payloads up to `peak`.
+    """Whether ``LayerRunner`` may try float32 for payloads up to ``peak``.
 
     All partial sums and the bias must stay below 2**24 (in units of 64), the current must have no memory, and
     the voltage must keep nothing or a power-of-two share of itself, so that its decay is an exact product.
@@ -100,7 +125,8 @@ def fits_float32(layer: Layer, peak: int) -> bool:
 
 
 class LayerRunner:
-    """One layer with its state (u, v): `advance` takes any number of further frames; `reset` starts a window.
+    """One layer with its state (u, v): ``advance`` takes any number of further frames; ``reset`` starts a
+    window.
 
     Attributes:
         layer: Parameters.
@@ -137,13 +163,6 @@ class LayerRunner:
             self._parameters[dtype] = weight, bias, threshold
         return self._parameters[dtype]
 
-    def synapse(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The layer's linear part on payloads (N, ...)."""
-        layer = self.layer
-        if layer.kind == "dense":
-            return functional.linear(x.flatten(1), weight, bias)
-        return functional.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
-
     def advance(self, x: Tensor, samples: int, peak: int, counts: LayerCounts) -> Tensor:
         """Spikes (B*N, ...) float32 of B further frames.
 
@@ -162,7 +181,7 @@ class LayerRunner:
     def _fast(self, x: Tensor, samples: int, counts: LayerCounts) -> Tensor | None:
         """In float32; None, with nothing changed, where a current might wrap or a voltage saturate."""
         weight, bias, threshold = self.parameters(torch.float32)
-        current = self.synapse(x, weight, bias)  # 64 (a + bias)
+        current = linear_part(self.layer, x, weight, bias)  # 64 (a + bias)
         low, high = torch.aminmax(_plain(current))
         peak = int(max(-low, high))
         keep = (UNITY - self.layer.v_decay) / UNITY
@@ -186,7 +205,7 @@ class LayerRunner:
         """One frame in float64, with the wrapping and saturating of the reference, counted."""
         layer = self.layer
         weight, bias, threshold = self.parameters(torch.float64)
-        u = self.synapse(x, weight, None)
+        u = linear_part(layer, x, weight, None)
         if layer.kind != "dense":
             u = torch.remainder(u + 64 * LIMIT, 128 * LIMIT) - 64 * LIMIT
         bias = bias.reshape(-1, 1, 1) if u.ndim == 4 else bias
@@ -234,21 +253,9 @@ def _pool_payload(payload: Tensor, gate: Gate) -> Tensor:
 
 def run_gate(gate: Gate, spikes: Tensor, samples: int, counts: LayerCounts) -> Tensor:
     """Payloads (T*N, C, H', W') of a window of spikes (T*N, C, H, W), both float32."""
-    height, width = gate.in_shape[1:]
     sums = spikes.sum((2, 3)).double().numpy().astype(np.int64).reshape(-1, samples, gate.in_shape[0])
-    values = gate_values(
-        sums.transpose(1, 0, 2),
-        height * width,
-        gate.tla,
-        gate.cla,
-        gate.fusion,
-        gate.fraction,
-        gate.index_bits,
-        gate.table,
-    )
-    factor = torch.as_tensor(
-        values.transpose(1, 0, 2).reshape(-1, gate.in_shape[0], 1, 1), dtype=torch.float32
-    )
+    values = integer_gate(gate, sums).reshape(-1, gate.in_shape[0], 1, 1)
+    factor = torch.as_tensor(values, dtype=torch.float32)
     payload = _pool_payload(spikes, gate) * factor
     counts.peak = max(counts.peak, int(payload.max()))
     return payload
@@ -256,7 +263,7 @@ def run_gate(gate: Gate, spikes: Tensor, samples: int, counts: LayerCounts) -> T
 
 @dataclass(slots=True)
 class Twin:
-    """An integer network made ready to run; `run` may be called any number of times.
+    """An integer network made ready to run; ``run`` may be called any number of times.
 
     Attributes:
         network: What to run.
@@ -268,22 +275,27 @@ class Twin:
     def __post_init__(self) -> None:
         self._runners = {s.name: LayerRunner(s) for s in self.network.stages if isinstance(s, Layer)}
 
-    def run(self, frames: NDArray[np.generic], record: Collection[str] = ()) -> TwinRun:
+    def run(
+        self, frames: NDArray[np.generic], record: Collection[str] = (), *, encoded: bool = False
+    ) -> TwinRun:
         """Run N windows.
 
         Args:
             frames: Frames of the model's input, (T, N, C, H, W) or (T, N, n).
             record: Names of the stages whose spikes or payloads to return.
+            encoded: The frames are integer payloads already, as ``encode`` returns them.
 
         Raises:
             DataError: Frames that do not fit the network.
-            UsageError: A name in `record` that the network does not have.
+            UsageError: A name in ``record`` that the network does not have.
         """
         network = self.network
         unknown = sorted(set(record) - {stage.name for stage in network.stages})
         if unknown:
             raise UsageError(f"the integer network has no stage named {', '.join(unknown)}")
-        payload = encode(network.host_input, frames)
+        payload = frames.astype(np.int64) if encoded else encode(network.host_input, frames)
+        if payload.ndim < 3 or payload.shape[2:] != network.host_input.out_shape:
+            raise DataError(f"payloads of {payload.shape} do not fit (T, N, *{network.host_input.out_shape})")
         if payload.shape[0] != network.frames:
             raise DataError(
                 f"got {payload.shape[0]} frames a sample, the network was made for T = {network.frames}"
@@ -308,7 +320,8 @@ class Twin:
     def _window(
         self, payload: NDArray[np.int64], record: Collection[str], counts: dict[str, LayerCounts]
     ) -> tuple[NDArray[np.int32], dict[str, NDArray[np.integer]]]:
-        """One chunk of samples; between gates, blocks of frames go through all layers while they are cached."""
+        """One chunk of samples; between gates, blocks of frames go through all layers while they are
+        cached."""
         samples = payload.shape[1]
         x = torch.as_tensor(payload.reshape(-1, *payload.shape[2:]), dtype=torch.float32)
         if x.ndim == 4:

@@ -1,0 +1,454 @@
+"""From a graph to a plan: which stage of Lava each node becomes. Nodes that cannot are all named in one
+error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from math import lcm, prod
+from typing import Any, Literal
+
+import numpy as np
+
+from tcja_deploy.errors import UnsupportedError
+from tcja_deploy.exporters.lava.plan import (
+    FloatArray,
+    FloatGate,
+    FloatLayer,
+    Plan,
+    adaptive,
+    averaging,
+    normalise,
+)
+from tcja_deploy.ir import Graph, Kind, Node, Op
+from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.integer import HostInput, Layer, Pair, Readout, SpatialPool, or_pool
+
+__all__ = ["lower"]
+
+MAX_GROUPS = 127
+MAX_READOUT = 1 << 26
+
+
+class _RefusedError(Exception):
+    """The reason why the current node cannot be lowered."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """An average pool waiting for the weights behind it: matrices (h, H) and (w, W), and its kernel if it has
+    one."""
+
+    rows: FloatArray
+    columns: FloatArray
+    kernel: Pair | None
+    stride: Pair
+    padding: Pair
+
+
+@dataclass(slots=True)
+class _Synapse:
+    """A linear map waiting for its neuron."""
+
+    node: str
+    weight: FloatArray
+    bias: FloatArray
+    in_shape: tuple[int, ...]
+    kind: Literal["conv", "dense"]
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+
+@dataclass(slots=True)
+class _State:
+    """What has been read of the chain."""
+
+    shape: tuple[int, ...]
+    stages: list[FloatLayer | FloatGate | Layer] = field(default_factory=list)
+    pools: list[_Pool] = field(default_factory=list)
+    synapse: _Synapse | None = None
+    flat: bool = False
+    vote: int = 1
+    time_mean: bool = False
+    host: list[Any] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+def lower(graph: Graph, *, input_scale: int = 255) -> Plan:
+    """Turn a graph, with batch normalisation folded, into a plan.
+
+    Args:
+        graph: A chain of nodes.
+        input_scale: The integer that stands for one, for inputs of real numbers.
+
+    Raises:
+        UnsupportedError: Nodes that Lava cannot express; lists all of them with the reason.
+    """
+    problems = _branches(graph)
+    state = _State(graph.input_shape)
+    for node in graph.nodes[1:]:
+        if node.name in problems:
+            continue
+        try:
+            _take(node, graph, state)
+        except _RefusedError as reason:
+            problems[node.name] = str(reason)
+    if not problems and not state.stages:
+        problems[graph.output] = "the network has no spiking layer"
+    readout = Readout()
+    if not problems:
+        try:
+            readout = _readout(state)
+        except _RefusedError as reason:
+            problems[graph.output] = str(reason)
+    if problems:
+        listed = "\n  - ".join(
+            f"{name} ({type(graph[name].op).__name__}): {why}" for name, why in problems.items()
+        )
+        raise UnsupportedError(
+            f"Lava cannot express {len(problems)} of the network's nodes:\n  - {listed}",
+            hint="what needs floating point between spiking layers can run as ONNX instead",
+        )
+    return Plan(graph.T, _host_input(graph, state, input_scale), tuple(state.stages), readout, state.notes)
+
+
+def _branches(graph: Graph) -> dict[str, str]:
+    problems = {}
+    for node in graph:
+        readers = graph.readers(node.name)
+        if len(node.inputs) > 1:
+            problems[node.name] = "joins two branches; netx runs chains of layers only"
+        elif len(readers) + (node.name == graph.output) > 1:
+            problems[node.name] = f"is read by {len(readers)} nodes; netx runs chains of layers only"
+    return problems
+
+
+def _host_input(graph: Graph, state: _State, scale: int) -> HostInput:
+    """What the host does: real inputs become integers, leading average pools sums with a common
+    denominator."""
+    kind = graph.input.signal.kind
+    factor = 1 if kind in (Kind.BINARY, Kind.COUNT) else scale
+    if not state.host:
+        binary = kind is Kind.BINARY
+        return HostInput(graph.input_shape, binary, int(binary), factor, unit=factor)
+    axes, unit = [], factor
+    for axis in state.host:
+        denominator = lcm(*(value.denominator for value in axis.ravel()))
+        axes.append((axis * denominator).astype(np.int64))
+        unit *= denominator
+    return HostInput(graph.input_shape, False, 0, factor, axes[0], axes[1], unit)
+
+
+def _take(node: Node, graph: Graph, state: _State) -> None:
+    """Advance the state by one node."""
+    op = node.op
+    if isinstance(op, ir.Neuron):
+        _neuron(node, op, state)
+    elif isinstance(op, ir.Conv2d):
+        _conv(node, op, state)
+    elif isinstance(op, ir.Linear):
+        _linear(node, op, state)
+    elif isinstance(op, ir.TCJA):
+        _gate(node, op, state)
+    elif isinstance(op, ir.MaxPool2d):
+        _max_pool(node, op, state)
+    elif isinstance(op, ir.AvgPool2d | ir.AdaptiveAvgPool2d):
+        _average_pool(node, op, state)
+    elif isinstance(op, ir.Flatten):
+        state.flat, state.notes[node.name] = True, "order of elements, no time"
+    elif isinstance(op, ir.TimeMean) or (isinstance(op, ir.Reduce) and op.how == "mean" and op.axes == (0,)):
+        _at_the_end(node, graph, ir.Flatten, ir.Linear, ir.Vote, ir.AvgPool2d, ir.AdaptiveAvgPool2d)
+        state.time_mean, state.notes[node.name] = True, "on the host"
+    elif isinstance(op, ir.Vote):
+        _at_the_end(node, graph, ir.TimeMean, ir.Reduce)
+        state.vote, state.notes[node.name] = op.voters, "on the host"
+    else:
+        raise _RefusedError("has no counterpart among Lava's layers and is no TCJA block, pool or readout")
+
+
+def _at_the_end(node: Node, graph: Graph, *allowed: type[Op]) -> None:
+    names = [n.name for n in graph]
+    later = graph.nodes[names.index(node.name) + 1 :]
+    wrong = [n.name for n in later if not isinstance(n.op, allowed)]
+    if wrong:
+        raise _RefusedError(f"is followed by {wrong[0]}; the host can do it only at the end")
+
+
+def _spikes(state: _State) -> bool:
+    """Whether the current payloads are spikes of the last layer."""
+    return bool(state.stages) and isinstance(state.stages[-1], FloatLayer | Layer) and state.synapse is None
+
+
+# -- synapses and neurons ---------------------------------------------------------------------------------
+
+
+def _conv(node: Node, op: ir.Conv2d, state: _State) -> None:
+    if state.synapse is not None:
+        raise _RefusedError(f"follows {state.synapse.node} without a neuron between them")
+    if state.flat or len(state.shape) != 3:
+        raise _RefusedError("needs maps of shape (C, H, W)")
+    weight, padding, dilation = op.weight.astype(np.float64), op.padding, op.dilation
+    symmetric = padding[:2] == padding[2:]
+    if (state.pools or not symmetric) and dilation != (1, 1):
+        weight, dilation = _spread(weight, dilation), (1, 1)
+    if not symmetric:
+        weight, padding = _symmetric(weight, padding)
+    stride, pad = op.stride, padding[:2]
+    note = ""
+    if state.pools:
+        weight, stride, pad, note = _merge_average(state, weight, stride, pad)
+    bias = np.zeros(weight.shape[0]) if op.bias is None else op.bias.astype(np.float64)
+    state.synapse = _Synapse(node.name, weight, bias, state.shape, "conv", stride, pad, dilation, op.groups)
+    state.pools = []
+    state.notes[node.name] = note
+
+
+def _spread(weight: FloatArray, dilation: Pair) -> FloatArray:
+    """The same kernel with zeros instead of dilation."""
+    rows, columns = (d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[2:], strict=True))
+    wide = np.zeros((*weight.shape[:2], rows, columns))
+    wide[:, :, :: dilation[0], :: dilation[1]] = weight
+    return wide
+
+
+def _symmetric(
+    weight: FloatArray, padding: tuple[int, int, int, int]
+) -> tuple[FloatArray, tuple[int, int, int, int]]:
+    """The same convolution with equal padding on both sides: the kernel gets zeros where too much was
+    padded."""
+    top, left, bottom, right = padding
+    rows, columns = max(top, bottom), max(left, right)
+    grown = np.pad(weight, ((0, 0), (0, 0), (rows - top, rows - bottom), (columns - left, columns - right)))
+    return grown, (rows, columns, rows, columns)
+
+
+def _merge_average(
+    state: _State, weight: FloatArray, stride: Pair, pad: Pair
+) -> tuple[FloatArray, Pair, Pair, str]:
+    """Kernel, stride and padding of average pools followed by a convolution (without dilation), as one
+    convolution.
+
+    Equal where the pools tile the map, or the convolution is not padded. A map whose size the tiles do not
+    divide loses its last rows and columns first, by a layer that copies the rest.
+    """
+    for pool in reversed(state.pools):
+        if pool.kernel is None:
+            raise _RefusedError("follows an adaptive average pool whose windows differ in size")
+        tiles = pool.kernel == pool.stride and pool.padding == (0, 0)
+        if pad != (0, 0) and not tiles:
+            raise _RefusedError(
+                "is padded and follows an average pool that overlaps or is padded; zeros would be averaged"
+            )
+        (kh, kw), (sh, sw) = pool.kernel, pool.stride
+        spread = _spread(weight, pool.stride)
+        rows, columns = spread.shape[2] + kh - 1, spread.shape[3] + kw - 1
+        grown = np.zeros((*weight.shape[:2], rows, columns))
+        for i in range(kh):
+            for j in range(kw):
+                grown[:, :, i : i + spread.shape[2], j : j + spread.shape[3]] += spread / (kh * kw)
+        weight = grown
+        stride = (stride[0] * sh, stride[1] * sw)
+        pad = (pad[0] * sh + pool.padding[0], pad[1] * sw + pool.padding[1])
+    first = state.pools[0]
+    height, width = first.rows.shape[1], first.columns.shape[1]
+    factor = [prod(p.stride[axis] for p in state.pools) for axis in (0, 1)]
+    cut = [length % f if p else 0 for length, f, p in zip((height, width), factor, pad, strict=True)]
+    note = "average pool before it merged into the kernel"
+    if any(cut):
+        if not _spikes(state):
+            raise _RefusedError("follows an average pool of payloads that drops rows or columns")
+        state.stages.append(
+            _crop(f"{state.stages[-1].name}.crop", (state.shape[0], height, width), (cut[0], cut[1]))
+        )
+        note += f"; a layer drops the last {cut[0]} rows and {cut[1]} columns"
+    state.shape = (state.shape[0], height - cut[0], width - cut[1])
+    return weight, stride, pad, note
+
+
+def _crop(name: str, in_shape: tuple[int, ...], cut: Pair) -> Layer:
+    """A layer that copies spikes without the last rows and columns."""
+    pool = or_pool(name, in_shape, (cut[0] + 1, cut[1] + 1), (1, 1))
+    weight = np.zeros_like(pool.weight)
+    weight[:, :, 0, 0] = pool.weight[:, :, 0, 0]
+    return replace(pool, kind="conv", weight=weight)
+
+
+def _linear(node: Node, op: ir.Linear, state: _State) -> None:
+    weight = op.weight.astype(np.float64)
+    bias = np.zeros(weight.shape[0]) if op.bias is None else op.bias.astype(np.float64)
+    if state.synapse is not None:
+        before = state.synapse
+        if before.kind == "conv":
+            raise _RefusedError(f"follows {before.node} without a neuron between them")
+        weight, bias = weight @ before.weight, weight @ before.bias + bias
+        state.notes[before.node] = f"merged into {node.name}"
+        state.synapse = _Synapse(node.name, weight, bias, before.in_shape, "dense")
+        return
+    if len(state.shape) == 3 and not state.flat:
+        raise _RefusedError("acts on the columns of maps; flatten them first")
+    in_shape = state.shape
+    if state.pools:
+        in_shape = (state.shape[0], state.pools[0].rows.shape[1], state.pools[0].columns.shape[1])
+    state.synapse = _Synapse(node.name, _through_pools(state, weight), bias, in_shape, "dense")
+    state.notes[node.name] = "average pool before it merged into the weights" if state.pools else ""
+    state.pools = []
+
+
+def _through_pools(state: _State, weight: FloatArray) -> FloatArray:
+    """Weights on the maps before the waiting pools, from weights on those behind them."""
+    for pool in reversed(state.pools):
+        maps = weight.reshape(weight.shape[0], -1, pool.rows.shape[0], pool.columns.shape[0])
+        maps = np.einsum("ochw,hH,wW->ocHW", maps, pool.rows, pool.columns, optimize=True)
+        weight = maps.reshape(weight.shape[0], -1)
+    return weight
+
+
+def _neuron(node: Node, op: ir.Neuron, state: _State) -> None:
+    synapse = state.synapse
+    if synapse is None:
+        raise _RefusedError("does not follow a convolution or a linear layer")
+    rule = normalise(op)
+    if isinstance(rule, str):
+        raise _RefusedError(rule)
+    state.stages.append(
+        FloatLayer(
+            node.name,
+            synapse.node,
+            synapse.bias,
+            synapse.kind,
+            synapse.in_shape,
+            *_regrouped(synapse, rule.gain),
+            rule,
+            synapse.stride,
+            synapse.padding,
+            synapse.dilation,
+            _usable_groups(synapse.groups),
+        )
+    )
+    state.notes[node.name] = (
+        f"leak {rule.leak:.6g} becomes {rule.v_decay}/4096, off by {100 * rule.leak_error:.2g} %"
+        if rule.leak_error
+        else ""
+    )
+    state.synapse, state.flat = None, False
+    state.shape = node.signal.features
+
+
+def _usable_groups(groups: int) -> int:
+    return max(g for g in range(1, min(groups, MAX_GROUPS) + 1) if groups % g == 0)
+
+
+def _regrouped(synapse: _Synapse, gain: float) -> tuple[FloatArray, FloatArray]:
+    """Normalised weight and bias; more groups than Lava can count are joined, with zeros between them."""
+    weight, groups = synapse.weight, synapse.groups
+    usable = _usable_groups(groups)
+    if usable < groups:
+        joined = groups // usable
+        outputs, depth = weight.shape[0] // groups, weight.shape[1]
+        wide = np.zeros((weight.shape[0], depth * joined, *weight.shape[2:]))
+        for channel in range(weight.shape[0]):
+            place = channel // outputs % joined
+            wide[channel, place * depth : (place + 1) * depth] = weight[channel]
+        weight = wide
+    return weight * gain, synapse.bias * gain
+
+
+# -- pools and gates --------------------------------------------------------------------------------------
+
+
+def _gate(node: Node, op: ir.TCJA, state: _State) -> None:
+    if not _spikes(state) or len(state.shape) != 3:
+        raise _RefusedError("a gate needs the spikes of a layer before it")
+    channels, height, width = state.shape
+    pool, note = None, "integer weights and a table; its window adds T - 1 steps"
+    if state.pools:
+        kernels = [p.kernel for p in state.pools if p.kernel is not None and p.kernel == p.stride]
+        sizes = [prod(k[axis] for k in kernels) for axis in (0, 1)]
+        height, width = state.pools[0].rows.shape[1], state.pools[0].columns.shape[1]
+        tiled = len(kernels) == len(state.pools) and height % sizes[0] == 0 and width % sizes[1] == 0
+        if not tiled:
+            raise _RefusedError(
+                "follows an average pool that does not divide the map; its means would differ"
+            )
+        pool = SpatialPool("sum", (sizes[0], sizes[1]), (sizes[0], sizes[1]))
+        note += "; the average pool before it is done behind it, which is the same"
+    state.stages.append(FloatGate(node.name, (channels, height, width), op, pool, node.name))
+    state.pools = []
+    state.notes[node.name] = note
+
+
+def _max_pool(node: Node, op: ir.MaxPool2d, state: _State) -> None:
+    if state.pools:
+        raise _RefusedError("follows an average pool")
+    if state.synapse is not None:
+        raise _RefusedError(
+            f"pools the real numbers of {state.synapse.node}; only spikes and gated spikes can be pooled"
+        )
+    last = state.stages[-1] if state.stages else None
+    if isinstance(last, FloatGate):
+        if last.pool is not None or op.padding != (0, 0):
+            raise _RefusedError("a gate can only be followed by one pool without padding")
+        state.stages[-1] = replace(last, pool=SpatialPool("max", op.kernel, op.stride), pooled=node.name)
+        state.notes[node.name] = f"inside the gate {last.name}"
+    elif _spikes(state):
+        state.stages.append(or_pool(node.name, state.shape, op.kernel, op.stride, op.padding))
+        state.notes[node.name] = "a layer that fires if any spike falls into its window"
+    else:
+        raise _RefusedError("pools the input; only spikes and gated spikes can be pooled by their maximum")
+    state.shape = node.signal.features
+
+
+def _average_pool(node: Node, op: ir.AvgPool2d | ir.AdaptiveAvgPool2d, state: _State) -> None:
+    if state.synapse is not None:
+        raise _RefusedError(
+            f"pools the real numbers of {state.synapse.node}; only spikes and payloads can be pooled"
+        )
+    height, width = state.shape[1:]
+    shape, state.shape = (height, width), node.signal.features
+    kernel: Pair | None
+    stride = padding = (0, 0)
+    if isinstance(op, ir.AdaptiveAvgPool2d):
+        exact = [adaptive(n, out) for n, out in zip(shape, op.output_size, strict=True)]
+        divides = height % op.output_size[0] == 0 and width % op.output_size[1] == 0
+        kernel = (height // op.output_size[0], width // op.output_size[1]) if divides else None
+        stride = kernel or (0, 0)
+    else:
+        exact = [
+            averaging(n, k, s, p, count_pad=op.count_include_pad)
+            for n, k, s, p in zip(shape, op.kernel, op.stride, op.padding, strict=True)
+        ]
+        even = op.count_include_pad or op.padding == (0, 0)
+        kernel, stride, padding = op.kernel if even else None, op.stride, op.padding
+    if not state.stages:  # object arrays of fractions, so that the composition is exact
+        arrays = [np.array(axis, dtype=object) for axis in exact]
+        state.host = (
+            [new @ old for new, old in zip(arrays, state.host, strict=True)] if state.host else arrays
+        )
+        state.notes[node.name] = "on the host, in integers"
+        return
+    last = state.stages[-1]
+    if isinstance(last, FloatGate) and last.pool is None and not state.pools and kernel and padding == (0, 0):
+        state.stages[-1] = replace(last, pool=SpatialPool("sum", kernel, stride), pooled=node.name)
+        state.notes[node.name] = f"as sums inside the gate {last.name}"
+        return
+    matrices = [np.array([[float(v) for v in row] for row in axis]) for axis in exact]
+    state.pools.append(_Pool(matrices[0], matrices[1], kernel, stride, padding))
+    state.notes[node.name] = "merged into the weights behind it"
+
+
+def _readout(state: _State) -> Readout:
+    """What stands after the last spiking layer, as one linear map with vote and mean."""
+    synapse = state.synapse
+    if synapse is not None and synapse.kind == "conv":
+        raise _RefusedError(f"the network ends with the convolution {synapse.node} without a neuron")
+    weight, bias = (None, None) if synapse is None else (synapse.weight, synapse.bias)
+    if state.pools:
+        size = prod(state.shape)
+        if (
+            size * state.shape[0] * state.pools[0].rows.shape[1] * state.pools[0].columns.shape[1]
+            > MAX_READOUT
+        ):
+            raise _RefusedError("the average pool at the end is too large for the host's matrix")
+        weight = _through_pools(state, np.eye(size))
+    return Readout(weight, bias, state.vote, state.time_mean)

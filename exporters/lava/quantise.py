@@ -1,0 +1,404 @@
+"""From a graph and calibration data to an integer network, stage by stage, with a report of what each stage
+lost.
+
+With normalised weights w, bias b and payloads x (see ``plan``), a scale S and the unit G that stands for a
+payload of one:
+
+    W = floor(S w + 1/2),   B = floor(S G b + 1/2),   V = 64 S G v
+    fire at v >= 1, that is V > 64 threshold:   threshold = floor(S G - 1/64),  S = (threshold + 1/64) / G
+
+S is as large as the budget allows: |W| <= 127 (8 bits), currents without wrapping (|sum W x| < 2**17, by the
+peak seen in calibration times a margin), threshold < 2**17 and |B| < 2**15. So gate bits and weight bits
+compete.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tcja_deploy.errors import DataError, GraphError, UnsupportedError, UsageError
+from tcja_deploy.exporters.lava.lower import lower
+from tcja_deploy.exporters.lava.plan import FloatArray, FloatGate, FloatLayer, Plan
+from tcja_deploy.ir import Graph, Node
+from tcja_deploy.passes import fold_batch_norm
+from tcja_deploy.runtime.integer import Gate, HostInput, IntegerNetwork, Layer, Readout
+from tcja_deploy.runtime.sequence import run
+from tcja_deploy.runtime.twin import LayerCounts, Twin, encode, integer_gate, linear_part
+
+__all__ = ["Options", "Quantised", "StageReport", "quantise"]
+
+WEIGHT_MAX = 127
+CURRENT_MAX = (1 << 17) - 1
+THRESHOLD_MAX = (1 << 17) - 1
+BIAS_MAX = (1 << 15) - 1
+INDEX_BITS = 8
+FRACTION = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to quantise.
+
+    Attributes:
+        gate_bits: A gate of one becomes the integer 2**gate_bits.
+        threshold_rule: "unbiased", or "ties": a membrane exactly at the threshold fires, at the price of
+            firing up to 63/64 of a weight step too early; for networks whose weights were integers.
+        per_channel: A scale and threshold per channel: finer weights, but a chip has one threshold per
+            population.
+        margin: Head room of the current over the calibrated peak.
+        percentile: Percentile of the frames' peaks that counts as the peak.
+        correct_bias: Let biases make up for the mean error of each channel on the calibration data.
+        input_scale: The integer that stands for one, for inputs of real numbers.
+    """
+
+    gate_bits: int = 6
+    threshold_rule: Literal["unbiased", "ties"] = "unbiased"
+    per_channel: bool = False
+    margin: float = 1.25
+    percentile: float = 100.0
+    correct_bias: bool = True
+    input_scale: int = 255
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.gate_bits <= 14:
+            raise UsageError(f"gate bits must lie in 1..14, got {self.gate_bits}")
+        if self.threshold_rule not in ("unbiased", "ties"):
+            raise UsageError(f"unknown threshold rule {self.threshold_rule!r}", hint="unbiased or ties")
+        if self.margin < 1:
+            raise UsageError(
+                f"a margin of {self.margin:g} would plan for wrapping currents", hint="at least 1"
+            )
+        if not 0 < self.percentile <= 100:
+            raise UsageError(f"a percentile lies in 0..100, got {self.percentile:g}")
+        if self.input_scale < 1:
+            raise UsageError(f"the input scale must be positive, got {self.input_scale}")
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """What quantisation did to one stage; rates and events are those of the calibration data.
+
+    Attributes:
+        name: Stage name.
+        kind: "conv", "dense", "pool" or "gate".
+        scale: Threshold over payload unit, the number of weight steps to the threshold (its mean per
+            channel); 1 / 2**gate_bits of a gate is the reciprocal of its scale.
+        unit: The integer that stands for a payload of one at the input.
+        threshold: Largest threshold; 0 for gates.
+        weight_max: Largest weight.
+        bias_max: Largest bias.
+        rounding: Largest rounding error of a weight, in thresholds; of a gate, its largest error on the data.
+        current: Largest |sum of weights + bias| on the data.
+        wraps: Currents that wrapped.
+        saturations: Voltages that saturated.
+        rate_float: Spikes per neuron and step of the float network.
+        rate_integer: Those of the integer network.
+        disagreement: Neuron-steps that differ, as a share.
+    """
+
+    name: str
+    kind: str
+    scale: float
+    unit: int
+    threshold: int
+    weight_max: int
+    bias_max: int
+    rounding: float
+    current: int = 0
+    wraps: int = 0
+    saturations: int = 0
+    rate_float: float | None = None
+    rate_integer: float | None = None
+    disagreement: float | None = None
+
+    @property
+    def weight_bits(self) -> int:
+        """Bits that the weights take, sign included; 0 for gates."""
+        return self.weight_max.bit_length() + 1 if self.weight_max else 0
+
+    @property
+    def threshold_bits(self) -> int:
+        """Bits that the threshold takes."""
+        return self.threshold.bit_length()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Quantised:
+    """An integer network and how it came about.
+
+    Attributes:
+        network: The result.
+        plan: The float stages it came from.
+        stages: Reports in the order of the stages.
+        samples: Calibration samples.
+    """
+
+    network: IntegerNetwork
+    plan: Plan
+    stages: tuple[StageReport, ...]
+    samples: int
+
+
+@dataclass(slots=True)
+class _Observed:
+    """What the float network shows of one layer: peak of |sum| of each frame, per channel if asked; channel
+    means."""
+
+    peaks: list[FloatArray] = field(default_factory=list)
+    total: FloatArray | float = 0.0
+    count: int = 0
+
+    @property
+    def mean(self) -> FloatArray | float:
+        """Mean input of each channel's neurons, offset included."""
+        return self.total / max(self.count, 1)
+
+
+def quantise(
+    graph: Graph,
+    batches: Iterable[NDArray[Any]],
+    options: Options | None = None,
+    *,
+    name: str = "network",
+    progress: Callable[[str], None] = lambda stage: None,
+) -> Quantised:
+    """Quantise a network.
+
+    Args:
+        graph: The network; batch normalisation is folded on the way.
+        batches: Calibration frames (T, n, ...); all of them are kept in memory.
+        options: See ``Options``.
+        name: Name of the integer network.
+        progress: Called with the name of each stage before it is quantised.
+
+    Raises:
+        UnsupportedError: Nodes that Lava cannot express, or a layer that fits no budget.
+        DataError: No data, or data that do not fit.
+    """
+    options = options or Options()
+    folded = fold_batch_norm(graph)
+    plan = lower(folded, input_scale=options.input_scale)
+    frames = _frames(batches)
+    observed = _observe(folded, plan, frames, options)
+    host = plan.host_input
+    payload: NDArray[np.integer] = encode(host, frames)
+    if not host.binary:
+        host = replace(host, peak=int(np.abs(payload).max()))
+    stages: list[Layer | Gate] = []
+    reports: list[StageReport] = []
+    unit, binary = host.unit, host.binary
+    for stage in plan.stages:
+        progress(stage.name)
+        if isinstance(stage, FloatLayer):
+            layer, report, output = _layer(stage, observed[stage.name], payload, unit, binary, options)
+            stages.append(layer)
+        elif isinstance(stage, FloatGate):
+            gate = _quantise_gate(stage, plan.frames, options)
+            output, counts = _advance(gate, payload, True, 1)
+            report = StageReport(
+                gate.name, "gate", float(gate.one), 1, 0, 0, 0, _gate_error(stage, gate, payload), counts.peak
+            )
+            stages.append(gate)
+        else:
+            output, counts = _advance(stage, payload, True, 1)
+            report = StageReport(stage.name, stage.kind, 2.0, 1, 1, 2, 0, 0.0, counts.peak)
+            stages.append(stage)
+        reports.append(report)
+        payload, last = output, stages[-1]
+        unit, binary = (last.unit, False) if isinstance(last, Gate) else (1, True)
+    network = IntegerNetwork(name, plan.frames, host, tuple(stages), plan.readout)
+    return Quantised(network, plan, tuple(reports), frames.shape[1])
+
+
+def _frames(batches: Iterable[NDArray[Any]]) -> NDArray[Any]:
+    parts = [np.asarray(batch) for batch in batches]
+    if not parts or sum(part.shape[1] for part in parts) == 0:
+        raise DataError(
+            "there are no calibration data", hint="pass --data with recordings like those to come"
+        )
+    return np.concatenate(parts, 1)
+
+
+def _observe(graph: Graph, plan: Plan, frames: NDArray[Any], options: Options) -> dict[str, _Observed]:
+    """Run the float network over the calibration data, a few samples at a time."""
+    by_synapse = {stage.synapse: stage for stage in plan.stages if isinstance(stage, FloatLayer)}
+    observed = {stage.name: _Observed() for stage in by_synapse.values()}
+
+    def observe(node: Node, value: torch.Tensor) -> None:
+        stage = by_synapse.get(node.name)
+        if stage is None:
+            return
+        entry = observed[stage.name]
+        flat = value.reshape(value.shape[0] * value.shape[1], value.shape[2], -1)  # (T*N, O, pixels)
+        offset = torch.as_tensor(stage.offset, dtype=value.dtype).reshape(1, -1, 1)
+        peaks = (flat - offset).abs().amax(2) * stage.neuron.gain
+        entry.peaks.append((peaks if options.per_channel else peaks.amax(1, keepdim=True)).double().numpy())
+        entry.total = entry.total + flat.double().sum((0, 2)).numpy() * stage.neuron.gain
+        entry.count += flat.shape[0] * flat.shape[2]
+
+    step = max(1, (1 << 22) // max(1, int(np.prod(frames.shape[2:])) * frames.shape[0] * 16))
+    for start in range(0, frames.shape[1], step):
+        run(graph, frames[:, start : start + step].astype(np.float32), observe=observe)
+    return observed
+
+
+def _layer(
+    stage: FloatLayer,
+    observed: _Observed,
+    payload: NDArray[np.integer],
+    unit: int,
+    binary: bool,
+    options: Options,
+) -> tuple[Layer, StageReport, NDArray[np.integer]]:
+    """Quantise one layer, lower its scale while currents wrap on the data, and correct its bias."""
+    peaks = np.percentile(np.concatenate(observed.peaks), options.percentile, axis=0)
+    shrink = 1.0
+    for _ in range(20):
+        scale, threshold = _scale(stage, peaks * options.margin / shrink, unit, options)
+        layer = _rounded(stage, scale, threshold, unit)
+        output, counts = _advance(layer, payload, binary, 0)
+        if not counts.wraps:
+            break
+        shrink *= 0.85
+    if options.correct_bias:
+        mean = _mean_current(layer, payload)
+        wanted = scale * unit * np.asarray(observed.mean)
+        bias = np.floor(wanted - mean + 0.5).astype(np.int64).clip(-BIAS_MAX, BIAS_MAX)
+        layer = replace(layer, bias=bias)
+        output, counts = _advance(layer, payload, binary, 0)
+    column = scale.reshape(-1, *(1,) * (stage.weight.ndim - 1))
+    report = StageReport(
+        layer.name,
+        layer.kind,
+        float(scale.mean()),
+        unit,
+        int(layer.threshold.max()),
+        int(np.abs(layer.weight).max()),
+        int(np.abs(layer.bias).max()),
+        float(np.abs(layer.weight / column - stage.weight).max()),
+        counts.peak,
+        counts.wraps,
+        counts.saturations,
+    )
+    return layer, report, output
+
+
+def _scale(
+    stage: FloatLayer, peaks: FloatArray, unit: int, options: Options
+) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Scale S, as (1,) or (O,), and the threshold it belongs to, () or (O,)."""
+    flat = np.abs(stage.weight.reshape(stage.weight.shape[0], -1)).max(1)
+    bias = np.abs(stage.bias)
+    if not options.per_channel:
+        flat, bias = flat.max(keepdims=True), bias.max(keepdims=True)
+    with np.errstate(divide="ignore"):
+        limits = [
+            WEIGHT_MAX / flat,
+            CURRENT_MAX / (peaks * unit),
+            np.full_like(flat, THRESHOLD_MAX / unit),
+            BIAS_MAX / (bias * unit),
+        ]
+    scale = np.minimum.reduce(np.broadcast_arrays(*limits))
+    if options.threshold_rule == "ties":
+        threshold = np.floor(scale * unit) - 1
+        scale = (threshold + 1) / unit
+    elif stage.neuron.strict:
+        threshold = np.floor(scale * unit)
+        scale = threshold / unit
+    else:
+        threshold = np.floor(scale * unit - 1 / 64)
+        scale = (threshold + 1 / 64) / unit
+    if threshold.min() < 1:
+        raise UnsupportedError(
+            f"no scale fits: one threshold is {scale.min() * unit:.3g} steps of the largest weight, and the neuron needs two",
+            where=stage.name,
+            hint="fewer gate bits, a smaller margin, or per-channel thresholds",
+        )
+    levels = threshold.astype(np.int64)
+    return scale, levels if options.per_channel else levels[0]
+
+
+def _rounded(stage: FloatLayer, scale: FloatArray, threshold: NDArray[np.int64], unit: int) -> Layer:
+    column = scale.reshape(-1, *(1,) * (stage.weight.ndim - 1))
+    weight = np.floor(stage.weight * column + 0.5).astype(np.int64)
+    bias = np.floor(stage.bias * scale * unit + 0.5).astype(np.int64)
+    return Layer(
+        stage.name,
+        stage.kind,
+        stage.in_shape,
+        weight,
+        bias,
+        np.asarray(threshold),
+        stage.neuron.v_decay,
+        stride=stage.stride,
+        padding=stage.padding,
+        dilation=stage.dilation,
+        groups=stage.groups,
+    )
+
+
+def _advance(
+    stage: Layer | Gate, payload: NDArray[np.integer], binary: bool, peak: int
+) -> tuple[NDArray[np.integer], LayerCounts]:
+    """Payloads after one stage, over all calibration samples."""
+    host = HostInput(payload.shape[2:], binary, peak)
+    network = IntegerNetwork("stage", payload.shape[0], host, (stage,), Readout())
+    result = Twin(network).run(payload)
+    narrow = result.payload if isinstance(stage, Gate) else result.payload.astype(np.uint8)
+    return narrow, result.counts[stage.name]
+
+
+def _mean_current(layer: Layer, payload: NDArray[np.integer]) -> FloatArray:
+    """Mean of the synaptic sums of each channel over frames, samples and pixels: that of the mean frame, by
+    linearity."""
+    mean = torch.as_tensor(payload.mean((0, 1), dtype=np.float64))[None]
+    sums = linear_part(layer, mean, torch.as_tensor(layer.weight, dtype=torch.float64), None)
+    return np.asarray(sums.reshape(sums.shape[1], -1).mean(1).numpy(), np.float64)
+
+
+def _quantise_gate(stage: FloatGate, frames: int, options: Options) -> Gate:
+    """Integer weights with as many fraction bits as 64-bit sums allow, and the table of the sigmoid."""
+    one = 1 << options.gate_bits
+    reach = max(8, math.ceil(math.log(2 * one)))  # beyond, the rounded sigmoid is 0 or ``one``
+    argument = np.arange(-reach << INDEX_BITS, reach << INDEX_BITS) / (1 << INDEX_BITS)
+    table = np.floor(one / (1 + np.exp(-argument)) + 0.5).astype(np.int64)
+    for fraction in range(FRACTION, INDEX_BITS, -1):
+        tla, cla = (
+            None
+            if weight is None
+            else np.floor(weight.astype(np.float64) * (1 << fraction) + 0.5).astype(np.int64)
+            for weight in (stage.op.tla, stage.op.cla)
+        )
+        try:
+            return Gate(
+                stage.name,
+                stage.in_shape,
+                frames,
+                tla,
+                cla,
+                stage.op.fusion,
+                fraction,
+                INDEX_BITS,
+                table,
+                one,
+                stage.pool,
+            )
+        except GraphError as error:
+            reason = error
+    raise UnsupportedError(reason.reason, where=stage.name)
+
+
+def _gate_error(stage: FloatGate, gate: Gate, spikes: NDArray[np.integer]) -> float:
+    """Largest difference between the integer and the float gate for the same spikes."""
+    _, height, width = gate.in_shape
+    counts = spikes.sum((3, 4), dtype=np.int64)  # (T, N, C)
+    exact = stage.op.gate((counts / (height * width)).astype(np.float32))
+    values = integer_gate(gate, counts)
+    return float(np.abs(values / gate.one - exact).max())

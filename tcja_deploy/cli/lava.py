@@ -1,0 +1,85 @@
+"""`tcja-deploy lava`: the environment of the real Lava."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tcja_deploy.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tcja_deploy.exporters.lava import LavaReport
+
+__all__ = ["app", "stage_table"]
+
+app = typer.Typer(name="lava", help="The environment that the real Lava runs in.", no_args_is_help=True)
+
+
+@app.command()
+def setup(
+    python: Annotated[Path | None, typer.Option(help="A Python 3.10; looked for if not given.")] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build again even if it is there.")] = False,
+) -> None:
+    """Build the environment with lava-dl in the user's cache folder."""
+    from tcja_deploy.exporters.lava.environment import setup as build
+
+    path = build(python, rebuild=rebuild, say=typer.echo)
+    typer.echo(f"ready: {path}")
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Say what is there, what is wrong, and what to do about it."""
+    from dataclasses import asdict
+
+    from tcja_deploy.errors import ToolchainError
+    from tcja_deploy.exporters.lava.environment import diagnose
+
+    found = diagnose()
+    if as_json:
+        typer.echo(json.dumps([asdict(item) for item in found], indent=2))
+    else:
+        for item in found:
+            typer.echo(f"{'ok     ' if item.good else 'PROBLEM'} {item.subject}: {item.finding}")
+            if item.advice:
+                typer.echo(f"        -> {item.advice}")
+    wrong = [item.subject for item in found if not item.good]
+    if wrong:
+        raise ToolchainError(
+            f"Lava cannot run as it should: {', '.join(wrong)}", hint="see above, from the top"
+        )
+
+
+def stage_table(report: LavaReport) -> Table:
+    """What quantisation did to each stage, for the terminal."""
+    from tcja_deploy.cli.render import table
+
+    accuracy = report.accuracy
+    samples = accuracy.samples if accuracy else 0
+    result = table(
+        f"Quantisation, rates over {samples} samples", "stage", "kind", "steps to threshold", "weight bits",
+        "threshold bits", "wraps", "saturations", "rate float", "rate integer", "differing", left=2,
+    )  # fmt: skip
+    for stage in report.stages:
+
+        def rate(value: float | None) -> str:
+            return "-" if value is None else f"{value:.4f}"
+
+        result.add_row(
+            stage.name,
+            stage.kind,
+            f"{stage.scale:.0f}",
+            str(stage.weight_bits or "-"),
+            str(stage.threshold_bits or "-"),
+            str(stage.wraps),
+            str(stage.saturations),
+            rate(stage.rate_float),
+            rate(stage.rate_integer),
+            "-" if stage.disagreement is None else f"{100 * stage.disagreement:.2f} %",
+        )
+    return result
