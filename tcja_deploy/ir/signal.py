@@ -31,7 +31,7 @@ class Kind(StrEnum):
         """Whether zeros mean silence (everything but ``REAL``)."""
         return self is not Kind.REAL
 
-    def join(self, other: Kind) -> Kind:
+    def widened(self, other: Kind) -> Kind:
         """The most specific kind that holds the values of both."""
         order = list(Kind)
         return order[max(order.index(self), order.index(other))]

@@ -60,7 +60,7 @@ class TCJA(Op):
             )
         if self.cla is not None:
             self._require(self.cla.shape[:2] == (T, T), f"CLA weights {self.cla.shape} do not fit T = {T}")
-        return x.with_kind(x.kind.join(Kind.GRADED))
+        return x.with_kind(x.kind.widened(Kind.GRADED))
 
     def acts_on_time(self, *inputs: Signal) -> bool:
         return True

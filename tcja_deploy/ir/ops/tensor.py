@@ -99,7 +99,7 @@ class Affine(_Pointwise):
     offset: float = 0.0
 
     def infer(self, *inputs: Signal, T: int) -> Signal:
-        return inputs[0].with_kind(inputs[0].kind.join(Kind.GRADED) if self.offset == 0 else Kind.REAL)
+        return inputs[0].with_kind(inputs[0].kind.widened(Kind.GRADED) if self.offset == 0 else Kind.REAL)
 
     def apply(self, *x: Array) -> Array:
         return (x[0] * np.float32(self.scale) + np.float32(self.offset)).astype(np.float32)
@@ -127,7 +127,7 @@ class Add(_Broadcast):
     def _result_kind(self, kinds: list[Kind]) -> Kind:
         result = Kind.COUNT
         for kind in kinds:
-            result = result.join(kind)
+            result = result.widened(kind)
         return result
 
     def apply(self, *x: Array) -> Array:
@@ -141,7 +141,7 @@ class Mul(_Broadcast):
     def _result_kind(self, kinds: list[Kind]) -> Kind:
         result = Kind.BINARY
         for kind in kinds:
-            result = result.join(kind)
+            result = result.widened(kind)
         return Kind.GRADED if result is Kind.REAL and any(k.sparse for k in kinds) else result
 
     def apply(self, *x: Array) -> Array:
@@ -172,7 +172,7 @@ class Concat(Op):
             if not isinstance(length, int):
                 self._require(False, "shapes do not fit side by side: " + " and ".join(map(str, inputs)))
             else:
-                total, kind = total + length, kind.join(s.kind)
+                total, kind = total + length, kind.widened(s.kind)
         return Signal((*first[: self.axis], total, *first[self.axis + 1 :]), kind)
 
     def apply(self, *x: Array) -> Array:
@@ -287,7 +287,7 @@ class Reduce(Op):
             elif self.keepdims:
                 dims.append(1)
         lift = {"mean": Kind.GRADED, "max": x.kind, "sum": Kind.COUNT}[self.how]
-        return Signal(tuple(dims), x.kind.join(lift))
+        return Signal(tuple(dims), x.kind.widened(lift))
 
     def acts_on_time(self, *inputs: Signal) -> bool:
         return not inputs[0].streams or 0 in self.axes
@@ -304,7 +304,7 @@ class TimeMean(Op):
     def infer(self, *inputs: Signal, T: int) -> Signal:
         (x,) = inputs
         self._require(x.streams, f"a mean over time needs a stream of frames, got {x}")
-        return Signal(x.dims[1:], x.kind.join(Kind.GRADED))
+        return Signal(x.dims[1:], x.kind.widened(Kind.GRADED))
 
     def acts_on_time(self, *inputs: Signal) -> bool:
         return True
@@ -342,7 +342,7 @@ class Vote(_Pointwise):
         self._require(isinstance(x.dims[-1], int), f"voting needs a feature axis, got {x}")
         classes = x.features[-1] // self.voters if self.voters > 0 else 0
         self._require(classes > 0, f"{x} has no {self.voters} voters a class")
-        return Signal((*x.dims[:-1], classes), x.kind.join(Kind.GRADED))
+        return Signal((*x.dims[:-1], classes), x.kind.widened(Kind.GRADED))
 
     def apply(self, *x: Array) -> Array:
         classes = x[0].shape[-1] // self.voters
