@@ -206,7 +206,7 @@ def by_frame(name: str, cell: Cell, inputs: tuple[str, ...], signal: Signal) -> 
 
 def mean_over_time(name: str, source: str, signal: Signal, T: int) -> Link:
     """The mean of a stream of frames."""
-    mean = Signal(signal.dims[1:], signal.kind.widened(Kind.GRADED))
+    mean = Signal(signal.dims[1:], signal.kind.join(Kind.GRADED))
     return Link(name, RunningMean(T, signal.features), (source,), (Takes.FRAME,), mean)
 
 
