@@ -20,14 +20,14 @@ __all__ = ["FRAME", "TENSOR", "fire", "membrane"]
 
 
 # -- neurons: one step, used by both exports ----------------------------------------------------------------
-def membrane(e: Emitter, op: ir.Neuron, x: str, v: str, name: str) -> str:
+def membrane(e: Emitter, op: ir.Neuron | ir.LI, x: str, v: str, name: str) -> str:
     """``H[t]`` from input and previous membrane, in the runtime's order of operations."""
     if isinstance(op, ir.IF):
         return e.node("Add", [v, x], f"{name}/membrane")
     leak = (
         v if op.v_rest == 0.0 else e.node("Sub", [v, e.constant(op.v_rest, "v_rest")], f"{name}/above_rest")
     )
-    if isinstance(op, ir.PLIF):
+    if isinstance(op, ir.PLIF | ir.LI):
         scale, operand = "Mul", e.constant(float(op.decay), f"{name}/decay")
     elif isinstance(op, ir.LIF):
         scale, operand = "Div", e.constant(float(op.tau), "tau")

@@ -119,6 +119,15 @@ def _neuron(e: Emitter, op: ir.Neuron, x: str, name: str) -> str:
     return e.node("Cast", [whole], name, to=TensorProto.FLOAT)
 
 
+def _integrator(e: Emitter, op: ir.LI, x: str, name: str) -> str:
+    frames = e.split(x, e.T, [f"{name}/t{t}/input" for t in range(e.T)])
+    v, membranes = e.constant(float(op.v_leak), "v_leak"), []
+    for t, frame in enumerate(frames):
+        v = membrane(e, op, frame, v, f"{name}/t{t}")
+        membranes.append(v)
+    return e.node("Concat", membranes, name, axis=0)
+
+
 def _tcja(e: Emitter, op: ir.TCJA, x: str, name: str) -> str:
     z = e.reduce("mean", x, [3, 4], False, f"{name}/squeeze")  # [T, N, C]
     maps = []
@@ -145,6 +154,7 @@ def _tcja(e: Emitter, op: ir.TCJA, x: str, name: str) -> str:
 
 _SEQUENCE = {
     ir.IF: _neuron,
+    ir.LI: _integrator,
     ir.LIF: _neuron,
     ir.PLIF: _neuron,
     ir.TCJA: _tcja,

@@ -76,12 +76,12 @@ def evaluate(op: Op, *inputs: Tensor) -> Tensor:
     return _RULES[type(op)](op, *inputs)
 
 
-def charge(op: ir.Neuron, x: Tensor, v: Tensor) -> Tensor:
+def charge(op: ir.Neuron | ir.LI, x: Tensor, v: Tensor) -> Tensor:
     """Membrane before the comparison with the threshold (``H[t]``), from input and previous membrane."""
     if isinstance(op, ir.IF):
         return v + x
     leak = v if op.v_rest == 0.0 else v - op.v_rest
-    if isinstance(op, ir.PLIF):
+    if isinstance(op, ir.PLIF | ir.LI):
         return v + (x - leak) * op.decay if op.decay_input else v - leak * op.decay + x
     if not isinstance(op, ir.LIF):
         raise TypeError(type(op).__name__)
@@ -96,6 +96,14 @@ def _neuron(op: ir.Neuron, x: Tensor) -> Tensor:
         fired = h > op.v_threshold if op.strict else h >= op.v_threshold
         out[t] = fired
         v = h - out[t] * op.v_threshold if op.v_reset is None else h.masked_fill_(fired, op.v_reset)
+    return out
+
+
+def _integrator(op: ir.LI, x: Tensor) -> Tensor:
+    v, out = torch.full_like(x[0], op.v_leak), torch.empty_like(x)
+    for t in range(len(x)):
+        v = charge(op, x[t], v)
+        out[t] = v
     return out
 
 
@@ -205,6 +213,7 @@ _RULES: dict[type[Op], Callable[..., Tensor]] = {
     ir.Flatten: lambda op, x: x.flatten(2),
     ir.IF: _neuron,
     ir.Input: lambda op, x: x,
+    ir.LI: _integrator,
     ir.LIF: _neuron,
     ir.Linear: lambda op, x: F.linear(x, _tensor(op.weight), _tensor(op.bias)),
     ir.MaxPool2d: _pooled(lambda op, x: F.max_pool2d(x, op.kernel, op.stride, op.padding)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tcja_deploy.ir.op import Op
+from tcja_deploy.ir.ops.integrator import LI
 from tcja_deploy.ir.ops.neuron import IF, LIF, PLIF, Neuron
 from tcja_deploy.ir.ops.pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from tcja_deploy.ir.ops.synapse import BatchNorm1d, BatchNorm2d, Conv1d, Conv2d, ConvTranspose2d, Linear
@@ -27,13 +28,14 @@ OPS: dict[str, type[Op]] = {
     op.__name__: op
     for op in (
         Add, Affine, AdaptiveAvgPool2d, AvgPool2d, BatchNorm1d, BatchNorm2d, Concat, Conv1d, Conv2d, ConvTranspose2d,
-        Flatten, IF, Input, LIF, Linear, MaxPool2d, Mul, PLIF, Permute, ReLU, Reduce, Reshape, Sigmoid, TCJA, TimeMean, Vote,
+        Flatten, IF, Input, LI, LIF, Linear, MaxPool2d, Mul, PLIF, Permute, ReLU, Reduce, Reshape, Sigmoid, TCJA, TimeMean, Vote,
     )
 }  # fmt: skip
 """Every op by name, as the ``.tcja`` file spells it."""
 
 __all__ = [
     "IF",
+    "LI",
     "LIF",
     "OPS",
     "PLIF",
