@@ -49,8 +49,12 @@ class Part(StrEnum):
     ATTENTION = "attention"
     NEURON = "neurons"
     RESIDUAL = "residual"
-    READOUT = "readout"
+    READOUT = "read-out"
     OTHER = "other"
+    WEIGHTS = "weight reads"
+    STATE = "membrane traffic"
+    TRAFFIC = "spike traffic"
+    STATIC = "static power"
 
 
 class Status(StrEnum):
@@ -131,6 +135,7 @@ class Work:
         primitive: Elementary operation.
         dense: Count per inference if every element is worked on.
         drive: Recorded events it is driven by; `None` if the dense count is the true one.
+        weights: Stored numbers that it works with, one an operation; 0 if there are none.
     """
 
     node: str
@@ -139,6 +144,7 @@ class Work:
     primitive: Primitive
     dense: int
     drive: Drive | None = None
+    weights: int = 0
 
 
 @dataclass(frozen=True, eq=False)

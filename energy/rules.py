@@ -58,10 +58,17 @@ class _Desk:
         return Drive(value, reader)
 
     def add(
-        self, node: Node, part: Part, what: str, primitive: Primitive, dense: int, drive: Drive | None = None
+        self,
+        node: Node,
+        part: Part,
+        what: str,
+        primitive: Primitive,
+        dense: int,
+        drive: Drive | None = None,
+        weights: int = 0,
     ) -> None:
         part = Part.ATTENTION if node.name in self.attention else part
-        self.works.append(Work(node.name, part, what, primitive, dense, drive))
+        self.works.append(Work(node.name, part, what, primitive, dense, drive, weights))
 
 
 Rule = Callable[[_Desk, Node], str | None]
@@ -87,12 +94,14 @@ def _synapses(desk: _Desk, node: Node) -> None:
         )
     )
     desk.map(node.inputs[0], node.name, fan_out(op, x, T))
-    if op.constants()["bias"] is not None:
-        desk.add(node, Part.BIAS, "bias", Primitive.ADD, desk.size(node.signal))
+    bias = op.constants()["bias"]
+    if bias is not None:
+        desk.add(node, Part.BIAS, "bias", Primitive.ADD, desk.size(node.signal), weights=bias.size)
 
 
 def _batch_norm(desk: _Desk, node: Node) -> None:
-    desk.add(node, Part.NORM, "scale and offset", Primitive.MAC, desk.size(node.signal))
+    channels = node.op.parameters // 4  # a factor and an offset each, from four stored statistics
+    desk.add(node, Part.NORM, "scale and offset", Primitive.MAC, desk.size(node.signal), weights=2 * channels)
 
 
 def _pooling(desk: _Desk, node: Node) -> str | None:
@@ -129,17 +138,19 @@ def _tcja(desk: _Desk, node: Node) -> None:
     gates = T * channels
     drive = Drive(node.inputs[0]) if x.kind.sparse else None
 
-    def add(what: str, primitive: Primitive, dense: int, drive: Drive | None = None) -> None:
-        desk.add(node, Part.ATTENTION, what, primitive, dense, drive)
+    def add(
+        what: str, primitive: Primitive, dense: int, drive: Drive | None = None, weights: int = 0
+    ) -> None:
+        desk.add(node, Part.ATTENTION, what, primitive, dense, drive, weights)
 
     add("squeeze: sum", Primitive.ADD, size, drive)
     add("squeeze: divide by area", Primitive.MULTIPLY, gates)
     if op.tla is not None:
         along = int(taps(T, T, op.k_t, pad=ir.same_padding(op.k_t)[0]).sum())
-        add("TLA: Conv1d along time", Primitive.MAC, channels * channels * along)
+        add("TLA: Conv1d along time", Primitive.MAC, channels * channels * along, weights=op.tla.size)
     if op.cla is not None:
         along = int(taps(channels, channels, op.k_c, pad=ir.same_padding(op.k_c)[0]).sum())
-        add("CLA: Conv1d along channels", Primitive.MAC, T * T * along)
+        add("CLA: Conv1d along channels", Primitive.MAC, T * T * along, weights=op.cla.size)
     if op.tla is not None and op.cla is not None:
         add("fusion", Primitive.MULTIPLY if op.fusion == "multiply" else Primitive.ADD, gates)
     add("sigmoid", Primitive.SIGMOID, gates)

@@ -1,0 +1,195 @@
+"""Lines of the `hardware` convention: what one chip's published prices say, and what they leave open."""
+
+from __future__ import annotations
+
+import math
+
+from tcja_deploy.energy.counts import Drive, Layer, Measured, Part, Primitive
+from tcja_deploy.energy.lines import Line
+from tcja_deploy.energy.placement import Fit, place
+from tcja_deploy.energy.prices import Price, arithmetic, chip_price
+from tcja_deploy.energy.quantities import Ops
+from tcja_deploy.hardware_profiles import (
+    Bounds,
+    ChipKind,
+    Coverage,
+    OpClass,
+    OpGroup,
+    Pricing,
+    Profile,
+    Quantity,
+    Unit,
+)
+from tcja_deploy.hardware_profiles.vocabulary import OP_CLASSES
+from tcja_deploy.ir import Kind
+from tcja_deploy.runtime.activity import Measure
+
+__all__ = ["chip_lines", "latency_ns", "processor_ann"]
+
+
+def chip_lines(m: Measured, profile: Profile) -> list[Line]:
+    """Priced and unpriced work of a network on a chip or processor."""
+    if profile.kind is ChipKind.PROCESSOR:
+        return _processor(m, profile.pricing)
+    fit = place(m.inventory, profile)
+    lines = [line for layer in m.inventory.layers for line in _synapses(m, layer, profile.pricing)]
+    lines += _neurons(m, profile.pricing) + _messages(m, profile.pricing, fit) + _elsewhere(m)
+    lines += _static(m, profile, fit)
+    return lines
+
+
+def _processor(m: Measured, pricing: Pricing) -> list[Line]:
+    mac = arithmetic(Primitive.MAC, pricing)
+    lines = [
+        Line(x.node, Part.SYNAPSES, "dense MACs", Ops.constant(x.macs.dense_per_inference, len(m)), mac)
+        for x in m.inventory.layers
+    ]
+    return lines + [
+        Line(w.node, w.part, w.what, Ops.constant(w.dense, len(m)), arithmetic(w.primitive, pricing))
+        for w in m.inventory.works
+    ]
+
+
+def processor_ann(m: Measured, pricing: Pricing) -> list[Line]:
+    """The ANN twin on a processor: one pass of dense MACs."""
+    mac = arithmetic(Primitive.MAC, pricing)
+    return [
+        Line(x.node, Part.SYNAPSES, "dense MACs", Ops.constant(x.macs.dense, len(m)), mac)
+        for x in m.inventory.trunk
+    ]
+
+
+def _skipped(op: OpClass, pricing: Pricing) -> bool:
+    """Whether a list covers an operation elsewhere, or never mentions it and does not have to."""
+    coverage = pricing.coverage(op)
+    asked = OP_CLASSES[op].group in (OpGroup.SYNAPTIC, OpGroup.NEURON, OpGroup.STATIC)
+    return coverage is Coverage.INCLUDED or (coverage is Coverage.ABSENT and not asked)
+
+
+def _synapses(m: Measured, layer: Layer, pricing: Pricing) -> list[Line]:
+    if not layer.event_driven:
+        part = Part.ATTENTION if layer.attention else Part.SYNAPSES
+        nothing = Price("mac", None, reason="the chip has no dense layers: to be computed elsewhere")
+        return [Line(layer.node, part, "dense MACs", m.synops(layer), nothing)]
+    graded = OpClass.SYNOP_GRADED
+    if layer.kind is Kind.BINARY:
+        what, ops, op = "binary spikes", m.synops(layer), OpClass.SYNOP
+    elif layer.kind is Kind.COUNT and pricing.coverage(graded) is not Coverage.PRICED:
+        what, ops = "event counts, as repeated spikes", m.synops(layer, Measure.PAYLOAD)
+        op = OpClass.SYNOP
+    else:
+        what, ops, op = "graded spikes", m.synops(layer), graded
+    if _skipped(op, pricing):
+        return []
+    price = chip_price(op, pricing)
+    if price.pJ is None and op is graded and not price.reason:
+        price = Price(op.value, None, reason="spikes with a payload are not priced")
+    return [Line(layer.node, Part.SYNAPSES, what, ops, price)]
+
+
+def _neurons(m: Measured, pricing: Pricing) -> list[Line]:
+    lines = []
+    for node in m.inventory.graph.neurons:
+        if not _skipped(OpClass.NEURON_UPDATE, pricing):
+            updates = Ops.constant(node.signal.size * m.inventory.graph.T, len(m))
+            lines.append(Line(node.name, Part.NEURON, "updates", updates, _update_price(pricing)))
+        if not _skipped(OpClass.SPIKE_OUT, pricing):
+            price = chip_price(OpClass.SPIKE_OUT, pricing)
+            lines.append(Line(node.name, Part.NEURON, "spikes", Ops(m.events(Drive(node.name))), price))
+    return lines
+
+
+def _update_price(pricing: Pricing) -> Price:
+    """Every neuron as active; the lower bound takes the price of inactive ones, where that is published."""
+    price = chip_price(OpClass.NEURON_UPDATE, pricing)
+    inactive = pricing.neuron_update(active=False)
+    idle = None if inactive is None else inactive.price
+    if price.pJ is None or idle is None or idle.low >= price.pJ.low:
+        return price
+    bounds = Bounds(low=idle.low, value=price.pJ.value, high=price.pJ.high)
+    return Price(
+        price.name, bounds, price.source, "every neuron is active in every step; the low end: none is"
+    )
+
+
+def _messages(m: Measured, pricing: Pricing, fit: Fit) -> list[Line]:
+    lines = []
+    for op, what in ((OpClass.AXON_OUT, "messages"), (OpClass.SPIKE_IN_TILE, "deliveries")):
+        if _skipped(op, pricing):
+            continue
+        for layer in m.inventory.trunk:
+            if layer.event_driven and not layer.first:
+                ways = (fit.placed(layer.node).slices or (1,))[0]
+                events = m.events(Drive(layer.source)) * ways
+                lines.append(Line(layer.node, Part.TRAFFIC, what, Ops(events), chip_price(op, pricing)))
+    if not _skipped(OpClass.HOP, pricing) and pricing.get(OpClass.HOP) is not None:
+        total = sum(m.events(Drive(x.source)) for x in m.inventory.trunk if x.event_driven and not x.first)
+        price = Price(
+            "hop",
+            None,
+            reason="the number of hops depends on where the cores lie; at least this many messages",
+        )
+        if not isinstance(total, int):
+            lines.append(Line("(network)", Part.TRAFFIC, "hops", Ops(total), price))
+    return lines
+
+
+def _elsewhere(m: Measured) -> list[Line]:
+    """Work that spiking chips do not offer, by what it is for."""
+    lines = []
+    outside = (Part.ATTENTION, Part.OTHER, Part.NORM)
+    price = Price("elsewhere", None, reason="the chip has no such operation: to be computed elsewhere")
+    for work in m.inventory.works:
+        if work.part in outside:
+            lines.append(Line(work.node, work.part, work.what, m.work(work), price))
+    return lines
+
+
+def _static(m: Measured, profile: Profile, fit: Fit) -> list[Line]:
+    pricing = profile.pricing
+    lines = []
+    spans = latency_ns(m, profile, fit)
+    for op, what in ((OpClass.STATIC, "static power"), (OpClass.CLOCK_CYCLE, "clock")):
+        if _skipped(op, pricing) or (op is OpClass.CLOCK_CYCLE and pricing.get(op) is None):
+            continue
+        price = chip_price(op, pricing)
+        if price.pJ is not None and (spans is None or fit.chips is None):
+            missing = "the latency" if spans is None else "the number of chips"
+            price = Price(price.name, None, reason=f"priced, but {missing} cannot be told")
+        ns, why = spans or (0, "")
+        chips = fit.chips or 1
+        if op is OpClass.STATIC:
+            unit = Price("chip-nanosecond of static power", price.pJ, price.source, why, price.reason)
+            ops = Ops.constant(ns * chips, len(m))  # 1 mW x 1 ns = 1 pJ
+        else:
+            clock = profile.timing.clock
+            rate = None if clock is None else clock.bounds(Unit.MHZ)
+            unit = Price("clock cycle", price.pJ if rate else None, price.source, why, price.reason)
+            ops = Ops.constant(round(ns * chips * (rate.value if rate else 0) / 1000), len(m))
+        lines.append(Line("(chip)", Part.STATIC, what, ops, unit))
+    return lines
+
+
+def latency_ns(m: Measured, profile: Profile, fit: Fit) -> tuple[int, str] | None:
+    """Duration of one inference in ns and how it was found; `None` if the profile does not allow to tell."""
+    timing, T = profile.timing, m.inventory.graph.T
+
+    def ns(quantity: Quantity | None) -> float | None:
+        bounds = None if quantity is None else quantity.bounds(Unit.NS)
+        return None if bounds is None else bounds.value
+
+    step = ns(timing.step)
+    if step is not None:
+        return round(T * step), f"{T} steps of the chip's time step"
+    synop, update = ns(timing.synop), ns(timing.neuron_update)
+    if synop is None or update is None or fit.cores is None:
+        return None
+    busiest = 0.0
+    for layer in m.inventory.trunk:
+        placed = fit.placed(layer.node)
+        per_core = m.synops(layer).mean / T / (placed.cores or 1)
+        neurons = math.prod(placed.slice or (0,))
+        busiest = max(busiest, per_core * synop + neurons * update)
+    barrier = ns(timing.barrier_sync) or 0.0
+    why = "latency at perfect balance inside the busiest layer, a lower bound"
+    return round(T * (busiest + barrier)), why

@@ -1,0 +1,221 @@
+"""From counted work to energy: one estimate for each network, convention and price list, with intervals."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcja_deploy.energy.chip import chip_lines, processor_ann
+from tcja_deploy.energy.conventions import Convention, Options
+from tcja_deploy.energy.counts import Measured
+from tcja_deploy.energy.lines import Line, Twin, paper_ann, paper_snn, strict_ann, strict_snn
+from tcja_deploy.energy.statistics import Interval, Summary, summarise
+from tcja_deploy.energy.traffic import ann_traffic, snn_traffic
+from tcja_deploy.errors import UsageError
+from tcja_deploy.hardware_profiles import ChipKind, Precision, Pricing, Profile
+
+__all__ = ["Entry", "Estimate", "Unpriced", "ann_lines", "estimate", "estimates", "snn_lines", "twins"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of an estimate, averaged over the recordings.
+
+    Attributes:
+        node: Name of the node.
+        part: What the operations are for.
+        what: Name of the operation in the network.
+        operation: Name of the priced operation.
+        count: Operations per inference, mean.
+        price_pJ: Price of one; `None` if unpriced.
+        energy_pJ: Energy per inference, mean; `None` if unpriced.
+    """
+
+    node: str
+    part: str
+    what: str
+    operation: str
+    count: float
+    price_pJ: float | None  # noqa: N815 - the unit's own spelling
+    energy_pJ: float | None  # noqa: N815
+
+
+@dataclass(frozen=True, slots=True)
+class Unpriced:
+    """Operations nobody has priced: how many per inference, and why there is no number."""
+
+    part: str
+    what: str
+    operation: str
+    count: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Energy of one network by one convention and price list, per inference (all T steps).
+
+    Attributes:
+        subject: `SNN`, or the twin it is compared with.
+        convention: Name and version of the convention.
+        profile: Name, price list and version of the profile.
+        energy_pJ: Over the recordings, in pJ; `None` if nothing is priced.
+        prices_pJ: The mean at the lowest and at the highest published prices, in pJ; `None` likewise.
+        steps: Time steps that the inference takes.
+        entries: Every priced and unpriced line.
+        parts: Mean energy by what it is for, in pJ.
+        nodes: Mean energy by node, in pJ.
+        unpriced: Work without a price; if there is any, the energy is a lower bound.
+        assumptions: What had to be assumed to use the prices.
+        sources: Where the prices are from.
+    """
+
+    subject: str
+    convention: str
+    profile: str
+    energy_pJ: Summary | None  # noqa: N815 - the unit's own spelling
+    prices_pJ: Interval | None  # noqa: N815
+    steps: int
+    entries: tuple[Entry, ...]
+    parts: tuple[tuple[str, float], ...]
+    nodes: tuple[tuple[str, float], ...]
+    unpriced: tuple[Unpriced, ...]
+    assumptions: tuple[str, ...]
+    sources: tuple[str, ...]
+
+    @property
+    def per_step_pJ(self) -> float | None:  # noqa: N802 - the unit's own spelling
+        """Mean energy per time step, in pJ."""
+        return None if self.energy_pJ is None else self.energy_pJ.mean / self.steps
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything is priced."""
+        return not self.unpriced
+
+
+def snn_lines(m: Measured, convention: Convention, profile: Profile, options: Options) -> list[Line]:
+    """All lines of the spiking network."""
+    rules: dict[str, Callable[[], list[Line]]] = {
+        "paper": lambda: paper_snn(m, profile.pricing, options),
+        "strict": lambda: strict_snn(m, profile.pricing, options),
+        "memory": lambda: (
+            strict_snn(m, profile.pricing, options) + snn_traffic(m, profile.pricing, options.memory)
+        ),
+        "hardware": lambda: chip_lines(m, profile),
+    }
+    return rules[convention.name]()
+
+
+def ann_lines(
+    m: Measured, convention: Convention, pricing: Pricing, options: Options, twin: Twin
+) -> list[Line]:
+    """All lines of the ANN twin; none for spiking chips, which do not run one."""
+    rules: dict[str, Callable[[], list[Line]]] = {
+        "paper": lambda: paper_ann(m, pricing, twin),
+        "strict": lambda: strict_ann(m, pricing, twin),
+        "memory": lambda: strict_ann(m, pricing, twin) + ann_traffic(m, pricing, twin, options.memory),
+        "hardware": lambda: processor_ann(m, pricing),
+    }
+    return rules[convention.name]()
+
+
+def twins(profile: Profile, T: int) -> tuple[Twin, ...]:
+    """The networks that an SNN is compared with on a profile: ANN, and the bit-matched QNN for 8-bit
+    arithmetic."""
+    if profile.kind is ChipKind.NEUROMORPHIC:
+        return ()
+    plain = Twin(f"ANN {profile.pricing.precision.value}")
+    if profile.pricing.precision is Precision.INT8:
+        return (plain, Twin.bit_matched(T))
+    return (plain,)
+
+
+def estimates(
+    m: Measured, conventions: Sequence[Convention], profiles: Sequence[Profile], options: Options
+) -> tuple[Estimate, ...]:
+    """Estimates of the network and its twins, for every profile that can price a convention.
+
+    Raises:
+        UsageError: A convention that no profile can price, or a profile that no convention uses.
+    """
+    done = []
+    pairs = [(c, p) for c in conventions for p in profiles if p.kind in c.kinds]
+    for c in conventions:
+        if not any(c is used for used, _ in pairs):
+            raise UsageError(
+                f"the convention {c.name!r} needs a profile of kind {' or '.join(k.value for k in c.kinds)}",
+                hint="add one with --profile; 'tcja-deploy profiles list' shows them",
+            )
+    for p in profiles:
+        if not any(p is used for _, used in pairs):
+            raise UsageError(
+                f"no chosen convention can use the {p.kind.value} profile {p.name!r}",
+                hint="spiking chips and processors need --convention hardware, technology nodes one of the others",
+            )
+    for c, p in pairs:
+        done.append(estimate(m, "SNN", c, p, snn_lines(m, c, p, options)))
+        for twin in twins(p, m.inventory.graph.T):
+            done.append(estimate(m, twin.name, c, p, ann_lines(m, c, p.pricing, options, twin), steps=1))
+    return tuple(done)
+
+
+def estimate(
+    m: Measured,
+    subject: str,
+    convention: Convention,
+    profile: Profile,
+    lines: Sequence[Line],
+    *,
+    steps: int | None = None,
+) -> Estimate:
+    """Add lines up."""
+    energies = [line.energies() for line in lines]
+    priced = [e for e in energies if e is not None]
+    total: NDArray[np.float64] | None = sum(priced, np.zeros(len(m))) if priced else None
+    parts: dict[str, float] = defaultdict(float)
+    nodes: dict[str, float] = defaultdict(float)
+    entries = []
+    for line, energy in zip(lines, energies, strict=True):
+        mean = None if energy is None else float(energy.mean())
+        if mean is not None:
+            parts[line.part.value] += mean
+            nodes[line.node] += mean
+        price = None if line.price.pJ is None else line.price.pJ.value
+        entries.append(
+            Entry(line.node, line.part.value, line.what, line.price.name, line.ops.mean, price, mean)
+        )
+    prices = None
+    if priced:
+        ends = [
+            sum(float(e.mean()) for line in lines if (e := line.energies(b)) is not None)
+            for b in ("low", "high")
+        ]
+        prices = Interval(*ends)
+    return Estimate(
+        subject=subject,
+        convention=convention.label,
+        profile=f"{profile.label} {profile.version}",
+        energy_pJ=None if total is None else summarise(total[:, None])[0],
+        prices_pJ=prices,
+        steps=m.inventory.graph.T if steps is None else steps,
+        entries=tuple(entries),
+        parts=tuple(parts.items()),
+        nodes=tuple(nodes.items()),
+        unpriced=_unpriced(lines),
+        assumptions=tuple(dict.fromkeys(x.price.assumption for x in lines if x.price.assumption)),
+        sources=tuple(dict.fromkeys(x.price.source for x in lines if x.price.source)),
+    )
+
+
+def _unpriced(lines: Sequence[Line]) -> tuple[Unpriced, ...]:
+    """Work without a price that really happens, summed over nodes."""
+    counts: dict[tuple[str, str, str, str], float] = defaultdict(float)
+    for line in lines:
+        if line.price.pJ is None and line.ops.mean > 0:
+            counts[line.part.value, line.what, line.price.name, line.price.reason] += line.ops.mean
+    return tuple(Unpriced(part, what, name, n, why) for (part, what, name, why), n in counts.items())

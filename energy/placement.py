@@ -1,0 +1,318 @@
+"""Does a network fit a chip: a simple placement by channel and spatial splitting, and which limit binds
+where.
+
+The placement, stated once:
+
+* The outputs of each layer with weights form a population. A core holds `s` channels of an `h` x `w` tile of
+  one population; all cores of a population have the same slice, except at the rim. The slice with the fewest
+  cores is taken.
+* Convolution weights are shared inside a core: a core stores the kernels of its channels once. For chips that
+    store
+  every synapse on its own this is a lower bound.
+* A core receives every input element in the receptive field of its tile, one axon each; a neuron sends one
+  axon to each channel slice of each population that reads it (copies for overlapping tiles are left out).
+* Pooling, gating and read-out happen on the way and need no core. Weights take 8 bits, or the chip's widest
+  if that is less.
+* A chip that states a number of layers runs one population on one core, without splitting.
+
+Limits that a profile does not state are not checked, and named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tcja_deploy.energy.counts import Inventory, Layer
+from tcja_deploy.energy.matching import one_each
+from tcja_deploy.energy.quantities import Ints
+from tcja_deploy.hardware_profiles import Limits, Profile, Quantity
+from tcja_deploy.ir import ops as ir
+
+__all__ = ["Fit", "Placed", "place"]
+
+_BITS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """One population on a chip.
+
+    Attributes:
+        node: The layer with weights whose outputs it is.
+        neurons: Its size.
+        slice: Channels, rows and columns in one core; `None` if no core can hold any slice.
+        slices: Into how many slices channels, rows and columns are cut; `None` likewise.
+        cores: Cores needed; `None` likewise, or if the profile states no limit of a core.
+        binding: The limit that alone would need the most cores.
+        alone: Cores that each limit alone would need; `None` where it cannot be met.
+        violations: Limits that no splitting can meet.
+    """
+
+    node: str
+    neurons: int
+    slice: tuple[int, int, int] | None
+    slices: tuple[int, int, int] | None
+    cores: int | None
+    binding: str
+    alone: tuple[tuple[str, int | None], ...]
+    violations: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A network on a chip.
+
+    Attributes:
+        profile: Name of the chip's profile.
+        populations: One a layer with weights.
+        cores: Cores needed; `None` if some population cannot be placed, or no limit of a core is published.
+        cores_per_chip: Cores of one chip; `None` if not published.
+        chips: Chips needed; `None` if it cannot be told.
+        violations: Why the network does not fit, however many chips there are.
+        unchecked: Limits that the profile does not state.
+        weight_bit: Bits a weight takes.
+    """
+
+    profile: str
+    populations: tuple[Placed, ...]
+    cores: int | None
+    cores_per_chip: int | None
+    chips: int | None
+    violations: tuple[str, ...]
+    unchecked: tuple[str, ...]
+    weight_bit: int
+
+    @property
+    def verdict(self) -> str:
+        """One line."""
+        if self.violations:
+            return f"does not fit: {'; '.join(self.violations)}"
+        if self.chips is None:
+            return "cannot be told: the profile does not state the chip's capacity"
+        chips = f"{self.chips} chip{'s' if self.chips > 1 else ''}"
+        if self.cores is None:
+            return f"needs at least {chips}: only chip-wide limits are published"
+        return f"fits on {chips}, as far as limits are published"
+
+    def placed(self, node: str) -> Placed:
+        """The population of a layer."""
+        return next(p for p in self.populations if p.node == node)
+
+
+_CHECKED = (
+    "cores", "neurons_per_core", "synaptic_memory_per_core", "axons_in_per_core", "axons_out_per_core", "fan_in",
+    "neurons", "memory", "feature_map_side", "input_side", "layers",
+)  # fmt: skip
+
+
+def place(inventory: Inventory, profile: Profile) -> Fit:
+    """Place a network on a chip."""
+    limits = profile.limits
+    widest = _value(limits.weight)
+    bits = min(_BITS, widest) if widest else _BITS
+    unchecked = tuple(name for name in _CHECKED if _value(getattr(limits, name)) is None)
+    trunk = inventory.trunk
+    violations = _whole_network(inventory, limits)
+    if _value(limits.layers) is not None:
+        populations, more = _one_core_each(trunk, limits, bits)
+        violations += more
+    else:
+        populations = _split(inventory, limits, bits)
+        violations += [f"{p.node}: {v}" for p in populations for v in p.violations]
+    per_chip = _value(limits.cores)
+    cores = None
+    if all(p.cores is not None for p in populations):
+        cores = sum(p.cores or 0 for p in populations)
+    counts = _chips_by_size(trunk, limits, bits)
+    if cores is not None and per_chip:
+        counts.append(-(-cores // per_chip))
+    chips = max(counts) if counts and not violations else None
+    return Fit(profile.name, tuple(populations), cores, per_chip, chips, tuple(violations), unchecked, bits)
+
+
+def _value(quantity: Quantity | None) -> int | None:
+    return None if quantity is None or quantity.value is None else int(quantity.value)
+
+
+def _whole_network(inventory: Inventory, limits: Limits) -> list[str]:
+    found = []
+    side, need = _value(limits.input_side), max(inventory.graph.input_shape[-2:], default=0)
+    if side is not None and need > side:
+        found.append(f"the input is {need} px wide or high, the chip takes {side}")
+    side = _value(limits.feature_map_side)
+    for layer in inventory.trunk:
+        need = max(_shape(layer)[1:])
+        if side is not None and need > side:
+            found.append(f"{layer.node}: the map is {need} px wide or high, the chip holds {side}")
+    most = _value(limits.layers)
+    if most is not None and len(inventory.trunk) > most:
+        found.append(f"{len(inventory.trunk)} layers with weights, the chip runs {most}")
+    return found
+
+
+def _chips_by_size(trunk: Sequence[Layer], limits: Limits, bits: int) -> list[int]:
+    weights = sum(layer.parameters for layer in trunk)
+    need = {
+        "neurons": sum(math.prod(layer.shape_out) for layer in trunk),
+        "synapses": weights,
+        "memory": -(-weights * bits // 8192),
+    }
+    have = {name: _value(getattr(limits, name)) for name in need}
+    return [-(-need[name] // most) for name, most in have.items() if most]
+
+
+def _shape(layer: Layer) -> tuple[int, int, int]:
+    """Channels, rows, columns of the output."""
+    c, h, w = (*layer.shape_out, 1, 1)[:3]
+    return c, h, w
+
+
+@dataclass(frozen=True, slots=True)
+class _Slices:
+    """All ways to cut a population: channels, rows and columns per core, and the cores each way takes."""
+
+    s: Ints
+    h: Ints
+    w: Ints
+    cores: Ints
+
+    @staticmethod
+    def of(shape: tuple[int, int, int]) -> _Slices:
+        axes = [np.unique([-(-n // ways) for ways in range(1, n + 1)]).astype(np.int64) for n in shape]
+        s, h, w = (a.reshape(-1) for a in np.meshgrid(*axes, indexing="ij"))
+        cores = (-(-shape[0] // s)) * (-(-shape[1] // h)) * (-(-shape[2] // w))
+        return _Slices(s, h, w, cores)
+
+
+def _split(inventory: Inventory, limits: Limits, bits: int) -> list[Placed]:
+    """Place the populations from the last to the first, because a core's output axons depend on its readers'
+    slices."""
+    placed: dict[str, Placed] = {}
+    readers = _readers(inventory)
+    for layer in reversed(inventory.trunk):
+        messages = sum((placed[r].slices or (1,))[0] for r in readers[layer.node])
+        placed[layer.node] = _place_one(inventory, layer, limits, bits, messages)
+    return [placed[layer.node] for layer in inventory.trunk]
+
+
+def _place_one(inventory: Inventory, layer: Layer, limits: Limits, bits: int, messages: int) -> Placed:
+    shape = _shape(layer)
+    cuts = _Slices.of(shape)
+    kernel, field, fan_in = _geometry(inventory, layer, cuts)
+    memory = limits.synaptic_memory_per_core or limits.memory_per_core
+    need = {
+        "neurons": (cuts.s * cuts.h * cuts.w, _value(limits.neurons_per_core)),
+        "synaptic memory": (cuts.s * kernel * bits, None if memory is None else (_value(memory) or 0) * 8192),
+        "axons in": (field, _value(limits.axons_in_per_core)),
+        "axons out": (cuts.s * cuts.h * cuts.w * messages, _value(limits.axons_out_per_core)),
+    }
+    violations = []
+    most = _value(limits.fan_in)
+    if most is not None and fan_in > most:
+        violations.append(f"{fan_in:,} synapses into a neuron, the chip takes {most:,}")
+    allowed = np.ones(len(cuts.cores), bool)
+    alone: list[tuple[str, int | None]] = []
+    for name, (used, most) in need.items():
+        if most is None:
+            continue
+        fits = used <= most
+        alone.append((name, int(cuts.cores[fits].min()) if fits.any() else None))
+        if not fits.any():
+            violations.append(f"{name}: at least {int(used.min()):,}, a core has {most:,}")
+        allowed &= fits
+    binding = max(alone, key=lambda a: math.inf if a[1] is None else a[1])[0] if alone else "none stated"
+    neurons = math.prod(shape)
+    if not allowed.any() or not alone:
+        return Placed(layer.node, neurons, None, None, None, binding, tuple(alone), tuple(violations))
+    best = int(
+        np.lexsort((-cuts.s, cuts.cores + ~allowed * cuts.cores.max()))[0]
+    )  # few cores, then few slices
+    tile = (int(cuts.s[best]), int(cuts.h[best]), int(cuts.w[best]))
+    slices = (-(-shape[0] // tile[0]), -(-shape[1] // tile[1]), -(-shape[2] // tile[2]))
+    cores = int(cuts.cores[best])
+    return Placed(layer.node, neurons, tile, slices, cores, binding, tuple(alone), tuple(violations))
+
+
+def _geometry(inventory: Inventory, layer: Layer, cuts: _Slices) -> tuple[int, Ints, int]:
+    """Weights per output channel, input elements that a core reads for each cut, and synapses into one
+    neuron."""
+    op = inventory.graph[layer.node].op
+    if isinstance(op, ir.Conv2d):
+        c, rows, columns = layer.shape_in
+        per_group = op.weight.shape[0] // op.groups
+        channels = np.minimum(op.groups, -(-cuts.s // per_group)) * op.weight.shape[1]
+        tall = np.minimum(rows, (cuts.h - 1) * op.stride[0] + op.dilation[0] * (op.weight.shape[2] - 1) + 1)
+        wide = np.minimum(
+            columns, (cuts.w - 1) * op.stride[1] + op.dilation[1] * (op.weight.shape[3] - 1) + 1
+        )
+        return op.fan_in, np.minimum(c, channels) * tall * wide, op.fan_in
+    if isinstance(op, ir.Linear):
+        return op.fan_in, np.full(len(cuts.s), math.prod(layer.shape_in), np.int64), op.fan_in
+    # Transposed and one-dimensional convolutions: every core reads the whole input, an upper bound.
+    weights = int(op.constants()["weight"].size)
+    channels_out = layer.shape_out[0]
+    fan_in = -(-weights // channels_out)
+    return fan_in, np.full(len(cuts.s), math.prod(layer.shape_in), np.int64), fan_in
+
+
+def _readers(inventory: Inventory) -> dict[str, list[str]]:
+    """For each layer with weights the next ones behind it."""
+    trunk = {layer.node for layer in inventory.trunk}
+    before: dict[str, set[str]] = {}
+    readers: dict[str, list[str]] = {name: [] for name in trunk}
+    for node in inventory.graph:
+        sources: set[str] = set()
+        for name in node.inputs:
+            sources |= {name} if name in trunk else before[name]
+        before[node.name] = sources
+        if node.name in trunk:
+            for name in sources:
+                readers[name].append(node.name)
+    return readers
+
+
+def _one_core_each(trunk: Sequence[Layer], limits: Limits, bits: int) -> tuple[list[Placed], list[str]]:
+    """Chips whose cores differ and run one layer each: find a core for every layer."""
+    count = _value(limits.cores) or 0
+
+    def per_core(quantity: Quantity | None, scale: int) -> list[float]:
+        if quantity is None or quantity.value is None:
+            return [math.inf] * count
+        return [n * scale for n in quantity.per_core or (quantity.value,) * count]
+
+    neurons = per_core(limits.neurons_per_core, 1)
+    memory = per_core(limits.synaptic_memory_per_core or limits.memory_per_core, 8192)
+    populations, options, violations = [], [], []
+    for layer in trunk:
+        size, stored = math.prod(layer.shape_out), layer.parameters * bits
+        fitting = [i for i in range(count) if size <= neurons[i] and stored <= memory[i]]
+        reasons = []
+        if size > max(neurons, default=0):
+            reasons.append(f"{size:,} neurons, the largest core holds {max(neurons, default=0):,.0f}")
+        if stored > max(memory, default=0):
+            reasons.append(
+                f"{stored // 8192:,} KiB of weights, the largest core has {max(memory) / 8192:,.0f}"
+            )
+        binding = "neurons" if size / max(neurons) >= stored / max(memory) else "synaptic memory"
+        tile = _shape(layer) if fitting else None
+        populations.append(
+            Placed(
+                layer.node,
+                size,
+                tile,
+                tile and (1, 1, 1),
+                1 if fitting else None,
+                binding,
+                (),
+                tuple(reasons),
+            )
+        )
+        violations += [f"{layer.node}: {reason}" for reason in reasons]
+        options.append(fitting)
+    if not violations and one_each(options) is None:
+        violations.append("the layers fit the cores one by one, but not all of them at once")
+    return populations, violations

@@ -1,0 +1,135 @@
+"""Prices of operations, taken from hardware profiles: with bounds, source and whatever had to be assumed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tcja_deploy.energy.counts import Primitive
+from tcja_deploy.hardware_profiles import Bounds, Coverage, OpClass, Precision, Pricing, Profile, Term
+
+__all__ = ["BITS", "Price", "arithmetic", "chip_price", "dram", "quantised_mac", "sram"]
+
+BITS = {
+    Precision.FP32: 32,
+    Precision.FP16: 16,
+    Precision.BF16: 16,
+    Precision.INT32: 32,
+    Precision.INT8: 8,
+    Precision.NATIVE: 32,
+}
+"""Bits of a stored number. Where a list computes in whatever the chip has, 32."""
+
+_CLASSES = {
+    Primitive.ADD: OpClass.AC,
+    Primitive.MULTIPLY: OpClass.MULTIPLY,
+    Primitive.MAC: OpClass.MAC,
+    Primitive.COMPARE: OpClass.COMPARE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What one operation costs.
+
+    Attributes:
+        name: Name of the operation in reports.
+        pJ: Lowest, nominal and highest price in pJ; `None` if nobody has published one.
+        source: Where it is from; empty if there is no price.
+        assumption: What had to be assumed to use it, or empty.
+        reason: Why there is no price, or empty.
+    """
+
+    name: str
+    pJ: Bounds | None  # noqa: N815 - the unit's own spelling
+    source: str = ""
+    assumption: str = ""
+    reason: str = ""
+
+
+def arithmetic(primitive: Primitive, pricing: Pricing) -> Price:
+    """Price of an elementary operation on a list of arithmetic prices."""
+    op = _CLASSES.get(primitive)
+    if op is None:
+        return Price(primitive.value, None, reason="no source at hand prices it")
+    term = pricing.get(op)
+    if term is not None and term.price is not None:
+        return Price(op.value, term.price, term.quantity.citation)
+    add = pricing.get(OpClass.AC)
+    if op is OpClass.COMPARE and add is not None and add.price is not None:
+        return Price(
+            op.value, add.price, add.quantity.citation, "a comparison costs what a subtraction costs"
+        )
+    return Price(op.value, None, reason=_why(term, op, pricing))
+
+
+def chip_price(op: OpClass, pricing: Pricing) -> Price:
+    """Price of an operation class of a chip."""
+    term = pricing.get(op)
+    if term is not None and term.price is not None:
+        return Price(op.value, term.price, term.quantity.citation)
+    return Price(op.value, None, reason=_why(term, op, pricing))
+
+
+def quantised_mac(pricing: Pricing, bits: int) -> Price:
+    """A multiply-accumulate of a `bits`-bit activation with an 8-bit weight.
+
+    An array multiplier adds one shifted copy of the weight per bit of the activation, so the multiplication
+    is scaled by `bits / 8`; the accumulation stays.
+    """
+    multiply, add = pricing.get(OpClass.MULTIPLY), pricing.get(OpClass.AC)
+    name = f"{bits}-bit x 8-bit mac"
+    m, a = (None if t is None else t.price for t in (multiply, add))
+    if m is None or a is None or multiply is None:
+        return Price(name, None, reason="the list prices no 8-bit multiplication")
+    low, value, high = ((getattr(m, f) * bits / 8 + getattr(a, f)) for f in ("low", "value", "high"))
+    return Price(
+        name,
+        Bounds(low=low, value=value, high=high),
+        multiply.quantity.citation,
+        f"a multiplication by a {bits}-bit activation costs {bits}/8 of one by an 8-bit activation",
+    )
+
+
+def sram(pricing: Pricing, buffer_bits: int, access_bits: int) -> Price:
+    """One access of `access_bits` to a buffer of `buffer_bits`, from the smallest listed memory that holds
+    it.
+
+    Larger buffers are banks of the largest listed memory; the wires between banks have no price, so that is a
+    lower bound. A write costs what a read costs. Wide words are used to the full.
+    """
+    term = pricing.sram_read(buffer_bits / 8192)
+    assumption = "a write costs what a read costs; memory words are used to the full"
+    if term is None and pricing.sram_reads:
+        term = pricing.sram_reads[-1]
+        assumption += (
+            "; larger buffers are banks of the largest listed memory, the wires between them are free"
+        )
+    return _memory("sram access", term, access_bits, assumption)
+
+
+def dram(pricing: Pricing, access_bits: int) -> Price:
+    """One access of `access_bits` to DRAM."""
+    return _memory(
+        "dram access", pricing.get(OpClass.DRAM_READ), access_bits, "memory words are used to the full"
+    )
+
+
+def _memory(name: str, term: Term | None, bits: int, assumption: str) -> Price:
+    if term is None or term.price is None or term.quantity.word_bit is None:
+        return Price(name, None, reason="the profile prices no such memory")
+    share = bits / term.quantity.word_bit
+    p = term.price
+    bounds = Bounds(low=p.low * share, value=p.value * share, high=p.high * share)
+    return Price(f"{bits}-bit {name}", bounds, term.quantity.citation, assumption)
+
+
+def _why(term: Term | None, op: OpClass, pricing: Pricing) -> str:
+    note = "" if term is None else term.quantity.note
+    if pricing.coverage(op) is Coverage.INCLUDED:
+        return "inside another price"
+    return note or f"the profile does not speak of {op.value}"
+
+
+def label(profile: Profile) -> str:
+    """Profile, price list and version, for reports."""
+    return f"{profile.label} {profile.version}"

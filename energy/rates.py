@@ -1,0 +1,127 @@
+"""Firing rates: of every spiking layer, and of what enters every layer with weights (after pooling and
+gate)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from tcja_deploy.energy.counts import Measured
+from tcja_deploy.energy.statistics import Summary, summarise
+
+__all__ = ["BINS", "RateRow", "Rates", "rate_frame", "rates"]
+
+BINS = np.linspace(0.0, 1.0, 51)
+"""Edges of the histograms of single neurons' rates."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateRow:
+    """Activity of one value.
+
+    Attributes:
+        name: Name of the value.
+        op: Op that computes it.
+        kind: Signal kind.
+        shape: One frame of one recording.
+        elements: Elements of a frame: neurons, for a spiking layer.
+        rate: Share of non-zero elements, over the recordings.
+        per_step: The same at each time step, mean over the recordings.
+        silent: Elements that were zero in every step of every recording.
+        saturated: Elements that were non-zero in every step of every recording.
+        per_element: Non-zero steps of an element per inference, mean: spikes per neuron and inference.
+        histogram: Elements by their own rate over all recordings, in the bins `BINS`.
+        reader: The layer with weights that reads it; empty for a spiking layer's own output.
+    """
+
+    name: str
+    op: str
+    kind: str
+    shape: tuple[int, ...]
+    elements: int
+    rate: Summary
+    per_step: tuple[float, ...]
+    silent: int
+    saturated: int
+    per_element: float
+    histogram: tuple[int, ...]
+    reader: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Rates of a network over a data set.
+
+    Attributes:
+        recordings: Number of recordings.
+        steps: Time steps of an inference.
+        neurons: The spiking layers, in order.
+        inputs: What enters each layer with weights, in order.
+    """
+
+    recordings: int
+    steps: int
+    neurons: tuple[RateRow, ...]
+    inputs: tuple[RateRow, ...]
+
+
+def rates(m: Measured) -> Rates:
+    """Rates from recorded activity."""
+    neurons = [(n.name, "") for n in m.inventory.graph.neurons]
+    inputs = [(layer.source, layer.node) for layer in m.inventory.layers]
+    names = list(dict.fromkeys(name for name, _ in neurons + inputs))
+    summaries = summarise(np.stack([m.rates(name) for name in names], axis=1))
+    by_name = dict(zip(names, summaries, strict=True))
+    rows = [[_row(m, name, reader, by_name[name]) for name, reader in group] for group in (neurons, inputs)]
+    return Rates(len(m), m.inventory.graph.T, tuple(rows[0]), tuple(rows[1]))
+
+
+def _row(m: Measured, name: str, reader: str, rate: Summary) -> RateRow:
+    node, activity = m.inventory.graph[name], m.activity[name]
+    chances = len(m) * activity.steps
+    per_step = activity.counts().sum(0) / (len(m) * activity.size)
+    return RateRow(
+        name=name,
+        op=type(node.op).__name__,
+        kind=node.signal.kind.value,
+        shape=activity.features,
+        elements=activity.size,
+        rate=rate,
+        per_step=tuple(float(r) for r in per_step),
+        silent=int((activity.neurons == 0).sum()),
+        saturated=int((activity.neurons == chances).sum()),
+        per_element=float(activity.neurons.sum() / (len(m) * activity.size)),
+        histogram=tuple(int(n) for n in np.histogram(activity.neurons / chances, BINS)[0]),
+        reader=reader,
+    )
+
+
+def rate_frame(found: Rates) -> pd.DataFrame:
+    """All rows as one table, spiking layers first; rates are shares (0 to 1), `rate_t<i>` those of time step
+    i."""
+    records = []
+    for row in (*found.neurons, *found.inputs):
+        interval = row.rate.interval
+        records.append(
+            {
+                "value": row.name,
+                "read_by": row.reader,
+                "op": row.op,
+                "kind": row.kind,
+                "shape": "x".join(map(str, row.shape)),
+                "elements": row.elements,
+                "rate_mean": row.rate.mean,
+                "rate_std": row.rate.std,
+                "rate_min": row.rate.min,
+                "rate_max": row.rate.max,
+                "rate_ci95_low": None if interval is None else interval.low,
+                "rate_ci95_high": None if interval is None else interval.high,
+                "silent": row.silent,
+                "saturated": row.saturated,
+                "nonzero_steps_per_element": row.per_element,
+                **{f"rate_t{t}": r for t, r in enumerate(row.per_step)},
+            }
+        )
+    return pd.DataFrame.from_records(records)

@@ -1,0 +1,272 @@
+"""The energy report: everything a reader needs to check it, in one frozen record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from tcja_deploy.energy.conventions import CONVENTIONS, Convention, FirstLayer, Options
+from tcja_deploy.energy.counts import Coverage, Measured, Work
+from tcja_deploy.energy.estimate import Estimate, estimates
+from tcja_deploy.energy.lines import paper_snn
+from tcja_deploy.energy.placement import Fit, place
+from tcja_deploy.energy.quantities import Macs
+from tcja_deploy.energy.rates import Rates, rates
+from tcja_deploy.energy.sensitivity import Tornado, tornado
+from tcja_deploy.energy.statistics import Summary, summarise
+from tcja_deploy.energy.thresholds import RATE, THRESHOLDS, Verdict
+from tcja_deploy.errors import UnsupportedError
+from tcja_deploy.hardware_profiles import ChipKind, Profile
+from tcja_deploy.runtime.activity import Measure
+
+__all__ = ["FirstLayerRow", "LayerRow", "Report", "WorkRow", "make_report"]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRow:
+    """One layer with weights.
+
+    Attributes:
+        node: Name.
+        op: Name of its op.
+        source: The value it reads.
+        kind: Signal kind of its input.
+        shape_in: One frame of the input.
+        shape_out: One frame of the result.
+        parameters: Stored weights.
+        first: Whether it reads the network's input.
+        attention: Whether it belongs to an attention branch.
+        macs: Multiply-accumulates.
+        rate: Share of non-zero inputs, over the recordings.
+        synops: Exact synaptic operations per inference, over the recordings.
+        synops_by_rate: What rate x T x dense MACs gives, mean.
+        unit: Share of the synaptic operations that a 1 or -1 causes.
+        integer: Share that another whole number causes.
+        real: Share that a fraction causes.
+    """
+
+    node: str
+    op: str
+    source: str
+    kind: str
+    shape_in: tuple[int, ...]
+    shape_out: tuple[int, ...]
+    parameters: int
+    first: bool
+    attention: bool
+    macs: Macs
+    rate: Summary
+    synops: Summary
+    synops_by_rate: float
+    unit: float
+    integer: float
+    real: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkRow:
+    """Operations besides synapses: the dense count, and the mean of what really happened per inference."""
+
+    node: str
+    part: str
+    what: str
+    operation: str
+    dense: int
+    counted: float
+
+
+@dataclass(frozen=True, slots=True)
+class FirstLayerRow:
+    """Energy by the `paper` convention under one treatment of the first layer, in pJ per inference."""
+
+    treatment: FirstLayer
+    snn: Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An energy report.
+
+    Attributes:
+        model: Facts about the network, as text.
+        steps: Time steps T of one inference.
+        recordings: Recordings measured.
+        options: Choices that the conventions leave open.
+        conventions: Definitions of the conventions used.
+        layers: Layers with weights.
+        works: All other operations.
+        coverage: How each node was dealt with.
+        rates: Firing rates.
+        estimates: Energies.
+        first_layer: The `paper` energy under each treatment of the first layer; empty if `paper` was not
+            asked for.
+        first_layer_profile: Price list of `first_layer`.
+        spikes_per_synapse: Synaptic operations per inference over connections of the layers with sparse
+            input.
+        verdicts: The same and the mean rate against published break-even points.
+        fits: Placement on each chip.
+        tornados: Sensitivity.
+        provenance: Versions, hashes, command; as text.
+    """
+
+    model: Mapping[str, str]
+    steps: int
+    recordings: int
+    options: Options
+    conventions: tuple[Convention, ...]
+    layers: tuple[LayerRow, ...]
+    works: tuple[WorkRow, ...]
+    coverage: tuple[Coverage, ...]
+    rates: Rates
+    estimates: tuple[Estimate, ...]
+    first_layer: tuple[FirstLayerRow, ...]
+    first_layer_profile: str
+    spikes_per_synapse: float
+    verdicts: tuple[Verdict, ...]
+    fits: tuple[Fit, ...]
+    tornados: tuple[Tornado, ...]
+    provenance: Mapping[str, str]
+
+    @property
+    def unsupported(self) -> tuple[Coverage, ...]:
+        """Nodes that nobody knows how to count; the energies leave them out."""
+        return tuple(c for c in self.coverage if c.status == "unsupported")
+
+
+def make_report(
+    m: Measured,
+    profiles: Sequence[Profile],
+    conventions: Sequence[Convention] = tuple(CONVENTIONS.values()),
+    options: Options | None = None,
+    *,
+    provenance: Mapping[str, str] | None = None,
+    allow_unsupported: bool = False,
+) -> Report:
+    """Account for the energy of a network whose activity was measured.
+
+    Args:
+        m: From `measure`.
+        profiles: Technology nodes and chips.
+        conventions: What to compute.
+        options: Choices that the conventions leave open.
+        provenance: What to print about where model and data are from.
+        allow_unsupported: Report ops without a counting rule instead of refusing them.
+
+    Raises:
+        UnsupportedError: An op has no counting rule.
+        UsageError: Conventions and profiles do not fit each other.
+    """
+    unsupported = m.inventory.unsupported
+    if unsupported and not allow_unsupported:
+        listed = "".join(f"\n  - {c.node}: {c.reason}" for c in unsupported)
+        raise UnsupportedError(
+            f"these nodes cannot be counted:{listed}",
+            hint="--allow-uncounted reports them and leaves them out",
+        )
+    options = options or Options()
+    technologies = [p for p in profiles if p.kind is ChipKind.ASIC]
+    names = [c.name for c in conventions]
+    paper = technologies[0] if technologies and "paper" in names else None
+    spikes, rate = _sparseness(m)
+    return Report(
+        model=_model(m),
+        steps=m.inventory.graph.T,
+        recordings=len(m),
+        options=options,
+        conventions=tuple(conventions),
+        layers=_layers(m),
+        works=tuple(_work(m, w) for w in m.inventory.works),
+        coverage=m.inventory.coverage,
+        rates=rates(m),
+        estimates=estimates(m, conventions, profiles, options),
+        first_layer=() if paper is None else first_layers(m, paper, options),
+        first_layer_profile="" if paper is None else paper.label,
+        spikes_per_synapse=spikes,
+        verdicts=tuple(
+            Verdict(t, v := rate if t.quantity == RATE else spikes, t.judge(v)) for t in THRESHOLDS
+        ),
+        fits=tuple(place(m.inventory, p) for p in profiles if p.kind is ChipKind.NEUROMORPHIC),
+        tornados=tuple(
+            tornado(m, name, technologies[0], options)
+            for name in names
+            if technologies and name in ("strict", "memory")
+        ),
+        provenance=dict(provenance or {}),
+    )
+
+
+def first_layers(m: Measured, profile: Profile, options: Options) -> tuple[FirstLayerRow, ...]:
+    """The `paper` energy of the network under each treatment of the first layer."""
+    columns = []
+    for treatment in FirstLayer:
+        lines = paper_snn(m, profile.pricing, replace(options, first_layer=treatment))
+        energies = [e for line in lines if (e := line.energies()) is not None]
+        columns.append(sum(energies, np.zeros(len(m))))
+    summaries = summarise(np.stack(columns, axis=1))
+    return tuple(FirstLayerRow(t, s) for t, s in zip(FirstLayer, summaries, strict=True))
+
+
+def _model(m: Measured) -> dict[str, str]:
+    graph = m.inventory.graph
+    return {
+        "architecture": graph.source.get("architecture", "custom"),
+        "input": "x".join(map(str, graph.input_shape)),
+        "time steps": str(graph.T),
+        "parameters": f"{graph.parameters:,}",
+        "neurons": f"{sum(n.signal.size for n in graph.neurons):,}",
+        "graph hash": graph.hash,
+    }
+
+
+def _layers(m: Measured) -> tuple[LayerRow, ...]:
+    layers = m.inventory.layers
+    rate = summarise(np.stack([m.rates(x.source) for x in layers], axis=1)) if layers else []
+    synops = summarise(np.stack([m.synops(x).per_recording() for x in layers], axis=1)) if layers else []
+    rows = []
+    for layer, r, s in zip(layers, rate, synops, strict=True):
+        nonzero, unit, integer = (
+            int(m.events(layer.drive, k).sum()) for k in (Measure.NONZERO, Measure.UNIT, Measure.INTEGER)
+        )
+        shares = [n / nonzero if nonzero else 0.0 for n in (unit, integer - unit, nonzero - integer)]
+        rows.append(
+            LayerRow(
+                node=layer.node,
+                op=layer.op,
+                source=layer.source,
+                kind=layer.kind.value,
+                shape_in=layer.shape_in,
+                shape_out=layer.shape_out,
+                parameters=layer.parameters,
+                first=layer.first,
+                attention=layer.attention,
+                macs=layer.macs,
+                rate=r,
+                synops=s,
+                synops_by_rate=m.synops_by_rate(layer).mean,
+                unit=shares[0],
+                integer=shares[1],
+                real=shares[2],
+            )
+        )
+    return tuple(rows)
+
+
+def _work(m: Measured, w: Work) -> WorkRow:
+    return WorkRow(w.node, w.part.value, w.what, w.primitive.value, w.dense, m.work(w).mean)
+
+
+def _sparseness(m: Measured) -> tuple[float, float]:
+    """Spikes per synapse and inference, and the mean input rate weighted by dense MACs; of the layers with
+    sparse input."""
+    sparse = [x for x in m.inventory.trunk if x.event_driven]
+    connections = sum(x.macs.aware for x in sparse)
+    possible = sum(x.macs.dense_per_inference for x in sparse)
+    if not connections:
+        return math.nan, math.nan
+    exact = sum((m.synops(x).total for x in sparse), Fraction(0)) / len(m)
+    by_rate = sum((m.synops_by_rate(x).total for x in sparse), Fraction(0)) / len(m)
+    return float(exact / connections), float(by_rate / possible)

@@ -1,0 +1,82 @@
+"""Spread and confidence of means over recordings, by seeded bootstrap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["LEVEL", "RESAMPLES", "SEED", "Interval", "Summary", "bootstrap_means", "summarise"]
+
+SEED = 20220617
+RESAMPLES = 2000
+LEVEL = 0.95
+_CELLS = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Lower and upper end."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A quantity over the recordings.
+
+    Attributes:
+        mean: Mean.
+        std: Standard deviation of single recordings (n - 1); `None` for one recording.
+        min: Smallest recording.
+        max: Largest recording.
+        interval: 95 % bootstrap interval of the mean; `None` for one recording, which has no spread to
+            resample.
+    """
+
+    mean: float
+    std: float | None
+    min: float
+    max: float
+    interval: Interval | None
+
+
+def bootstrap_means(
+    values: NDArray[np.float64], *, seed: int = SEED, resamples: int = RESAMPLES, level: float = LEVEL
+) -> list[Interval | None]:
+    """Percentile bootstrap of the mean of each column of `values [recordings, columns]`.
+
+    Recordings are drawn with replacement, the same draws for all columns. The result depends on the seed
+    alone.
+    """
+    n, columns = values.shape
+    if n < 2:
+        return [None] * columns
+    rng = np.random.default_rng(seed)
+    means = np.empty((resamples, columns))
+    block = max(1, _CELLS // n)
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
+        drawn = rng.multinomial(n, np.full(n, 1 / n), size=size)
+        means[start : start + size] = drawn @ values / n
+    tail = (1 - level) / 2
+    low, high = np.quantile(means, [tail, 1 - tail], axis=0)
+    return [Interval(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+
+
+def summarise(values: NDArray[np.float64]) -> list[Summary]:
+    """Mean, spread and interval of each column of `values [recordings, columns]`."""
+    n = len(values)
+    intervals = bootstrap_means(values)
+    return [
+        Summary(
+            mean=float(column.mean()),
+            std=float(column.std(ddof=1)) if n > 1 else None,
+            min=float(column.min()),
+            max=float(column.max()),
+            interval=interval,
+        )
+        for column, interval in zip(values.T, intervals, strict=True)
+    ]
