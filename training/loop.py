@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,18 @@ from torch import nn
 from tcja_deploy.events import EventData
 from tcja_deploy.files import atomic_file
 
-__all__ = ["accuracy", "as_tensors", "load", "save_checkpoint", "train"]
+__all__ = ["Motion", "accuracy", "as_tensors", "load", "save_checkpoint", "train"]
 
 Recordings = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Augmentation: the largest shift along both axes, rotation, and relative change of size."""
+
+    pixels: float = 2.0
+    degrees: float = 10.0
+    zoom: float = 0.1
 
 
 def as_tensors(frames: list[NDArray[np.int32]], labels: NDArray[np.int64]) -> Recordings:
@@ -41,7 +52,7 @@ def train(
     epochs: int,
     batch: int,
     learning_rate: float,
-    shift: int,
+    motion: Motion,
     seed: int,
 ) -> None:
     """Train with Adam, a cosine schedule and the mean squared error of the firing rates, as the authors do.
@@ -52,8 +63,8 @@ def train(
         epochs: Fixed number of epochs.
         batch: Recordings a step.
         learning_rate: Of Adam, at the start of the cosine.
-        shift: Each recording moves by up to this many pixels along both axes, anew in each epoch.
-        seed: Of order, shifts and dropout.
+        motion: How far each recording moves, anew in each epoch.
+        seed: Of order, motion and dropout.
     """
     torch.manual_seed(seed)
     frames, labels = recordings
@@ -63,7 +74,7 @@ def train(
         start, total = time.perf_counter(), 0.0
         net.train()
         for chosen in torch.randperm(len(labels)).split(batch):
-            rates = net(_shifted(frames[chosen], shift))
+            rates = net(_moved(frames[chosen], motion))
             target = nn.functional.one_hot(labels[chosen], rates.shape[1]).float()
             loss = nn.functional.mse_loss(rates, target)
             optimizer.zero_grad()
@@ -104,10 +115,21 @@ def save_checkpoint(net: nn.Module, path: Path, *, epochs: int, test_accuracy: f
         torch.save(content, partial)
 
 
-def _shifted(frames: torch.Tensor, shift: int) -> torch.Tensor:
-    """Float frames `[T, n, 2, H, W]` of counts `[n, T, 2, H, W]`, each recording moved, zeros moving in."""
-    height, width = frames.shape[-2:]
-    padded = nn.functional.pad(frames.float(), (shift, shift, shift, shift))
-    corners = torch.randint(0, 2 * shift + 1, (len(frames), 2)).tolist()
-    moved = [one[..., y : y + height, x : x + width] for one, (y, x) in zip(padded, corners, strict=True)]
-    return torch.stack(moved, dim=1)
+def _moved(frames: torch.Tensor, motion: Motion) -> torch.Tensor:
+    """Float frames `[T, n, 2, H, W]` of counts `[n, T, 2, H, W]`, each recording moved as a whole, at random.
+
+    Each pixel takes the count of the nearest source pixel, so counts stay whole; zeros move in.
+    """
+    n, timesteps, channels, height, width = frames.shape
+    angle = math.radians(motion.degrees) * _between_minus_one_and_one(n)
+    zoom = 1 + motion.zoom * _between_minus_one_and_one(n)
+    cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
+    across, down = (2 * motion.pixels / size * _between_minus_one_and_one(n) for size in (width, height))
+    matrix = torch.stack([cos, -sin, across, sin, cos, down], dim=1).reshape(n, 2, 3)
+    grid = nn.functional.affine_grid(matrix, [n, 1, height, width], align_corners=False)
+    moved = nn.functional.grid_sample(frames.flatten(1, 2).float(), grid, mode="nearest", align_corners=False)
+    return moved.reshape(n, timesteps, channels, height, width).transpose(0, 1)
+
+
+def _between_minus_one_and_one(count: int) -> torch.Tensor:
+    return 2 * torch.rand(count) - 1
