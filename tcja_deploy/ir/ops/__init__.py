@@ -28,7 +28,8 @@ OPS: dict[str, type[Op]] = {
     op.__name__: op
     for op in (
         Add, Affine, AdaptiveAvgPool2d, AvgPool2d, BatchNorm1d, BatchNorm2d, Concat, Conv1d, Conv2d, ConvTranspose2d,
-        Flatten, IF, Input, LI, LIF, Linear, MaxPool2d, Mul, PLIF, Permute, ReLU, Reduce, Reshape, Sigmoid, TCJA, TimeMean, Vote,
+        Flatten, IF, Input, LI, LIF, Linear, MaxPool2d, Mul, PLIF, Permute, ReLU, Reduce, Reshape, Sigmoid, TCJA,
+        TimeMean, Vote,
     )
 }  # fmt: skip
 """Every op by name, as the ``.tcja`` file spells it."""
