@@ -22,6 +22,7 @@ from tcja_deploy.hardware_profiles import (
 )
 from tcja_deploy.hardware_profiles.vocabulary import OP_CLASSES
 from tcja_deploy.ir import Kind
+from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.activity import Measure
 
 __all__ = ["chip_lines", "latency_ns", "processor_ann"]
@@ -89,11 +90,16 @@ def _synapses(m: Measured, layer: Layer, pricing: Pricing) -> list[Line]:
 
 def _neurons(m: Measured, pricing: Pricing) -> list[Line]:
     lines = []
-    for node in m.inventory.graph.neurons:
-        if not _skipped(OpClass.NEURON_UPDATE, pricing):
-            updates = Ops.constant(node.signal.size * m.inventory.graph.T, len(m))
+    graph = m.inventory.graph
+    for node in m.inventory.stateful:
+        # A leaky integrator in front of a neuron is that neuron's synaptic current, inside the same update.
+        inside = not isinstance(node.op, ir.Neuron) and any(
+            isinstance(r.op, ir.Neuron) for r in graph.readers(node.name)
+        )
+        if not inside and not _skipped(OpClass.NEURON_UPDATE, pricing):
+            updates = Ops.constant(node.signal.size * graph.T, len(m))
             lines.append(Line(node.name, Part.NEURON, "updates", updates, _update_price(pricing)))
-        if not _skipped(OpClass.SPIKE_OUT, pricing):
+        if isinstance(node.op, ir.Neuron) and not _skipped(OpClass.SPIKE_OUT, pricing):
             price = chip_price(OpClass.SPIKE_OUT, pricing)
             lines.append(Line(node.name, Part.NEURON, "spikes", Ops(m.events(Drive(node.name))), price))
     return lines

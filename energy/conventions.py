@@ -199,6 +199,7 @@ CONVENTIONS = {
             (
                 "terms without a published price: listed, never zero",
                 "attention and dense layers on spiking chips: the chips have no such operation; listed",
+                "pooling, bias, residual sums, read-out: done on the way by the chip's own means",
                 "host, input and output, DRAM: no price at hand",
             ),
             ("the profile's own sources, printed with each price",),

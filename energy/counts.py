@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.energy.quantities import Ints, Macs, Ops, Rate
-from tcja_deploy.ir import Graph, Kind
+from tcja_deploy.ir import Graph, Kind, Node
+from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.activity import Activity, Measure, Watch
 from tcja_deploy.runtime.activity_collect import frame_shape
 
@@ -174,6 +175,11 @@ class Inventory:
     def trunk(self) -> tuple[Layer, ...]:
         """Layers with weights outside attention branches."""
         return tuple(layer for layer in self.layers if not layer.attention)
+
+    @property
+    def stateful(self) -> tuple[Node, ...]:
+        """Nodes with a membrane: spiking neurons and leaky integrators."""
+        return tuple(n for n in self.graph if isinstance(n.op, ir.Neuron | ir.LI))
 
     def watches(self) -> tuple[Watch, ...]:
         """What has to be recorded: the input, all spikes, and whatever drives work."""

@@ -129,6 +129,13 @@ def _neuron(desk: _Desk, node: Node) -> None:
         desk.add(node, Part.NEURON, "soft reset", Primitive.ADD, updates, Drive(node.name))
 
 
+def _integrator(desk: _Desk, node: Node) -> None:
+    updates = desk.size(node.signal)
+    if node.op.constants()["decay"]:
+        desk.add(node, Part.NEURON, "leak", Primitive.MULTIPLY, updates)
+    desk.add(node, Part.NEURON, "integrate", Primitive.ADD, updates)
+
+
 def _tcja(desk: _Desk, node: Node) -> None:
     op, T = node.op, desk.graph.T
     if not isinstance(op, ir.TCJA):
@@ -255,6 +262,7 @@ _RULES: dict[type[Op], Rule | str] = {
     ir.Flatten: _MOVE,
     ir.IF: _neuron,
     ir.Input: "where frames enter",
+    ir.LI: _integrator,
     ir.LIF: _neuron,
     ir.Linear: _synapses,
     ir.MaxPool2d: _pooling,

@@ -43,7 +43,7 @@ def snn_traffic(m: Measured, pricing: Pricing, memory: MemoryModel) -> list[Line
     for work in m.inventory.works:
         if work.weights:
             lines.append(_weight_reads(work.node, m.work(work), work.weights, weight, memory, pricing))
-    for node in m.inventory.graph.neurons:
+    for node in m.inventory.stateful:
         updates = node.signal.size * m.inventory.graph.T
         price = sram(pricing, node.signal.size * state, state)
         ops = Ops.constant(2 * updates, len(m))

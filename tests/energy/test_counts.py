@@ -145,6 +145,14 @@ def test_neuron_updates(op: ir.Neuron, primitives: dict[Primitive, int]) -> None
     assert spent == primitives
 
 
+def test_leaky_integrators_leak_and_integrate_but_do_not_compare() -> None:
+    for decay, whats in ((0.25, {"leak", "integrate"}), (0.0, {"integrate"})):
+        b = GraphBuilder(T=2)
+        graph = b.finish(b.add("li", ir.LI(decay), b.add("input", ir.Input((3,), Kind.REAL))))
+        m = measured(graph, np.ones((1, 2, 3)))
+        assert works(m) == {("li", what): [6] for what in whats}
+
+
 def graph_of(build, T: int = 2, kind: Kind = Kind.BINARY, shape: tuple[int, ...] = (4,)) -> Graph:
     b = GraphBuilder(T)
     return b.finish(build(b, b.add("input", ir.Input(shape, kind))))
