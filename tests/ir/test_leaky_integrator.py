@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from tcja_deploy.ir import Graph, GraphBuilder, Kind
 from tcja_deploy.ir.ops import LI, PLIF, Input
 from tcja_deploy.ir_file import load_graph, save_graph
 from tcja_deploy.runtime.sequence import evaluate, run
+from tcja_deploy.runtime.stream import run_by_frame, stream
 
 LEAKS = st.sampled_from([0.0, 0.25, 1.0, -0.5])
 DECAYS = st.sampled_from([0.0, 0.1, 0.5, 1.0]) | st.floats(0, 1, width=32)
@@ -43,7 +45,6 @@ def test_steps_window_and_torch_agree_bit_for_bit(
 def test_is_the_membrane_of_a_neuron_that_never_fires(
     decay: float, decay_input: bool, leak: float, seed: int
 ) -> None:
-    import torch
 
     x = torch.from_numpy(np.random.default_rng(seed).normal(size=(5, 2, 3)).astype(np.float32))
     membrane = evaluate(LI(decay, decay_input, leak), x).numpy()
@@ -90,3 +91,12 @@ def test_survives_a_file(tmp_path) -> None:  # type: ignore[no-untyped-def]
 def test_is_real_and_needs_a_stream() -> None:
     assert graph_of(LI(0.3), 4)["membrane"].signal.kind is Kind.REAL
     assert LI(1.5).faults() == ["the decay 1.5 is outside [0, 1]"]
+
+
+def test_stream_keeps_the_membrane_and_windows_start_afresh() -> None:
+    graph = graph_of(LI(0.3, True, 0.5), 4)
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(8, 2, 3)).astype(np.float32))
+    stepper = stream(graph, samples=2)
+    given = torch.stack([e.value for frame in x for e in stepper.push(frame)])
+    assert torch.equal(given, torch.cat([run(graph, x[:4]), run(graph, x[4:])]))
+    assert torch.equal(run_by_frame(graph, x[:4]), run(graph, x[:4]))

@@ -14,7 +14,18 @@ from tcja_deploy.ir import Op
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.sequence import charge, evaluate
 
-__all__ = ["Cell", "CellState", "Every", "Neurons", "RunningMean", "Scale", "Window", "aligned", "plain"]
+__all__ = [
+    "Cell",
+    "CellState",
+    "Every",
+    "Integrators",
+    "Neurons",
+    "RunningMean",
+    "Scale",
+    "Window",
+    "aligned",
+    "plain",
+]
 
 CellState = Mapping[str, Tensor]
 """Tensors by name, never changed in place."""
@@ -138,6 +149,24 @@ class Neurons:
         spikes = fired.to(h.dtype)
         v = h - spikes * op.v_threshold if op.v_reset is None else h.masked_fill(fired, op.v_reset)
         return [spikes], {"v": v}
+
+
+@dataclass(frozen=True, eq=False)
+class Integrators:
+    """Leaky integrators; state: the membrane ``v`` ``[N, ...]``, which is also the result."""
+
+    op: ir.LI
+    features: tuple[int, ...]
+    macs: int = 0
+
+    def initial(self, samples: int) -> CellState:
+        """See ``Cell``."""
+        return {"v": torch.full((samples, *self.features), self.op.v_leak)}
+
+    def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
+        """See ``Cell``."""
+        v = charge(self.op, inputs[0], state["v"])
+        return [v], {"v": v}
 
 
 @dataclass(frozen=True, eq=False)

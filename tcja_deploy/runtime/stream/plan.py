@@ -13,7 +13,7 @@ from typing import Literal
 from tcja_deploy.errors import UsageError
 from tcja_deploy.ir import Graph, Kind, Node, Signal
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.stream.cells import Cell, Every, Neurons, RunningMean, Scale, Window, aligned
+from tcja_deploy.runtime.stream.cells import Cell, Every, Integrators, Neurons, RunningMean, Scale, Window, aligned
 from tcja_deploy.runtime.stream.estimate import Profile
 from tcja_deploy.runtime.stream.gate import Gate
 
@@ -206,7 +206,7 @@ def by_frame(name: str, cell: Cell, inputs: tuple[str, ...], signal: Signal) -> 
 
 def mean_over_time(name: str, source: str, signal: Signal, T: int) -> Link:
     """The mean of a stream of frames."""
-    mean = Signal(signal.dims[1:], signal.kind.join(Kind.GRADED))
+    mean = Signal(signal.dims[1:], signal.kind.widened(Kind.GRADED))
     return Link(name, RunningMean(T, signal.features), (source,), (Takes.FRAME,), mean)
 
 
@@ -214,6 +214,8 @@ def _generic(node: Node, inputs: tuple[Signal, ...], T: int) -> Link:
     op, out = aligned(node.op), node.signal
     if isinstance(op, ir.Neuron):
         return by_frame(node.name, Neurons(op, out.features), node.inputs, out)
+    if isinstance(op, ir.LI):
+        return by_frame(node.name, Integrators(op, out.features), node.inputs, out)
     if isinstance(op, ir.TimeMean):
         return mean_over_time(node.name, node.inputs[0], inputs[0], T)
     frames = tuple(s.streams for s in inputs)

@@ -45,7 +45,7 @@ def _evaluate(graph: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
     if isinstance(op, ir.TimeMean):
         return sum(inputs[0][1:], start=inputs[0][0]) / graph.T
     by_frame = not op.acts_on_time(*signals) or isinstance(op, ir.Add | ir.Mul)
-    if isinstance(op, ir.Neuron) or not (
+    if isinstance(op, ir.Neuron | ir.LI) or not (
         by_frame and node.signal.streams and any(s.streams for s in signals)
     ):
         return evaluate(op, *inputs)
