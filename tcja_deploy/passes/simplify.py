@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tcja_deploy.ir import Graph, GraphBuilder, Op
+from tcja_deploy.ir import Dim, Graph, GraphBuilder, Node, Op
 from tcja_deploy.ir.ops import Flatten, Permute, Reshape, Vote
 
 __all__ = ["simplify"]
@@ -32,10 +32,9 @@ def _once(graph: Graph) -> Graph:
                 inner = source.op.order
                 op, inputs = Permute(tuple(inner[i] for i in op.order)), list(source.inputs)
             elif isinstance(op, Reshape) and isinstance(source.op, Reshape | Flatten):
-                op, inputs = (
-                    Reshape(op.dims, _named(builder.signal(source.inputs[0]).dims)),
-                    list(source.inputs),
-                )
+                named = _through(op.named, source, builder.signal(source.inputs[0]).dims)
+                if named is not None:
+                    op, inputs = Reshape(op.dims, named), list(source.inputs)
             elif (
                 isinstance(op, Reshape)
                 and isinstance(source.op, Vote)
@@ -63,5 +62,13 @@ def _once(graph: Graph) -> Graph:
     return builder.finish(name_of[graph.output], graph.source)
 
 
-def _named(dims: tuple[object, ...]) -> tuple[int, ...]:
-    return tuple(i for i, d in enumerate(dims) if isinstance(d, str))
+def _through(named: tuple[int, ...], inner: Node, before: tuple[Dim, ...]) -> tuple[int, ...] | None:
+    """Axes of a reshape's result as axes of its input; ``None`` where one of them is no axis there."""
+    own = [i for i, d in enumerate(inner.signal.dims) if isinstance(d, str)]
+    source = (
+        inner.op.named
+        if isinstance(inner.op, Reshape)
+        else [i for i, d in enumerate(before) if isinstance(d, str)]
+    )
+    axis = dict(zip(own, source, strict=True))
+    return tuple(axis[i] for i in named) if all(i in axis for i in named) else None

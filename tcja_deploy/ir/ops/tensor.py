@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from tcja_deploy.ir.op import Array, Frames, Op, State
-from tcja_deploy.ir.ops.tcja import sigmoid
+from tcja_deploy.ir.ops.numeric import float32, sigmoid
 from tcja_deploy.ir.signal import Dim, Kind, Signal, broadcast_dims
 
 __all__ = [
@@ -43,10 +43,11 @@ class Input(Op):
     features: tuple[int, ...]
     kind: Kind = Kind.COUNT
 
+    def faults(self) -> list[str]:
+        sound = bool(self.features) and min(self.features) > 0
+        return [] if sound else [f"the input shape {self.features} is empty"]
+
     def infer(self, *inputs: Signal, T: int) -> Signal:
-        self._require(
-            bool(self.features) and min(self.features) > 0, f"the input shape {self.features} is empty"
-        )
         return Signal(("T", "N", *self.features), self.kind)
 
     def acts_on_time(self, *inputs: Signal) -> bool:
@@ -102,7 +103,7 @@ class Affine(_Pointwise):
         return inputs[0].with_kind(inputs[0].kind.widened(Kind.GRADED) if self.offset == 0 else Kind.REAL)
 
     def apply(self, *x: Array) -> Array:
-        return (x[0] * np.float32(self.scale) + np.float32(self.offset)).astype(np.float32)
+        return float32(x[0] * np.float32(self.scale) + np.float32(self.offset))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +116,10 @@ class _Broadcast(Op):
         raise NotImplementedError
 
     def infer(self, *inputs: Signal, T: int) -> Signal:
-        dims = broadcast_dims(*(s.dims for s in inputs))
-        self._require(dims is not None, "shapes do not broadcast: " + " and ".join(map(str, inputs)))
-        return Signal(dims or (), self._result_kind([s.kind for s in inputs]))
+        dims = broadcast_dims(*(s.dims for s in inputs)) or ()
+        whole = bool(dims) and all(dims.count(name) < 2 for name in ("T", "N"))
+        self._require(whole, "shapes do not broadcast: " + " and ".join(map(str, inputs)))
+        return Signal(dims, self._result_kind([s.kind for s in inputs]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,13 +127,10 @@ class Add(_Broadcast):
     """``y = x1 + x2 + ...``. Spikes and counts add up to counts; with graded inputs graded; with real ones real."""
 
     def _result_kind(self, kinds: list[Kind]) -> Kind:
-        result = Kind.COUNT
-        for kind in kinds:
-            result = result.widened(kind)
-        return result
+        return functools.reduce(Kind.widened, kinds, Kind.COUNT)
 
     def apply(self, *x: Array) -> Array:
-        return sum(x[1:], start=x[0])
+        return functools.reduce(np.add, x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,13 +138,11 @@ class Mul(_Broadcast):
     """``y = x1 x2 ...``. A spike times a real number is graded; only real times real is real."""
 
     def _result_kind(self, kinds: list[Kind]) -> Kind:
-        result = Kind.BINARY
-        for kind in kinds:
-            result = result.widened(kind)
+        result = functools.reduce(Kind.widened, kinds)
         return Kind.GRADED if result is Kind.REAL and any(k.sparse for k in kinds) else result
 
     def apply(self, *x: Array) -> Array:
-        return math.prod(x[1:], start=x[0])
+        return functools.reduce(np.multiply, x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,20 +157,19 @@ class Concat(Op):
 
     axis: int
 
+    def faults(self) -> list[str]:
+        return self._below(0, axis=self.axis)
+
     def infer(self, *inputs: Signal, T: int) -> Signal:
         first = inputs[0].dims
-        self._require(0 <= self.axis < len(first), f"there is no axis {self.axis} in {inputs[0]}")
-        total, kind = 0, inputs[0].kind
-        for s in inputs:
-            rest = len(s.dims) == len(first) and all(
-                a == b for i, (a, b) in enumerate(zip(s.dims, first, strict=True)) if i != self.axis
-            )
-            length = s.dims[self.axis] if rest else None
-            if not isinstance(length, int):
-                self._require(False, "shapes do not fit side by side: " + " and ".join(map(str, inputs)))
-            else:
-                total, kind = total + length, kind.widened(s.kind)
-        return Signal((*first[: self.axis], total, *first[self.axis + 1 :]), kind)
+        self._require(self.axis < len(first), f"there is no axis {self.axis} in {inputs[0]}")
+        before, after = first[: self.axis], first[self.axis + 1 :]
+        alike = all((s.dims[: self.axis], s.dims[self.axis + 1 :]) == (before, after) for s in inputs)
+        lengths = [d for s in inputs for d in s.dims[self.axis : self.axis + 1] if isinstance(d, int)]
+        fits = alike and len(lengths) == len(inputs)
+        self._require(fits, "shapes do not fit side by side: " + " and ".join(map(str, inputs)))
+        kind = functools.reduce(Kind.widened, (s.kind for s in inputs))
+        return Signal((*before, sum(lengths), *after), kind)
 
     def apply(self, *x: Array) -> Array:
         return np.concatenate(x, self.axis)
@@ -189,12 +185,13 @@ class Permute(Op):
 
     order: tuple[int, ...]
 
+    def faults(self) -> list[str]:
+        sound = sorted(self.order) == list(range(len(self.order)))
+        return [] if sound else [f"{self.order} is no order of axes"]
+
     def infer(self, *inputs: Signal, T: int) -> Signal:
         dims = inputs[0].dims
-        self._require(
-            sorted(self.order) == list(range(len(dims))),
-            f"{self.order} does not order the axes of {inputs[0]}",
-        )
+        self._require(len(self.order) == len(dims), f"{self.order} does not order the axes of {inputs[0]}")
         return inputs[0].with_dims(tuple(dims[i] for i in self.order))
 
     def acts_on_time(self, *inputs: Signal) -> bool:
@@ -206,7 +203,9 @@ class Permute(Op):
 
 @dataclass(frozen=True, eq=False)
 class Reshape(Op):
-    """The same elements under other axes, in the same order. ``"T"`` and ``"N"`` stay whole and in their order.
+    """The same elements under other axes, in the same order. ``"N"`` stays whole, and elements keep their sample.
+
+    Time may become part of a plain axis (its steps are features then), and a plain axis of length T may become the time axis.
 
     Attributes:
         dims: Axes of the result.
@@ -216,20 +215,30 @@ class Reshape(Op):
     dims: tuple[Dim, ...]
     named: tuple[int, ...]
 
+    def faults(self) -> list[str]:
+        return self._below(1, dims=tuple(d for d in self.dims if isinstance(d, int)))
+
     def infer(self, *inputs: Signal, T: int) -> Signal:
         (x,) = inputs
         names = [d for d in self.dims if isinstance(d, str)]
+        fits = len(names) == len(self.named) and all(
+            0 <= i < len(x.dims) and (x.dims[i] == name or (name == "T" and x.dims[i] == T))
+            for i, name in zip(self.named, names, strict=False)
+        )
         self._require(
-            list(self.named) == [i for i, d in enumerate(x.dims) if isinstance(d, str)]
-            and [x.dims[i] for i in self.named] == names,
-            f"{x} cannot become {self.dims}: T and N have to stay whole and in order",
+            fits
+            and list(self.named) == sorted(set(self.named))
+            and all(d != "N" or i in self.named for i, d in enumerate(x.dims)),
+            f"{x} cannot become {self.dims}: N has to stay whole, and named axes in order",
         )
         # Between two named axes the number of elements has to stay, or elements would change their sample or time step.
-        self._require(_runs(x.dims) == _runs(self.dims), f"{x} cannot become {self.dims}: the sizes differ")
+        plain = [T if d == "T" else d for d in x.dims]
+        before = _runs(tuple("T" if i in self.named else d for i, d in enumerate(plain)))
+        self._require(before == _runs(self.dims), f"{x} cannot become {self.dims}: the sizes differ")
         return x.with_dims(self.dims)
 
     def acts_on_time(self, *inputs: Signal) -> bool:
-        return not inputs[0].streams or self.dims[:1] != ("T",)
+        return not inputs[0].streams or self.dims[:1] != ("T",) or self.named[:1] != (0,)
 
     def apply(self, *x: Array) -> Array:
         lengths = iter(self.named)
@@ -274,11 +283,13 @@ class Reduce(Op):
     axes: tuple[int, ...]
     keepdims: bool = False
 
+    def faults(self) -> list[str]:
+        sound = bool(self.axes) and min(self.axes) >= 0 and len(set(self.axes)) == len(self.axes)
+        return [] if sound else [f"{self.axes} are no axes"]
+
     def infer(self, *inputs: Signal, T: int) -> Signal:
         (x,) = inputs
-        self._require(
-            bool(self.axes) and all(0 <= a < len(x.dims) for a in self.axes), f"{x} has no axes {self.axes}"
-        )
+        self._require(max(self.axes) < len(x.dims), f"{x} has no axes {self.axes}")
         self._require(all(x.dims[a] != "N" for a in self.axes), "a reduction over samples would mix them")
         dims: list[Dim] = []
         for i, d in enumerate(x.dims):
@@ -293,8 +304,11 @@ class Reduce(Op):
         return not inputs[0].streams or 0 in self.axes
 
     def apply(self, *x: Array) -> Array:
-        reduce = {"mean": np.mean, "max": np.max, "sum": np.sum}[self.how]
-        return np.asarray(reduce(x[0], self.axes, keepdims=self.keepdims), np.float32)
+        if self.how == "max":
+            return float32(x[0].max(self.axes, keepdims=self.keepdims))
+        if self.how == "sum":
+            return float32(x[0].sum(self.axes, keepdims=self.keepdims))
+        return float32(x[0].mean(self.axes, keepdims=self.keepdims))
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,7 +327,7 @@ class TimeMean(Op):
         return 1
 
     def apply(self, *x: Array) -> Array:
-        return x[0].mean(0, dtype=np.float32)
+        return float32(x[0].mean(0, dtype=np.float32))
 
     def initial_state(self, *inputs: Signal, T: int, N: int) -> State:
         """State ``(t, T, running sum)``."""
@@ -337,14 +351,17 @@ class Vote(_Pointwise):
 
     voters: int
 
+    def faults(self) -> list[str]:
+        return self._below(1, voters=self.voters)
+
     def infer(self, *inputs: Signal, T: int) -> Signal:
         (x,) = inputs
         self._require(isinstance(x.dims[-1], int), f"voting needs a feature axis, got {x}")
-        classes = x.features[-1] // self.voters if self.voters > 0 else 0
+        classes = x.features[-1] // self.voters
         self._require(classes > 0, f"{x} has no {self.voters} voters a class")
         return Signal((*x.dims[:-1], classes), x.kind.widened(Kind.GRADED))
 
     def apply(self, *x: Array) -> Array:
         classes = x[0].shape[-1] // self.voters
         used = x[0][..., : classes * self.voters]
-        return used.reshape(*x[0].shape[:-1], classes, self.voters).mean(-1, dtype=np.float32)
+        return float32(used.reshape(*x[0].shape[:-1], classes, self.voters).mean(-1, dtype=np.float32))
