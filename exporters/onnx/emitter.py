@@ -70,16 +70,11 @@ class Emitter:
 
     def constant(self, value: NDArray[Any] | Sequence[int] | float, name: str) -> str:
         """An initializer; equal ones are stored once. Lists of integers become int64, numbers float32 scalars."""
-        array = np.asarray(value, np.float32) if isinstance(value, float) else np.asarray(value)
-        key = (
-            f"{array.dtype}{array.shape}",
-            hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest(),
-        )
+        array = np.asarray(value, np.float32 if isinstance(value, float) else None, order="C")
+        key = (f"{array.dtype}{array.shape}", hashlib.sha256(array.tobytes()).hexdigest())
         if key not in self._constants:
             self._constants[key] = self.unique(name)
-            self.initializers.append(
-                numpy_helper.from_array(np.ascontiguousarray(array), self._constants[key])
-            )
+            self.initializers.append(numpy_helper.from_array(array, self._constants[key]))
         return self._constants[key]
 
     # -- ops whose form depends on the opset ---------------------------------------------------------------

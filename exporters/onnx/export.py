@@ -6,24 +6,25 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
-from tcja_deploy.errors import ExportError
 from tcja_deploy.exporters.onnx.sequence import sequence_model
 from tcja_deploy.exporters.onnx.verify import BOUND, verify_onnx
-from tcja_deploy.exporters.report import ExportReport, Fidelity, NodeReport, manifest
+from tcja_deploy.exporters.onnx.writing import (
+    ROUNDING,
+    first_sample,
+    needs_external_data,
+    node_reports,
+    save_checked,
+)
+from tcja_deploy.exporters.report import ExportReport, manifest
 from tcja_deploy.files import staged_files
 from tcja_deploy.ir import Graph
-from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.synthetic import synthetic_frames
 
 __all__ = ["export_onnx"]
-
-_PROTOBUF_LIMIT = 1_800_000_000
-"""Bytes above which weights must leave the protobuf file (protobuf's limit is 2 GiB)."""
 
 
 def export_onnx(
@@ -70,7 +71,7 @@ def export_onnx(
         **{f"tcja_deploy.source.{k}": v for k, v in graph.source.items()},
     }
     model = sequence_model(folded, opset=opset, batch_first=batch_first, metadata=metadata)
-    external_data = external_data or model.ByteSize() > _PROTOBUF_LIMIT
+    external_data = external_data or needs_external_data(model)
     stem = path.name.removesuffix(".onnx")
     names = [
         f"{stem}.golden.npz",
@@ -80,19 +81,10 @@ def export_onnx(
     ]
     with staged_files(path.parent, names, force=force) as folder:
         written = folder / path.name
-        onnx.save(
-            model,
-            str(written),
-            save_as_external_data=external_data,
-            location=f"{path.name}.data",
-            size_threshold=1024,
-        )
-        onnx.checker.check_model(str(written), full_check=True)
-        if not external_data:
-            onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        save_checked(model, written, external_data)
         if data is None:
             data = [synthetic_frames(graph, 1, seed=seed) for seed in range(4)]
-        sample, data = _peek(data)
+        sample, data = first_sample(data)
         agreement = verify_onnx(written, graph, data, bound=bound, progress=progress) if verify else None
         golden = folder / f"{stem}.golden.npz"
         output = run(folded, sample).numpy()
@@ -103,10 +95,9 @@ def export_onnx(
             output=output.swapaxes(0, 1) if swap else output,
         )
         files = sorted(p for p in folder.iterdir() if p.suffix != ".json")
-        nodes = _node_reports(graph, folded)
+        nodes = node_reports(graph, folded, f"unrolled over {graph.T} steps in standard ops")
         notes = [
-            "computed in float32; onnxruntime may sum in another order than torch, so that a membrane within rounding of "
-            "the threshold can change sides",
+            ROUNDING,
             "the golden sample's output is that of the sequence runtime with batch normalisation folded",
         ]
         extra = {
@@ -117,30 +108,3 @@ def export_onnx(
     return ExportReport(
         "onnx", path, tuple(path.parent / n for n in names), tuple(nodes), agreement, tuple(notes)
     )
-
-
-def _peek(
-    batches: Iterable[NDArray[np.float32]],
-) -> tuple[NDArray[np.float32], Iterable[NDArray[np.float32]]]:
-    """The first sample as ``[T, 1, ...]``, and all batches again."""
-    import itertools
-
-    iterator = iter(batches)
-    first = next(iterator, None)
-    if first is None or not first.shape[1]:
-        raise ExportError("the data holds no samples", hint="pass --data with at least one recording")
-    return np.asarray(first[:, :1], np.float32), itertools.chain([first], iterator)
-
-
-def _node_reports(graph: Graph, folded: Graph) -> list[NodeReport]:
-    kept = {n.name for n in folded}
-    reports = []
-    for node in graph:
-        if node.name not in kept:
-            note = f"folded into {node.inputs[0]}; float64 arithmetic, rounded once to float32"
-        elif isinstance(node.op, ir.Neuron):
-            note = f"unrolled over {graph.T} steps in standard ops"
-        else:
-            note = ""
-        reports.append(NodeReport(node.name, type(node.op).__name__, Fidelity.EXACT, note))
-    return reports

@@ -90,14 +90,17 @@ class Gate:
         return min(self._own_reach, self.lookahead)
 
     @property
+    def exact_lookahead(self) -> int:
+        """Frames that the gate has to wait to be exact."""
+        return self.T - 1 if self.op.k_c else min(self._own_reach, self.T - 1)
+
+    @property
     def _own_reach(self) -> int:
         return ir.same_padding(self.op.k_t)[1] if self.op.k_t else 0
 
     @property
     def _guesses(self) -> bool:
-        return self.estimate is not None and (
-            self.lookahead < self._own_reach or (self.op.cla is not None and self.lookahead < self.T - 1)
-        )
+        return self.estimate is not None and self.lookahead < self.exact_lookahead
 
     @property
     def _predicts(self) -> bool:

@@ -13,7 +13,16 @@ from typing import Literal
 from tcja_deploy.errors import UsageError
 from tcja_deploy.ir import Graph, Kind, Node, Signal
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.stream.cells import Cell, Every, Integrators, Neurons, RunningMean, Scale, Window, aligned
+from tcja_deploy.runtime.stream.cells import (
+    Cell,
+    Every,
+    Integrators,
+    Neurons,
+    RunningMean,
+    Scale,
+    Window,
+    aligned,
+)
 from tcja_deploy.runtime.stream.estimate import Profile
 from tcja_deploy.runtime.stream.gate import Gate
 

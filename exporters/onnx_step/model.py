@@ -1,0 +1,218 @@
+"""Graph to ONNX, one frame at a time: a frame and the states in; a result, its index and the new states out.
+
+The model follows the paced schedule of ``runtime.stream``: every step does the same work, every value lags its frame by a
+fixed number of steps, and the result of frame j of a window leaves ``latency`` steps after frame j went in. Windows follow
+each other without a gap: each node counts its own frames and starts afresh with the first one of a window.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from tcja_deploy.errors import UnsupportedError
+from tcja_deploy.exporters.onnx.emitter import Emitter
+from tcja_deploy.exporters.onnx.rules import FRAME, TENSOR, fire, membrane
+from tcja_deploy.exporters.onnx_step.gate import emit_gate
+from tcja_deploy.exporters.onnx_step.parts import Clock, Parts, State, frame_shape
+from tcja_deploy.ir import Kind, Op, Signal
+from tcja_deploy.runtime.stream.cells import Every, Integrators, Neurons, RunningMean, Scale, Window
+from tcja_deploy.runtime.stream.gate import Gate
+from tcja_deploy.runtime.stream.plan import MEAN, Link, Plan, Takes
+
+__all__ = ["StepModel", "Timing", "step_model", "timing"]
+
+_OUTPUTS = ("output", "frame", "valid")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """When things happen, in steps from the first frame of a window.
+
+    Attributes:
+        start: For each cell the step of its first frame, or, if it works once a window, of its work.
+        first: For each value the step at which it appears: its frame 0, or the value of the window.
+    """
+
+    start: dict[str, int]
+    first: dict[str, int]
+
+
+def timing(plan: Plan) -> Timing:
+    """When each cell works and each value appears under the paced schedule."""
+    T, start, first = plan.T, {}, {plan.input: 0}
+    for link in plan.links:
+        wait = {Takes.FRAME: 0, Takes.VALUE: 0, Takes.WINDOW: T - 1}
+        start[link.name] = max(
+            first[name] + wait[takes] for name, takes in zip(link.inputs, link.takes, strict=True)
+        )
+        ahead = 0
+        if isinstance(link.cell, Gate):
+            ahead = link.cell.lookahead
+        elif link.per_frame and not link.signal.streams:
+            ahead = T - 1
+        first[link.name] = start[link.name] + ahead
+    return Timing(start, first)
+
+
+@dataclass(frozen=True)
+class StepModel:
+    """A step model and what one needs to run it.
+
+    Attributes:
+        model: The ONNX model.
+        states: Its states, in the order of its inputs.
+        latency: Steps between a frame and the result that it completes.
+        values: Name of each value's tensor.
+    """
+
+    model: onnx.ModelProto
+    states: tuple[State, ...]
+    latency: int
+    values: dict[str, str]
+
+
+def step_model(plan: Plan, *, opset: int, metadata: dict[str, str]) -> StepModel:
+    """Translate a plan with the paced schedule.
+
+    Inputs: the frame ``[N, ...]``, then the states. Outputs: ``output``, the latest result (before the window is complete,
+    a mean over time is that of the frames so far); ``frame`` (int64), the index of its last frame within the window, -1
+    before the first; ``valid`` (bool), whether it is final; then the new states, each called like the state with ``.next``
+    behind. N is free.
+
+    Args:
+        plan: From ``runtime.stream.plan`` of a graph.
+        opset: Opset version.
+        metadata: Written into the model's metadata properties.
+
+    Raises:
+        UnsupportedError: If an op has no rule; lists every such node.
+    """
+    links = [link for link in plan.links if link.name != plan.output + MEAN]
+    missing = [
+        f"{link.name} ({type(link.cell.op).__name__})"
+        for link in links
+        if isinstance(link.cell, Every | Window) and type(link.cell.op) not in {*FRAME, *TENSOR}
+    ]
+    if missing:
+        raise UnsupportedError("ONNX has no rule for " + ", ".join(missing))
+    emission = _Emission(plan, opset)
+    for link in links:
+        emission.emit(link)
+    return emission.finish(metadata)
+
+
+class _Emission:
+    """One model in the making."""
+
+    def __init__(self, plan: Plan, opset: int) -> None:
+        self.plan = plan
+        self.timing = timing(plan)
+        self.e = Emitter(opset, plan.T)
+        self.parts = Parts(self.e, _OUTPUTS, warm_up=max(self.timing.first.values()))
+        self.input = self.e.unique(plan.input)
+        self.values = {plan.input: self.input}
+
+    def emit(self, link: Link) -> None:
+        """Add a cell."""
+        clock = self.parts.clock(self.timing.start[link.name])
+        signals = [self.plan.signals[name] for name in link.inputs]
+        xs = [self._arrived(link, i, clock) for i in range(len(link.inputs))]
+        self.values[link.name] = self._cell(link, xs, signals, clock)
+
+    def _cell(self, link: Link, xs: list[str], signals: list[Signal], clock: Clock) -> str:
+        e, parts, name, cell = self.e, self.parts, link.name, link.cell
+        match cell:
+            case Neurons(op, features):
+                before, following = parts.state(f"{name}.v", ("N", *features), initial=op.v_rest)
+                v = parts.restarted(before, clock, f"{name}/before", op.v_rest)
+                fired, v = fire(e, op, membrane(e, op, xs[0], v, name), name)
+                following(v)
+                return e.node("Cast", [fired], name, to=TensorProto.FLOAT)
+            case Integrators(op, features):
+                before, following = parts.state(f"{name}.v", ("N", *features), initial=op.v_rest)
+                v = membrane(e, op, xs[0], parts.restarted(before, clock, f"{name}/before", op.v_rest), name)
+                following(v)
+                return v
+            case Gate():
+                return emit_gate(parts, cell, xs[0], clock, name)
+            case Scale():
+                return e.node("Mul", [xs[0], e.unsqueeze(xs[1], [2, 3], f"{name}/gate")], name)
+            case RunningMean(_, features):
+                before, following = parts.state(f"{name}.sum", ("N", *features))
+                total = e.node(
+                    "Add", [parts.restarted(before, clock, f"{name}/before"), xs[0]], f"{name}/sum"
+                )
+                following(total)
+                seen = parts.at(np.arange(1, e.T + 1, dtype=np.float32), clock, f"{name}/seen")
+                return e.node("Div", [total, seen], name)
+            case Every(op):
+                frames = [self._without_time(x, s, link.signal) for x, s in zip(xs, signals, strict=True)]
+                return self._op(op, frames, name, signals, dropped=1)
+            case Window(op, emits):
+                y = self._op(op, xs, name, signals, dropped=0)
+                return self._unrolled(link, y, clock) if emits else y
+        raise UnsupportedError("ONNX has no rule for this cell", where=name)
+
+    def _op(self, op: Op, xs: list[str], name: str, signals: list[Signal], dropped: int) -> str:
+        if type(op) in FRAME:
+            return FRAME[type(op)](self.e, op, xs[0], name, signals[0])
+        return TENSOR[type(op)](self.e, op, xs, name, signals, dropped)
+
+    def _without_time(self, x: str, signal: Signal, out: Signal) -> str:
+        """A value whose time axis has length 1, for use beside frames that have none."""
+        if signal.streams or len(signal.dims) < len(out.dims):
+            return x
+        return self.parts.row(x, 0, f"{x}/frame")
+
+    def _arrived(self, link: Link, i: int, clock: Clock) -> str:
+        """Input ``i`` of a cell at the time when the cell works."""
+        source, takes = link.inputs[i], link.takes[i]
+        x, signal = self.values[source], self.plan.signals[source]
+        late = self.timing.start[link.name] - self.timing.first[source]
+        shape, binary = frame_shape(signal, self.plan.T), signal.kind is Kind.BINARY
+        name = f"{link.name}.{i}" if len(link.inputs) > 1 else link.name
+        if takes is Takes.WINDOW:
+            return self.parts.window(x, late - self.plan.T + 1, shape, f"{name}.window", binary=binary)
+        x = self.parts.delayed(x, late, shape, f"{name}.waiting", binary=binary)
+        hold = takes is Takes.VALUE and link.per_frame
+        return self.parts.latched(x, shape, clock, f"{name}.value") if hold else x
+
+    def _unrolled(self, link: Link, y: str, clock: Clock) -> str:
+        """Frames ``[N, ...]`` one by one from a result ``[T, N, ...]``."""
+        shape = (self.plan.T, *frame_shape(link.signal, self.plan.T))
+        kept = self.parts.latched(y, shape, clock, f"{link.name}.frames")
+        return self.e.node("Gather", [kept, clock.t], f"{link.name}/frame", axis=0)
+
+    def finish(self, metadata: dict[str, str]) -> StepModel:
+        """The model with its outputs."""
+        e, plan, parts = self.e, self.plan, self.parts
+        signal, first = plan.signals[plan.output], self.timing.first[plan.output]
+        latency = first if signal.streams else first - (plan.T - 1)
+        clock, begun = parts.clock(latency), parts.since(latency)
+        none = e.constant(np.array(-1, np.int64), "number_none")
+        parts.output("output", self.values[plan.output])
+        parts.output("frame", e.node("Where", [begun, clock.t, none], "frame/index"))
+        parts.output(
+            "valid", begun if signal.streams else e.node("And", [begun, clock.last], "valid/complete")
+        )
+        states, info = parts.finish(), helper.make_tensor_value_info
+        about = {s.name: {"shape": s.shape, "dtype": s.dtype, "value": s.value} for s in states}
+        metadata = metadata | {
+            "tcja_deploy.latency": str(latency),
+            "tcja_deploy.states": json.dumps(about),
+        }
+        inputs = [info(self.input, TensorProto.FLOAT, frame_shape(plan.frames, plan.T))]
+        outputs = [
+            info("output", TensorProto.FLOAT, frame_shape(signal, plan.T)),
+            info("frame", TensorProto.INT64, []),
+            info("valid", TensorProto.BOOL, []),
+        ]
+        inputs += [info(s.name, s.onnx_type, s.shape) for s in states]
+        outputs += [info(s.next, s.onnx_type, s.shape) for s in states]
+        model = e.model("tcja_snn_step", inputs, outputs, metadata)
+        return StepModel(model, states, latency, dict(self.values))

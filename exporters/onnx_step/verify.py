@@ -1,0 +1,134 @@
+"""A step model in onnxruntime beside the stream runtime, step after step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tcja_deploy.errors import FileFormatError, VerificationError
+from tcja_deploy.exporters.onnx.verify import BOUND
+from tcja_deploy.exporters.onnx_step.run import OnnxStepper, step_properties
+from tcja_deploy.ir import Graph
+from tcja_deploy.runtime.compare import Agreement, LayerAgreement, predictions
+from tcja_deploy.runtime.stream import Profile, Stepper, initial, plan
+
+__all__ = ["verify_onnx_step"]
+
+_TIE = 1e-6
+"""Scores that differ by less share a place: sums of up to 16 numbers of order 1 are rounded by no more in float32."""
+
+
+def verify_onnx_step(
+    path: Path,
+    graph: Graph,
+    batches: Iterable[NDArray[np.float32]],
+    *,
+    profile: Profile | None = None,
+    bound: float = BOUND,
+    progress: Callable[[int], None] | None = None,
+) -> Agreement:
+    """Compare a step model with the stream runtime (same look-ahead, paced), spike for spike at every step.
+
+    Batches of equal size follow each other in one stream, so that the reset between windows is tested as well.
+
+    Args:
+        path: The ``.onnx`` file.
+        graph: The network it was exported from (batch normalisation not folded: the reference is the model as trained).
+        batches: Frames ``[T, n, ...]``.
+        profile: The profile that it was exported with.
+        bound: Allowed mismatches per neuron-step.
+        progress: Called with the number of samples done.
+
+    Raises:
+        FileFormatError: If the file is not an export of the graph.
+        VerificationError: If there are no samples, or the two emit results at different steps.
+    """
+    properties = step_properties(path)[1]
+    if properties.get("tcja_deploy.model_sha256") != graph.hash:
+        raise FileFormatError(
+            "this ONNX model was not exported from the given network", where=str(path),
+            hint="pass the model it was exported from; the manifest beside the ONNX file names it",
+        )  # fmt: skip
+    lookahead = properties["tcja_deploy.lookahead"]
+    network = plan(
+        graph, lookahead=None if lookahead == "exact" else int(lookahead), profile=profile, schedule="paced"
+    )
+    names = [node.name for node in graph.neurons]
+    zero = tuple(LayerAgreement(name, 0, 0, 0, 0) for name in names)
+    total, pair = Agreement(zero, 0, 0, 0.0, bound), None
+    for frames in batches:
+        if pair is None or pair.samples != frames.shape[1]:
+            total = total if pair is None else total + pair.finish()
+            pair = _Pair(path, Stepper(network, initial(network, frames.shape[1])), names, bound)
+        for frame in frames:
+            pair.push(frame)
+        if progress is not None:
+            progress(total.samples + pair.pushed // graph.T * pair.samples)
+    if pair is None:
+        raise VerificationError(
+            "there are no samples to verify on", hint="pass --data with at least one recording"
+        )
+    return total + pair.finish()
+
+
+def _same_class(reference: NDArray[np.float32], other: NDArray[np.float32]) -> int:
+    """Samples whose predicted class is the reference's, or shares its first place there up to rounding."""
+    best = reference.reshape(len(reference), -1)
+    chosen = best[np.arange(len(best)), predictions(other, streams=False)]
+    return int((chosen >= best.max(1) - _TIE * np.maximum(1, np.abs(best).max(1))).sum())
+
+
+class _Pair:
+    """Both runtimes on one stream of windows."""
+
+    def __init__(self, path: Path, reference: Stepper, names: list[str], bound: float) -> None:
+        self.reference = reference
+        self.samples = reference.state.samples
+        self.other = OnnxStepper(path, self.samples, show=names)
+        self.layers = {name: LayerAgreement(name, 0, 0, 0, 0) for name in names}
+        self.scores: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+        self.difference, self.pushed, self.bound = 0.0, 0, bound
+        self.shape = reference.plan.frames.features
+
+    def push(self, frame: NDArray[np.float32]) -> None:
+        """One frame of a recording."""
+        self.pushed += 1
+        self._step(frame)
+
+    def finish(self) -> Agreement:
+        """Push silence until the last window is out, and sum up."""
+        T = self.reference.plan.T
+        per_window = T if self.reference.plan.streams else 1
+        while self.reference.state.given[self.reference.plan.output] < self.pushed // T * per_window:
+            self._step(np.zeros((self.samples, *self.shape), np.float32))
+        equal = sum(_same_class(a, b) for a, b in self.scores.values())
+        layers = tuple(self.layers.values())
+        return Agreement(layers, self.samples * len(self.scores), equal, self.difference, self.bound)
+
+    def _step(self, frame: NDArray[np.float32]) -> None:
+        seen: dict[str, Tensor] = {}
+        expected = self.reference.push(frame, observe=lambda name, index, value: seen.update({name: value}))
+        got = self.other.push(frame)
+        if [(e.window, e.frame) for e in expected] != [(e.window, e.frame) for e in got]:
+            raise VerificationError(
+                f"at step {self.reference.state.pushed - 1} the model emits {[e.frame for e in got]}, "
+                f"the stream {[e.frame for e in expected]}"
+            )
+        for a, b in zip(expected, got, strict=True):
+            self.difference = max(self.difference, float((a.value - b.value).abs().max()))
+            if a.window < -(-self.pushed // self.reference.plan.T):  # of silence afterwards nothing counts
+                first, second = self.scores.get(a.window, (0.0, 0.0))
+                self.scores[a.window] = (first + a.value.numpy(), second + b.value.numpy())
+        for name, layer in self.layers.items():
+            if name in seen and self.reference.state.given[name] <= self.pushed:
+                spikes, other = seen[name].numpy() != 0, self.other.shown[name] != 0
+                self.layers[name] = replace(
+                    layer, neuron_steps=layer.neuron_steps + spikes.size, spikes=layer.spikes + int(spikes.sum()),
+                    other_spikes=layer.other_spikes + int(other.sum()),
+                    mismatches=layer.mismatches + int((spikes != other).sum()),
+                )  # fmt: skip
