@@ -135,16 +135,17 @@ class GraphBuilder:
         """Append a node and return the name of its value.
 
         Raises:
-            GraphError: If the name is taken, an input is unknown, or the op does not accept its inputs.
+            GraphError: If the name is taken, an input is unknown, the op has faults, or does not accept its inputs.
         """
         if name in self._nodes:
             raise GraphError("two nodes have this name", where=name)
         missing = [i for i in inputs if i not in self._nodes]
         if missing:
             raise GraphError(f"reads values that do not exist (yet): {', '.join(missing)}", where=name)
-        arity = op.arity
-        if len(inputs) != arity if arity is not None else len(inputs) < 2:
+        if not op.accepts(len(inputs)):
             raise GraphError(f"{type(op).__name__} got {len(inputs)} inputs", where=name)
+        if faults := op.faults():
+            raise GraphError(f"{type(op).__name__}: {'; '.join(faults)}", where=name)
         try:
             signal = op.infer(*(self._nodes[i].signal for i in inputs), T=self.T)
         except GraphError as error:

@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import GraphError
+from tcja_deploy.ir.constants import conform, field_types
 from tcja_deploy.ir.signal import Signal
 
 __all__ = ["Array", "Frames", "Op", "State", "WindowState"]
 
 Array = NDArray[np.float32]
+"""Values and weights: all numbers of the IR are float32."""
 Frames = tuple[Array, ...]
 State = Any
 """State of an op between two steps: a tuple of arrays and numbers, never changed in place."""
@@ -48,14 +50,32 @@ class Op:
 
     Subclasses without state implement ``apply``; subclasses with state implement ``initial_state`` and ``step``.
     Running ``T`` steps from the initial state equals ``apply``.
+
+    Raises:
+        GraphError: If a constant is not of its field's type.
     """
 
     arity: ClassVar[int | None] = 1
     """Number of inputs; ``None`` for any number from two."""
 
+    def __post_init__(self) -> None:
+        for name, hint in field_types(type(self)).items():
+            try:
+                object.__setattr__(self, name, conform(getattr(self, name), hint))
+            except ValueError as error:
+                raise GraphError(f"{name}: {error}", where=type(self).__name__) from None
+
     # -- types -----------------------------------------------------------------------------------------
+    def faults(self) -> list[str]:
+        """What is wrong with the constants, whatever the inputs; empty for a sound op."""
+        return []
+
+    def accepts(self, inputs: int) -> bool:
+        """Whether the op can have this many inputs."""
+        return inputs >= 2 if self.arity is None else inputs == self.arity
+
     def infer(self, *inputs: Signal, T: int) -> Signal:
-        """Signal of the result.
+        """Signal of the result, for an op without faults and as many inputs as it accepts.
 
         Raises:
             GraphError: If the inputs do not fit the op.
@@ -120,3 +140,12 @@ class Op:
     def _require(condition: bool, reason: str) -> None:
         if not condition:
             raise GraphError(reason)
+
+    @staticmethod
+    def _below(least: int, **constants: int | tuple[int, ...]) -> list[str]:
+        """A fault for each constant that holds a number below ``least``."""
+        found = []
+        for name, value in constants.items():
+            if min(value if isinstance(value, tuple) else (value,), default=least) < least:
+                found.append(f"{name} = {value} is below {least}")
+        return found

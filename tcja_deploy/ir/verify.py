@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from tcja_deploy.errors import GraphError
 from tcja_deploy.ir.graph import Graph, Node
-from tcja_deploy.ir.ops import IF, LIF, OPS, PLIF, Input, Neuron
+from tcja_deploy.ir.op import Op
+from tcja_deploy.ir.ops import OPS, Input
 from tcja_deploy.ir.signal import Signal
 
 __all__ = ["verify", "violations"]
@@ -55,38 +54,35 @@ def _node_violations(node: Node, signals: dict[str, Signal], T: int) -> list[str
     if OPS.get(type(node.op).__name__) is not type(node.op):
         found.append(f"{type(node.op).__name__} is no op of the IR")
         return found
+    unfit = node.op.faults()
+    if not node.op.accepts(len(node.inputs)):
+        unfit.append(f"{type(node.op).__name__} got {len(node.inputs)} inputs")
     missing = [i for i in node.inputs if i not in signals]
     if missing:
-        found.append(f"reads values that do not precede it: {', '.join(missing)}")
-    else:
+        unfit.append(f"reads values that do not precede it: {', '.join(missing)}")
+    if not unfit:
         try:
             inferred = node.op.infer(*(signals[i] for i in node.inputs), T=T)
         except GraphError as error:
-            found.append(error.reason)
-        except (ValueError, TypeError, IndexError) as error:
-            found.append(f"does not accept its inputs ({error})")
+            unfit.append(error.reason)
         else:
             if inferred != node.signal:
-                found.append(f"is declared {node.signal}, but computes {inferred}")
-    for name, constant in node.op.constants().items():
-        if isinstance(constant, np.ndarray):
-            if constant.dtype != np.float32:
-                found.append(f"{name} is {constant.dtype}, not float32")
-            elif not np.isfinite(constant).all():
-                found.append(f"{name} holds numbers that are not finite")
-    if isinstance(node.op, Neuron):
-        found += _neuron_violations(node.op)
-    return found
+                unfit.append(f"is declared {node.signal}, but computes {inferred}")
+    found += unfit
+    return found + _number_violations(node.op)
 
 
-def _neuron_violations(op: Neuron) -> list[str]:
+def _number_violations(op: Op) -> list[str]:
+    """Constants that float32 cannot hold."""
     found = []
-    if not (math.isfinite(op.v_threshold) and op.v_threshold > op.v_rest):
-        found.append(f"the threshold {op.v_threshold} does not lie above the resting membrane {op.v_rest}")
-    if isinstance(op, LIF) and not op.tau >= 1:
-        found.append(f"tau = {op.tau} is below 1")
-    if isinstance(op, PLIF) and not 0 < op.decay <= 1:
-        found.append(f"the decay {op.decay} is outside (0, 1]")
-    if not isinstance(op, LIF | PLIF | IF):
-        found.append(f"{type(op).__name__} is an abstract neuron")
+    for name, constant in op.constants().items():
+        if isinstance(constant, np.ndarray) and constant.dtype != np.float32:
+            found.append(f"{name} is {constant.dtype}, not float32")
+        elif isinstance(constant, np.ndarray) and not np.isfinite(constant).all():
+            found.append(f"{name} holds numbers that are not finite")
+        elif isinstance(constant, float) and not abs(constant) <= _LARGEST:
+            found.append(f"{name} = {constant} is not finite in float32")
     return found
+
+
+_LARGEST = float(np.finfo(np.float32).max)

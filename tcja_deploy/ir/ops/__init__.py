@@ -5,8 +5,9 @@ from __future__ import annotations
 from tcja_deploy.ir.op import Op
 from tcja_deploy.ir.ops.integrator import LI
 from tcja_deploy.ir.ops.neuron import IF, LIF, PLIF, Neuron
+from tcja_deploy.ir.ops.norm import BatchNorm1d, BatchNorm2d
 from tcja_deploy.ir.ops.pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
-from tcja_deploy.ir.ops.synapse import BatchNorm1d, BatchNorm2d, Conv1d, Conv2d, ConvTranspose2d, Linear
+from tcja_deploy.ir.ops.synapse import Conv1d, Conv2d, ConvTranspose2d, Linear
 from tcja_deploy.ir.ops.tcja import TCJA, same_padding
 from tcja_deploy.ir.ops.tensor import (
     Add,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tcja_deploy.ir.op import Array, Frames, Op, State
+from tcja_deploy.ir.ops.numeric import float32
 from tcja_deploy.ir.signal import Kind, Signal
 
 __all__ = ["LI"]
@@ -47,8 +48,7 @@ class LI(Op):
     def charge(self, x: Array, v: Array) -> Array:
         """Membrane after one step, from input and previous membrane (both ``[N, ...]``)."""
         q, leak = np.float32(self.decay), v - np.float32(self.v_leak)
-        h: Array = v + (x - leak) * q if self.decay_input else v - leak * q + x
-        return h
+        return float32(v + (x - leak) * q if self.decay_input else v - leak * q + x)
 
     def initial_state(self, *inputs: Signal, T: int, N: int) -> State:
         return (np.full(inputs[0].shape(T, N)[1:], self.v_leak, np.float32),)

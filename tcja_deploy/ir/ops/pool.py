@@ -7,10 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from tcja_deploy.ir.op import Array, Op
-from tcja_deploy.ir.ops.synapse import Pair, _windows
+from tcja_deploy.ir.ops.numeric import Pair, float32, windows
 from tcja_deploy.ir.signal import Kind, Signal
 
 __all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "MaxPool2d"]
+
+
+def _height_and_width(x: Signal) -> tuple[int, int] | None:
+    """Of ``[..., C, H, W]``; ``None`` for other signals."""
+    plain = [d for d in x.dims[-3:] if isinstance(d, int)]
+    return (plain[1], plain[2]) if len(plain) == 3 and len(x.dims) >= 4 else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,24 +36,26 @@ class _Pool2d(Op):
     def _result_kind(self, kind: Kind) -> Kind:
         raise NotImplementedError
 
+    def faults(self) -> list[str]:
+        found = self._below(1, kernel=self.kernel, stride=self.stride) + self._below(0, padding=self.padding)
+        if any(2 * p > k for p, k in zip(self.padding, self.kernel, strict=True)):
+            found.append("the padding is more than half of the pooling window")
+        return found
+
     def infer(self, *inputs: Signal, T: int) -> Signal:
         (x,) = inputs
-        self._require(len(x.dims) >= 4 and len(x.features) >= 3, f"pooling needs [..., C, H, W], got {x}")
-        h, w = x.features[-2:]
+        space = _height_and_width(x)
+        self._require(space is not None, f"pooling needs [..., C, H, W], got {x}")
         size = tuple(
             (n + 2 * p - k) // s + 1
-            for n, p, k, s in zip((h, w), self.padding, self.kernel, self.stride, strict=True)
+            for n, p, k, s in zip(space or (), self.padding, self.kernel, self.stride, strict=True)
         )
-        self._require(min(size) > 0, f"the pooling window {self.kernel} does not fit into {h} x {w}")
-        self._require(
-            all(2 * p <= k for p, k in zip(self.padding, self.kernel, strict=True)),
-            "the padding is more than half of the pooling window",
-        )
+        self._require(min(size) > 0, f"the pooling window {self.kernel} does not fit into {x}")
         return Signal((*x.dims[:-2], *size), self._result_kind(x.kind))
 
     def _view(self, x: Array, fill: float) -> Array:
         pad = [(0, 0)] * (x.ndim - 2) + [(p, p) for p in self.padding]
-        return _windows(np.pad(x, pad, constant_values=fill), self.kernel, self.stride, (1, 1))
+        return windows(np.pad(x, pad, constant_values=fill), self.kernel, self.stride, (1, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +66,7 @@ class MaxPool2d(_Pool2d):
         return kind
 
     def apply(self, *x: Array) -> Array:
-        return self._view(x[0], -np.inf).max((-2, -1))
+        return float32(self._view(x[0], -np.inf).max((-2, -1)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,13 +80,13 @@ class AvgPool2d(_Pool2d):
     count_include_pad: bool = True
 
     def _result_kind(self, kind: Kind) -> Kind:
-        return kind.join(Kind.GRADED)
+        return kind.widened(Kind.GRADED)
 
     def apply(self, *x: Array) -> Array:
         total = self._view(x[0], 0.0).sum((-2, -1))
         if self.count_include_pad or self.padding == (0, 0):
-            return (total / np.float32(self.kernel[0] * self.kernel[1])).astype(np.float32)
-        return (total / self._view(np.ones_like(x[0]), 0.0).sum((-2, -1))).astype(np.float32)
+            return float32(total / np.float32(self.kernel[0] * self.kernel[1]))
+        return float32(total / self._view(np.ones_like(x[0]), 0.0).sum((-2, -1)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,12 +99,15 @@ class AdaptiveAvgPool2d(Op):
 
     output_size: Pair
 
+    def faults(self) -> list[str]:
+        return self._below(1, output_size=self.output_size)
+
     def infer(self, *inputs: Signal, T: int) -> Signal:
         (x,) = inputs
-        self._require(len(x.features) >= 3, f"pooling needs [..., C, H, W], got {x}")
-        self._require(min(self.output_size) > 0, f"the output size {self.output_size} is not positive")
-        same = x.features[-2:] == self.output_size
-        return Signal((*x.dims[:-2], *self.output_size), x.kind if same else x.kind.join(Kind.GRADED))
+        space = _height_and_width(x)
+        self._require(space is not None, f"pooling needs [..., C, H, W], got {x}")
+        kind = x.kind if space == self.output_size else x.kind.widened(Kind.GRADED)
+        return Signal((*x.dims[:-2], *self.output_size), kind)
 
     def apply(self, *x: Array) -> Array:
         y = x[0]
@@ -106,4 +117,4 @@ class AdaptiveAvgPool2d(Op):
                 np.take(y, range(i * n // out, -(-(i + 1) * n // out)), axis).mean(axis) for i in range(out)
             ]
             y = np.stack(parts, axis)
-        return y.astype(np.float32)
+        return float32(y)

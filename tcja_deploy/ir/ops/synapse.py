@@ -1,39 +1,49 @@
-"""Ops with weights on feature axes: convolutions, linear layers and batch normalisation."""
+"""Ops with weights on feature axes: convolutions and linear layers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
+from tcja_deploy.errors import GraphError
 from tcja_deploy.ir.op import Array, Op
+from tcja_deploy.ir.ops.numeric import Pair, float32, windows
 from tcja_deploy.ir.signal import Dim, Kind, Signal
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "Conv1d", "Conv2d", "ConvTranspose2d", "Linear"]
-
-Pair = tuple[int, int]
+__all__ = ["Conv1d", "Conv2d", "ConvTranspose2d", "Linear"]
 
 
-def _length(dim: Dim, T: int) -> int:
-    return T if dim == "T" else int(dim)
+def _lengths(dims: tuple[Dim, ...], T: int) -> tuple[int, ...]:
+    """Lengths of axes that weights act on."""
+    if "N" in dims:
+        raise GraphError("weights that act on the axis of samples would mix them")
+    return tuple(d if isinstance(d, int) else T for d in dims)
 
 
-def _windows(x: Array, kernel: Pair, stride: Pair, dilation: Pair) -> Array:
-    """Sliding windows ``[..., H', W', kh, kw]`` over the last two axes."""
-    span = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
-    view = np.lib.stride_tricks.sliding_window_view(x, span, axis=(-2, -1))
-    return view[..., :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+def _renamed(before: Dim, after: int, T: int) -> Dim:
+    """The axis that weights made of another: from time steps to as many as a window has, it is time again."""
+    return "T" if before == "T" and after == T else after
+
+
+def _weight_faults(weight: Array, rank: int, bias: Array | None, outputs: int) -> list[str]:
+    """What is wrong with the shapes of a weight of ``rank`` axes and the bias of as many numbers as ``outputs``."""
+    found = []
+    if weight.ndim != rank or 0 in weight.shape:
+        found.append(f"the weight has shape {weight.shape}, {rank} axes without an empty one are needed")
+    elif bias is not None and bias.shape != (outputs,):
+        found.append(f"the bias has shape {bias.shape}, there are {outputs} outputs")
+    return found
 
 
 def _conv2d(x: Array, weight: Array, bias: Array | None, stride: Pair, dilation: Pair, groups: int) -> Array:
     """Cross-correlation of an already padded ``[B, C, H, W]`` array."""
-    view = _windows(x, weight.shape[2:], stride, dilation)
+    view = windows(x, (weight.shape[2], weight.shape[3]), stride, dilation)
     b, _, h, w, *kernel = view.shape
     view = view.reshape(b, groups, -1, h, w, *kernel)
     grouped = weight.reshape(groups, -1, *weight.shape[1:])
     y = np.einsum("bgchwij,gocij->bgohw", view, grouped, optimize=True).reshape(b, -1, h, w)
-    return y if bias is None else y + bias[:, None, None]
+    return float32(y if bias is None else y + bias[:, None, None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,25 +72,29 @@ class Conv2d(Op):
     def fan_in(self) -> int:
         return int(np.prod(self.weight.shape[1:]))
 
+    def faults(self) -> list[str]:
+        found = _weight_faults(self.weight, 4, self.bias, len(self.weight))
+        found += self._below(1, stride=self.stride, dilation=self.dilation, groups=self.groups)
+        found += self._below(0, padding=self.padding)
+        if not found and len(self.weight) % self.groups:
+            found.append(f"{self.groups} groups do not divide {len(self.weight)} outputs")
+        return found
+
     def infer(self, *inputs: Signal, T: int) -> Signal:
         (x,) = inputs
         self._require(len(x.dims) >= 4, f"a 2-D convolution needs [..., C, H, W], got {x}")
-        c, h, w = (_length(d, T) for d in x.dims[-3:])
+        c, h, w = _lengths(x.dims[-3:], T)
         need = self.weight.shape[1] * self.groups
         self._require(c == need, f"the weight expects {need} channels, the input has {c}")
-        self._require(self.weight.shape[0] % self.groups == 0, "groups do not divide the output channels")
-        size = []
+        size = [len(self.weight)]
         for length, k, s, d, p in zip(
             (h, w), self.weight.shape[2:], self.stride, self.dilation,
             (self.padding[0] + self.padding[2], self.padding[1] + self.padding[3]), strict=True,
         ):  # fmt: skip
             size.append((length + p - d * (k - 1) - 1) // s + 1)
             self._require(size[-1] > 0, f"the kernel {self.weight.shape[2:]} does not fit into {h} x {w}")
-        dims = tuple("T" if d == "T" and n == T else n for d, n in zip(x.dims[-2:], size, strict=True))
-        return Signal((*x.dims[:-3], self.weight.shape[0], *dims), Kind.REAL)
-
-    def acts_on_time(self, *inputs: Signal) -> bool:
-        return not inputs[0].streams
+        dims = (_renamed(d, n, T) for d, n in zip(x.dims[-3:], size, strict=True))
+        return Signal((*x.dims[:-3], *dims), Kind.REAL)
 
     def apply(self, *x: Array) -> Array:
         top, left, bottom, right = self.padding
@@ -88,7 +102,7 @@ class Conv2d(Op):
         flat = x[0].reshape(-1, *x[0].shape[-3:])
         padded = np.pad(flat, ((0, 0), (0, 0), (top, bottom), (left, right)))
         y = _conv2d(padded, self.weight, self.bias, self.stride, self.dilation, self.groups)
-        return y.reshape(*lead, *y.shape[1:]).astype(np.float32)
+        return y.reshape(*lead, *y.shape[1:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +116,7 @@ class ConvTranspose2d(Op):
         bias: ``[O]`` or ``None``.
         stride: Of height and width.
         padding: Cropped from both sides of height and width.
-        output_padding: Added at the bottom and the right.
+        output_padding: Added at the bottom and the right, less than stride or dilation.
         dilation: Of height and width.
         groups: Number of channel groups.
     """
@@ -117,31 +131,38 @@ class ConvTranspose2d(Op):
 
     @property
     def fan_in(self) -> int:
-        """Mean number of multiply-accumulates per output element without borders: ``C/groups * kH * kW / (sH * sW)``, floored."""
+        """Mean per output element without borders, ``C/groups kH kW / (sH sW)``, rounded down."""
         c, _, kh, kw = self.weight.shape
         return int(c // self.groups * kh * kw // (self.stride[0] * self.stride[1]))
+
+    def faults(self) -> list[str]:
+        outputs = self.weight.shape[1] * self.groups if self.weight.ndim == 4 else 0
+        found = _weight_faults(self.weight, 4, self.bias, outputs)
+        found += self._below(1, stride=self.stride, dilation=self.dilation, groups=self.groups)
+        found += self._below(0, padding=self.padding, output_padding=self.output_padding)
+        if not found and len(self.weight) % self.groups:
+            found.append(f"{self.groups} groups do not divide {len(self.weight)} inputs")
+        limits = zip(self.output_padding, self.stride, self.dilation, strict=True)
+        if not found and any(o >= max(s, d) for o, s, d in limits):
+            found.append("the output padding is not smaller than stride or dilation")
+        return found
 
     def infer(self, *inputs: Signal, T: int) -> Signal:
         (x,) = inputs
         self._require(len(x.dims) >= 4, f"a transposed convolution needs [..., C, H, W], got {x}")
-        c, h, w = (_length(d, T) for d in x.dims[-3:])
-        self._require(
-            c == self.weight.shape[0], f"the weight expects {self.weight.shape[0]} channels, got {c}"
-        )
-        size = tuple(
+        c, h, w = _lengths(x.dims[-3:], T)
+        self._require(c == len(self.weight), f"the weight expects {len(self.weight)} channels, got {c}")
+        size = [self.weight.shape[1] * self.groups]
+        size += [
             (n - 1) * s - 2 * p + d * (k - 1) + o + 1
             for n, s, p, d, k, o in zip(
-                (h, w),
-                self.stride,
-                self.padding,
-                self.dilation,
-                self.weight.shape[2:],
-                self.output_padding,
+                (h, w), self.stride, self.padding, self.dilation, self.weight.shape[2:], self.output_padding,
                 strict=True,
             )
-        )
+        ]  # fmt: skip
         self._require(min(size) > 0, "the padding leaves nothing of the output")
-        return Signal((*x.dims[:-3], self.weight.shape[1] * self.groups, *size), Kind.REAL)
+        dims = (_renamed(d, n, T) for d, n in zip(x.dims[-3:], size, strict=True))
+        return Signal((*x.dims[:-3], *dims), Kind.REAL)
 
     def apply(self, *x: Array) -> Array:
         lead, (c, h, w) = x[0].shape[:-3], x[0].shape[-3:]
@@ -155,14 +176,13 @@ class ConvTranspose2d(Op):
         )  # fmt: skip
         for i in range(kh):
             for j in range(kw):
-                part = np.einsum("bgchw,gco->bgohw", flat, kernel[..., i, j])
-                full[
-                    ..., i * dh : i * dh + (h - 1) * sh + 1 : sh, j * dw : j * dw + (w - 1) * sw + 1 : sw
-                ] += part
+                rows = slice(i * dh, i * dh + (h - 1) * sh + 1, sh)
+                columns = slice(j * dw, j * dw + (w - 1) * sw + 1, sw)
+                full[..., rows, columns] += np.einsum("bgchw,gco->bgohw", flat, kernel[..., i, j])
         (ph, pw) = self.padding
         y = full[..., ph : full.shape[-2] - ph, pw : full.shape[-1] - pw]
         y = y.reshape(*lead, -1, *y.shape[-2:])
-        return y if self.bias is None else y + self.bias[:, None, None]
+        return y if self.bias is None else float32(y + self.bias[:, None, None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,29 +211,33 @@ class Conv1d(Op):
     def fan_in(self) -> int:
         return int(np.prod(self.weight.shape[1:]))
 
+    def faults(self) -> list[str]:
+        found = _weight_faults(self.weight, 3, self.bias, len(self.weight))
+        found += self._below(1, stride=self.stride, dilation=self.dilation, groups=self.groups)
+        found += self._below(0, padding=self.padding)
+        if not found and len(self.weight) % self.groups:
+            found.append(f"{self.groups} groups do not divide {len(self.weight)} outputs")
+        return found
+
     def infer(self, *inputs: Signal, T: int) -> Signal:
         (x,) = inputs
         self._require(len(x.dims) >= 2, f"a 1-D convolution needs [..., C, L], got {x}")
-        channels, length = (_length(d, T) for d in x.dims[-2:])
+        channels, length = _lengths(x.dims[-2:], T)
         need = self.weight.shape[1] * self.groups
         self._require(channels == need, f"the weight expects {need} channels, the input has {channels}")
-        size = (
-            length + sum(self.padding) - self.dilation * (self.weight.shape[2] - 1) - 1
-        ) // self.stride + 1
+        span = self.dilation * (self.weight.shape[2] - 1) + 1
+        size = (length + sum(self.padding) - span) // self.stride + 1
         self._require(size > 0, f"the kernel of {self.weight.shape[2]} does not fit into {length}")
-        out: Dim = "T" if x.dims[-2] == "T" and self.weight.shape[0] == T else self.weight.shape[0]
-        last: Dim = "T" if x.dims[-1] == "T" and size == T else size
-        return Signal((*x.dims[:-2], out, last), Kind.REAL)
+        dims = _renamed(x.dims[-2], len(self.weight), T), _renamed(x.dims[-1], size, T)
+        return Signal((*x.dims[:-2], *dims), Kind.REAL)
 
     def apply(self, *x: Array) -> Array:
         lead = x[0].shape[:-2]
         flat = x[0].reshape(-1, *x[0].shape[-2:])
         padded = np.pad(flat, ((0, 0), (0, 0), self.padding))[:, :, None]
-        y = _conv2d(padded, self.weight[:, :, None], None, (1, self.stride), (1, self.dilation), self.groups)[
-            :, :, 0
-        ]
-        y = y if self.bias is None else y + self.bias[:, None]
-        return y.reshape(*lead, *y.shape[1:]).astype(np.float32)
+        weight = self.weight[:, :, None]
+        y = _conv2d(padded, weight, self.bias, (1, self.stride), (1, self.dilation), self.groups)[:, :, 0]
+        return y.reshape(*lead, *y.shape[1:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,69 +256,16 @@ class Linear(Op):
     def fan_in(self) -> int:
         return int(self.weight.shape[1])
 
+    def faults(self) -> list[str]:
+        return _weight_faults(self.weight, 2, self.bias, len(self.weight))
+
     def infer(self, *inputs: Signal, T: int) -> Signal:
         (x,) = inputs
-        got = _length(x.dims[-1], T) if x.dims[-1] != "N" else -1
-        self._require(
-            got == self.weight.shape[1], f"the weight expects {self.weight.shape[1]} features, got {got}"
-        )
-        out: Dim = "T" if x.dims[-1] == "T" and self.weight.shape[0] == T else self.weight.shape[0]
-        return Signal((*x.dims[:-1], out), Kind.REAL)
+        (got,) = _lengths(x.dims[-1:], T)
+        need = self.weight.shape[1]
+        self._require(got == need, f"the weight expects {need} features, the input has {got}")
+        return Signal((*x.dims[:-1], _renamed(x.dims[-1], len(self.weight), T)), Kind.REAL)
 
     def apply(self, *x: Array) -> Array:
         y = x[0] @ self.weight.T
-        return y if self.bias is None else y + self.bias
-
-
-@dataclass(frozen=True, eq=False)
-class _BatchNorm(Op):
-    """Normalisation with recorded statistics: ``y[c] = (x[c] - mean[c]) / sqrt(var[c] + eps) * gamma[c] + beta[c]``.
-
-    Result kind: real.
-
-    Attributes:
-        gamma: Scale ``[C]``.
-        beta: Offset ``[C]``.
-        mean: Running mean ``[C]``.
-        var: Running variance ``[C]``.
-        eps: Added to the variance.
-    """
-
-    channel_axis: ClassVar[int]
-
-    gamma: Array
-    beta: Array
-    mean: Array
-    var: Array
-    eps: float = 1e-5
-
-    def infer(self, *inputs: Signal, T: int) -> Signal:
-        (x,) = inputs
-        self._require(len(x.dims) >= -self.channel_axis, f"batch normalisation of {x} has no channel axis")
-        got = x.dims[self.channel_axis]
-        self._require(
-            got == len(self.gamma), f"{len(self.gamma)} channels are normalised, the input has {got}"
-        )
-        return x.with_kind(Kind.REAL)
-
-    def scale_offset(self) -> tuple[Array, Array]:
-        """Per-channel factor and offset of the equivalent affine map, in float64."""
-        k = self.gamma.astype(np.float64) / np.sqrt(self.var.astype(np.float64) + self.eps)
-        return k, self.beta - self.mean * k
-
-    def apply(self, *x: Array) -> Array:
-        k, b = self.scale_offset()
-        shape = (-1,) + (1,) * (-self.channel_axis - 1)
-        return (x[0] * k.reshape(shape) + b.reshape(shape)).astype(np.float32)
-
-
-@dataclass(frozen=True, eq=False)
-class BatchNorm2d(_BatchNorm):
-    __doc__ = f"Batch normalisation of ``[..., C, H, W]``.\n\n    {_BatchNorm.__doc__}"
-    channel_axis: ClassVar[int] = -3
-
-
-@dataclass(frozen=True, eq=False)
-class BatchNorm1d(_BatchNorm):
-    __doc__ = f"Batch normalisation of ``[..., C]``.\n\n    {_BatchNorm.__doc__}"
-    channel_axis: ClassVar[int] = -1
+        return float32(y if self.bias is None else y + self.bias)

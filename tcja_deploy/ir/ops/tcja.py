@@ -8,20 +8,15 @@ from typing import Literal
 import numpy as np
 
 from tcja_deploy.ir.op import Array, Frames, Op, State
+from tcja_deploy.ir.ops.numeric import sigmoid
 from tcja_deploy.ir.signal import Kind, Signal
 
-__all__ = ["TCJA", "same_padding", "sigmoid"]
+__all__ = ["TCJA", "same_padding"]
 
 
 def same_padding(kernel: int) -> tuple[int, int]:
     """Zeros (left, right) of a "same" convolution as PyTorch places them: ``((K-1)//2, K-1-(K-1)//2)``."""
     return (kernel - 1) // 2, kernel - 1 - (kernel - 1) // 2
-
-
-def sigmoid(x: Array) -> Array:
-    """Logistic function in float32 without overflow."""
-    e = np.exp(-np.abs(x))
-    return (np.where(x >= 0, 1.0, e) / (1 + e)).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +43,23 @@ class TCJA(Op):
     cla: Array | None = None
     fusion: Literal["multiply", "add"] = "multiply"
 
+    def faults(self) -> list[str]:
+        found = (
+            []
+            if self.tla is not None or self.cla is not None
+            else ["there is neither a TLA nor a CLA kernel"]
+        )
+        for name, kernel in (("TLA", self.tla), ("CLA", self.cla)):
+            if kernel is not None and (kernel.ndim != 3 or 0 in kernel.shape):
+                found.append(
+                    f"the {name} kernel has shape {kernel.shape}, 3 axes without an empty one are needed"
+                )
+        return found
+
     def infer(self, *inputs: Signal, T: int) -> Signal:
         (x,) = inputs
-        self._require(x.streams and len(x.dims) == 5, f"TCJA needs [T, N, C, H, W], got {x}")
-        self._require(self.tla is not None or self.cla is not None, "TCJA has neither a TLA nor a CLA kernel")
-        self._require(self.fusion in ("multiply", "add"), f"unknown fusion {self.fusion!r}")
+        fits = x.dims[:2] == ("T", "N") and len(x.dims) == 5
+        self._require(fits, f"TCJA needs [T, N, C, H, W], got {x}")
         c = x.dims[2]
         if self.tla is not None:
             self._require(
@@ -106,7 +113,7 @@ class TCJA(Op):
         return self.fuse(tm, cm)
 
     def apply(self, *x: Array) -> Array:
-        z = x[0].mean((3, 4), dtype=np.float32)
+        z: Array = x[0].mean((3, 4), dtype=np.float32)
         return x[0] * self.gate(z)[..., None, None]
 
     # -- step by step --------------------------------------------------------------------------------------
