@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from tcja_deploy.errors import GraphError
+
 __all__ = ["Dim", "Kind", "Signal", "Value", "broadcast_dims"]
 
 Dim = int | Literal["T", "N"]
@@ -47,11 +49,18 @@ class Signal:
         dims: Axis lengths. A frame stream is ``("T", "N", ...)``; a result per window has no ``"T"``.
         kind: Signal kind.
         dtype: Number type by NumPy name.
+
+    Raises:
+        GraphError: If an axis of time or samples stands there twice.
     """
 
     dims: tuple[Dim, ...]
     kind: Kind
     dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.dims.count("T") > 1 or self.dims.count("N") > 1:
+            raise GraphError(f"a value cannot have two axes of one name: {self}")
 
     @property
     def streams(self) -> bool:

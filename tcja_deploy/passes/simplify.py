@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tcja_deploy.ir import Dim, Graph, GraphBuilder, Node, Op
+from tcja_deploy.ir import Dim, Graph, GraphBuilder, Node, Op, Signal
 from tcja_deploy.ir.ops import Flatten, Permute, Reshape, Vote
 
 __all__ = ["simplify"]
@@ -24,42 +24,52 @@ def _once(graph: Graph) -> Graph:
     builder = GraphBuilder(graph.T)
     name_of: dict[str, str] = {}
     for node in graph:
-        inputs = [name_of[i] for i in node.inputs]
-        op: Op = node.op
-        if isinstance(op, Permute | Reshape | Vote) and len(inputs) == 1:
-            source = builder[inputs[0]]
-            if isinstance(op, Permute) and isinstance(source.op, Permute):
-                inner = source.op.order
-                op, inputs = Permute(tuple(inner[i] for i in op.order)), list(source.inputs)
-            elif isinstance(op, Reshape) and isinstance(source.op, Reshape | Flatten):
-                named = _through(op.named, source, builder.signal(source.inputs[0]).dims)
-                if named is not None:
-                    op, inputs = Reshape(op.dims, named), list(source.inputs)
-            elif (
-                isinstance(op, Reshape)
-                and isinstance(source.op, Vote)
-                and isinstance(builder[source.inputs[0]].op, Reshape)
-            ):
-                # Reshape(Vote(Reshape(x))) = Vote(x) if the reshapes touch only the axes before the voters.
-                before = builder[source.inputs[0]].inputs[0]
-                if builder.signal(before).dims[:-1] == op.dims[:-1]:
-                    op, inputs = source.op, [before]
-            x = builder.signal(inputs[0])
-            nothing = (isinstance(op, Permute) and op.order == tuple(range(len(op.order)))) or (
-                isinstance(op, Reshape) and op.dims == x.dims
-            )
-            if nothing:
+        op, inputs = node.op, [name_of[i] for i in node.inputs]
+        if isinstance(op, Permute | Reshape):
+            op, inputs = _merged(builder, op, inputs[0])
+            if _does_nothing(op, builder.signal(inputs[0])):
                 name_of[node.name] = inputs[0]
                 continue
-            if (
-                isinstance(op, Reshape)
-                and x.dims[:2] == ("T", "N")
-                and op.dims == ("T", "N", x.size)
-                and len(x.dims) > 3
-            ):
-                op = Flatten()
         name_of[node.name] = builder.add(node.name, op, *inputs)
     return builder.finish(name_of[graph.output], graph.source)
+
+
+def _merged(builder: GraphBuilder, op: Permute | Reshape, name: str) -> tuple[Op, list[str]]:
+    """An op and its input, together with the op before it as one where that computes the same."""
+    source = builder[name]
+    if isinstance(op, Permute):
+        if isinstance(source.op, Permute):
+            inner = source.op.order
+            return Permute(tuple(inner[i] for i in op.order)), list(source.inputs)
+        return op, [name]
+    if isinstance(source.op, Reshape | Flatten):
+        named = _through(op.named, source, builder.signal(source.inputs[0]).dims)
+        if named is not None:
+            op, name = Reshape(op.dims, named), source.inputs[0]
+    elif isinstance(source.op, Vote) and isinstance(builder[source.inputs[0]].op, Reshape):
+        inner_name = builder[source.inputs[0]].inputs[0]
+        before, voted = builder.signal(inner_name).dims, builder.signal(source.inputs[0]).dims
+        if _same_votes(source.op.voters, before, voted, op.dims):
+            return source.op, [inner_name]
+    dims = builder.signal(name).dims
+    if len(dims) > 3 and dims[:2] == op.dims[:2] == ("T", "N") and len(op.dims) == 3:
+        return Flatten(), [name]
+    return op, [name]
+
+
+def _same_votes(voters: int, before: tuple[Dim, ...], voted: tuple[Dim, ...], after: tuple[Dim, ...]) -> bool:
+    """Whether a vote on ``before`` gives what reshaping to ``voted``, voting and reshaping to ``after`` gives.
+
+    It does if nobody is left over at the end of either last axis, so that voters are neighbours of the same order in both.
+    """
+    last = before[-1], voted[-1]
+    return before[:-1] == after[:-1] and all(isinstance(n, int) and n % voters == 0 for n in last)
+
+
+def _does_nothing(op: Op, x: Signal) -> bool:
+    if isinstance(op, Permute):
+        return op.order == tuple(range(len(op.order)))
+    return isinstance(op, Reshape) and op.dims == x.dims
 
 
 def _through(named: tuple[int, ...], inner: Node, before: tuple[Dim, ...]) -> tuple[int, ...] | None:

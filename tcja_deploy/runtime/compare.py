@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.sequence import charge, run
@@ -76,7 +77,7 @@ class Agreement:
         layers: One entry a spiking layer, in order.
         samples: Samples compared.
         predictions_equal: Samples with the same predicted class.
-        output_difference: Largest absolute difference of the outputs.
+        output_difference: Largest absolute difference of the outputs; infinite if one is not a number.
         bound: Allowed mismatches per neuron-step, over all layers.
     """
 
@@ -170,6 +171,9 @@ def compare(
         spikes: Its spikes by neuron layer, ``[T, N, ...]``.
         bound: Allowed mismatches per neuron-step.
         first_sample: Number of the first sample, for the report.
+
+    Raises:
+        DataError: If the other run lacks a layer, or its values have other shapes.
     """
     layers: dict[str, LayerAgreement] = {}
     wrong: dict[str, NDArray[np.bool_]] = {}
@@ -177,7 +181,7 @@ def compare(
     def observe(node: Node, value: torch.Tensor) -> None:
         if isinstance(node.op, ir.Neuron):
             expected = value.numpy() != 0
-            other = np.asarray(spikes[node.name]) != 0
+            other = _checked(spikes.get(node.name), node.name, expected.shape) != 0
             differs = expected != other
             if differs.any():
                 wrong[node.name] = differs
@@ -186,6 +190,7 @@ def compare(
             )
 
     reference = run(graph, frames, observe=observe).numpy()
+    output = _checked(output, graph.output, reference.shape)
     seen: set[int] = set()
     for name, differs in wrong.items():
         t, n, *index = (int(i[0]) for i in np.nonzero(differs))
@@ -197,8 +202,15 @@ def compare(
         seen |= {int(i) for i in np.nonzero(differs.reshape(*differs.shape[:2], -1).any((0, 2)))[0]}
     streams = graph[graph.output].signal.streams
     same = predictions(reference, streams) == predictions(output, streams)
-    difference = float(np.abs(reference - output).max()) if reference.size else 0.0
+    difference = float(np.nan_to_num(np.abs(reference - output), nan=np.inf).max(initial=0.0))
     return Agreement(tuple(layers.values()), frames.shape[1], int(same.sum()), difference, bound)
+
+
+def _checked(values: NDArray[Any] | None, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    if values is None or np.shape(values) != shape:
+        found = "nothing" if values is None else f"values of shape {list(np.shape(values))}"
+        raise DataError(f"the other run has {found}, the reference {list(shape)}", where=name)
+    return np.asarray(values)
 
 
 def _distance(graph: Graph, name: str, frames: NDArray[np.float32], where: tuple[int, ...]) -> float:
@@ -209,7 +221,7 @@ def _distance(graph: Graph, name: str, frames: NDArray[np.float32], where: tuple
 
     def observe(other: Node, value: torch.Tensor) -> None:
         if other.name == node.inputs[0]:
-            trace.append(value[(slice(0, t + 1), n, *index)].clone())
+            trace.append(value[: t + 1, n][(slice(None), *index)].clone())
 
     run(graph, frames, observe=observe)
     op = node.op

@@ -58,11 +58,13 @@ def as_frames(graph: Graph, frames: Tensor | NDArray[Any]) -> Tensor:
     """Frames as a float32 tensor, checked against the graph's input.
 
     Raises:
-        DataError: If the shape is not ``[T, N, ...]`` of the graph.
+        DataError: If they hold no numbers, or the shape is not ``[T, N, ...]`` of the graph.
     """
-    x = torch.as_tensor(np.ascontiguousarray(frames) if isinstance(frames, np.ndarray) else frames)
-    want = (graph.T, *graph.input_shape)
-    if (x.shape[0], *x.shape[2:]) != want or x.ndim < 2:
+    try:
+        x = _tensor(np.ascontiguousarray(frames)) if isinstance(frames, np.ndarray) else torch.as_tensor(frames)
+    except TypeError as error:
+        raise DataError(f"the frames hold no numbers ({error})") from error
+    if x.ndim < 2 or (x.shape[0], *x.shape[2:]) != (graph.T, *graph.input_shape):
         shape = ", ".join(map(str, graph.input_shape))
         raise DataError(
             f"the frames have shape {list(x.shape)}, the model expects [T={graph.T}, N, {shape}]",
@@ -107,8 +109,13 @@ def _integrator(op: ir.LI, x: Tensor) -> Tensor:
     return out
 
 
-def _tensor(a: NDArray[np.float32] | None) -> Tensor | None:
-    return None if a is None else torch.from_numpy(a if a.flags.writeable else a.copy())
+def _tensor(a: NDArray[Any]) -> Tensor:
+    """The same numbers; shares memory unless the array must not be written to, which a tensor cannot promise."""
+    return torch.from_numpy(a if a.flags.writeable else a.copy())
+
+
+def _bias(a: NDArray[np.float32] | None) -> Tensor | None:
+    return None if a is None else _tensor(a)
 
 
 def _pad(x: Tensor, padding: tuple[int, int, int, int]) -> tuple[Tensor, tuple[int, int]]:
@@ -122,14 +129,14 @@ def _pad(x: Tensor, padding: tuple[int, int, int, int]) -> tuple[Tensor, tuple[i
 def _conv2d(op: ir.Conv2d, x: Tensor) -> Tensor:
     lead = x.shape[:-3]
     flat, padding = _pad(x.reshape(-1, *x.shape[-3:]), op.padding)
-    y = F.conv2d(flat, _tensor(op.weight), _tensor(op.bias), op.stride, padding, op.dilation, op.groups)
+    y = F.conv2d(flat, _tensor(op.weight), _bias(op.bias), op.stride, padding, op.dilation, op.groups)
     return y.view(*lead, *y.shape[1:])
 
 
 def _conv_transpose2d(op: ir.ConvTranspose2d, x: Tensor) -> Tensor:
     lead = x.shape[:-3]
     y = F.conv_transpose2d(
-        x.reshape(-1, *x.shape[-3:]), _tensor(op.weight), _tensor(op.bias),
+        x.reshape(-1, *x.shape[-3:]), _tensor(op.weight), _bias(op.bias),
         op.stride, op.padding, op.output_padding, op.groups, op.dilation,
     )  # fmt: skip
     return y.view(*lead, *y.shape[1:])
@@ -138,14 +145,14 @@ def _conv_transpose2d(op: ir.ConvTranspose2d, x: Tensor) -> Tensor:
 def _conv1d(op: ir.Conv1d, x: Tensor) -> Tensor:
     lead = x.shape[:-2]
     flat = F.pad(x.reshape(-1, *x.shape[-2:]), op.padding)
-    y = F.conv1d(flat, _tensor(op.weight), _tensor(op.bias), op.stride, 0, op.dilation, op.groups)
+    y = F.conv1d(flat, _tensor(op.weight), _bias(op.bias), op.stride, 0, op.dilation, op.groups)
     return y.view(*lead, *y.shape[1:])
 
 
 def _batch_norm(op: ir.BatchNorm1d | ir.BatchNorm2d, x: Tensor) -> Tensor:
     flat = x.reshape(-1, *x.shape[op.channel_axis :])
-    stats = [_tensor(a) for a in (op.mean, op.var, op.gamma, op.beta)]
-    return F.batch_norm(flat, *stats, False, 0.0, op.eps).view(x.shape)
+    mean, var, gamma, beta = map(_tensor, (op.mean, op.var, op.gamma, op.beta))
+    return F.batch_norm(flat, mean, var, gamma, beta, False, 0.0, op.eps).view(x.shape)
 
 
 def _pooled(kernel: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -215,7 +222,7 @@ _RULES: dict[type[Op], Callable[..., Tensor]] = {
     ir.Input: lambda op, x: x,
     ir.LI: _integrator,
     ir.LIF: _neuron,
-    ir.Linear: lambda op, x: F.linear(x, _tensor(op.weight), _tensor(op.bias)),
+    ir.Linear: lambda op, x: F.linear(x, _tensor(op.weight), _bias(op.bias)),
     ir.MaxPool2d: _pooled(lambda op, x: F.max_pool2d(x, op.kernel, op.stride, op.padding)),
     ir.Mul: _fold(torch.mul),
     ir.PLIF: _neuron,

@@ -116,10 +116,9 @@ class _Broadcast(Op):
         raise NotImplementedError
 
     def infer(self, *inputs: Signal, T: int) -> Signal:
-        dims = broadcast_dims(*(s.dims for s in inputs)) or ()
-        whole = bool(dims) and all(dims.count(name) < 2 for name in ("T", "N"))
-        self._require(whole, "shapes do not broadcast: " + " and ".join(map(str, inputs)))
-        return Signal(dims, self._result_kind([s.kind for s in inputs]))
+        dims = broadcast_dims(*(s.dims for s in inputs))
+        self._require(dims is not None, "shapes do not broadcast: " + " and ".join(map(str, inputs)))
+        return Signal(dims or (), self._result_kind([s.kind for s in inputs]))
 
 
 @dataclass(frozen=True, eq=False)
