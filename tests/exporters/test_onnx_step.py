@@ -1,0 +1,248 @@
+"""Step models in onnxruntime against the stream runtime, step after step."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+sys.path.append(str(Path(__file__).parents[1] / "runtime"))
+from stream_graphs import graphs, random_frames
+
+from tcja_deploy import zoo
+from tcja_deploy.errors import DataError, DeployError, FileFormatError, UsageError, VerificationError
+from tcja_deploy.exporters.onnx_step import OnnxStepper, export_onnx_step, verify_onnx_step
+from tcja_deploy.exporters.onnx_step.model import step_model
+from tcja_deploy.exporters.report import Fidelity
+from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.sequence import charge
+from tcja_deploy.runtime.stream import Profile, Stepper, fit, initial, plan
+from tcja_deploy.runtime.synthetic import synthetic_frames
+
+SHARED = Path(__file__).parents[2] / ".." / "shared"
+DISTANCE = 1e-4
+"""How near to the threshold a membrane must be for rounding to decide; see tests/runtime/test_stream.py."""
+SMALL = {
+    "dvs128": {"channels": 8},
+    "ncaltech101": {"channels": [4, 4, 6, 6, 8], "hidden": 32},
+    "cifar10dvs": {"channels": [8] * 8},
+    "fashion_mnist": {"channels": [8, 8], "hidden": 32},
+    "events34": {},
+}
+
+
+def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(graphs(), st.integers(1, 2), st.integers(0, 100), st.data())
+def test_random_networks_emit_the_same_results_at_the_same_steps(graph, samples, seed, data):
+    lookahead = data.draw(st.none() | st.integers(0, graph.T - 1))
+    profile = None
+    if any(isinstance(n.op, ir.TCJA) for n in graph) and data.draw(st.booleans()):
+        profile = fit(graph, [random_frames(graph, 1, 8, seed + 1)], linear=data.draw(st.booleans()))
+    network = plan(graph, lookahead=lookahead, profile=profile, schedule="paced")
+    step = step_model(network, opset=17, metadata={})
+    onnx.checker.check_model(step.model, full_check=True)
+    inferred = onnx.shape_inference.infer_shapes(
+        step.model, check_type=True, strict_mode=True, data_prop=True
+    )
+    assert all(node.domain == "" for node in step.model.graph.node)
+    layers = {node.name: step.values[node.name] for node in graph.neurons}
+    step.model.graph.output.extend(v for v in inferred.graph.value_info if v.name in layers.values())
+    session = session_of(step.model)
+    names = [o.name for o in session.get_outputs()]
+    states = {s.name: s.initial(samples) for s in step.states}
+    reference = Stepper(network, initial(network, samples))
+    frames = random_frames(graph, 3, samples, seed)
+    emitted = 0
+    for frame in [*frames, *[np.zeros_like(frames[0])] * step.latency]:
+        values = dict(
+            zip(names, session.run(None, {session.get_inputs()[0].name: frame, **states}), strict=True)
+        )
+        states = {name: values[f"{name}.next"] for name in states}
+        before, seen = reference.state, {}
+        expected = reference.push(frame, observe=lambda name, i, x, seen=seen: seen.update({name: x}))
+        assert bool(values["valid"]) == bool(expected)
+        for node in graph.neurons:
+            differs = node.name in seen and values[layers[node.name]] != seen[node.name].numpy()
+            if np.any(differs):
+                h = charge(node.op, seen[node.inputs[0]], before.cells[node.name]["v"]).numpy()
+                assert np.abs(h[differs] - node.op.v_threshold).max() < DISTANCE
+                return  # rounding moved a spike; what follows has other inputs
+        if expected:
+            emitted += 1
+            assert int(values["frame"]) == (graph.T - 1 if expected[0].frame is None else expected[0].frame)
+            np.testing.assert_allclose(values["output"], expected[0].value.numpy(), rtol=1e-4, atol=1e-4)
+    assert emitted >= (3 * graph.T if network.streams else 3)
+
+
+@pytest.mark.parametrize("name", list(zoo.BUILDERS))
+@pytest.mark.parametrize("lookahead", [None, 0, 2])
+def test_zoo_networks_over_windows_back_to_back(name, lookahead, tmp_path):
+    graph = zoo.build(name, seed=3, **SMALL.get(name, {}))
+    batches = [synthetic_frames(graph, 2, seed=s) for s in range(3)]
+    report = export_onnx_step(graph, tmp_path / "m.onnx", lookahead=lookahead, data=batches)
+    assert report.agreement.passed, report.agreement
+    assert report.agreement.samples == 6
+    assert (
+        report.agreement.output_difference < 0.02
+    )  # spikes that round to the other side move a mean by 1/(T voters)
+
+
+@pytest.mark.slow
+def test_the_authors_dvs128_checkpoint(tmp_path):
+    from tcja_deploy.frontend.load import load
+
+    file = SHARED / "golden" / "dvs128_checkpoint_max.pth"
+    if not file.is_file():
+        pytest.skip(f"the golden checkpoint is not at {file}")
+    golden = np.load(SHARED / "golden" / "dvs128_io.npz")
+    frames = golden["x"].swapaxes(0, 1).astype(np.float32)
+    report = export_onnx_step(load(file), tmp_path / "m.onnx", data=[frames])
+    assert report.agreement.passed
+    stepper = OnnxStepper(tmp_path / "m.onnx")
+    out = [e for f in [*frames, *[np.zeros_like(frames[0])] * stepper.latency] for e in stepper.push(f)]
+    # the golden README allows a few spikes in a million; one spike of the last layer is 1 / (20 x 10)
+    np.testing.assert_allclose(out[0].value, golden["y"], atol=1.01 / 200)
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return zoo.build("events34", T=5, channels=(4, 6, 6), hidden=16)
+
+
+@pytest.fixture(scope="module")
+def frames(graph):
+    return np.concatenate([synthetic_frames(graph, 2, seed=s) for s in range(3)])
+
+
+def test_profiles_reach_the_model(graph, frames, tmp_path):
+    profile = fit(graph, [frames[:5]], linear=True)
+    for guess in (profile, profile.without_slopes()):
+        report = export_onnx_step(
+            graph, tmp_path / "m", lookahead=1, profile=guess, data=[frames[:5]], force=True
+        )
+        assert report.agreement.passed
+        other = verify_onnx_step(tmp_path / "m.onnx", graph, [frames[:5]], profile=Profile())
+        assert (
+            other.mismatches > report.agreement.mismatches
+        )  # the wrong profile does not pass for the right one
+    fates = {n.name: n.fidelity for n in report.nodes}
+    assert fates["conv.5"] is Fidelity.APPROXIMATED
+    assert fates["conv.1"] is Fidelity.EXACT
+
+
+@pytest.mark.parametrize("opset", [13, 17, 18, 21])
+def test_opsets(graph, frames, tmp_path, opset):
+    assert export_onnx_step(graph, tmp_path / "m.onnx", opset=opset, data=[frames[:5]]).agreement.passed
+
+
+def test_tla_alone_waits_as_long_as_its_kernel_and_keeps_k_t_frames(tmp_path):
+    graph = zoo.build("events34", T=6, channels=(2, 3, 3), hidden=8, kernels=(None, (2, 0), (4, 0)))
+    report = export_onnx_step(graph, tmp_path / "m.onnx")
+    about = json.loads((tmp_path / "m.manifest.json").read_text())["onnx_step"]
+    assert report.agreement.passed
+    assert about["latency_steps"] == 1 + 2
+    assert about["states"]["conv.5:gate.ring"]["shape"] == [2, "N", 3]
+    assert about["states"]["conv.9:gate.ring"]["shape"] == [4, "N", 3]
+    assert not [name for name in about["states"] if name.endswith((".cm", ".late", ".tm"))]
+
+
+def test_states_are_shipped_and_can_be_carried_on_elsewhere(graph, frames, tmp_path):
+    export_onnx_step(graph, tmp_path / "m.onnx", verify=False)
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    shipped = dict(np.load(tmp_path / "m.states.npz"))
+    assert {i.name for i in session.get_inputs()[1:]} == shipped.keys()
+    assert {o.name for o in session.get_outputs()[3:]} == {f"{name}.next" for name in shipped}
+    one, two = OnnxStepper(tmp_path / "m.onnx"), OnnxStepper(tmp_path / "m.onnx")
+    assert all(np.array_equal(one.state[name], shipped[name]) for name in shipped)
+    for f in frames[:7, :1]:
+        one.push(f)
+    np.savez(tmp_path / "now.npz", **one.state)
+    two.state = dict(np.load(tmp_path / "now.npz"))
+    after = [[(e.value.numpy().tobytes()) for f in frames[7:, :1] for e in s.push(f)] for s in (one, two)]
+    assert after[0] == after[1]
+    assert len(after[0]) == 1
+
+
+def test_the_running_result_is_the_mean_so_far(graph, frames, tmp_path):
+    export_onnx_step(graph, tmp_path / "m.onnx", lookahead=0, verify=False)
+    other = Stepper(plan(graph, lookahead=0), initial(plan(graph, lookahead=0), 2))
+    stepper = OnnxStepper(tmp_path / "m.onnx", samples=2)
+    for t, f in enumerate(frames):
+        stepper.push(f)
+        emitted = other.push(f)
+        expected = emitted[0].value if (t + 1) % graph.T == 0 else other.running
+        np.testing.assert_allclose(stepper.running, expected, atol=1e-6)
+
+
+def test_golden_sample_can_be_repeated(graph, tmp_path):
+    export_onnx_step(graph, tmp_path / "m.onnx", verify=False)
+    golden = np.load(tmp_path / "m.golden.npz")
+    stepper, got = OnnxStepper(tmp_path / "m.onnx"), {}
+    silence = np.zeros_like(golden["input"][0])
+    for t in range(int(golden["step"][-1]) + 1):
+        for e in stepper.push(golden["input"][t] if t < graph.T else silence):
+            got[t] = e.value.numpy()
+    assert list(got) == golden["step"].tolist()
+    np.testing.assert_allclose(np.stack(list(got.values())), golden["output"], atol=1e-6)
+
+
+def test_models_of_another_network_and_other_files_are_refused(graph, frames, tmp_path):
+    export_onnx_step(graph, tmp_path / "m.onnx", verify=False)
+    (tmp_path / "text.onnx").write_text("no model")
+    with pytest.raises(FileFormatError, match="no readable ONNX"):
+        OnnxStepper(tmp_path / "text.onnx")
+    with pytest.raises(FileFormatError, match="not exported from the given network"):
+        verify_onnx_step(
+            tmp_path / "m.onnx", zoo.build("events34", T=5, channels=(4, 6, 6), hidden=16, classes=9), []
+        )
+    with pytest.raises(VerificationError, match="no samples"):
+        verify_onnx_step(tmp_path / "m.onnx", graph, [])
+    from tcja_deploy.exporters.onnx import export_onnx
+
+    export_onnx(graph, tmp_path / "sequence.onnx", verify=False)
+    with pytest.raises(FileFormatError, match="no single frames"):
+        OnnxStepper(tmp_path / "sequence.onnx")
+    with pytest.raises(FileFormatError, match="no such tensor"):
+        OnnxStepper(tmp_path / "m.onnx", show=["conv.77"])
+    with pytest.raises(DataError, match="shape"):
+        OnnxStepper(tmp_path / "m.onnx").push(np.zeros((1, 2, 3, 3), np.float32))
+    with pytest.raises(UsageError):
+        OnnxStepper(tmp_path / "m.onnx", samples=0)
+
+
+def test_a_failed_export_leaves_nothing_behind(graph, tmp_path):
+    with pytest.raises(UsageError):
+        export_onnx_step(graph, tmp_path / "m.onnx", lookahead=5)
+    with pytest.raises(DeployError):
+        export_onnx_step(graph, tmp_path / "m.onnx", data=[])
+    assert list(tmp_path.iterdir()) == []
+    export_onnx_step(graph, tmp_path / "m.onnx", verify=False)
+    with pytest.raises(DeployError, match="already there"):
+        export_onnx_step(graph, tmp_path / "m.onnx", verify=False)
+
+
+def test_verification_notices_a_changed_weight(graph, frames, tmp_path):
+    export_onnx_step(graph, tmp_path / "m.onnx", verify=False)
+    model = onnx.load(tmp_path / "m.onnx")
+    weight = next(i for i in model.graph.initializer if i.name == "conv.3.0.weight")
+    array = onnx.numpy_helper.to_array(weight) * np.float32(1.05)
+    weight.CopyFrom(onnx.numpy_helper.from_array(array, weight.name))
+    onnx.save(model, tmp_path / "m.onnx")
+    agreement = verify_onnx_step(tmp_path / "m.onnx", graph, [frames[:5]])
+    assert not replace(agreement, bound=1e-5).passed
