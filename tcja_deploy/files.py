@@ -14,6 +14,9 @@ from tcja_deploy.errors import ExportError
 
 __all__ = ["atomic_directory", "atomic_file", "sha256", "staged_files"]
 
+_PREFIX = ".tcja-deploy."
+"""Of the names that files have until they are complete."""
+
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
@@ -24,23 +27,51 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _check_target(path: Path, force: bool) -> None:
-    if path.exists() and not force:
+def _check_target(parent: Path, names: Sequence[str], force: bool) -> None:
+    taken = [n for n in names if os.path.lexists(parent / n)]
+    if taken and not force:
         raise ExportError(
-            "there is something at this path already",
-            where=str(path),
+            f"already there: {', '.join(taken)}"
+            if len(names) > 1
+            else "there is something at this path already",
+            where=str(parent if len(names) > 1 else parent / names[0]),
             hint="choose another path or pass --force",
         )
-    if not path.parent.is_dir():
+    if not parent.is_dir():
         raise ExportError(
-            "the folder to write into does not exist", where=str(path.parent), hint="create it first"
+            "the folder to write into does not exist", where=str(parent), hint="create it first"
         )
+
+
+def _failed(error: OSError, where: Path) -> ExportError:
+    return ExportError(f"writing failed ({error.strerror or error})", where=str(where))
 
 
 def _mode(default: int) -> int:
     umask = os.umask(0)
     os.umask(umask)
     return default & ~umask
+
+
+def _swap(staged: list[tuple[Path, Path]], old: Path) -> None:
+    """Move each new path to its place; if one cannot, put everything back as it was.
+
+    Args:
+        staged: Pairs (new path, place).
+        old: An empty folder that takes what stood in the places.
+    """
+    undo: list[tuple[Path, Path]] = []
+    try:
+        for i, (new, place) in enumerate(staged):
+            if os.path.lexists(place):
+                place.rename(old / str(i))
+                undo.append((old / str(i), place))
+            new.rename(place)
+            undo.append((place, new))
+    except OSError:
+        for here, back in reversed(undo):
+            here.rename(back)
+        raise
 
 
 @contextmanager
@@ -50,11 +81,11 @@ def atomic_file(path: Path, *, force: bool = False) -> Iterator[Path]:
     Raises:
         ExportError: If the path is taken and ``force`` is not set, its folder is missing, or writing fails.
     """
-    _check_target(path, force)
+    _check_target(path.parent, [path.name], force)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=_PREFIX, suffix=path.suffix, dir=path.parent)
     except OSError as error:
-        raise ExportError(f"cannot write here ({error.strerror})", where=str(path.parent)) from error
+        raise _failed(error, path) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -62,7 +93,7 @@ def atomic_file(path: Path, *, force: bool = False) -> Iterator[Path]:
         temporary.chmod(_mode(0o666))
         temporary.replace(path)
     except OSError as error:
-        raise ExportError(f"writing failed ({error.strerror})", where=str(path)) from error
+        raise _failed(error, path) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -71,28 +102,16 @@ def atomic_file(path: Path, *, force: bool = False) -> Iterator[Path]:
 def atomic_directory(path: Path, *, force: bool = False) -> Iterator[Path]:
     """A temporary folder beside ``path``; takes its place if the block succeeds, removed if it fails.
 
+    With ``force`` the whole of what stood at the path is replaced.
+
     Raises:
         ExportError: If the path is taken and ``force`` is not set, its parent is missing, or writing fails.
     """
-    _check_target(path, force)
-    try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise ExportError(f"cannot write here ({error.strerror})", where=str(path.parent)) from error
-    try:
-        yield temporary
-        temporary.chmod(_mode(0o777))
-        if path.exists():
-            replaced = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)) / "old"
-            path.rename(replaced)
-            temporary.rename(path)
-            shutil.rmtree(replaced.parent)
-        else:
-            temporary.rename(path)
-    except OSError as error:
-        raise ExportError(f"writing failed ({error.strerror})", where=str(path)) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    _check_target(path.parent, [path.name], force)
+    with _workshop(path.parent) as folder:
+        new = _made(folder / "new")
+        yield new
+        _swap([(new, path)], _made(folder / "old"))
 
 
 @contextmanager
@@ -105,21 +124,40 @@ def staged_files(parent: Path, names: Sequence[str], *, force: bool = False) -> 
         force: Replace files of these names.
 
     Raises:
-        ExportError: If one of them exists and ``force`` is not set, the folder is missing, or writing fails.
+        ExportError: If one of them exists and ``force`` is not set or it is a folder, ``parent`` is missing, or writing fails.
+        ValueError: If a file was written that was not announced.
     """
-    taken = [n for n in names if (parent / n).exists()]
-    if taken and not force:
-        hint = "choose another path or pass --force"
-        raise ExportError(f"already there: {', '.join(taken)}", where=str(parent), hint=hint)
-    if not parent.is_dir():
-        raise ExportError(
-            "the folder to write into does not exist", where=str(parent), hint="create it first"
-        )
+    _check_target(parent, names, force)
+    folders = [n for n in names if (parent / n).is_dir()]
+    if folders:
+        raise ExportError(f"a folder stands where a file goes: {', '.join(folders)}", where=str(parent))
+    with _workshop(parent) as folder:
+        new = _made(folder / "new")
+        yield new
+        written = {file.name for file in new.iterdir()}
+        if not written <= set(names):
+            raise ValueError(f"not announced: {', '.join(sorted(written - set(names)))}")
+        staged = [(new / name, parent / name) for name in names if name in written]
+        for file, _ in staged:
+            file.chmod(_mode(0o666))
+        _swap(staged, _made(folder / "old"))
+
+
+@contextmanager
+def _workshop(parent: Path) -> Iterator[Path]:
+    """A folder for work in progress, removed in any case; what goes wrong with files in it is an ``ExportError``."""
     try:
-        with tempfile.TemporaryDirectory(prefix=".tcja-deploy.", dir=parent) as folder:
-            yield Path(folder)
-            for file in sorted(Path(folder).iterdir(), key=lambda f: f.name == names[-1]):
-                file.chmod(_mode(0o666))
-                file.replace(parent / file.name)
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     except OSError as error:
-        raise ExportError(f"writing failed ({error.strerror})", where=str(parent)) from error
+        raise _failed(error, parent) from error
+    try:
+        yield folder
+    except OSError as error:
+        raise _failed(error, parent) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder

@@ -1,13 +1,17 @@
-"""The ``.tcja`` file: a graph as safetensors, with structure as JSON in the header. Loading it runs no code."""
+"""The ``.tcja`` file: a graph as safetensors, with structure as JSON in the header. Loading it runs no code.
+
+Layout: one float32 tensor for each array among the constants of the ops, called ``<node>.<constant>``; in the metadata,
+under ``tcja_deploy.graph``, a JSON object with ``version``, ``T``, ``output``, ``source``, ``sha256`` and ``nodes`` (each with
+``name``, ``op``, ``inputs`` and ``constants``, where ``{"tensor": "<node>.<constant>"}`` stands for an array). The checksum
+covers graph, weights and source, so that no damage goes unnoticed.
+"""
 
 from __future__ import annotations
 
-import dataclasses
+import hashlib
 import json
-import types
-import typing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +20,18 @@ from safetensors.numpy import save_file
 
 from tcja_deploy.errors import FileFormatError, GraphError
 from tcja_deploy.files import atomic_file
-from tcja_deploy.ir import Graph, GraphBuilder, Kind, Op
+from tcja_deploy.ir import Graph, GraphBuilder, Op
+from tcja_deploy.ir.constants import conform, field_types
 from tcja_deploy.ir.ops import OPS
 
 __all__ = ["FORMAT_VERSION", "is_tcja_file", "load_graph", "save_graph"]
 
 FORMAT_VERSION = 1
 _KEY = "tcja_deploy.graph"
+_AGAIN = "export it again from the trained model"
+
+Tensors = dict[str, NDArray[np.float32]]
+_Plain = TypeVar("_Plain", int, str, list[Any], dict[str, Any])
 
 
 def save_graph(graph: Graph, path: Path, *, force: bool = False) -> None:
@@ -31,7 +40,7 @@ def save_graph(graph: Graph, path: Path, *, force: bool = False) -> None:
     Raises:
         ExportError: If the path is taken and ``force`` is not set, or writing fails.
     """
-    tensors: dict[str, NDArray[np.float32]] = {}
+    tensors: Tensors = {}
     nodes = []
     for node in graph:
         constants: dict[str, Any] = {}
@@ -41,21 +50,15 @@ def save_graph(graph: Graph, path: Path, *, force: bool = False) -> None:
                 tensors[key] = np.ascontiguousarray(value)
                 constants[name] = {"tensor": key}
             else:
-                constants[name] = list(value) if isinstance(value, tuple) else value
-        nodes.append(
-            {
-                "name": node.name,
-                "op": type(node.op).__name__,
-                "inputs": list(node.inputs),
-                "constants": constants,
-            }
-        )
+                constants[name] = value
+        op = type(node.op).__name__
+        nodes.append({"name": node.name, "op": op, "inputs": node.inputs, "constants": constants})
     structure = {
         "version": FORMAT_VERSION,
         "T": graph.T,
         "output": graph.output,
         "source": graph.source,
-        "sha256": graph.hash,
+        "sha256": _checksum(graph),
         "nodes": nodes,
     }
     with atomic_file(path, force=force) as temporary:
@@ -73,90 +76,98 @@ def load_graph(path: Path) -> Graph:
     """Read a graph.
 
     Raises:
-        FileFormatError: If the file is truncated, tampered with, of a newer version, or breaks a rule of the IR.
+        FileFormatError: If the file is missing, truncated, tampered with, of a newer version, or breaks a rule of the IR.
     """
     where = str(path)
+    text, tensors = _read(path)
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise FileFormatError(
-            f"the file is truncated or damaged ({error})", where=where, hint="export it again"
-        ) from error
-    if _KEY not in metadata:
-        raise FileFormatError(
-            "this safetensors file holds no graph", where=where, hint="a .tcja file is needed"
-        )
-    try:
-        structure = json.loads(metadata[_KEY])
-        version = structure["version"]
-        if not isinstance(version, int) or version < 1:
-            raise ValueError(f"version {version!r}")
+        structure = _plain(json.loads(text), dict)
+        version = _plain(structure["version"], int)
         if version > FORMAT_VERSION:
             raise FileFormatError(
                 f"the file has format version {version}, this program reads up to {FORMAT_VERSION}",
                 where=where,
                 hint="upgrade tcja-deploy",
             )
-        builder = GraphBuilder(int(structure["T"]))
-        for entry in structure["nodes"]:
-            op = _op(entry["op"], entry["constants"], tensors)
-            builder.add(str(entry["name"]), op, *map(str, entry["inputs"]))
-        source = {str(k): str(v) for k, v in structure["source"].items()}
-        graph = builder.finish(str(structure["output"]), source)
+        graph = _graph(structure, tensors)
+        checksum = _plain(structure["sha256"], str)
     except GraphError as error:
         raise FileFormatError(f"the graph in the file is not valid: {error}", where=where) from error
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise FileFormatError(
-            f"the structure in the file is not readable ({error!r})", where=where
-        ) from error
-    if graph.hash != structure.get("sha256"):
+    except (KeyError, ValueError, RecursionError) as error:
+        reason = f"the structure in the file is not readable ({type(error).__name__}: {error})"
+        raise FileFormatError(reason, where=where, hint=_AGAIN) from error
+    if checksum != _checksum(graph):
         raise FileFormatError(
             "the content does not match the checksum in the file: it was changed or damaged",
             where=where,
-            hint="export it again from the trained model",
+            hint=_AGAIN,
         )
     return graph
 
 
-def _op(name: str, constants: dict[str, Any], tensors: dict[str, NDArray[np.float32]]) -> Op:
-    cls = OPS.get(name)
-    if cls is None:
-        raise ValueError(f"unknown op {name!r}")
-    fields = {f.name for f in dataclasses.fields(cls)}
-    unknown = set(constants) - fields
+def _checksum(graph: Graph) -> str:
+    return hashlib.sha256(json.dumps([graph.hash, sorted(graph.source.items())]).encode()).hexdigest()
+
+
+def _read(path: Path) -> tuple[str, Tensors]:
+    """The structure's text and the tensors, none of them larger than the file."""
+    where = str(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            names = list(file.keys())
+            strange = [n for n in names if file.get_slice(n).get_dtype() != "F32"]
+            if _KEY not in metadata or strange:
+                reason = f"tensors that are not float32: {', '.join(strange)}" if strange else "no graph"
+                raise FileFormatError(
+                    f"this safetensors file holds {reason}", where=where, hint="a .tcja file is needed"
+                )
+            return metadata[_KEY], {name: file.get_tensor(name) for name in names}
+    except FileNotFoundError as error:
+        raise FileFormatError("there is no such file", where=where) from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise FileFormatError(
+            f"the file is truncated or damaged ({error})", where=where, hint=_AGAIN
+        ) from error
+
+
+def _graph(structure: dict[str, Any], tensors: Tensors) -> Graph:
+    """The graph of a structure; ``KeyError``, ``ValueError`` or ``GraphError`` if it is none."""
+    builder = GraphBuilder(_plain(structure["T"], int))
+    for entry in _plain(structure["nodes"], list):
+        node = _plain(entry, dict)
+        name = _plain(node["name"], str)
+        op = _op(name, _plain(node["op"], str), _plain(node["constants"], dict), tensors)
+        builder.add(name, op, *(_plain(i, str) for i in _plain(node["inputs"], list)))
+    if tensors:
+        raise ValueError(f"tensors without a place: {', '.join(sorted(tensors))}")
+    source = {k: _plain(v, str) for k, v in _plain(structure["source"], dict).items()}
+    return builder.finish(_plain(structure["output"], str), source)
+
+
+def _op(node: str, name: str, constants: dict[str, Any], tensors: Tensors) -> Op:
+    """An op of the file; takes its arrays out of ``tensors``."""
+    if name not in OPS:
+        raise ValueError(f"{node}: unknown op {name!r}")
+    types = field_types(OPS[name])
+    unknown = sorted(set(constants) - set(types))
     if unknown:
-        raise ValueError(f"{name} has no constants {sorted(unknown)}")
-    hints = typing.get_type_hints(cls)
-    return cls(**{k: _constant(v, hints[k], tensors) for k, v in constants.items()})
+        raise ValueError(f"{node}: {name} has no constants {', '.join(unknown)}")
+    values = {}
+    for key, value in constants.items():
+        if isinstance(value, dict):
+            if value != {"tensor": f"{node}.{key}"}:
+                raise ValueError(f"{node}: {key} refers to {value}")
+            value = tensors.pop(f"{node}.{key}")
+        values[key] = conform(value, types[key])
+    try:
+        return OPS[name](**values)
+    except TypeError as error:
+        raise ValueError(f"{node}: {error}") from error
 
 
-def _constant(value: Any, hint: Any, tensors: dict[str, NDArray[np.float32]]) -> Any:
-    """A constant from JSON, checked against the type of its field."""
-    options = (
-        typing.get_args(hint)
-        if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
-        else (hint,)
-    )
-    for option in options:
-        origin, args = typing.get_origin(option), typing.get_args(option)
-        if option is type(None) and value is None:
-            return None
-        if origin is np.ndarray and isinstance(value, dict) and set(value) == {"tensor"}:
-            return tensors[value["tensor"]]
-        if origin is tuple and isinstance(value, list):
-            kinds = args[:1] * len(value) if args[-1] is Ellipsis else args
-            if len(kinds) == len(value):
-                return tuple(_constant(v, k, tensors) for v, k in zip(value, kinds, strict=True))
-        if origin is typing.Literal and value in args:
-            return value
-        if option is Kind and isinstance(value, str):
-            return Kind(value)
-        if option is bool and isinstance(value, bool):
-            return value
-        if option is int and isinstance(value, int) and not isinstance(value, bool):
-            return value
-        if option is float and isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-    raise ValueError(f"{value!r} is no {hint}")
+def _plain(value: object, kind: type[_Plain]) -> _Plain:
+    """A value from JSON that has to be of a kind."""
+    if type(value) is not kind:
+        raise ValueError(f"{str(value)[:40]!r} is no {kind.__name__}")
+    return value

@@ -221,7 +221,10 @@ def _distance(graph: Graph, name: str, frames: NDArray[np.float32], where: tuple
 
     def observe(other: Node, value: torch.Tensor) -> None:
         if other.name == node.inputs[0]:
-            trace.append(value[: t + 1, n][(slice(None), *index)].clone())
+            value = value[: t + 1, n]
+            for i in index:
+                value = value[:, i]
+            trace.append(value.clone())
 
     run(graph, frames, observe=observe)
     op = node.op
