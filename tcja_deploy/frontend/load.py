@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tcja_deploy.errors import FileFormatError, UsageError
 from tcja_deploy.files import sha256
+from tcja_deploy.frontend.nir_file import is_hdf5
 from tcja_deploy.ir import Graph
 from tcja_deploy.ir_file import is_tcja_file, load_graph
 
@@ -26,17 +27,19 @@ def load(
     timesteps: int | None = None,
     input_shape: tuple[int, ...] | None = None,
     batch_first: bool | None = None,
+    dt: float | None = None,
     trust_pickle: bool = False,
 ) -> Graph:
     """Read or trace a trained network.
 
     Args:
         source: A ``.tcja`` file, a checkpoint of the TCJA authors' scripts (dict with ``net``), a state dict in their layout,
-            a pickled module (with ``trust_pickle``), or a live SpikingJelly module.
+            a pickled module (with ``trust_pickle``), a ``.nir`` file, or a live SpikingJelly or Norse module.
         arch: Zoo network that the weights belong to, if keys and shapes do not tell.
         timesteps: T, if the weights do not tell.
         input_shape: One input frame, ``(C, H, W)``; needed for modules.
         batch_first: Whether a module takes ``[N, T, ...]``; found out if not given.
+        dt: Length of a time step of a ``.nir`` file, if it does not tell; see ``frontend.nir.load_nir`` for more.
         trust_pickle: Allow a file to run code while it is loaded.
 
     Returns:
@@ -48,6 +51,10 @@ def load(
         UsageError: If an argument is missing or contradicts the model.
     """
     if not isinstance(source, str | Path):
+        if type(source).__name__ == "NIRGraph":
+            from tcja_deploy.frontend.nir import load_nir
+
+            return load_nir(source, timesteps, dt=dt)
         from tcja_deploy.frontend.trace import trace
 
         return trace(source, timesteps=timesteps, input_shape=input_shape, batch_first=batch_first)
@@ -57,8 +64,13 @@ def load(
             "there is no such file" if not path.exists() else "this is a folder", where=str(path)
         )
     if is_tcja_file(path):
-        _refuse(path, arch=arch, timesteps=timesteps, input_shape=input_shape)
+        _refuse(path, ".tcja", arch=arch, timesteps=timesteps, input_shape=input_shape)
         return load_graph(path)
+    if is_hdf5(path):
+        from tcja_deploy.frontend.nir import load_nir
+
+        _refuse(path, "NIR", arch=arch, input_shape=input_shape)
+        return load_nir(path, timesteps, dt=dt)
     content = _unpickle(path, trust_pickle)
     provenance = {"file": path.name, "file_sha256": sha256(path)}
     from torch import nn
@@ -78,10 +90,10 @@ def load(
     )
 
 
-def _refuse(path: Path, **arguments: object) -> None:
+def _refuse(path: Path, kind: str, **arguments: object) -> None:
     given = [name for name, value in arguments.items() if value is not None]
     if given:
-        raise UsageError(f"a .tcja file already fixes {', '.join(given)}", where=str(path))
+        raise UsageError(f"a {kind} file already fixes {', '.join(given)}", where=str(path))
 
 
 def _unpickle(path: Path, trust: bool) -> Any:
@@ -105,7 +117,7 @@ def _unpickle(path: Path, trust: bool) -> Any:
 
 
 _UNKNOWN = "this is no model file that tcja-deploy knows, or it is damaged"
-_KINDS = "known: .tcja files, PyTorch checkpoints and state dicts, pickled modules with --trust-pickle"
+_KINDS = "known: .tcja and .nir files, PyTorch checkpoints and state dicts, pickled modules with --trust-pickle"
 
 
 def _is_torch_file(path: Path) -> bool:

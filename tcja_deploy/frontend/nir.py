@@ -1,0 +1,331 @@
+"""``.nir`` files and ``nir.NIRGraph`` objects as input (Pedersen et al., Nature Communications 15, 8122, 2024)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tcja_deploy.errors import FileFormatError, GraphError, TraceError, UsageError
+from tcja_deploy.files import sha256
+from tcja_deploy.frontend.nir_desk import Comparison, Desk, Offence, Reading, ShapeOffence
+from tcja_deploy.frontend.nir_file import read_nir_file
+from tcja_deploy.frontend.nir_neurons import TEMPORAL
+from tcja_deploy.frontend.nir_rules import RULES
+from tcja_deploy.ir import Graph, GraphBuilder, Kind, Op
+from tcja_deploy.ir import ops as ir
+
+__all__ = ["METADATA", "READOUT", "load_nir"]
+
+METADATA = "tcja_deploy"
+"""Key of the graph metadata that this program writes and reads: a JSON text with dt, T, input_kind and readout."""
+READOUT: dict[str, type[Op]] = {"TimeMean": ir.TimeMean, "Vote": ir.Vote}
+"""Ops behind the last NIR node, by name: they run where the spikes are read out."""
+
+
+def load_nir(
+    source: str | Path | Any,
+    timesteps: int | None = None,
+    *,
+    dt: float | None = None,
+    comparison: Comparison = ">",
+    soft_reset: bool = False,
+    input_kind: Kind | None = None,
+) -> Graph:
+    """Read a NIR graph with one forward Euler step a frame.
+
+    Files that this program wrote carry dt, T, the kind of their input and their readout; arguments take precedence.
+
+    Args:
+        source: A ``.nir`` file, or a ``nir.NIRGraph``.
+        timesteps: T; NIR has no windows.
+        dt: Length of a time step, in the unit of the file's time constants (seconds, as a rule).
+        comparison: When a neuron fires: ``">"``, above its threshold, is NIR's definition; SpikingJelly means ``">="``.
+        soft_reset: Whether spikes lower the membrane by the threshold. NIR cannot say so: snnTorch and sinabs write files of
+            such neurons that look like others.
+        input_kind: What the frames hold; event counts if neither file nor argument tells.
+
+    Returns:
+        The graph, time-major.
+
+    Raises:
+        FileFormatError: If the file is missing, damaged or no NIR file.
+        TraceError: If a node has no translation; lists every offender.
+        UsageError: If an argument is missing or makes no sense.
+    """
+    if dt is not None and not (np.isfinite(dt) and dt > 0):
+        raise UsageError(f"dt = {dt} is no time step", hint="pass a positive number, such as 1e-4")
+    if comparison not in (">", ">="):
+        raise UsageError(f"unknown comparison {comparison!r}", hint="'>' or '>='")
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if not path.is_file():
+            raise FileFormatError("there is no such file", where=str(path))
+        content, version = read_nir_file(path)
+        origin = {"file": path.name, "file_sha256": sha256(path), "format": "NIR", "nir_version": version}
+    elif hasattr(source, "to_dict") and type(source).__name__ == "NIRGraph":
+        content, origin = source.to_dict(), {"format": "NIR"}
+    else:
+        raise UsageError(
+            f"a {type(source).__name__} is no NIR graph", hint="pass a .nir file or a nir.NIRGraph"
+        )
+    where = origin.get("file", "")
+    if content.get("type") != "NIRGraph":
+        raise FileFormatError(f"the root is a {content.get('type')} and no NIRGraph", where=where)
+    notes = _notes(content, where)
+    dt = notes.dt if dt is None else dt
+    T = notes.T if timesteps is None else timesteps
+    if T is None:
+        raise UsageError(
+            "NIR has no windows: nothing tells the number of time steps",
+            where=where,
+            hint="pass timesteps=T, or --timesteps T",
+        )
+    wiring = _Wiring()
+    wiring.collect(content)
+    if dt is None and any(node.get("type") in TEMPORAL for node in wiring.nodes.values()):
+        raise UsageError(
+            "the file does not say how long a time step is",
+            where=where,
+            hint="pass dt in the unit of its time constants: SpikingJelly and snnTorch write dt = 1e-4, Norse 1e-3",
+        )
+    reading = Reading(dt or 1.0, comparison, soft_reset)
+    translation = _Translation(wiring, GraphBuilder(T), reading, input_kind or notes.input_kind)
+    output = translation.run()
+    _raise(translation.offences)
+    for i, op in enumerate(notes.readout):
+        output = _readout(translation.builder, f"readout.{i}", op, output, where)
+    if dt is not None:
+        origin["dt"] = repr(dt)
+    return translation.builder.finish(output, origin)
+
+
+# -- what the file says about itself ----------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Notes:
+    dt: float | None = None
+    T: int | None = None
+    input_kind: Kind = Kind.COUNT
+    readout: tuple[Op, ...] = ()
+
+
+def _notes(content: Mapping[str, Any], where: str) -> _Notes:
+    metadata = content.get("metadata")
+    text = metadata.get(METADATA) if isinstance(metadata, Mapping) else None
+    if text is None:
+        return _Notes()
+    try:
+        said = json.loads(text)
+        dt, T = float(said["dt"]), said["T"]
+        if not (np.isfinite(dt) and dt > 0 and isinstance(T, int) and T > 0):
+            raise ValueError(f"dt = {dt}, T = {T}")
+        readout = tuple(READOUT[name](*arguments) for name, *arguments in said["readout"])
+        return _Notes(dt, T, Kind(said["input_kind"]), readout)
+    except (ValueError, KeyError, TypeError, GraphError) as error:
+        raise FileFormatError(
+            f"what tcja-deploy noted in this file is not readable ({error})",
+            where=where,
+            hint="export it again",
+        ) from error
+
+
+def _readout(builder: GraphBuilder, name: str, op: Op, x: str, where: str) -> str:
+    try:
+        return builder.add(name, op, x)
+    except GraphError as error:
+        raise FileFormatError(f"the readout does not fit the network: {error.reason}", where=where) from error
+
+
+# -- nodes and edges ----------------------------------------------------------------------------------------------
+@dataclass
+class _Wiring:
+    """A graph without subgraphs: their nodes carry the name of the subgraph before their own."""
+
+    nodes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    targets: dict[str, list[str]] = field(default_factory=dict)
+    sources: dict[str, list[str]] = field(default_factory=dict)
+    offences: list[tuple[str, Offence]] = field(default_factory=list)
+
+    def collect(self, graph: Mapping[str, Any], prefix: str = "") -> None:
+        """Take in a graph, and in it its subgraphs."""
+        ends: dict[str, dict[str, str]] = {"Input": {}, "Output": {}}
+        broken = set()
+        for name, node in _mapping(graph.get("nodes")).items():
+            path = prefix + name
+            if _mapping(node).get("type") != "NIRGraph":
+                self.nodes[path] = _mapping(node)
+                continue
+            self.collect(node, f"{path}.")
+            for kind, found in ends.items():
+                inner = [n for n, i in _mapping(node.get("nodes")).items() if _mapping(i).get("type") == kind]
+                if len(inner) == 1:
+                    found[name] = f"{path}.{inner[0]}"
+                else:
+                    broken.add(name)
+                    self.offences.append((path, Offence(f"is a subgraph with {len(inner)} {kind} nodes")))
+        for a, b in np.asarray(graph.get("edges", ()), object).reshape(-1, 2).tolist():
+            if a in broken or b in broken:
+                continue
+            source, target = ends["Output"].get(a, prefix + str(a)), ends["Input"].get(b, prefix + str(b))
+            missing = [n for n in (source, target) if n not in self.nodes]
+            if missing:
+                self.offences.append((missing[0], Offence("is named by an edge, but is no node")))
+            elif target in self.targets.get(source, ()):
+                self.offences.append((source, Offence(f"is connected twice to {target}")))
+            else:
+                self.targets.setdefault(source, []).append(target)
+                self.sources.setdefault(target, []).append(source)
+
+    def order(self) -> list[str]:
+        """Names such that every source precedes its targets. A cycle is noted and cut, so that translation finds more."""
+        waiting = {name: len(self.sources.get(name, ())) for name in self.nodes}
+        order = [name for name, count in waiting.items() if not count]
+        done, i = set(order), 0
+        while i < len(order) or len(order) < len(self.nodes):
+            if i == len(order):
+                cut = self._entry(done)
+                order.append(cut)
+                done.add(cut)
+            for target in self.targets.get(order[i], ()):
+                waiting[target] -= 1
+                if not waiting[target] and target not in done:
+                    order.append(target)
+                    done.add(target)
+            i += 1
+        return order
+
+    def _entry(self, done: set[str]) -> str:
+        """Where to go on when nothing is ready: a node of a cycle, best one that something leads to."""
+        left = [name for name in self.nodes if name not in done]
+        reached = [name for name in left if any(s in done for s in self.sources[name])]
+        name = next((n for n in (*reached, *left) if self._returns(n, done)), left[0])
+        cycle = " -> ".join(self._returns(name, done))
+        self.offences.append(
+            (name, Offence(f"is part of a cycle ({cycle})", "recurrent connections have no translation"))
+        )
+        return name
+
+    def _returns(self, start: str, done: set[str]) -> list[str]:
+        """A way from a node back to itself through nodes that are not done; empty if there is none."""
+        came: dict[str, str] = {}
+        ahead = [start]
+        for current in ahead:
+            for target in self.targets.get(current, ()):
+                if target == start:
+                    way = [start, current]
+                    while way[-1] != start:
+                        way.append(came[way[-1]])
+                    return way[::-1]
+                if target not in done and target not in came:
+                    came[target] = current
+                    ahead.append(target)
+        return []
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+@dataclass
+class _Translation:
+    wiring: _Wiring
+    builder: GraphBuilder
+    reading: Reading
+    input_kind: Kind
+    values: dict[str, str] = field(default_factory=dict)
+    tainted: set[str] = field(default_factory=set)
+
+    @property
+    def offences(self) -> list[tuple[str, Offence]]:
+        return self.wiring.offences
+
+    def offend(self, name: str, reason: str, hint: str = "") -> None:
+        self.offences.append((name, Offence(reason, hint)))
+
+    def run(self) -> str:
+        """Translate everything; the name of the result, or something if there were offences."""
+        result = ""
+        for name in self.wiring.order():
+            node = self.wiring.nodes[name]
+            sources = [s for s in self.wiring.sources.get(name, ()) if s in self.values]
+            if not sources:
+                if node.get("type") == "Input":
+                    self._input(name, node)
+                elif not self.offences:
+                    self.offend(name, "reads nothing")
+                continue
+            if any(s in self.tainted for s in self.wiring.sources[name]) or len(sources) < len(
+                self.wiring.sources[name]
+            ):
+                self.tainted.add(name)
+            x = self._sum(name, [self.values[s] for s in sources])
+            if node.get("type") in ("Input", "Output"):  # of the graph, or of a subgraph
+                self.values[name] = x
+                if not self.wiring.targets.get(name):
+                    if result:
+                        self.offend(name, "is a second output", "translate one network at a time")
+                    self._check_shape(name, node, x)
+                    result = x
+            else:
+                self.values[name] = self._translate(name, node, x)
+        if not result and not self.offences:
+            self.offend("", "no output can be reached from an input")
+        return result
+
+    def _input(self, name: str, node: Mapping[str, Any]) -> None:
+        shape = np.asarray(node.get("shape", ())).ravel()
+        if any(isinstance(self.builder[v].op, ir.Input) for v in self.values.values()):
+            self.offend(name, "is a second input", "merge the inputs")
+        elif shape.dtype.kind not in "iu" or not shape.size or shape.min() < 1:
+            self.offend(name, f"has no shape: {shape.tolist()}")
+        else:
+            self.values[name] = self.builder.add(name, ir.Input(tuple(map(int, shape)), self.input_kind))
+
+    def _check_shape(self, name: str, node: Mapping[str, Any], x: str) -> None:
+        shape = np.asarray(node.get("shape", ())).ravel().tolist()
+        features = list(self.builder.signal(x).features)
+        if shape and shape != features and name not in self.tainted:
+            self.offend(name, f"is declared {shape}, but computes {features}", "the file contradicts itself")
+
+    def _sum(self, name: str, values: list[str]) -> str:
+        """Several edges into one node are added up."""
+        if len(values) == 1:
+            return values[0]
+        try:
+            return self.builder.add(f"{name}.sum", ir.Add(), *values)
+        except GraphError as error:
+            if not self.tainted:
+                self.offend(name, error.reason)
+            return values[0]
+
+    def _translate(self, name: str, node: Mapping[str, Any], x: str) -> str:
+        kind = str(node.get("type"))
+        try:
+            if kind not in RULES:
+                raise Offence(f"{kind} has no translation", f"known: {', '.join(RULES)}")
+            return RULES[kind](Desk(self.builder, name, node, self.reading), x)
+        except Offence as offence:
+            if name not in self.tainted or not isinstance(offence, ShapeOffence):
+                self.offences.append((name, offence))
+        except GraphError as error:
+            if name not in self.tainted:
+                self.offend(name, error.reason)
+        except (TypeError, ValueError, OverflowError) as error:
+            self.offend(name, f"has a parameter that is not readable ({error})")
+        self.tainted.add(name)
+        return x
+
+
+def _raise(offences: list[tuple[str, Offence]]) -> None:
+    if not offences:
+        return
+    lines = []
+    for name, reason, hint in dict.fromkeys((n, o.reason, o.hint) for n, o in offences):
+        lines.append(f"\n  - {name or 'graph'}: {reason}" + (f"\n      -> {hint}" if hint else ""))
+    raise TraceError(
+        f"{len(lines)} part{'s' if len(lines) > 1 else ''} of the NIR graph cannot be translated:{''.join(lines)}"
+    )

@@ -1,0 +1,135 @@
+"""A NIR node while it is translated: its parameters, checked, and the way to emit ops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcja_deploy.ir import GraphBuilder, Op
+
+__all__ = ["Comparison", "Desk", "Offence", "Reading", "Rule", "ShapeOffence"]
+
+Comparison = Literal[">", ">="]
+
+
+class Offence(Exception):  # noqa: N818
+    """Something that cannot be translated; collected, and reported together with all others."""
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.hint = reason, hint
+
+
+class ShapeOffence(Offence):
+    """An offence that may only follow from an earlier one, because shapes are not certain after that."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the numbers of a file are meant.
+
+    Attributes:
+        dt: Length of a time step in the file's unit of time.
+        comparison: Whether a neuron fires above its threshold only, or at it as well.
+        soft_reset: Whether a spike lowers the membrane by the threshold instead of setting it to ``v_reset``.
+    """
+
+    dt: float
+    comparison: Comparison = ">"
+    soft_reset: bool = False
+
+
+@dataclass(frozen=True)
+class Desk:
+    """One NIR node at work.
+
+    Attributes:
+        builder: Where ops go.
+        name: Name of the node.
+        fields: Its parameters.
+        reading: How they are meant.
+    """
+
+    builder: GraphBuilder
+    name: str
+    fields: Mapping[str, Any]
+    reading: Reading
+
+    def emit(self, op: Op, x: str, part: str = "") -> str:
+        """Append an op that reads ``x``; the node's last one carries its name, others a suffix."""
+        return self.builder.add(f"{self.name}.{part}" if part else self.name, op, x)
+
+    def features(self, x: str) -> tuple[int, ...]:
+        """Shape of one frame of a value."""
+        return self.builder.signal(x).features
+
+    # -- parameters ----------------------------------------------------------------------------------------
+    def field(self, name: str) -> Any:
+        """A parameter of the file.
+
+        Raises:
+            Offence: If it is not there.
+        """
+        if name not in self.fields:
+            raise Offence(f"the file does not give {name}")
+        return self.fields[name]
+
+    def array(self, name: str, ndim: int) -> NDArray[np.float32]:
+        """Weights.
+
+        Raises:
+            Offence: If they have another number of axes, or are not finite.
+        """
+        value = np.ascontiguousarray(np.asarray(self.field(name)), np.float32)
+        if value.ndim != ndim:
+            raise Offence(f"{name} has {value.ndim} axes instead of {ndim}")
+        if not np.isfinite(value).all():
+            raise Offence(f"{name} holds numbers that are not finite")
+        return value
+
+    def bias(self) -> NDArray[np.float32] | None:
+        """The bias; ``None`` where it is zero, which computes the same."""
+        if self.fields.get("bias") is None:
+            return None
+        value = self.array("bias", 1)
+        return value if value.any() else None
+
+    def uniform(self, name: str, x: str) -> float:
+        """A neuron parameter that all neurons share.
+
+        Raises:
+            Offence: If neurons differ, or the array does not fit the input.
+        """
+        value = np.asarray(self.field(name), np.float64)
+        if value.size != 1 and value.shape != self.features(x):
+            raise ShapeOffence(
+                f"{name} has shape {list(value.shape)}, but the neurons are {list(self.features(x))}"
+            )
+        low, high = float(value.min(initial=np.inf)), float(value.max(initial=-np.inf))
+        if not np.isfinite([low, high]).all():
+            raise Offence(f"{name} holds numbers that are not finite")
+        if low != high:
+            raise Offence(
+                f"{name} differs from neuron to neuron ({low:g} to {high:g})",
+                "give all neurons of a layer the same value",
+            )
+        return low
+
+    def integers(self, name: str, count: int) -> tuple[int, ...]:
+        """Sizes such as a stride: one number for all axes, or one each."""
+        value = np.asarray(self.field(name))
+        if value.dtype.kind not in "iu" or value.size not in (1, count):
+            raise Offence(f"{name} = {value.tolist()} is not {count} whole numbers")
+        return tuple(int(n) for n in np.broadcast_to(value.ravel(), count))
+
+    def time(self, name: str, x: str) -> float:
+        """A time constant in time steps."""
+        return self.uniform(name, x) / self.reading.dt
+
+
+Rule = Callable[[Desk, str], str]
+"""Emits a node that reads a value; returns the name of its result."""
