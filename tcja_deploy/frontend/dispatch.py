@@ -2,45 +2,113 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from tcja_deploy.frontend.tracer import ModuleTracer, Offence, ShapeOffence, Traced
+from tcja_deploy.frontend.traced import Offence, ShapeOffence, Traced
+from tcja_deploy.frontend.tracer import ModuleTracer
 
-__all__ = ["dispatch"]
+__all__ = ["changes_in_place", "dispatch", "shares_memory"]
+
+_OPERATORS_IN_PLACE = {"iadd", "imul", "isub", "itruediv", "setitem"}
+_VIEWS = {
+    "contiguous", "detach", "expand", "expand_as", "flatten", "float", "getitem", "movedim", "permute", "requires_grad",
+    "reshape", "squeeze", "swapaxes", "to", "transpose", "type", "unflatten", "unsqueeze", "view",
+}  # fmt: skip
+_BROADCAST = {"add", "iadd", "imul", "isub", "mul", "multiply", "sub", "truediv", "div", "itruediv"}
+
+
+def _name(kind: str, target: Any) -> str:
+    if kind == "call_module":
+        return type(target).__name__.lower()
+    return str(target if kind == "call_method" else getattr(target, "__name__", target))
+
+
+def _plain(name: str) -> str:
+    """Name of the operation: no underscores around it, which mark operators and in-place forms."""
+    return name.strip("_")
+
+
+def changes_in_place(kind: str, target: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether a call writes its result over its first tensor."""
+    if kind == "call_module":
+        return bool(getattr(target, "inplace", False))
+    name = _name(kind, target)
+    method = name.endswith("_") and not name.endswith("__") and name != "requires_grad_"
+    return method or _plain(name) in _OPERATORS_IN_PLACE or bool(kwargs.get("inplace", False))
+
+
+def shares_memory(kind: str, target: Any, x: Traced, result: Traced) -> bool:
+    """Whether a result may lie in the memory of its first tensor: it is the same value, or a view of it."""
+    same = result.name == x.name and _plain(_name(kind, target)) != "clone"
+    return same or _plain(_name(kind, target)) in _VIEWS
 
 
 def dispatch(
     tracer: ModuleTracer, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Traced:
-    """Translate one call. What has no rule is noted as an offence and passes its first tensor on, so that tracing finds more."""
-    from tcja_deploy.frontend.functions import FUNCTIONS
-    from tcja_deploy.frontend.modules import translate
+    """Translate one call.
 
+    What has no rule is noted as an offence and passes its first tensor on, so that tracing finds more.
+    """
     tensors = [a for a in _flat(args) + _flat(kwargs) if isinstance(a, Traced)]
     if not tensors:
         raise TypeError(f"{target} without a tensor")
     try:
-        if kind == "call_module":
-            module = tracer.root.get_submodule(target)
-            return translate(tracer, module, target, *args, **kwargs)
-        name = target if kind == "call_method" else getattr(target, "__name__", str(target))
-        rule = FUNCTIONS.get(name.removeprefix("_").removesuffix("_"))
-        if rule is None:
-            what = "Tensor method" if kind == "call_method" else "function"
-            raise Offence(
-                f"the {what} {name!r} has no translation", "express it with supported ops, or open an issue"
-            )
-        label = f"{tracer.here}.{name.strip('_')}" if tracer.here else name.strip("_")
-        return rule(tracer, label, *args, **kwargs)
+        unknown = next((a for a in _flat(args) + _flat(kwargs) if isinstance(a, Offence)), None)
+        if unknown is not None:
+            raise unknown
+        _check_readable(kind, target, tensors)
+        return _translate(tracer, kind, target, args, kwargs)
     except Offence as offence:
         if not (isinstance(offence, ShapeOffence) and any(t.tainted for t in tensors)):
             tracer.offend(offence)
-        x = tensors[0]
-        return Traced(x.name, x.signal, x.view, tainted=True)
-    except TypeError as error:
-        tracer.offend(Offence(f"{target} is called in a way that has no translation ({error})"))
-        x = tensors[0]
-        return Traced(x.name, x.signal, x.view, tainted=True)
+    except (TypeError, ValueError, RuntimeError, IndexError, KeyError) as error:
+        if not any(t.tainted for t in tensors):
+            called = _plain(_name(kind, target))
+            tracer.offend(Offence(f"{called} is called in a way that has no translation ({error})"))
+    x = tensors[0]
+    return Traced(x.name, x.signal, x.view, x.lead, tainted=True)
+
+
+def _check_readable(kind: str, target: Any, tensors: list[Traced]) -> None:
+    if any(t.stale for t in tensors):
+        raise Offence(
+            "reads a tensor whose memory was changed in place through another one",
+            "write 'x = x + y' instead of 'x += y', or inplace=False",
+        )
+    if any(t.expanded for t in tensors) and (
+        kind == "call_module" or _plain(_name(kind, target)) not in _BROADCAST
+    ):
+        raise Offence(
+            "uses an expanded tensor for something else than a sum or product", "leave the expand out"
+        )
+
+
+def _translate(
+    tracer: ModuleTracer, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Traced:
+    from tcja_deploy.frontend.functions import FUNCTIONS, HINTS
+    from tcja_deploy.frontend.modules import translate
+
+    if kind == "call_module":
+        return translate(tracer, target, tracer.here, *args, **kwargs)
+    name = _plain(_name(kind, target))
+    rule: Callable[..., Traced] | None = FUNCTIONS.get(name)
+    if rule is None:
+        what = "Tensor method" if kind == "call_method" else "function"
+        raise Offence(
+            f"the {what} {name!r} has no translation",
+            HINTS.get(name, "express it with supported ops, or open an issue"),
+        )
+    if "input" in kwargs:
+        args, kwargs = (kwargs["input"], *args), {k: v for k, v in kwargs.items() if k != "input"}
+    renamed = {_NUMPY_NAMES.get(k, k): v for k, v in kwargs.items() if k != "inplace"}
+    return rule(tracer, f"{tracer.here}.{name}".lstrip("."), *args, **renamed)
+
+
+_NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
+"""Spellings that PyTorch takes as well."""
 
 
 def _flat(value: Any) -> list[Any]:

@@ -117,7 +117,9 @@ def _unpickle(path: Path, trust: bool) -> Any:
 
 
 _UNKNOWN = "this is no model file that tcja-deploy knows, or it is damaged"
-_KINDS = "known: .tcja and .nir files, PyTorch checkpoints and state dicts, pickled modules with --trust-pickle"
+_KINDS = (
+    "known: .tcja and .nir files, PyTorch checkpoints and state dicts, pickled modules with --trust-pickle"
+)
 
 
 def _is_torch_file(path: Path) -> bool:

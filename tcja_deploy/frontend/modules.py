@@ -7,20 +7,27 @@ A subclass counts only if it does not redefine what the class computes; everythi
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
-from tcja_deploy.frontend.functions import FUNCTIONS, array, pair, pool1d
-from tcja_deploy.frontend.tracer import ModuleTracer, Offence, ShapeOffence, Traced, View
+from tcja_deploy.frontend.functions import FUNCTIONS
+from tcja_deploy.frontend.layout import name_time
+from tcja_deploy.frontend.traced import Offence, ShapeOffence, Traced, View
+from tcja_deploy.frontend.tracer import ModuleTracer
 from tcja_deploy.ir import ops as ir
 
-__all__ = ["container_view", "is_leaf", "neuron_step_modes", "translate"]
+__all__ = ["container_view", "is_leaf", "neuron_step_modes", "refresh", "translate"]
 
 _COMPUTING = (
     "forward", "single_step_forward", "multi_step_forward", "single_step_functional_forward", "multi_step_functional_forward",
     "functional_forward", "super_forward", "neuronal_charge", "neuronal_fire", "neuronal_reset", "materialize_states",
+    "_conv_forward", "reset",
 )  # fmt: skip
 
 Rule = Callable[[ModuleTracer, str, Any, Traced], Traced]
@@ -32,6 +39,8 @@ def _key(cls: type) -> str:
 
 def _match(module: nn.Module, known: Any) -> str | None:
     """Key of the known class that a module is, if it computes the same."""
+    if any(name in vars(module) for name in _COMPUTING):
+        return None
     for cls in type(module).__mro__:
         if _key(cls) in known:
             return _key(cls)
@@ -40,7 +49,7 @@ def _match(module: nn.Module, known: Any) -> str | None:
     return None
 
 
-def container_view(module: nn.Module) -> View | None:
+def container_view(module: Any) -> View | None:
     """How the children of a container see the time axis; ``None`` if the module is no known container."""
     match _match(module, _CONTAINERS):
         case "spikingjelly:SeqToANNContainer":
@@ -66,11 +75,10 @@ def is_leaf(module: nn.Module) -> bool:
     if _match(module, MODULES) is not None:
         return True
     own = type(module).__module__
-    if own.startswith("torch.nn.modules") and not isinstance(
-        module, nn.Sequential | nn.ModuleList | nn.ModuleDict
-    ):
-        return True
-    return own.startswith("spikingjelly") and hasattr(module, "_memories")
+    if own.startswith("torch.nn.modules"):
+        return not isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict)
+    stateful = any(_key(cls) == "spikingjelly:MemoryModule" for cls in type(module).__mro__)
+    return stateful or own.startswith("spikingjelly.activation_based.neuron")
 
 
 def neuron_step_modes(root: nn.Module) -> set[str]:
@@ -81,12 +89,32 @@ def neuron_step_modes(root: nn.Module) -> set[str]:
         if container_view(module) in ("frame", "batch"):
             return
         if (_match(module, MODULES) or "") in _NEURONS:
-            modes.add(module.step_mode)
+            modes.add(str(module.step_mode))
         for child in module.children():
             walk(child)
 
     walk(root)
     return modes
+
+
+def refresh(module: nn.Module) -> None:
+    """Bring weights up to date that hooks derive from others before each pass (pruning, weight and spectral normalisation).
+
+    Raises:
+        Offence: If there are other hooks; the module is not called, so they would not run.
+    """
+    others = [*module._forward_hooks.values()]
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, BasePruningMethod | WeightNorm | SpectralNorm):
+            hook(module, ())
+        else:
+            others.append(hook)
+    if others:
+        name = getattr(others[0], "__qualname__", type(others[0]).__qualname__)
+        raise Offence(
+            f"has a forward hook ({name}) that may change what it computes",
+            "remove hooks first, such as those of a monitor",
+        )
 
 
 def translate(
@@ -99,45 +127,73 @@ def translate(
     """
     key = _match(module, MODULES)
     if key is None:
-        name = type(module).__name__
-        raise Offence(
-            f"{type(module).__module__}.{name} has no translation",
-            _HINTS.get(name, "replace it or leave it out"),
-        )
+        raise Offence(*_unknown(module))
     if args or kwargs:
         raise Offence(f"{type(module).__name__} is called with more than one argument")
-    _check_step_mode(tracer, module, key, x)
+    _check_step_mode(module, key, x)
     return MODULES[key](tracer, path, module, x)
 
 
+def _unknown(module: nn.Module) -> tuple[str, str]:
+    """What is wrong with a module without a rule, and what to do."""
+    cls = type(module)
+    known = next((_key(c) for c in cls.__mro__ if _key(c) in MODULES), None)
+    if known is not None:
+        return (
+            f"{cls.__name__} changes how {known.partition(':')[2]} computes",
+            "use the class as SpikingJelly has it",
+        )
+    if hasattr(module, "_memories") or cls.__module__.startswith("spikingjelly.activation_based.neuron"):
+        return (
+            f"{cls.__name__} has a state of its own kind",
+            f"the neurons with a translation are {', '.join(sorted(k.partition(':')[2] for k in _NEURONS))}",
+        )
+    name = cls.__name__
+    return f"{cls.__module__}.{name} has no translation", _HINTS.get(name, "replace it or leave it out")
+
+
+_NORM = "use BatchNorm: the statistics of the running input cannot be folded into weights"
 _HINTS = {
-    "InstanceNorm2d": "use BatchNorm2d: statistics of the running input cannot be folded",
-    "LayerNorm": "use BatchNorm: statistics of the running input cannot be folded",
-    "GELU": "spiking networks use neurons or ReLU",
+    **dict.fromkeys(("GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "LayerNorm"), _NORM),
+    **dict.fromkeys(("ELU", "GELU", "LeakyReLU", "SiLU", "Tanh"), "spiking networks use neurons or ReLU"),
+    **dict.fromkeys(("LogSoftmax", "Softmax"), "leave it out: it does not change which output is largest"),
 }
 
 
-def _check_step_mode(tracer: ModuleTracer, module: Any, key: str, x: Traced) -> None:
+def _check_step_mode(module: Any, key: str, x: Traced) -> None:
     mode = getattr(module, "step_mode", None)
-    if mode == "m" and x.view != "window":
-        raise Offence(
+    spiking = key in _NEURONS
+    if mode == "m" and x.view not in ("window", "lone"):
+        if x.view == "image":
+            raise ShapeOffence("gets one image instead of a window", "repeat the image over time before it")
+        raise ShapeOffence(
             "is in step mode 'm' but gets single frames",
             "call functional.set_step_mode(net, 's'), or leave out the container",
         )
-    if key in _NEURONS:
-        if mode == "s" and x.view == "window":
-            raise Offence(
-                "is in step mode 's' but gets whole windows", "call functional.set_step_mode(net, 'm')"
-            )
-        if x.view == "batch":
-            raise Offence(
-                "is a neuron inside SeqToANNContainer: it would see time steps as further samples",
-                "put it outside, or use MultiStepContainer",
-            )
+    if spiking and x.view == "batch":
+        raise ShapeOffence(
+            "is a neuron inside SeqToANNContainer: it would see time steps as further samples",
+            "put it outside, or use MultiStepContainer",
+        )
+    if spiking and mode == "s" and x.view != "frame":
+        raise Offence("is in step mode 's' but gets whole windows", "call functional.set_step_mode(net, 'm')")
+    if spiking and x.view == "lone":
+        raise ShapeOffence("gets a window of one time step", "repeat the image over time before it")
 
 
 # -- neurons ------------------------------------------------------------------------------------------------------
 def _common(module: Any) -> dict[str, Any]:
+    rest = 0.0 if module.v_reset is None else float(module.v_reset)
+    if getattr(module, "_memories_rv", {}).get("v", rest) != rest:
+        raise Offence(
+            "starts from another membrane than its reset value", "leave the initial membrane as it is"
+        )
+    if not getattr(module.surrogate_function, "spiking", True):
+        raise Offence(
+            "uses its surrogate instead of spikes (surrogate_function.spiking is False)", "set it to True"
+        )
+    if getattr(module, "_neuron_precision", None) is not None:
+        raise Offence("computes in another precision than float32", "switch the reduced precision off")
     return {
         "v_threshold": float(module.v_threshold),
         "v_reset": None if module.v_reset is None else float(module.v_reset),
@@ -146,14 +202,15 @@ def _common(module: Any) -> dict[str, Any]:
 
 def _neuron(make: Callable[[Any], ir.Neuron]) -> Rule:
     def rule(tracer: ModuleTracer, path: str, module: Any, x: Traced) -> Traced:
+        op = make(module)
         tracer.once(path)
-        if not getattr(module.surrogate_function, "spiking", True):
-            raise Offence(
-                "uses its surrogate instead of spikes (surrogate_function.spiking is False)", "set it to True"
-            )
-        return tracer.emit(path, make(module), x)
+        return tracer.emit(path, op, name_time(tracer, path, x, 0))
 
     return rule
+
+
+def _lif(module: Any) -> ir.LIF:
+    return ir.LIF(**_common(module), tau=float(module.tau), decay_input=bool(module.decay_input))
 
 
 def _plif(module: Any) -> ir.PLIF:
@@ -179,61 +236,43 @@ def _conv(function: str) -> Rule:
 
 def _conv_transpose2d(tracer: ModuleTracer, path: str, m: Any, x: Traced) -> Traced:
     _zero_padded(m)
-    if len(x.shape(tracer.T)) != 4:
-        raise ShapeOffence("a transposed convolution needs [N, C, H, W]", "wrap it in SeqToANNContainer")
-    weight = array(m.weight)
-    if weight is None:
-        raise Offence("has no weight")
-    op = ir.ConvTranspose2d(
-        weight,
-        array(m.bias),
-        pair(m.stride),
-        pair(m.padding),
-        pair(m.output_padding),
-        pair(m.dilation),
-        m.groups,
+    return FUNCTIONS["conv_transpose2d"](
+        tracer, path, x, m.weight, m.bias, m.stride, m.padding, m.output_padding, m.groups, m.dilation
     )
-    return tracer.emit(path, op, x)
 
 
-def _batch_norm(cls: type[ir.BatchNorm1d] | type[ir.BatchNorm2d], rank: int) -> Rule:
+def _batch_norm(axes: int) -> Rule:
     def rule(tracer: ModuleTracer, path: str, m: Any, x: Traced) -> Traced:
-        if m.running_mean is None:
-            raise Offence(
-                "normalises with the statistics of the running batch", "use track_running_stats=True"
-            )
         seen = len(x.shape(tracer.T))
-        expected = rank + 1 if getattr(m, "step_mode", "s") == "m" else rank
-        if seen != expected:
+        if seen != axes:
             raise ShapeOffence(
-                f"{type(m).__name__} gets {seen} axes instead of {expected}", "wrap it in SeqToANNContainer"
+                f"{type(m).__name__} gets {seen} axes instead of {axes}", "wrap it in SeqToANNContainer"
             )
-        ones = torch.ones_like(m.running_mean)
-        gamma, beta = (ones, torch.zeros_like(ones)) if m.weight is None else (m.weight, m.bias)
-        stats = [a for a in map(array, (gamma, beta, m.running_mean, m.running_var)) if a is not None]
-        return tracer.emit(path, cls(*stats, float(m.eps)), x)
+        return FUNCTIONS["batch_norm"](
+            tracer, path, x, m.running_mean, m.running_var, m.weight, m.bias, eps=m.eps
+        )
 
     return rule
 
 
 def _multi_step(rule: Rule) -> Rule:
-    """SpikingJelly's wrapper of a 4-D layer: in step mode 'm' it folds time into the batch."""
-    from dataclasses import replace
+    """SpikingJelly's wrapper of a layer: in step mode 'm' it folds time into the batch."""
 
     def wrapped(tracer: ModuleTracer, path: str, m: Any, x: Traced) -> Traced:
-        if m.step_mode == "s" or x.view != "window":
+        if m.step_mode == "s":
             return rule(tracer, path, m, x)
-        y = rule(tracer, path, m, replace(x, view="batch"))
-        return replace(y, view="window")
+        inner: View = "batch" if x.view == "window" else "image"
+        return replace(rule(tracer, path, m, replace(x, view=inner, lead=2)), view=x.view)
 
     return wrapped
 
 
-def _flatten(tracer: ModuleTracer, path: str, m: Any, x: Traced) -> Traced:
-    return FUNCTIONS["flatten"](tracer, path, x, m.start_dim, m.end_dim)
+def _calls(function: str, *attributes: str) -> Rule:
+    """A rule that passes attributes of the module to a function's rule."""
+    return lambda tr, path, m, x: FUNCTIONS[function](tr, path, x, *(getattr(m, name) for name in attributes))
 
 
-def _voting(tracer: ModuleTracer, path: str, m: Any, x: Traced) -> Traced:
+def _vote(tracer: ModuleTracer, path: str, m: Any, x: Traced) -> Traced:
     return tracer.emit(path, ir.Vote(int(m.voting_size)), x)
 
 
@@ -241,57 +280,52 @@ def _through(tracer: ModuleTracer, path: str, m: Any, x: Traced) -> Traced:
     return x
 
 
-def _no_op(name: str) -> Rule:
-    return lambda tracer, path, m, x: FUNCTIONS[name](tracer, path, x)
-
-
-_LAYERS: dict[str, Rule] = {
-    "AdaptiveAvgPool2d": lambda tr, path, m, x: FUNCTIONS["adaptive_avg_pool2d"](tr, path, x, m.output_size),
-    "AvgPool2d": lambda tr, path, m, x: FUNCTIONS["avg_pool2d"](
-        tr, path, x, m.kernel_size, m.stride, m.padding, m.ceil_mode, m.count_include_pad, m.divisor_override
-    ),
-    "BatchNorm1d": _batch_norm(ir.BatchNorm1d, 2),
-    "BatchNorm2d": _batch_norm(ir.BatchNorm2d, 4),
+_POOL = ("kernel_size", "stride", "padding")
+_FOLDED: dict[str, Rule] = {
+    "AdaptiveAvgPool2d": _calls("adaptive_avg_pool2d", "output_size"),
+    "AvgPool2d": _calls("avg_pool2d", *_POOL, "ceil_mode", "count_include_pad", "divisor_override"),
+    "BatchNorm1d": _batch_norm(2),
+    "BatchNorm2d": _batch_norm(4),
     "Conv2d": _conv("conv2d"),
     "ConvTranspose2d": _conv_transpose2d,
-    "Flatten": _flatten,
-    "Linear": lambda tr, path, m, x: FUNCTIONS["linear"](tr, path, x, m.weight, m.bias),
-    "MaxPool2d": lambda tr, path, m, x: FUNCTIONS["max_pool2d"](
-        tr, path, x, m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode, m.return_indices
-    ),
+    "Flatten": _calls("flatten", "start_dim", "end_dim"),
+    "MaxPool2d": _calls("max_pool2d", *_POOL, "dilation", "ceil_mode", "return_indices"),
 }
-"""Layers that both packages have."""
+"""Layers that SpikingJelly wraps so that they fold time into the batch."""
 
-_NEURON_RULES: dict[str, Rule] = {
+_TORCH: dict[str, Rule] = {
+    **_FOLDED,
+    **{f"Adaptive{how}Pool{n}d": _calls(f"adaptive_{how.lower()}_pool{n}d", "output_size")
+       for how in ("Avg", "Max") for n in (1, 2, 3)},
+    "AvgPool1d": _calls("avg_pool1d", *_POOL, "ceil_mode"),
+    "Conv1d": _conv("conv1d"),
+    "Conv3d": _conv("conv3d"),
+    "Dropout": _through,
+    "Dropout1d": _through,
+    "Dropout2d": _through,
+    "Dropout3d": _through,
+    "Identity": _through,
+    "Linear": _calls("linear", "weight", "bias"),
+    "ReLU": _calls("relu"),
+    "Sigmoid": _calls("sigmoid"),
+    "Unflatten": _calls("unflatten", "dim", "unflattened_size"),
+}  # fmt: skip
+
+_NEURONS: dict[str, Rule] = {
     "spikingjelly:IFNode": _neuron(lambda m: ir.IF(**_common(m))),
-    "spikingjelly:LIFNode": _neuron(
-        lambda m: ir.LIF(**_common(m), tau=float(m.tau), decay_input=bool(m.decay_input))
-    ),
+    "spikingjelly:LIFNode": _neuron(_lif),
     "spikingjelly:ParametricLIFNode": _neuron(_plif),
+    "spikingjelly:SimpleIFNode": _neuron(lambda m: ir.IF(**_common(m))),
+    "spikingjelly:SimpleLIFNode": _neuron(_lif),
 }
-_NEURONS = frozenset(_NEURON_RULES)
 
 MODULES: dict[str, Rule] = {
-    **{f"torch:{name}": rule for name, rule in _LAYERS.items()},
-    **{
-        f"spikingjelly:{name}": rule
-        if name in ("Linear", "BatchNorm1d", "BatchNorm2d")
-        else _multi_step(rule)
-        for name, rule in _LAYERS.items()
-    },
-    **_NEURON_RULES,
-    "torch:AvgPool1d": lambda tr, path, m, x: pool1d(
-        tr, path, x, pair(m.kernel_size)[0], pair(m.stride)[0], pair(m.padding)[0]
-    ),
-    "torch:Conv1d": _conv("conv1d"),
-    "torch:Dropout": _through,
-    "torch:Dropout1d": _through,
-    "torch:Dropout2d": _through,
-    "torch:Identity": _through,
-    "torch:ReLU": _no_op("relu"),
-    "torch:Sigmoid": _no_op("sigmoid"),
+    **{f"torch:{name}": rule for name, rule in _TORCH.items()},
+    **{f"spikingjelly:{name}": _multi_step(rule) for name, rule in _FOLDED.items()},
+    **_NEURONS,
     "spikingjelly:Dropout": _through,
     "spikingjelly:Dropout2d": _through,
-    "spikingjelly:VotingLayer": _voting,
+    "spikingjelly:Linear": _TORCH["Linear"],
+    "spikingjelly:VotingLayer": _vote,
 }
 """Rules by package and class name."""

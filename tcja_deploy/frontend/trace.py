@@ -1,14 +1,18 @@
-"""Live modules: trace, recognise attention blocks, verify."""
+"""Live modules: find out T and how the code sees time, trace, recognise attention blocks, verify."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 from tcja_deploy.errors import TraceError, UsageError
 from tcja_deploy.frontend.modules import neuron_step_modes
-from tcja_deploy.frontend.tracer import ModuleTracer, View
+from tcja_deploy.frontend.traced import View
+from tcja_deploy.frontend.tracer import ModuleTracer
 from tcja_deploy.ir import Graph, Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes.attention import recognise_tcja
@@ -16,23 +20,32 @@ from tcja_deploy.passes.simplify import simplify
 
 __all__ = ["trace"]
 
+_PROBE = 251
+"""A number of time steps that no network is built for: what traces with it, traces with any."""
+
+_LONGEST = 512
+"""Largest number of channels or features that is tried as T."""
+
 
 def trace(
     module: nn.Module,
     *,
     timesteps: int | None = None,
     input_shape: tuple[int, ...] | None = None,
-    input_kind: Kind = Kind.COUNT,
+    input_kind: Kind | None = None,
     batch_first: bool | None = None,
     source: dict[str, str] | None = None,
 ) -> Graph:
-    """Translate a live network. The module is neither run on data nor changed; dropout is off, BN uses its running statistics.
+    """Translate a live network in evaluation mode: dropout is off, batch normalisation uses its running statistics.
+
+    The module is not run on data, and afterwards it is as it was: weights, buffers, memories, training flags, attributes.
 
     Args:
-        module: SpikingJelly 2.x network, all in step mode 'm' or all in 's' (then it is the network of one time step).
-        timesteps: T; found by trying the Conv1d sizes if not given.
+        module: SpikingJelly 2.x network: multi-step; single-step (then it is the network of one time step); or multi-step
+            behind an image that ``forward`` repeats over time (then the graph takes the repeated image).
+        timesteps: T; read off an attribute ``T`` or the weights that mix time steps if not given.
         input_shape: One frame, ``(C, H, W)``.
-        input_kind: What the frames hold.
+        input_kind: What the frames hold; event counts if not given, real numbers for a repeated image.
         batch_first: Whether the module takes ``[N, T, ...]``; found out if not given.
         source: Provenance for manifests.
 
@@ -42,66 +55,147 @@ def trace(
     """
     if not isinstance(module, nn.Module):
         raise UsageError(f"a {type(module).__name__} is no model", hint="pass a path or a torch.nn.Module")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise TraceError(
+            "TorchScript has no Python code left to trace", hint="pass the module it was made from"
+        )
+    module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
     if input_shape is None:
         raise UsageError(
             "the shape of an input frame is not known",
             hint="pass input_shape=(C, H, W), or --input-shape C,H,W",
         )
-    modes = neuron_step_modes(module)
-    if len(modes) > 1:
-        raise TraceError(
-            "some neurons are in step mode 's', others in 'm'", hint="call functional.set_step_mode(net, 'm')"
-        )
-    view: View = "frame" if modes == {"s"} else "window"
-    attempts: list[ModuleTracer] = []
-    for T in _candidates(module, timesteps):
-        tracer = _attempt(module, T, view, batch_first, ir.Input(tuple(input_shape), input_kind))
-        attempts.append(tracer)
-        if not tracer.offences:
-            break
-    tracer = min(attempts, key=lambda t: len(t.offences))
-    _raise(tracer)
-    if tracer.output is None:
-        raise TraceError("forward returned nothing")
+    attempts = _Attempts(module, tuple(input_shape), input_kind, batch_first)
+    with _untouched(module):
+        tracer, assumed = _settle(attempts, module, timesteps)
+    if tracer.offences or tracer.output is None:
+        raise _refusal(tracer)
+    if tracer.view == "image":
+        assumed.append("input: one image, the same in every time step; the graph takes it repeated")
     graph = tracer.builder.finish(
-        tracer.output.name, {"format": "module", "class": type(module).__qualname__, **(source or {})}
+        tracer.output.name,
+        {
+            "format": "module",
+            "class": type(module).__qualname__,
+            "assumptions": "; ".join(assumed),
+            **(source or {}),
+        },
     )
     return simplify(recognise_tcja(simplify(graph)))
 
 
-def _attempt(
-    module: nn.Module, T: int, view: View, batch_first: bool | None, input_op: ir.Input
-) -> ModuleTracer:
-    tracer = ModuleTracer(T, view, bool(batch_first), input_op)
-    tracer.run(module)
-    if batch_first is None and tracer.swaps_first and view == "window":
-        tracer = ModuleTracer(T, view, True, input_op)
-        tracer.run(module)
-    return tracer
+# -- how the code sees time ------------------------------------------------------------------------------------------
+class _Attempts:
+    """Tracing one module with one T in every way that its code may see time."""
 
-
-def _candidates(module: nn.Module, timesteps: int | None) -> list[int]:
-    """T as given, or what the network may have been built for: an attribute ``T``, or the channels of a Conv1d or Linear over time."""
-    if timesteps is not None:
-        return [timesteps]
-    named = {int(m.T) for m in module.modules() if isinstance(getattr(m, "T", None), int) and m.T > 0}
-    if len(named) == 1:
-        return list(named)
-    sizes: set[Any] = {m.in_channels for m in module.modules() if isinstance(m, nn.Conv1d)}
-    if not sizes:
-        raise UsageError(
-            "nothing in the model tells the number of time steps", hint="pass timesteps=T, or --timesteps T"
+    def __init__(
+        self, module: nn.Module, shape: tuple[int, ...], kind: Kind | None, batch_first: bool | None
+    ) -> None:
+        self._module, self._shape, self._kind, self._batch_first = module, shape, kind, batch_first
+        self._views: tuple[View, View] = (
+            ("frame", "window") if neuron_step_modes(module) == {"s"} else ("window", "image")
         )
-    return sorted(sizes)
+
+    def run(self, T: int) -> ModuleTracer:
+        """The first way without offences, else the most likely one."""
+        likely = self._view(T, self._views[0])
+        if not likely.offences:
+            return likely
+        other = self._view(T, self._views[1])
+        return likely if other.offences else other
+
+    def _view(self, T: int, view: View) -> ModuleTracer:
+        if view != "window":
+            return self._once(T, view, False)
+        time_first = self._once(T, view, bool(self._batch_first))
+        if self._batch_first is not None or not (time_first.swaps_first or time_first.offences):
+            return time_first
+        batch_first = self._once(T, view, True)
+        return time_first if batch_first.offences and not time_first.swaps_first else batch_first
+
+    def _once(self, T: int, view: View, batch_first: bool) -> ModuleTracer:
+        kind = self._kind or (Kind.REAL if view == "image" else Kind.COUNT)
+        tracer = ModuleTracer(T, view, batch_first, ir.Input(self._shape, kind))
+        tracer.run(self._module)
+        return tracer
 
 
-def _raise(tracer: ModuleTracer) -> None:
-    if not tracer.offences:
-        return
-    lines = []
-    for path, offence in dict.fromkeys((p, (o.reason, o.hint)) for p, o in tracer.offences):
-        reason, hint = offence
-        lines.append(f"\n  - {path or 'forward'}: {reason}" + (f"\n      -> {hint}" if hint else ""))
-    raise TraceError(
-        f"{len(lines)} part{'s' if len(lines) > 1 else ''} of the model cannot be translated:{''.join(lines)}"
+def _settle(attempts: _Attempts, module: nn.Module, timesteps: int | None) -> tuple[ModuleTracer, list[str]]:
+    """The trace with the right T, and what was assumed to find it.
+
+    Raises:
+        UsageError: If nothing tells T, or several numbers would do.
+    """
+    if timesteps is not None:
+        return attempts.run(timesteps), []
+    named = sorted({m.T for m in module.modules() if type(getattr(m, "T", None)) is int and m.T > 0})
+    probe = attempts.run(_PROBE)
+    if not probe.offences:
+        if len(named) != 1:
+            raise UsageError(
+                "nothing in the model tells the number of time steps",
+                hint="pass timesteps=T, or --timesteps T",
+            )
+        return attempts.run(named[0]), [f"T = {named[0]}: the attribute T of the model"]
+    candidates = list(dict.fromkeys([*named, *_sizes(module)]))
+    tried = {T: attempts.run(T) for T in candidates}
+    fitting = [T for T in candidates if not tried[T].offences]
+    if len(fitting) > 1:
+        raise UsageError(
+            f"the model fits {' or '.join(map(str, fitting))} time steps",
+            hint="pass timesteps=T, or --timesteps T",
+        )
+    if fitting:
+        return tried[fitting[0]], [f"T = {fitting[0]}: the only number of time steps that fits the weights"]
+    return min([*tried.values(), probe], key=lambda t: len(t.offences)), []
+
+
+def _sizes(module: nn.Module) -> list[int]:
+    """Numbers of channels and features that may be time steps."""
+    sizes: set[int] = set()
+    for m in module.modules():
+        if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            sizes.add(m.in_channels)
+        elif isinstance(m, nn.Linear):
+            sizes.add(m.in_features)
+    return sorted(n for n in sizes if n <= _LONGEST)
+
+
+# -- care ----------------------------------------------------------------------------------------------------------
+@contextmanager
+def _untouched(root: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; afterwards every module has the attributes, containers and buffer contents it had before."""
+    attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    containers: list[tuple[Any, Any]] = []
+    for module in root.modules():
+        own = vars(module)
+        attributes.append((own, dict(own)))
+        containers += [(v, v.copy()) for v in own.values() if isinstance(v, dict | list | set)]
+        own["training"] = False
+    buffers = [(b, b.clone()) for b in root.buffers()]
+    try:
+        yield
+    finally:
+        for own, before in attributes:
+            own.clear()
+            own.update(before)
+        for content, before in containers:
+            content.clear()
+            content.extend(before) if isinstance(content, list) else content.update(before)
+        with torch.no_grad():
+            for buffer, value in buffers:
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
+
+
+def _refusal(tracer: ModuleTracer) -> TraceError:
+    found = dict.fromkeys((path, o.reason, o.hint) for path, o in tracer.offences)
+    lines = [
+        f"\n  - {path or 'forward'}: {reason}" + (f"\n      -> {hint}" if hint else "")
+        for path, reason, hint in found
+    ]
+    shape = ", ".join(map(str, tracer.builder["input"].signal.features))
+    return TraceError(
+        f"{len(lines)} part{'s' if len(lines) > 1 else ''} of the model cannot be translated"
+        f" (T = {tracer.T}, frames of {shape}):{''.join(lines)}"
     )

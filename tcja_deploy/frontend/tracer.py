@@ -1,130 +1,32 @@
 """Runs a module's ``forward`` on stand-ins for tensors (torch.fx proxies) and writes down what it does as IR nodes.
 
-The user's code may see the time axis in three ways, and one IR value serves all of them:
-
-* ``window``: ``[T, N, ...]``, multi-step code;
-* ``batch``: ``[T N, ...]``, inside ``SeqToANNContainer`` or after ``flatten(0, 1)``;
-* ``frame``: ``[N, ...]``, single-step code that is run once a time step.
+How the code sees time is a property of each stand-in (``traced.View``), so one IR value serves multi-step code, folded
+containers, single-step code and images that are yet to be repeated.
 """
 
 from __future__ import annotations
 
 import inspect
-import math
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from itertools import count
+from typing import Any
 
-import torch
 import torch.fx
 from torch import nn
 
-from tcja_deploy.errors import GraphError, TraceError
-from tcja_deploy.ir import GraphBuilder, Op, Signal
+from tcja_deploy.errors import GraphError
+from tcja_deploy.frontend.proxy import Proxy
+from tcja_deploy.frontend.traced import Abort, Offence, ShapeOffence, Traced, View
+from tcja_deploy.ir import GraphBuilder, Op
 from tcja_deploy.ir import ops as ir
 
-__all__ = ["SAMPLES", "ModuleTracer", "Offence", "ShapeOffence", "Traced", "View"]
+__all__ = ["ModuleTracer"]
 
-View = Literal["window", "batch", "frame"]
-
-SAMPLES = 7919
-"""Batch size that traced code sees: a prime, so that an axis of this length cannot be anything but the batch."""
-
-
-class Offence(Exception):  # noqa: N818
-    """Something that cannot be translated; collected, and reported together with all others."""
-
-    def __init__(self, reason: str, hint: str = "") -> None:
-        super().__init__(reason)
-        self.reason, self.hint = reason, hint
-
-
-class ShapeOffence(Offence):
-    """An offence that may only follow from an earlier one, because shapes are not certain after that."""
-
-
-@dataclass(frozen=True)
-class Traced:
-    """Stand-in for one tensor.
-
-    Attributes:
-        name: IR value behind it.
-        signal: Signal of that value.
-        view: How the code sees its time axis.
-        tainted: Whether something untranslatable went into it; its shape may be wrong.
-        pair: Whether it stands for ``(values, indices)`` of ``Tensor.max(dim)``.
-    """
-
-    name: str
-    signal: Signal
-    view: View
-    tainted: bool = False
-    pair: bool = False
-
-    def shape(self, T: int) -> tuple[int, ...]:
-        """Shape as the code sees it."""
-        full = self.signal.shape(T, SAMPLES)
-        if self.view == "window":
-            return full
-        return (full[0] * full[1], *full[2:]) if self.view == "batch" else full[1:]
-
-
-class _Proxy(torch.fx.Proxy):
-    """A proxy that knows its shape, so that code may ask for it and branch on it."""
-
-    tracer: ModuleTracer
-
-    @property
-    def traced(self) -> Traced:
-        return self.tracer.values[self.node]
-
-    @property
-    def shape(self) -> torch.Size:
-        return torch.Size(self.traced.shape(self.tracer.T))
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return torch.float32
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device("cpu")
-
-    @property
-    def values(self) -> _Proxy:
-        return self.tracer.wrap(replace(self.traced, pair=False), self)
-
-    def dim(self) -> int:
-        return self.ndim
-
-    def numel(self) -> int:
-        return math.prod(self.shape)
-
-    def size(self, dim: int | None = None) -> Any:
-        return self.shape if dim is None else self.shape[dim]
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __iter__(self) -> Iterator[Any]:
-        if self.traced.pair:
-            return iter((self.values, None))
-        self.tracer.offend(
-            Offence(
-                "iterates over a tensor, probably over time steps",
-                "apply the modules to the whole window in step mode 'm', or trace the single-step network itself",
-            )
-        )
-        raise _AbortError
-
-
-class _AbortError(Exception):
-    """Tracing cannot go on."""
+_ENOUGH = 200
+"""Offences after which tracing stops: more come from a loop over time, not from more places."""
 
 
 class ModuleTracer(torch.fx.Tracer):
@@ -134,59 +36,72 @@ class ModuleTracer(torch.fx.Tracer):
         T: Time steps.
         view: How the module sees its input.
         batch_first: Whether the module takes ``[N, T, ...]``.
-        input_shape: One frame.
-        kind: Signal kind of the input.
+        input_op: The graph's input.
     """
 
     def __init__(self, T: int, view: View, batch_first: bool, input_op: ir.Input) -> None:
         super().__init__()
         self.T = T
+        self.view = view
         self.builder = GraphBuilder(T)
         self.values: dict[torch.fx.Node, Traced] = {}
         self.offences: list[tuple[str, Offence]] = []
         self.swaps_first = False
         self.output: Traced | None = None
-        self._view = view
         self._batch_first = batch_first
         self._input_op = input_op
         self._scopes: list[str] = [""]
-        self._names: set[str] = set()
+        self._names: dict[str, int] = {}
         self._stateful: set[str] = set()
         self._input_name = ""
+        self._storages = count()
 
     # -- running ---------------------------------------------------------------------------------------------
     def run(self, module: nn.Module) -> None:
         """Trace; afterwards ``output`` and ``offences`` tell the result."""
-        parameters = inspect.signature(type(module).forward).parameters.values()
-        defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
         try:
-            graph = self.trace(module, concrete_args=defaults or None)
-        except _AbortError:
+            with self._time_loops_once():
+                graph = self.trace(module)
+        except Abort:
             return
         except torch.fx.proxy.TraceError as error:
             self.offend(
                 Offence(f"branches on the values of a tensor ({error})", "take the branch out of forward")
             )
             return
-        except (
-            TypeError,
-            AttributeError,
-            RuntimeError,
-            ValueError,
-            IndexError,
-            AssertionError,
-            NotImplementedError,
-        ) as error:
+        except Exception as error:  # forward is the user's code: it may raise anything
             if not self.offences:
                 self.offend(
                     Offence(f"forward fails on an input of this shape: {type(error).__name__}: {error}")
                 )
             return
         (result,) = next(n for n in graph.nodes if n.op == "output").args
-        if not isinstance(result, torch.fx.Node):
+        if isinstance(result, torch.fx.Node):
+            self.output = self.values[result]
+        elif isinstance(result, tuple | list | dict):
             self.offend(Offence("forward returns several values", "return one tensor"))
         else:
-            self.output = self.values[result]
+            self.offend(Offence("forward returns something that does not depend on the input"))
+
+    @contextmanager
+    def _time_loops_once(self) -> Iterator[None]:
+        """While tracing, SpikingJelly's loop over time runs its modules once, on frames."""
+        forward = sys.modules.get("spikingjelly.activation_based.functional.forward")
+        original: Callable[..., Any] | None = getattr(forward, "_multi_step_forward", None)
+        if forward is None or original is None:
+            yield
+            return
+
+        def once(x_seq: Any, modules: Any, time_dim: int) -> Any:
+            if not isinstance(x_seq, Proxy) or time_dim != 0:
+                return original(x_seq, modules, time_dim)
+            return self._through([modules] if callable(modules) else modules, "frame", x_seq)
+
+        setattr(forward, original.__name__, once)
+        try:
+            yield
+        finally:
+            setattr(forward, original.__name__, original)
 
     @contextmanager
     def _scope(self, path: str) -> Iterator[None]:
@@ -197,9 +112,29 @@ class ModuleTracer(torch.fx.Tracer):
             self._scopes.pop()
 
     # -- torch.fx hooks ----------------------------------------------------------------------------------------
-    def proxy(self, node: torch.fx.Node) -> _Proxy:
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:
+        """The input is the first parameter of ``forward``; all others keep their defaults."""
+        forward: Any = self.root.forward
+        first, *others = [*inspect.signature(forward).parameters.values()] or [None]
+        if first is None or first.kind in (first.KEYWORD_ONLY, first.VAR_KEYWORD):
+            self.offend(Offence("forward takes no frames"))
+            raise Abort
+        variadic = (first.VAR_POSITIONAL, first.VAR_KEYWORD)
+        needed = [p.name for p in others if p.default is p.empty and p.kind not in variadic]
+        if needed:
+            self.offend(
+                Offence(
+                    f"forward takes more than frames: {', '.join(needed)}",
+                    "wrap the module in one that takes frames alone",
+                )
+            )
+            raise Abort
+        proxy = self.create_proxy("placeholder", first.name, (), {})
+        return lambda module, x: module.forward(x), [self.root, proxy]
+
+    def proxy(self, node: torch.fx.Node) -> Proxy:
         """Proxies of this tracer know their shape."""
-        return _Proxy(node, self)
+        return Proxy(node, self)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """Weights stay what they are: they are known before the network runs."""
@@ -207,67 +142,87 @@ class ModuleTracer(torch.fx.Tracer):
 
     def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Leaf modules become nodes, containers are walked through, the user's own modules are run."""
-        from tcja_deploy.frontend.modules import container_view, is_leaf
+        from tcja_deploy.frontend.modules import container_view, is_leaf, refresh
 
-        path = self.path_of_module(m)
-        inner = container_view(m)
-        if inner is not None:
-            return self._inline(m, inner, path, *args)
-        if is_leaf(m):
-            with self._scope(path):
-                return self.create_proxy("call_module", path, args, kwargs)
-        with self._scope(path):
-            return forward(*args, **kwargs)
+        with self._scope(self._path(m)):
+            inner = container_view(m)
+            if inner is None and not is_leaf(m):
+                return forward(*args, **kwargs)
+            try:
+                refresh(m)
+            except Offence as offence:
+                self.offend(offence)
+            if inner is not None and len(args) == 1 and isinstance(args[0], Proxy):
+                return self._through([*m._modules.values()], inner, args[0])
+            return self.create_proxy("call_module", m, args, kwargs)
 
-    def _inline(self, container: Any, inner: View, path: str, x: _Proxy) -> Any:
-        with self._scope(path):
-            if inner != "window":
-                if x.traced.view != "window":
-                    self.offend(
-                        Offence(
-                            f"{type(container).__name__} needs [T, N, ...]",
-                            "put it outside of the other container",
-                        )
-                    )
-                x = self.wrap(replace(x.traced, view=inner), x)
-            for child in container:
+    def _path(self, module: nn.Module) -> str:
+        """Module path; for a module that is no attribute of the network, the place where it is called."""
+        try:
+            return self.path_of_module(module)
+        except NameError:
+            return f"{self.here}.{type(module).__name__}".lstrip(".")
+
+    def _through(self, children: Any, inner: View, x: Proxy) -> Any:
+        """Run modules one after the other on another view of time."""
+        if inner == "window":
+            for child in children:
                 x = child(x)
-            return self.wrap(replace(x.traced, view="window"), x) if inner != "window" else x
+            return x
+        if x.traced.view != "window":
+            self.offend(Offence("needs [T, N, ...]", "put it outside of the other container"))
+        x = self.wrap(replace(x.traced, view=inner, lead=2), x)
+        for child in children:
+            x = child(x)
+        if not isinstance(x, Proxy):
+            self.offend(Offence("hands on something else than one tensor"))
+            raise Abort
+        return self.wrap(replace(x.traced, view="window"), x)
 
-    def wrap(self, traced: Traced, origin: _Proxy) -> _Proxy:
+    def wrap(self, traced: Traced, origin: Proxy) -> Proxy:
         """A proxy for a value in another view."""
-        proxy = super().create_proxy("call_method", "view_as", (origin,), {})
-        self.values[proxy.node] = traced
-        return proxy
+        node = self.create_node("call_method", "view_as", (origin.node,), {})
+        self.values[node] = traced
+        return self.proxy(node)
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any, **named: Any) -> Any:
         """Every operation passes here: translate it, then let torch.fx go on."""
         if kind == "placeholder":
             proxy = super().create_proxy(kind, target, args, kwargs, *rest, **named)
-            self.values[proxy.node] = self._input(target)
+            self.values[proxy.node] = replace(self._input(target), storage=next(self._storages))
             return proxy
         if kind not in ("call_function", "call_method", "call_module"):
             return super().create_proxy(kind, target, args, kwargs, *rest, **named)
-        from tcja_deploy.frontend.dispatch import dispatch
+        from tcja_deploy.frontend.dispatch import changes_in_place, dispatch, shares_memory
 
         traced = dispatch(self, kind, target, _untangle(args), _untangle(kwargs))
+        first = next((a for a in (*args, *kwargs.values()) if isinstance(a, Proxy)), None)
+        if first is not None and changes_in_place(kind, target, kwargs):
+            return self._overwrite(first, traced)
+        if first is None or not shares_memory(kind, target, first.traced, traced):
+            traced = replace(traced, storage=next(self._storages), stale=False)
+        else:
+            traced = replace(traced, storage=first.traced.storage)
         node = self.create_node("call_function", dispatch, (), {})
         self.values[node] = traced
         return self.proxy(node)
 
+    def _overwrite(self, target: Proxy, result: Traced) -> Proxy:
+        """``target`` holds another value from now on; other tensors on the same memory must not be read any more."""
+        storage = target.traced.storage
+        if result.name == target.traced.name:
+            return target
+        for node, traced in self.values.items():
+            if traced.storage == storage:
+                self.values[node] = replace(traced, stale=True)
+        self.values[target.node] = replace(result, storage=storage, stale=False)
+        return target
+
     # -- services for the rules --------------------------------------------------------------------------------
     def _input(self, name: str) -> Traced:
-        if self._input_name:
-            self.offend(
-                Offence(
-                    f"forward takes a second tensor, {name!r}",
-                    "wrap the module in one that takes frames alone",
-                )
-            )
-            raise _AbortError
         self._input_name = self.unique("input")
         self.builder.add(self._input_name, self._input_op)
-        traced = Traced(self._input_name, self.builder.signal(self._input_name), self._view)
+        traced = Traced(self._input_name, self.builder.signal(self._input_name), self.view)
         if self._batch_first:
             order = (1, 0, *range(2, len(traced.signal.dims)))
             traced = self.emit("input.batch_first", ir.Permute(order), traced)
@@ -280,46 +235,49 @@ class ModuleTracer(torch.fx.Tracer):
 
     def unique(self, name: str) -> str:
         """A node name that is not taken."""
-        candidate, i = name, 1
-        while candidate in self._names:
-            i += 1
-            candidate = f"{name}_{i}"
-        self._names.add(candidate)
-        return candidate
+        used = self._names.get(name, 0)
+        self._names[name] = used + 1
+        return self.unique(f"{name}_{used + 1}") if used else name
 
     def emit(self, name: str, op: Op, *inputs: Traced, view: View | None = None) -> Traced:
         """Append a node.
 
         Raises:
-            Offence: If the op does not accept its inputs.
+            ShapeOffence: If the op does not accept its inputs.
         """
         unique = self.unique(name)
         try:
             self.builder.add(unique, op, *(x.name for x in inputs))
         except GraphError as error:
             raise ShapeOffence(error.reason) from None
-        return Traced(
-            unique, self.builder.signal(unique), view or inputs[0].view, any(x.tainted for x in inputs)
-        )
+        first = inputs[0]
+        tainted = any(x.tainted for x in inputs)
+        return Traced(unique, self.builder.signal(unique), view or first.view, first.lead, tainted)
 
     def once(self, path: str) -> None:
         """Note that a stateful module ran.
 
         Raises:
-            Offence: If it ran before.
+            ShapeOffence: If it ran before; a loop over time that cannot be translated has been reported already.
         """
         if path in self._stateful:
-            raise Offence(
+            raise ShapeOffence(
                 "has state and is called more than once in one pass",
                 "give each place its own neuron; for a loop over time, trace the single-step network itself",
             )
         self._stateful.add(path)
 
-    def offend(self, offence: Offence, path: str | None = None) -> None:
-        """Note something untranslatable, at the running module or a given path."""
-        self.offences.append((self.here if path is None else path, offence))
+    def offend(self, offence: Offence) -> None:
+        """Note something untranslatable at the running module.
 
-    def note_first_op(self, name: str, x: Traced, order: tuple[int, ...]) -> None:
+        Raises:
+            Abort: If there are so many that only a loop can be the cause.
+        """
+        self.offences.append((self.here, offence))
+        if len(self.offences) >= _ENOUGH:
+            raise Abort
+
+    def note_first_op(self, x: Traced, order: tuple[int, ...]) -> None:
         """Remember that the code swaps the first two axes of its input: it takes ``[N, T, ...]``."""
         if x.name == self._input_name and order[:2] == (1, 0):
             self.swaps_first = True
@@ -327,10 +285,10 @@ class ModuleTracer(torch.fx.Tracer):
 
 def _untangle(value: Any) -> Any:
     """Arguments with proxies replaced by what they stand for."""
-    if isinstance(value, _Proxy):
+    if isinstance(value, Proxy):
         return value.traced
     if isinstance(value, torch.fx.Proxy):
-        raise TraceError("an attribute of a tensor that tracing does not know was used", where=str(value))
+        return Offence(f"uses {value}, an attribute of a tensor that tracing does not know")
     if isinstance(value, torch.Size):
         return tuple(value)
     if isinstance(value, tuple | list):

@@ -1,0 +1,165 @@
+"""Rules for functions, operators and tensor methods that calculate element by element or over axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from tcja_deploy.frontend.layout import axes, name_time
+from tcja_deploy.frontend.traced import Offence, ShapeOffence, Traced
+from tcja_deploy.frontend.tracer import ModuleTracer
+from tcja_deploy.ir import ops as ir
+
+__all__ = ["ARITHMETIC"]
+
+
+def _number(value: Any, x: Traced, T: int) -> float:
+    """A constant that a signal is combined with.
+
+    Raises:
+        Offence: If it is not one number.
+    """
+    if isinstance(value, torch.Tensor) and value.numel() == 1 and value.ndim <= len(x.shape(T)):
+        return float(value.detach())
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    raise Offence("combines the signal with a constant tensor", "fold the constant into a layer's weights")
+
+
+def _pairwise(
+    op: Callable[[], ir.Add | ir.Mul], scalar: Callable[[float], ir.Affine]
+) -> Callable[..., Traced]:
+    def rule(tr: ModuleTracer, label: str, a: Any, b: Any) -> Traced:
+        if isinstance(a, Traced) and isinstance(b, Traced):
+            if a.view != b.view or (a.view == "batch" and a.lead != b.lead):
+                raise ShapeOffence(
+                    f"combines a tensor seen as {a.view} with one seen as {b.view}",
+                    "give both the same leading axes",
+                )
+            return tr.emit(label, op(), *_same_time(tr, label, a, b))
+        x, other = (a, b) if isinstance(a, Traced) else (b, a)
+        return tr.emit(label, scalar(_number(other, x, tr.T)), x)
+
+    return rule
+
+
+def _same_time(tr: ModuleTracer, label: str, a: Traced, b: Traced) -> tuple[Traced, Traced]:
+    """Two values; where weights mixed the steps of one and took the name of its time axis, it gets it back."""
+    from_end = [len(v.signal.dims) - v.signal.dims.index("T") if "T" in v.signal.dims else 0 for v in (a, b)]
+    if from_end[0] and not from_end[1]:
+        b = name_time(tr, label, b, len(b.signal.dims) - from_end[0])
+    elif from_end[1] and not from_end[0]:
+        a = name_time(tr, label, a, len(a.signal.dims) - from_end[1])
+    return a, b
+
+
+_add = _pairwise(ir.Add, lambda c: ir.Affine(1.0, c))
+_mul = _pairwise(ir.Mul, lambda c: ir.Affine(c, 0.0))
+
+
+def _neg(tr: ModuleTracer, label: str, x: Traced) -> Traced:
+    return tr.emit(label, ir.Affine(-1.0, 0.0), x)
+
+
+def _sub(tr: ModuleTracer, label: str, a: Any, b: Any) -> Traced:
+    if isinstance(a, Traced) and isinstance(b, Traced):
+        return _add(tr, label, a, _neg(tr, f"{label}.minus", b))
+    if isinstance(b, Traced):
+        return tr.emit(label, ir.Affine(-1.0, _number(a, b, tr.T)), b)
+    return tr.emit(label, ir.Affine(1.0, -_number(b, a, tr.T)), a)
+
+
+def _div(tr: ModuleTracer, label: str, a: Any, b: Any) -> Traced:
+    if isinstance(b, Traced):
+        raise Offence("divides by a signal")
+    number = _number(b, a, tr.T)
+    before = tr.builder[a.name]
+    if isinstance(before.op, ir.Reduce) and before.op.how == "sum":
+        source = Traced(before.inputs[0], tr.builder.signal(before.inputs[0]), a.view, a.lead)
+        lengths = source.signal.shape(tr.T, 0)
+        if number == math.prod(lengths[i] for i in before.op.axes):
+            return _mean(tr, label, source, before.op.axes, before.op.keepdims)
+    if number == 0 or math.frexp(number)[0] not in (0.5, -0.5):
+        raise Offence(
+            f"divides by {number:g}, which rounds unlike a product",
+            f"multiply by {number:g} ** -1 instead, if the last digit does not matter",
+        )
+    return tr.emit(label, ir.Affine(1.0 / number, 0.0), a)
+
+
+def _pow(tr: ModuleTracer, label: str, x: Any, exponent: Any = 2) -> Traced:
+    if not isinstance(x, Traced) or exponent != 2:
+        raise Offence(f"raises to the power {exponent}", "only squares are supported")
+    return tr.emit(label, ir.Mul(), x, x)
+
+
+def _mean(tr: ModuleTracer, label: str, x: Traced, over: tuple[int, ...], keepdim: bool) -> Traced:
+    """Mean over IR axes; over time alone it is the readout op."""
+    dims = x.signal.dims
+    if len(over) != 1 or dims[over[0]] != "T" or keepdim:
+        return tr.emit(label, ir.Reduce("mean", over, keepdim), x)
+    if over != (0,):
+        order = (over[0], *(i for i in range(len(dims)) if i != over[0]))
+        x = tr.emit(f"{label}.time_first", ir.Permute(order), x)
+    return tr.emit(label, ir.TimeMean(), x)
+
+
+def _reduce(how: Any) -> Callable[..., Traced]:
+    def rule(
+        tr: ModuleTracer, label: str, x: Traced, dim: Any = None, keepdim: bool = False, dtype: Any = None
+    ) -> Traced:
+        if dtype not in (None, torch.float32):
+            raise Offence(f"sums in {dtype}", "deployed networks compute in float32")
+        over = axes(x, dim, tr.T)
+        if how == "mean":
+            return _mean(tr, label, x, over, keepdim)
+        return tr.emit(label, ir.Reduce(how, over, keepdim), x)
+
+    return rule
+
+
+def _max(tr: ModuleTracer, label: str, x: Traced, dim: Any = None, keepdim: bool = False) -> Traced:
+    if isinstance(dim, Traced):
+        raise Offence("takes the larger of two signals", "use max pooling, or a sum")
+    return replace(_reduce("max")(tr, label, x, dim, keepdim), pair=True)
+
+
+def _dropout(tr: ModuleTracer, label: str, x: Traced, p: float = 0.5, training: bool = True) -> Traced:
+    if training and p:
+        raise Offence("drops out at inference as well", "pass training=self.training")
+    return x
+
+
+ARITHMETIC: dict[str, Callable[..., Traced]] = {
+    "add": _add,
+    "amax": _reduce("max"),
+    "div": _div,
+    "divide": _div,
+    "dropout": _dropout,
+    "dropout1d": _dropout,
+    "dropout2d": _dropout,
+    "iadd": _add,
+    "imul": _mul,
+    "isub": _sub,
+    "itruediv": _div,
+    "max": _max,
+    "mean": _reduce("mean"),
+    "mul": _mul,
+    "multiply": _mul,
+    "neg": _neg,
+    "negative": _neg,
+    "pow": _pow,
+    "relu": lambda tr, label, x: tr.emit(label, ir.ReLU(), x),
+    "sigmoid": lambda tr, label, x: tr.emit(label, ir.Sigmoid(), x),
+    "square": _pow,
+    "sub": _sub,
+    "subtract": _sub,
+    "sum": _reduce("sum"),
+    "true_divide": _div,
+    "truediv": _div,
+}
+"""Rules by name: ``(tracer, label, tensor, arguments) -> tensor``."""
