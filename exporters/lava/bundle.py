@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcja_deploy.errors import FileFormatError
+from tcja_deploy.errors import FileFormatError, GraphError
 from tcja_deploy.exporters.lava.lint import check
 from tcja_deploy.exporters.lava.netfile import net_input_shape, read_net, write_net
 from tcja_deploy.exporters.lava.schedule import GatePart, SegmentPart, latency, parts
@@ -193,6 +193,8 @@ def read_bundle(path: Path) -> Bundle:
     _check_files(path, manifest)
     try:
         network = _network(path, manifest)
+    except GraphError as error:
+        raise FileFormatError(f"the parts do not fit together: {error}", where=str(path)) from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileFormatError(
             f"the manifest is incomplete or wrong ({type(error).__name__}: {error})",

@@ -37,7 +37,8 @@ CHANNEL_SLOTS = 4
 """Frames a Lava channel holds; the same number stands in runner/run_bundle.py."""
 GRACE = 15.0
 """Seconds for the child to end itself before its process group is killed."""
-TIMEOUT_CODE, STOPPED_CODE = 4, 5
+MORE_MEMORY = "enlarge /dev/shm (docker run --shm-size=2g, or mount -o remount,size=2g /dev/shm)"
+TIMEOUT_CODE = 4
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished time steps and their total."""
@@ -149,7 +150,7 @@ def _check_shared_memory(network: IntegerNetwork, wanted: Collection[str]) -> No
         raise ToolchainError(
             f"Lava's channels need {need >> 20} MiB of shared memory, but {memory[1] >> 20} MiB are free",
             where=str(environment.SHARED_MEMORY),
-            hint="enlarge it (docker run --shm-size=2g, or mount -o remount,size=2g /dev/shm)",
+            hint=MORE_MEMORY,
         )
 
 
@@ -162,7 +163,13 @@ def _supervise(
     variables |= {"CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(folder)}
     with open(folder / "log", "wb") as log:
         child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=variables, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=variables,
+            cwd=folder,
+            start_new_session=True,
         )
     deadline = time.monotonic() + timeout + GRACE
     try:
@@ -218,6 +225,10 @@ def _failure(code: int, result: dict[str, Any], folder: Path, timeout: float) ->
         )
     log = (folder / "log").read_text(errors="replace").strip()
     said = str(result.get("error") or "\n".join(log.splitlines()[-15:]) or "it said nothing")
+    if "SIGBUS" in said or "No space left on device" in said:
+        return ToolchainError(
+            f"the shared memory that Lava's channels live in ran out\n{said}", hint=MORE_MEMORY
+        )
     if code < 0:
         name = signal.Signals(-code).name
         return ToolchainError(f"the Lava process was killed by {name}\n{said}")

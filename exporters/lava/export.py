@@ -265,8 +265,8 @@ def _agreement(
             LayerAgreement(
                 stage.name,
                 want.size,
-                np.count_nonzero(want),
-                np.count_nonzero(got),
+                int(np.count_nonzero(want)),
+                int(np.count_nonzero(got)),
                 int(differs.sum()),
                 first,
             )

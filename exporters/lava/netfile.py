@@ -146,11 +146,15 @@ def _read(file: h5py.File, described: list[dict[str, Any]], problems: list[str])
         if about["kind"] == "dense" and len(about["in_shape"]) == 3 and index:
             expected.append("flatten")
         expected.append("dense" if about["kind"] == "dense" else "conv")
+    entries[0].keys({"type", "shape"})
     if kinds != expected:
         problems.append(
             f"/layer: the types are {kinds}, the manifest says {expected}; netx would skip unknown ones"
         )
         return ()
+    for entry, kind in zip(entries, kinds, strict=True):
+        if kind == "flatten":
+            entry.keys({"type", "shape"})
     blocks = [entry for entry, kind in zip(entries, kinds, strict=True) if kind in ("conv", "dense")]
     layers = []
     for entry, about in zip(blocks, described, strict=True):
@@ -159,6 +163,8 @@ def _read(file: h5py.File, described: list[dict[str, Any]], problems: list[str])
             entry.complain(f"shape is not the size of the result, {layer.out_shape}")
         if layer is not None:
             layers.append(layer)
+    if layers and entries[0].integers("shape", 1).tolist() != list(net_input_shape(tuple(layers))):
+        entries[0].complain(f"shape is not that of the first layer's input, {net_input_shape(tuple(layers))}")
     return tuple(layers)
 
 

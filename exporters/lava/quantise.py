@@ -40,6 +40,7 @@ THRESHOLD_MAX = (1 << 17) - 1
 BIAS_MAX = (1 << 15) - 1
 INDEX_BITS = 8
 FRACTION = 14
+MOST_SHRINK = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,13 +202,13 @@ def quantise(
             stages.append(layer)
         elif isinstance(stage, FloatGate):
             gate = _quantise_gate(stage, plan.frames, options)
-            output, counts = _advance(gate, payload, True, 1)
+            output, counts = _advance(gate, payload, True)
             report = StageReport(
                 gate.name, "gate", float(gate.one), 1, 0, 0, 0, _gate_error(stage, gate, payload), counts.peak
             )
             stages.append(gate)
         else:
-            output, counts = _advance(stage, payload, True, 1)
+            output, counts = _advance(stage, payload, True)
             report = StageReport(stage.name, stage.kind, 2.0, 1, 1, 2, 0, 0.0, counts.peak)
             stages.append(stage)
         reports.append(report)
@@ -257,22 +258,20 @@ def _layer(
     binary: bool,
     options: Options,
 ) -> tuple[Layer, StageReport, NDArray[np.integer]]:
-    """Quantise one layer, lower its scale while currents wrap on the data, and correct its bias."""
+    """Quantise one layer; lower its scale while currents wrap on the data."""
     peaks = np.percentile(np.concatenate(observed.peaks), options.percentile, axis=0)
     shrink = 1.0
-    for _ in range(20):
+    while True:
         scale, threshold = _scale(stage, peaks * options.margin / shrink, unit, options)
         layer = _rounded(stage, scale, threshold, unit)
-        output, counts = _advance(layer, payload, binary, 0)
-        if not counts.wraps:
+        if options.correct_bias:
+            wanted = scale * unit * np.asarray(observed.mean)
+            bias = np.floor(wanted - _mean_current(layer, payload) + 0.5).astype(np.int64)
+            layer = replace(layer, bias=bias.clip(-BIAS_MAX, BIAS_MAX))
+        output, counts = _advance(layer, payload, binary)
+        if not counts.wraps or shrink < MOST_SHRINK:
             break
         shrink *= 0.85
-    if options.correct_bias:
-        mean = _mean_current(layer, payload)
-        wanted = scale * unit * np.asarray(observed.mean)
-        bias = np.floor(wanted - mean + 0.5).astype(np.int64).clip(-BIAS_MAX, BIAS_MAX)
-        layer = replace(layer, bias=bias)
-        output, counts = _advance(layer, payload, binary, 0)
     column = scale.reshape(-1, *(1,) * (stage.weight.ndim - 1))
     report = StageReport(
         layer.name,
@@ -345,12 +344,12 @@ def _rounded(stage: FloatLayer, scale: FloatArray, threshold: NDArray[np.int64],
 
 
 def _advance(
-    stage: Layer | Gate, payload: NDArray[np.integer], binary: bool, peak: int
+    stage: Layer | Gate, payload: NDArray[np.integer], binary: bool
 ) -> tuple[NDArray[np.integer], LayerCounts]:
     """Payloads after one stage, over all calibration samples."""
-    host = HostInput(payload.shape[2:], binary, peak)
+    host = HostInput(payload.shape[2:], binary, 1)
     network = IntegerNetwork("stage", payload.shape[0], host, (stage,), Readout())
-    result = Twin(network).run(payload)
+    result = Twin(network).run(payload, encoded=True)
     narrow = result.payload if isinstance(stage, Gate) else result.payload.astype(np.uint8)
     return narrow, result.counts[stage.name]
 

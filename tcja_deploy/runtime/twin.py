@@ -56,16 +56,21 @@ class TwinRun:
     """Result of a run over N samples.
 
     Attributes:
+        network: What ran.
         payload: (T, N, ...) int32: spikes or payloads of the last stage.
-        values: (N, K) or (T, N, K): the readout on the host.
         recorded: Stage name -> (T, N, ...); uint8 spikes of layers, int32 payloads of gates.
         counts: Stage name -> counts.
     """
 
+    network: IntegerNetwork
     payload: NDArray[np.int32]
-    values: NDArray[np.float64]
     recorded: dict[str, NDArray[np.integer]]
     counts: dict[str, LayerCounts]
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """The readout on the host: (N, K), or (T, N, K) where it does not average over time."""
+        return self.network.readout(self.payload, self.network.unit)
 
 
 def encode(host: HostInput, frames: NDArray[np.generic]) -> NDArray[np.int64]:
@@ -314,7 +319,7 @@ class Twin:
         ]
         output = np.concatenate([part[0] for part in parts], 1)
         recorded = {name: np.concatenate([part[1][name] for part in parts], 1) for name in record}
-        return TwinRun(output, network.readout(output, network.unit), recorded, counts)
+        return TwinRun(network, output, recorded, counts)
 
     @torch.no_grad()
     def _window(

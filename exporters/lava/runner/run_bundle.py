@@ -101,7 +101,7 @@ class Job:
                 if failure:
                     self.bail(CHILD, "a Lava process raised an exception\n" + failure[1])
                 if not self.done.is_set() and code not in (None, 0):
-                    hint = " (SIGBUS: /dev/shm is full)" if code == -signal.SIGBUS else ""
+                    hint = " (SIGBUS: no room in /dev/shm)" if code == -signal.SIGBUS else ""
                     self.bail(CHILD, f"a Lava process died with exit code {code}{hint}")
             if time.monotonic() > end:
                 self.bail(TIMEOUT, f"the run took longer than {self.options.timeout:g} s")
@@ -112,9 +112,10 @@ class Job:
     def run(self):
         """Import, simulate, compare; returns the exit code."""
         options = self.options
-        if options.memory_name:
-            from multiprocessing import shared_memory
+        if options.memory_name:  # the caller's: its folder is the working directory
+            from multiprocessing import current_process, shared_memory
 
+            current_process()._config["tempdir"] = "."  # sockets: their paths may not exceed 100 letters
             shared_memory._SHM_NAME_PREFIX = "/" + options.memory_name
             shared_memory._SHM_SAFE_NAME_LENGTH = len(options.memory_name) + 9
         start = time.monotonic()
@@ -126,6 +127,7 @@ class Job:
         import numpy as np
         from lava.lib.dl import netx  # noqa: F401
 
+        sys.stdout.flush()
         os.dup2(visible, 1)
         self.result["import_seconds"] = time.monotonic() - start
         if options.input:

@@ -1,0 +1,53 @@
+"""What the Lava tests share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tcja_deploy.errors import ToolchainError
+from tcja_deploy.exporters.lava import environment
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "runtime"))  # the random integer networks
+
+
+@pytest.fixture(scope="session")
+def lava_python() -> Path:
+    """An interpreter with lava-dl; the test is skipped where there is none."""
+    try:
+        return environment.lava_python()
+    except ToolchainError as error:
+        pytest.skip(f"no Lava environment ({error.reason}); run `tcja-deploy lava setup`")
+
+
+def leftovers() -> set[str]:
+    """Shared memory of Lava runs, and processes that run a bundle."""
+    found = {entry.name for entry in Path("/dev/shm").glob("tcja*")}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and entry.name != str(os.getpid()):
+            try:
+                command = (entry / "cmdline").read_bytes().decode(errors="replace")
+                zombie = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+            except OSError:
+                continue
+            if "run_bundle.py" in command and not zombie:
+                found.add(f"process {entry.name}")
+    return found
+
+
+@pytest.fixture
+def clean(tmp_path, monkeypatch):
+    """Checks that a test leaves no shared memory, process or temporary folder behind."""
+    if not Path("/proc").is_dir():
+        pytest.skip("needs /proc to look for processes")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    before = leftovers()
+    yield temporary
+    assert leftovers() - before == set()
+    assert list(temporary.iterdir()) == []

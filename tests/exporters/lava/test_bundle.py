@@ -1,0 +1,239 @@
+"""Bundles: written whole, read back equal, refused when anything is off."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from integer_nets import random_frames, random_network
+from test_netfile import assert_same
+
+from tcja_deploy.errors import ExportError, FileFormatError, UnsupportedError
+from tcja_deploy.exporters.lava import bundle as bundles
+from tcja_deploy.exporters.lava.bundle import read_bundle, write_bundle
+from tcja_deploy.exporters.lava.schedule import latency, parts
+from tcja_deploy.files import sha256
+from tcja_deploy.runtime.integer import Gate, HostInput, Layer, Readout
+from tcja_deploy.runtime.twin import Twin
+
+
+@pytest.fixture
+def written(tmp_path):
+    network = random_network(5, gates=2, kind="add")
+    write_bundle(network, tmp_path / "b", random_frames(network, 1), about={"model": {"sha256": "00"}})
+    return tmp_path / "b", network
+
+
+def rewrite_manifest(path: Path, change) -> None:
+    manifest = json.loads((path / "manifest.json").read_text())
+    change(manifest)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(("seed", "kind"), [(0, "both"), (1, "add"), (2, "tla"), (3, "cla")])
+def test_round_trip(seed, kind, tmp_path):
+    network = random_network(seed, gates=2, kind=kind, binary=seed % 2 == 0)
+    host = network.host_input
+    if host.binary:
+        readout = Readout(np.arange(18.0).reshape(3, 6), np.array([1.0, 2, 3]), vote=3)
+        network = replace(network, readout=readout)
+    frames = random_frames(network, 1)
+    write_bundle(network, tmp_path / "b", frames, about={})
+    read = read_bundle(tmp_path / "b")
+    assert read.network.name == network.name
+    assert read.network.frames == network.frames
+    for one, other in zip(read.network.stages, network.stages, strict=True):
+        assert type(one) is type(other)
+        if isinstance(one, Layer):
+            assert_same(one, other)
+    names = [stage.name for stage in network.stages]
+    original, again = (Twin(n).run(frames, record=names) for n in (network, read.network))
+    payload, golden = read.golden()
+    np.testing.assert_array_equal(payload, frames)
+    for name in names:
+        np.testing.assert_array_equal(original.recorded[name], again.recorded[name])
+        np.testing.assert_array_equal(original.recorded[name], golden[name])
+    np.testing.assert_array_equal(original.values, again.values)
+
+
+def test_host_pooling_is_stored(tmp_path):
+    network = random_network(0)
+    small = network.stages[0].in_shape
+    rows = np.kron(np.eye(small[1], dtype=np.int64), [[1, 1]])
+    columns = np.eye(small[2], dtype=np.int64)
+    host = HostInput((2, 2 * small[1], small[2]), False, 9, 1, rows, columns, 2)
+    network = replace(network, host_input=host)
+    frames = np.random.default_rng(0).integers(0, 4, (network.frames, 1, *host.shape))
+    write_bundle(network, tmp_path / "b", frames, about={})
+    read = read_bundle(tmp_path / "b").network
+    np.testing.assert_array_equal(Twin(read).run(frames).payload, Twin(network).run(frames).payload)
+
+
+def test_manifest_states_timing_and_contents(written):
+    path, network = written
+    manifest = json.loads((path / "manifest.json").read_text())
+    assert manifest["frames"] == 8
+    assert manifest["latency"] == latency(network) == len(network.stages) - 2 + 2 * 7
+    assert [p["kind"] for p in manifest["parts"]] == ["segment", "gate", "segment", "gate", "segment"]
+    for part in manifest["parts"]:
+        if part["kind"] == "segment":
+            assert part["reset_offset"] == part["arrives"] + 1
+    assert manifest["model"] == {"sha256": "00"}
+    for name, facts in manifest["files"].items():
+        assert facts == {"sha256": sha256(path / name), "bytes": (path / name).stat().st_size}
+    assert {"golden.npz", "segment_2.net", "gate_1.npz", "runner/run_bundle.py"} <= set(manifest["files"])
+
+
+def test_latency_of_the_dvs128_topology():
+    """Seven blocks, a gate, one block, a gate, two blocks at T = 20: 48 steps (measured in Lava, see
+    docs/lava.md)."""
+    steps = [part.steps[-1] for part in parts(random_network(0))]
+    assert steps == [len(random_network(0).stages)]
+    # 7 + 19 + 1 + 19 + 2
+    network = random_network(1, gates=2, frames=20)
+    layers = sum(isinstance(stage, Layer) for stage in network.stages)
+    assert latency(network) == layers + 2 * 19
+
+
+def test_nothing_is_overwritten_or_left_without_force(written):
+    path, network = written
+    frames = random_frames(network, 1)
+    with pytest.raises(ExportError, match="something at this path"):
+        write_bundle(network, path, frames, about={})
+    write_bundle(network, path, frames, about={"changed": True}, force=True)
+    assert read_bundle(path).manifest["changed"] is True
+    with pytest.raises(TypeError, match="not JSON serializable"):  # the very last step fails
+        write_bundle(network, path.with_name("new"), frames, about={"what": object()})
+    assert [p.name for p in path.parent.iterdir()] == ["b"]
+
+
+def test_what_lava_gets_wrong_is_not_written(tmp_path):
+    network = random_network(0)
+    first = replace(network.stages[0], threshold=np.asarray(131072))
+    with pytest.raises(UnsupportedError, match="never be exceeded"):
+        write_bundle(replace(network, stages=(first, *network.stages[1:])), tmp_path / "b", None, about={})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["segment_0.net", "gate_0.npz", "golden.npz", "runner/run_bundle.py"])
+def test_changed_and_missing_files_are_refused(written, name):
+    path, _ = written
+    data = bytearray((path / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (path / name).write_bytes(data)
+    with pytest.raises(FileFormatError, match=r"content has changed"):
+        read_bundle(path)
+    (path / name).write_bytes(data[:-1])
+    with pytest.raises(FileFormatError, match=f"{name}: has"):
+        read_bundle(path)
+    (path / name).unlink()
+    with pytest.raises(FileFormatError, match="is missing"):
+        read_bundle(path)
+
+
+def test_paths_stay_inside(written, tmp_path):
+    path, _ = written
+    outside = tmp_path / "outside.npz"
+    shutil.copy(path / "golden.npz", outside)
+    facts = {"sha256": sha256(outside), "bytes": outside.stat().st_size}
+    rewrite_manifest(path, lambda m: m["files"].__setitem__("../outside.npz", facts))
+    with pytest.raises(FileFormatError, match="lies outside the bundle"):
+        read_bundle(path)
+    rewrite_manifest(path, lambda m: m["files"].pop("../outside.npz"))
+    (path / "golden.npz").unlink()
+    (path / "golden.npz").symlink_to(outside)
+    with pytest.raises(FileFormatError, match="lies outside the bundle"):
+        read_bundle(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda m: m.__setitem__("format", "other"), "not the manifest of a Lava bundle"),
+        (lambda m: m.__setitem__("version", 99), "has version 99"),
+        (lambda m: m.pop("files"), "lists no files"),
+        (lambda m: m["files"].pop("gate_0.npz"), "does not list it"),
+        (lambda m: m.pop("parts"), "incomplete or wrong"),
+        (
+            lambda m: m["parts"][0]["layers"][0].__setitem__("in_shape", [1, 2]),
+            "incomplete or wrong|does not fit",
+        ),
+        (lambda m: m["parts"][0].__setitem__("reset_offset", 0), "contradicts the files in: parts"),
+        (lambda m: m.__setitem__("latency", 3), "contradicts the files in: latency"),
+        (lambda m: m["parts"][0].__setitem__("file", "../../etc/passwd"), "does not list it"),
+    ],
+)
+def test_manifests_that_do_not_fit_are_refused(written, change, words):
+    path, _ = written
+    rewrite_manifest(path, change)
+    with pytest.raises(FileFormatError, match=words):
+        read_bundle(path)
+
+
+def test_a_folder_without_manifest_or_with_rubbish(tmp_path):
+    with pytest.raises(FileFormatError, match="no manifest"):
+        read_bundle(tmp_path)
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(FileFormatError, match="not JSON"):
+        read_bundle(tmp_path)
+    (tmp_path / "manifest.json").write_text("[1]")
+    with pytest.raises(FileFormatError, match="not the manifest"):
+        read_bundle(tmp_path)
+
+
+def test_archives_that_would_explode_are_refused(written, monkeypatch):
+    path, _ = written
+    monkeypatch.setattr(bundles, "MAX_ARRAYS", 1000)
+    with pytest.raises(FileFormatError, match="would unpack to"):
+        read_bundle(path)
+
+
+def test_pickles_are_refused(written):
+    path, _ = written
+    np.savez(path / "gate_0.npz", table=np.array([{}], dtype=object))
+    facts = {"sha256": sha256(path / "gate_0.npz"), "bytes": (path / "gate_0.npz").stat().st_size}
+    rewrite_manifest(path, lambda m: m["files"].__setitem__("gate_0.npz", facts))
+    with pytest.raises(FileFormatError, match="not a readable archive"):
+        read_bundle(path)
+
+
+def test_the_bundle_runs_by_itself(written, lava_python):
+    """Only the folder and a Lava environment: the golden sample, stage by stage."""
+    path, network = written
+    moved = path.with_name("elsewhere")
+    path.rename(moved)
+    answer = subprocess.run(
+        [lava_python, "-I", moved / "runner" / "run_bundle.py"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    lines = answer.stdout.strip().splitlines()
+    assert len(lines) == len(network.stages)
+    assert all(line.endswith(" 0 mismatches") for line in lines)
+    golden = dict(np.load(moved / "golden.npz"))
+    index = next(i for i, stage in enumerate(network.stages) if isinstance(stage, Gate))
+    golden[f"stage_{index}"] = golden[f"stage_{index}"] + 1
+    np.savez(moved / "golden.npz", **golden)
+    answer = subprocess.run(
+        [lava_python, "-I", moved / "runner" / "run_bundle.py"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert answer.returncode == 1
+    assert f"{golden[f'stage_{index}'].size} mismatches" in answer.stdout
+
+
+def test_writing_needs_no_lava():
+    code = "import sys, tcja_deploy.exporters.lava; assert not [m for m in sys.modules if m == 'lava' or m.startswith('lava.')]"
+    subprocess.run([sys.executable, "-c", code], check=True)
