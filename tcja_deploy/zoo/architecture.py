@@ -28,6 +28,7 @@ __all__ = [
     "Layer",
     "Pool",
     "Spike",
+    "check_state",
     "random_state",
     "to_graph",
 ]
@@ -152,29 +153,30 @@ class Architecture:
 
 
 def to_graph(arch: Architecture, state: State, source: dict[str, str] | None = None) -> Graph:
-    """Graph of a network with given weights.
+    """Graph of a network with a copy of given weights.
 
     Raises:
         TraceError: If weights are missing, left over or of another shape; lists all of them.
     """
-    _check_state(arch, state)
+    check_state(arch, state)
     b = GraphBuilder(arch.T)
     x = b.add("input", ir.Input(arch.input_shape, Kind.REAL if arch.static else Kind.COUNT))
-    get = lambda key: np.ascontiguousarray(state[key], np.float32) if key in state else None  # noqa: E731
+    weights = {key: np.array(value, np.float32, order="C") for key, value in state.items()}
     for key, layer in arch.layers():
         match layer:
             case ConvBN():
-                x = b.add(
-                    f"{key}.0",
-                    ir.Conv2d(get(f"{key}.0.weight"), get(f"{key}.0.bias"), padding=(1, 1, 1, 1)),
-                    x,
+                conv = ir.Conv2d(
+                    weights[f"{key}.0.weight"], weights.get(f"{key}.0.bias"), padding=(1, 1, 1, 1)
                 )
-                stats = [get(f"{key}.1.{n}") for n in ("weight", "bias", "running_mean", "running_var")]
-                x = b.add(f"{key}.1", ir.BatchNorm2d(*stats), x)
+                x = b.add(f"{key}.0", conv, x)
+                gamma, beta = weights[f"{key}.1.weight"], weights[f"{key}.1.bias"]
+                mean, var = weights[f"{key}.1.running_mean"], weights[f"{key}.1.running_var"]
+                x = b.add(f"{key}.1", ir.BatchNorm2d(gamma, beta, mean, var), x)
             case Spike():
                 x = b.add(key, ir.LIF(), x)
             case Attention():
-                x = b.add(key, ir.TCJA(tla=get(f"{key}.conv_c.weight"), cla=get(f"{key}.conv.weight")), x)
+                tla, cla = weights.get(f"{key}.conv_c.weight"), weights.get(f"{key}.conv.weight")
+                x = b.add(key, ir.TCJA(tla, cla), x)
             case Pool("max", k):
                 x = b.add(key, ir.MaxPool2d((k, k), (k, k)), x)
             case Pool("avg", k):
@@ -184,14 +186,20 @@ def to_graph(arch: Architecture, state: State, source: dict[str, str] | None = N
             case Flatten():
                 x = b.add(key, ir.Flatten(), x)
             case Dense():
-                x = b.add(f"{key}.0", ir.Linear(get(f"{key}.0.weight"), get(f"{key}.0.bias")), x)
+                linear = ir.Linear(weights[f"{key}.0.weight"], weights.get(f"{key}.0.bias"))
+                x = b.add(f"{key}.0", linear, x)
     if arch.voters:
         x = b.add("mean", ir.TimeMean(), x)
         x = b.add("vote", ir.Vote(arch.voters), x)
     return b.finish(x, {"architecture": arch.name, **(source or {})})
 
 
-def _check_state(arch: Architecture, state: State) -> None:
+def check_state(arch: Architecture, state: State) -> None:
+    """Compare weights with what a network has.
+
+    Raises:
+        TraceError: If weights are missing, left over or of another shape; lists all of them.
+    """
     want = arch.weight_shapes()
     found = [f"{k}: missing" for k in want if k not in state]
     found += [
@@ -220,9 +228,8 @@ def random_state(arch: Architecture, seed: int = 0) -> dict[str, NDArray[np.floa
     state = {}
     for key, shape in arch.weight_shapes().items():
         if len(shape) > 1:
-            gain = (
-                8 if len(shape) == 2 else 1
-            )  # a dense layer has no normalisation to lift sparse input to the threshold
+            # A dense layer has no normalisation to lift sparse input to the threshold.
+            gain = 8 if len(shape) == 2 else 1
             bound = gain / math.sqrt(math.prod(shape[1:]))
             value = rng.uniform(-bound, bound, shape)
         elif key.endswith("running_var"):

@@ -21,6 +21,7 @@ from tcja_deploy.zoo.architecture import (
     Layer,
     Pool,
     Spike,
+    check_state,
 )
 
 __all__ = ["Network", "TCJABlock", "to_module"]
@@ -53,11 +54,10 @@ class Network(nn.Module):
         super().__init__()
         self.arch = arch
         shapes = arch.weight_shapes()
-        build = lambda part: nn.Sequential(  # noqa: E731
-            *[_module(arch, f"{part}.{i}", layer, shapes) for i, layer in enumerate(getattr(arch, part))]
-        )
-        self.conv, self.fc = build("conv"), build("fc")
-        self.vote = sj.VotingLayer(arch.voters) if arch.voters else None
+        modules = {key: _module(arch, key, layer, shapes) for key, layer in arch.layers()}
+        self.conv = nn.Sequential(*[m for key, m in modules.items() if key.startswith("conv.")])
+        self.fc = nn.Sequential(*[m for key, m in modules.items() if key.startswith("fc.")])
+        self.vote: nn.Module | None = sj.VotingLayer(arch.voters) if arch.voters else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Run a window. Reset the state with ``functional.reset_net`` before the next one."""
@@ -66,34 +66,41 @@ class Network(nn.Module):
 
 
 def _module(arch: Architecture, key: str, layer: Layer, shapes: Mapping[str, tuple[int, ...]]) -> nn.Module:
+    module: nn.Module
     match layer:
         case ConvBN(channels, bias):
             conv = nn.Conv2d(shapes[f"{key}.0.weight"][1], channels, 3, padding=1, bias=bias)
-            return sj.SeqToANNContainer(conv, nn.BatchNorm2d(channels))
+            module = sj.SeqToANNContainer(conv, nn.BatchNorm2d(channels))
         case Spike():
-            return neuron.LIFNode(
+            module = neuron.LIFNode(
                 tau=2.0, surrogate_function=surrogate.ATan(), detach_reset=True, step_mode="m"
             )
         case Attention(k_t, k_c):
             channels = shapes[f"{key}.conv_c.weight"][0] if k_t else 1
-            return TCJABlock(k_t, k_c, arch.T, channels)
+            module = TCJABlock(k_t, k_c, arch.T, channels)
         case Pool("max", k):
-            return sj.SeqToANNContainer(nn.MaxPool2d(k, k))
+            module = sj.SeqToANNContainer(nn.MaxPool2d(k, k))
         case Pool("avg", k):
-            return sj.SeqToANNContainer(nn.AvgPool2d(k, k))
+            module = sj.SeqToANNContainer(nn.AvgPool2d(k, k))
         case Pool(_, k):
-            return sj.SeqToANNContainer(nn.AdaptiveAvgPool2d(k))
+            module = sj.SeqToANNContainer(nn.AdaptiveAvgPool2d(k))
         case Flatten():
-            return nn.Flatten(2)
+            module = nn.Flatten(2)
         case Dropout(p):
-            return sj.Dropout(p, step_mode="m")
+            module = sj.Dropout(p, step_mode="m")
         case Dense(features, bias):
-            return sj.SeqToANNContainer(nn.Linear(shapes[f"{key}.0.weight"][1], features, bias=bias))
+            module = sj.SeqToANNContainer(nn.Linear(shapes[f"{key}.0.weight"][1], features, bias=bias))
+    return module
 
 
 def to_module(arch: Architecture, state: Mapping[str, NDArray[Any]] | None = None) -> Network:
-    """A network in evaluation mode, with given weights or PyTorch's initial ones."""
+    """A network in evaluation mode, with given weights or PyTorch's initial ones.
+
+    Raises:
+        TraceError: If weights are missing, left over or of another shape; lists all of them.
+    """
     net = Network(arch)
     if state is not None:
+        check_state(arch, state)
         net.load_state_dict({k: torch.as_tensor(v) for k, v in state.items()}, strict=False)
     return net.eval()
