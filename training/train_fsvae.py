@@ -4,8 +4,8 @@ From the root of the repository, with the extra `train` installed:
 
     python -m training.train_fsvae [FOLDER]
 
-writes `fsvae_digits.pt` (weights of encoder and decoder, rates of the prior) to FOLDER, by default the current one. Takes about a
-minute on one core.
+writes `fsvae_digits.pt` (weights of encoder and decoder, rates of the prior) to FOLDER, by default the current one. It takes
+about a minute on one core.
 """
 
 from __future__ import annotations

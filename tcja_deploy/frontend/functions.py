@@ -166,14 +166,23 @@ def _avg_pool1d(
     return tr.emit(label, ir.Vote(kernel), x)
 
 
+def _incomplete_windows(
+    tr: ModuleTracer, x: Traced, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+) -> bool:
+    """Whether ``ceil_mode`` makes a difference: the last window of an axis would reach over its end."""
+    lengths = x.shape(tr.T)[-2:]
+    return any((n + 2 * p - k) % s for n, k, s, p in zip(lengths, kernel, stride, padding, strict=True))
+
+
 def _max_pool2d(
     tr: ModuleTracer, label: str, x: Traced, kernel_size: Any, stride: Any = None, padding: Any = 0,
     dilation: Any = 1, ceil_mode: bool = False, return_indices: bool = False,
 ) -> Traced:  # fmt: skip
-    if pair(dilation) != (1, 1) or ceil_mode or return_indices:
-        raise Offence("pools with dilation, ceil_mode or indices", "use plain max pooling")
     _batched(tr, x, 4, "max pooling")
     step = pair(kernel_size) if not stride else pair(stride)
+    incomplete = ceil_mode and _incomplete_windows(tr, x, pair(kernel_size), step, pair(padding))
+    if pair(dilation) != (1, 1) or incomplete or return_indices:
+        raise Offence("pools with dilation, incomplete windows or indices", "use plain max pooling")
     return tr.emit(label, ir.MaxPool2d(pair(kernel_size), step, pair(padding)), x)
 
 
@@ -181,10 +190,11 @@ def _avg_pool2d(
     tr: ModuleTracer, label: str, x: Traced, kernel_size: Any, stride: Any = None, padding: Any = 0,
     ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: Any = None,
 ) -> Traced:  # fmt: skip
-    if ceil_mode or divisor_override is not None:
-        raise Offence("pools with ceil_mode or another divisor", "use plain average pooling")
     _batched(tr, x, 4, "average pooling")
     step = pair(kernel_size) if not stride else pair(stride)
+    incomplete = ceil_mode and _incomplete_windows(tr, x, pair(kernel_size), step, pair(padding))
+    if incomplete or divisor_override is not None:
+        raise Offence("pools with incomplete windows or another divisor", "use plain average pooling")
     return tr.emit(label, ir.AvgPool2d(pair(kernel_size), step, pair(padding), count_include_pad), x)
 
 
