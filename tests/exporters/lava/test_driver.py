@@ -208,7 +208,8 @@ def test_too_little_shared_memory_is_said_before_the_start(small, lava_python, c
 
 
 def run_with_shared_memory(bundle, lava_python, folder, size):
-    """A one-window run in a mount namespace with a small /dev/shm, the check before the start switched off."""
+    """A one-window run in a mount namespace with a small /dev/shm, the check before the start switched
+    off."""
     mount = f"mount -t tmpfs -o size={size} tmpfs /dev/shm"
     try:
         allowed = subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True, check=False)
