@@ -121,17 +121,31 @@ def _adaptive_avg_pool(e: Emitter, op: ir.AdaptiveAvgPool2d, x: str, name: str, 
     return e.node("Div", [y, e.constant(sizes[1], f"{name}.widths")], name)
 
 
+def _on(axes: int, rule: Callable[[Emitter, Any, str, str], str]) -> Callable[..., str]:
+    """A rule on ``[B, ...]`` with this many axes behind the first; other leading axes, such as places, join the batch for it."""
+
+    def wrapped(e: Emitter, op: Op, x: str, name: str, signal: Signal) -> str:
+        if len(signal.dims) - signal.streams == axes + 1:
+            return rule(e, op, x, name)
+        flat = e.reshape(x, [-1, *_lengths(e, signal.dims[-axes:])], f"{name}/batch")
+        dims = op.infer(signal, T=e.T).dims
+        whole = [-1, *_lengths(e, dims[2:])] if signal.streams else _lengths(e, dims)
+        return e.reshape(rule(e, op, flat, f"{name}/each"), whole, name)
+
+    return wrapped
+
+
 FRAME: dict[type[Op], Callable[[Emitter, Any, str, str, Signal], str]] = {
     ir.AdaptiveAvgPool2d: _adaptive_avg_pool,
-    ir.AvgPool2d: lambda e, op, x, name, _: _avg_pool(e, op, x, name),
-    ir.BatchNorm1d: lambda e, op, x, name, _: _batch_norm(e, op, x, name),
-    ir.BatchNorm2d: lambda e, op, x, name, _: _batch_norm(e, op, x, name),
-    ir.Conv1d: lambda e, op, x, name, _: _conv1d(e, op, x, name),
-    ir.Conv2d: lambda e, op, x, name, _: _conv2d(e, op, x, name),
-    ir.ConvTranspose2d: lambda e, op, x, name, _: _conv_transpose2d(e, op, x, name),
+    ir.AvgPool2d: _on(3, _avg_pool),
+    ir.BatchNorm1d: _on(1, _batch_norm),
+    ir.BatchNorm2d: _on(3, _batch_norm),
+    ir.Conv1d: _on(2, _conv1d),
+    ir.Conv2d: _on(3, _conv2d),
+    ir.ConvTranspose2d: _on(3, _conv_transpose2d),
     ir.Flatten: lambda e, op, x, name, _: e.node("Flatten", [x], name, axis=1),
     ir.Linear: _linear,
-    ir.MaxPool2d: lambda e, op, x, name, _: _max_pool(e, op, x, name),
+    ir.MaxPool2d: _on(3, _max_pool),
 }
 """Rules on ``[B, ...features]``: (emitter, op, input, name, input signal) -> result."""
 
