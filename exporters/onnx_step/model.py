@@ -23,40 +23,11 @@ from tcja_deploy.ir import Kind, Op, Signal
 from tcja_deploy.runtime.stream.cells import Every, Integrators, Neurons, RunningMean, Scale, Window
 from tcja_deploy.runtime.stream.gate import Gate
 from tcja_deploy.runtime.stream.plan import MEAN, Link, Plan, Takes
+from tcja_deploy.runtime.stream.timing import timing
 
-__all__ = ["StepModel", "Timing", "step_model", "timing"]
+__all__ = ["StepModel", "step_model"]
 
 _OUTPUTS = ("output", "frame", "valid")
-
-
-@dataclass(frozen=True)
-class Timing:
-    """When things happen, in steps from the first frame of a window.
-
-    Attributes:
-        start: For each cell the step of its first frame, or, if it works once a window, of its work.
-        first: For each value the step at which it appears: its frame 0, or the value of the window.
-    """
-
-    start: dict[str, int]
-    first: dict[str, int]
-
-
-def timing(plan: Plan) -> Timing:
-    """When each cell works and each value appears under the paced schedule."""
-    T, start, first = plan.T, {}, {plan.input: 0}
-    for link in plan.links:
-        wait = {Takes.FRAME: 0, Takes.VALUE: 0, Takes.WINDOW: T - 1}
-        start[link.name] = max(
-            first[name] + wait[takes] for name, takes in zip(link.inputs, link.takes, strict=True)
-        )
-        ahead = 0
-        if isinstance(link.cell, Gate):
-            ahead = link.cell.lookahead
-        elif link.per_frame and not link.signal.streams:
-            ahead = T - 1
-        first[link.name] = start[link.name] + ahead
-    return Timing(start, first)
 
 
 @dataclass(frozen=True)
@@ -191,8 +162,7 @@ class _Emission:
     def finish(self, metadata: dict[str, str]) -> StepModel:
         """The model with its outputs."""
         e, plan, parts = self.e, self.plan, self.parts
-        signal, first = plan.signals[plan.output], self.timing.first[plan.output]
-        latency = first if signal.streams else first - (plan.T - 1)
+        signal, latency = plan.signals[plan.output], self.timing.latency
         clock, begun = parts.clock(latency), parts.since(latency)
         none = e.constant(np.array(-1, np.int64), "number_none")
         parts.output("output", self.values[plan.output])

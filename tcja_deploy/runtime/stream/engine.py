@@ -118,11 +118,14 @@ def advance(
     """
     flow = _Flow(plan, state, observe)
     flow.give(plan.input, frame, state.pushed % plan.T)
-    for link in plan.links:
-        while flow.ready(link):
-            flow.work(link)
-            if plan.schedule == "paced":
-                break
+    if plan.schedule == "paced":
+        for link in plan.links:
+            if flow.ready(link):
+                flow.work(link)
+    else:
+        # The last cell that can work does, so that nothing piles up but what has to wait.
+        while (ready := next(filter(flow.ready, reversed(plan.links)), None)) is not None:
+            flow.work(ready)
     first = state.given[plan.output] if plan.output != plan.input else state.pushed
     emissions = [_emission(plan, first + i, value) for i, value in enumerate(flow.results)]
     return emissions, flow.state()

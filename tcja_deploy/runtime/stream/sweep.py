@@ -1,0 +1,208 @@
+"""How far low-latency streams stray from the exact one, over a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tcja_deploy.errors import DataError
+from tcja_deploy.ir import Graph
+from tcja_deploy.runtime.compare import predictions
+from tcja_deploy.runtime.stream.engine import Stepper, initial
+from tcja_deploy.runtime.stream.estimate import Profile
+from tcja_deploy.runtime.stream.plan import GATE, Plan, plan
+from tcja_deploy.runtime.stream.timing import timing
+
+__all__ = ["Divergence", "sweep"]
+
+Batch = tuple[NDArray[np.float32], NDArray[np.int64] | None]
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """A stream against the exact stream, over a data set.
+
+    Attributes:
+        lookahead: D.
+        estimate: What gates expect of frames that have not arrived.
+        latency: Frames between the one that completes a result and the result, under the paced schedule.
+        samples: Recordings.
+        gate_error: For each block the largest and the mean absolute difference of its gates.
+        spikes: For each spiking layer how many spikes it has in the exact run, how many neuron-steps differ, and how many
+            neuron-steps there are.
+        agreement: Share of recordings with the prediction of the exact run.
+        accuracy: Share of recordings with the right prediction; ``None`` without labels.
+        running_accuracy: The same for the prediction after each frame, where there is one (the mean over what has reached
+            the readout); NaN before.
+        decision: Mean number of frames after which the prediction no longer changes.
+    """
+
+    lookahead: int
+    estimate: str
+    latency: int
+    samples: int
+    gate_error: Mapping[str, tuple[float, float]]
+    spikes: Mapping[str, tuple[int, int, int]]
+    agreement: float
+    accuracy: float | None
+    running_accuracy: tuple[float, ...]
+    decision: float
+
+    @property
+    def mismatch(self) -> float:
+        """Differing spikes over all layers, as a share of the spikes of the exact run."""
+        spikes = sum(s for s, _, _ in self.spikes.values())
+        return sum(m for _, m, _ in self.spikes.values()) / spikes if spikes else 0.0
+
+    @property
+    def worst_gate_error(self) -> tuple[float, float]:
+        """Largest difference of any gate; largest mean difference of any block."""
+        return (
+            max((most for most, _ in self.gate_error.values()), default=0.0),
+            max((mean for _, mean in self.gate_error.values()), default=0.0),
+        )
+
+
+@dataclass
+class _Trace:
+    """What one stream did with a batch."""
+
+    gates: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
+    spikes: dict[str, list[NDArray[np.uint8]]] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    running: list[NDArray[np.int64] | None] = field(default_factory=list)
+    final: NDArray[np.int64] | None = None
+
+
+class _Sums:
+    """Sums of one configuration over the batches."""
+
+    def __init__(self, T: int) -> None:
+        self.samples = self.agree = self.right = 0
+        self.gates: dict[str, tuple[float, float, int]] = {}
+        self.spikes: dict[str, tuple[int, int, int]] = {}
+        self.running_right, self.running_known = np.zeros(T), np.zeros(T)
+        self.decision = 0
+
+
+def sweep(
+    graph: Graph,
+    batches: Iterable[Batch],
+    *,
+    lookaheads: Sequence[int],
+    profiles: Mapping[str, Profile | None],
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Divergence, ...]:
+    """Compare streams of several look-aheads and estimates with the exact one.
+
+    Args:
+        graph: The network.
+        batches: Frames ``[T, n, ...]`` and labels ``[n]`` (or ``None``); read once.
+        lookaheads: Values of D.
+        profiles: Estimates by name, such as ``{"zeros": None, "mean": fit(...)}``.
+        progress: Called with the number of recordings done.
+
+    Returns:
+        One entry for each look-ahead and estimate, in this order.
+
+    Raises:
+        DataError: If there is no data or frames do not fit.
+        UsageError: If a look-ahead is outside ``0 .. T - 1``.
+    """
+    exact = plan(graph)
+    plans = {
+        (D, name): plan(graph, lookahead=D, profile=profile)
+        for D in lookaheads
+        for name, profile in profiles.items()
+    }
+    neurons = {node.name for node in graph.neurons}
+    sums = {key: _Sums(graph.T) for key in plans}
+    labelled, done = True, 0
+    for frames, labels in batches:
+        labelled = labelled and labels is not None
+        truth = _trace(exact, frames, neurons)
+        for key, network in plans.items():
+            _add(sums[key], truth, _trace(network, frames, neurons), labels)
+        done += frames.shape[1]
+        if progress is not None:
+            progress(done)
+    if not done:
+        raise DataError("there are no recordings to compare on")
+    return tuple(_divergence(key, sums[key], plans[key], labelled) for key in plans)
+
+
+def _trace(network: Plan, frames: NDArray[np.float32], neurons: set[str]) -> _Trace:
+    stepper, trace = Stepper(network, initial(network, frames.shape[1])), _Trace()
+    last: dict[str, NDArray[np.float32]] = {}
+
+    def observe(name: str, index: int, value: Tensor) -> None:
+        if name.endswith(GATE):
+            trace.gates.setdefault(name.removesuffix(GATE), []).append(value.numpy())
+        elif name in neurons:
+            trace.spikes.setdefault(name, []).append(np.packbits(value.numpy() != 0))
+            trace.sizes[name] = trace.sizes.get(name, 0) + value.numel()
+        elif name == network.running:
+            last[name] = value.numpy()
+
+    for frame in frames:
+        stepper.push(frame, observe=observe)
+        now = last.get(network.running)
+        if now is None and stepper.running is not None:
+            now = stepper.running.numpy()
+        trace.running.append(None if now is None else predictions(now, streams=False))
+    trace.final = trace.running[-1]
+    return trace
+
+
+def _add(sums: _Sums, truth: _Trace, trace: _Trace, labels: NDArray[np.int64] | None) -> None:
+    for name, gates in truth.gates.items():
+        error = np.abs(np.stack(gates) - np.stack(trace.gates[name]))
+        most, total, count = sums.gates.get(name, (0.0, 0.0, 0))
+        sums.gates[name] = (
+            max(most, float(error.max())),
+            total + float(error.sum(dtype=np.float64)),
+            count + error.size,
+        )
+    for name, layer in truth.spikes.items():
+        expected, got = np.stack(layer), np.stack(trace.spikes[name])
+        spikes, wrong, size = sums.spikes.get(name, (0, 0, 0))
+        sums.spikes[name] = (
+            spikes + int(np.unpackbits(expected).sum()),
+            wrong + int(np.unpackbits(expected ^ got).sum()),
+            size + truth.sizes[name],
+        )
+    if trace.final is None or truth.final is None:
+        raise DataError("the network has no result from which a class could be predicted")
+    sums.samples += len(trace.final)
+    sums.agree += int((trace.final == truth.final).sum())
+    settled = np.ones(len(trace.final), bool)
+    for now in reversed(trace.running):
+        settled = settled & (now == trace.final)  # None equals no class
+        sums.decision += int(settled.sum())
+    if labels is not None:
+        sums.right += int((trace.final == labels).sum())
+        for t, now in enumerate(trace.running):
+            if now is not None:
+                sums.running_right[t] += int((now == labels).sum())
+                sums.running_known[t] += len(now)
+
+
+def _divergence(key: tuple[int, str], sums: _Sums, network: Plan, labelled: bool) -> Divergence:
+    with np.errstate(invalid="ignore"):
+        running = sums.running_right / sums.running_known
+    return Divergence(
+        lookahead=key[0],
+        estimate=key[1],
+        latency=timing(network).latency,
+        samples=sums.samples,
+        gate_error={name: (most, total / count) for name, (most, total, count) in sums.gates.items()},
+        spikes=dict(sums.spikes),
+        agreement=sums.agree / sums.samples,
+        accuracy=sums.right / sums.samples if labelled else None,
+        running_accuracy=tuple(running.tolist()),
+        decision=network.T - sums.decision / sums.samples + 1,
+    )
