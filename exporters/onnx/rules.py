@@ -122,7 +122,7 @@ def _adaptive_avg_pool(e: Emitter, op: ir.AdaptiveAvgPool2d, x: str, name: str, 
 
 
 def _on(axes: int, rule: Callable[[Emitter, Any, str, str], str]) -> Callable[..., str]:
-    """A rule on ``[B, ...]`` with this many axes behind the first; other leading axes, such as places, join the batch for it."""
+    """A rule on ``[B, ...]`` with this many axes behind the first; other leading axes, such as places, join the first."""
 
     def wrapped(e: Emitter, op: Op, x: str, name: str, signal: Signal) -> str:
         if len(signal.dims) - signal.streams == axes + 1:
