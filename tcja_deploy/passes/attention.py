@@ -13,6 +13,7 @@ from tcja_deploy.ir.ops import (
     TCJA,
     AdaptiveAvgPool2d,
     Add,
+    AvgPool2d,
     Conv1d,
     Mul,
     Permute,
@@ -21,6 +22,7 @@ from tcja_deploy.ir.ops import (
     Sigmoid,
     same_padding,
 )
+from tcja_deploy.ir.ops.numeric import float32
 
 __all__ = ["recognise_tcja"]
 
@@ -28,25 +30,22 @@ __all__ = ["recognise_tcja"]
 def recognise_tcja(graph: Graph) -> Graph:
     """Replace ``x * sigmoid(TLA(mean(x)) (* or +) CLA(mean(x)))``, written with generic ops, by one TCJA node each.
 
-    Names of classes and attributes, the order of permutations and the place of singleton axes do not matter: an axis is
-    followed by what it is (time, samples, channels), and a Conv1d along time that mixes channels is TLA, one along channels
-    that mixes time is CLA. A match counts only if the TCJA op then gives the same result on random input, which settles what
-    axes of equal length leave open. A block with biases, strides, groups or other padding than "same" stays as generic ops.
-    The node takes the name of the module that held the block.
+    Names of classes and attributes, the order of permutations, the place of singleton axes and the way the mean is taken do not
+    matter: an axis is followed by what it is (time, samples, channels), and a Conv1d along time that mixes channels is TLA, one
+    along channels that mixes time is CLA. A match counts only if the TCJA op then gives the same result on random input, which
+    settles what axes of equal length leave open. A block with biases, strides, groups or other padding than "same" stays as
+    generic ops. The node takes the name of the module that held the block.
     """
-    found = {}
-    for node in graph:
-        block = _match(graph, node)
-        if block is not None:
-            found[node.name] = block
+    found = {node.name: block for node in graph if (block := _match(graph, node)) is not None}
     builder = GraphBuilder(graph.T)
     name_of: dict[str, str] = {}
     taken = {n.name for n in graph} - set(found)
     for node in graph:
         if node.name in found:
             block = found[node.name]
-            name = node.name.rpartition(".")[0]
-            name = name if name and name not in taken else node.name
+            module = node.name.rpartition(".")[0]
+            name = module if module and module not in taken else node.name
+            taken.add(name)
             name_of[node.name] = builder.add(name, block.op, name_of[block.x])
         else:
             name_of[node.name] = builder.add(node.name, node.op, *(name_of[i] for i in node.inputs))
@@ -73,9 +72,20 @@ def _match(graph: Graph, node: Node) -> _Block | None:
 
 
 def _same_result(graph: Graph, node: Node, x: str, op: TCJA) -> bool:
-    """Whether the generic ops between ``x`` and a node compute what the block computes."""
-    rng = np.random.default_rng(0)
-    values = {x: rng.uniform(0, 1, graph[x].signal.shape(graph.T, 2)).astype(np.float32)}
+    """Whether the generic ops between ``x`` and a node compute what the block computes.
+
+    The input is scaled so that the sigmoid's argument is of the order of 1: gates of small weights are all close to one half,
+    and would look alike.
+    """
+    root = _skip_layout(graph, x)
+    frames = np.random.default_rng(0).uniform(0, 1, graph[x].signal.shape(graph.T, 2))
+    argument = op.joint(*op.maps(float32(frames.mean((3, 4)))))
+    size = float(np.sqrt(np.square(argument, dtype=np.float64).mean()))
+    order = 2 if op.fusion == "multiply" and op.tla is not None and op.cla is not None else 1
+    scale = size ** (-1 / order) if size > 0 else 1.0
+    values = {
+        root.name: float32(scale * np.random.default_rng(1).uniform(0, 1, root.signal.shape(graph.T, 2)))
+    }
 
     def value(name: str) -> Array:
         if name not in values:
@@ -83,7 +93,7 @@ def _same_result(graph: Graph, node: Node, x: str, op: TCJA) -> bool:
             values[name] = inner.op.apply(*(value(i) for i in inner.inputs))
         return values[name]
 
-    return np.allclose(value(node.name), op.apply(values[x]), rtol=1e-4, atol=1e-6)
+    return np.allclose(value(node.name), op.apply(value(x)), rtol=1e-4, atol=1e-6 * scale)
 
 
 def _skip_layout(graph: Graph, name: str) -> Node:
@@ -127,15 +137,13 @@ def _map(graph: Graph, name: str, x: str) -> tuple[str, Conv1d] | None:
 
 
 def _is_squeeze(graph: Graph, name: str, x: str) -> bool:
-    """Whether a value is the mean of ``x`` over space, whatever its layout."""
-    node = _skip_layout(graph, name)
-    if isinstance(node.op, Reduce):
-        if node.op.how != "mean":
+    """Whether a value is made of ``x`` by means alone; that they are over space, the comparison of results tells."""
+    root = _skip_layout(graph, x)
+    node = graph[name]
+    while node is not root:
+        mean = isinstance(node.op, AdaptiveAvgPool2d | AvgPool2d)
+        mean = mean or (isinstance(node.op, Reduce) and node.op.how == "mean")
+        if not mean and not isinstance(node.op, Permute | Reshape):
             return False
-        before = graph[node.inputs[0]].signal.dims
-        kept = {d for i, d in enumerate(before) if i not in node.op.axes and d != 1}
-        source = _skip_layout(graph, node.inputs[0])
-        return source.name == _skip_layout(graph, x).name and kept == {"T", "N", graph[x].signal.dims[2]}
-    if isinstance(node.op, AdaptiveAvgPool2d):
-        return node.op.output_size == (1, 1) and node.inputs[0] == x
-    return False
+        node = graph[node.inputs[0]]
+    return True

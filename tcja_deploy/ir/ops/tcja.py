@@ -89,17 +89,17 @@ class TCJA(Op):
         return T - 1 if self.cla is not None else min(same_padding(self.k_t)[1], T - 1)
 
     # -- maps --------------------------------------------------------------------------------------------
-    def fuse(self, tm: Array | None, cm: Array | None) -> Array:
-        """The gate from the two maps (same shapes; ``None`` where there is none)."""
-        if tm is None or cm is None:
-            only = cm if tm is None else tm
-            if only is None:
-                raise ValueError("a gate needs at least one map")
-            return sigmoid(only)
-        return sigmoid(tm * cm if self.fusion == "multiply" else tm + cm)
+    def joint(self, tm: Array | None, cm: Array | None) -> Array:
+        """The gate's argument from the two maps (same shapes; ``None`` where there is none)."""
+        if tm is not None and cm is not None:
+            return tm * cm if self.fusion == "multiply" else tm + cm
+        only = cm if tm is None else tm
+        if only is None:
+            raise ValueError("a gate needs at least one map")
+        return only
 
-    def gate(self, z: Array) -> Array:
-        """``F`` as ``[T, N, C]`` from the squeezed window ``z = [T, N, C]``."""
+    def maps(self, z: Array) -> tuple[Array | None, Array | None]:
+        """``Tm`` and ``Cm`` as ``[T, N, C]`` from the squeezed window ``z = [T, N, C]``; ``None`` where there is none."""
         T, _, C = z.shape
         tm = cm = None
         if self.tla is not None:
@@ -110,7 +110,11 @@ class TCJA(Op):
             cm = sum(
                 np.einsum("tnc,ot->onc", padded[:, :, m : m + C], self.cla[:, :, m]) for m in range(self.k_c)
             )
-        return self.fuse(tm, cm)
+        return tm, cm
+
+    def gate(self, z: Array) -> Array:
+        """``F`` as ``[T, N, C]`` from the squeezed window ``z = [T, N, C]``."""
+        return sigmoid(self.joint(*self.maps(z)))
 
     def apply(self, *x: Array) -> Array:
         z: Array = x[0].mean((3, 4), dtype=np.float32)
@@ -149,6 +153,6 @@ class TCJA(Op):
             ready = len(tm)
         out = []
         for i in range(ready):
-            gate = self.fuse(tm[i] if tm else None, cm[i] if self.cla is not None else None)
+            gate = sigmoid(self.joint(tm[i] if tm else None, cm[i] if self.cla is not None else None))
             out.append(held[i] * gate[..., None, None])
         return tuple(out), (t + 1, ring, tm[ready:], cm, held[ready:])
