@@ -18,7 +18,7 @@ from tcja_deploy.events import open_data
 from training import loop
 from training.network import TCJANet34
 
-EPOCHS = 20
+EPOCHS = 30
 SEED = 0
 
 
@@ -41,7 +41,7 @@ def main() -> None:
         loop.load(open_data(arguments.data / split, timesteps=10, sensor=(34, 34)))
         for split in ("Train", "Test")
     )
-    loop.train(net, train, epochs=arguments.epochs, batch=25, learning_rate=2e-3, shift=1, seed=SEED)
+    loop.train(net, train, epochs=arguments.epochs, batch=25, learning_rate=3e-3, motion=loop.Motion(), seed=SEED)
     test_accuracy = loop.accuracy(net, test)
     print(f"train {loop.accuracy(net, train):.4f}  test {test_accuracy:.4f}")
     loop.save_checkpoint(net, arguments.out, epochs=arguments.epochs, test_accuracy=test_accuracy)
