@@ -126,6 +126,25 @@ class _Drawing:
         self.add(ir.Reshape(("T", "N", self.b.signal(x).features[0], 1, 1), (0, 1)))
         self.add(ir.Mul(), x, self.x)
 
+    def cross_attention(self) -> None:
+        """A two-dimensional convolution over the (T, C) plane."""
+        x, c = self.x, self.shape[0]
+        self.add(ir.Reduce("mean", (3, 4)))
+        self.add(ir.Permute((1, 0, 2)))
+        self.add(ir.Reshape(("N", 1, "T", c), (0, 1)))
+        self.add(ir.Conv2d(self.weight(1, 1, 3, 3), padding=(1, 1, 1, 1)))
+        self.add(ir.Sigmoid())
+        self.add(ir.Permute((2, 0, 3, 1)))
+        self.add(ir.Reshape(("T", "N", c, 1, 1), (0, 1)))
+        self.add(ir.Mul(), x, self.x)
+
+    def channel_attention(self) -> None:
+        """One gate a channel for the whole window, with a time axis of length 1."""
+        x = self.x
+        self.add(ir.Reduce(self.draw(st.sampled_from(["mean", "max"])), (0, 3, 4), keepdims=True))
+        self.add(ir.Sigmoid())
+        self.add(ir.Mul(), self.x, x)
+
     def mean_attention(self) -> None:
         x = self.x
         self.add(ir.TimeMean())
@@ -154,7 +173,9 @@ def graphs(draw: Callable, *, generic: bool = True) -> Graph:
     """Networks of up to five random layers, with TCJA blocks, residual branches and attention that needs a window."""
     d = _Drawing(draw, draw(st.integers(1, 6)))
     layers = ["conv", "neuron", "tcja", "pool", "residual", "concat"]
-    layers += ["window_attention", "mean_attention"] if generic else []
+    layers += (
+        ["window_attention", "mean_attention", "cross_attention", "channel_attention"] if generic else []
+    )
     for name in draw(st.lists(st.sampled_from(layers), min_size=1, max_size=5)):
         getattr(d, name)()
     if draw(st.booleans()):

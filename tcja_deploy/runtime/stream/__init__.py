@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+from tcja_deploy.runtime.stream.cost import StreamCost, measure
 from tcja_deploy.runtime.stream.engine import Emission, Stepper, StreamState, advance, initial, stream
 from tcja_deploy.runtime.stream.estimate import Estimate, Profile, fit
 from tcja_deploy.runtime.stream.plan import Plan, plan
 from tcja_deploy.runtime.stream.reference import run_by_frame
-from tcja_deploy.runtime.stream.saved import state_from_bytes, state_to_bytes
+from tcja_deploy.runtime.stream.saved import load_profile, save_profile, state_from_bytes, state_to_bytes
+from tcja_deploy.runtime.stream.sweep import Divergence, sweep
+from tcja_deploy.runtime.stream.timing import timing
 from tcja_deploy.runtime.stream.twin import plan_twin, stream_twin
 
 __all__ = [
+    "Divergence",
     "Emission",
     "Estimate",
     "Plan",
     "Profile",
     "Stepper",
+    "StreamCost",
     "StreamState",
     "advance",
     "fit",
     "initial",
+    "load_profile",
+    "measure",
     "plan",
     "plan_twin",
     "run_by_frame",
+    "save_profile",
     "state_from_bytes",
     "state_to_bytes",
     "stream",
     "stream_twin",
+    "sweep",
+    "timing",
 ]

@@ -78,7 +78,7 @@ class StreamCost:
         blocks: The TCJA blocks in order.
         steps: Each step of a window once all of the network is busy: the second window in a row of equal ones.
         membranes: Bytes of all membranes.
-        naive: Bytes of every value of the network, unpacked, for all T frames.
+        naive: Bytes of the values of all cells for all T frames, unpacked: what buffering everything would take.
     """
 
     T: int

@@ -1,9 +1,10 @@
-"""The state of a stream as bytes: safetensors, so that reading it runs no code and any process can go on."""
+"""States and profiles as safetensors: reading them runs no code, and any process can go on with them."""
 
 from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from tcja_deploy.errors import FileFormatError
+from tcja_deploy.files import atomic_file
+from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.stream.engine import StreamState, initial
+from tcja_deploy.runtime.stream.estimate import Profile
 from tcja_deploy.runtime.stream.packing import Packed
 from tcja_deploy.runtime.stream.plan import Plan
 
-__all__ = ["state_from_bytes", "state_to_bytes"]
+__all__ = ["load_profile", "save_profile", "state_from_bytes", "state_to_bytes"]
 
 _VERSION = 1
 
@@ -95,3 +99,30 @@ def _state(plan: Plan, about: dict[str, Any], tensors: dict[str, Any]) -> Stream
         raise ValueError("a clock stands outside the window")
     given, clocks = ({name: int(about[kind][name]) for name in start.clocks} for kind in ("given", "clocks"))
     return StreamState(plan.identity, start.samples, int(about["pushed"]), given, clocks, cells, queues)
+
+
+def save_profile(profile: Profile, path: Path, *, force: bool = False) -> None:
+    """Write a profile to a ``.safetensors`` file: for each block ``<name>/mean``, ``<name>/past`` and perhaps ``<name>/slope``.
+
+    Raises:
+        ExportError: If the file exists and ``force`` is not set, or cannot be written.
+    """
+    with atomic_file(path, force=force) as temporary:
+        temporary.write_bytes(save({name: np.ascontiguousarray(a) for name, a in profile.arrays().items()}))
+
+
+def load_profile(graph: Graph, path: Path) -> Profile:
+    """A profile that ``save_profile`` wrote.
+
+    Raises:
+        FileFormatError: If the file cannot be read, is no profile, or is not one of this graph.
+    """
+    try:
+        arrays = load(path.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise FileFormatError(f"this is no readable profile ({error})", where=str(path)) from error
+    try:
+        return Profile.from_arrays(graph, arrays)
+    except FileFormatError as error:
+        where = f"{path}: {error.where}" if error.where else str(path)
+        raise FileFormatError(error.reason, where=where, hint="fit it anew with 'stream --fit'") from None
