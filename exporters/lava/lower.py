@@ -30,7 +30,11 @@ MAX_READOUT = 1 << 26
 
 
 class _RefusedError(Exception):
-    """The reason why the current node cannot be lowered."""
+    """The reason why the current node cannot be lowered, wherever it stands."""
+
+
+class _MisplacedError(_RefusedError):
+    """The reason why it cannot be lowered at its place; without meaning once a node before it was refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,9 @@ def lower(graph: Graph, *, input_scale: int = 255) -> Plan:
         try:
             _take(node, graph, state)
         except _RefusedError as reason:
-            problems[node.name] = str(reason)
+            if not (problems and isinstance(reason, _MisplacedError)):
+                problems[node.name] = str(reason)
+            state.synapse, state.pools, state.shape = None, [], node.signal.features
     if not problems and not state.stages:
         problems[graph.output] = "the network has no spiking layer"
     readout = Readout()
@@ -185,9 +191,9 @@ def _spikes(state: _State) -> bool:
 
 def _conv(node: Node, op: ir.Conv2d, state: _State) -> None:
     if state.synapse is not None:
-        raise _RefusedError(f"follows {state.synapse.node} without a neuron between them")
+        raise _MisplacedError(f"follows {state.synapse.node} without a neuron between them")
     if state.flat or len(state.shape) != 3:
-        raise _RefusedError("needs maps of shape (C, H, W)")
+        raise _MisplacedError("needs maps of shape (C, H, W)")
     weight, padding, dilation = op.weight.astype(np.float64), op.padding, op.dilation
     symmetric = padding[:2] == padding[2:]
     if (state.pools or not symmetric) and dilation != (1, 1):
@@ -232,12 +238,13 @@ def _merge_average(
     Equal where the pools tile the map, or the convolution is not padded. A map whose size the tiles do not
     divide loses its last rows and columns first, by a layer that copies the rest.
     """
+    own = pad
     for pool in reversed(state.pools):
         if pool.kernel is None:
-            raise _RefusedError("follows an adaptive average pool whose windows differ in size")
+            raise _MisplacedError("follows an adaptive average pool whose windows differ in size")
         tiles = pool.kernel == pool.stride and pool.padding == (0, 0)
         if pad != (0, 0) and not tiles:
-            raise _RefusedError(
+            raise _MisplacedError(
                 "is padded and follows an average pool that overlaps or is padded; zeros would be averaged"
             )
         (kh, kw), (sh, sw) = pool.kernel, pool.stride
@@ -253,11 +260,11 @@ def _merge_average(
     first = state.pools[0]
     height, width = first.rows.shape[1], first.columns.shape[1]
     factor = [prod(p.stride[axis] for p in state.pools) for axis in (0, 1)]
-    cut = [length % f if p else 0 for length, f, p in zip((height, width), factor, pad, strict=True)]
+    cut = [length % f if p else 0 for length, f, p in zip((height, width), factor, own, strict=True)]
     note = "average pool before it merged into the kernel"
     if any(cut):
         if not _spikes(state):
-            raise _RefusedError("follows an average pool of payloads that drops rows or columns")
+            raise _MisplacedError("follows an average pool of payloads that drops rows or columns")
         state.stages.append(
             _crop(f"{state.stages[-1].name}.crop", (state.shape[0], height, width), (cut[0], cut[1]))
         )
@@ -280,13 +287,13 @@ def _linear(node: Node, op: ir.Linear, state: _State) -> None:
     if state.synapse is not None:
         before = state.synapse
         if before.kind == "conv":
-            raise _RefusedError(f"follows {before.node} without a neuron between them")
+            raise _MisplacedError(f"follows {before.node} without a neuron between them")
         weight, bias = weight @ before.weight, weight @ before.bias + bias
-        state.notes[before.node] = f"merged into {node.name}"
+        state.notes[before.node], state.notes[node.name] = f"merged into {node.name}", ""
         state.synapse = _Synapse(node.name, weight, bias, before.in_shape, "dense")
         return
     if len(state.shape) == 3 and not state.flat:
-        raise _RefusedError("acts on the columns of maps; flatten them first")
+        raise _MisplacedError("acts on the columns of maps; flatten them first")
     in_shape = state.shape
     if state.pools:
         in_shape = (state.shape[0], state.pools[0].rows.shape[1], state.pools[0].columns.shape[1])
@@ -307,7 +314,7 @@ def _through_pools(state: _State, weight: FloatArray) -> FloatArray:
 def _neuron(node: Node, op: ir.Neuron, state: _State) -> None:
     synapse = state.synapse
     if synapse is None:
-        raise _RefusedError("does not follow a convolution or a linear layer")
+        raise _MisplacedError("does not follow a convolution or a linear layer")
     rule = normalise(op)
     if isinstance(rule, str):
         raise _RefusedError(rule)
@@ -359,7 +366,7 @@ def _regrouped(synapse: _Synapse, gain: float) -> tuple[FloatArray, FloatArray]:
 
 def _gate(node: Node, op: ir.TCJA, state: _State) -> None:
     if not _spikes(state) or len(state.shape) != 3:
-        raise _RefusedError("a gate needs the spikes of a layer before it")
+        raise _MisplacedError("a gate needs the spikes of a layer before it")
     channels, height, width = state.shape
     pool, note = None, "integer weights and a table; its window adds T - 1 steps"
     if state.pools:
@@ -368,7 +375,7 @@ def _gate(node: Node, op: ir.TCJA, state: _State) -> None:
         height, width = state.pools[0].rows.shape[1], state.pools[0].columns.shape[1]
         tiled = len(kernels) == len(state.pools) and height % sizes[0] == 0 and width % sizes[1] == 0
         if not tiled:
-            raise _RefusedError(
+            raise _MisplacedError(
                 "follows an average pool that does not divide the map; its means would differ"
             )
         pool = SpatialPool("sum", (sizes[0], sizes[1]), (sizes[0], sizes[1]))
@@ -380,28 +387,28 @@ def _gate(node: Node, op: ir.TCJA, state: _State) -> None:
 
 def _max_pool(node: Node, op: ir.MaxPool2d, state: _State) -> None:
     if state.pools:
-        raise _RefusedError("follows an average pool")
+        raise _MisplacedError("follows an average pool")
     if state.synapse is not None:
-        raise _RefusedError(
+        raise _MisplacedError(
             f"pools the real numbers of {state.synapse.node}; only spikes and gated spikes can be pooled"
         )
     last = state.stages[-1] if state.stages else None
     if isinstance(last, FloatGate):
         if last.pool is not None or op.padding != (0, 0):
-            raise _RefusedError("a gate can only be followed by one pool without padding")
+            raise _MisplacedError("a gate can only be followed by one pool without padding")
         state.stages[-1] = replace(last, pool=SpatialPool("max", op.kernel, op.stride), pooled=node.name)
         state.notes[node.name] = f"inside the gate {last.name}"
     elif _spikes(state):
         state.stages.append(or_pool(node.name, state.shape, op.kernel, op.stride, op.padding))
         state.notes[node.name] = "a layer that fires if any spike falls into its window"
     else:
-        raise _RefusedError("pools the input; only spikes and gated spikes can be pooled by their maximum")
+        raise _MisplacedError("pools the input; only spikes and gated spikes can be pooled by their maximum")
     state.shape = node.signal.features
 
 
 def _average_pool(node: Node, op: ir.AvgPool2d | ir.AdaptiveAvgPool2d, state: _State) -> None:
     if state.synapse is not None:
-        raise _RefusedError(
+        raise _MisplacedError(
             f"pools the real numbers of {state.synapse.node}; only spikes and payloads can be pooled"
         )
     height, width = state.shape[1:]
@@ -441,14 +448,16 @@ def _readout(state: _State) -> Readout:
     """What stands after the last spiking layer, as one linear map with vote and mean."""
     synapse = state.synapse
     if synapse is not None and synapse.kind == "conv":
-        raise _RefusedError(f"the network ends with the convolution {synapse.node} without a neuron")
+        raise _MisplacedError(f"the network ends with the convolution {synapse.node} without a neuron")
     weight, bias = (None, None) if synapse is None else (synapse.weight, synapse.bias)
+    if synapse is not None:
+        state.notes[synapse.node] = "in floating point on the host"
     if state.pools:
         size = prod(state.shape)
         if (
             size * state.shape[0] * state.pools[0].rows.shape[1] * state.pools[0].columns.shape[1]
             > MAX_READOUT
         ):
-            raise _RefusedError("the average pool at the end is too large for the host's matrix")
+            raise _MisplacedError("the average pool at the end is too large for the host's matrix")
         weight = _through_pools(state, np.eye(size))
     return Readout(weight, bias, state.vote, state.time_mean)

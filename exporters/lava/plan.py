@@ -52,8 +52,6 @@ def normalise(op: ir.Neuron) -> FloatNeuron | str:
     distance = op.v_threshold - op.v_rest
     if op.v_reset is None:
         return "soft reset: Lava's neuron returns to zero after a spike and cannot subtract the threshold"
-    if distance <= 0:
-        return f"the threshold {op.v_threshold} does not exceed the reset value {op.v_reset}"
     leak, gain = 0.0, 1.0
     if isinstance(op, ir.LIF):
         leak = 1 / op.tau
@@ -61,8 +59,6 @@ def normalise(op: ir.Neuron) -> FloatNeuron | str:
         leak = op.decay
     if isinstance(op, ir.LIF | ir.PLIF) and op.decay_input:
         gain = leak
-    if not 0 <= leak <= 1:
-        return f"a leak of {leak:g} per step is outside 0..1"
     return FloatNeuron(gain / distance, int(np.floor(4096 * leak + 0.5)), leak, op.strict)
 
 
