@@ -19,7 +19,9 @@ _VERIFIED = 20
 
 
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")] = Path("tcja-deploy-demo"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")] = Path(
+        "tcja-deploy-demo"
+    ),
     force: ForceOption = False,
 ) -> None:
     """From a shipped checkpoint to a verified ONNX model and a firing-rate table, in under a minute.
@@ -28,7 +30,7 @@ def demo(
     """
     from tcja_deploy.api import export, load
     from tcja_deploy.cli.options import open_dataset
-    from tcja_deploy.cli.render import agreement_table, console, progress_bar, verdict
+    from tcja_deploy.cli.render import console, print_agreement, progress_bar
     from tcja_deploy.data import path
     from tcja_deploy.errors import VerificationError
 
@@ -49,8 +51,7 @@ def demo(
     agreement = report.agreement
     if agreement is None:
         raise VerificationError("the demo did not verify its export")
-    console.print(agreement_table(agreement, "onnxruntime"))
-    console.print(verdict(agreement, "onnxruntime"))
+    print_agreement(agreement, "onnxruntime")
     console.print(f"[bold]3. firing rates[/] over {len(dataset)} held-out recordings")
     _rates(graph, dataset)
     for file in report.files:
@@ -86,7 +87,9 @@ def _rates(graph: Graph, dataset: EventData) -> None:
             output = run(
                 graph,
                 np.stack([frames for frames, _ in loaded], axis=1),
-                observe=lambda node, value: recorder.add(node.name, value) if recorder.watches(node.name) else None,
+                observe=lambda node, value: (
+                    recorder.add(node.name, value) if recorder.watches(node.name) else None
+                ),
             )
             guesses = predictions(output.numpy(), graph[graph.output].signal.streams)
             right += sum(int(guess) == label for guess, (_, label) in zip(guesses, loaded, strict=True))

@@ -57,7 +57,7 @@ def export(
 ) -> None:
     """Write a trained network for a target, and verify what was written."""
     from tcja_deploy.api import export as run_export
-    from tcja_deploy.cli.render import agreement_table, console, progress_bar, verdict
+    from tcja_deploy.cli.render import console, print_agreement, progress_bar
     from tcja_deploy.errors import VerificationError
 
     graph = load_model(model, Loading(arch, timesteps, input_shape, trust_pickle))
@@ -79,8 +79,7 @@ def export(
         )
     else:
         if agreement is not None:
-            console.print(agreement_table(agreement, "onnxruntime"))
-            console.print(verdict(agreement, "onnxruntime"))
+            print_agreement(agreement, "onnxruntime")
         for file in report.files:
             console.print(f"wrote {file} ({file.stat().st_size:,} bytes)", highlight=False)
     if agreement is not None and not agreement.passed:

@@ -19,7 +19,15 @@ from rich.table import Table
 
 from tcja_deploy.runtime.compare import Agreement
 
-__all__ = ["agreement_table", "console", "progress_bar", "table", "verdict"]
+__all__ = [
+    "agreement_table",
+    "console",
+    "first_mismatches",
+    "print_agreement",
+    "progress_bar",
+    "table",
+    "verdict",
+]
 
 console = Console()
 _stderr = Console(stderr=True)
@@ -54,25 +62,30 @@ def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]
 def agreement_table(agreement: Agreement, other: str) -> Table:
     """Spikes of each layer in the reference and in another runtime."""
     result = table(
-        f"Spikes, sequence runtime against {other}", "layer", "spikes", other, "mismatches", "first mismatch"
+        f"Spikes of the reference and of {other}", "layer", "reference", other, "differ", "of neuron-steps"
     )
     for layer in agreement.layers:
-        first = "-"
-        if layer.first is not None:
-            index = ",".join(map(str, layer.first.index))
-            first = f"sample {layer.first.sample}, t={layer.first.t}, [{index}]"
-            if layer.first.distance is not None:
-                first += f", {layer.first.distance:+.1e} from threshold"
-            else:
-                first += ", after an earlier one"
-        result.add_row(
-            layer.name,
-            f"{layer.spikes:,}",
-            f"{layer.other_spikes:,}",
-            f"{layer.mismatches:,} of {layer.neuron_steps:,}",
-            first,
-        )
+        numbers = (layer.spikes, layer.other_spikes, layer.mismatches, layer.neuron_steps)
+        result.add_row(layer.name, *(f"{n:,}" for n in numbers))
     return result
+
+
+def first_mismatches(agreement: Agreement) -> list[str]:
+    """Where each layer differs first, a line a layer that does."""
+    lines = []
+    for layer in agreement.layers:
+        if layer.first is not None:
+            index = ", ".join(map(str, layer.first.index))
+            distance = layer.first.distance
+            cause = (
+                "behind an earlier mismatch"
+                if distance is None
+                else f"membrane {distance:+.1e} from the threshold"
+            )
+            lines.append(
+                f"{layer.name}: first in sample {layer.first.sample}, t = {layer.first.t}, [{index}], {cause}"
+            )
+    return lines
 
 
 def verdict(agreement: Agreement, other: str) -> str:
@@ -84,3 +97,11 @@ def verdict(agreement: Agreement, other: str) -> str:
         f"({agreement.mismatch_rate:.1e}, bound {agreement.bound:.0e}), "
         f"largest output difference {agreement.output_difference:.1e}"
     )
+
+
+def print_agreement(agreement: Agreement, other: str) -> None:
+    """Table, first mismatches and verdict."""
+    console.print(agreement_table(agreement, other))
+    for line in first_mismatches(agreement):
+        console.print(f"  {line}", highlight=False)
+    console.print(verdict(agreement, other))

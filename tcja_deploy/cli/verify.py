@@ -46,7 +46,7 @@ def verify(
 ) -> None:
     """Run an exported artifact beside the reference, spike for spike."""
     from tcja_deploy.api import verify as run_verify
-    from tcja_deploy.cli.render import agreement_table, console, progress_bar, verdict
+    from tcja_deploy.cli.render import print_agreement, progress_bar
     from tcja_deploy.errors import VerificationError
 
     graph = load_model(model, Loading(arch, timesteps, input_shape, trust_pickle))
@@ -57,8 +57,7 @@ def verify(
     if as_json:
         typer.echo(json.dumps(agreement.as_dict(), indent=2))
     else:
-        console.print(agreement_table(agreement, "onnxruntime"))
-        console.print(verdict(agreement, "onnxruntime"))
+        print_agreement(agreement, "onnxruntime")
     if not agreement.passed:
         raise VerificationError(
             "the artifact differs from the reference beyond the bound", where=str(artifact)
