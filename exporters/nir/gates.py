@@ -1,0 +1,121 @@
+"""TCJA gates as constants: their calibrated mean over time, folded into the weights behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tcja_deploy.errors import DataError, UnsupportedError
+from tcja_deploy.ir import Graph, GraphBuilder, Node
+from tcja_deploy.ir import ops as ir
+from tcja_deploy.ir.op import Array
+from tcja_deploy.runtime.compare import Agreement, compare
+from tcja_deploy.runtime.sequence import run
+
+__all__ = ["divergence", "fold_gates", "mean_gates"]
+
+
+def mean_gates(graph: Graph, batches: Iterable[NDArray[np.float32]]) -> dict[str, Array]:
+    """Mean of every TCJA gate over samples and time steps, one number a channel.
+
+    Args:
+        graph: The network.
+        batches: Calibration frames ``[T, n, ...]``.
+
+    Returns:
+        ``[C]`` by block name.
+
+    Raises:
+        DataError: If there are no frames.
+    """
+    blocks = {node.inputs[0]: node for node in graph if isinstance(node.op, ir.TCJA)}
+    sums: dict[str, NDArray[np.float64]] = {}
+    count = 0
+
+    def observe(node: Node, value: torch.Tensor) -> None:
+        if node.name in blocks:
+            block = blocks[node.name]
+            gate = block.op.gate(value.mean((3, 4)).numpy())  # type: ignore[attr-defined]
+            sums[block.name] = sums.get(block.name, 0.0) + gate.sum((0, 1), dtype=np.float64)
+
+    for frames in batches:
+        run(graph, frames, observe=observe)
+        count += graph.T * frames.shape[1]
+    if not count:
+        raise DataError(
+            "there are no frames to calibrate on", hint="pass --data with recordings like those to come"
+        )
+    return {name: (total / count).astype(np.float32) for name, total in sums.items()}
+
+
+def fold_gates(graph: Graph, gates: Mapping[str, Array]) -> Graph:
+    """The network with each TCJA block replaced by a constant factor a channel, folded into the weights behind it.
+
+    A positive factor that is constant over space passes through pooling and flattening: ``pool(f x) = f pool(x)``.
+
+    Args:
+        graph: The network.
+        gates: Positive factors ``[C]`` by block name, for every block.
+
+    Raises:
+        UnsupportedError: If something else than weights reads a block's result.
+    """
+    builder = GraphBuilder(graph.T)
+    renamed: dict[str, str] = {}
+    factors: dict[str, Array] = {}  # of values, one number a channel or, behind a flattening, a feature
+    for node in graph:
+        op, factor = node.op, next((factors[i] for i in node.inputs if i in factors), None)
+        inputs = [renamed.get(i, i) for i in node.inputs]
+        if isinstance(op, ir.TCJA):
+            renamed[node.name] = inputs[0]
+            gate = gates[node.name]
+            factors[node.name] = gate if factor is None else gate * factor
+            continue
+        if factor is not None:
+            if isinstance(op, ir.MaxPool2d | ir.AvgPool2d | ir.AdaptiveAvgPool2d):
+                factors[node.name] = factor
+            elif isinstance(op, ir.Flatten):
+                factors[node.name] = np.repeat(factor, node.signal.size // len(factor))
+            elif isinstance(op, ir.Conv2d | ir.Linear):
+                op = replace(op, weight=_scaled(op, factor))
+            else:
+                raise UnsupportedError(
+                    f"{type(op).__name__} reads a gated value: the mean gate has no weights to fold into",
+                    where=node.name,
+                    hint="use gate='split'",
+                )
+        builder.add(node.name, op, *inputs)
+    if graph.output in factors:
+        raise UnsupportedError(
+            "the result is a gated value: there are no weights behind it", hint="use gate='split'"
+        )
+    return builder.finish(renamed.get(graph.output, graph.output), graph.source)
+
+
+def _scaled(op: ir.Conv2d | ir.Linear, factor: Array) -> Array:
+    """Weights whose input channels are multiplied by a factor each; in float64, rounded once."""
+    weight = op.weight.astype(np.float64)
+    if isinstance(op, ir.Linear):
+        return (weight * factor).astype(np.float32)
+    groups = weight.reshape(op.groups, -1, *weight.shape[1:])
+    scaled = groups * factor.reshape(op.groups, 1, -1, 1, 1)
+    return scaled.reshape(weight.shape).astype(np.float32)
+
+
+def divergence(graph: Graph, other: Graph, batches: Sequence[NDArray[np.float32]]) -> Agreement:
+    """How far the network with constant gates is from the trained one, spike for spike; no mismatch is allowed for."""
+    total = Agreement((), 0, 0, 0.0, 0.0)
+    for frames in batches:
+        spikes: dict[str, NDArray[np.float32]] = {}
+
+        def observe(node: Node, value: torch.Tensor, spikes: dict[str, NDArray[np.float32]] = spikes) -> None:
+            if isinstance(node.op, ir.Neuron):
+                spikes[node.name] = value.numpy()
+
+        output = run(other, frames, observe=observe).numpy()
+        total += compare(graph, frames, output, spikes, bound=0.0, first_sample=total.samples)
+    return total

@@ -1,0 +1,94 @@
+"""Cutting a network: its readout, which NIR has no word for, and stages that NIR can hold between stages that it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tcja_deploy.errors import UnsupportedError
+from tcja_deploy.exporters.nir.rules import obstacle
+from tcja_deploy.frontend.nir import READOUT
+from tcja_deploy.ir import Graph, GraphBuilder, Node, Op
+from tcja_deploy.ir import ops as ir
+
+__all__ = ["Stage", "part", "split_readout", "stages"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a network that one value enters and one value leaves.
+
+    Attributes:
+        kind: ``"nir"`` if NIR can hold it, ``"host"`` if not.
+        graph: The part, whose input carries the name of the value that enters.
+    """
+
+    kind: Literal["nir", "host"]
+    graph: Graph
+
+
+def part(graph: Graph, entry: str, nodes: Sequence[Node]) -> Graph:
+    """The nodes that lead from the value ``entry`` to the last of them, as a network of their own."""
+    builder = GraphBuilder(graph.T)
+    start = graph[entry]
+    op = start.op if isinstance(start.op, ir.Input) else ir.Input(start.signal.features, start.signal.kind)
+    builder.add(entry, op)
+    for node in nodes:
+        builder.add(node.name, node.op, *node.inputs)
+    return builder.finish(nodes[-1].name if nodes else entry)
+
+
+def split_readout(graph: Graph) -> tuple[Graph, tuple[Op, ...]]:
+    """The network up to its readout, and the means and votes that are the readout."""
+    output, ops = graph.output, []
+    while type(graph[output].op) in READOUT.values():
+        node = graph[output]
+        ops.append(node.op)
+        output = node.inputs[0]
+        if len(graph.readers(output)) > 1:
+            return graph, ()
+    body = [n for n in graph.nodes[1:] if n.name not in _behind(graph, output)]
+    return part(graph, graph.input.name, body), tuple(ops[::-1])
+
+
+def _behind(graph: Graph, name: str) -> set[str]:
+    found = set()
+    for node in graph:
+        if any(i == name or i in found for i in node.inputs):
+            found.add(node.name)
+    return found
+
+
+def stages(graph: Graph) -> list[Stage]:
+    """Stages in order; neighbours of the same kind are one.
+
+    Raises:
+        UnsupportedError: If a neuron is among what NIR cannot hold: it would run on the host.
+    """
+    reasons = {node.name: obstacle(graph, node) for node in graph}
+    neurons = [f"\n  - {n.name}: {reasons[n.name]}" for n in graph.neurons if reasons[n.name]]
+    if neurons:
+        raise UnsupportedError(f"NIR cannot hold these neurons:{''.join(neurons)}")
+    found: list[tuple[bool, str, list[Node]]] = []
+    entry, block = graph.input.name, []
+    for i, node in enumerate(graph.nodes[1:], start=1):
+        block.append(node)
+        if _is_cut(graph, i):
+            host = any(reasons[n.name] for n in block)
+            if found and found[-1][0] == host:
+                found[-1][2].extend(block)
+            else:
+                found.append((host, entry, block))
+            entry, block = node.name, []
+    return [Stage("host" if host else "nir", part(graph, start, nodes)) for host, start, nodes in found]
+
+
+def _is_cut(graph: Graph, i: int) -> bool:
+    """Whether nothing but the value of node ``i``, a stream of frames, is read behind it."""
+    node = graph.nodes[i]
+    if node.name == graph.output:
+        return True
+    before = {n.name for n in graph.nodes[:i]}
+    crossing = any(name in before for later in graph.nodes[i + 1 :] for name in later.inputs)
+    return not crossing and node.signal.dims == ("T", "N", *node.signal.features)

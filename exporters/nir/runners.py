@@ -1,0 +1,158 @@
+"""Running a ``.nir`` file step by step: by this program, in Norse, in SpikingJelly."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tcja_deploy.errors import ToolchainError, UnsupportedError, UsageError
+from tcja_deploy.frontend.nir import READOUT, load_nir
+from tcja_deploy.frontend.nir_desk import Comparison
+from tcja_deploy.ir import Node
+from tcja_deploy.runtime.sequence import run
+
+__all__ = ["RUNNERS", "NirRun", "find_runner", "spelled"]
+
+
+@dataclass(frozen=True)
+class NirRun:
+    """What a NIR graph computed.
+
+    Attributes:
+        output: Of the graph's output node, ``[T, N, ...]``.
+        values: Of each of its nodes, by name with dots for underscores as nirtorch spells it; ``[T, N, ...]``.
+    """
+
+    output: NDArray[np.float32]
+    values: dict[str, NDArray[np.float32]]
+
+
+Runner = Callable[[Path, NDArray[np.float32], float], NirRun]
+"""Runs a file on frames ``[T, N, ...]`` with a time step dt."""
+
+
+def find_runner(name: str) -> Runner:
+    """A runner by name.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    if name not in RUNNERS:
+        raise UsageError(f"no runner is called {name!r}", hint=f"choose one of {', '.join(RUNNERS)}")
+    return RUNNERS[name]
+
+
+def spelled(name: str) -> str:
+    """A node name as nirtorch spells it."""
+    return name.replace(".", "_")
+
+
+def _sequence(path: Path, frames: NDArray[np.float32], dt: float, comparison: Comparison = ">") -> NirRun:
+    """The sequence runtime, on what ``load_nir`` makes of the file."""
+    graph = load_nir(path, len(frames), dt=dt, comparison=comparison)
+    last = graph.output
+    while type(graph[last].op) in READOUT.values():
+        last = graph[last].inputs[0]
+    values: dict[str, NDArray[np.float32]] = {}
+    run(graph, frames, observe=lambda node, value: _keep(values, node, value))
+    return NirRun(values[spelled(last)], values)
+
+
+def _keep(values: dict[str, NDArray[np.float32]], node: Node, value: torch.Tensor) -> None:
+    values[spelled(node.name)] = value.numpy()
+
+
+def _norse(path: Path, frames: NDArray[np.float32], dt: float) -> NirRun:
+    """Norse, by its own ``from_nir``."""
+    try:
+        import norse.torch
+    except ImportError as error:
+        raise ToolchainError(f"Norse cannot be imported ({error})", hint="pip install norse") from error
+    graph = nir.read(path)
+    with _quiet():
+        network = norse.torch.from_nir(graph, ignore_warnings=True, dt=dt)
+    modules = dict(network.named_children())
+    lost = [f"{n} ({type(node).__name__})" for n, node in graph.nodes.items() if spelled(n) not in modules]
+    if lost:
+        raise UnsupportedError(
+            f"Norse has no translation for {', '.join(lost)}, and would stop before it without a word",
+            where=str(path),
+        )
+    return _step_by_step(network, modules, frames)
+
+
+def _spikingjelly(path: Path, frames: NDArray[np.float32], dt: float) -> NirRun:
+    """SpikingJelly, by its own ``nir_exchange``."""
+    try:
+        from spikingjelly.activation_based.nir_exchange import import_from_nir
+    except ImportError as error:
+        raise ToolchainError(
+            f"SpikingJelly's NIR exchange cannot be imported ({error})",
+            hint="pip install spikingjelly nirtorch",
+        ) from error
+    try:
+        with _quiet():
+            network = import_from_nir(path, dt=dt, step_mode="s")
+    except (ValueError, NotImplementedError) as error:
+        raise UnsupportedError(f"SpikingJelly does not take this file: {error}", where=str(path)) from error
+    return _step_by_step(network, dict(network.named_children()), frames)
+
+
+def _step_by_step(
+    network: torch.nn.Module, modules: dict[str, torch.nn.Module], frames: NDArray[np.float32]
+) -> NirRun:
+    """Frame after frame with the state that the network hands back; every node's result is watched."""
+    seen: dict[str, list[NDArray[np.float32]]] = {name: [] for name in modules}
+
+    def watch(name: str) -> Callable[..., None]:
+        def hook(module: torch.nn.Module, inputs: Any, result: Any) -> None:
+            value = result[0] if isinstance(result, tuple) else result
+            seen[name].append(value.detach().numpy())
+
+        return hook
+
+    handles = [module.register_forward_hook(watch(name)) for name, module in modules.items()]
+    state, outputs = None, []
+    try:
+        with torch.no_grad(), _quiet():
+            for frame in torch.from_numpy(np.ascontiguousarray(frames, np.float32)):
+                result, state = network(frame, state)
+                outputs.append(result.numpy())
+    finally:
+        for handle in handles:
+            handle.remove()
+    values = {name: np.stack(v) for name, v in seen.items() if len(v) == len(frames)}
+    return NirRun(np.stack(outputs), values)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the deprecations and notes that loading prints."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+RUNNERS: dict[str, Runner] = {
+    "sequence": _sequence,
+    "sequence>=": partial(_sequence, comparison=">="),
+    "norse": _norse,
+    "spikingjelly": _spikingjelly,
+}
+"""Runners by name; ``sequence>=`` fires at the threshold as well as above it, as SpikingJelly reads NIR."""
