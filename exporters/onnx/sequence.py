@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import onnx
@@ -10,7 +11,7 @@ from onnx import TensorProto, helper
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters.onnx.emitter import Emitter
 from tcja_deploy.exporters.onnx.rules import FRAME, TENSOR, fire, membrane
-from tcja_deploy.ir import Dim, Graph, Node, Signal
+from tcja_deploy.ir import Dim, Graph, Node, Op, Signal
 from tcja_deploy.ir import ops as ir
 
 __all__ = ["sequence_model"]
@@ -152,7 +153,7 @@ def _tcja(e: Emitter, op: ir.TCJA, x: str, name: str) -> str:
     return e.node("Mul", [x, gate], name)
 
 
-_SEQUENCE = {
+_SEQUENCE: dict[type[Op], Callable[[Emitter, Any, str, str], str]] = {
     ir.IF: _neuron,
     ir.LI: _integrator,
     ir.LIF: _neuron,
