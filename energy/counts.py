@@ -184,7 +184,7 @@ class Inventory:
     def watches(self) -> tuple[Watch, ...]:
         """What has to be recorded: the input, all spikes, and whatever drives work."""
         names = {self.graph.input.name, *self.maps}
-        names |= {layer.source for layer in self.layers}
+        names |= {layer.source for layer in self.layers if layer.kind.sparse}
         names |= {n.name for n in self.graph.neurons}
         names |= {w.drive.value for w in self.works if w.drive is not None}
         watched = []

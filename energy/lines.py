@@ -65,7 +65,7 @@ class Twin:
         Bits: `ceil(log2(T + 1))` (Yan et al. 2024, arXiv:2409.08290).
         """
         bits = math.ceil(math.log2(T + 1))
-        return Twin(f"QNN, {bits}-bit activations", bits)
+        return Twin(f"QNN {bits}-bit", bits)
 
     def mac(self, pricing: Pricing) -> Price:
         """Price of its multiply-accumulate."""

@@ -16,6 +16,7 @@ def measure(
     graph: Graph,
     data: Recordings,
     *,
+    counted: Graph | None = None,
     batch_size: int = 4,
     data_digest: str = "",
     progress: Progress | None = None,
@@ -24,8 +25,10 @@ def measure(
     """Count the activity of a network over a data set, and join it with the network's inventory.
 
     Args:
-        graph: The network.
+        graph: The network that is run.
         data: Recordings as the network takes them.
+        counted: The network whose work is counted, if it is not the same: the one with batch normalisation
+            folded, whose spiking layers have the same names and the same spikes.
         batch_size: Recordings that are run together.
         data_digest: Identity of the data, kept with the counts.
         progress: Called with the number of recordings that were just finished.
@@ -34,7 +37,7 @@ def measure(
     Raises:
         DataError: The data do not fit the network.
     """
-    inventory = take_inventory(graph)
+    inventory = take_inventory(counted or graph)
     activity = collect(
         graph,
         data,
@@ -47,8 +50,8 @@ def measure(
     return Measured(inventory, activity)
 
 
-def join(graph: Graph, activity: Activity) -> Measured:
-    """A network with activity that was recorded before, by any runtime.
+def join(graph: Graph, activity: Activity, counted: Graph | None = None) -> Measured:
+    """A network with activity that was recorded before, by any runtime; `counted` as in `measure`.
 
     Raises:
         UnsupportedError: The activity belongs to another network.
@@ -59,4 +62,4 @@ def join(graph: Graph, activity: Activity) -> Measured:
             f"the activity was recorded from network {recorded[:12]}, this one is {graph.hash[:12]}",
             hint="record it again with `tcja-deploy rates`",
         )
-    return Measured(take_inventory(graph), activity)
+    return Measured(take_inventory(counted or graph), activity)

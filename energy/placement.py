@@ -90,7 +90,8 @@ class Fit:
     def verdict(self) -> str:
         """One line."""
         if self.violations:
-            return f"does not fit: {'; '.join(self.violations)}"
+            more = f" (and {len(self.violations) - 1} more limits)" if len(self.violations) > 1 else ""
+            return f"does not fit: {self.violations[0]}{more}"
         if self.chips is None:
             return "cannot be told: the profile does not state the chip's capacity"
         chips = f"{self.chips} chip{'s' if self.chips > 1 else ''}"

@@ -6,12 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from tcja_deploy.energy.counts import Measured
 from tcja_deploy.energy.statistics import Summary, summarise
 
-__all__ = ["BINS", "RateRow", "Rates", "rate_frame", "rates"]
+__all__ = ["BINS", "RateRow", "Rates", "rates"]
 
 BINS = np.linspace(0.0, 1.0, 51)
 """Edges of the histograms of single neurons' rates."""
@@ -58,7 +57,7 @@ class Rates:
         recordings: Number of recordings.
         steps: Time steps of an inference.
         neurons: The spiking layers, in order.
-        inputs: What enters each layer with weights, in order.
+        inputs: What enters each layer with weights, in order; dense inputs have no rate and are left out.
     """
 
     recordings: int
@@ -70,7 +69,7 @@ class Rates:
 def rates(m: Measured) -> Rates:
     """Rates from recorded activity."""
     neurons = [(n.name, "") for n in m.inventory.graph.neurons]
-    inputs = [(layer.source, layer.node) for layer in m.inventory.layers]
+    inputs = [(layer.source, layer.node) for layer in m.inventory.layers if layer.kind.sparse]
     names = list(dict.fromkeys(name for name, _ in neurons + inputs))
     summaries = summarise(np.stack([m.rates(name) for name in names], axis=1))
     by_name = dict(zip(names, summaries, strict=True))
@@ -96,32 +95,3 @@ def _row(m: Measured, name: str, reader: str, rate: Summary) -> RateRow:
         histogram=tuple(int(n) for n in np.histogram(activity.neurons / chances, BINS)[0]),
         reader=reader,
     )
-
-
-def rate_frame(found: Rates) -> pd.DataFrame:
-    """All rows as one table, spiking layers first; rates are shares (0 to 1), `rate_t<i>` those of time step
-    i."""
-    records = []
-    for row in (*found.neurons, *found.inputs):
-        interval = row.rate.interval
-        records.append(
-            {
-                "value": row.name,
-                "read_by": row.reader,
-                "op": row.op,
-                "kind": row.kind,
-                "shape": "x".join(map(str, row.shape)),
-                "elements": row.elements,
-                "rate_mean": row.rate.mean,
-                "rate_std": row.rate.std,
-                "rate_min": row.rate.min,
-                "rate_max": row.rate.max,
-                "rate_ci95_low": None if interval is None else interval.low,
-                "rate_ci95_high": None if interval is None else interval.high,
-                "silent": row.silent,
-                "saturated": row.saturated,
-                "nonzero_steps_per_element": row.per_element,
-                **{f"rate_t{t}": r for t, r in enumerate(row.per_step)},
-            }
-        )
-    return pd.DataFrame.from_records(records)

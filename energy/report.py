@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 
 from tcja_deploy.energy.conventions import CONVENTIONS, Convention, FirstLayer, Options
-from tcja_deploy.energy.counts import Coverage, Measured, Work
+from tcja_deploy.energy.counts import Coverage, Layer, Measured, Work
 from tcja_deploy.energy.estimate import Estimate, estimates
 from tcja_deploy.energy.lines import paper_snn
 from tcja_deploy.energy.placement import Fit, place
@@ -41,12 +41,12 @@ class LayerRow:
         first: Whether it reads the network's input.
         attention: Whether it belongs to an attention branch.
         macs: Multiply-accumulates.
-        rate: Share of non-zero inputs, over the recordings.
+        rate: Share of non-zero inputs, over the recordings; `None` for dense inputs.
         synops: Exact synaptic operations per inference, over the recordings.
         synops_by_rate: What rate x T x dense MACs gives, mean.
-        unit: Share of the synaptic operations that a 1 or -1 causes.
-        integer: Share that another whole number causes.
-        real: Share that a fraction causes.
+        unit: Share of the synaptic operations that a 1 or -1 causes; `None` for dense inputs.
+        integer: Share that another whole number causes; likewise.
+        real: Share that a fraction causes; likewise.
     """
 
     node: str
@@ -59,12 +59,12 @@ class LayerRow:
     first: bool
     attention: bool
     macs: Macs
-    rate: Summary
+    rate: Summary | None
     synops: Summary
     synops_by_rate: float
-    unit: float
-    integer: float
-    real: float
+    unit: float | None
+    integer: float | None
+    real: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,35 +224,41 @@ def _model(m: Measured) -> dict[str, str]:
 
 def _layers(m: Measured) -> tuple[LayerRow, ...]:
     layers = m.inventory.layers
-    rate = summarise(np.stack([m.rates(x.source) for x in layers], axis=1)) if layers else []
-    synops = summarise(np.stack([m.synops(x).per_recording() for x in layers], axis=1)) if layers else []
-    rows = []
-    for layer, r, s in zip(layers, rate, synops, strict=True):
-        nonzero, unit, integer = (
-            int(m.events(layer.drive, k).sum()) for k in (Measure.NONZERO, Measure.UNIT, Measure.INTEGER)
+    if not layers:
+        return ()
+    sparse = [x for x in layers if x.kind.sparse]
+    spread = summarise(np.stack([m.rates(x.source) for x in sparse], axis=1)) if sparse else []
+    rate = {x.node: r for x, r in zip(sparse, spread, strict=True)}
+    synops = summarise(np.stack([m.synops(x).per_recording() for x in layers], axis=1))
+    return tuple(
+        LayerRow(
+            node=layer.node,
+            op=layer.op,
+            source=layer.source,
+            kind=layer.kind.value,
+            shape_in=layer.shape_in,
+            shape_out=layer.shape_out,
+            parameters=layer.parameters,
+            first=layer.first,
+            attention=layer.attention,
+            macs=layer.macs,
+            rate=rate.get(layer.node),
+            synops=s,
+            synops_by_rate=m.synops_by_rate(layer).mean,
+            **_classes(m, layer),
         )
-        shares = [n / nonzero if nonzero else 0.0 for n in (unit, integer - unit, nonzero - integer)]
-        rows.append(
-            LayerRow(
-                node=layer.node,
-                op=layer.op,
-                source=layer.source,
-                kind=layer.kind.value,
-                shape_in=layer.shape_in,
-                shape_out=layer.shape_out,
-                parameters=layer.parameters,
-                first=layer.first,
-                attention=layer.attention,
-                macs=layer.macs,
-                rate=r,
-                synops=s,
-                synops_by_rate=m.synops_by_rate(layer).mean,
-                unit=shares[0],
-                integer=shares[1],
-                real=shares[2],
-            )
-        )
-    return tuple(rows)
+        for layer, s in zip(layers, synops, strict=True)
+    )
+
+
+def _classes(m: Measured, layer: Layer) -> dict[str, float | None]:
+    """Which inputs cause the synaptic operations of a layer, as shares."""
+    if not layer.kind.sparse:
+        return {"unit": None, "integer": None, "real": None}
+    measures = (Measure.NONZERO, Measure.UNIT, Measure.INTEGER)
+    nonzero, unit, integer = (int(m.events(layer.drive, k).sum()) for k in measures)
+    counts = {"unit": unit, "integer": integer - unit, "real": nonzero - integer}
+    return {name: n / nonzero if nonzero else 0.0 for name, n in counts.items()}
 
 
 def _work(m: Measured, w: Work) -> WorkRow:

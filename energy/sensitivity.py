@@ -113,17 +113,24 @@ def _as_accumulations(m: Measured, lines: list[Line], profile: Profile) -> list[
     return [replace(x, price=ac) if x.part is Part.SYNAPSES and x.node in graded else x for x in lines]
 
 
+_PER_SYNOP = {
+    (Part.WEIGHTS, "weight read"),
+    (Part.STATE, "accumulator read and write"),
+}
+"""Traffic that comes with every synaptic operation."""
+
+
 def _border_difference(m: Measured, lines: list[Line]) -> float:
-    """What the mean dense fan-out adds to the synaptic lines."""
+    """What the mean dense fan-out adds to whatever comes with a synaptic operation."""
     extra = 0.0
     layers = {x.node: x for x in m.inventory.trunk}
     for line in lines:
         layer = layers.get(line.node)
-        if line.part is Part.SYNAPSES and layer is not None and line.price.pJ is not None:
+        wanted = line.part is Part.SYNAPSES or (line.part, line.what) in _PER_SYNOP
+        if wanted and layer is not None and line.price.pJ is not None:
             exact = m.synops(layer).mean
-            wider = m.synops_by_rate(layer).mean
             if exact:
-                extra += line.ops.mean * (wider / exact - 1) * line.price.pJ.value
+                extra += line.ops.mean * (m.synops_by_rate(layer).mean / exact - 1) * line.price.pJ.value
     return extra
 
 

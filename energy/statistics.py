@@ -63,6 +63,8 @@ def bootstrap_means(
         means[start : start + size] = drawn @ values / n
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)
+    constant = values.min(0) == values.max(0)  # no spread at all: rounding must not make one
+    low, high = np.where(constant, values[0], low), np.where(constant, values[0], high)
     return [Interval(float(a), float(b)) for a, b in zip(low, high, strict=True)]
 
 
@@ -72,7 +74,7 @@ def summarise(values: NDArray[np.float64]) -> list[Summary]:
     intervals = bootstrap_means(values)
     return [
         Summary(
-            mean=float(column.mean()),
+            mean=float(column[0] if column.min() == column.max() else column.mean()),
             std=float(column.std(ddof=1)) if n > 1 else None,
             min=float(column.min()),
             max=float(column.max()),

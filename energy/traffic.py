@@ -4,6 +4,7 @@ twin."""
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -42,7 +43,8 @@ def snn_traffic(m: Measured, pricing: Pricing, memory: MemoryModel) -> list[Line
             lines.append(Line(layer.node, Part.STATE, "accumulator read and write", ops, price))
     for work in m.inventory.works:
         if work.weights:
-            lines.append(_weight_reads(work.node, m.work(work), work.weights, weight, memory, pricing))
+            line = _weight_reads(work.node, m.work(work), work.weights, weight, memory, pricing)
+            lines.append(replace(line, what=f"weight read: {work.what}"))
     for node in m.inventory.stateful:
         updates = node.signal.size * m.inventory.graph.T
         price = sram(pricing, node.signal.size * state, state)

@@ -1,0 +1,2 @@
+"""Rendering of reports: terminal, CSV, JSON, Markdown, LaTeX, HTML and plots. Nothing here computes an
+energy."""

@@ -1,0 +1,251 @@
+"""Whole documents: what goes where in the HTML, Markdown, LaTeX, CSV and JSON form of each report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from tcja_deploy.energy.estimate import Estimate
+from tcja_deploy.energy.rates import Rates
+from tcja_deploy.energy.render import report_tables as tables
+from tcja_deploy.energy.render.formats import to_csv, to_latex, to_markdown
+from tcja_deploy.energy.render.html import Page
+from tcja_deploy.energy.render.plots import Plot, rate_plots, report_plots
+from tcja_deploy.energy.render.rate_tables import input_table, neuron_table, rates_table, step_table
+from tcja_deploy.energy.render.reproduce_tables import reproduction_tables
+from tcja_deploy.energy.render.table import Column, Table, energy_text
+from tcja_deploy.energy.report import Report
+from tcja_deploy.energy.reproduce import Reproduction
+from tcja_deploy.errors import ExportError, UsageError
+from tcja_deploy.files import atomic_file
+
+__all__ = [
+    "FORMATS",
+    "plain",
+    "rates_document",
+    "report_document",
+    "reproduction_document",
+    "write_plots",
+    "write_text",
+]
+
+FORMATS = (".html", ".json", ".csv", ".tex", ".md")
+"""What a report can be written as, by suffix."""
+
+
+def write_text(path: Path, render: Callable[[str], str], *, force: bool = False) -> None:
+    """Write what `render` makes of the path's suffix.
+
+    Raises:
+        UsageError: The suffix is none of `FORMATS`.
+        ExportError: The path is taken and `force` is not set, or writing fails.
+    """
+    if path.suffix not in FORMATS:
+        raise UsageError(
+            f"cannot write a report as {path.suffix or 'a file without suffix'}", where=str(path),
+            hint=f"use one of {', '.join(FORMATS)}",
+        )  # fmt: skip
+    text = render(path.suffix)
+    with atomic_file(path, force=force) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def plain(value: Any) -> Any:
+    """Records, fractions and names as JSON-ready values."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Fraction):
+        return float(value)
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return value
+
+
+def _json(kind: str, value: Any) -> str:
+    return json.dumps({"kind": kind, "schema": 1, **plain(value)}, indent=2, ensure_ascii=False) + "\n"
+
+
+def _joined(title: str, facts: Mapping[str, str], found: Sequence[Table], suffix: str) -> str:
+    """Markdown or LaTeX of several tables."""
+    if suffix == ".tex":
+        lines = [
+            f"% {title}",
+            r"% needs \usepackage{booktabs}",
+            *(f"% {k}: {v}" for k, v in facts.items()),
+            "",
+        ]
+        return "\n".join([*lines, *map(to_latex, found)])
+    listed = [f"- {k}: {v}" for k, v in facts.items()]
+    return "\n".join([f"# {title}", "", *listed, "", *map(to_markdown, found)])
+
+
+def report_document(report: Report, suffix: str) -> str:
+    """An energy report in one of the `FORMATS`.
+
+    CSV holds every priced and unpriced line in long form; JSON the whole record; the others all tables.
+    """
+    if suffix == ".csv":
+        return to_csv(tables.entries_table(report.estimates))
+    if suffix == ".json":
+        return _json("tcja-deploy energy report", report)
+    title = f"Energy report: {report.model['architecture']}"
+    if suffix == ".html":
+        return _report_page(title, report)
+    return _joined(title, {**report.model, **report.provenance}, tables.all_tables(report), suffix)
+
+
+def rates_document(found: Rates, facts: Mapping[str, str], suffix: str) -> str:
+    """Firing rates in one of the `FORMATS`."""
+    if suffix == ".csv":
+        return to_csv(rates_table(found))
+    if suffix == ".json":
+        return _json("tcja-deploy firing rates", {**plain(found), "provenance": dict(facts)})
+    listed = [neuron_table(found), input_table(found), step_table(found)]
+    if suffix != ".html":
+        return _joined("Firing rates", facts, listed, suffix)
+    page = Page("Firing rates", f"{found.recordings} recordings, T = {found.steps} time steps")
+    page.section("plots", "Plots")
+    page.plots(rate_plots(found))
+    page.section("tables", "Tables")
+    for table in listed:
+        page.table(table)
+    page.section("provenance", "Provenance")
+    page.facts(facts)
+    return page.render()
+
+
+def reproduction_document(found: Reproduction, facts: Mapping[str, str], suffix: str) -> str:
+    """The paper's comparison in one of the `FORMATS`; CSV holds the implied rates and, if measured, the
+    energies."""
+    listed = reproduction_tables(found)
+    title = "The published comparison: 0.0019 J against 0.01 J"
+    if suffix == ".csv":
+        return "\n".join(map(to_csv, listed))
+    if suffix == ".json":
+        return _json("tcja-deploy reproduction", {**plain(found), "provenance": dict(facts)})
+    if suffix != ".html":
+        return _joined(title, facts, listed, suffix)
+    page = Page(title, found.published.source)
+    for table in listed:
+        page.section(table.key, table.title)
+        page.table(table, titled=False)
+    page.section("provenance", "Provenance")
+    page.facts(facts)
+    return page.render()
+
+
+def write_plots(folder: Path, plots: Sequence[Plot], *, force: bool = False) -> list[Path]:
+    """Write plots as SVG files into a folder, which is made if it is missing.
+
+    Raises:
+        ExportError: A file is there already and `force` is not set, or writing fails.
+    """
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"the folder cannot be made ({error.strerror})", where=str(folder)) from error
+    written = []
+    for plot in plots:
+        path = folder / f"{plot.key}.svg"
+        with atomic_file(path, force=force) as temporary:
+            temporary.write_text(plot.svg, encoding="utf-8")
+        written.append(path)
+    return written
+
+
+def _report_page(title: str, report: Report) -> str:
+    by_key = {t.key: t for t in tables.all_tables(report)}
+    plots = {p.key: p for p in report_plots(report)}
+    page = Page(
+        title,
+        f"{report.recordings} recordings, T = {report.steps} time steps. Energies are per inference, which is all "
+        f"{report.steps} steps, unless labelled per step.",
+    )
+    page.cards(_cards(report))
+    for entry in report.unsupported:
+        page.warning(f"Not counted: {entry.node}: {entry.reason}")
+    for fit in report.fits:
+        if fit.violations:
+            page.warning(
+                f"{fit.profile}: {fit.verdict}. Its energies say what the operations would cost, no more."
+            )
+    layout = [
+        ("energy", "Energy", ["energy_", "energy", "first_layer"]),
+        ("thresholds", "Against published break-even points", ["thresholds"]),
+        ("layers", "Layers", ["layers", "energy_by_node"]),
+        ("operations", "All other operations", ["operations", "coverage"]),
+        ("rates", "Activity", ["rates", "rates_over_time", "rate_histogram", "input_rates"]),
+        ("sensitivity", "Sensitivity", ["sensitivity_"]),
+        ("fit", "Fit on chips", ["fit", "fit_"]),
+        ("unpriced", "Unpriced work", ["unpriced"]),
+        ("conventions", "Conventions", ["conventions"]),
+    ]
+    for anchor, heading, keys in layout:
+        shown = _matching(plots, keys), _matching(by_key, keys)
+        if any(shown):
+            page.section(anchor, heading)
+            page.plots(shown[0])
+            for table in shown[1]:
+                page.table(table)
+    page.section("assumptions", "Assumptions and sources of prices")
+    page.table(_assumptions(report.estimates), titled=False)
+    page.section("provenance", "Provenance")
+    page.facts({**report.model, **_choices(report), **report.provenance})
+    return page.render()
+
+
+def _matching(found: Mapping[str, Any], keys: Sequence[str]) -> list[Any]:
+    """Entries by key; a key that ends in an underscore stands for all numbered or named ones."""
+    picked: dict[str, Any] = {}
+    for key in keys:
+        for name, value in found.items():
+            numbered = key.endswith("_") and name.startswith(key) and name not in ("energy_by_node",)
+            if name == key or numbered:
+                picked.setdefault(name, value)
+    return list(picked.values())
+
+
+def _cards(report: Report) -> list[tuple[str, str]]:
+    cards: list[tuple[str, str]] = []
+    for e in report.estimates:
+        if e.subject == "SNN" and e.energy_pJ is not None and len(cards) < 4:
+            more = "" if e.complete else "≥ "
+            cards.append(
+                (f"{more}{energy_text(e.energy_pJ.mean)}", f"SNN per inference, {e.convention}, {e.profile}")
+            )
+    if report.verdicts:
+        cards.append((f"{report.spikes_per_synapse:.3g}", "spikes per synapse and inference"))
+    return cards
+
+
+def _choices(report: Report) -> dict[str, str]:
+    options, memory = report.options, report.options.memory
+    bits = {"weight": memory.weight_bit, "state": memory.state_bit, "payload": memory.payload_bit}
+    return {
+        "first layer in 'paper'": f"{options.first_layer.value} ({options.first_layer.meaning})",
+        "event counts in 'strict'": options.counts_as.value,
+        "weight reuse in 'memory'": str(memory.reuse),
+        "DRAM in 'memory'": "yes" if memory.dram else "no",
+        "accumulators in memory": "yes" if memory.partial_sums else "no, registers",
+        "bits in 'memory'": ", ".join(f"{k} {v or 'as the price list'}" for k, v in bits.items()),
+    }
+
+
+def _assumptions(estimates: Sequence[Estimate]) -> Table:
+    rows: dict[tuple[str, str, str], None] = {}
+    for e in estimates:
+        for text in e.assumptions:
+            rows[e.profile, "assumes", text] = None
+        for text in e.sources:
+            rows[e.profile, "price from", text] = None
+    columns = (Column("profile", "Prices"), Column("what", ""), Column("text", ""))
+    return Table("assumptions", "Assumptions and sources of prices", columns, tuple(rows))

@@ -1,0 +1,98 @@
+"""Tables as CSV, Markdown, LaTeX and for the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tcja_deploy.energy.render.table import Table
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+__all__ = ["to_csv", "to_latex", "to_markdown", "to_rich"]
+
+
+def to_csv(table: Table) -> str:
+    """Raw values, one record a line, units in the column names; empty where there is no value."""
+    keys = [key for c in table.columns for key in c.raw_keys]
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, keys, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table.records())
+    return stream.getvalue()
+
+
+def to_markdown(table: Table, level: int = 2) -> str:
+    """A GitHub table under a heading."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
+
+    rule = "|" + "|".join("---:" if c.right else "---" for c in table.columns) + "|"
+    body = [line([c.head for c in table.columns]), rule, *map(line, table.cells())]
+    notes = [f"\n{note}" for note in table.notes]
+    return "\n".join([f"{'#' * level} {table.title}", "", *body, *notes, ""])
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "µ": r"\textmu{}", "×": r"$\times$", "≥": r"$\ge$", "–": "--",
+    "→": r"$\to$",
+}  # fmt: skip
+
+
+def _escape(text: str) -> str:
+    return "".join(_LATEX.get(c, c) for c in text)
+
+
+def to_latex(table: Table) -> str:
+    """A booktabs table; needs `\\usepackage{booktabs}`."""
+    columns = "".join("r" if c.right else "l" for c in table.columns)
+    lines = [
+        r"\begin{table}",
+        rf"\caption{{{_escape(table.title)}}}",
+        rf"\label{{tab:{table.key}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        " & ".join(_escape(c.head) for c in table.columns) + r" \\",
+        r"\midrule",
+        *(" & ".join(map(_escape, cells)) + r" \\" for cells in table.cells()),
+        r"\bottomrule",
+        r"\end{tabular}",
+        *(rf"\par {_escape(note)}" for note in table.notes),
+        r"\end{table}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def to_rich(table: Table) -> RichTable:
+    """A table for the terminal."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    result = RichTable(
+        title=Text(table.title),
+        title_justify="left",
+        title_style="bold",
+        caption=Text("\n".join(table.notes)) if table.notes else None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    cells = table.cells()
+    for column, *below in zip(table.columns, *cells, strict=True):
+        width = (
+            max(map(len, below), default=0) if column.right else None
+        )  # headings may wrap, numbers may not
+        result.add_column(
+            Text(column.head), justify="right" if column.right else "left", min_width=width, overflow="fold"
+        )
+    for row in cells:
+        result.add_row(*map(Text, row))
+    return result

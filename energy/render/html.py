@@ -1,0 +1,92 @@
+"""A report as one HTML file: no script, style or image from anywhere else."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+
+from tcja_deploy.energy.render.page_style import SCRIPT, STYLE
+from tcja_deploy.energy.render.plots import Plot
+from tcja_deploy.energy.render.table import Table
+
+__all__ = ["Page"]
+
+
+class Page:
+    """A page that is put together from the top down.
+
+    Args:
+        title: Heading and title.
+        subtitle: One line below it.
+    """
+
+    def __init__(self, title: str, subtitle: str) -> None:
+        self._title = title
+        self._subtitle = subtitle
+        self._parts: list[str] = []
+        self._links: list[tuple[str, str]] = []
+
+    def section(self, anchor: str, title: str) -> None:
+        """Start a section, listed at the top of the page."""
+        self._links.append((anchor, title))
+        self._parts.append(f'<h2 id="{_e(anchor)}">{_e(title)}</h2>')
+
+    def text(self, text: str, style: str = "") -> None:
+        """A paragraph."""
+        self._parts.append(f'<p class="{style}">{_e(text)}</p>' if style else f"<p>{_e(text)}</p>")
+
+    def warning(self, text: str) -> None:
+        """Something a reader must not miss."""
+        self._parts.append(f'<div class="warn">{_e(text)}</div>')
+
+    def cards(self, cards: Sequence[tuple[str, str]]) -> None:
+        """Large numbers, and what they are."""
+        body = (f'<div class="card"><b>{_e(value)}</b><span>{_e(what)}</span></div>' for value, what in cards)
+        self._parts.append(f'<div class="cards">{"".join(body)}</div>')
+
+    def facts(self, facts: Mapping[str, str]) -> None:
+        """Names and values."""
+        body = "".join(f"<dt>{_e(k)}</dt><dd>{_e(v)}</dd>" for k, v in facts.items())
+        self._parts.append(f"<dl>{body}</dl>")
+
+    def plots(self, plots: Sequence[Plot]) -> None:
+        """Drawings with their captions, side by side where there is room."""
+        body = (f"<figure>{p.svg}<figcaption>{_e(p.caption)}</figcaption></figure>" for p in plots)
+        self._parts.append(f'<div class="plots">{"".join(body)}</div>')
+
+    def table(self, table: Table, *, titled: bool = True) -> None:
+        """A table that sorts by a click on a heading."""
+        if titled:
+            self._parts.append(f"<h3>{_e(table.title)}</h3>")
+        head = "".join(f"<th{_right(c.right)}>{_e(c.head)}</th>" for c in table.columns)
+        rows = []
+        for row, cells in zip(table.rows, table.cells(), strict=True):
+            body = []
+            for column, value, text in zip(table.columns, row, cells, strict=True):
+                raw = column.raw(value)[0]
+                key = "" if raw is None else str(raw)
+                body.append(f'<td{_right(column.right)} data-v="{_e(key)}">{_e(text)}</td>')
+            rows.append(f"<tr>{''.join(body)}</tr>")
+        self._parts.append(
+            f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+        )
+        self._parts += [f'<p class="note">{_e(note)}</p>' for note in table.notes]
+
+    def render(self) -> str:
+        """The whole document."""
+        links = "".join(f'<a href="#{_e(anchor)}">{_e(text)}</a>' for anchor, text in self._links)
+        return (
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width,initial-scale=1">'
+            f"<title>{_e(self._title)}</title><style>{STYLE}</style></head><body><main>"
+            f'<header><h1>{_e(self._title)}</h1><p class="soft">{_e(self._subtitle)}</p><nav>{links}</nav></header>'
+            f"{''.join(self._parts)}</main><script>{SCRIPT}</script></body></html>\n"
+        )
+
+
+def _e(text: str) -> str:
+    return html.escape(text, quote=True)
+
+
+def _right(right: bool) -> str:
+    return ' class="r"' if right else ""

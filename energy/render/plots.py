@@ -1,0 +1,282 @@
+"""Plots of reports as SVG text, drawn off screen."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tcja_deploy.energy.counts import Part
+from tcja_deploy.energy.estimate import Estimate
+from tcja_deploy.energy.rates import BINS, RateRow, Rates
+from tcja_deploy.energy.render.table import energy_text
+from tcja_deploy.energy.report import Report
+from tcja_deploy.energy.sensitivity import Tornado
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["Plot", "rate_plots", "report_plots"]
+
+# Okabe and Ito's palette, told apart by readers with any colour vision.
+_COLOURS = {
+    Part.SYNAPSES.value: "#0072B2",
+    Part.ATTENTION.value: "#D55E00",
+    Part.NEURON.value: "#009E73",
+    Part.BIAS.value: "#999999",
+    Part.NORM.value: "#666666",
+    Part.POOLING.value: "#F0E442",
+    Part.RESIDUAL.value: "#332288",
+    Part.READOUT.value: "#AA4499",
+    Part.OTHER.value: "#BBBBBB",
+    Part.WEIGHTS.value: "#56B4E9",
+    Part.STATE.value: "#CC79A7",
+    Part.TRAFFIC.value: "#E69F00",
+    Part.STATIC.value: "#444444",
+}
+_INK, _GRID, _BLUE, _GREY = "#1b1f24", "#e3e6ea", "#0072B2", "#8a949e"
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A drawing: machine-readable name, caption, and an SVG document."""
+
+    key: str
+    caption: str
+    svg: str
+
+
+def _draw(key: str, caption: str, size: tuple[float, float], paint: Callable[[Figure], None]) -> Plot:
+    """A figure in inches, painted with our settings alone: nothing global is changed."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    settings = {
+        "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans", "Arial", "sans-serif"],
+        "font.size": 9,
+        "axes.edgecolor": _GREY,
+        "axes.labelcolor": _INK,
+        "text.color": _INK,
+        "xtick.color": _INK,
+        "ytick.color": _INK,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "svg.fonttype": "none",
+        "svg.hashsalt": key,
+    }
+    with matplotlib.rc_context(settings):
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasSVG(figure)
+        paint(figure)
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
+    text = stream.getvalue()
+    return Plot(key, caption, text[text.index("<svg") :])
+
+
+def report_plots(report: Report) -> list[Plot]:
+    """All plots of an energy report."""
+    plots = []
+    for i, convention in enumerate(dict.fromkeys(e.convention for e in report.estimates)):
+        group = [e for e in report.estimates if e.convention == convention and e.energy_pJ is not None]
+        if group:
+            plots.append(_totals(f"energy_{i}", convention, group))
+    layered = [e for e in report.estimates if e.subject == "SNN" and e.convention.startswith("strict")]
+    plots += [_layers(e) for e in layered[:1] if e.energy_pJ is not None]
+    plots += [_tornado(f"sensitivity_{i}", t) for i, t in enumerate(report.tornados)]
+    return plots + rate_plots(report.rates)
+
+
+def rate_plots(rates: Rates) -> list[Plot]:
+    """Rate of each layer, over time, and of single neurons."""
+    if not rates.neurons:
+        return []
+    return [_rate_bars(rates), _rate_over_time(rates), _rate_histogram(rates.neurons)]
+
+
+def _scale(values: Sequence[float]) -> tuple[str, float]:
+    """Unit for an axis of energies in pJ."""
+    text = energy_text(max(values, default=1.0))
+    unit = text.rpartition(" ")[2]
+    return unit, {"J": 1e12, "mJ": 1e9, "µJ": 1e6, "nJ": 1e3, "pJ": 1.0}[unit]
+
+
+def _rows(axes: Axes, labels: Sequence[str]) -> None:
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    axes.grid(axis="x", color=_GRID)
+    axes.tick_params(axis="y", length=0)
+
+
+def _totals(key: str, convention: str, group: Sequence[Estimate]) -> Plot:
+    unit, size = _scale([e.energy_pJ.mean for e in group if e.energy_pJ is not None])
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        used: list[str] = []
+        for y, e in enumerate(group):
+            left = 0.0
+            for part, energy in e.parts:
+                colour = _COLOURS.get(part, _GREY)
+                axes.barh(y, energy / size, left=left / size, color=colour, height=0.62)
+                used.append(part)
+                left += energy
+            end = left
+            ci = None if e.energy_pJ is None else e.energy_pJ.interval
+            if ci is not None and ci.low < ci.high:
+                axes.plot([ci.low / size, ci.high / size], [y, y], color=_INK, lw=1, marker="|", ms=7)
+                end = max(left, ci.high)
+            text = f"{'' if e.complete else '≥ '}{energy_text(left)}"
+            axes.annotate(text, (end / size, y), (7, 0), textcoords="offset points", va="center", fontsize=8)
+        _rows(axes, [f"{e.subject}\n{e.profile.rpartition(' ')[0]}" for e in group])
+        axes.set_xlabel(f"energy per inference / {unit}")
+        axes.margins(x=0.16)
+        axes.set_xlim(left=0)
+        handles = [_patch(_COLOURS.get(p, _GREY), p) for p in dict.fromkeys(used)]
+        figure.legend(handles=handles, loc="outside upper left", ncols=5, frameon=False, fontsize=8)
+
+    caption = f"Energy per inference by what it is for, convention {convention}. Whiskers: 95 % interval of the mean."
+    if not all(e.complete for e in group):
+        caption += " ≥: some work has no published price and is left out."
+    return _draw(key, caption, (6.4, 1.3 + 0.52 * len(group)), paint)
+
+
+def _patch(colour: str, label: str) -> Any:
+    from matplotlib.patches import Patch
+
+    return Patch(color=colour, label=label)
+
+
+def _layers(e: Estimate) -> Plot:
+    unit, size = _scale([energy for _, energy in e.nodes])
+    least = 0.005 * sum(energy for _, energy in e.nodes)
+    nodes = [name for name, energy in e.nodes if energy > least]
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        used: list[str] = []
+        for y, name in enumerate(nodes):
+            left = 0.0
+            for part in dict(e.parts):
+                energy = sum(x.energy_pJ or 0.0 for x in e.entries if x.node == name and x.part == part)
+                if energy:
+                    axes.barh(y, energy / size, left=left / size, color=_COLOURS.get(part, _GREY), height=0.7)
+                    used.append(part)
+                left += energy
+        _rows(axes, nodes)
+        axes.set_xlabel(f"energy per inference / {unit}")
+        handles = [_patch(_COLOURS.get(p, _GREY), p) for p in dict.fromkeys(used)]
+        figure.legend(handles=handles, loc="outside upper left", ncols=5, frameon=False, fontsize=8)
+
+    return _draw(
+        "energy_by_node",
+        f"Energy per inference by node, {e.convention}, {e.profile}.",
+        (6.4, 1.2 + 0.24 * len(nodes)),
+        paint,
+    )
+
+
+def _tornado(key: str, t: Tornado) -> Plot:
+    unit, size = _scale([t.base_pJ, *(b.high_pJ for b in t.bars)])
+
+    bars = [b for b in t.bars if b.swing > 0.002 * t.base_pJ] or list(t.bars)
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for y, bar in enumerate(bars):
+            axes.barh(y, (bar.high_pJ - bar.low_pJ) / size, left=bar.low_pJ / size, color=_BLUE, height=0.6)
+            right = bar.high_pJ > t.base_pJ * 1.001
+            left = bar.low_pJ < t.base_pJ * 0.999
+            ends = (left, bar.low_pJ, bar.low, -6, "right"), (right, bar.high_pJ, bar.high, 6, "left")
+            for shown, at, text, shift, side in ends:
+                if shown:
+                    axes.annotate(
+                        text,
+                        (at / size, y),
+                        (shift, 0),
+                        textcoords="offset points",
+                        va="center",
+                        ha=side,
+                        fontsize=7.5,
+                    )
+        axes.axvline(t.base_pJ / size, color=_INK, lw=1)
+        _rows(axes, [b.name for b in bars])
+        axes.set_xlabel(f"energy per inference / {unit}")
+        reach = [x / size for b in bars for x in (b.low_pJ, b.high_pJ)]
+        room = 0.32 * (max(reach) - min(reach))
+        axes.set_xlim(min(reach) - room, max(reach) + room)
+        axes.set_xticks([x for x in axes.get_xticks() if 0 <= x <= max(reach) + room])
+
+    caption = f"Sensitivity of {t.base}: one choice at a time (below 0.2 %: see the table); the line is the base, {energy_text(t.base_pJ)} per inference."
+    return _draw(key, caption, (6.4, 0.9 + 0.3 * len(bars)), paint)
+
+
+def _rate_bars(rates: Rates) -> Plot:
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for y, row in enumerate(rates.neurons):
+            axes.barh(y, 100 * row.rate.mean, color=_BLUE, height=0.6)
+            axes.plot(
+                [100 * row.rate.min, 100 * row.rate.max], [y, y], color=_GREY, lw=1, marker="|", zorder=3
+            )
+            ci = row.rate.interval
+            if ci is not None:
+                axes.plot(
+                    [100 * ci.low, 100 * ci.high], [y, y], color=_INK, lw=3, solid_capstyle="butt", zorder=4
+                )
+        _rows(axes, [r.name for r in rates.neurons])
+        axes.set_xlabel("spikes per neuron and step / %")
+        axes.set_xlim(left=0)
+
+    caption = (
+        f"Firing rate of each layer, mean of {rates.recordings} recordings. Thick: 95 % interval of the mean; thin: "
+        "least and most active recording."
+    )
+    return _draw("rates", caption, (6.4, 0.8 + 0.34 * len(rates.neurons)), paint)
+
+
+def _rate_over_time(rates: Rates) -> Plot:
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        shades = _shades(len(rates.neurons))
+        for row, colour in zip(rates.neurons, shades, strict=True):
+            axes.plot([100 * r for r in row.per_step], color=colour, marker="o", ms=3, lw=1.4, label=row.name)
+        axes.grid(color=_GRID)
+        axes.set_xlabel("time step")
+        axes.set_ylabel("spikes per neuron / %")
+        axes.set_ylim(bottom=0)
+        axes.set_xticks(range(rates.steps))
+        figure.legend(loc="outside right center", frameon=False, fontsize=8)
+
+    return _draw("rates_over_time", "Firing rate at each time step, mean over recordings.", (6.4, 3.0), paint)
+
+
+def _rate_histogram(rows: Sequence[RateRow]) -> Plot:
+    def paint(figure: Figure) -> None:
+        panels = figure.subplots(len(rows), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+        top = int(np.flatnonzero(np.sum([r.histogram for r in rows], axis=0)).max()) + 1
+        for row, axes, colour in zip(rows, panels, _shades(len(rows)), strict=True):
+            share = 100 * np.array(row.histogram) / row.elements
+            axes.stairs(share, 100 * BINS, fill=True, color=colour)
+            axes.set_yscale("log")
+            axes.grid(axis="y", color=_GRID)
+            axes.annotate(row.name, (1, 0.95), xycoords="axes fraction", ha="right", va="top", fontsize=8)
+        panels[-1].set_xlim(0, 100 * BINS[top])
+        panels[-1].set_xlabel("a neuron's own rate over all recordings and steps / %")
+        figure.supylabel("share of the layer's neurons / %", fontsize=9)
+
+    caption = "How the rates of single neurons spread inside each layer (logarithmic shares)."
+    return _draw("rate_histogram", caption, (6.4, 0.9 + 0.62 * len(rows)), paint)
+
+
+def _shades(n: int) -> list[Any]:
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](x) for x in np.linspace(0.0, 0.88, max(n, 1))]

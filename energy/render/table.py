@@ -1,0 +1,139 @@
+"""Tables as data: one record that every output format renders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = ["NOTHING", "Column", "Table", "energy_text", "number_text", "shape_text"]
+
+Kind = Literal["text", "label", "int", "number", "percent", "energy", "counts", "energies", "percents"]
+"""How a cell reads: `label` is text aligned to the right, `energy` in pJ, `percent` a share of 1; the plurals are (low,
+high) pairs."""
+
+_PAIRS = ("counts", "energies", "percents")
+
+NOTHING = "–"
+
+_UNITS = (("J", 1e12), ("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3), ("pJ", 1.0))
+
+
+def number_text(value: float, digits: int = 4) -> str:
+    """A number with some significant digits, without exponent, with thousands separators."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:.0f}" if value == 0 else NOTHING
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{min(decimals, 12)}f}"
+
+
+def _unit(pJ: float) -> tuple[str, float]:
+    return next(((name, size) for name, size in _UNITS if abs(pJ) >= size), _UNITS[-1])
+
+
+def energy_text(pJ: float, digits: int = 4) -> str:
+    """An energy given in pJ, in a unit that suits it."""
+    name, size = _unit(pJ)
+    return f"{number_text(pJ / size, digits)} {name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column.
+
+    Attributes:
+        key: Machine-readable name, with the unit of the raw value.
+        head: Heading, with the unit where cells do not carry one.
+        kind: How cells read.
+        digits: Significant digits of numbers and energies.
+    """
+
+    key: str
+    head: str
+    kind: Kind = "text"
+    digits: int = 4
+
+    @property
+    def right(self) -> bool:
+        """Whether cells are aligned to the right."""
+        return self.kind != "text"
+
+    def text(self, value: Any) -> str:
+        """A cell for people."""
+        if value is None:
+            return NOTHING
+        match self.kind:
+            case "int":
+                return f"{value:,.0f}"
+            case "number":
+                return number_text(value, self.digits)
+            case "percent":
+                return f"{100 * value:.2f} %"
+            case "counts":
+                return f"{value[0]:,.0f} – {value[1]:,.0f}"
+            case "percents":
+                return f"{100 * value[0]:.2f} – {100 * value[1]:.2f} %"
+            case "energy":
+                return energy_text(value, self.digits)
+            case "energies":
+                name, size = _unit(max(map(abs, value)))
+                return f"{number_text(value[0] / size)} – {number_text(value[1] / size)} {name}"
+        return str(value)
+
+    def raw(self, value: Any) -> tuple[Any, ...]:
+        """A cell for machines: one value, or two for pairs."""
+        if self.kind in _PAIRS:
+            return (None, None) if value is None else tuple(value)
+        return (value,)
+
+    @property
+    def raw_keys(self) -> tuple[str, ...]:
+        """Names of the machine-readable values."""
+        return (f"{self.key}_low", f"{self.key}_high") if self.kind in _PAIRS else (self.key,)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table.
+
+    Attributes:
+        key: Machine-readable name.
+        title: Heading.
+        columns: Columns.
+        rows: Raw values.
+        notes: What a reader has to know.
+    """
+
+    key: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def cells(self) -> list[list[str]]:
+        """All cells for people."""
+        return [[c.text(v) for c, v in zip(self.columns, row, strict=True)] for row in self.rows]
+
+    def only(self, *keys: str) -> Table:
+        """The same table with some of its columns."""
+        picked = [i for i, c in enumerate(self.columns) if c.key in keys]
+        columns = tuple(self.columns[i] for i in picked)
+        return Table(
+            self.key, self.title, columns, tuple(tuple(r[i] for i in picked) for r in self.rows), self.notes
+        )
+
+    def records(self) -> list[dict[str, Any]]:
+        """Raw values by column key."""
+        keys = [key for c in self.columns for key in c.raw_keys]
+        return [
+            dict(
+                zip(keys, (x for c, v in zip(self.columns, row, strict=True) for x in c.raw(v)), strict=True)
+            )
+            for row in self.rows
+        ]
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """A shape such as 128x64x64."""
+    return "×".join(map(str, shape))

@@ -1,0 +1,236 @@
+"""``tcja-deploy energy``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from tcja_deploy.cli.options import (
+    ArchOption,
+    BatchOption,
+    ForceOption,
+    InputShapeOption,
+    JsonOption,
+    LimitOption,
+    Loading,
+    SplitByOption,
+    TimestepsOption,
+    TrustPickleOption,
+    load_model,
+)
+from tcja_deploy.errors import UsageError
+
+if TYPE_CHECKING:
+    from tcja_deploy.energy.conventions import Convention
+    from tcja_deploy.energy.counts import Measured
+    from tcja_deploy.energy.render.table import Table
+    from tcja_deploy.energy.reproduce import Reproduction
+    from tcja_deploy.hardware_profiles import Profile
+    from tcja_deploy.ir import Graph
+
+__all__ = ["energy"]
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+_DEFAULT = ("asic45", "asic45-int8")
+
+
+def energy(
+    model: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="Checkpoint, state dict, pickled module or .tcja file.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Recordings: a folder of class folders, or one .bin, .npz or .npy file.", show_default=False
+        ),
+    ] = None,
+    activity: Annotated[
+        Path | None,
+        typer.Option(
+            help="Counts kept by 'tcja-deploy rates --save', instead of --data.", show_default=False
+        ),
+    ] = None,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option("--profile", "-p", help="Prices: a built-in profile or a .toml file; may be repeated."),
+    ] = None,
+    convention: Annotated[
+        list[str] | None,
+        typer.Option("--convention", "-c", help="paper, strict, memory or hardware; may be repeated."),
+    ] = None,
+    reproduce: Annotated[
+        bool, typer.Option("--reproduce", help="Take the paper's 0.0019 J against 0.01 J apart.")
+    ] = False,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--output", "-o", help="Write a report: .html, .json, .csv, .tex or .md; may be repeated."
+        ),
+    ] = None,
+    first_layer: Annotated[
+        str, typer.Option(help="First layer in 'paper': ac, mac-once, mac-nnz or mac-dense-T.")
+    ] = "ac",
+    counts_as: Annotated[
+        str, typer.Option(help="Event counts in 'strict': mac, or repeat for repeated accumulations.")
+    ] = "mac",
+    reuse: Annotated[
+        int, typer.Option(min=1, help="Operations served by one read of a weight ('memory').")
+    ] = 1,
+    dram: Annotated[
+        bool, typer.Option("--dram", help="Fetch weights from DRAM once per inference ('memory').")
+    ] = False,
+    partial_sums: Annotated[
+        bool, typer.Option("--partial-sums", help="Accumulators in memory instead of registers ('memory').")
+    ] = False,
+    weight_bit: Annotated[int | None, typer.Option(min=1, help="Bits of a weight ('memory').")] = None,
+    state_bit: Annotated[int | None, typer.Option(min=1, help="Bits of a membrane ('memory').")] = None,
+    payload_bit: Annotated[
+        int | None, typer.Option(min=1, help="Bits of a graded spike's payload ('memory').")
+    ] = None,
+    allow_uncounted: Annotated[
+        bool,
+        typer.Option("--allow-uncounted", help="Report ops without a counting rule instead of refusing."),
+    ] = False,
+    arch: ArchOption = None,
+    timesteps: TimestepsOption = None,
+    input_shape: InputShapeOption = None,
+    trust_pickle: TrustPickleOption = False,
+    limit: LimitOption = None,
+    split_by: SplitByOption = "number",
+    batch_size: BatchOption = 4,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Energy per inference by named conventions side by side, from exact counts over a data set."""
+    from tcja_deploy.cli.rates import provenance
+    from tcja_deploy.energy.conventions import CountsAs, FirstLayer, MemoryModel, Options
+    from tcja_deploy.energy.render.documents import report_document, reproduction_document
+    from tcja_deploy.energy.render.report_tables import summary_tables
+    from tcja_deploy.energy.render.reproduce_tables import reproduction_tables
+    from tcja_deploy.energy.report import make_report
+
+    options = Options(
+        _choice(FirstLayer, "--first-layer", first_layer),
+        _choice(CountsAs, "--counts-as", counts_as),
+        MemoryModel(reuse, dram, partial_sums, weight_bit, state_bit, payload_bit),
+    )
+    conventions, profiles = _selection(convention, profile)
+    if model is None and not reproduce:
+        raise UsageError("there is no model", hint="give a model and --data, or --reproduce alone")
+    measured: Measured | None = None
+    facts: dict[str, str] = {}
+    prints = True
+    if model is not None:
+        graph = load_model(model, Loading(arch, timesteps, input_shape, trust_pickle))
+        measured, facts, prints = _measured(graph, data, activity, split_by, limit, batch_size)
+        facts = {**provenance(model, graph), **facts, "profiles": _identities(profiles)}
+    if not prints:
+        return
+    if reproduce:
+        found = _reproduction(measured)
+        tables, render = reproduction_tables(found), partial(reproduction_document, found, facts)
+    elif measured is not None:
+        report = make_report(
+            measured, profiles, conventions, options, provenance=facts, allow_unsupported=allow_uncounted
+        )
+        tables, render = summary_tables(report), partial(report_document, report)
+    _show(tables, render, output or [], force=force, as_json=as_json)
+
+
+def _choice(kind: type[Choice], option: str, text: str) -> Choice:
+    try:
+        return kind(text)
+    except ValueError:
+        raise UsageError(f"{option} {text!r} is unknown", hint=f"use one of {', '.join(kind)}") from None
+
+
+def _selection(
+    names: Sequence[str] | None, prices: Sequence[str] | None
+) -> tuple[list[Convention], list[Profile]]:
+    """What was asked for; without conventions all that the profiles can price, without technology nodes the
+    45 nm ones."""
+    from tcja_deploy.energy.conventions import CONVENTIONS, convention
+    from tcja_deploy.hardware_profiles import ChipKind, load_profile
+
+    chosen = [convention(name) for name in dict.fromkeys(names or ())]
+    profiles = [load_profile(name) for name in prices or ()]
+    needs_technology = not chosen or any(ChipKind.ASIC in c.kinds for c in chosen)
+    if needs_technology and not any(p.kind is ChipKind.ASIC for p in profiles):
+        profiles = [*map(load_profile, _DEFAULT), *profiles]
+    if not chosen:
+        chosen = [c for c in CONVENTIONS.values() if any(p.kind in c.kinds for p in profiles)]
+    return chosen, profiles
+
+
+def _measured(
+    graph: Graph, data: Path | None, activity: Path | None, split_by: str, limit: int | None, batch_size: int
+) -> tuple[Measured, dict[str, str], bool]:
+    """Activity from recordings or from a file."""
+    from tcja_deploy.cli.rates import measured_model
+    from tcja_deploy.energy.measure import join
+    from tcja_deploy.files import sha256
+    from tcja_deploy.passes.fold import fold_batch_norm
+    from tcja_deploy.runtime.activity_file import load_activity
+
+    if (data is None) == (activity is None):
+        raise UsageError(
+            "energy depends on activity: give either recordings (--data) or kept counts (--activity)",
+            hint="no rate is ever assumed; 'tcja-deploy energy --reproduce' shows what shapes alone can tell",
+        )
+    if data is not None:
+        return measured_model(graph, data, split_by=split_by, limit=limit, batch_size=batch_size)
+    path = Path(str(activity))
+    counts = load_activity(path)
+    facts = {
+        "activity": str(path),
+        "activity SHA-256": sha256(path),
+        "data digest": counts.origin.get("data", ""),
+    }
+    return join(graph, counts, fold_batch_norm(graph)), facts, True
+
+
+def _identities(profiles: Sequence[Profile]) -> str:
+    return ", ".join(f"{p.label} {p.version} (SHA-256 {p.sha256[:12]})" for p in profiles)
+
+
+def _reproduction(measured: Measured | None) -> Reproduction:
+    from tcja_deploy import zoo
+    from tcja_deploy.energy.reproduce import reproduce
+    from tcja_deploy.hardware_profiles import load_profile
+
+    graphs = [(name, zoo.build(name)) for name in ("ncaltech101", "dvs128", "cifar10dvs")]
+    return reproduce(graphs, load_profile("asic45"), measured)
+
+
+def _show(
+    tables: Sequence[Table],
+    render: Callable[[str], str],
+    output: Sequence[Path],
+    *,
+    force: bool,
+    as_json: bool,
+) -> None:
+    from tcja_deploy.cli.render import console
+    from tcja_deploy.energy.render.documents import write_text
+    from tcja_deploy.energy.render.formats import to_rich
+
+    for path in output:  # first: a reader may close the pipe
+        write_text(path, render, force=force)
+    if as_json:
+        typer.echo(render(".json"), nl=False)
+        return
+    for table in tables:
+        console.print(to_rich(table))
+    for path in output:
+        console.print(f"wrote {path} ({path.stat().st_size:,} bytes)", highlight=False)

@@ -1,0 +1,124 @@
+"""``tcja-deploy profiles``: the hardware profiles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tcja_deploy.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from tcja_deploy.energy.render.table import Table
+    from tcja_deploy.hardware_profiles import Profile, Quantity
+
+__all__ = ["app"]
+
+app = typer.Typer(name="profiles", help="Energy prices and limits of chips.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_profiles(as_json: JsonOption = False) -> None:
+    """The built-in profiles."""
+    from tcja_deploy.energy.render.table import Column, Table
+    from tcja_deploy.hardware_profiles import list_profiles as names
+    from tcja_deploy.hardware_profiles import load_profile
+
+    found = [load_profile(name) for name in names()]
+    rows = tuple((p.name, p.title, p.kind.value, _lists(p), len(p.missing), p.version) for p in found)
+    columns = (
+        Column("name", "Profile"),
+        Column("title", "What"),
+        Column("kind", "Kind"),
+        Column("pricings", "Price lists (default first)"),
+        Column("missing", "Numbers not published", "int"),
+        Column("version", "Version"),
+    )
+    _print([Table("profiles", "Hardware profiles", columns, rows)], as_json)
+
+
+@app.command()
+def show(
+    profile: Annotated[str, typer.Argument(help="A built-in profile or a .toml file.", show_default=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Every number of a profile, with source and evidence."""
+    from tcja_deploy.cli.render import console
+    from tcja_deploy.hardware_profiles import load_profile
+
+    found = load_profile(profile)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        return
+    console.print(
+        f"{found.title} ({found.name} {found.version}, {found.kind.value}, {found.origin})", highlight=False
+    )
+    for note in found.notes:
+        console.print(f"- {note}", highlight=False, markup=False)
+    _print([_quantities(found)], as_json=False)
+
+
+@app.command()
+def check(
+    path: Annotated[Path, typer.Argument(help="A profile of your own (.toml).", show_default=False)],
+) -> None:
+    """Check a profile of your own; every violation names its key."""
+    from tcja_deploy.errors import ProfileError
+    from tcja_deploy.hardware_profiles import check_profile
+
+    violations = check_profile(path)
+    if violations:
+        raise ProfileError(
+            f"{len(violations)} violation{'s' if len(violations) > 1 else ''}:\n  " + "\n  ".join(violations),
+            where=str(path),
+            hint="docs/hardware-profiles.md describes the format",
+        )
+    typer.echo(f"{path}: valid")
+
+
+def _lists(profile: Profile) -> str:
+    others = [p.name for p in profile.pricings if p.name != profile.pricing.name]
+    return ", ".join([profile.pricing.name, *others])
+
+
+def _quantities(profile: Profile) -> Table:
+    from tcja_deploy.energy.render.table import Column, Table
+
+    columns = (
+        Column("path", "Key"),
+        Column("value", "Value"),
+        Column("evidence", "Evidence"),
+        Column("certainty", "Certainty"),
+        Column("scope", "Scope"),
+        Column("source", "Source"),
+        Column("note", "Note"),
+    )
+    rows = tuple(
+        (q.path, _value(q), q.evidence.value, q.certainty and q.certainty.value, q.scope and q.scope.value,
+         q.citation or None, q.note or None)
+        for q in profile.quantities()
+    )  # fmt: skip
+    return Table("quantities", "Numbers", columns, rows)
+
+
+def _value(q: Quantity) -> str:
+    if q.value is None:
+        return "not published"
+    text = f"{q.value:g} {q.unit.value}"
+    if q.low is not None or q.high is not None:
+        ends = " to ".join("?" if end is None else f"{end:g}" for end in (q.low, q.high))
+        text += f" ({ends})"
+    return text
+
+
+def _print(tables: list[Table], as_json: bool) -> None:
+    from tcja_deploy.cli.render import console
+    from tcja_deploy.energy.render.formats import to_rich
+
+    if as_json:
+        typer.echo(json.dumps([r for t in tables for r in t.records()], indent=2, ensure_ascii=False))
+        return
+    for table in tables:
+        console.print(to_rich(table))

@@ -1,0 +1,153 @@
+"""``tcja-deploy rates``."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tcja_deploy.cli.options import (
+    ArchOption,
+    BatchOption,
+    ForceOption,
+    InputShapeOption,
+    JsonOption,
+    LimitOption,
+    Loading,
+    ModelArgument,
+    SplitByOption,
+    TimestepsOption,
+    TrustPickleOption,
+    load_model,
+    open_dataset,
+)
+
+if TYPE_CHECKING:
+    from tcja_deploy.energy.counts import Measured
+    from tcja_deploy.ir import Graph
+
+__all__ = ["measured_model", "provenance", "rates"]
+
+
+def measured_model(
+    graph: Graph, data: Path, *, split_by: str, limit: int | None, batch_size: int
+) -> tuple[Measured, dict[str, str], bool]:
+    """Activity of a model over a data set, facts about the data, and whether this process is the one that
+    prints.
+
+    Several processes of ``torchrun`` share the recordings. The work is that of the network with batch
+    normalisation folded; the spikes are those of the network as it is.
+    """
+    from tcja_deploy.cli.render import progress_bar
+    from tcja_deploy.energy.measure import measure
+    from tcja_deploy.passes.fold import fold_batch_norm
+    from tcja_deploy.runtime.activity_collect import workers
+
+    dataset = open_dataset(graph, data, split_by, limit)
+    with workers() as shared:
+        mine = sum(map(len, shared.batches(len(dataset), batch_size)))
+        with progress_bar("counting spikes", mine) as progress:
+            measured = measure(
+                graph, dataset, counted=fold_batch_norm(graph), batch_size=batch_size, data_digest=dataset.digest,
+                progress=progress, shared=shared,
+            )  # fmt: skip
+    facts = {
+        "data": str(data),
+        "data digest": dataset.digest,
+        "recordings": str(len(dataset)),
+        "split by": split_by,
+        "processes": str(shared.count),
+    }
+    return measured, facts, shared.rank == 0
+
+
+def provenance(model: Path, graph: Graph) -> dict[str, str]:
+    """Versions, hashes and the command, for reports."""
+    import platform
+    import shlex
+    import sys
+
+    import numpy
+    import torch
+
+    from tcja_deploy import __version__
+    from tcja_deploy.files import sha256
+
+    return {
+        "tcja-deploy": __version__,
+        "model file": str(model),
+        "model SHA-256": sha256(model),
+        "graph hash": graph.hash,
+        "command": shlex.join(["tcja-deploy", *sys.argv[1:]]),
+        "Python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+    }
+
+
+def rates(
+    model: ModelArgument,
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Recordings: a folder of class folders, or one .bin, .npz or .npy file.", show_default=False
+        ),
+    ],
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--output", "-o", help="Write a report too: .html, .json, .csv, .tex or .md; may be repeated."
+        ),
+    ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Keep the counts (.npz), for 'tcja-deploy energy --activity'.", show_default=False),
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="Write the plots as SVG into this folder.", show_default=False)
+    ] = None,
+    arch: ArchOption = None,
+    timesteps: TimestepsOption = None,
+    input_shape: InputShapeOption = None,
+    trust_pickle: TrustPickleOption = False,
+    limit: LimitOption = None,
+    split_by: SplitByOption = "number",
+    batch_size: BatchOption = 4,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Firing rates of every layer over a data set, from exact spike counts."""
+    from tcja_deploy.cli.render import console
+    from tcja_deploy.energy.rates import rates as find_rates
+    from tcja_deploy.energy.render.documents import rates_document, write_plots, write_text
+    from tcja_deploy.energy.render.formats import to_rich
+    from tcja_deploy.energy.render.plots import rate_plots
+    from tcja_deploy.energy.render.rate_tables import input_table, neuron_table
+    from tcja_deploy.runtime.activity_file import save_activity
+
+    graph = load_model(model, Loading(arch, timesteps, input_shape, trust_pickle))
+    measured, facts, prints = measured_model(
+        graph, data, split_by=split_by, limit=limit, batch_size=batch_size
+    )
+    if not prints:
+        return
+    found = find_rates(measured)
+    facts = {**provenance(model, graph), **facts}
+    written = []  # before anything is printed: a reader may close the pipe
+    if save is not None:
+        save_activity(measured.activity, save, force=force)
+        written.append(save)
+    for path in output or []:
+        write_text(path, partial(rates_document, found, facts), force=force)
+        written.append(path)
+    if plots is not None:
+        written += write_plots(plots, rate_plots(found), force=force)
+    if as_json:
+        typer.echo(rates_document(found, facts, ".json"), nl=False)
+        return
+    console.print(to_rich(neuron_table(found)))
+    console.print(to_rich(input_table(found)))
+    for path in written:
+        console.print(f"wrote {path} ({path.stat().st_size:,} bytes)", highlight=False)
