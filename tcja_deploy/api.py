@@ -45,9 +45,11 @@ def load(
 
 
 def _exporters() -> dict[str, Callable[..., ExportReport]]:
+    from tcja_deploy.exporters.lava import export_lava
     from tcja_deploy.exporters.onnx import export_onnx
+    from tcja_deploy.exporters.onnx_step import export_onnx_step
 
-    return {"onnx": export_onnx}
+    return {"onnx": export_onnx, "onnx-step": export_onnx_step, "lava": export_lava}
 
 
 def export(graph: Graph, target: str, path: str | Path, **options: Any) -> ExportReport:
@@ -55,9 +57,9 @@ def export(graph: Graph, target: str, path: str | Path, **options: Any) -> Expor
 
     Args:
         graph: From ``load``.
-        target: ``"onnx"``.
+        target: ``"onnx"`` (whole windows), ``"onnx-step"`` (one frame and states) or ``"lava"`` (a bundle for lava-dl).
         path: File or folder to write.
-        **options: Of the target; see ``tcja_deploy.exporters.onnx.export_onnx``.
+        **options: Of the target; see ``export_onnx``, ``export_onnx_step`` and ``export_lava`` in ``tcja_deploy.exporters``.
 
     Raises:
         UsageError: If there is no such target.

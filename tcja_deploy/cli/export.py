@@ -28,11 +28,16 @@ from tcja_deploy.cli.options import (
 __all__ = ["export"]
 
 
+_ONNX, _STEP, _LAVA = "--target onnx, onnx-step", "--target onnx-step", "--target lava"
+
+
 def export(
     model: ModelArgument,
-    target: Annotated[str, typer.Option(help="onnx")],
+    target: Annotated[
+        str, typer.Option("--target", "-t", help="onnx, onnx-step or lava.", show_default=False)
+    ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="What to write; beside you if not given.")
+        Path | None, typer.Option("--output", "-o", help="What to write; named after the model if not given.")
     ] = None,
     arch: ArchOption = None,
     timesteps: TimestepsOption = None,
@@ -45,45 +50,92 @@ def export(
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Run the result beside the reference.")
     ] = True,
-    opset: Annotated[int, typer.Option(help="ONNX opset version.")] = 17,
-    batch_first: Annotated[
-        bool, typer.Option("--batch-first", help="[N, T, ...] instead of [T, N, ...].")
-    ] = False,
-    external_data: Annotated[
-        bool, typer.Option("--external-data", help="Weights in a file of their own.")
-    ] = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
+    opset: Annotated[int | None, typer.Option(help="Opset version.", rich_help_panel=_ONNX)] = None,
+    batch_first: Annotated[
+        bool | None,
+        typer.Option(
+            "--batch-first", help="[N, T, ...] instead of [T, N, ...].", rich_help_panel="--target onnx"
+        ),
+    ] = None,
+    external_data: Annotated[
+        bool | None,
+        typer.Option(
+            "--external-data", help="Weights in a file of their own.", rich_help_panel="--target onnx"
+        ),
+    ] = None,
+    lookahead: Annotated[
+        int | None,
+        typer.Option(help="Frames every TCJA block waits; exact if not given.", rich_help_panel=_STEP),
+    ] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(
+            help="What to expect of frames to come: a file of 'stream --fit'.", rich_help_panel=_STEP
+        ),
+    ] = None,
+    test: Annotated[
+        Path | None,
+        typer.Option(
+            help="Labelled recordings to compare float and integer network on.", rich_help_panel=_LAVA
+        ),
+    ] = None,
+    gate_bits: Annotated[
+        int | None, typer.Option(help="A gate of one becomes 2**bits.", rich_help_panel=_LAVA)
+    ] = None,
+    threshold_rule: Annotated[
+        str | None, typer.Option(help="unbiased or ties.", rich_help_panel=_LAVA)
+    ] = None,
+    per_channel: Annotated[
+        bool | None,
+        typer.Option(
+            "--per-channel", help="A threshold per channel; beyond what chips have.", rich_help_panel=_LAVA
+        ),
+    ] = None,
+    margin: Annotated[
+        float | None, typer.Option(help="Head room over the calibrated peak.", rich_help_panel=_LAVA)
+    ] = None,
+    percentile: Annotated[
+        float | None, typer.Option(help="Percentile of the peaks that counts.", rich_help_panel=_LAVA)
+    ] = None,
 ) -> None:
     """Write a trained network for a target, and verify what was written."""
-    from tcja_deploy.api import export as run_export
-    from tcja_deploy.cli.render import console, print_agreement, progress_bar
+    from tcja_deploy.cli.targets import Request, find_target
     from tcja_deploy.errors import VerificationError
 
+    specific = {
+        "opset": opset,
+        "batch_first": batch_first,
+        "external_data": external_data,
+        "lookahead": lookahead,
+        "profile": profile,
+        "test": test,
+        "gate_bits": gate_bits,
+        "threshold_rule": threshold_rule,
+        "per_channel": per_channel,
+        "margin": margin,
+        "percentile": percentile,
+    }
+    given = {name: value for name, value in specific.items() if value is not None}
+    chosen = find_target(target, given)
     graph = load_model(model, Loading(arch, timesteps, input_shape, trust_pickle))
-    path = output or Path(f"{model.stem}.onnx")
     dataset = None if data is None else open_dataset(graph, data, split_by, limit)
-    batches = None if dataset is None else (frames for frames, _ in dataset.batches(batch_size))
-    with progress_bar("verifying", 4 if dataset is None else len(dataset)) as progress:
-        report = run_export(
-            graph, target, path, verify=verify, data=batches, force=force, progress=progress,
-            opset=opset, batch_first=batch_first, external_data=external_data,
-        )  # fmt: skip
-    agreement = report.agreement
+    path = output or Path(model.stem + chosen.suffix)
+    report = chosen.run(Request(graph, path, dataset, batch_size, verify, force, given))
     if as_json:
-        parity = None if agreement is None else agreement.as_dict()
+        parity = None if report.agreement is None else report.agreement.as_dict()
+        files = [str(f) for f in report.files]
         typer.echo(
             json.dumps(
-                {"target": target, "files": [str(f) for f in report.files], "parity": parity}, indent=2
+                {"target": target, "path": str(report.path), "files": files, "parity": parity}, indent=2
             )
         )
     else:
-        if agreement is not None:
-            print_agreement(agreement, "onnxruntime")
-        for file in report.files:
-            console.print(f"wrote {file} ({file.stat().st_size:,} bytes)", highlight=False)
-    if agreement is not None and not agreement.passed:
+        chosen.show(report)
+    if report.agreement is not None and not report.agreement.passed:
         raise VerificationError(
-            "the exported model differs from the reference beyond the bound", where=str(report.path),
+            "the exported model differs from the reference beyond the bound",
+            where=str(report.path),
             hint="the files are written; the table and the manifest say where they differ",
-        )  # fmt: skip
+        )

@@ -62,8 +62,8 @@ def stage_table(report: LavaReport) -> Table:
     accuracy = report.accuracy
     samples = accuracy.samples if accuracy else 0
     result = table(
-        f"Quantisation, rates over {samples} samples", "stage", "kind", "steps to threshold", "weight bits",
-        "threshold bits", "wraps", "saturations", "rate float", "rate integer", "differing", left=2,
+        f"Quantisation; rates over {samples} samples, spikes or payloads per neuron and step",
+        "stage", "kind", "scale", "W bits", "Vth bits", "wraps", "saturated", "float", "integer", "differ", left=2,
     )  # fmt: skip
     for stage in report.stages:
 
