@@ -63,7 +63,7 @@ def stage_table(report: LavaReport) -> Table:
     samples = accuracy.samples if accuracy else 0
     result = table(
         f"Quantisation; rates over {samples} samples, spikes or payloads per neuron and step",
-        "stage", "kind", "scale", "W bits", "Vth bits", "wraps", "saturated", "float", "integer", "differ", left=2,
+        "stage", "kind", "scale", "W bit", "Vth bit", "wraps", "sat.", "float", "integer", "differ", left=2,
     )  # fmt: skip
     for stage in report.stages:
 

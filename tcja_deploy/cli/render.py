@@ -44,7 +44,13 @@ def table(title: str, *columns: str, left: int = 1) -> Table:
         collapse_padding=True,
     )
     for i, column in enumerate(columns):
-        result.add_column(column, justify="left" if i < left else "right", overflow="fold", no_wrap=i >= left)
+        result.add_column(
+            column,
+            justify="left" if i < left else "right",
+            overflow="fold",
+            no_wrap=i >= left,
+            min_width=6 if i < left else None,
+        )
     return result
 
 
