@@ -1,15 +1,21 @@
-"""State dicts in the layout of the TCJA authors' training scripts: the architecture is read off keys and shapes."""
+"""State dicts in the layout of the TCJA authors' training scripts: the architecture is read off keys and shapes.
+
+What weights cannot tell (neuron constants, pooling, readout) is taken from the published scripts, and listed as assumed in the
+graph's ``source``.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import TraceError, UsageError
+from tcja_deploy.frontend import tet
 from tcja_deploy.ir import Graph
 from tcja_deploy.zoo.architecture import (
     Architecture,
@@ -23,14 +29,31 @@ from tcja_deploy.zoo.architecture import (
     Spike,
     to_graph,
 )
-from tcja_deploy.zoo.networks import BUILDERS
+from tcja_deploy.zoo.networks import BUILDERS, ncaltech101
 
-__all__ = ["from_state", "infer_architecture"]
-
-_SENSORS = {(34, 34): "N-MNIST", (128, 128): "DVS128", (180, 240): "N-Caltech101"}
-"""Height and width of the event data sets whose networks come in this layout."""
+__all__ = ["ARCHITECTURES", "from_state", "infer_architecture"]
 
 State = Mapping[str, NDArray[Any]]
+
+
+def _ncaltech101_tet() -> Architecture:
+    """N-Caltech101 as trained with TET: the last layer hands on its membrane input, without a neuron."""
+    spiking = ncaltech101()
+    return replace(spiking, name="ncaltech101_tet", fc=spiking.fc[:-1])
+
+
+ARCHITECTURES = {**BUILDERS, "ncaltech101_tet": _ncaltech101_tet}
+"""What ``arch`` may name: the zoo, and the readout of it that has the same keys as another network."""
+
+_SENSORS = {(34, 34): "events34", (128, 128): "dvs128", (180, 240): "ncaltech101"}
+"""Networks by height and width of the frames that their sensors give."""
+
+_LIVE = (
+    "load the model in Python instead and pass the module itself: tcja_deploy.load(module, input_shape=...)"
+)
+
+_CONV = ("0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var")
+_GATE = ("conv.weight", "conv_c.weight")
 
 
 def from_state(
@@ -44,17 +67,21 @@ def from_state(
     """Graph of a state dict.
 
     Args:
-        state: Weights by key; a leading ``module.`` (DataParallel) is dropped.
-        arch: Name of a zoo network, to overrule what the keys say about input size and readout.
+        state: Weights by key; leading ``module.`` (DataParallel) and ``_orig_mod.`` (torch.compile) are dropped.
+        arch: Name in ``ARCHITECTURES``, to overrule what is assumed of pooling, neurons, readout and input size.
         timesteps: T; needed only if the network has no CLA weights to read it off.
         input_shape: ``(C, H, W)`` of a frame, to overrule the known sensors.
         source: Provenance for manifests.
 
     Raises:
-        TraceError: If the keys are not in the authors' layout or the shapes do not fit together.
-        UsageError: If an argument contradicts the weights.
+        TraceError: If the keys are not in the authors' layout, or weights are missing, left over or misshapen; lists all.
+        UsageError: If an argument is needed, unknown, or contradicts the weights.
     """
-    state = {k.removeprefix("module."): v for k, v in state.items()}
+    state = {re.sub(r"^(module\.|_orig_mod\.)+", "", k): v for k, v in state.items()}
+    if tet.matches(state):
+        if arch is not None:
+            raise UsageError(f"--arch {arch} does not apply: the keys are those of the authors' TET networks")
+        return tet.from_tet_state(state, timesteps=timesteps, input_shape=input_shape, source=source)
     architecture, assumed = infer_architecture(state, arch=arch, timesteps=timesteps, input_shape=input_shape)
     return to_graph(architecture, state, {**(source or {}), "assumptions": "; ".join(assumed)})
 
@@ -67,128 +94,200 @@ def infer_architecture(
     input_shape: tuple[int, ...] | None = None,
 ) -> tuple[Architecture, list[str]]:
     """Architecture of a state dict, and what was assumed because weights do not tell it. Arguments as ``from_state``."""
-    if arch is not None and arch not in BUILDERS:
-        raise UsageError(f"unknown architecture {arch!r}", hint=f"choose one of {', '.join(BUILDERS)}")
-    conv, fc = _positions(state, "conv"), _positions(state, "fc")
-    if not conv or not fc:
+    if arch is not None and arch not in ARCHITECTURES:
+        raise UsageError(
+            f"unknown architecture {arch!r}", hint=f"choose one of {', '.join(sorted(ARCHITECTURES))}"
+        )
+    conv, fc = _positions(state, "conv", (*_CONV, *_GATE)), _positions(state, "fc", ("0.weight", "0.bias"))
+    if all(_is_gate(state, i) for i in conv) or not fc:
         raise TraceError(
-            "these keys are not in the layout of the TCJA authors' scripts (conv.<i>.0.weight, fc.<i>.0.weight): "
+            "these keys are not in a layout of the TCJA authors' scripts (conv.<i>.0.weight with fc.<i>.0.weight, or "
+            "features.<i>.fwd.module.0.weight): "
             + ", ".join(sorted(state)[:4])
             + (", ..." if len(state) > 4 else ""),
-            hint="load the model in Python instead and pass the module itself: tcja_deploy.load(module, input_shape=...)",
+            hint=_LIVE,
         )
-    T = _timesteps(state, timesteps)
-    spiking_head = len(fc) > 1
-    pool = "max" if spiking_head else "avg"
-    layers = _conv_layers(state, conv, pool)
+    if arch is None and len(fc) == 1 and 0 in conv:
+        raise UsageError(
+            f"only one dense layer (fc.{fc[0]}) and no adaptive pool before the convolutions: no published network is so, "
+            "or a dense layer is missing",
+            hint=f"pass --arch with the network that is meant: {', '.join(sorted(ARCHITECTURES))}",
+        )
+    T = _timesteps(state, conv, timesteps)
+    named = None if arch is None else ARCHITECTURES[arch]()
+    habits = _habits(named, several_dense=len(fc) > 1)
+    layers = _conv_layers(state, conv, habits.pool)
+    head = _head(state, fc, habits)
+    inputs = _inputs(state, conv)
     channels = next(layer.channels for layer in reversed(layers) if isinstance(layer, ConvBN))
-    flat = state[f"fc.{min(fc)}.0.weight"].shape[1]
-    if flat % channels:
+    first = f"fc.{fc[0]}.0.weight"
+    if first not in state or state[first].ndim != 2:
+        raise TraceError("missing, or not of two axes: it tells the size of a frame", where=first)
+    area, rest = divmod(state[first].shape[1], max(1, channels))
+    if rest:
         raise TraceError(
-            f"{flat} inputs are no multiple of {channels} channels", where=f"fc.{min(fc)}.0.weight"
+            f"{area * channels + rest} inputs are no multiple of {channels} channels", where=f"fc.{fc[0]}"
         )
+    given = input_shape if named is None or input_shape is not None else named.input_shape
+    shape, note = _input_shape(layers, inputs, area, given)
+    outputs = next(layer.features for layer in reversed(head) if isinstance(layer, Dense))
+    if named is not None:
+        name, voters, static = named.name, named.voters, named.static
+    else:
+        name = _SENSORS.get(shape[1:], "tcja") if len(fc) > 1 else "cifar10dvs"
+        votes = isinstance(head[-1], Spike) and name != "ncaltech101" and outputs % 10 == 0
+        voters, static = 10 if votes else 0, inputs != 2
     assumed = [
         "LIF: tau = 2, threshold 1, hard reset to 0, input decays (the published scripts)",
-        f"pooling: {pool} of 2 x 2",
+        f"pooling: {habits.pool} of 2 x 2",
+        note,
+        "frames: " + ("one image, repeated" if static else "event counts of two polarities"),
+        f"readout: {f'vote of {voters} over the time mean' if voters else 'one output a time step'}, "
+        + ("of spikes" if isinstance(head[-1], Spike) else "of membrane inputs"),
     ]
-    shape, note = _input_shape(state, layers, flat // channels, input_shape, arch)
-    assumed += note
-    outputs = state[f"fc.{max(fc)}.0.weight"].shape[0]
-    if arch is not None:
-        defaults = BUILDERS[arch]()
-        name, voters, static = arch, defaults.voters, defaults.static
-    else:
-        name = "cifar10dvs" if not spiking_head else _SENSOR_ARCH.get(shape[1:], "tcja")
-        voters = 10 if spiking_head and name != "ncaltech101" and outputs % 10 == 0 else 0
-        static = False
-    readout = f"vote of {voters} over the time mean" if voters else "one output a time step"
-    assumed.append(f"readout: {readout}")
-    head: list[Layer] = [Flatten()]
-    for i in sorted(fc):
-        head += [Dropout()] * (i - len(head)) if spiking_head else []
-        head.append(Dense(state[f"fc.{i}.0.weight"].shape[0], f"fc.{i}.0.bias" in state))
-        head += [Spike()] if spiking_head else []
     return Architecture(name, shape, T, tuple(layers), tuple(head), voters, static), assumed
 
 
-_SENSOR_ARCH = {(34, 34): "events34", (128, 128): "dvs128", (180, 240): "ncaltech101"}
+@dataclass(frozen=True)
+class _Habits:
+    """What a network does that has no weights.
+
+    Attributes:
+        pool: ``max`` or ``avg``.
+        spikes_between: Whether a neuron follows each dense layer but the last.
+        spikes_last: Whether one follows the last.
+    """
+
+    pool: str
+    spikes_between: bool
+    spikes_last: bool
 
 
-def _positions(state: State, part: str) -> set[int]:
-    pattern = re.compile(rf"{part}\.(\d+)\.(?:0\.weight|conv\.weight|conv_c\.weight)$")
-    return {int(m.group(1)) for key in state if (m := pattern.match(key))}
+def _habits(named: Architecture | None, *, several_dense: bool) -> _Habits:
+    """Of a named network, or of the published one with as many dense layers."""
+    like = named if named is not None else ARCHITECTURES["dvs128" if several_dense else "cifar10dvs"]()
+    pool = next(layer.how for layer in like.conv if isinstance(layer, Pool) and layer.how != "adaptive")
+    return _Habits(pool, any(isinstance(layer, Spike) for layer in like.fc), isinstance(like.fc[-1], Spike))
 
 
-def _timesteps(state: State, timesteps: int | None) -> int:
-    found = {v.shape[0] for k, v in state.items() if re.match(r"conv\.\d+\.conv\.weight$", k)}
+def _positions(state: State, part: str, parameters: tuple[str, ...]) -> list[int]:
+    """Positions of the layers with weights in a ``Sequential``, in order."""
+    keys = (re.match(rf"{part}\.(\d+)\.(.+)$", key) for key in state)
+    return sorted({int(m.group(1)) for m in keys if m and m.group(2) in parameters})
+
+
+def _widths(state: State, layers: list[str]) -> dict[str, int]:
+    """Outputs of each layer, also where its weight is missing or misshapen: the comparison with all shapes tells that later."""
+    widths = {}
+    for layer in layers:
+        sized = [v.shape[0] for k, v in state.items() if k.startswith(f"{layer}.") and v.ndim]
+        weight = state.get(f"{layer}.0.weight")
+        widths[layer] = weight.shape[0] if weight is not None and weight.ndim else (sized or [0])[0]
+    return widths
+
+
+def _inputs(state: State, conv: list[int]) -> int:
+    """Channels of a frame: what the first convolution takes, or the two polarities of events if that is not to be seen."""
+    first = state.get(f"conv.{next(i for i in conv if not _is_gate(state, i))}.0.weight")
+    return int(first.shape[1]) if first is not None and first.ndim == 4 else 2
+
+
+def _is_gate(state: State, i: int) -> bool:
+    return any(f"conv.{i}.{k}" in state for k in _GATE)
+
+
+def _timesteps(state: State, conv: list[int], timesteps: int | None) -> int:
+    """T, the length of both mixing axes of a CLA weight."""
+    weights = {k: state[k] for k in (f"conv.{i}.conv.weight" for i in conv) if k in state}
+    found = sorted({v.shape[0] for v in weights.values() if v.ndim == 3})
     if len(found) > 1:
-        raise TraceError(f"the CLA weights disagree about T: {sorted(found)}", where="conv.*.conv.weight")
+        each = ", ".join(f"{k}: {v.shape[0]}" for k, v in weights.items() if v.ndim == 3)
+        raise TraceError(f"the CLA weights disagree about the number of time steps ({each})")
     if not found and timesteps is None:
         raise UsageError(
             "the weights do not tell the number of time steps (there is no CLA kernel)",
             hint="pass --timesteps",
         )
-    if found and timesteps is not None and found != {timesteps}:
-        raise UsageError(f"--timesteps {timesteps} contradicts the CLA weights, which have T = {found.pop()}")
-    return found.pop() if found else int(timesteps or 0)
+    if found and timesteps is not None and found != [timesteps]:
+        raise UsageError(f"--timesteps {timesteps} contradicts the CLA weights, which have T = {found[0]}")
+    return found[0] if found else int(timesteps or 0)
 
 
-def _conv_layers(state: State, positions: set[int], pool: str) -> list[Layer]:
+def _conv_layers(state: State, positions: list[int], pool: str) -> list[Layer]:
     """Layers by position. A convolution is followed by its neuron; any other gap is a pool; position 0 an adaptive pool."""
-    layers: list[Layer] = []
-    if 0 not in positions:
-        layers.append(Pool("adaptive", 48))
-    last = max(positions)
-    while len(layers) <= last or not isinstance(layers[-1], Pool):
+    widths = _widths(state, [f"conv.{i}" for i in positions])
+    layers: list[Layer] = [] if 0 in positions else [Pool("adaptive", 48)]
+    while len(layers) <= positions[-1] or not isinstance(layers[-1], Pool):
         i = len(layers)
-        if f"conv.{i}.0.weight" in state:
-            weight = state[f"conv.{i}.0.weight"]
-            if weight.ndim != 4 or weight.shape[2:] != (3, 3):
-                raise TraceError(
-                    f"expected a 3x3 convolution, got shape {weight.shape}", where=f"conv.{i}.0.weight"
-                )
-            layers += [ConvBN(weight.shape[0], f"conv.{i}.0.bias" in state), Spike()]
+        if i in positions and _is_gate(state, i):
+            cla, tla = (state.get(f"conv.{i}.{k}") for k in _GATE)
+            layers.append(Attention(_kernel(tla), _kernel(cla)))
         elif i in positions:
-            kernel = lambda key: state[key].shape[2] if key in state else 0  # noqa: E731
-            layers.append(Attention(kernel(f"conv.{i}.conv_c.weight"), kernel(f"conv.{i}.conv.weight")))
+            layers += [ConvBN(widths[f"conv.{i}"], f"conv.{i}.0.bias" in state), Spike()]
+        elif layers and isinstance(layers[-1], Pool):
+            raise TraceError(
+                f"conv.{i - 1} and conv.{i} have no weights: a layer is missing, or two pools follow each other",
+                hint=_LIVE,
+            )
         else:
             layers.append(Pool(pool))
     return layers
 
 
+def _kernel(weight: NDArray[Any] | None) -> int:
+    return 0 if weight is None else int(weight.shape[-1])
+
+
+def _head(state: State, fc: list[int], habits: _Habits) -> list[Layer]:
+    """Flatten and the dense layers; gaps are dropout."""
+    widths = _widths(state, [f"fc.{i}" for i in fc])
+    head: list[Layer] = [Flatten()]
+    for i in fc:
+        if i > len(head) + 1:
+            raise TraceError(f"fc.{len(head)} to fc.{i - 1} have no weights: a layer is missing", hint=_LIVE)
+        head += [Dropout()] * (i - len(head))
+        head.append(Dense(widths[f"fc.{i}"], f"fc.{i}.0.bias" in state))
+        if habits.spikes_last if i == fc[-1] else habits.spikes_between:
+            head.append(Spike())
+    return head
+
+
 def _input_shape(
-    state: State, layers: list[Layer], area: int, given: tuple[int, ...] | None, arch: str | None
-) -> tuple[tuple[int, int, int], list[str]]:
-    """Input frame ``(C, H, W)`` from the area that reaches the first dense layer."""
-    channels = int(state[f"conv.{min(_positions(state, 'conv'))}.0.weight"].shape[1])
+    layers: list[Layer], channels: int, area: int, given: tuple[int, ...] | None
+) -> tuple[tuple[int, int, int], str]:
+    """Input frame ``(C, H, W)`` from the area that reaches the first dense layer; the size of an adaptive pool is settled."""
     pools = sum(isinstance(layer, Pool) and layer.how != "adaptive" for layer in layers)
+    side = math.isqrt(area) << pools
+    square = math.isqrt(area) ** 2 == area
     if isinstance(layers[0], Pool):
-        side = math.isqrt(area) << pools
-        if math.isqrt(area) ** 2 != area:
+        if not square:
             raise TraceError(
                 f"an adaptive pool cannot lead to {area} positions before the first dense layer",
                 where="conv.0",
             )
         layers[0] = Pool("adaptive", side)
-        shape = given or (BUILDERS[arch]().input_shape if arch else (channels, 128, 128))
-        return _three(shape), [f"input: {shape}, pooled to {side} x {side}"]
+        shape = _three(given or (channels, 128, 128))
+        return shape, f"input: {shape}, pooled to {side} x {side}"
     if given is not None:
-        return _three(given), []
-    if arch is not None:
-        return BUILDERS[arch]().input_shape, []
+        return _three(given), f"input: {_three(given)}, as given"
     fits = [s for s in _SENSORS if (s[0] >> pools) * (s[1] >> pools) == area]
     if fits:
         height, width = max(fits)
-        return (channels, height, width), [f"input: {height} x {width}, the {_SENSORS[height, width]} sensor"]
-    side = math.isqrt(area) << pools
-    if math.isqrt(area) ** 2 != area:
+        return (
+            channels,
+            height,
+            width,
+        ), f"input: {height} x {width}, the sensor of {_SENSORS[height, width]}"
+    if not square:
         raise UsageError(
             f"{area} positions reach the first dense layer after {pools} pools; no known sensor has that size",
             hint="pass --input-shape C,H,W",
         )
-    return (channels, side, side), [
-        f"input: {side} x {side}, the square that {pools} pools bring to {area} positions"
-    ]
+    return (
+        channels,
+        side,
+        side,
+    ), f"input: {side} x {side}, the square that {pools} pools bring to {area} positions"
 
 
 def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -100,7 +102,11 @@ def _unpickle(path: Path, trust: bool) -> Any:
     import torch
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=not trust)
+        with torch.serialization.safe_globals(_plain_types()), warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # torch's advice on pickle protocols; what matters is raised below
+            return torch.load(path, map_location="cpu", weights_only=not trust)
     except Exception as error:  # the unpickler of a damaged or hostile file may raise anything
         if isinstance(error, pickle.UnpicklingError) and not trust and _is_torch_file(path):
             raise FileFormatError(
@@ -114,6 +120,17 @@ def _unpickle(path: Path, trust: bool) -> Any:
                 f"the pickled object cannot be built ({error})", where=str(path), hint=hint
             ) from error
         raise FileFormatError(_UNKNOWN, where=str(path), hint=_KINDS) from error
+
+
+def _plain_types() -> list[Any]:
+    """What training scripts save beside weights and what runs no code: numbers of NumPy and command line options."""
+    import numpy as np
+
+    numbers = [np.dtype(name) for name in ("float64", "float32", "int64", "int32", "bool")]
+    scalar = np.float64(0).__reduce__()[
+        0
+    ]  # the function that rebuilds a number; NumPy moved it between versions
+    return [argparse.Namespace, np.dtype, scalar, *(type(n) for n in numbers)]
 
 
 _UNKNOWN = "this is no model file that tcja-deploy knows, or it is damaged"

@@ -128,7 +128,8 @@ def _settle(attempts: _Attempts, module: nn.Module, timesteps: int | None) -> tu
     """
     if timesteps is not None:
         return attempts.run(timesteps), []
-    named = sorted({m.T for m in module.modules() if type(getattr(m, "T", None)) is int and m.T > 0})
+    attributes: set[Any] = {getattr(m, "T", None) for m in module.modules()}
+    named: list[int] = sorted(T for T in attributes if type(T) is int and T > 0)
     probe = attempts.run(_PROBE)
     if not probe.offences:
         if len(named) != 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
@@ -115,10 +115,12 @@ class ModuleTracer(torch.fx.Tracer):
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:
         """The input is the first parameter of ``forward``; all others keep their defaults."""
         forward: Any = self.root.forward
-        first, *others = [*inspect.signature(forward).parameters.values()] or [None]
-        if first is None or first.kind in (first.KEYWORD_ONLY, first.VAR_KEYWORD):
+        parameters = [*inspect.signature(forward).parameters.values()]
+        named_only = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+        if not parameters or parameters[0].kind in named_only:
             self.offend(Offence("forward takes no frames"))
             raise Abort
+        first, *others = parameters
         variadic = (first.VAR_POSITIONAL, first.VAR_KEYWORD)
         needed = [p.name for p in others if p.default is p.empty and p.kind not in variadic]
         if needed:
@@ -163,21 +165,19 @@ class ModuleTracer(torch.fx.Tracer):
         except NameError:
             return f"{self.here}.{type(module).__name__}".lstrip(".")
 
-    def _through(self, children: Any, inner: View, x: Proxy) -> Any:
+    def _through(self, children: Iterable[Any], inner: View, x: Proxy) -> Any:
         """Run modules one after the other on another view of time."""
-        if inner == "window":
-            for child in children:
-                x = child(x)
-            return x
-        if x.traced.view != "window":
-            self.offend(Offence("needs [T, N, ...]", "put it outside of the other container"))
-        x = self.wrap(replace(x.traced, view=inner, lead=2), x)
+        result: Any = x
+        if inner != "window":
+            if x.traced.view != "window":
+                self.offend(Offence("needs [T, N, ...]", "put it outside of the other container"))
+            result = self.wrap(replace(x.traced, view=inner, lead=2), x)
         for child in children:
-            x = child(x)
-        if not isinstance(x, Proxy):
+            result = child(result)
+        if not isinstance(result, Proxy):
             self.offend(Offence("hands on something else than one tensor"))
             raise Abort
-        return self.wrap(replace(x.traced, view="window"), x)
+        return result if inner == "window" else self.wrap(replace(result.traced, view="window"), result)
 
     def wrap(self, traced: Traced, origin: Proxy) -> Proxy:
         """A proxy for a value in another view."""
