@@ -10,6 +10,7 @@ from tcja_deploy.ir import ops as ir
 __all__ = ["attention_nodes", "first_layers"]
 
 _MOVES = ir.Flatten | ir.Permute | ir.Reshape
+_COMBINES = ir.Add | ir.Affine | ir.Concat | ir.Mul | ir.Reduce
 
 
 def attention_nodes(graph: Graph) -> frozenset[str]:
@@ -19,10 +20,10 @@ def attention_nodes(graph: Graph) -> frozenset[str]:
     The products themselves are included; spikes that a branch squeezes are not, because the trunk reads them
     too.
     """
-    gates: set[str] = set()  # sigmoids, and moves of their results
+    gates: set[str] = set()  # sigmoids, and what is made of their results alone
     for node in graph:
-        moved = isinstance(node.op, _MOVES) and node.inputs[0] in gates
-        if isinstance(node.op, ir.Sigmoid) or moved:
+        made = isinstance(node.op, _MOVES | _COMBINES) and all(name in gates for name in node.inputs)
+        if isinstance(node.op, ir.Sigmoid) or made:
             gates.add(node.name)
     for node in reversed(graph.nodes):
         readers = graph.readers(node.name)

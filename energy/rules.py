@@ -178,7 +178,7 @@ def _sum_of(desk: _Desk, node: Node) -> None:
 
 def _product(desk: _Desk, node: Node) -> None:
     """Nothing to multiply where a spike is missing: driven by the most specific sparse operand of full
-    size."""
+    size, the first of several."""
     whole = desk.size(node.signal)
     order = list(Kind)
     sparse = [
@@ -186,7 +186,7 @@ def _product(desk: _Desk, node: Node) -> None:
         for name, x in zip(node.inputs, desk.inputs(node), strict=True)
         if x.kind.sparse and desk.size(x) == whole
     ]
-    drive = Drive(min(sparse)[1]) if sparse else None
+    drive = Drive(min(sparse, key=lambda operand: operand[0])[1]) if sparse else None
     for _ in node.inputs[1:]:
         desk.add(
             node,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CrossConvolution", "JointAttention", "StepwiseAttention"]
+__all__ = ["CrossConvolution", "HeadedAttention", "JointAttention", "StepwiseAttention"]
 
 
 class JointAttention(nn.Module):
@@ -42,6 +42,30 @@ class JointAttention(nn.Module):
             other = self.channel(squeezed.transpose(0, 1)).transpose(0, 1)
             score = other if score is None else score + other if self.add else score * other
         return spikes * torch.sigmoid(score).unsqueeze(-1).unsqueeze(-1)
+
+
+class HeadedAttention(nn.Module):
+    """TCJA with several heads: each mixes its own share of the channels along time, and has its own map along channels.
+
+    The heads' gates are averaged where they overlap: `sigmoid(Tm) * mean_h sigmoid(Cm_h)`.
+
+    Args:
+        timesteps: T.
+        channels: C, divisible by the number of heads.
+        heads: Number of heads.
+    """
+
+    def __init__(self, timesteps: int, channels: int, heads: int = 2) -> None:
+        super().__init__()
+        self.temporal = nn.Conv1d(channels, channels, 3, padding=1, groups=heads, bias=False)
+        self.channel = nn.ModuleList(_conv(timesteps, 2 + head) for head in range(heads))
+
+    def forward(self, spikes: Tensor) -> Tensor:
+        """Gate one factor a step, sample and channel."""
+        z = spikes.mean((3, 4))
+        gate = torch.sigmoid(self.temporal(z.permute(1, 2, 0))).permute(2, 0, 1)
+        heads = torch.stack([torch.sigmoid(head(z.permute(1, 0, 2))) for head in self.channel]).mean(0)
+        return spikes * (gate * heads.permute(1, 0, 2))[..., None, None]
 
 
 class CrossConvolution(nn.Module):

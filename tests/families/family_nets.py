@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
+from attention_blocks import CrossConvolution, HeadedAttention, JointAttention, StepwiseAttention
 from spikingjelly.activation_based import functional, layer, neuron
 from spikingjelly.activation_based.model import masnn, ms_resnet, sew_resnet, spiking_resnet, spiking_vgg
 from torch import Tensor, nn
@@ -19,9 +18,6 @@ from tcja_deploy.ir import Graph, Kind
 from tcja_deploy.zoo.fsvae import Decoder, Encoder, Sizes
 from tcja_deploy.zoo.modules import TCJABlock
 from tcja_deploy.zoo.resnet import ms_resnet18_tcja
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-from attention_blocks import CrossConvolution, JointAttention, StepwiseAttention  # noqa: E402
 
 __all__ = ["FAMILIES", "Family", "Net", "net"]
 
@@ -152,6 +148,7 @@ FAMILIES: dict[str, Family] = {
     "tla": Family("TLA alone", lambda: _events(lambda T, c: TCJABlock(2, 0, T, c))),
     "cla": Family("CLA alone", lambda: _events(lambda T, c: TCJABlock(0, 3, T, c))),
     "tcja-added": Family("TCJA, maps added", lambda: _events(lambda T, c: JointAttention(T, c, add=True))),
+    "tcja-heads": Family("TCJA, two heads", lambda: _events(HeadedAttention)),
     "cross": Family("cross-convolution attention", lambda: _events(lambda T, c: CrossConvolution())),
     "ma-t": Family("MA-SNN: temporal attention", _masnn(use_temporal=True)),
     "ma-c": Family("MA-SNN: channel attention", _masnn(use_channel=True)),

@@ -24,7 +24,7 @@ BOUND = 1e-5
 """Spikes per neuron-step that may differ where kernels sum in another order; the default of the exports."""
 
 LATENCY = {
-    **dict.fromkeys(("tcja", "cla", "tcja-added", "cross", "ma-t", "ma-c", "ma-s"), 4),
+    **dict.fromkeys(("tcja", "cla", "tcja-added", "tcja-heads", "cross", "ma-t", "ma-c", "ma-s"), 4),
     "tla": 2,  # two blocks with K_T = 2 look one frame ahead each
     **dict.fromkeys(("ma-stepwise", "sew-add", "sew-and", "sew-iand", "spiking-resnet", "spiking-vgg"), 0),
     "fsvae-encoder": 4,

@@ -91,6 +91,8 @@ class ReLU(_Pointwise):
 class Affine(_Pointwise):
     """``y = scale x + offset`` with two numbers. Without offset spikes become graded, with offset real.
 
+    The inversion ``1 - x`` of spikes gives spikes.
+
     Attributes:
         scale: Factor.
         offset: Added afterwards.
@@ -100,7 +102,11 @@ class Affine(_Pointwise):
     offset: float = 0.0
 
     def infer(self, *inputs: Signal, T: int) -> Signal:
-        return inputs[0].with_kind(inputs[0].kind.widened(Kind.GRADED) if self.offset == 0 else Kind.REAL)
+        (x,) = inputs
+        if self.offset == 0:
+            return x if self.scale == 1 else x.with_kind(x.kind.widened(Kind.GRADED))
+        inverts = x.kind is Kind.BINARY and (self.scale, self.offset) == (-1, 1)
+        return x if inverts else x.with_kind(Kind.REAL)
 
     def apply(self, *x: Array) -> Array:
         return float32(x[0] * np.float32(self.scale) + np.float32(self.offset))
