@@ -56,7 +56,9 @@ def main() -> None:
     )
     net = TCJANet34(timesteps=TIMESTEPS)
     train, test = (_frames(recordings, labels, chosen) for chosen in (training, held_out))
-    loop.train(net, train, epochs=arguments.epochs, batch=25, learning_rate=3e-3, motion=loop.Motion(), seed=SEED)
+    loop.train(
+        net, train, epochs=arguments.epochs, batch=25, learning_rate=3e-3, motion=loop.Motion(), seed=SEED
+    )
     test_accuracy = loop.accuracy(net, test)
     print(f"train {loop.accuracy(net, train):.4f}  test {test_accuracy:.4f}")
     loop.save_checkpoint(net, arguments.out, epochs=arguments.epochs, test_accuracy=test_accuracy)

@@ -41,7 +41,9 @@ def main() -> None:
         loop.load(open_data(arguments.data / split, timesteps=10, sensor=(34, 34)))
         for split in ("Train", "Test")
     )
-    loop.train(net, train, epochs=arguments.epochs, batch=25, learning_rate=3e-3, motion=loop.Motion(), seed=SEED)
+    loop.train(
+        net, train, epochs=arguments.epochs, batch=25, learning_rate=3e-3, motion=loop.Motion(), seed=SEED
+    )
     test_accuracy = loop.accuracy(net, test)
     print(f"train {loop.accuracy(net, train):.4f}  test {test_accuracy:.4f}")
     loop.save_checkpoint(net, arguments.out, epochs=arguments.epochs, test_accuracy=test_accuracy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -109,7 +110,7 @@ class EventData:
         total = hashlib.sha256()
         seen: set[Path] = set()
         for name, position in zip(self.names, self._chosen, strict=True):
-            total.update(name.encode() + b"\0")
+            total.update(os.fsencode(name) + b"\0")
             file = self._source.files[position]
             if file not in seen:
                 seen.add(file)

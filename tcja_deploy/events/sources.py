@@ -32,6 +32,7 @@ Frames = NDArray[np.float32]
 FrameShape = tuple[int, int, int, int]
 
 _SUFFIXES = (".bin", ".npy", ".npz")
+_MAX_UNPACKED = 2**32
 _SPLITS = {"train", "test", "val", "valid", "validation", "extract"}
 _ACCEPTED = (
     "accepted are N-MNIST .bin, event .npz (t, x, y, p), frame .npz ('frames') or .npy, and folders; "
@@ -125,7 +126,10 @@ class FileSource:
 
 
 def _folder(path: Path, shape: FrameShape) -> FileSource:
-    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    try:
+        entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise _unlisted(error) from error
     classes = [entry for entry in entries if entry.is_dir()]
     loose = tuple(entry for entry in entries if entry.is_file() and entry.suffix in _SUFFIXES)
     if not classes and loose:
@@ -152,10 +156,17 @@ def _folder(path: Path, shape: FrameShape) -> FileSource:
     return FileSource(files, names, shape, labels, tuple(folder.name for folder in classes))
 
 
+def _unlisted(error: OSError) -> DataError:
+    return DataError(f"cannot be listed: {error.strerror or error}", where=str(error.filename))
+
+
 def _recordings(folder: Path) -> list[Path]:
+    def stop(error: OSError) -> None:
+        raise _unlisted(error) from error
+
     return sorted(
         Path(root, name)
-        for root, _, names in os.walk(folder)
+        for root, _, names in os.walk(folder, onerror=stop)
         for name in names
         if not name.startswith(".") and name.endswith(_SUFFIXES)
     )
@@ -227,6 +238,12 @@ class FrameStack:
 
     def __post_init__(self) -> None:
         check_frame_header(self.header, (-1, *self.shape), where=str(self.path))
+        if self.path.suffix == ".npz" and self.header.nbytes > _MAX_UNPACKED:
+            raise DataError(
+                f"'{FRAMES_KEY}' unpacks to {self.header.nbytes} bytes, at most {_MAX_UNPACKED} are read",
+                where=str(self.path),
+                hint="save it as .npy, which is read piece by piece",
+            )
 
     @cached_property
     def _frames(self) -> NDArray[np.generic]:

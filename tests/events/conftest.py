@@ -1,4 +1,4 @@
-"""Fixtures: the N-MNIST recordings, SpikingJelly's integration, and an encoder of the `.bin` format."""
+"""Fixtures: SpikingJelly's integration, and an encoder of the `.bin` format."""
 
 import importlib.util
 from collections.abc import Callable
@@ -11,14 +11,6 @@ from numpy.typing import NDArray
 from tcja_deploy.events import Events
 
 Integration = Callable[..., NDArray[np.float64]]
-
-
-@pytest.fixture(scope="session")
-def nmnist() -> Path:
-    root = (Path(__file__).parents[2] / ".." / "shared" / "data" / "n-mnist").resolve()
-    if not root.is_dir():
-        pytest.skip(f"the N-MNIST recordings are not at {root}")
-    return root
 
 
 @pytest.fixture(scope="session")

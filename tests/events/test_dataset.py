@@ -218,6 +218,37 @@ def test_stack_errors_name_the_recording(tmp_path, stack):
         _open(tmp_path / "a.npy", timesteps=5)
 
 
+def test_a_stack_that_unpacks_too_far_is_refused_by_its_header(tmp_path, monkeypatch, stack):
+    """With the limit lowered: a file of four GiB would be slow to make."""
+    np.savez_compressed(tmp_path / "a.npz", frames=stack)
+    monkeypatch.setattr("tcja_deploy.events.sources._MAX_UNPACKED", stack.nbytes)
+    assert len(_open(tmp_path / "a.npz")) == 6
+    monkeypatch.setattr("tcja_deploy.events.sources._MAX_UNPACKED", stack.nbytes - 1)
+    with pytest.raises(DataError, match=f"unpacks to {stack.nbytes} bytes") as caught:
+        _open(tmp_path / "a.npz")
+    assert ".npy" in caught.value.hint
+
+
+@pytest.mark.parametrize("unreadable", ["", "2"])
+def test_a_folder_that_cannot_be_listed_is_named(folder, monkeypatch, unreadable):
+    """Recordings must not go missing in silence. (File modes do not stop a test that runs as root.)"""
+    scandir, listdir = os.scandir, os.listdir
+
+    def guarded(function):
+        def call(path="."):
+            if str(path) == str(folder / unreadable):
+                raise PermissionError(13, "Permission denied", str(path))
+            return function(path)
+
+        return call
+
+    monkeypatch.setattr(os, "scandir", guarded(scandir))
+    monkeypatch.setattr(os, "listdir", guarded(listdir))
+    with pytest.raises(DataError, match="cannot be listed: Permission denied") as caught:
+        _open(folder)
+    assert caught.value.where == str(folder / unreadable)
+
+
 def test_event_outside_names_the_file(folder):
     with pytest.raises(DataError, match=r"at x = \d, y = 4") as caught:
         _open(folder, sensor=(4, 7))[0]
