@@ -152,27 +152,34 @@ def _elsewhere(m: Measured) -> list[Line]:
 
 
 def _static(m: Measured, profile: Profile, fit: Fit) -> list[Line]:
+    """Static power and clock over the latency; where that cannot be told, the whole inference is one unpriced count."""
     pricing = profile.pricing
+    span = latency_ns(m, profile, fit)
+    clock = None if profile.timing.clock is None else profile.timing.clock.bounds(Unit.MHZ)
     lines = []
-    spans = latency_ns(m, profile, fit)
     for op, what in ((OpClass.STATIC, "static power"), (OpClass.CLOCK_CYCLE, "clock")):
-        if _skipped(op, pricing) or (op is OpClass.CLOCK_CYCLE and pricing.get(op) is None):
+        if _skipped(op, pricing) or pricing.get(op) is None:
             continue
         price = chip_price(op, pricing)
-        if price.pJ is not None and (spans is None or fit.chips is None):
-            missing = "the latency" if spans is None else "the number of chips"
-            price = Price(price.name, None, reason=f"priced, but {missing} cannot be told")
-        ns, why = spans or (0, "")
-        chips = fit.chips or 1
-        if op is OpClass.STATIC:
-            unit = Price("chip-nanosecond of static power", price.pJ, price.source, why, price.reason)
-            ops = Ops.constant(ns * chips, len(m))  # 1 mW x 1 ns = 1 pJ
+        if (
+            price.pJ is None
+            or span is None
+            or fit.chips is None
+            or (op is OpClass.CLOCK_CYCLE and clock is None)
+        ):
+            unknown = "the latency" if span is None else "the number of chips"
+            reason = price.reason or f"priced, but {unknown} cannot be told"
+            nothing = Price(f"{what} of one inference", None, reason=reason)
+            lines.append(Line("(chip)", Part.STATIC, what, Ops.constant(1, len(m)), nothing))
+            continue
+        ns, how = span
+        ns *= fit.chips
+        if op is OpClass.STATIC:  # 1 mW is 1 pJ a nanosecond
+            name, count = "nanosecond of one chip", ns
         else:
-            clock = profile.timing.clock
-            rate = None if clock is None else clock.bounds(Unit.MHZ)
-            unit = Price("clock cycle", price.pJ if rate else None, price.source, why, price.reason)
-            ops = Ops.constant(round(ns * chips * (rate.value if rate else 0) / 1000), len(m))
-        lines.append(Line("(chip)", Part.STATIC, what, ops, unit))
+            name, count = "clock cycle", round(ns * (0.0 if clock is None else clock.value) / 1000)
+        unit = Price(name, price.pJ, price.source, how)
+        lines.append(Line("(chip)", Part.STATIC, what, Ops.constant(count, len(m)), unit))
     return lines
 
 

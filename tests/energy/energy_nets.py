@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from tcja_deploy.energy import measure as measuring
 from tcja_deploy.energy.counts import Measured
-from tcja_deploy.ir import Graph, GraphBuilder, Kind
+from tcja_deploy.ir import Graph, GraphBuilder, Kind, Node, Op, Signal, Value
 from tcja_deploy.ir import ops as ir
 
 
@@ -70,3 +72,18 @@ def small_snn(T: int = 4, *, kind: Kind = Kind.COUNT, bias: bool = False, seed: 
     x = b.add("lif3", ir.LIF(), x)
     x = b.add("mean", ir.TimeMean(), x)
     return b.finish(b.add("vote", ir.Vote(3), x))
+
+
+@dataclass(frozen=True, eq=False)
+class Mystery(Op):
+    """An op that the counting rules have never heard of."""
+
+    def infer(self, *inputs: Signal, T: int) -> Signal:
+        return inputs[0]
+
+
+def with_unknown_op(graph: Graph) -> Graph:
+    """The graph with such an op, called `mystery`, at its end."""
+    last = graph[graph.output]
+    node = Node("mystery", Mystery(), (last.name,), Value("mystery", last.signal))
+    return Graph(graph.T, (*graph.nodes, node), "mystery")

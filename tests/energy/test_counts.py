@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from energy_nets import measured, one_layer, small_snn, spikes, weights
+from energy_nets import measured, one_layer, small_snn, spikes, weights, with_unknown_op
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +16,7 @@ from tcja_deploy.energy.measure import join
 from tcja_deploy.energy.quantities import Macs, Ops, Rate
 from tcja_deploy.energy.rules import _RULES, take_inventory
 from tcja_deploy.errors import UnsupportedError
-from tcja_deploy.ir import Graph, GraphBuilder, Kind, Node, Op, Signal, Value
+from tcja_deploy.ir import Graph, GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes.fold import fold_batch_norm
 from tcja_deploy.runtime.activity import Measure
@@ -48,18 +47,8 @@ def test_every_node_is_covered_and_says_why_not() -> None:
         assert (entry.status is Status.COUNTED) == (not entry.reason)
 
 
-@dataclass(frozen=True, eq=False)
-class Mystery(Op):
-    """An op that the counting rules have never heard of."""
-
-    def infer(self, *inputs: Signal, T: int) -> Signal:
-        return inputs[0]
-
-
 def test_an_unknown_op_is_reported_never_free() -> None:
-    graph = small_snn()
-    node = Node("mystery", Mystery(), (graph.output,), Value("mystery", graph[graph.output].signal))
-    inventory = take_inventory(Graph(graph.T, (*graph.nodes, node), "mystery"))
+    inventory = take_inventory(with_unknown_op(small_snn()))
     (entry,) = inventory.unsupported
     assert (entry.node, entry.status) == ("mystery", Status.UNSUPPORTED)
     assert "no counting rule for Mystery" in entry.reason
