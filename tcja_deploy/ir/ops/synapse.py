@@ -26,14 +26,19 @@ def _renamed(before: Dim, after: int, T: int) -> Dim:
     return "T" if before == "T" and after == T else after
 
 
-def _weight_faults(weight: Array, rank: int, bias: Array | None, outputs: int) -> list[str]:
-    """What is wrong with the shapes of a weight of ``rank`` axes and the bias of as many numbers as ``outputs``."""
-    found = []
+def _weight_faults(
+    weight: Array, rank: int, bias: Array | None, *, axis: int = 0, groups: int = 1
+) -> list[str]:
+    """What is wrong with the shapes of a weight of ``rank`` axes and of its bias.
+
+    There are as many outputs as ``axis`` is long, in each of so many ``groups``.
+    """
     if weight.ndim != rank or 0 in weight.shape:
-        found.append(f"the weight has shape {weight.shape}, {rank} axes without an empty one are needed")
-    elif bias is not None and bias.shape != (outputs,):
-        found.append(f"the bias has shape {bias.shape}, there are {outputs} outputs")
-    return found
+        return [f"the weight has shape {weight.shape}, {rank} axes without an empty one are needed"]
+    outputs = weight.shape[axis] * groups
+    if bias is not None and bias.shape != (outputs,):
+        return [f"the bias has shape {bias.shape}, there are {outputs} outputs"]
+    return []
 
 
 def _conv2d(x: Array, weight: Array, bias: Array | None, stride: Pair, dilation: Pair, groups: int) -> Array:
@@ -73,7 +78,7 @@ class Conv2d(Op):
         return int(np.prod(self.weight.shape[1:]))
 
     def faults(self) -> list[str]:
-        found = _weight_faults(self.weight, 4, self.bias, len(self.weight))
+        found = _weight_faults(self.weight, 4, self.bias)
         found += self._below(1, stride=self.stride, dilation=self.dilation, groups=self.groups)
         found += self._below(0, padding=self.padding)
         if not found and len(self.weight) % self.groups:
@@ -136,8 +141,7 @@ class ConvTranspose2d(Op):
         return int(c // self.groups * kh * kw // (self.stride[0] * self.stride[1]))
 
     def faults(self) -> list[str]:
-        outputs = self.weight.shape[1] * self.groups if self.weight.ndim == 4 else 0
-        found = _weight_faults(self.weight, 4, self.bias, outputs)
+        found = _weight_faults(self.weight, 4, self.bias, axis=1, groups=self.groups)
         found += self._below(1, stride=self.stride, dilation=self.dilation, groups=self.groups)
         found += self._below(0, padding=self.padding, output_padding=self.output_padding)
         if not found and len(self.weight) % self.groups:
@@ -212,7 +216,7 @@ class Conv1d(Op):
         return int(np.prod(self.weight.shape[1:]))
 
     def faults(self) -> list[str]:
-        found = _weight_faults(self.weight, 3, self.bias, len(self.weight))
+        found = _weight_faults(self.weight, 3, self.bias)
         found += self._below(1, stride=self.stride, dilation=self.dilation, groups=self.groups)
         found += self._below(0, padding=self.padding)
         if not found and len(self.weight) % self.groups:
@@ -257,7 +261,7 @@ class Linear(Op):
         return int(self.weight.shape[1])
 
     def faults(self) -> list[str]:
-        return _weight_faults(self.weight, 2, self.bias, len(self.weight))
+        return _weight_faults(self.weight, 2, self.bias)
 
     def infer(self, *inputs: Signal, T: int) -> Signal:
         (x,) = inputs
