@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tcja_deploy.frontend.norse import hands_on_state
 from tcja_deploy.frontend.traced import Offence, ShapeOffence, Traced
 from tcja_deploy.frontend.tracer import ModuleTracer
 
@@ -68,7 +69,7 @@ def dispatch(
             called = _plain(_name(kind, target))
             tracer.offend(Offence(f"{called} is called in a way that has no translation ({error})"))
     x = tensors[0]
-    return Traced(x.name, x.signal, x.view, x.lead, tainted=True)
+    return Traced(x.name, x.signal, x.view, x.lead, tainted=True, pair=hands_on_state(target))
 
 
 def _check_readable(kind: str, target: Any, tensors: list[Traced]) -> None:

@@ -1,4 +1,4 @@
-"""Rules for modules: PyTorch's layers and SpikingJelly's neurons, layers and containers.
+"""Rules for modules: PyTorch's layers and SpikingJelly's neurons, layers and containers; Norse's neurons are in ``norse``.
 
 Classes are matched by package and name along the method resolution order, so that neither package has to be imported here.
 A subclass counts only if it does not redefine what the class computes; everything else is run and traced through.
@@ -18,6 +18,8 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from tcja_deploy.frontend.functions import FUNCTIONS
 from tcja_deploy.frontend.layout import name_time
+from tcja_deploy.frontend.norse import HINTS as NORSE_HINTS
+from tcja_deploy.frontend.norse import NORSE, STEP_MODES, is_norse
 from tcja_deploy.frontend.traced import Offence, ShapeOffence, Traced, View
 from tcja_deploy.frontend.tracer import ModuleTracer
 from tcja_deploy.ir import ops as ir
@@ -60,6 +62,8 @@ def container_view(module: Any) -> View | None:
             if module.step_mode == "s":
                 return "window"  # the children see what the container gets
             return "frame" if module.stateful else "batch"
+        case "norse:Lift":
+            return "frame" if module.is_stateful else "batch"
     return None
 
 
@@ -67,6 +71,7 @@ _CONTAINERS = (
     "spikingjelly:SeqToANNContainer",
     "spikingjelly:MultiStepContainer",
     "spikingjelly:StepModeContainer",
+    "norse:Lift",
 )
 
 
@@ -77,6 +82,8 @@ def is_leaf(module: nn.Module) -> bool:
     own = type(module).__module__
     if own.startswith("torch.nn.modules"):
         return not isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict)
+    if is_norse(module):
+        return True
     stateful = any(_key(cls) == "spikingjelly:MemoryModule" for cls in type(module).__mro__)
     return stateful or own.startswith("spikingjelly.activation_based.neuron")
 
@@ -88,7 +95,10 @@ def neuron_step_modes(root: nn.Module) -> set[str]:
     def walk(module: nn.Module) -> None:
         if container_view(module) in ("frame", "batch"):
             return
-        if (_match(module, MODULES) or "") in _NEURONS:
+        key = _match(module, MODULES) or ""
+        if key in STEP_MODES:
+            modes.add(STEP_MODES[key])
+        elif key in _NEURONS:
             modes.add(str(module.step_mode))
         for child in module.children():
             walk(child)
@@ -128,7 +138,7 @@ def translate(
     key = _match(module, MODULES)
     if key is None:
         raise Offence(*_unknown(module))
-    if args or kwargs:
+    if any(a is not None for a in (*args, *kwargs.values())):
         raise Offence(f"{type(module).__name__} is called with more than one argument")
     _check_step_mode(module, key, x)
     return MODULES[key](tracer, path, module, x)
@@ -154,6 +164,7 @@ def _unknown(module: nn.Module) -> tuple[str, str]:
 
 _NORM = "use BatchNorm: the statistics of the running input cannot be folded into weights"
 _HINTS = {
+    **NORSE_HINTS,
     **dict.fromkeys(("GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "LayerNorm"), _NORM),
     **dict.fromkeys(("ELU", "GELU", "LeakyReLU", "SiLU", "Tanh"), "spiking networks use neurons or ReLU"),
     **dict.fromkeys(("LogSoftmax", "Softmax"), "leave it out: it does not change which output is largest"),
@@ -323,6 +334,7 @@ MODULES: dict[str, Rule] = {
     **{f"torch:{name}": rule for name, rule in _TORCH.items()},
     **{f"spikingjelly:{name}": _multi_step(rule) for name, rule in _FOLDED.items()},
     **_NEURONS,
+    **NORSE,
     "spikingjelly:Dropout": _through,
     "spikingjelly:Dropout2d": _through,
     "spikingjelly:Linear": _TORCH["Linear"],

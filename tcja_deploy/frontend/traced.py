@@ -50,7 +50,7 @@ class Traced:
         view: How the code sees its time axis.
         lead: Leading axes of the value that the code sees as its first one, in the view ``batch``.
         tainted: Whether something untranslatable went into it; its shape may be wrong.
-        pair: Whether it stands for ``(values, indices)`` of ``Tensor.max(dim)``.
+        pair: Whether it stands for ``(values, indices)`` of ``Tensor.max(dim)``, or ``(result, state)`` of Norse's modules.
         expanded: Shape that the code sees after ``expand``; the value itself is left to broadcasting.
         storage: Number of the memory that it shares with its views.
         stale: Whether that memory was changed through another tensor since.

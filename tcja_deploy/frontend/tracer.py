@@ -76,6 +76,7 @@ class ModuleTracer(torch.fx.Tracer):
                 )
             return
         (result,) = next(n for n in graph.nodes if n.op == "output").args
+        result = _without_state(result, torch.fx.Node)
         if isinstance(result, torch.fx.Node):
             self.output = self.values[result]
         elif isinstance(result, tuple | list | dict):
@@ -132,7 +133,13 @@ class ModuleTracer(torch.fx.Tracer):
             )
             raise Abort
         proxy = self.create_proxy("placeholder", first.name, (), {})
-        return lambda module, x: module.forward(x), [self.root, proxy]
+        return self._run_root, [self.root, proxy]
+
+    def _run_root(self, root: Any, x: Proxy) -> Any:
+        """Norse's modules are translated at the top too, all others are run."""
+        from tcja_deploy.frontend.norse import is_norse
+
+        return self.call_module(root, root.forward, (x,), {}) if is_norse(root) else root.forward(x)
 
     def proxy(self, node: torch.fx.Node) -> Proxy:
         """Proxies of this tracer know their shape."""
@@ -145,6 +152,7 @@ class ModuleTracer(torch.fx.Tracer):
     def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Leaf modules become nodes, containers are walked through, the user's own modules are run."""
         from tcja_deploy.frontend.modules import container_view, is_leaf, refresh
+        from tcja_deploy.frontend.norse import hands_on_state
 
         with self._scope(self._path(m)):
             inner = container_view(m)
@@ -155,7 +163,8 @@ class ModuleTracer(torch.fx.Tracer):
             except Offence as offence:
                 self.offend(offence)
             if inner is not None and len(args) == 1 and isinstance(args[0], Proxy):
-                return self._through([*m._modules.values()], inner, args[0])
+                result = self._through([*m._modules.values()], inner, args[0])
+                return (result, None) if hands_on_state(m) else result
             return self.create_proxy("call_module", m, args, kwargs)
 
     def _path(self, module: nn.Module) -> str:
@@ -173,7 +182,7 @@ class ModuleTracer(torch.fx.Tracer):
                 self.offend(Offence("needs [T, N, ...]", "put it outside of the other container"))
             result = self.wrap(replace(x.traced, view=inner, lead=2), x)
         for child in children:
-            result = child(result)
+            result = _without_state(child(result), Proxy)
         if not isinstance(result, Proxy):
             self.offend(Offence("hands on something else than one tensor"))
             raise Abort
@@ -281,6 +290,25 @@ class ModuleTracer(torch.fx.Tracer):
         """Remember that the code swaps the first two axes of its input: it takes ``[N, T, ...]``."""
         if x.name == self._input_name and order[:2] == (1, 0):
             self.swaps_first = True
+
+
+def _without_state(result: Any, kind: type) -> Any:
+    """The tensor alone, where Norse's code hands on ``(tensor, state)`` with states that hold nothing traced."""
+    if isinstance(result, Proxy) and result.traced.pair:
+        return result.values
+    if not isinstance(result, tuple | list) or not result or not isinstance(result[0], kind):
+        return result
+    return result if any(isinstance(x, kind) for x in _leaves(result[1:])) else result[0]
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, tuple | list):
+        yield value
+        return
+    for part in value:
+        yield from _leaves(part)
 
 
 def _untangle(value: Any) -> Any:
