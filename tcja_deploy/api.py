@@ -45,11 +45,15 @@ def load(
 
 
 def _exporters() -> dict[str, Callable[..., ExportReport]]:
+    from tcja_deploy.exporters import nir
     from tcja_deploy.exporters.lava import export_lava
     from tcja_deploy.exporters.onnx import export_onnx
     from tcja_deploy.exporters.onnx_step import export_onnx_step
 
-    return {"onnx": export_onnx, "onnx-step": export_onnx_step, "lava": export_lava}
+    def export_nir(*args: Any, **options: Any) -> ExportReport:
+        return nir.export_nir(*args, **options)  # looked up here: without the extra "nir" it raises
+
+    return {"onnx": export_onnx, "onnx-step": export_onnx_step, "lava": export_lava, "nir": export_nir}
 
 
 def export(graph: Graph, target: str, path: str | Path, **options: Any) -> ExportReport:
@@ -57,9 +61,10 @@ def export(graph: Graph, target: str, path: str | Path, **options: Any) -> Expor
 
     Args:
         graph: From ``load``.
-        target: ``"onnx"`` (whole windows), ``"onnx-step"`` (one frame and states) or ``"lava"`` (a bundle for lava-dl).
+        target: ``"onnx"`` (whole windows), ``"onnx-step"`` (one frame and states), ``"lava"`` (a bundle for lava-dl)
+            or ``"nir"``.
         path: File or folder to write.
-        **options: Of the target; see ``export_onnx``, ``export_onnx_step`` and ``export_lava`` in ``tcja_deploy.exporters``.
+        **options: Of the target; see ``export_onnx``, ``export_onnx_step``, ``export_lava``, ``export_nir`` in ``tcja_deploy.exporters``.
 
     Raises:
         UsageError: If there is no such target.

@@ -34,7 +34,7 @@ _ONNX, _STEP, _LAVA = "--target onnx, onnx-step", "--target onnx-step", "--targe
 def export(
     model: ModelArgument,
     target: Annotated[
-        str, typer.Option("--target", "-t", help="onnx, onnx-step or lava.", show_default=False)
+        str, typer.Option("--target", "-t", help="onnx, onnx-step, lava or nir.", show_default=False)
     ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="What to write; named after the model if not given.")
@@ -99,6 +99,12 @@ def export(
     percentile: Annotated[
         float | None, typer.Option(help="Percentile of the peaks that counts.", rich_help_panel=_LAVA)
     ] = None,
+    gate: Annotated[
+        str | None,
+        typer.Option(
+            help="What becomes of TCJA gates: refuse, mean or split.", rich_help_panel="--target nir"
+        ),
+    ] = None,
 ) -> None:
     """Write a trained network for a target, and verify what was written."""
     from tcja_deploy.cli.targets import Request, find_target
@@ -116,6 +122,7 @@ def export(
         "per_channel": per_channel,
         "margin": margin,
         "percentile": percentile,
+        "gate": gate,
     }
     given = {name: value for name, value in specific.items() if value is not None}
     chosen = find_target(target, given)

@@ -82,7 +82,7 @@ def find_target(name: str, given: Mapping[str, Any]) -> Target:
     return TARGETS[name]
 
 
-def _onnx(target: str) -> Callable[[Request], ExportReport]:
+def _with_frames(target: str) -> Callable[[Request], ExportReport]:
     def run(request: Request) -> ExportReport:
         from tcja_deploy.api import export
         from tcja_deploy.cli.render import progress_bar
@@ -110,6 +110,16 @@ def _show_onnx(report: ExportReport) -> None:
 
     if report.agreement is not None:
         print_agreement(report.agreement, "onnxruntime")
+    _show_files(report)
+
+
+def _show_nir(report: ExportReport) -> None:
+    from tcja_deploy.cli.render import console, print_agreement
+
+    if report.agreement is not None:
+        print_agreement(report.agreement, "NIR, read back")
+    for note in report.notes:
+        console.print(f"note: {note}", highlight=False)
     _show_files(report)
 
 
@@ -170,9 +180,11 @@ def _show_lava(report: LavaReport) -> None:
 
 
 TARGETS: dict[str, Target] = {
-    "onnx": Target(".onnx", frozenset({"opset", "batch_first", "external_data"}), _onnx("onnx"), _show_onnx),
+    "onnx": Target(
+        ".onnx", frozenset({"opset", "batch_first", "external_data"}), _with_frames("onnx"), _show_onnx
+    ),
     "onnx-step": Target(
-        ".step.onnx", frozenset({"opset", "lookahead", "profile"}), _onnx("onnx-step"), _show_onnx
+        ".step.onnx", frozenset({"opset", "lookahead", "profile"}), _with_frames("onnx-step"), _show_onnx
     ),
     "lava": Target(
         ".lava",
@@ -180,5 +192,6 @@ TARGETS: dict[str, Target] = {
         _lava,
         _show_lava,
     ),
+    "nir": Target(".nir", frozenset({"gate"}), _with_frames("nir"), _show_nir),
 }
 """Export targets by name."""
