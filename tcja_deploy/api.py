@@ -64,7 +64,8 @@ def export(graph: Graph, target: str, path: str | Path, **options: Any) -> Expor
         target: ``"onnx"`` (whole windows), ``"onnx-step"`` (one frame and states), ``"lava"`` (a bundle for lava-dl)
             or ``"nir"``.
         path: File or folder to write.
-        **options: Of the target; see ``export_onnx``, ``export_onnx_step``, ``export_lava``, ``export_nir`` in ``tcja_deploy.exporters``.
+        **options: Of the target; see ``export_onnx``, ``export_onnx_step``, ``export_lava`` and ``export_nir`` in
+            ``tcja_deploy.exporters``.
 
     Raises:
         UsageError: If there is no such target.
@@ -78,30 +79,55 @@ def export(graph: Graph, target: str, path: str | Path, **options: Any) -> Expor
 
 
 def verify(
-    artifact: str | Path,
-    graph: Graph,
-    batches: Batches | None = None,
-    *,
-    bound: float | None = None,
-    progress: Callable[[int], None] | None = None,
+    artifact: str | Path, graph: Graph | None = None, batches: Batches | None = None, **options: Any
 ) -> Agreement:
-    """Compare an exported artifact with the sequence runtime, spike for spike.
+    """Run an exported artifact beside its reference, spike for spike.
+
+    ONNX models are compared with the sequence runtime (step models with the stream), NIR files with the sequence runtime, Lava
+    bundles in the real lava-dl with the integer twin.
 
     Args:
-        artifact: An ``.onnx`` file.
-        graph: The network it was exported from.
-        batches: Frames ``[T, n, ...]``; four synthetic samples if not given.
-        bound: Allowed mismatches per neuron-step; 1e-5 if not given.
-        progress: Called with the number of samples done.
+        artifact: An ``.onnx`` or ``.nir`` file, a Lava bundle or a split NIR export; recognised by content.
+        graph: The network it was exported from; a Lava bundle holds its own.
+        batches: Frames ``[T, n, ...]``; four synthetic samples if not given (a Lava bundle's own sample).
+        **options: Of the target; see ``verify_onnx``, ``verify_onnx_step``, ``verify_nir`` and ``verify_bundle`` in
+            ``tcja_deploy.exporters``.
 
     Raises:
         FileFormatError: If the artifact is damaged or was not exported from the graph.
+        UsageError: If the graph is needed and not given.
+        ToolchainError: If the real Lava is needed and not there.
     """
-    from tcja_deploy.exporters.onnx.verify import BOUND, verify_onnx
-    from tcja_deploy.runtime.synthetic import synthetic_frames
+    from tcja_deploy.artifacts import artifact_target
 
+    path = Path(artifact)
+    target = artifact_target(path)
+    if target == "lava":
+        from tcja_deploy.exporters.lava import verify_bundle
+
+        return verify_bundle(path, batches, **options)
+    if graph is None:
+        raise UsageError(
+            "the network that this was exported from is needed", where=str(path), hint="pass it (--model)"
+        )
     if batches is None:
-        batches = (synthetic_frames(graph, 1, seed=seed) for seed in range(4))
-    return verify_onnx(
-        Path(artifact), graph, batches, bound=BOUND if bound is None else bound, progress=progress
-    )
+        from tcja_deploy.runtime.synthetic import synthetic_frames
+
+        network = graph
+        batches = (synthetic_frames(network, 1, seed=seed) for seed in range(4))
+    return _verifier(target)(path, graph, batches, **options)
+
+
+def _verifier(target: str) -> Callable[..., Agreement]:
+    if target == "nir":
+        from tcja_deploy.exporters import nir
+
+        verifier: Callable[..., Agreement] = nir.verify_nir
+        return verifier
+    if target == "onnx-step":
+        from tcja_deploy.exporters.onnx_step import verify_onnx_step
+
+        return verify_onnx_step
+    from tcja_deploy.exporters.onnx import verify_onnx
+
+    return verify_onnx

@@ -28,6 +28,7 @@ __all__ = [
     "TrustPickleOption",
     "load_model",
     "open_dataset",
+    "open_frames",
 ]
 
 ModelArgument = Annotated[
@@ -102,13 +103,20 @@ def open_dataset(graph: Graph, data: Path, split_by: str = "number", limit: int 
         DataError: If there is nothing readable.
         UsageError: If an option makes no sense.
     """
+    return open_frames(graph.T, graph.input_shape, data, split_by, limit)
+
+
+def open_frames(
+    T: int, shape: tuple[int, ...], data: Path, split_by: str = "number", limit: int | None = None
+) -> EventData:
+    """Recordings as ``T`` frames of a shape. Errors as ``open_dataset``."""
     from tcja_deploy.events import open_data
 
-    if split_by not in ("number", "time"):
+    if split_by != "number" and split_by != "time":
         raise UsageError(f"--split-by {split_by!r} is unknown", hint="use number or time")
-    if len(graph.input_shape) != 3:
-        raise UsageError(f"the model takes frames of shape {graph.input_shape}, recordings give C,H,W")
-    channels, height, width = graph.input_shape
+    if len(shape) != 3:
+        raise UsageError(f"the model takes frames of shape {shape}, recordings give C,H,W")
+    channels, height, width = shape
     return open_data(
-        data, timesteps=graph.T, sensor=(height, width), channels=channels, split_by=split_by, limit=limit
+        data, timesteps=T, sensor=(height, width), channels=channels, split_by=split_by, limit=limit
     )
