@@ -69,7 +69,7 @@ def trace(
     with _untouched(module):
         tracer, assumed = _settle(attempts, module, timesteps)
     if tracer.offences or tracer.output is None:
-        raise _refusal(tracer)
+        raise _refusal(tracer, known=timesteps is not None)
     if tracer.view == "image":
         assumed.append("input: one image, the same in every time step; the graph takes it repeated")
     graph = tracer.builder.finish(
@@ -189,14 +189,15 @@ def _untouched(root: nn.Module) -> Iterator[None]:
                     buffer.copy_(value)
 
 
-def _refusal(tracer: ModuleTracer) -> TraceError:
+def _refusal(tracer: ModuleTracer, *, known: bool) -> TraceError:
     found = dict.fromkeys((path, o.reason, o.hint) for path, o in tracer.offences)
     lines = [
         f"\n  - {path or 'forward'}: {reason}" + (f"\n      -> {hint}" if hint else "")
         for path, reason, hint in found
     ]
     shape = ", ".join(map(str, tracer.builder["input"].signal.features))
+    steps = f"T = {tracer.T}" if known else "T not known"
     return TraceError(
         f"{len(lines)} part{'s' if len(lines) > 1 else ''} of the model cannot be translated"
-        f" (T = {tracer.T}, frames of {shape}):{''.join(lines)}"
+        f" ({steps}, frames of {shape}):{''.join(lines)}"
     )

@@ -76,13 +76,20 @@ class ModuleTracer(torch.fx.Tracer):
                 )
             return
         (result,) = next(n for n in graph.nodes if n.op == "output").args
-        result = _without_state(result, torch.fx.Node)
-        if isinstance(result, torch.fx.Node):
-            self.output = self.values[result]
-        elif isinstance(result, tuple | list | dict):
-            self.offend(Offence("forward returns several values", "return one tensor"))
-        else:
-            self.offend(Offence("forward returns something that does not depend on the input"))
+        self._finish(_without_state(result, torch.fx.Node))
+
+    def _finish(self, result: Any) -> None:
+        """Check what ``forward`` returned. Time that is folded into samples comes out of the graph as an axis of its own."""
+        if not isinstance(result, torch.fx.Node):
+            several = isinstance(result, tuple | list | dict)
+            what = "several values" if several else "something that does not depend on the input"
+            self.offend(Offence(f"forward returns {what}", "return one tensor"))
+            return
+        self.output = self.values[result]
+        if self.output.stale or self.output.expanded:
+            self.offend(Offence("forward returns a tensor that was expanded or changed through another one"))
+        if self.output.view in ("image", "lone") and not self.output.tainted:
+            self.offend(Offence("forward never repeats its image over time"))
 
     @contextmanager
     def _time_loops_once(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from spikingjelly.activation_based import layer, neuron, surrogate
 from torch import Tensor, nn
 
@@ -71,3 +72,8 @@ def body(forward: Callable[[Any, Tensor], Any], **modules: nn.Module) -> nn.Modu
 def counts(seed: int = 0, shape: tuple[int, ...] = SHAPE, steps: int = T) -> Tensor:
     """Event frames ``[T, N, ...]``."""
     return torch.poisson(torch.full((steps, N, *shape), 0.8), generator=torch.Generator().manual_seed(seed))
+
+
+def convolved(net: Any, folded: Tensor) -> Tensor:
+    """The body's convolution as a function."""
+    return F.conv2d(folded, net.conv.weight, net.conv.bias, padding=1)
