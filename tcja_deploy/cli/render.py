@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -29,7 +31,8 @@ __all__ = [
     "verdict",
 ]
 
-console = Console()
+_PIPED_WIDTH = 160
+console = Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=_PIPED_WIDTH)
 _stderr = Console(stderr=True)
 
 
