@@ -1,0 +1,255 @@
+"""Writing: all or nothing, whatever goes wrong and when."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tcja_deploy.errors import ExportError
+from tcja_deploy.files import atomic_directory, atomic_file, sha256, staged_files
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Every path under a folder, hidden ones too, with its text."""
+    return {
+        p.relative_to(folder).as_posix(): p.read_text() if p.is_file() else "a folder"
+        for p in sorted(folder.rglob("*"))
+    }
+
+
+class FailedError(Exception):
+    pass
+
+
+def write(
+    manager: AbstractContextManager[Path], texts: dict[str, str], then: Callable[[], object] = lambda: None
+) -> None:
+    """Write files into what a manager gives (the file itself is called ""), then do something, all inside its block."""
+    with manager as partial:
+        for name, text in texts.items():
+            (partial / name if name else partial).write_text(text)
+        then()
+
+
+def failing(error: BaseException) -> Callable[[], None]:
+    """Something that goes wrong inside a block."""
+
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+@pytest.fixture
+def fail_rename(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Let the n-th rename from now on fail as on a full disk."""
+
+    def arrange(n: int) -> None:
+        rename, count = Path.rename, iter(range(n + 1000))
+
+        def limited(self: Path, target: Path) -> Path:
+            if next(count) == n:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return rename(self, target)
+
+        monkeypatch.setattr(Path, "rename", limited)
+
+    return arrange
+
+
+def test_sha256(tmp_path: Path) -> None:
+    content = os.urandom((1 << 20) + 17)
+    (tmp_path / "x").write_bytes(content)
+    assert sha256(tmp_path / "x") == hashlib.sha256(content).hexdigest()
+
+
+# -- one file --------------------------------------------------------------------------------------------------------
+def test_file(tmp_path: Path) -> None:
+    with atomic_file(tmp_path / "x.bin") as partial:
+        assert partial.suffix == ".bin"
+        partial.write_text("new")
+        assert not (tmp_path / "x.bin").exists()
+    assert tree(tmp_path) == {"x.bin": "new"}
+
+
+def test_file_mode_follows_umask(tmp_path: Path) -> None:
+    mask = os.umask(0o027)
+    try:
+        with atomic_file(tmp_path / "x") as partial:
+            partial.write_text("new")
+        with atomic_directory(tmp_path / "d"):
+            pass
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "d").stat().st_mode) == 0o750
+
+
+@pytest.mark.parametrize("before", [{}, {"x": "old"}])
+@pytest.mark.parametrize(
+    "error", [FailedError(), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")]
+)
+def test_file_that_fails(tmp_path: Path, before: dict[str, str], error: BaseException) -> None:
+    for name, text in before.items():
+        (tmp_path / name).write_text(text)
+    expected = ExportError if isinstance(error, OSError) else type(error)
+    with pytest.raises(expected) as caught:
+        write(atomic_file(tmp_path / "x", force=True), {"": "half"}, failing(error))
+    assert tree(tmp_path) == before
+    if isinstance(error, OSError):
+        assert "No space left on device" in str(caught.value)
+
+
+def test_file_that_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("old")
+    with (
+        pytest.raises(ExportError, match="something at this path already") as caught,
+        atomic_file(tmp_path / "x"),
+    ):
+        pytest.fail("the block ran")
+    assert caught.value.where == str(tmp_path / "x")
+    with atomic_file(tmp_path / "x", force=True) as partial:
+        partial.write_text("new")
+    assert tree(tmp_path) == {"x": "new"}
+
+
+def test_link_that_leads_nowhere_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "x").symlink_to(tmp_path / "gone")
+    with pytest.raises(ExportError, match="already"), atomic_file(tmp_path / "x"):
+        pytest.fail("the block ran")
+
+
+def test_file_in_place_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "mine").write_text("old")
+    with pytest.raises(ExportError, match="writing failed"):
+        write(atomic_file(tmp_path / "x", force=True), {"": "new"})
+    assert tree(tmp_path) == {"x": "a folder", "x/mine": "old"}
+
+
+@pytest.mark.parametrize("make", [atomic_file, atomic_directory])
+def test_no_folder_to_write_into(tmp_path: Path, make: Any) -> None:
+    with pytest.raises(ExportError, match="does not exist") as caught, make(tmp_path / "no" / "x"):
+        pytest.fail("the block ran")
+    assert caught.value.where == str(tmp_path / "no")
+    with pytest.raises(ExportError, match="does not exist"), staged_files(tmp_path / "no", ["x"]):
+        pytest.fail("the block ran")
+
+
+# -- a folder ----------------------------------------------------------------------------------------------------------
+def test_folder(tmp_path: Path) -> None:
+    with atomic_directory(tmp_path / "d") as partial:
+        (partial / "a").write_text("new")
+        assert not (tmp_path / "d").exists()
+    assert tree(tmp_path) == {"d": "a folder", "d/a": "new"}
+    with pytest.raises(ExportError, match="already"), atomic_directory(tmp_path / "d"):
+        pytest.fail("the block ran")
+    with atomic_directory(tmp_path / "d", force=True) as partial:
+        (partial / "b").write_text("newer")
+    assert tree(tmp_path) == {"d": "a folder", "d/b": "newer"}
+
+
+@pytest.mark.parametrize(
+    "error", [FailedError(), KeyboardInterrupt(), OSError(errno.EIO, "Input/output error")]
+)
+def test_folder_that_fails(tmp_path: Path, error: BaseException) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a").write_text("old")
+    expected = ExportError if isinstance(error, OSError) else type(error)
+    with pytest.raises(expected):
+        write(atomic_directory(tmp_path / "d", force=True), {"a": "half"}, failing(error))
+    assert tree(tmp_path) == {"d": "a folder", "d/a": "old"}
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_folder_that_cannot_be_moved_leaves_the_old_one(tmp_path: Path, fail_rename: Any, n: int) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a").write_text("old")
+    with pytest.raises(ExportError, match="No space left"):
+        write(atomic_directory(tmp_path / "d", force=True), {"a": "new"}, lambda: fail_rename(n))
+    assert tree(tmp_path) == {"d": "a folder", "d/a": "old"}
+
+
+# -- several files -------------------------------------------------------------------------------------------------------
+def test_staged(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("mine")
+    with staged_files(tmp_path, ["b", "a"]) as folder:
+        (folder / "a").write_text("A")
+        (folder / "b").write_text("B")
+        assert not (tmp_path / "a").exists()
+    assert tree(tmp_path) == {"a": "A", "b": "B", "other": "mine"}
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) & 0o444 == 0o444
+
+
+def test_staged_moves_the_last_name_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[str] = []
+    rename = Path.rename
+    monkeypatch.setattr(
+        Path, "rename", lambda self, target: (moved.append(target.name), rename(self, target))[1]
+    )
+    with staged_files(tmp_path, ["z", "m", "a"]) as folder:
+        for name in "amz":
+            (folder / name).write_text(name)
+    assert moved == ["z", "m", "a"]
+
+
+def test_staged_names_that_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "c").write_text("old")
+    with pytest.raises(ExportError, match="already there: a, c"), staged_files(tmp_path, ["a", "b", "c"]):
+        pytest.fail("the block ran")
+    with pytest.raises(ExportError, match="something at this path already"), staged_files(tmp_path, ["a"]):
+        pytest.fail("the block ran")
+    with staged_files(tmp_path, ["a", "b"], force=True) as folder:
+        (folder / "a").write_text("new")
+    assert tree(tmp_path) == {"a": "new", "c": "old"}  # b was announced only
+
+
+def test_staged_files_that_were_not_announced_replace_nothing(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("old")
+    with pytest.raises(ValueError, match="not announced: mine"):
+        write(staged_files(tmp_path, ["a"]), {"a": "new", "mine": "new"})
+    assert tree(tmp_path) == {"mine": "old"}
+
+
+def test_staged_file_in_place_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "mine").write_text("old")
+    with (
+        pytest.raises(ExportError, match="a folder stands where a file goes: a"),
+        staged_files(tmp_path, ["a"], force=True),
+    ):
+        pytest.fail("the block ran")
+    assert tree(tmp_path) == {"a": "a folder", "a/mine": "old"}
+
+
+@pytest.mark.parametrize(
+    "error", [FailedError(), KeyboardInterrupt(), OSError(errno.EIO, "Input/output error")]
+)
+def test_staged_that_fails(tmp_path: Path, error: BaseException) -> None:
+    (tmp_path / "a").write_text("old")
+    expected = ExportError if isinstance(error, OSError) else type(error)
+    with pytest.raises(expected):
+        write(staged_files(tmp_path, ["a", "b"], force=True), {"b": "half"}, failing(error))
+    assert tree(tmp_path) == {"a": "old"}
+
+
+@pytest.mark.parametrize("n", range(4))
+def test_staged_files_that_cannot_all_be_moved_leave_the_old_ones(
+    tmp_path: Path, fail_rename: Any, n: int
+) -> None:
+    """Moves: old a away, new a, (no old b) new b, old c away, new c."""
+    (tmp_path / "a").write_text("old a")
+    (tmp_path / "c").write_text("old c")
+    texts = {name: f"new {name}" for name in "abc"}
+    with pytest.raises(ExportError, match="No space left"):
+        write(staged_files(tmp_path, ["a", "b", "c"], force=True), texts, lambda: fail_rename(n))
+    assert tree(tmp_path) == {"a": "old a", "c": "old c"}
