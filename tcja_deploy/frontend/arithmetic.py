@@ -40,11 +40,22 @@ def _pairwise(
                     f"combines a tensor seen as {a.view} with one seen as {b.view}",
                     "give both the same leading axes",
                 )
-            return tr.emit(label, op(), *_same_time(tr, label, a, b))
+            a, b = _same_time(tr, label, a, b)
+            if a.signal.dims[:2] == b.signal.dims[:2] == ("N", "T") and len(a.signal.dims) == len(
+                b.signal.dims
+            ):
+                return _swap(tr, label, tr.emit(label, op(), _swap(tr, label, a), _swap(tr, label, b)))
+            return tr.emit(label, op(), a, b)
         x, other = (a, b) if isinstance(a, Traced) else (b, a)
         return tr.emit(label, scalar(_number(other, x, tr.T)), x)
 
     return rule
+
+
+def _swap(tr: ModuleTracer, label: str, x: Traced) -> Traced:
+    """The first two axes exchanged. Batch-first code is translated time-first, as a stream, where that is the same."""
+    order = (1, 0, *range(2, len(x.signal.dims)))
+    return tr.emit(f"{label}.swap", ir.Permute(order), x)
 
 
 def _same_time(tr: ModuleTracer, label: str, a: Traced, b: Traced) -> tuple[Traced, Traced]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tcja_deploy.errors import FileFormatError, GraphError, TraceError, UsageError
 from tcja_deploy.files import sha256
-from tcja_deploy.frontend.nir_desk import Comparison, Desk, Offence, Reading, ShapeOffence
+from tcja_deploy.frontend.nir_desk import Comparison, Desk, Offence, Reading, ShapeOffence, free
 from tcja_deploy.frontend.nir_file import read_nir_file
 from tcja_deploy.frontend.nir_neurons import TEMPORAL
 from tcja_deploy.frontend.nir_rules import RULES
@@ -98,7 +98,7 @@ def load_nir(
     output = translation.run()
     _raise(translation.offences)
     for i, op in enumerate(notes.readout):
-        output = _readout(translation.builder, f"readout.{i}", op, output, where)
+        output = _readout(translation.builder, free(f"readout.{i}", translation.taken), op, output, where)
     if dt is not None:
         origin["dt"] = repr(dt)
     return translation.builder.finish(output, origin)
@@ -238,6 +238,10 @@ class _Translation:
     input_kind: Kind
     values: dict[str, str] = field(default_factory=dict)
     tainted: set[str] = field(default_factory=set)
+    taken: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.taken |= self.wiring.nodes.keys()
 
     @property
     def offences(self) -> list[tuple[str, Offence]]:
@@ -296,7 +300,7 @@ class _Translation:
         if len(values) == 1:
             return values[0]
         try:
-            return self.builder.add(f"{name}.sum", ir.Add(), *values)
+            return self.builder.add(free(f"{name}.sum", self.taken), ir.Add(), *values)
         except GraphError as error:
             if not self.tainted:
                 self.offend(name, error.reason)
@@ -307,7 +311,7 @@ class _Translation:
         try:
             if kind not in RULES:
                 raise Offence(f"{kind} has no translation", f"known: {', '.join(RULES)}")
-            return RULES[kind](Desk(self.builder, name, node, self.reading), x)
+            return RULES[kind](Desk(self.builder, name, node, self.reading, self.taken), x)
         except Offence as offence:
             if name not in self.tainted or not isinstance(offence, ShapeOffence):
                 self.offences.append((name, offence))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tcja_deploy.ir import GraphBuilder, Op
 
-__all__ = ["Comparison", "Desk", "Offence", "Reading", "Rule", "ShapeOffence"]
+__all__ = ["Comparison", "Desk", "Offence", "Reading", "Rule", "ShapeOffence", "free"]
 
 Comparison = Literal[">", ">="]
 
@@ -52,16 +52,18 @@ class Desk:
         name: Name of the node.
         fields: Its parameters.
         reading: How they are meant.
+        taken: Names that are not free for parts of nodes.
     """
 
     builder: GraphBuilder
     name: str
     fields: Mapping[str, Any]
     reading: Reading
+    taken: set[str]
 
     def emit(self, op: Op, x: str, part: str = "") -> str:
         """Append an op that reads ``x``; the node's last one carries its name, others a suffix."""
-        return self.builder.add(f"{self.name}.{part}" if part else self.name, op, x)
+        return self.builder.add(free(f"{self.name}.{part}", self.taken) if part else self.name, op, x)
 
     def features(self, x: str) -> tuple[int, ...]:
         """Shape of one frame of a value."""
@@ -129,6 +131,14 @@ class Desk:
     def time(self, name: str, x: str) -> float:
         """A time constant in time steps."""
         return self.uniform(name, x) / self.reading.dt
+
+
+def free(name: str, taken: set[str]) -> str:
+    """``name``, or with underscores behind if it is taken; taken from now on."""
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
 
 
 Rule = Callable[[Desk, str], str]

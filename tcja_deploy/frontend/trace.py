@@ -81,7 +81,7 @@ def trace(
             **(source or {}),
         },
     )
-    return simplify(recognise_tcja(simplify(graph)))
+    return simplify(recognise_tcja(graph))
 
 
 # -- how the code sees time ------------------------------------------------------------------------------------------
