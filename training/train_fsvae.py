@@ -58,9 +58,9 @@ def train(
     sizes: Sizes,
     pictures: Tensor,
     *,
-    epochs: int = 60,
-    batch: int = 100,
-    learning_rate: float = 2e-3,
+    epochs: int = 40,
+    batch: int = 50,
+    learning_rate: float = 4e-3,
     weight: float = 0.02,
     seed: int = 0,
 ) -> None:
