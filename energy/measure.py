@@ -31,7 +31,7 @@ def measure(
             folded, whose spiking layers have the same names and the same spikes.
         batch_size: Recordings that are run together.
         data_digest: Identity of the data, kept with the counts.
-        progress: Called with the number of recordings that were just finished.
+        progress: Called with the number of recordings that this process has finished.
         shared: This process among several that share the recordings.
 
     Raises:

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-import numpy as np
-
 from tcja_deploy.energy.conventions import FirstLayer, Options
 from tcja_deploy.energy.counts import Inventory, Measured, Primitive
 from tcja_deploy.energy.prices import arithmetic
@@ -119,8 +117,10 @@ class Comparison:
         macs: Dense multiply-accumulates of one pass.
         ann_J: Energy of one pass, in J.
         rate: Mean input rate weighted by MACs.
+        same_network: Whether it is the network that the published number is about, by its MACs.
         rows: Energy of the spiking network under each treatment of the first layer, in pJ.
-        verdicts: One for each row.
+        verdicts: `consistent` or `not consistent` with the published number for each row; `None` for another
+            network.
     """
 
     name: str
@@ -129,8 +129,9 @@ class Comparison:
     macs: int
     ann_J: float  # noqa: N815
     rate: float
+    same_network: bool
     rows: tuple[FirstLayerRow, ...]
-    verdicts: tuple[str, ...]
+    verdicts: tuple[str | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,15 +266,15 @@ def compare(m: Measured, profile: Profile, published_macs: int) -> Comparison:
         macs=macs,
         ann_J=macs * mac,
         rate=float(operations / possible) if possible else float("nan"),
+        same_network=macs == published_macs,
         rows=rows,
-        verdicts=tuple(_verdict(row, macs == published_macs) for row in rows),
+        verdicts=tuple(_verdict(row) if macs == published_macs else None for row in rows),
     )
 
 
-def _verdict(row: FirstLayerRow, same_network: bool) -> str:
-    if not same_network:
-        return "another network than the published number is about"
+def _verdict(row: FirstLayerRow) -> str:
+    """Whether the interval of the mean meets the energies that print as the published one."""
     interval = row.snn.interval or Interval(row.snn.mean, row.snn.mean)
-    low, high = np.array([interval.low, interval.high]) * 1e-12
-    overlaps = low < PUBLISHED.snn_rounding.high and high >= PUBLISHED.snn_rounding.low
-    return "consistent with 0.0019 J" if overlaps else "not consistent with 0.0019 J"
+    printed = PUBLISHED.snn_rounding
+    overlaps = interval.low * 1e-12 < printed.high and interval.high * 1e-12 >= printed.low
+    return "consistent" if overlaps else "not consistent"

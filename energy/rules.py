@@ -210,7 +210,7 @@ def _affine(desk: _Desk, node: Node) -> str | None:
             node, Part.OTHER, "scale", Primitive.MULTIPLY, whole, Drive(node.inputs[0]) if sparse else None
         )
     else:
-        both = Primitive.ADD if op.scale == 1 else Primitive.MAC
+        both = Primitive.ADD if op.scale in (1, -1) else Primitive.MAC
         desk.add(node, Part.OTHER, "scale and offset", both, whole)
     return None
 

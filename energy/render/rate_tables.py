@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tcja_deploy.energy.rates import RateRow, Rates
 from tcja_deploy.energy.render.table import Column, Table, shape_text
 
-__all__ = ["input_table", "neuron_table", "rates_table", "step_table"]
+__all__ = ["input_table", "neuron_table", "rate_summary", "rates_table", "step_table"]
 
 _SPREAD = (
     Column("rate_mean", "Rate", "percent"),
     Column("rate_std", "Std", "percent"),
     Column("rate_min", "Min", "percent"),
     Column("rate_max", "Max", "percent"),
-    Column("rate_ci95", "95 % interval of the mean", "percents"),
+    Column("rate_ci95", "95 % interval", "percents"),
 )
 
 
@@ -44,10 +45,19 @@ def neuron_table(rates: Rates) -> Table:
         ),
         rows,
         (
-            "Rate: spikes per neuron and step; std, min and max over recordings. Silent: never fired in any recording. "
+            "Rate: spikes per neuron and step; std, min, max over recordings, 95 % interval of the mean. Silent: never fired in any recording. "
             "Saturated: fired in every step of every recording.",
         ),
     )
+
+
+def rate_summary(rates: Rates) -> list[Table]:
+    """What the terminal shows: the same in tables that fit 80 columns."""
+    neurons, inputs = neuron_table(rates), input_table(rates)
+    spread = ("rate_mean", "rate_std", "rate_min", "rate_max", "rate_ci95")
+    counts = ("shape", "neurons", "silent", "saturated", "spikes_per_neuron_per_inference")
+    activity = replace(neurons.only("layer", *counts), title="Activity of single neurons", notes=())
+    return [neurons.only("layer", *spread), activity, inputs.only("layer", "value", "kind", *spread)]
 
 
 def input_table(rates: Rates) -> Table:
@@ -67,7 +77,7 @@ def input_table(rates: Rates) -> Table:
             *_SPREAD,
         ),
         rows,
-        ("Rate: share of non-zero elements.",),
+        ("Rate: share of non-zero elements; spread over recordings.",),
     )
 
 

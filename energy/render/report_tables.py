@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tcja_deploy.energy.counts import Status
+from tcja_deploy.energy.counts import Part, Status
 from tcja_deploy.energy.estimate import Estimate
 from tcja_deploy.energy.placement import Fit
 from tcja_deploy.energy.render.rate_tables import input_table, neuron_table
@@ -16,7 +16,8 @@ __all__ = ["all_tables", "entries_table", "summary_tables"]
 
 
 def summary_tables(report: Report) -> list[Table]:
-    """What the terminal shows: the same tables with fewer columns, and what is unpriced in one line an estimate."""
+    """What the terminal shows: the same tables with fewer columns, and what is unpriced in one line an
+    estimate."""
     tables = [
         _brief(totals_table(report).only(*_TOTALS)),
         first_layer_table(report).only("treatment", "energy_pJ", "ci95_pJ", "chosen"),
@@ -32,7 +33,8 @@ _TOTALS = ("convention", "profile", "network", "bound", "energy_pJ", "ci95_pJ", 
 
 
 def _brief(totals: Table) -> Table:
-    """Without the versions, which the files have, and with the bound in front of the energy: it fits 80 columns."""
+    """Without the versions, which the files have, and with the bound in front of the energy: it fits 80
+    columns."""
     rows = tuple(
         (
             c.partition(" ")[0],
@@ -56,7 +58,7 @@ def _unpriced_summary(report: Report) -> Table:
         for u in e.unpriced:
             parts[u.part] = parts.get(u.part, 0.0) + u.count
         if parts:
-            text = ", ".join(f"{part} ({n:,.0f})" for part, n in parts.items())
+            text = ", ".join(p if p == Part.STATIC.value else f"{p} ({n:,.0f})" for p, n in parts.items())
             network = "" if e.subject == "SNN" else f", {e.subject}"
             groups.setdefault(text, []).append(f"{e.convention}, {e.profile}{network}")
     columns = (Column("estimates", "Estimate"), Column("unpriced", "Unpriced operations per inference"))

@@ -75,23 +75,28 @@ def _implied(found: Reproduction) -> Table:
 
 def _measured(m: Comparison, profile: str) -> Table:
     rows = tuple(
-        (row.treatment.value, row.treatment.meaning, row.snn.mean,
-         row.snn.interval and (row.snn.interval.low, row.snn.interval.high),
+        (row.treatment.value, row.snn.mean, row.snn.interval and (row.snn.interval.low, row.snn.interval.high),
          m.ann_J * 1e12, m.ann_J * 1e12 / row.snn.mean if row.snn.mean else None, verdict)
         for row, verdict in zip(m.rows, m.verdicts, strict=True)
     )  # fmt: skip
+    notes = [
+        f"{m.macs:,} MACs of one pass; measured mean input rate {100 * m.rate:.2f} % (weighted by MACs)."
+    ]
+    if not m.same_network:
+        notes.append(
+            "The published 0.0019 J is about another network (its MACs differ), so there is no verdict on it."
+        )
     return Table(
         "measured",
         f"Measured: {m.name}, T = {m.steps}, {m.recordings} recordings, convention 'paper', {profile}",
         (
             Column("treatment", "First layer"),
-            Column("meaning", "Meaning"),
             Column("snn_pJ", "SNN energy / inference", "energy"),
             Column("snn_ci95_pJ", "95 % interval", "energies"),
             Column("ann_pJ", "ANN energy / inference", "energy"),
-            Column("ratio", "ANN ÷ SNN", "number"),
-            Column("verdict", "Verdict"),
+            Column("ratio", "ANN ÷ SNN", "number", 3),
+            Column("verdict", "0.0019 J"),
         ),
         rows,
-        (f"{m.macs:,} MACs of one pass; measured mean input rate {100 * m.rate:.2f} % (weighted by MACs).",),
+        tuple(notes),
     )

@@ -10,8 +10,8 @@ from typing import Any, Literal
 __all__ = ["NOTHING", "Column", "Table", "energy_text", "number_text", "shape_text"]
 
 Kind = Literal["text", "label", "int", "number", "percent", "energy", "counts", "energies", "percents"]
-"""How a cell reads: `label` is text aligned to the right, `energy` in pJ, `percent` a share of 1; the plurals are (low,
-high) pairs."""
+"""How a cell reads: `label` is text aligned to the right, `energy` in pJ, `percent` a share of 1; the plurals
+are (low, high) pairs."""
 
 _PAIRS = ("counts", "energies", "percents")
 

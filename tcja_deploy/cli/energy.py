@@ -50,9 +50,10 @@ def energy(
         ),
     ] = None,
     data: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            help="Recordings: a folder of class folders, or one .bin, .npz or .npy file.", show_default=False
+            help="Recordings: a folder of class folders, or one .bin, .npz or .npy file; may be repeated.",
+            show_default=False,
         ),
     ] = None,
     activity: Annotated[
@@ -174,7 +175,12 @@ def _selection(
 
 
 def _measured(
-    graph: Graph, data: Path | None, activity: Path | None, split_by: str, limit: int | None, batch_size: int
+    graph: Graph,
+    data: Sequence[Path] | None,
+    activity: Path | None,
+    split_by: str,
+    limit: int | None,
+    batch_size: int,
 ) -> tuple[Measured, dict[str, str], bool]:
     """Activity from recordings or from a file."""
     from tcja_deploy.cli.rates import measured_model
@@ -183,19 +189,19 @@ def _measured(
     from tcja_deploy.passes.fold import fold_batch_norm
     from tcja_deploy.runtime.activity_file import load_activity
 
-    if (data is None) == (activity is None):
+    if data and activity is None:
+        return measured_model(graph, data, split_by=split_by, limit=limit, batch_size=batch_size)
+    if data or activity is None:
         raise UsageError(
             "energy depends on activity: give either recordings (--data) or kept counts (--activity)",
             hint="no rate is ever assumed; 'tcja-deploy energy --reproduce' shows what shapes alone can tell",
         )
-    if data is not None:
-        return measured_model(graph, data, split_by=split_by, limit=limit, batch_size=batch_size)
-    path = Path(str(activity))
-    counts = load_activity(path)
+    counts = load_activity(activity)
     facts = {
-        "activity": str(path),
-        "activity SHA-256": sha256(path),
-        "data digest": counts.origin.get("data", ""),
+        "activity": str(activity),
+        "activity SHA-256": sha256(activity),
+        "data SHA-256": counts.origin.get("data", ""),
+        "recordings": str(len(counts)),
     }
     return join(graph, counts, fold_batch_norm(graph)), facts, True
 

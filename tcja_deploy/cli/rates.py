@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,10 +33,9 @@ __all__ = ["measured_model", "provenance", "rates"]
 
 
 def measured_model(
-    graph: Graph, data: Path, *, split_by: str, limit: int | None, batch_size: int
+    graph: Graph, data: Sequence[Path], *, split_by: str, limit: int | None, batch_size: int
 ) -> tuple[Measured, dict[str, str], bool]:
-    """Activity of a model over a data set, facts about the data, and whether this process is the one that
-    prints.
+    """Activity of a model over data sets, facts about them, and whether this process is the one that prints.
 
     Several processes of ``torchrun`` share the recordings. The work is that of the network with batch
     normalisation folded; the spikes are those of the network as it is.
@@ -43,22 +43,28 @@ def measured_model(
     from tcja_deploy.cli.render import progress_bar
     from tcja_deploy.energy.measure import measure
     from tcja_deploy.passes.fold import fold_batch_norm
-    from tcja_deploy.runtime.activity_collect import workers
+    from tcja_deploy.runtime.activity_collect import Joined, workers
 
-    dataset = open_dataset(graph, data, split_by, limit)
+    parts = [open_dataset(graph, path, split_by, limit) for path in data]
+    recordings = Joined(parts)
+    digest = " ".join(part.digest for part in parts)
     with workers() as shared:
-        mine = sum(map(len, shared.batches(len(dataset), batch_size)))
+        mine = sum(map(len, shared.batches(len(recordings), batch_size)))
         with progress_bar("counting spikes", mine) as progress:
             measured = measure(
-                graph, dataset, counted=fold_batch_norm(graph), batch_size=batch_size, data_digest=dataset.digest,
-                progress=progress, shared=shared,
-            )  # fmt: skip
+                graph,
+                recordings,
+                counted=fold_batch_norm(graph),
+                batch_size=batch_size,
+                data_digest=digest,
+                progress=progress,
+                shared=shared,
+            )
     facts = {
-        "data": str(data),
-        "data digest": dataset.digest,
-        "recordings": str(len(dataset)),
-        "split by": split_by,
-        "processes": str(shared.count),
+        "data": ", ".join(map(str, data)),
+        "data SHA-256": digest,
+        "recordings": str(len(recordings)),
+        "frames split by": split_by,
     }
     return measured, facts, shared.rank == 0
 
@@ -90,9 +96,10 @@ def provenance(model: Path, graph: Graph) -> dict[str, str]:
 def rates(
     model: ModelArgument,
     data: Annotated[
-        Path,
+        list[Path],
         typer.Option(
-            help="Recordings: a folder of class folders, or one .bin, .npz or .npy file.", show_default=False
+            help="Recordings: a folder of class folders, or one .bin, .npz or .npy file; may be repeated.",
+            show_default=False,
         ),
     ],
     output: Annotated[
@@ -124,7 +131,7 @@ def rates(
     from tcja_deploy.energy.render.documents import rates_document, write_plots, write_text
     from tcja_deploy.energy.render.formats import to_rich
     from tcja_deploy.energy.render.plots import rate_plots
-    from tcja_deploy.energy.render.rate_tables import input_table, neuron_table
+    from tcja_deploy.energy.render.rate_tables import rate_summary
     from tcja_deploy.runtime.activity_file import save_activity
 
     graph = load_model(model, Loading(arch, timesteps, input_shape, trust_pickle))
@@ -147,7 +154,7 @@ def rates(
     if as_json:
         typer.echo(rates_document(found, facts, ".json"), nl=False)
         return
-    console.print(to_rich(neuron_table(found)))
-    console.print(to_rich(input_table(found)))
+    for table in rate_summary(found):
+        console.print(to_rich(table))
     for path in written:
         console.print(f"wrote {path} ({path.stat().st_size:,} bytes)", highlight=False)

@@ -8,9 +8,11 @@ by ``torch.distributed``.
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,10 +26,10 @@ from tcja_deploy.ir import Graph, Node, Signal
 from tcja_deploy.runtime.activity import Activity, Recorder, ValueActivity, Watch
 from tcja_deploy.runtime.sequence import run
 
-__all__ = ["Recordings", "Workers", "collect", "frame_order", "frame_shape", "workers"]
+__all__ = ["Joined", "Recordings", "Workers", "collect", "frame_order", "frame_shape", "workers"]
 
 Progress = Callable[[int], None]
-"""Called with the number of recordings that were just finished."""
+"""Called with the number of recordings that this process has finished."""
 
 
 class Recordings(Protocol):
@@ -36,6 +38,23 @@ class Recordings(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> tuple[NDArray[np.float32], int | None]: ...
+
+
+class Joined:
+    """Several data sets as one, in the given order; recordings are numbered through."""
+
+    def __init__(self, parts: Sequence[Recordings]) -> None:
+        self._parts = tuple(parts)
+        self._ends = list(accumulate(map(len, self._parts)))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, index: int, /) -> tuple[NDArray[np.float32], int | None]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        part = bisect_right(self._ends, index)
+        return self._parts[part][index - (self._ends[part - 1] if part else 0)]
 
 
 @dataclass(frozen=True)
@@ -132,12 +151,14 @@ def collect(
         if recorder.watches(node.name):
             recorder.add(node.name, _frames(node.signal, value))
 
+    done = 0
     for indices in shared.batches(len(data), batch_size):
         recorder.begin(list(indices))
         frames = np.stack([data[i][0] for i in indices], axis=1)
         run(graph, frames, observe=observe)
+        done += len(indices)
         if progress is not None:
-            progress(len(indices))
+            progress(done)
     activity = recorder.finish()
     return activity if shared.count == 1 else _reduce(activity, len(data))
 

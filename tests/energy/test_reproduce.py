@@ -79,7 +79,8 @@ def test_int8_ann_of_the_paper_network() -> None:
 def test_another_network_gets_its_numbers_but_no_verdict(found: Reproduction) -> None:
     m = measured(small_snn(), spikes(np.random.default_rng(0), 3, 4, 2, 8, 12))
     comparison = compare(m, ASIC, 2_244_670_464)
-    assert set(comparison.verdicts) == {"another network than the published number is about"}
+    assert not comparison.same_network
+    assert set(comparison.verdicts) == {None}
     ann = ann_lines(m, CONVENTIONS["paper"], ASIC.pricing, Options(), Twin("ANN"))
     total = sum(float(e.mean()) for line in ann if (e := line.energies()) is not None)
     assert comparison.ann_J == pytest.approx(total * 1e-12)
@@ -97,9 +98,9 @@ def test_verdicts_follow_the_rounding_interval(monkeypatch: pytest.MonkeyPatch) 
     from tcja_deploy.energy.statistics import Interval
 
     for low, high, verdict in (
-        (row.interval.low, row.interval.high, "consistent with 0.0019 J"),
-        (row.interval.high * 1.01, row.interval.high * 2, "not consistent with 0.0019 J"),
-        (0.0, row.interval.low * 0.99, "not consistent with 0.0019 J"),
+        (row.interval.low, row.interval.high, "consistent"),
+        (row.interval.high * 1.01, row.interval.high * 2, "not consistent"),
+        (0.0, row.interval.low * 0.99, "not consistent"),
     ):
         bounds = Interval(low * 1e-12, high * 1e-12)
         monkeypatch.setattr(module, "PUBLISHED", replace(PUBLISHED, snn_rounding=bounds))

@@ -17,7 +17,7 @@ from tcja_deploy.ir import GraphBuilder, Signal
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir.signal import Kind
 from tcja_deploy.runtime.activity import Activity, Measure, Recorder, Watch
-from tcja_deploy.runtime.activity_collect import Workers, collect, frame_order, frame_shape
+from tcja_deploy.runtime.activity_collect import Joined, Workers, collect, frame_order, frame_shape
 from tcja_deploy.runtime.activity_file import load_activity, save_activity
 from tcja_deploy.runtime.sequence import run
 
@@ -208,6 +208,17 @@ def test_two_gloo_processes_hold_the_counts_of_one(tmp_path: Path) -> None:
     alone = collect(graph, Stored(frames), watches(graph), batch_size=2, origin={"model": graph.hash})
     for rank in range(2):
         assert load_activity(tmp_path / f"rank{rank}.npz").same_as(alone)
+
+
+def test_joined_data_sets_are_numbered_through() -> None:
+    graph, frames = two_layers()
+    done: list[int] = []
+    joined = Joined([Stored(frames[:3]), Stored(frames[3:3]), Stored(frames[3:])])
+    activity = collect(graph, joined, watches(graph), batch_size=2, progress=done.append)
+    assert activity.same_as(collect(graph, Stored(frames), watches(graph), batch_size=2))
+    assert done == [2, 4, 6, 7]
+    with pytest.raises(IndexError):
+        joined[7]
 
 
 def test_axes_of_any_signal_come_in_frame_order() -> None:
