@@ -46,7 +46,7 @@ def _merged(builder: GraphBuilder, op: Permute | Reshape, name: str) -> tuple[Op
         named = _through(op.named, source, builder.signal(source.inputs[0]).dims)
         if named is not None:
             op, name = Reshape(op.dims, named), source.inputs[0]
-    elif isinstance(source.op, Vote) and isinstance(builder[source.inputs[0]].op, Reshape):
+    elif isinstance(source.op, Vote) and isinstance(builder[source.inputs[0]].op, Reshape | Flatten):
         inner_name = builder[source.inputs[0]].inputs[0]
         before, voted = builder.signal(inner_name).dims, builder.signal(source.inputs[0]).dims
         if _same_votes(source.op.voters, before, voted, op.dims):
