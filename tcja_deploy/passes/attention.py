@@ -15,6 +15,7 @@ from tcja_deploy.ir.ops import (
     Add,
     AvgPool2d,
     Conv1d,
+    Flatten,
     Mul,
     Permute,
     Reduce,
@@ -25,6 +26,9 @@ from tcja_deploy.ir.ops import (
 from tcja_deploy.ir.ops.numeric import float32
 
 __all__ = ["recognise_tcja"]
+
+_LAYOUT = Permute | Reshape | Flatten
+"""Ops that move values and change none."""
 
 
 def recognise_tcja(graph: Graph) -> Graph:
@@ -97,9 +101,9 @@ def _same_result(graph: Graph, node: Node, x: str, op: TCJA) -> bool:
 
 
 def _skip_layout(graph: Graph, name: str) -> Node:
-    """The node behind any number of permutations and reshapes."""
+    """The node behind any number of moves of axes."""
     node = graph[name]
-    while isinstance(node.op, Permute | Reshape):
+    while isinstance(node.op, _LAYOUT):
         node = graph[node.inputs[0]]
     return node
 
@@ -143,7 +147,7 @@ def _is_squeeze(graph: Graph, name: str, x: str) -> bool:
     while node is not root:
         mean = isinstance(node.op, AdaptiveAvgPool2d | AvgPool2d)
         mean = mean or (isinstance(node.op, Reduce) and node.op.how == "mean")
-        if not mean and not isinstance(node.op, Permute | Reshape):
+        if not mean and not isinstance(node.op, _LAYOUT):
             return False
         node = graph[node.inputs[0]]
     return True
