@@ -1,0 +1,390 @@
+"""One file, several readers: ours, Norse, SpikingJelly and snnTorch, layer by layer on real recordings."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nir_nets import Array, chain, conv_net, normal
+from numpy.typing import NDArray
+from torch import nn
+
+import tcja_deploy as td
+from tcja_deploy import data as shipped
+from tcja_deploy.errors import UnsupportedError
+from tcja_deploy.exporters.nir import export_nir, run_split, verify_nir
+from tcja_deploy.exporters.nir.runners import RUNNERS
+from tcja_deploy.frontend.nir import load_nir
+from tcja_deploy.ir import Graph, Kind, Node
+from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.compare import compare
+from tcja_deploy.runtime.sequence import run
+
+RECORDINGS = NDArray[np.float32]
+FOREIGN = ("norse", "spikingjelly")
+
+
+def needs(runner: str) -> None:
+    pytest.importorskip({"norse": "norse.torch", "spikingjelly": "spikingjelly"}[runner])
+    pytest.importorskip("nirtorch", reason="nirtorch is not installed")
+
+
+def counts(graph: Graph, frames: RECORDINGS) -> dict[str, int]:
+    found: dict[str, int] = {}
+
+    def observe(node: Node, value: torch.Tensor) -> None:
+        if isinstance(node.op, ir.Neuron):
+            found[node.name] = int(value.sum())
+
+    run(graph, frames, observe=observe)
+    return found
+
+
+# -- our files, read by others -------------------------------------------------------------------------------------
+NETS = {
+    "lif": conv_net,
+    "lif, input undivided": lambda: conv_net(neuron=ir.LIF(decay_input=False, tau=4.0)),
+    "lif, reset to -0.5": lambda: conv_net(neuron=ir.LIF(v_reset=-0.5)),
+    "lif, threshold not reached at": lambda: conv_net(neuron=ir.LIF(strict=True)),
+    "plif": lambda: conv_net(neuron=ir.PLIF(decay=0.25), gain=2.0),
+    "if": lambda: conv_net(neuron=ir.IF()),
+    "average pooling": lambda: conv_net(pool=ir.AvgPool2d((2, 2), (2, 2))),
+    "padded pooling": lambda: conv_net(pool=ir.MaxPool2d((3, 3), (2, 2), (1, 1))),
+    "padded average": lambda: conv_net(pool=ir.AvgPool2d((3, 3), (2, 2), (1, 1))),
+}
+
+
+@pytest.mark.parametrize("runner", ["sequence", *FOREIGN])
+@pytest.mark.parametrize("net", NETS)
+def test_exported_networks_agree_layer_by_layer(
+    net: str, runner: str, recordings: RECORDINGS, tmp_path: Path
+) -> None:
+    if runner != "sequence":
+        needs(runner)
+    graph = NETS[net]()
+    report = export_nir(graph, tmp_path / "net.nir", verify=False)
+    found = verify_nir(report.path, graph, [recordings], runner=runner)
+    assert all(layer.spikes > 0 for layer in found.layers)
+    assert found.predictions_equal == found.samples == 10
+    # Time constants here are powers of two: nothing is rounded. The exceptions: a sum over nine, divided by nine in the
+    # weights, and a membrane counted from -0.5.
+    if net in ("padded average", "lif, reset to -0.5"):
+        assert found.mismatch_rate < 1e-5
+        assert all(
+            f is None or f.distance is None or abs(f.distance) < 1e-5 for f in (x.first for x in found.layers)
+        )
+    else:
+        assert found.mismatches == 0
+        assert [x.spikes for x in found.layers] == [x.other_spikes for x in found.layers]
+
+
+@pytest.mark.parametrize("tau", [1.5, 3.0, 10.0])
+@pytest.mark.parametrize("runner", ["sequence", *FOREIGN])
+def test_other_time_constants_differ_by_rounding_alone(
+    tau: float, runner: str, recordings: RECORDINGS, tmp_path: Path
+) -> None:
+    """Norse multiplies by dt / tau rounded twice to float32, where SpikingJelly divides by tau."""
+    if runner != "sequence":
+        needs(runner)
+    for decay_input in (True, False):
+        graph = conv_net(neuron=ir.LIF(tau=tau, decay_input=decay_input))
+        report = export_nir(graph, tmp_path / "net.nir", verify=False, force=True)
+        found = verify_nir(report.path, graph, [recordings], runner=runner)
+        assert found.mismatch_rate < 1e-5
+        for layer in found.layers:
+            # Membranes below 4, ten steps, each rounded a few times by 2**-23.
+            if layer.first is not None and layer.first.distance is not None:
+                assert abs(layer.first.distance) < 10 * 4 * 2**-21
+
+
+@pytest.mark.parametrize("runner", FOREIGN)
+@pytest.mark.parametrize("dt", [1e-3, 1.0, 2.0**-12])
+def test_the_time_step_is_free(dt: float, runner: str, recordings: RECORDINGS, tmp_path: Path) -> None:
+    needs(runner)
+    graph = conv_net()
+    report = export_nir(graph, tmp_path / "net.nir", dt=dt, verify=False)
+    assert verify_nir(report.path, graph, [recordings], runner=runner).mismatches == 0
+
+
+@pytest.mark.parametrize("runner", FOREIGN)
+def test_current_based_neurons(runner: str, recordings: RECORDINGS, tmp_path: Path) -> None:
+    needs(runner)
+    rng = np.random.default_rng(0)
+    graph = chain(
+        10, (2, 34, 34), ir.Flatten(), ir.Linear(normal(rng, 30, 2312, scale=0.1)), ir.LI(0.25, decay_input=False),
+        ir.PLIF(strict=True, decay=0.125), ir.Linear(normal(rng, 10, 30, scale=2.0)), ir.LI(0.5), ir.LIF(tau=4.0),
+    )  # fmt: skip
+    report = export_nir(graph, tmp_path / "net.nir")
+    assert {type(n).__name__ for n in nir.read(report.path).nodes.values()} >= {"CubaLIF"}
+    found = verify_nir(report.path, graph, [recordings], runner=runner)
+    assert all(layer.spikes > 0 for layer in found.layers)
+    assert found.mismatch_rate <= 1e-3  # 400 neuron-steps a sample: rounding may move a spike
+    for layer in found.layers:
+        assert layer.first is None or layer.first.distance is None or abs(layer.first.distance) < 1e-5
+
+
+def residual(T: int = 10) -> Graph:
+    from tcja_deploy.ir import GraphBuilder
+
+    rng = np.random.default_rng(3)
+    b = GraphBuilder(T)
+    x = b.add("input", ir.Input((2, 34, 34)))
+    c = b.add("conv", ir.Conv2d(normal(rng, 6, 2, 3, 3, scale=0.5), stride=(2, 2)), x)
+    s = b.add("lif1", ir.LIF(), c)
+    d = b.add("inner", ir.Conv2d(normal(rng, 6, 6, 3, 3, scale=0.3), padding=(1, 1, 1, 1)), s)
+    m = b.add("add", ir.Add(), d, c)
+    s2 = b.add("lif2", ir.LIF(), m)
+    out = b.add("sew", ir.Add(), s2, s)
+    f = b.add("fc", ir.Linear(normal(rng, 10, 6 * 256, scale=0.1)), b.add("flat", ir.Flatten(), out))
+    return b.finish(b.add("mean", ir.TimeMean(), b.add("lif3", ir.LIF(), f)))
+
+
+@pytest.mark.parametrize("runner", FOREIGN)
+def test_residual_networks(runner: str, recordings: RECORDINGS, tmp_path: Path) -> None:
+    needs(runner)
+    graph = residual()
+    report = export_nir(graph, tmp_path / "net.nir")
+    found = verify_nir(report.path, graph, [recordings], runner=runner)
+    assert all(layer.spikes > 0 for layer in found.layers)
+    # A sum of two values in another order is the same number.
+    assert found.mismatches == 0
+
+
+@pytest.mark.parametrize("runner", ["sequence", *FOREIGN])
+@pytest.mark.parametrize("gate", ["mean", "split"])
+def test_trained_tcja_network(gate: Any, runner: str, recordings: RECORDINGS, tmp_path: Path) -> None:
+    if runner != "sequence":
+        needs(runner)
+    graph = td.load(shipped.path("nmnist_checkpoint_max.pth"))
+    report = export_nir(graph, tmp_path / "net.nir", gate=gate, data=[recordings], verify=False)
+    found = verify_nir(report.path, graph, [recordings], runner=runner)
+    assert all(layer.spikes > 0 for layer in found.layers)
+    assert found.mismatches == 0
+    assert found.predictions_equal == 10
+    if gate == "split":
+        result = run_split(report.path, recordings, runner=runner)
+        assert np.array_equal(result.output, run(graph, recordings).numpy())
+
+
+@settings(max_examples=30)
+@given(
+    st.sampled_from([1.0, 2.0, 4.0, 3.0, 7.5]), st.booleans(), st.floats(0.125, 4.0), st.booleans(),
+    st.sampled_from([0.0, -1.0]), st.sampled_from(["LIF", "PLIF", "IF"]), st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_any_neuron_means_the_same_everywhere(
+    tau: float, decay_input: bool, threshold: float, strict: bool, reset: float, kind: str, seed: int
+) -> None:
+    import tempfile
+
+    common = {"v_threshold": threshold, "v_reset": reset, "strict": strict}
+    neuron: ir.Neuron
+    match kind:
+        case "LIF":
+            neuron = ir.LIF(**common, tau=tau, decay_input=decay_input)  # type: ignore[arg-type]
+        case "PLIF":
+            neuron = ir.PLIF(**common, decay=1 / tau, decay_input=decay_input)  # type: ignore[arg-type]
+        case _:
+            neuron = ir.IF(**common)  # type: ignore[arg-type]
+    graph = chain(12, (40,), neuron, kind=Kind.REAL)
+    x = np.random.default_rng(seed).normal(0.4, 2.0, (12, 2, 40)).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        report = export_nir(graph, Path(folder) / "n.nir", verify=False)
+        for name in ("sequence", *FOREIGN):
+            if name == "spikingjelly" and tau == 1.0 and kind != "IF":
+                continue  # its LIFNode takes tau > 1 only
+            found = verify_nir(report.path, graph, [x], runner=name)
+            for layer in found.layers:
+                if layer.first is not None:
+                    # Membranes below 16, twelve steps, each rounded a few times by half of 2**-20.
+                    assert layer.first.distance is not None
+                    assert abs(layer.first.distance) < 12 * 2**-19
+
+
+# -- files of others, read by us -------------------------------------------------------------------------------------
+class Recorder:
+    """Spikes of modules, step by step."""
+
+    def __init__(self, net: nn.Module, kinds: tuple[type, ...]) -> None:
+        self.spikes: dict[str, list[Array]] = {}
+        for name, module in net.named_modules():
+            if isinstance(module, kinds):
+                self.spikes[name] = []
+                module.register_forward_hook(
+                    lambda m, i, o, name=name: self.spikes[name].append(
+                        (o[0] if isinstance(o, tuple) else o).detach().numpy()
+                    )
+                )
+
+    def counts(self) -> dict[str, int]:
+        return {name: int(np.sum(values)) for name, values in self.spikes.items()}
+
+    def stacked(self) -> dict[str, Array]:
+        return {name: np.concatenate([v[None] for v in values]) for name, values in self.spikes.items()}
+
+
+@pytest.mark.parametrize("kind", ["LIFNode", "IFNode", "ParametricLIFNode"])
+def test_spikingjelly_file(kind: str, recordings: RECORDINGS, tmp_path: Path) -> None:
+    needs("spikingjelly")
+    from spikingjelly.activation_based import functional, layer, neuron
+    from spikingjelly.activation_based.nir_exchange import export_to_nir
+
+    torch.manual_seed(0)
+    node = getattr(neuron, kind)
+    net = nn.Sequential(
+        layer.Conv2d(2, 8, 3, bias=False), node(), layer.AvgPool2d(2), layer.Conv2d(8, 8, 3, stride=2), node(),
+        layer.Flatten(), layer.Linear(8 * 49, 10), node(),
+    )  # fmt: skip
+    with torch.no_grad():
+        for weight in (net[0].weight, net[3].weight, net[6].weight):
+            weight.mul_(8)
+    functional.set_step_mode(net, "m")
+    export_to_nir(net, torch.from_numpy(recordings), tmp_path / "sj.nir", dt=1e-4)
+    functional.reset_net(net)
+    watch = Recorder(net, (node,))
+    with torch.no_grad():
+        output = net(torch.from_numpy(recordings)).numpy()
+    graph = load_nir(tmp_path / "sj.nir", 10, dt=1e-4, comparison=">=")
+    theirs = {
+        f"_{name}" if f"_{name}" in {n.name for n in graph} else name: v[0]
+        for name, v in watch.stacked().items()
+    }
+    assert set(theirs) == {n.name for n in graph.neurons}
+    found = compare(graph, recordings, output, theirs, bound=0.0)
+    assert all(layer_.spikes > 0 for layer_ in found.layers)
+    if kind == "ParametricLIFNode":  # tau = 1 / sigmoid(w) is 2 here, exactly
+        assert net[1].w.sigmoid().item() == 0.5
+    assert found.mismatches == 0
+    assert found.predictions_equal == 10
+
+
+def test_snntorch_file_and_ours_in_snntorch(recordings: RECORDINGS, tmp_path: Path) -> None:
+    snn = pytest.importorskip("snntorch", reason="snnTorch is not installed")
+    pytest.importorskip("nirtorch", reason="nirtorch is not installed")
+    from snntorch.import_nir import import_from_nir
+
+    graph = chain(
+        10, (2, 34, 34), ir.Conv2d(normal(np.random.default_rng(0), 6, 2, 3, 3, scale=0.6), stride=(2, 2)), ir.LIF(),
+        ir.Flatten(), ir.Linear(normal(np.random.default_rng(1), 10, 6 * 256, scale=0.1)), ir.LIF(),
+    )  # fmt: skip
+    report = export_nir(graph, tmp_path / "ours.nir")
+    with contextlib.redirect_stdout(io.StringIO()):
+        net = import_from_nir(nir.read(report.path))
+        watch = Recorder(net, (snn.Leaky,))
+        state, outputs = None, []
+        with torch.no_grad():
+            for frame in torch.from_numpy(recordings):
+                y, state = net(frame, state)
+                outputs.append(y.numpy())
+    spikes = {name.replace("_", "."): value for name, value in watch.stacked().items()}
+    found = compare(graph, recordings, np.stack(outputs), spikes, bound=0.0)
+    assert all(layer.spikes > 0 for layer in found.layers)
+    assert found.mismatches == 0
+
+
+def test_norse_file(recordings: RECORDINGS, tmp_path: Path) -> None:
+    """Norse 1.1 writes dt * tau_mem where NIR has tau_mem: with dt squared as time step, its files say what they mean."""
+    needs("norse")
+    import norse.torch as nt
+
+    torch.manual_seed(0)
+    rate, dt = 500.0, 1e-3
+    cell = nt.LIFBoxParameters(
+        tau_mem_inv=torch.full((10,), rate), v_leak=torch.zeros(10), v_th=torch.full((10,), 0.5)
+    )
+    net = nt.SequentialState(nn.Linear(34, 10), nt.LIFBoxCell(cell, dt=dt))
+    x = np.ascontiguousarray(recordings[..., 0, 17, :])
+    tau = dt / cell.tau_mem_inv
+    graph = nir.NIRGraph.from_list(
+        nir.Affine(net[0].weight.detach().numpy(), net[0].bias.detach().numpy()),
+        nir.LIF(*(t.numpy() for t in (tau, torch.ones(10), cell.v_leak, cell.v_th))),
+    )
+    with pytest.raises(td.errors.TraceError, match="pass dt squared"):
+        load_nir(graph, 10, dt=dt)
+    state, outputs = None, []
+    with torch.no_grad():
+        for frame in torch.from_numpy(x):
+            y, state = net(frame, state)
+            outputs.append(y.numpy())
+    read = load_nir(graph, 10, dt=dt * dt)
+    assert np.array_equal(run(read, x).numpy(), np.stack(outputs))
+    assert np.sum(outputs) > 0
+
+
+# -- known defects of readers, and how the files avoid them -----------------------------------------------------------
+def test_norse_is_refused_where_it_would_stop_silently(tmp_path: Path) -> None:
+    needs("norse")
+    graph = chain(4, (2, 8, 8), ir.LIF(), ir.AvgPool2d((2, 2), (2, 2)))
+    report = export_nir(graph, tmp_path / "net.nir")
+    with pytest.raises(UnsupportedError, match="without a word"):
+        verify_nir(report.path, graph, [np.ones((4, 1, 2, 8, 8), np.float32)], runner="norse")
+
+
+@pytest.mark.parametrize("runner", FOREIGN)
+def test_biases_arrive(runner: str, tmp_path: Path) -> None:
+    """nirtorch 2.6 loses the bias of Affine unless the reader has its own rule."""
+    needs(runner)
+    rng = np.random.default_rng(0)
+    graph = chain(
+        3, (4,), ir.Linear(normal(rng, 5, 4), normal(rng, 5)), ir.LIF(v_threshold=0.5), kind=Kind.REAL
+    )
+    export_nir(graph, tmp_path / "net.nir")
+    x = np.zeros((3, 1, 4), np.float32)
+    result = RUNNERS[runner](tmp_path / "net.nir", x, 1e-4)
+    assert np.allclose(result.values["linear_0"], graph["linear.0"].op.bias)
+
+
+@pytest.mark.parametrize("runner", FOREIGN)
+@pytest.mark.parametrize(
+    "op",
+    [
+        {"shape": (4, 2, 3, 5), "padding": (1, 2, 1, 2)},
+        {"shape": (4, 2, 3, 3), "padding": (0, 0, 2, 2)},
+        {"shape": (4, 2, 5, 1), "padding": (0, 3, 0, 1), "stride": (2, 1)},
+        {"shape": (4, 1, 3, 3), "groups": 2},
+        {"shape": (4, 2, 3, 1), "dilation": (2, 1)},
+    ],
+)
+def test_odd_convolutions(op: dict[str, Any], runner: str, tmp_path: Path) -> None:
+    """nir 1.0.8 takes the kernel's height for its width, SpikingJelly 2.0 takes no groups, nobody uneven padding."""
+    needs(runner)
+    rng = np.random.default_rng(0)
+    settings_ = {k: v for k, v in op.items() if k != "shape"}
+    weight = np.round(normal(rng, *op["shape"], scale=4.0))
+    graph = chain(3, (2, 10, 11), ir.Conv2d(weight, **settings_), ir.IF(v_threshold=5.5))
+    export_nir(graph, tmp_path / "net.nir")
+    x = rng.poisson(0.5, (3, 2, 2, 10, 11)).astype(np.float32)
+    found = verify_nir(tmp_path / "net.nir", graph, [x], runner=runner)
+    assert found.layers[0].spikes > 0
+    assert found.mismatches == 0
+
+
+def test_both_readings_of_the_threshold_are_counted(tmp_path: Path) -> None:
+    """A membrane of exactly the number before the threshold is where readers with >= and with > part."""
+    graph = chain(2, (1,), ir.IF(), kind=Kind.REAL)
+    below = np.nextafter(np.float32(1), np.float32(0))
+    x = np.array([below, 0.0], np.float32).reshape(2, 1, 1)
+    report = export_nir(graph, tmp_path / "n.nir", data=[x])
+    assert report.agreement is not None
+    assert report.inclusive is not None
+    assert (report.agreement.mismatches, report.inclusive.mismatches) == (0, 1)
+    at = np.array([1.0, 0.0], np.float32).reshape(2, 1, 1)
+    for name in ("sequence", "sequence>=", "norse", "spikingjelly"):
+        if name in FOREIGN:
+            needs(name)
+        assert verify_nir(report.path, graph, [at], runner=name).mismatches == 0
+
+
+def test_counts_are_those_of_the_network(recordings: RECORDINGS, tmp_path: Path) -> None:
+    graph = conv_net()
+    report = export_nir(graph, tmp_path / "net.nir", data=[recordings])
+    read = load_nir(report.path)
+    assert counts(read, recordings) == counts(graph, recordings)
+    assert np.array_equal(run(read, recordings).numpy(), run(graph, recordings).numpy())
