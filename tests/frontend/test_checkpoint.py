@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -23,6 +23,10 @@ from tcja_deploy.zoo.modules import Network, to_module
 from authors import save_checkpoint  # isort: skip
 
 
+if TYPE_CHECKING:
+    from tests.conftest import Golden
+
+
 def network(name: str, **changes: Any) -> Network:
     arch = zoo.BUILDERS[name](**changes)
     return to_module(arch, zoo.random_state(arch, seed=3))
@@ -37,21 +41,16 @@ def ops(graph: Graph, kind: type) -> list[Any]:
 
 
 # -- the published file ------------------------------------------------------------------------------------------------
-def test_golden_checkpoint_needs_no_option(shared: Path) -> None:
-    graph = td.load(shared / "golden" / "dvs128_checkpoint_max.pth")
+def test_golden_checkpoint_needs_no_option(golden: Golden) -> None:
+    graph = td.load(golden.checkpoint)
     assert (graph.T, graph.input_shape, graph.source["architecture"]) == (20, (2, 128, 128), "dvs128")
     assert graph.source["format"] == "checkpoint"
-    recorded = np.load(shared / "golden" / "dvs128_io.npz")
-    y, spikes = graph_forward(graph, torch.from_numpy(recorded["x"].astype(np.float32)).transpose(0, 1))
-    assert np.array_equal(y.numpy(), recorded["y"])
-    wrong = {
-        name: abs(int(s.sum()) - int(recorded[f"count_{name}"]))
-        for name, s in spikes.items()
-        if int(s.sum()) != int(recorded[f"count_{name}"])
-    }
-    total = sum(int(recorded[f"count_{name}"]) for name in spikes)
+    y, spikes = graph_forward(graph, torch.from_numpy(golden.frames))
+    assert np.array_equal(y.numpy(), golden.output)
+    counts = {name: int(s.sum()) for name, s in spikes.items()}
+    wrong = {name: n - golden.counts[name] for name, n in counts.items() if n != golden.counts[name]}
     # shared/golden/README.md: equal "to within a few spikes in a million"
-    assert sum(wrong.values()) <= 5e-6 * total, wrong
+    assert sum(map(abs, wrong.values())) <= 5e-6 * sum(counts.values()), wrong
 
 
 # -- layouts -----------------------------------------------------------------------------------------------------------
