@@ -1,0 +1,35 @@
+"""Every family through every target, and the table in the documentation says what came out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from family_nets import FAMILIES, net
+from targets import TARGETS
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "docs"))
+import generate_support_matrix as generator  # noqa: E402
+
+
+def table() -> list[str]:
+    text = generator.DOCUMENT.read_text()
+    return text.split(generator.BEGIN)[1].split(generator.END)[0].splitlines(keepends=True)
+
+
+DOCUMENTED = {line.split(" | ")[0].removeprefix("| "): line for line in table()[2:]}
+
+
+def test_the_table_has_all_rows_and_columns() -> None:
+    assert "".join(table()[:2]) == generator.header(list(TARGETS))
+    assert list(DOCUMENTED) == [family.title for family in FAMILIES.values()]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("key", FAMILIES)
+def test_cell(key: str, target: str, tmp_path: Path) -> None:
+    line = DOCUMENTED[FAMILIES[key].title]
+    documented = line.removesuffix(" |\n").split(" | ")[1 + list(TARGETS).index(target)]
+    assert TARGETS[target](net(key), tmp_path) == documented
