@@ -11,15 +11,13 @@ from torch import Tensor
 
 from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph
-from tcja_deploy.runtime.compare import predictions
+from tcja_deploy.runtime.stream.decision import Batch, Decisions
 from tcja_deploy.runtime.stream.engine import Stepper, initial
 from tcja_deploy.runtime.stream.estimate import Profile
 from tcja_deploy.runtime.stream.plan import GATE, Plan, plan
 from tcja_deploy.runtime.stream.timing import timing
 
 __all__ = ["Divergence", "sweep"]
-
-Batch = tuple[NDArray[np.float32], NDArray[np.int64] | None]
 
 
 @dataclass(frozen=True)
@@ -74,8 +72,7 @@ class _Trace:
     gates: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
     spikes: dict[str, list[NDArray[np.uint8]]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
-    running: list[NDArray[np.int64] | None] = field(default_factory=list)
-    final: NDArray[np.int64] | None = None
+    decisions: Decisions = field(default_factory=Decisions)
 
 
 class _Sums:
@@ -137,7 +134,6 @@ def sweep(
 
 def _trace(network: Plan, frames: NDArray[np.float32], neurons: set[str]) -> _Trace:
     stepper, trace = Stepper(network, initial(network, frames.shape[1])), _Trace()
-    last: dict[str, NDArray[np.float32]] = {}
 
     def observe(name: str, index: int, value: Tensor) -> None:
         if name.endswith(GATE):
@@ -145,16 +141,9 @@ def _trace(network: Plan, frames: NDArray[np.float32], neurons: set[str]) -> _Tr
         elif name in neurons:
             trace.spikes.setdefault(name, []).append(np.packbits(value.numpy() != 0))
             trace.sizes[name] = trace.sizes.get(name, 0) + value.numel()
-        elif name == network.running:
-            last[name] = value.numpy()
 
     for frame in frames:
-        stepper.push(frame, observe=observe)
-        now = last.get(network.running)
-        if now is None and stepper.running is not None:
-            now = stepper.running.numpy()
-        trace.running.append(None if now is None else predictions(now, streams=False))
-    trace.final = trace.running[-1]
+        trace.decisions.add(stepper, stepper.push(frame, observe=observe))
     return trace
 
 
@@ -175,17 +164,13 @@ def _add(sums: _Sums, truth: _Trace, trace: _Trace, labels: NDArray[np.int64] | 
             wrong + int(np.unpackbits(expected ^ got).sum()),
             size + truth.sizes[name],
         )
-    if trace.final is None or truth.final is None:
-        raise DataError("the network has no result from which a class could be predicted")
-    sums.samples += len(trace.final)
-    sums.agree += int((trace.final == truth.final).sum())
-    settled = np.ones(len(trace.final), bool)
-    for now in reversed(trace.running):
-        settled = settled & (now == trace.final)  # None equals no class
-        sums.decision += int(settled.sum())
+    final = trace.decisions.final
+    sums.samples += len(final)
+    sums.agree += int((final == truth.decisions.final).sum())
+    sums.decision += int(trace.decisions.settled.sum())
     if labels is not None:
-        sums.right += int((trace.final == labels).sum())
-        for t, now in enumerate(trace.running):
+        sums.right += int((final == labels).sum())
+        for t, now in enumerate(trace.decisions.steps):
             if now is not None:
                 sums.running_right[t] += int((now == labels).sum())
                 sums.running_known[t] += len(now)
@@ -204,5 +189,5 @@ def _divergence(key: tuple[int, str], sums: _Sums, network: Plan, labelled: bool
         agreement=sums.agree / sums.samples,
         accuracy=sums.right / sums.samples if labelled else None,
         running_accuracy=tuple(running.tolist()),
-        decision=network.T - sums.decision / sums.samples + 1,
+        decision=sums.decision / sums.samples,
     )

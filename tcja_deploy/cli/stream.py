@@ -1,0 +1,142 @@
+"""``tcja-deploy stream``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tcja_deploy.cli.options import (
+    ArchOption,
+    BatchOption,
+    ForceOption,
+    InputShapeOption,
+    JsonOption,
+    LimitOption,
+    Loading,
+    SplitByOption,
+    TimestepsOption,
+    TrustPickleOption,
+    load_model,
+    open_dataset,
+)
+from tcja_deploy.errors import UsageError
+
+__all__ = ["stream"]
+
+
+class Engine(StrEnum):
+    """What computes the frames."""
+
+    TORCH = "torch"
+    ONNX = "onnx"
+    TWIN = "twin"
+
+
+class Pace(StrEnum):
+    """When the network works."""
+
+    BURST = "burst"
+    PACED = "paced"
+
+
+def stream(
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL", help="Checkpoint, state dict, pickled module or .tcja file.", show_default=False
+        ),
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Recordings: a folder of class folders, or one .bin, .npz or .npy file.", show_default=False
+        ),
+    ],
+    lookahead: Annotated[
+        int | None,
+        typer.Option(
+            "--lookahead", "-D", min=0, help="Frames that each TCJA block waits; exact if not given."
+        ),
+    ] = None,
+    schedule: Annotated[
+        Pace | None,
+        typer.Option(
+            help="Let results flow on as soon as they are final (burst, not in onnxruntime), or work evenly (paced)."
+        ),
+    ] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="What computes: torch, onnxruntime, or the integer twin.")
+    ] = Engine.TORCH,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Compare all look-aheads with the exact stream.")
+    ] = False,
+    fit: Annotated[
+        bool, typer.Option("--fit", help="Fit what blocks expect of frames to come, and say what it gains.")
+    ] = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="Recordings to fit on; every other one of --data if not given.", show_default=False
+        ),
+    ] = None,
+    profile: Annotated[
+        Path | None, typer.Option(help="A fitted profile to use (.safetensors).", show_default=False)
+    ] = None,
+    save_profile: Annotated[
+        Path | None, typer.Option(help="Where to write the fitted profile.", show_default=False)
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the sweep into this .png file.", show_default=False)
+    ] = None,
+    live: Annotated[bool, typer.Option("--live", help="Draw what happens, frame by frame.")] = False,
+    frame_time: Annotated[
+        float | None,
+        typer.Option("--frame-time", min=0.001, help="Milliseconds a frame.", show_default=False),
+    ] = None,
+    arch: ArchOption = None,
+    timesteps: TimestepsOption = None,
+    input_shape: InputShapeOption = None,
+    trust_pickle: TrustPickleOption = False,
+    limit: LimitOption = None,
+    split_by: SplitByOption = "number",
+    batch_size: BatchOption = 20,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a network one frame at a time; measure latency, memory, and what a shorter look-ahead costs."""
+    wrong = {
+        "--sweep and --fit run on torch": (sweep or fit) and engine is not Engine.TORCH,
+        "--plot belongs to --sweep": plot is not None and not sweep,
+        "--save-profile belongs to --fit": save_profile is not None and not fit,
+        "--calibration belongs to --fit and --engine twin": calibration is not None
+        and not (fit or engine is Engine.TWIN),
+        "--profile and --fit exclude each other": profile is not None and fit,
+        "--live draws single runs": live and (sweep or fit or as_json),
+        "onnxruntime runs the paced schedule": engine is Engine.ONNX and schedule is Pace.BURST,
+        "--fit without --sweep needs the --lookahead that it is for": fit and not sweep and lookahead is None,
+    }
+    for reason in [reason for reason, found in wrong.items() if found]:
+        raise UsageError(reason)
+    from tcja_deploy.cli.stream_jobs import Job
+    from tcja_deploy.passes import fold_batch_norm
+    from tcja_deploy.runtime.stream import load_profile
+
+    graph = fold_batch_norm(load_model(model, Loading(arch, timesteps, input_shape, trust_pickle)))
+    job = Job(
+        graph=graph,
+        dataset=open_dataset(graph, data, split_by, limit),
+        calibration=None if calibration is None else open_dataset(graph, calibration, split_by),
+        batch_size=batch_size,
+        frame_time=frame_time,
+        as_json=as_json,
+        force=force,
+    )
+    guess = None if profile is None else load_profile(graph, profile)
+    if sweep or fit:
+        job.sweep(None if sweep else lookahead, guess, fit=fit, save_profile=save_profile, plot=plot)
+    else:
+        pace = schedule or (Pace.PACED if engine is Engine.ONNX else Pace.BURST)
+        job.run(engine.value, lookahead, guess, pace.value, live=live)

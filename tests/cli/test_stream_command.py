@@ -1,0 +1,114 @@
+"""``tcja-deploy stream`` from the outside."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tcja_deploy import zoo
+from tcja_deploy.cli.stream import stream
+from tcja_deploy.errors import DataError, DeployError, ExportError, UsageError
+from tcja_deploy.ir_file import save_graph
+from tcja_deploy.runtime.stream import load_profile
+from tcja_deploy.runtime.synthetic import synthetic_frames
+
+app = typer.Typer()
+app.command()(stream)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stream")
+    graph = zoo.build("events34", T=4, channels=(4, 4, 4), hidden=16)
+    save_graph(graph, folder / "model.tcja")
+    frames = synthetic_frames(graph, 12)
+    np.savez(folder / "data.npz", frames=frames.swapaxes(0, 1), labels=np.arange(12) % 10)
+    return folder
+
+
+def call(files, *arguments, fails: type[DeployError] | None = None) -> str:
+    result = CliRunner().invoke(
+        app, [str(files / "model.tcja"), "--data", str(files / "data.npz"), *map(str, arguments)]
+    )
+    if fails is not None:
+        assert isinstance(result.exception, fails), result.exception
+        return str(result.exception)
+    assert result.exception is None, result.exception
+    return result.stdout
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnx", "twin"])
+def test_every_engine_agrees_with_its_reference(files, engine):
+    found = json.loads(call(files, "--engine", engine, "--json"))
+    assert found["exact"]
+    assert found["agreement"]["passed"]
+    assert found["agreement"]["samples"] == found["outcome"]["samples"] == 12
+    assert found["cost"]["schedule"] == ("paced" if engine == "onnx" else "burst")
+    assert found["cost"]["latency"] == (6 if engine == "onnx" else 0)
+    assert found["outcome"]["steps"] == found["cost"]["latency"] + 4
+
+
+def test_the_report_in_words(files):
+    out = call(files, "--frame-time", "5", "--schedule", "paced", "--lookahead", "1")
+    assert "conv.5" in out
+    assert "a result leaves 2 frames (10 ms) after" in out
+    assert "an approximation" in out
+    assert "stream agrees" in call(files)
+
+
+def test_sweep_and_fit(files, tmp_path):
+    out = call(
+        files, "--sweep", "--fit", "--plot", tmp_path / "s.png", "--save-profile", tmp_path / "p.safetensors"
+    )
+    assert "6 recordings" in out  # the other six were fitted on
+    assert "the linear prediction" in out
+    assert (tmp_path / "s.png").read_bytes()[:4] == b"\x89PNG"
+    from tcja_deploy.ir_file import load_graph
+
+    assert set(load_profile(load_graph(files / "model.tcja"), tmp_path / "p.safetensors").blocks) == {
+        "conv.5",
+        "conv.9",
+    }
+    rows = json.loads(call(files, "--sweep", "--json", "--profile", tmp_path / "p.safetensors"))
+    assert [(r["lookahead"], r["estimate"]) for r in rows] == [
+        (d, e) for d in range(4) for e in ("zeros", "profile")
+    ]
+    assert rows[-1]["agreement"] == 1.0
+    call(files, "--sweep", "--plot", tmp_path / "s.png", fails=ExportError)
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnx", "twin"])
+def test_live(files, engine):
+    out = call(
+        files, "--live", "--frame-time", "0.01", "--limit", "1", "--engine", engine, "--lookahead", "0"
+    )
+    for text in ("frame 4 of 4", "conv.1", "prediction", "firing rate"):
+        assert text in out
+    assert ("waiting for" in out) == (engine != "onnx")  # a step model without look-ahead holds no frames
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--sweep", "--engine", "twin"],
+        ["--plot", "x.png"],
+        ["--save-profile", "x"],
+        ["--calibration", "x"],
+        ["--fit", "--profile", "x"],
+        ["--live", "--sweep"],
+        ["--engine", "onnx", "--schedule", "burst"],
+        ["--fit"],
+        ["--lookahead", "4"],
+    ],
+)
+def test_combinations_without_sense_are_refused(files, arguments):
+    call(files, *arguments, fails=UsageError)
+
+
+def test_fitting_needs_recordings_to_test_on(files):
+    message = call(files, "--fit", "--sweep", "--limit", "1", fails=DataError)
+    assert "too few recordings" in message
