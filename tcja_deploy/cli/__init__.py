@@ -7,7 +7,7 @@ import sys
 import typer
 
 from tcja_deploy import __version__
-from tcja_deploy.cli import demo, energy, export, inspect, lava, profiles, rates, verify
+from tcja_deploy.cli import demo, energy, export, inspect, lava, profiles, rates, stream, verify
 from tcja_deploy.errors import DeployError
 
 __all__ = ["app", "main"]
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (export.export, inspect.inspect, verify.verify, rates.rates, energy.energy, demo.demo):
+for _command in (export.export, inspect.inspect, verify.verify, rates.rates, energy.energy, stream.stream, demo.demo):
     app.command()(_command)
 app.add_typer(profiles.app)
 app.add_typer(lava.app)
