@@ -222,7 +222,8 @@ def check_state(arch: Architecture, state: State) -> None:
 def random_state(arch: Architecture, seed: int = 0) -> dict[str, NDArray[np.float32]]:
     """Random weights that let spikes through every layer: uniform, with batch statistics as sparse input has them.
 
-    For trying things out and for tests; accuracy means nothing.
+    That holds for the published widths; a layer of a few channels may stay silent by chance. For trying things out and for
+    tests; accuracy means nothing.
     """
     rng = np.random.default_rng(seed)
     state = {}

@@ -45,7 +45,7 @@ def dvs128(
 ) -> Architecture:
     """DVS128 Gesture: 2x128x128, five convolutions, TCJA in the last two, vote of 10 over the time mean."""
     kernels = [None, None, None, (k_t, k_c), (k_t, k_c)]
-    head = _head(4 * channels if hidden is None else hidden, voters * classes)
+    head = _head(4 * channels if hidden is None else hidden, max(voters, 1) * classes)
     return Architecture("dvs128", (2, 128, 128), T, _blocks([channels] * 5, kernels), head, voters)
 
 
@@ -97,7 +97,7 @@ def fashion_mnist(
     The published code does not include this network and the paper gives no full layer list; channel counts, kernel sizes and
     the hidden layer are our assumption and therefore arguments.
     """
-    head = _head(hidden, voters * classes)
+    head = _head(hidden, max(voters, 1) * classes)
     return Architecture(
         "fashion_mnist", (1, 28, 28), T, _blocks(list(channels), list(kernels)), head, voters, static=True
     )
@@ -117,7 +117,7 @@ def events34(
         (2, 34, 34),
         T,
         _blocks(list(channels), list(kernels)),
-        _head(hidden, voters * classes),
+        _head(hidden, max(voters, 1) * classes),
         voters,
     )
 
