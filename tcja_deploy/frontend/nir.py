@@ -16,6 +16,7 @@ from tcja_deploy.frontend.nir_desk import Comparison, Desk, Offence, Reading, Sh
 from tcja_deploy.frontend.nir_file import read_nir_file
 from tcja_deploy.frontend.nir_neurons import TEMPORAL
 from tcja_deploy.frontend.nir_rules import RULES
+from tcja_deploy.frontend.nir_wiring import Wiring
 from tcja_deploy.ir import Graph, GraphBuilder, Kind, Op
 from tcja_deploy.ir import ops as ir
 
@@ -85,8 +86,7 @@ def load_nir(
             where=where,
             hint="pass timesteps=T, or --timesteps T",
         )
-    wiring = _Wiring()
-    wiring.collect(content)
+    wiring = Wiring.of(content)
     if dt is None and any(node.get("type") in TEMPORAL for node in wiring.nodes.values()):
         raise UsageError(
             "the file does not say how long a time step is",
@@ -96,6 +96,14 @@ def load_nir(
     reading = Reading(dt or 1.0, comparison, soft_reset)
     translation = _Translation(wiring, GraphBuilder(T), reading, input_kind or notes.input_kind)
     output = translation.run()
+    if translation.misshapen and translation.samples_declared:
+        other = _Translation(
+            Wiring.of(content), GraphBuilder(T), reading, input_kind or notes.input_kind, drop_samples=True
+        )
+        result = other.run()
+        if not other.misshapen:
+            translation, output = other, result
+            origin["assumptions"] = "the input's first axis, of length 1, is the batch"
     _raise(translation.offences)
     for i, op in enumerate(notes.readout):
         output = _readout(translation.builder, free(f"readout.{i}", translation.taken), op, output, where)
@@ -140,102 +148,22 @@ def _readout(builder: GraphBuilder, name: str, op: Op, x: str, where: str) -> st
         raise FileFormatError(f"the readout does not fit the network: {error.reason}", where=where) from error
 
 
-# -- nodes and edges ----------------------------------------------------------------------------------------------
-@dataclass
-class _Wiring:
-    """A graph without subgraphs: their nodes carry the name of the subgraph before their own."""
-
-    nodes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    targets: dict[str, list[str]] = field(default_factory=dict)
-    sources: dict[str, list[str]] = field(default_factory=dict)
-    offences: list[tuple[str, Offence]] = field(default_factory=list)
-
-    def collect(self, graph: Mapping[str, Any], prefix: str = "") -> None:
-        """Take in a graph, and in it its subgraphs."""
-        ends: dict[str, dict[str, str]] = {"Input": {}, "Output": {}}
-        broken = set()
-        for name, node in _mapping(graph.get("nodes")).items():
-            path = prefix + name
-            if _mapping(node).get("type") != "NIRGraph":
-                self.nodes[path] = _mapping(node)
-                continue
-            self.collect(node, f"{path}.")
-            for kind, found in ends.items():
-                inner = [n for n, i in _mapping(node.get("nodes")).items() if _mapping(i).get("type") == kind]
-                if len(inner) == 1:
-                    found[name] = f"{path}.{inner[0]}"
-                else:
-                    broken.add(name)
-                    self.offences.append((path, Offence(f"is a subgraph with {len(inner)} {kind} nodes")))
-        for a, b in np.asarray(graph.get("edges", ()), object).reshape(-1, 2).tolist():
-            if a in broken or b in broken:
-                continue
-            source, target = ends["Output"].get(a, prefix + str(a)), ends["Input"].get(b, prefix + str(b))
-            missing = [n for n in (source, target) if n not in self.nodes]
-            if missing:
-                self.offences.append((missing[0], Offence("is named by an edge, but is no node")))
-            elif target in self.targets.get(source, ()):
-                self.offences.append((source, Offence(f"is connected twice to {target}")))
-            else:
-                self.targets.setdefault(source, []).append(target)
-                self.sources.setdefault(target, []).append(source)
-
-    def order(self) -> list[str]:
-        """Names such that every source precedes its targets. A cycle is noted and cut, so that translation finds more."""
-        waiting = {name: len(self.sources.get(name, ())) for name in self.nodes}
-        order = [name for name, count in waiting.items() if not count]
-        done, i = set(order), 0
-        while i < len(order) or len(order) < len(self.nodes):
-            if i == len(order):
-                cut = self._entry(done)
-                order.append(cut)
-                done.add(cut)
-            for target in self.targets.get(order[i], ()):
-                waiting[target] -= 1
-                if not waiting[target] and target not in done:
-                    order.append(target)
-                    done.add(target)
-            i += 1
-        return order
-
-    def _entry(self, done: set[str]) -> str:
-        """Where to go on when nothing is ready: a node of a cycle, best one that something leads to."""
-        left = [name for name in self.nodes if name not in done]
-        reached = [name for name in left if any(s in done for s in self.sources[name])]
-        name = next((n for n in (*reached, *left) if self._returns(n, done)), left[0])
-        cycle = " -> ".join(self._returns(name, done))
-        self.offences.append(
-            (name, Offence(f"is part of a cycle ({cycle})", "recurrent connections have no translation"))
-        )
-        return name
-
-    def _returns(self, start: str, done: set[str]) -> list[str]:
-        """A way from a node back to itself through nodes that are not done; empty if there is none."""
-        came: dict[str, str] = {}
-        ahead = [start]
-        for current in ahead:
-            for target in self.targets.get(current, ()):
-                if target == start:
-                    way = [start, current]
-                    while way[-1] != start:
-                        way.append(came[way[-1]])
-                    return way[::-1]
-                if target not in done and target not in came:
-                    came[target] = current
-                    ahead.append(target)
-        return []
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
+# -- from nodes to ops ------------------------------------------------------------------------------------------
 @dataclass
 class _Translation:
-    wiring: _Wiring
+    """One attempt.
+
+    Attributes:
+        drop_samples: Whether the shapes of input and output begin with a batch axis, as Norse's files have it.
+        samples_declared: Whether the input's shape may begin with one.
+    """
+
+    wiring: Wiring
     builder: GraphBuilder
     reading: Reading
     input_kind: Kind
+    drop_samples: bool = False
+    samples_declared: bool = False
     values: dict[str, str] = field(default_factory=dict)
     tainted: set[str] = field(default_factory=set)
     taken: set[str] = field(default_factory=set)
@@ -246,6 +174,11 @@ class _Translation:
     @property
     def offences(self) -> list[tuple[str, Offence]]:
         return self.wiring.offences
+
+    @property
+    def misshapen(self) -> bool:
+        """Whether shapes do not fit."""
+        return any(isinstance(offence, ShapeOffence) for _, offence in self.offences)
 
     def offend(self, name: str, reason: str, hint: str = "") -> None:
         self.offences.append((name, Offence(reason, hint)))
@@ -282,6 +215,9 @@ class _Translation:
 
     def _input(self, name: str, node: Mapping[str, Any]) -> None:
         shape = np.asarray(node.get("shape", ())).ravel()
+        self.samples_declared = len(shape) > 1 and shape[0] == 1
+        if self.drop_samples:
+            shape = shape[1:]
         if any(isinstance(self.builder[v].op, ir.Input) for v in self.values.values()):
             self.offend(name, "is a second input", "merge the inputs")
         elif shape.dtype.kind not in "iu" or not shape.size or shape.min() < 1:
@@ -292,6 +228,8 @@ class _Translation:
     def _check_shape(self, name: str, node: Mapping[str, Any], x: str) -> None:
         shape = np.asarray(node.get("shape", ())).ravel().tolist()
         features = list(self.builder.signal(x).features)
+        if self.drop_samples:
+            shape = shape[1:]
         if shape and shape != features and name not in self.tainted:
             self.offend(name, f"is declared {shape}, but computes {features}", "the file contradicts itself")
 
@@ -317,7 +255,7 @@ class _Translation:
                 self.offences.append((name, offence))
         except GraphError as error:
             if name not in self.tainted:
-                self.offend(name, error.reason)
+                self.offences.append((name, ShapeOffence(error.reason)))
         except (TypeError, ValueError, OverflowError) as error:
             self.offend(name, f"has a parameter that is not readable ({error})")
         self.tainted.add(name)

@@ -289,33 +289,43 @@ def test_snntorch_file_and_ours_in_snntorch(recordings: RECORDINGS, tmp_path: Pa
     assert found.mismatches == 0
 
 
-def test_norse_file(recordings: RECORDINGS, tmp_path: Path) -> None:
-    """Norse 1.1 writes dt * tau_mem where NIR has tau_mem: with dt squared as time step, its files say what they mean."""
+@pytest.mark.parametrize("conv", [False, True])
+def test_norse_file(conv: bool, recordings: RECORDINGS, tmp_path: Path) -> None:
+    """Norse 1.1 writes dt * tau_mem where NIR has tau_mem: with dt squared as time step, its files say what they mean.
+
+    They also begin the shape of the input with the batch.
+    """
     needs("norse")
     import norse.torch as nt
 
     torch.manual_seed(0)
-    rate, dt = 500.0, 1e-3
-    cell = nt.LIFBoxParameters(
-        tau_mem_inv=torch.full((10,), rate), v_leak=torch.zeros(10), v_th=torch.full((10,), 0.5)
-    )
-    net = nt.SequentialState(nn.Linear(34, 10), nt.LIFBoxCell(cell, dt=dt))
-    x = np.ascontiguousarray(recordings[..., 0, 17, :])
-    tau = dt / cell.tau_mem_inv
-    graph = nir.NIRGraph.from_list(
-        nir.Affine(net[0].weight.detach().numpy(), net[0].bias.detach().numpy()),
-        nir.LIF(*(t.numpy() for t in (tau, torch.ones(10), cell.v_leak, cell.v_th))),
-    )
+    dt = 1e-3
+
+    def cell(*shape: int) -> Any:
+        values = (torch.full(shape, 500.0), torch.zeros(shape), torch.full(shape, 0.25))
+        return nt.LIFBoxCell(nt.LIFBoxParameters(*values), dt=dt)
+
+    if conv:
+        net = nt.SequentialState(nn.Conv2d(2, 4, 5), cell(4, 30, 30), nn.Conv2d(4, 3, 5), cell(3, 26, 26))
+        x = recordings
+    else:
+        net = nt.SequentialState(nn.Linear(34, 20), cell(20), nn.Linear(20, 10), cell(10))
+        x = np.ascontiguousarray(recordings[..., 0, 17, :])
+    source = nt.to_nir(net, torch.from_numpy(x[0, :1]), dt=dt)
+    if not conv:  # nir cannot write the convolutions of Norse, which lack their input shape
+        nir.write(tmp_path / "norse.nir", source)
+        source = tmp_path / "norse.nir"
     with pytest.raises(td.errors.TraceError, match="pass dt squared"):
-        load_nir(graph, 10, dt=dt)
-    state, outputs = None, []
+        load_nir(source, 10, dt=dt)
+    watch = Recorder(net, (nt.LIFBoxCell,))
+    state = None
     with torch.no_grad():
         for frame in torch.from_numpy(x):
-            y, state = net(frame, state)
-            outputs.append(y.numpy())
-    read = load_nir(graph, 10, dt=dt * dt)
-    assert np.array_equal(run(read, x).numpy(), np.stack(outputs))
-    assert np.sum(outputs) > 0
+            _, state = net(frame, state)
+    graph = load_nir(source, 10, dt=dt * dt)
+    assert graph.source["assumptions"] == "the input's first axis, of length 1, is the batch"
+    assert watch.counts() == counts(graph, x)
+    assert all(watch.counts().values())
 
 
 # -- known defects of readers, and how the files avoid them -----------------------------------------------------------
