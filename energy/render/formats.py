@@ -40,7 +40,7 @@ def to_markdown(table: Table, level: int = 2) -> str:
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "µ": r"\textmu{}", "×": r"$\times$", "≥": r"$\ge$", "–": "--",
-    "→": r"$\to$",
+    "→": r"$\to$", "÷": r"$\div$",
 }  # fmt: skip
 
 

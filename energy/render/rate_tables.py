@@ -45,8 +45,8 @@ def neuron_table(rates: Rates) -> Table:
         ),
         rows,
         (
-            "Rate: spikes per neuron and step; std, min, max over recordings, 95 % interval of the mean. Silent: never fired in any recording. "
-            "Saturated: fired in every step of every recording.",
+            "Rate: spikes per neuron and step; std, min, max over recordings, 95 % interval of the mean. "
+            "Silent: never fired in any recording. Saturated: fired in every step of every recording.",
         ),
     )
 

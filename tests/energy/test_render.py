@@ -1,0 +1,271 @@
+"""Reports in every format: read back, checked against the record, and free of anything from outside."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from energy_nets import measured, small_snn, spikes
+
+from tcja_deploy import zoo
+from tcja_deploy.energy.rates import Rates, rates
+from tcja_deploy.energy.render.documents import (
+    FORMATS,
+    rates_document,
+    report_document,
+    reproduction_document,
+    write_plots,
+    write_text,
+)
+from tcja_deploy.energy.render.formats import to_latex, to_markdown, to_rich
+from tcja_deploy.energy.render.plots import rate_plots, report_plots
+from tcja_deploy.energy.render.report_tables import all_tables, summary_tables
+from tcja_deploy.energy.render.table import Column, Table, energy_text, number_text
+from tcja_deploy.energy.report import Report, make_report
+from tcja_deploy.energy.reproduce import reproduce
+from tcja_deploy.errors import ExportError, UsageError
+from tcja_deploy.hardware_profiles import load_profile
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    m = measured(small_snn(bias=True), spikes(np.random.default_rng(0), 5, 4, 2, 8, 12))
+    profiles = [load_profile(n) for n in ("asic45", "asic45-int8", "loihi1", "loihi2", "speck", "cpu")]
+    return make_report(m, profiles, provenance={"command": "tcja-deploy energy <m> & 'more'"})
+
+
+@pytest.fixture(scope="module")
+def found(report: Report) -> Rates:
+    return report.rates
+
+
+class Reader(HTMLParser):
+    """Collects what a page holds, and checks that its elements are closed in order."""
+
+    void = frozenset({"meta", "br", "hr", "link", "img", "input"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.outside: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in self.void:
+            self.open.append(tag)
+        for name, value in attrs:
+            local = value is None or value.startswith("#")
+            if name in ("src", "href", "xlink:href") and not local:
+                self.outside.append(f"{tag} {name}={value}")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.void:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def test_html_is_one_whole_file(report: Report) -> None:
+    page = report_document(report, ".html")
+    reader = Reader()
+    reader.feed(page)
+    assert reader.open == []
+    assert reader.outside == []
+    assert "@import" not in page
+    assert "url(http" not in page
+    assert reader.tags.count("svg") >= 8
+    assert reader.tags.count("script") == 1
+    text = " ".join(reader.text)
+    for e in report.estimates:
+        if e.energy_pJ is not None:
+            assert energy_text(e.energy_pJ.mean) in text
+    assert "tcja-deploy energy <m> & 'more'" in text  # escaped in the source, whole for the reader
+    for label in ("per inference", "Sensitivity", "Unpriced work", "Assumptions", "Provenance", "sigmoid"):
+        assert label in text
+
+
+def test_html_tables_carry_raw_values_to_sort_by(report: Report) -> None:
+    page = report_document(report, ".html")
+    snn = next(e for e in report.estimates if e.energy_pJ is not None)
+    assert snn.energy_pJ is not None
+    assert f'data-v="{snn.energy_pJ.mean}"' in page
+
+
+def test_csv_adds_up_to_the_report(report: Report) -> None:
+    rows = list(csv.DictReader(io.StringIO(report_document(report, ".csv"))))
+    for e in report.estimates:
+        mine = [
+            r
+            for r in rows
+            if (r["convention"], r["profile"], r["network"]) == (e.convention, e.profile, e.subject)
+        ]
+        assert len(mine) == len(e.entries)
+        total = sum(float(r["energy_pJ_per_inference"]) for r in mine if r["energy_pJ_per_inference"])
+        assert total == pytest.approx(0.0 if e.energy_pJ is None else e.energy_pJ.mean)
+        for r in mine:
+            if r["price_pJ"]:
+                product = float(r["count_per_inference"]) * float(r["price_pJ"])
+                assert product == pytest.approx(float(r["energy_pJ_per_inference"]))
+            else:
+                assert r["energy_pJ_per_inference"] == ""  # no price is no energy, never zero
+
+
+def test_json_holds_the_whole_record(report: Report) -> None:
+    read = json.loads(report_document(report, ".json"))
+    assert read["kind"] == "tcja-deploy energy report"
+    assert read["schema"] == 1
+    assert [e["convention"] for e in read["estimates"]] == [e.convention for e in report.estimates]
+    assert read["layers"][0]["macs"]["dense"] == report.layers[0].macs.dense
+    assert read["options"]["first_layer"] == "ac"
+    assert read["model"]["graph hash"] == report.model["graph hash"]
+    unpriced = next(e for e in read["estimates"] if "loihi2" in e["profile"])
+    assert unpriced["energy_pJ"] is None
+
+
+def test_markdown_tables_are_rectangular(report: Report) -> None:
+    lines = report_document(report, ".md").splitlines()
+    width = None
+    for line in lines:
+        if line.startswith("|"):
+            cells = len(re.findall(r"(?<!\\)\|", line))
+            assert width in (None, cells), line
+            width = cells
+        else:
+            width = None
+    assert sum(line.startswith("## ") for line in lines) == len(all_tables(report))
+
+
+def test_latex_is_balanced_and_escaped(report: Report) -> None:
+    text = report_document(report, ".tex")
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == len(all_tables(report))
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == text.count(r"\midrule")
+    body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
+    assert not re.search(
+        r"(?<!\\)[%&#_](?![^{]*\})", re.sub(r" & ", " ", re.sub(r"\\label\{[^}]*\}", "", body))
+    )
+    assert all(ord(c) < 128 for c in body), {c for c in body if ord(c) > 127}
+
+
+def test_latex_rows_have_the_columns_of_the_head() -> None:
+    table = Table(
+        "t",
+        "A & B_1",
+        (Column("a", "α%"), Column("b", "n", "int")),
+        ((r"x\y", 1234), ("{z}", None)),
+        ("50 %",),
+    )
+    text = to_latex(table)
+    assert r"\caption{A \& B\_1}" in text
+    assert r"x\textbackslash{}y & 1,234 \\" in text
+    assert r"\{z\} & -- \\" in text
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_every_format_of_the_other_reports(suffix: str, found: Rates) -> None:
+    assert "lif2" in rates_document(found, {"data": "here"}, suffix)
+    r = reproduce(
+        [("events34", zoo.build("events34")), ("dvs128", zoo.build("dvs128"))], load_profile("asic45")
+    )
+    assert "dvs128" in reproduction_document(r, {}, suffix)
+
+
+def test_rates_csv_reads_back(found: Rates) -> None:
+    rows = list(csv.DictReader(io.StringIO(rates_document(found, {}, ".csv"))))
+    assert len(rows) == len(found.neurons) + len(found.inputs)
+    assert float(rows[0]["rate_mean"]) == found.neurons[0].rate.mean
+    assert [float(rows[0][f"rate_t{t}"]) for t in range(found.steps)] == list(found.neurons[0].per_step)
+
+
+def test_plots_are_svg_documents_and_repeat_to_the_byte(report: Report) -> None:
+    plots = report_plots(report)
+    assert len({p.key for p in plots}) == len(plots)
+    for plot in plots:
+        root = ElementTree.fromstring(plot.svg)
+        assert root.tag.endswith("svg")
+        assert len(list(root.iter())) > 20
+    assert [p.svg for p in report_plots(report)] == [p.svg for p in plots]
+
+
+def test_terminal_tables_fit_80_columns(report: Report) -> None:
+    from rich.console import Console
+
+    console = Console(width=80, file=io.StringIO(), record=True)
+    for table in summary_tables(report):
+        console.print(to_rich(table))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    for e in report.estimates:
+        if e.energy_pJ is not None:
+            assert energy_text(e.energy_pJ.mean) in text
+
+
+ENERGIES = {
+    0.0: "0 pJ",
+    0.5: "0.5000 pJ",
+    999.94: "999.9 pJ",
+    1234.5: "1.234 nJ",
+    10.3254841344e9: "10.33 mJ",
+    5e13: "50.00 J",
+}
+
+
+@pytest.mark.parametrize(("pJ", "text"), ENERGIES.items())
+def test_energies_choose_their_unit(pJ: float, text: str) -> None:
+    assert energy_text(pJ) == text
+
+
+def test_numbers_have_significant_digits_without_exponents() -> None:
+    assert [number_text(x) for x in (12345.6, 1.23456, 0.000123456, 0, -2.5)] == [
+        "12,346",
+        "1.235",
+        "0.0001235",
+        "0",
+        "-2.500",
+    ]
+    assert number_text(float("nan")) == "–"
+
+
+def test_missing_cells_are_dashes_for_people_and_empty_for_machines() -> None:
+    columns = (Column("a_pJ", "A", "energy"), Column("b", "B", "percents"), Column("c", "C", "counts"))
+    table = Table("t", "T", columns, ((None, None, (1, 2000)),))
+    assert table.cells() == [["–", "–", "1 – 2,000"]]
+    assert table.records() == [{"a_pJ": None, "b_low": None, "b_high": None, "c_low": 1, "c_high": 2000}]
+    assert "a\\|b" in to_markdown(Table("t", "T", (Column("x", "X"),), (("a|b",),)))
+
+
+def test_writing_is_atomic_and_never_replaces_silently(tmp_path: Path, found: Rates) -> None:
+    path = tmp_path / "r.md"
+    write_text(path, lambda suffix: f"one {suffix}")
+    assert path.read_text() == "one .md"
+    with pytest.raises(ExportError, match="already"):
+        write_text(path, lambda suffix: "two")
+    write_text(path, lambda suffix: "two", force=True)
+    assert path.read_text() == "two"
+    with pytest.raises(UsageError, match=r"\.docx"):
+        write_text(tmp_path / "r.docx", str)
+    with pytest.raises(ZeroDivisionError):
+        write_text(tmp_path / "broken.md", lambda suffix: str(1 / 0))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["r.md"]
+    written = write_plots(tmp_path / "plots", rate_plots(found))
+    assert [p.name for p in written] == ["rates.svg", "rates_over_time.svg", "rate_histogram.svg"]
+    with pytest.raises(ExportError, match="already"):
+        write_plots(tmp_path / "plots", rate_plots(found))
+
+
+def test_rates_of_a_measured_network_are_those_of_the_report(report: Report) -> None:
+    m = measured(small_snn(bias=True), spikes(np.random.default_rng(0), 5, 4, 2, 8, 12))
+    assert rates(m) == report.rates
