@@ -56,9 +56,6 @@ def dispatch(
     if not tensors:
         raise TypeError(f"{target} without a tensor")
     try:
-        unknown = next((a for a in _flat(args) + _flat(kwargs) if isinstance(a, Offence)), None)
-        if unknown is not None:
-            raise unknown
         _check_readable(kind, target, tensors)
         return _translate(tracer, kind, target, args, kwargs)
     except Offence as offence:
@@ -94,6 +91,8 @@ def _translate(
 
     if kind == "call_module":
         return translate(tracer, target, tracer.here, *args, **kwargs)
+    if target is getattr:
+        raise Offence(f"uses {args[1]!r} of a tensor", "tracing knows shape, ndim, dtype, device and data")
     name = _plain(_name(kind, target))
     rule: Callable[..., Traced] | None = FUNCTIONS.get(name)
     if rule is None:

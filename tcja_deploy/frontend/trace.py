@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -66,10 +68,9 @@ def trace(
             hint="pass input_shape=(C, H, W), or --input-shape C,H,W",
         )
     attempts = _Attempts(module, tuple(input_shape), input_kind, batch_first)
-    with _untouched(module):
-        tracer, assumed = _settle(attempts, module, timesteps)
+    tracer, assumed = _settle(attempts, module, timesteps)
     if tracer.offences or tracer.output is None:
-        raise _refusal(tracer, known=timesteps is not None)
+        raise _refusal(tracer, input_shape, timesteps)
     if tracer.view == "image":
         assumed.append("input: one image, the same in every time step; the graph takes it repeated")
     graph = tracer.builder.finish(
@@ -81,7 +82,16 @@ def trace(
             **(source or {}),
         },
     )
-    return simplify(recognise_tcja(graph))
+    return _own_weights(simplify(recognise_tcja(graph)))
+
+
+def _own_weights(graph: Graph) -> Graph:
+    """The graph with copies of all weights: until here they lie in the memory of the module, which may be trained on."""
+    nodes = []
+    for node in graph:
+        arrays = {k: v.copy() for k, v in node.op.constants().items() if isinstance(v, np.ndarray)}
+        nodes.append(replace(node, op=replace(node.op, **arrays)) if arrays else node)
+    return replace(graph, nodes=tuple(nodes))
 
 
 # -- how the code sees time ------------------------------------------------------------------------------------------
@@ -116,7 +126,8 @@ class _Attempts:
     def _once(self, T: int, view: View, batch_first: bool) -> ModuleTracer:
         kind = self._kind or (Kind.REAL if view == "image" else Kind.COUNT)
         tracer = ModuleTracer(T, view, batch_first, ir.Input(self._shape, kind))
-        tracer.run(self._module)
+        with _untouched(self._module):
+            tracer.run(self._module)
         return tracer
 
 
@@ -189,14 +200,14 @@ def _untouched(root: nn.Module) -> Iterator[None]:
                     buffer.copy_(value)
 
 
-def _refusal(tracer: ModuleTracer, *, known: bool) -> TraceError:
+def _refusal(tracer: ModuleTracer, input_shape: tuple[int, ...], timesteps: int | None) -> TraceError:
     found = dict.fromkeys((path, o.reason, o.hint) for path, o in tracer.offences)
     lines = [
         f"\n  - {path or 'forward'}: {reason}" + (f"\n      -> {hint}" if hint else "")
         for path, reason, hint in found
     ]
-    shape = ", ".join(map(str, tracer.builder["input"].signal.features))
-    steps = f"T = {tracer.T}" if known else "T not known"
+    shape = ", ".join(map(str, input_shape))
+    steps = "T not known" if timesteps is None else f"T = {timesteps}"
     return TraceError(
         f"{len(lines)} part{'s' if len(lines) > 1 else ''} of the model cannot be translated"
         f" ({steps}, frames of {shape}):{''.join(lines)}"

@@ -320,10 +320,8 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 def _untangle(value: Any) -> Any:
     """Arguments with proxies replaced by what they stand for."""
-    if isinstance(value, Proxy):
-        return value.traced
-    if isinstance(value, torch.fx.Proxy):
-        return Offence(f"uses {value}, an attribute of a tensor that tracing does not know")
+    if isinstance(value, torch.fx.Proxy) and isinstance(value.tracer, ModuleTracer):
+        return value.tracer.values[value.node]  # for an attribute of a tensor, this is where it is called
     if isinstance(value, torch.Size):
         return tuple(value)
     if isinstance(value, tuple | list):

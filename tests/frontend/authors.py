@@ -111,11 +111,13 @@ class TETNetwork(nn.Module):
 def lively(net: nn.Module, seed: int) -> nn.Module:
     """Random weights and statistics with which every layer spikes; evaluation mode."""
     generator = torch.Generator().manual_seed(seed)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1, generator=generator)  # type: ignore[union-attr]
-            module.running_var.uniform_(0.005, 0.02, generator=generator)  # type: ignore[union-attr]
-        elif isinstance(module, nn.Linear):
-            with torch.no_grad():
-                module.weight.mul_(6)
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.1, generator=generator)  # type: ignore[union-attr]
+                module.running_var.uniform_(0.005, 0.02, generator=generator)  # type: ignore[union-attr]
+            elif isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
+                bound = (6 if isinstance(module, nn.Linear) else 1) / module.weight[0].numel() ** 0.5
+                for p in module.parameters():
+                    p.uniform_(-bound, bound, generator=generator)
     return net.eval()

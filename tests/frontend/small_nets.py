@@ -26,10 +26,9 @@ def lively(net: nn.Module, gain: float = 3.0) -> nn.Module:
     with torch.no_grad():
         for module in net.modules():
             if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear | nn.ConvTranspose2d):
-                module.weight.copy_(
-                    gain * torch.empty_like(module.weight).uniform_(-1, 1, generator=generator)
-                )
-                module.weight.div_(module.weight[0].numel() ** 0.5)
+                bound = gain / module.weight[0].numel() ** 0.5
+                for p in module.parameters():
+                    p.uniform_(-bound, bound, generator=generator)
             elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is not None:
                 module.running_mean.normal_(0, 0.2, generator=generator)
                 module.running_var.uniform_(0.2, 0.8, generator=generator)  # type: ignore[union-attr]

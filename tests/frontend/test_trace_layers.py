@@ -175,7 +175,7 @@ def test_stateless_containers(container: str) -> None:
 def test_stateful_containers(container: str) -> None:
     from spikingjelly.activation_based.functional import multi_step_forward
 
-    inner = nn.Conv2d(2, 5, 3), lif("s"), nn.MaxPool2d(2), nn.Conv2d(5, 4, 2), lif("s")
+    inner = nn.Conv2d(2, 5, 3), lif("s"), nn.MaxPool2d(2), nn.Conv2d(5, 4, 2), lif("s", v_threshold=0.4)
     sequence = nn.ModuleList(inner)
     net = {
         "MultiStepContainer": lambda: layer.MultiStepContainer(*inner),
