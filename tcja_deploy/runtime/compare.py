@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -117,9 +118,9 @@ class Agreement:
 
     @property
     def passed(self) -> bool:
-        """Whether all predictions are equal and the mismatch rate is below the bound (0 mismatches always pass)."""
+        """Whether all predictions are equal, all outputs finite, and mismatches rarer than the bound (or none at all)."""
         few = self.mismatches == 0 or self.mismatch_rate < self.bound
-        return self.predictions_equal == self.samples and few
+        return few and self.predictions_equal == self.samples and math.isfinite(self.output_difference)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers and texts for JSON."""
@@ -202,7 +203,7 @@ def compare(
         seen |= {int(i) for i in np.nonzero(differs.reshape(*differs.shape[:2], -1).any((0, 2)))[0]}
     streams = graph[graph.output].signal.streams
     same = predictions(reference, streams) == predictions(output, streams)
-    difference = float(np.nan_to_num(np.abs(reference - output), nan=np.inf).max(initial=0.0))
+    difference = float(np.nan_to_num(np.abs(reference - output), nan=np.inf, posinf=np.inf).max(initial=0.0))
     return Agreement(tuple(layers.values()), frames.shape[1], int(same.sum()), difference, bound)
 
 
