@@ -68,7 +68,7 @@ class Estimate:
         steps: Time steps that the inference takes.
         entries: Every priced and unpriced line.
         parts: Mean energy by what it is for, in pJ.
-        nodes: Mean energy by node, in pJ.
+        nodes: Mean energy by node in the order of the network, in pJ; work that no node stands for comes last.
         unpriced: Work without a price; if there is any, the energy is a lower bound.
         assumptions: What had to be assumed to use the prices.
         sources: Where the prices are from.
@@ -189,6 +189,7 @@ def estimate(
         entries.append(
             Entry(line.node, line.part.value, line.what, line.price.name, line.ops.mean, price, mean)
         )
+    place = {n.name: i for i, n in enumerate(m.inventory.graph)}
     prices = None
     if priced:
         ends = [
@@ -205,7 +206,7 @@ def estimate(
         steps=m.inventory.graph.T if steps is None else steps,
         entries=tuple(entries),
         parts=tuple(parts.items()),
-        nodes=tuple(nodes.items()),
+        nodes=tuple(sorted(nodes.items(), key=lambda item: place.get(item[0], len(place)))),
         unpriced=_unpriced(lines),
         assumptions=tuple(dict.fromkeys(x.price.assumption for x in lines if x.price.assumption)),
         sources=tuple(dict.fromkeys(x.price.source for x in lines if x.price.source)),

@@ -181,7 +181,7 @@ def _report_page(title: str, report: Report) -> str:
     layout = [
         ("energy", "Energy", ["energy_", "energy", "first_layer"]),
         ("thresholds", "Against published break-even points", ["thresholds"]),
-        ("layers", "Layers", ["layers", "energy_by_node"]),
+        ("layers", "Layers", ["energy_by_node", "layers", "synops"]),
         ("operations", "All other operations", ["operations", "coverage"]),
         ("rates", "Activity", ["rates", "rates_over_time", "rate_histogram", "input_rates"]),
         ("sensitivity", "Sensitivity", ["sensitivity_"]),
@@ -190,11 +190,11 @@ def _report_page(title: str, report: Report) -> str:
         ("conventions", "Conventions", ["conventions"]),
     ]
     for anchor, heading, keys in layout:
-        shown = _matching(plots, keys), _matching(by_key, keys)
-        if any(shown):
+        drawn, listed = _matching(plots, keys), _matching(by_key, keys)
+        if drawn or listed:
             page.section(anchor, heading)
-            page.plots(shown[0])
-            for table in shown[1]:
+            page.plots(drawn)
+            for table in listed:
                 page.table(table)
     page.section("assumptions", "Assumptions and sources of prices")
     page.table(_assumptions(report.estimates), titled=False)
@@ -216,8 +216,10 @@ def _matching(found: Mapping[str, Any], keys: Sequence[str]) -> list[Any]:
 
 def _cards(report: Report) -> list[tuple[str, str]]:
     cards: list[tuple[str, str]] = []
+    shown: set[str] = set()  # one card a convention, of the first profile that prices it
     for e in report.estimates:
-        if e.subject == "SNN" and e.energy_pJ is not None and len(cards) < 4:
+        if e.subject == "SNN" and e.energy_pJ is not None and e.convention not in shown:
+            shown.add(e.convention)
             more = "" if e.complete else "≥ "
             cards.append(
                 (f"{more}{energy_text(e.energy_pJ.mean)}", f"SNN per inference, {e.convention}, {e.profile}")

@@ -1,15 +1,23 @@
-"""The tables of an energy report."""
+"""The tables of an energy report: energies, sensitivity, unpriced work, definitions; and the order of all tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tcja_deploy.energy.counts import Part, Status
+from tcja_deploy.energy.counts import Part
 from tcja_deploy.energy.estimate import Estimate
 from tcja_deploy.energy.placement import Fit
+from tcja_deploy.energy.render.chip_tables import fits_table, populations_table
+from tcja_deploy.energy.render.network_tables import (
+    coverage_table,
+    layers_table,
+    synops_table,
+    thresholds_table,
+    works_table,
+)
 from tcja_deploy.energy.render.rate_tables import input_table, neuron_table
-from tcja_deploy.energy.render.table import NOTHING, Column, Table, energy_text, shape_text
+from tcja_deploy.energy.render.table import NOTHING, Column, Table, energy_text
 from tcja_deploy.energy.report import Report
 
 __all__ = ["all_tables", "entries_table", "summary_tables"]
@@ -21,7 +29,7 @@ def summary_tables(report: Report) -> list[Table]:
     tables = [
         _brief(totals_table(report).only(*_TOTALS)),
         first_layer_table(report).only("treatment", "energy_pJ", "ci95_pJ", "chosen"),
-        layers_table(report).only("layer", "input_kind", "rate", "synops_exact", "synops_by_rate", "ratio"),
+        synops_table(report).only("layer", "input_kind", "rate", "synops_exact", "synops_by_rate", "ratio"),
         thresholds_table(report).only("name", "value", "low", "high", "verdict"),
         fits_table(report).only("profile", "cores", "chips", "verdict"),
         _unpriced_summary(report),
@@ -75,6 +83,7 @@ def all_tables(report: Report) -> list[Table]:
         first_layer_table(report),
         thresholds_table(report),
         layers_table(report),
+        synops_table(report),
         nodes_table(report),
         works_table(report),
         neuron_table(report.rates),
@@ -183,54 +192,6 @@ def first_layer_table(report: Report) -> Table:
     )
 
 
-def layers_table(report: Report) -> Table:
-    """Layers with weights."""
-    rows = []
-    for x in report.layers:
-        rate = x.rate
-        ci = rate and rate.interval
-        so = x.synops.interval
-        role = "attention" if x.attention else "first" if x.first else ""
-        exact = x.synops.mean
-        rows.append(
-            (
-                x.node, x.op, role, shape_text(x.shape_in), shape_text(x.shape_out), x.kind, x.parameters,
-                x.macs.dense, x.macs.aware, rate and rate.mean, ci and (ci.low, ci.high),
-                exact, so and (so.low, so.high), x.synops_by_rate,
-                x.synops_by_rate / exact if exact else None, x.unit, x.integer, x.real,
-            )
-        )  # fmt: skip
-    return Table(
-        "layers",
-        "Layers with weights",
-        (
-            Column("layer", "Layer"),
-            Column("op", "Op"),
-            Column("role", "Role"),
-            Column("shape_in", "Input"),
-            Column("shape_out", "Output"),
-            Column("input_kind", "Input kind"),
-            Column("parameters", "Weights", "int"),
-            Column("macs_dense_per_step", "MACs / step, dense", "int"),
-            Column("macs_border_aware_per_step", "MACs / step, border-aware", "int"),
-            Column("rate", "Input rate", "percent"),
-            Column("rate_ci95", "95 % interval", "percents"),
-            Column("synops_exact", "SOPs / inference, exact", "int"),
-            Column("synops_ci95", "95 % interval", "counts"),
-            Column("synops_by_rate", "SOPs / inference, rate × T × MACs", "int"),
-            Column("ratio", "formula ÷ exact", "number"),
-            Column("share_unit", "by 1", "percent"),
-            Column("share_integer", "by other whole", "percent"),
-            Column("share_real", "by fraction", "percent"),
-        ),
-        tuple(rows),
-        (
-            "Input rate: non-zero elements of what the layer reads, after pooling and gate. SOPs: weights met by non-zero "
-            "inputs, counted exactly (dense inputs meet every weight). The last three columns say which inputs caused them.",
-        ),
-    )
-
-
 def nodes_table(report: Report) -> Table:
     """Mean energy of the spiking network by node, one column an estimate."""
     mine = [e for e in report.estimates if e.subject == "SNN" and e.energy_pJ is not None]
@@ -242,49 +203,6 @@ def nodes_table(report: Report) -> Table:
     by_node = [dict(e.nodes) for e in mine]
     rows = tuple((name, *(nodes.get(name) for nodes in by_node)) for name in names)
     return Table("energy_by_node", "Energy per inference by node (SNN)", tuple(columns), rows)
-
-
-def works_table(report: Report) -> Table:
-    """All operations besides synapses."""
-    rows = tuple((w.node, w.part, w.what, w.operation, w.dense, w.counted) for w in report.works)
-    return Table(
-        "operations",
-        "Operations besides synapses, per inference",
-        (
-            Column("node", "Node"),
-            Column("part", "Part"),
-            Column("what", "Operation in the network"),
-            Column("operation", "Counted as"),
-            Column("dense", "Every element", "int"),
-            Column("counted", "Counted", "int"),
-        ),
-        rows,
-        ("Counted: mean over the recordings; fewer than every element where silent elements cost nothing.",),
-    )
-
-
-def thresholds_table(report: Report) -> Table:
-    """Published break-even points."""
-    rows = tuple(
-        (v.threshold.name, v.threshold.quantity, v.value, v.threshold.low, v.threshold.high, v.text,
-         v.threshold.condition, v.threshold.source)
-        for v in report.verdicts
-    )  # fmt: skip
-    return Table(
-        "thresholds",
-        "Published break-even points",
-        (
-            Column("name", "Publication"),
-            Column("quantity", "Quantity"),
-            Column("value", "This network", "number"),
-            Column("low", "From", "number"),
-            Column("high", "To", "number"),
-            Column("verdict", "Verdict"),
-            Column("condition", "Derived for"),
-            Column("source", "Source"),
-        ),
-        rows,
-    )
 
 
 def tornado_tables(report: Report) -> list[Table]:
@@ -314,63 +232,6 @@ def tornado_tables(report: Report) -> list[Table]:
     return tables
 
 
-def fits_table(report: Report) -> Table:
-    """Chips."""
-    rows = tuple(
-        (
-            f.profile,
-            f.cores,
-            f.cores_per_chip,
-            f.chips,
-            f.weight_bit,
-            f.verdict,
-            ", ".join(f.unchecked) or "none",
-        )
-        for f in report.fits
-    )
-    return Table(
-        "fit",
-        "Does it fit?",
-        (
-            Column("profile", "Chip"),
-            Column("cores", "Cores needed", "int"),
-            Column("cores_per_chip", "Cores / chip", "int"),
-            Column("chips", "Chips", "int"),
-            Column("weight_bit", "Bits / weight", "int"),
-            Column("verdict", "Verdict"),
-            Column("unchecked", "Limits not published"),
-        ),
-        rows,
-        (
-            "Placement by channel and spatial splitting, weights shared inside a core; docs/energy.md, Placement.",
-        ),
-    )
-
-
-def populations_table(fit: Fit) -> Table:
-    """Each layer on one chip."""
-    rows = tuple(
-        (p.node, p.neurons, p.slice and shape_text(p.slice), p.slices and shape_text(p.slices), p.cores, p.binding,
-         ", ".join(f"{name} {'impossible' if n is None else f'{n:,}'}" for name, n in p.alone) or "–")
-        for p in fit.populations
-    )  # fmt: skip
-    return Table(
-        f"fit_{fit.profile}",
-        f"Placement on {fit.profile}: {fit.verdict}",
-        (
-            Column("layer", "Layer"),
-            Column("neurons", "Neurons", "int"),
-            Column("slice", "Channels × rows × columns per core"),
-            Column("slices", "Slices"),
-            Column("cores", "Cores", "int"),
-            Column("binding", "Binding limit"),
-            Column("alone", "Cores by each limit alone"),
-        ),
-        rows,
-        tuple(f"Exceeded: {v}" for v in fit.violations),
-    )
-
-
 def unpriced_table(report: Report) -> Table:
     """Work without a price."""
     rows: dict[tuple[str, str, str, str], float] = {}
@@ -394,20 +255,6 @@ def unpriced_table(report: Report) -> Table:
             Column("reason", "Why there is no price"),
         ),
         tuple((where, part, op, n, why) for (where, part, why, op), n in rows.items()),
-    )
-
-
-def coverage_table(report: Report) -> Table:
-    """Nodes that are not counted, and why."""
-    rows = tuple(
-        (c.node, c.op, c.status.value, c.reason) for c in report.coverage if c.status is not Status.COUNTED
-    )
-    counted = sum(c.status is Status.COUNTED for c in report.coverage)
-    return Table(
-        "coverage",
-        f"Nodes not counted ({counted} of {len(report.coverage)} nodes are)",
-        (Column("node", "Node"), Column("op", "Op"), Column("status", "Status"), Column("reason", "Why")),
-        rows,
     )
 
 
