@@ -150,7 +150,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise FileFormatError(
             f"this folder has no readable {MANIFEST} ({error})", where=str(folder)
         ) from error
-    if not isinstance(manifest, dict) or manifest.get("target") != "nir":
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("nir"), dict):
         raise FileFormatError("this is no manifest of an export to NIR", where=str(folder / MANIFEST))
     return manifest
 

@@ -289,6 +289,32 @@ def test_snntorch_file_and_ours_in_snntorch(recordings: RECORDINGS, tmp_path: Pa
     assert found.mismatches == 0
 
 
+def test_snntorch_file(recordings: RECORDINGS, tmp_path: Path) -> None:
+    """Of neurons that are reset to zero without delay: NIR cannot say anything else, and snnTorch writes the same for all."""
+    snn = pytest.importorskip("snntorch", reason="snnTorch is not installed")
+    pytest.importorskip("nirtorch", reason="nirtorch is not installed")
+    from snntorch.export_nir import export_to_nir
+
+    torch.manual_seed(0)
+
+    def leaky(beta: float, n: int) -> nn.Module:
+        return snn.Leaky(
+            beta=torch.full((n,), beta), threshold=torch.full((n,), 0.5), reset_mechanism="zero", reset_delay=False,
+            init_hidden=True,
+        )  # fmt: skip
+
+    net = nn.Sequential(nn.Linear(34, 20), leaky(0.5, 20), nn.Linear(20, 10), leaky(0.75, 10))
+    nir.write(tmp_path / "snn.nir", export_to_nir(net, torch.zeros(34)))
+    x = np.ascontiguousarray(recordings[..., 0, 17, :])
+    watch = Recorder(net, (snn.Leaky,))
+    with torch.no_grad():
+        for frame in torch.from_numpy(x):
+            net(frame)
+    graph = load_nir(tmp_path / "snn.nir", 10, dt=1e-4)
+    assert watch.counts() == counts(graph, x)
+    assert all(watch.counts().values())
+
+
 @pytest.mark.parametrize("conv", [False, True])
 def test_norse_file(conv: bool, recordings: RECORDINGS, tmp_path: Path) -> None:
     """Norse 1.1 writes dt * tau_mem where NIR has tau_mem: with dt squared as time step, its files say what they mean.

@@ -1,0 +1,487 @@
+"""What the export writes, refuses and reports; averaged and split gates; folders that somebody touched."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nir_nets import chain, conv_net, normal
+
+from tcja_deploy import zoo
+from tcja_deploy.errors import (
+    DataError,
+    ExportError,
+    FileFormatError,
+    UnsupportedError,
+    UsageError,
+    VerificationError,
+)
+from tcja_deploy.exporters.nir import export_nir, run_file, run_split, verify_nir
+from tcja_deploy.exporters.nir.convolution import portable
+from tcja_deploy.exporters.nir.emit import emit
+from tcja_deploy.exporters.nir.gates import divergence, fold_gates, mean_gates
+from tcja_deploy.exporters.report import Fidelity
+from tcja_deploy.frontend.nir import load_nir
+from tcja_deploy.ir import Graph, GraphBuilder, Kind, Node
+from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.sequence import evaluate, run
+from tcja_deploy.runtime.synthetic import synthetic_frames
+
+
+def small(**changes: Any) -> Graph:
+    """A small network with TCJA in its last two blocks."""
+    return zoo.build("events34", channels=(6, 8, 8), hidden=24, voters=2, T=6, **changes)
+
+
+def frames_of(graph: Graph, n: int = 2, count: int = 2) -> list[Any]:
+    return [synthetic_frames(graph, n, seed=seed) for seed in range(count)]
+
+
+# -- convolutions ------------------------------------------------------------------------------------------------
+@settings(max_examples=150)
+@given(
+    st.integers(1, 4), st.integers(1, 4), st.tuples(*[st.integers(0, 3)] * 4), st.tuples(*[st.integers(1, 2)] * 2),
+    st.tuples(*[st.integers(1, 2)] * 2), st.sampled_from([1, 2]), st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_portable_convolutions_compute_the_same(
+    kh: int, kw: int, padding: Any, stride: Any, dilation: Any, groups: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    whole = np.round(
+        normal(rng, 4, 4 // groups, kh, kw, scale=5.0)
+    )  # whole numbers: sums are exact in any order
+    op = ir.Conv2d(whole, np.round(normal(rng, 4, scale=5.0)), stride, padding, dilation, groups)
+    x = torch.from_numpy(rng.integers(0, 5, (2, 4, 11, 12)).astype(np.float32))
+    try:
+        written, _ = portable(op)
+    except UnsupportedError:
+        heights, widths = kh - padding[0] - padding[2], kw - padding[1] - padding[3]
+        if dilation != (1, 1):
+            heights, widths = (
+                d * (k - 1) + 1 - p for d, k, p in
+                ((dilation[0], kh, padding[0] + padding[2]), (dilation[1], kw, padding[1] + padding[3]))
+            )  # fmt: skip
+        assert (heights - widths) % 2 == 1
+        return
+    assert written.weight.shape[2] == written.weight.shape[3]
+    assert written.padding[:2] == written.padding[2:]
+    assert written.groups == 1
+    assert torch.equal(evaluate(written, x), evaluate(op, x))
+
+
+def test_ordinary_convolutions_stay_as_they_are() -> None:
+    op = ir.Conv2d(normal(np.random.default_rng(0), 4, 2, 3, 3), padding=(1, 1, 1, 1), dilation=(2, 2))
+    assert portable(op) == (op, "")
+
+
+# -- one file ----------------------------------------------------------------------------------------------------
+def test_files_and_manifest(tmp_path: Path) -> None:
+    graph = conv_net()
+    report = export_nir(graph, tmp_path / "net", data=frames_of(graph))
+    assert report.path == tmp_path / "net.nir"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["net.golden.npz", "net.manifest.json", "net.nir"]
+    assert set(report.files) == set(tmp_path.iterdir())
+    manifest = json.loads((tmp_path / "net.manifest.json").read_text())
+    assert manifest["target"] == "nir"
+    assert manifest["nir"]["dt"] == 1e-4
+    assert manifest["nir"]["gate"] == "refuse"
+    assert manifest["parity"]["mismatches"] == 0
+    assert manifest["model"]["sha256"] == graph.hash
+    golden = np.load(tmp_path / "net.golden.npz")
+    assert np.array_equal(run(graph, golden["input"]).numpy(), golden["output"])
+    assert np.array_equal(run_file(report.path, golden["input"]).output, golden["output"])
+
+
+def test_the_file_says_what_it_means(tmp_path: Path) -> None:
+    graph = conv_net(neuron=ir.LIF(tau=4.0, v_threshold=0.5, v_reset=-0.5, decay_input=False))
+    report = export_nir(graph, tmp_path / "net.nir", dt=1e-3, verify=False)
+    written = nir.read(report.path)  # with its own check of all shapes
+    noted = json.loads(written.metadata["tcja_deploy"])
+    assert (noted["dt"], noted["T"], noted["input_kind"], noted["readout"]) == (
+        1e-3,
+        10,
+        "count",
+        [["TimeMean"]],
+    )
+    assert noted["model_sha256"] == graph.hash
+    lif = written.nodes["lif.1"]
+    assert np.unique(lif.tau) == 4e-3
+    assert (np.unique(lif.r), np.unique(lif.v_leak), np.unique(lif.v_reset)) == (1.0, 0.0, 0.0)
+    # u = (v + 0.5) / 4 reaches (0.5 + 0.5) / 4, written as the number before it.
+    assert np.unique(lif.v_threshold) == np.nextafter(np.float32(0.25), np.float32(0))
+    assert report.agreement is None
+
+
+def test_round_trip_gives_the_network_back(tmp_path: Path) -> None:
+    graph = conv_net(pool=ir.MaxPool2d((2, 2), (2, 2)))
+    export_nir(graph, tmp_path / "net.nir", verify=False)
+    read = load_nir(tmp_path / "net.nir")
+    assert [type(n.op) for n in read] == [type(n.op) for n in graph]
+    for ours, theirs in zip(graph, read, strict=True):
+        for name, value in ours.op.constants().items():
+            assert np.array_equal(value, theirs.op.constants()[name]), (ours.name, name)
+
+
+def test_an_export_of_a_read_file_is_the_same_file(tmp_path: Path) -> None:
+    export_nir(conv_net(), tmp_path / "a.nir", verify=False)
+    export_nir(load_nir(tmp_path / "a.nir"), tmp_path / "b.nir", verify=False)
+    a, b = nir.read(tmp_path / "a.nir"), nir.read(tmp_path / "b.nir")
+    assert list(a.nodes) == list(b.nodes)
+    assert sorted(a.edges) == sorted(b.edges)
+    for name, node in a.nodes.items():
+        for key, value in node.to_dict().items():
+            assert np.array_equal(value, b.nodes[name].to_dict()[key]), (name, key)
+
+
+def test_nothing_is_overwritten_or_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = conv_net()
+    export_nir(graph, tmp_path / "net.nir", verify=False)
+    before = (tmp_path / "net.nir").read_bytes()
+    with pytest.raises(ExportError, match="already there"):
+        export_nir(graph, tmp_path / "net.nir", verify=False)
+
+    def fail(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(nir, "write", fail)
+    with pytest.raises(ExportError):
+        export_nir(graph, tmp_path / "net.nir", verify=False, force=True)
+    with pytest.raises(ExportError):
+        export_nir(small(), tmp_path / "split", gate="split", verify=False)
+    assert (tmp_path / "net.nir").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_arguments(tmp_path: Path) -> None:
+    graph = conv_net()
+    with pytest.raises(UsageError, match="unknown gate"):
+        export_nir(graph, tmp_path / "n.nir", gate="drop")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="no time step"):
+        export_nir(graph, tmp_path / "n.nir", dt=0.0)
+    with pytest.raises(DataError, match="no samples"):
+        export_nir(graph, tmp_path / "n.nir", data=[])
+    export_nir(graph, tmp_path / "n.nir", verify=False)
+    with pytest.raises(VerificationError):
+        verify_nir(tmp_path / "n.nir", graph, [])
+    with pytest.raises(UsageError, match="no runner"):
+        verify_nir(tmp_path / "n.nir", graph, frames_of(graph), runner="brian")
+    other = conv_net(gain=2.0)
+    with pytest.raises(FileFormatError, match="not exported from the given network"):
+        verify_nir(tmp_path / "n.nir", other, frames_of(graph))
+    nir.write(tmp_path / "foreign.nir", nir.NIRGraph.from_list(nir.Linear(np.ones((2, 2), np.float32))))
+    with pytest.raises(FileFormatError, match="not written by tcja-deploy"):
+        verify_nir(tmp_path / "foreign.nir", graph, frames_of(graph))
+
+
+def test_progress_counts_samples(tmp_path: Path) -> None:
+    graph, seen = conv_net(), []
+    export_nir(graph, tmp_path / "n.nir", data=frames_of(graph, 2, 3), progress=seen.append)
+    assert seen == [2, 4, 6]
+
+
+def test_names_that_readers_would_confuse(tmp_path: Path) -> None:
+    b = GraphBuilder(3)
+    x = b.add("input", ir.Input((2,), Kind.REAL))
+    for name in ("a.b", "a_b", "for", "a/b", "output", "ü"):
+        x = b.add(name, ir.Linear(np.eye(2, dtype=np.float32)), x)
+    graph = b.finish(b.add("spikes", ir.IF(), x))
+    x = np.ones((3, 1, 2), np.float32)
+    report = export_nir(graph, tmp_path / "n.nir", data=[x])
+    for runner in ("norse", "spikingjelly"):
+        pytest.importorskip({"norse": "norse.torch", "spikingjelly": "spikingjelly"}[runner])
+        assert verify_nir(report.path, graph, [x], runner=runner).mismatches == 0
+
+
+# -- what NIR cannot hold ------------------------------------------------------------------------------------------
+def test_every_obstacle_is_named() -> None:
+    b = GraphBuilder(4)
+    x = b.add("input", ir.Input((4, 8, 8), Kind.REAL))
+    pooled = b.add("pool", ir.MaxPool2d((2, 2), (2, 2)), x)
+    uneven = b.add("uneven", ir.Conv2d(np.ones((4, 4, 2, 3), np.float32)), pooled)
+    gated = b.add("sigmoid", ir.Sigmoid(), uneven)
+    product = b.add("mul", ir.Mul(), gated, uneven)
+    soft = b.add("soft", ir.LIF(v_reset=None), product)
+    shifted = b.add("shift", ir.Affine(1.0, 2.0), soft)
+    squeezed = b.add("adaptive", ir.AdaptiveAvgPool2d((2, 1)), shifted)
+    mean = b.add("mean", ir.AvgPool2d((2, 1), (2, 1), (1, 0), count_include_pad=False), squeezed)
+    graph = b.finish(b.add("spikes", ir.IF(), b.add("turn", ir.Permute((0, 1, 3, 4, 2)), mean)))
+    with pytest.raises(UnsupportedError) as error:
+        emit(graph, 1e-4, {})
+    text = str(error.value)
+    assert "NIR cannot express 9 nodes" in text
+    for part in (
+        "pool: NIR has no max-pooling; of binary spikes it is a logical or, but these are real",
+        "uneven: the kernel (2, 3)",
+        "sigmoid: NIR has no primitive for Sigmoid",
+        "mul: NIR has no primitive for Mul",
+        "soft: a spike lowers this membrane by the threshold (soft reset)",
+        "shift: NIR has no constant offset",
+        "adaptive: [3, 2] does not divide into [2, 1] equal windows",
+        "mean: NIR's average counts the padded zeros",
+        "turn: NIR has no primitive for Permute",
+    ):
+        assert part in text
+
+
+def test_doubled_values_and_sums_as_result() -> None:
+    b = GraphBuilder(3)
+    x = b.add("input", ir.Input((4,), Kind.REAL))
+    with pytest.raises(UnsupportedError, match="no double edges"):
+        emit(b.finish(b.add("twice", ir.Add(), x, x)), 1e-4, {})
+    b = GraphBuilder(3)
+    x = b.add("input", ir.Input((2, 3, 3), Kind.REAL))
+    graph = b.finish(b.add("sum", ir.Add(), x, b.add("spikes", ir.IF(), x)))
+    frames = np.random.default_rng(0).normal(size=(3, 2, 2, 3, 3)).astype(np.float32)
+    assert np.array_equal(run(load_nir(emit(graph, 1e-4, {}).graph, 3, dt=1e-4), frames), run(graph, frames))
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        ir.AvgPool2d((2, 2), (2, 2)),
+        ir.AvgPool2d((3, 3), (1, 1), (1, 1)),
+        ir.AdaptiveAvgPool2d((2, 4)),
+        ir.AdaptiveAvgPool2d((8, 8)),
+        ir.Affine(0.3),
+        ir.BatchNorm2d(*(np.arange(1, 5, dtype=np.float32),) * 4),
+        ir.LI(0.25),
+        ir.LI(0.25, decay_input=False, v_leak=0.5),
+        ir.LI(0.0, decay_input=False),
+        ir.Flatten(),
+    ],
+)
+def test_ops_as_results(op: Any) -> None:
+    graph = chain(3, (4, 8, 8), op)
+    frames = np.random.default_rng(0).poisson(1.0, (3, 2, 4, 8, 8)).astype(np.float32)
+    read = load_nir(emit(graph, 1e-4, {}).graph, 3, dt=1e-4)
+    # Sums of up to nine numbers below 10 in another order, and normalisation as one multiplication.
+    assert np.abs(run(read, frames).numpy() - run(graph, frames).numpy()).max() < 1e-5
+
+
+@pytest.mark.parametrize("factor", [ir.AvgPool2d((2, 2), (2, 2)), ir.AvgPool2d((3, 3), (1, 1), (1, 1))])
+@pytest.mark.parametrize("behind", ["conv", "linear", "neuron", "pool", "norm", "affine"])
+def test_factors_arrive_behind_pooling(factor: ir.AvgPool2d, behind: str) -> None:
+    rng = np.random.default_rng(0)
+    tail: dict[str, tuple[Any, ...]] = {
+        "conv": (ir.Conv2d(normal(rng, 3, 4, 3, 3)),),
+        "linear": (ir.Flatten(), ir.Linear(normal(rng, 5, 4 * (16 if factor.padding == (0, 0) else 64)))),
+        "neuron": (ir.PLIF(0.3, decay_input=False),),
+        "pool": (ir.AdaptiveAvgPool2d((2, 2)), ir.Flatten(), ir.Linear(normal(rng, 5, 16))),
+        "norm": (ir.BatchNorm2d(*(np.arange(1, 5, dtype=np.float32),) * 4),),
+        "affine": (ir.Affine(2.0), ir.IF(2.5)),
+    }
+    graph = chain(4, (4, 8, 8), factor, *tail[behind])
+    frames = rng.poisson(1.0, (4, 2, 4, 8, 8)).astype(np.float32)
+    read = load_nir(emit(graph, 1e-4, {}).graph, 4, dt=1e-4)
+    got, expected = run(read, frames).numpy(), run(graph, frames).numpy()
+    # Weights divided by 4 or 9, rounded once; sums of numbers below 100.
+    assert np.abs(got - expected).max() < 1e-4
+
+
+# -- gates -------------------------------------------------------------------------------------------------------
+def test_gates_are_refused_with_the_alternatives(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError) as error:
+        export_nir(small(), tmp_path / "n.nir")
+    assert "conv.5, conv.9" in error.value.reason
+    assert "--gate mean" in error.value.hint
+    assert "--gate split" in error.value.hint
+    assert not list(tmp_path.iterdir())
+
+
+def test_mean_gates_need_data(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="have to be measured"):
+        export_nir(small(), tmp_path / "n.nir", gate="mean")
+    with pytest.raises(DataError):
+        mean_gates(small(), [])
+
+
+def test_mean_gates_are_the_mean_of_the_gates() -> None:
+    """The gate is what the block multiplies spikes by: read off its input and output where there is a spike."""
+    graph = small()
+    batches = frames_of(graph, 2, 3)
+    gates = mean_gates(graph, batches)
+    assert set(gates) == {"conv.5", "conv.9"}
+    values: dict[str, list[Any]] = {"conv.4": [], "conv.5": []}
+
+    def observe(node: Node, value: torch.Tensor) -> None:
+        if node.name in values:
+            values[node.name].append(value.numpy().copy())
+
+    for frames in batches:
+        run(graph, frames, observe=observe)
+    x, y = (np.concatenate(v, 1) for v in values.values())  # [T, N, C, H, W]
+    gate = y.max((3, 4))
+    assert (x.max((3, 4)) == 1).all(), "a channel without a spike does not show its gate"
+    assert np.allclose(gates["conv.5"], gate.mean((0, 1)), atol=1e-6)
+
+
+def constant(graph: Graph) -> Graph:
+    """The network with attention weights of zero: every gate is sigmoid(0) = 1/2 at all times."""
+    b = GraphBuilder(graph.T)
+    for node in graph:
+        op = node.op
+        if isinstance(op, ir.TCJA):
+            op = replace(op, tla=np.zeros_like(op.tla), cla=np.zeros_like(op.cla))
+        b.add(node.name, op, *node.inputs)
+    return b.finish(graph.output)
+
+
+def test_constant_gates_diverge_nowhere(tmp_path: Path) -> None:
+    graph = constant(small())
+    batches = frames_of(graph)
+    report = export_nir(graph, tmp_path / "n.nir", gate="mean", data=batches)
+    assert report.divergence is not None
+    assert report.divergence.mismatches == 0
+    assert report.divergence.predictions_equal == 4
+    assert report.agreement is not None
+    assert report.agreement.mismatches == 0
+    assert {n.fidelity for n in report.nodes if n.op == "TCJA"} == {Fidelity.APPROXIMATED}
+    assert "0.500 to 0.500" in next(n.note for n in report.nodes if n.op == "TCJA")
+
+
+def test_divergence_is_reported_layer_by_layer(tmp_path: Path) -> None:
+    graph = small()
+    batches = frames_of(graph, 3, 2)
+    report = export_nir(graph, tmp_path / "n.nir", gate="mean", data=iter(batches))
+    assert report.divergence == divergence(graph, fold_gates(graph, mean_gates(graph, batches)), batches)
+    text = "\n".join(report.notes)
+    assert f"{report.divergence.predictions_equal} of 6 predictions" in text
+    for layer in report.divergence.layers:
+        assert f"{layer.name}: " in text
+    manifest = json.loads((tmp_path / "n.manifest.json").read_text())
+    assert manifest["nir"]["divergence"]["mismatches"] == report.divergence.mismatches
+    # Verified against the network with constant gates, which the file alone lets one rebuild.
+    assert verify_nir(report.path, graph, batches).mismatches == 0
+
+
+def test_mean_gates_without_weights_behind(tmp_path: Path) -> None:
+    for tail in ((), (ir.IF(),)):
+        graph = chain(4, (3, 4, 4), ir.IF(), ir.TCJA(tla=np.zeros((3, 3, 2), np.float32)), *tail)
+        with pytest.raises(UnsupportedError, match="weights"):
+            export_nir(graph, tmp_path / "n.nir", gate="mean", data=frames_of(graph))
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        {"tla": True, "cla": True},
+        {"tla": True},
+        {"cla": True},
+        {"tla": True, "cla": True, "fusion": "add"},
+    ],
+)
+def test_split_is_exact_for_every_kind_of_gate(op: dict[str, Any], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    T = 5
+    weights = {
+        "tla": normal(rng, 4, 4, 3, scale=3.0) if op.get("tla") else None,
+        "cla": normal(rng, T, T, 2, scale=3.0) if op.get("cla") else None,
+    }
+    graph = chain(
+        T, (2, 8, 8), ir.Conv2d(normal(rng, 4, 2, 3, 3)), ir.LIF(),
+        ir.TCJA(**weights, fusion=op.get("fusion", "multiply")), ir.AvgPool2d((2, 2), (2, 2)), ir.Flatten(),
+        ir.Linear(normal(rng, 6, 36)), ir.LIF(), ir.Vote(2), ir.TimeMean(),
+    )  # fmt: skip
+    batches = frames_of(graph)
+    report = export_nir(graph, tmp_path / "net", gate="split", data=batches)
+    assert report.agreement is not None
+    assert report.agreement.mismatches == 0
+    kinds = [e["kind"] for e in json.loads((tmp_path / "net" / "manifest.json").read_text())["nir"]["stages"]]
+    assert kinds == ["nir", "host", "nir", "host"]
+    for frames in batches:
+        result = run_split(tmp_path / "net", frames)
+        assert np.array_equal(result.output, run(graph, frames).numpy())
+        assert set(result.spikes) == {n.name for n in graph.neurons}
+
+
+def test_split_of_a_network_that_nir_holds_has_one_segment(tmp_path: Path) -> None:
+    graph = conv_net()
+    export_nir(graph, tmp_path / "net", gate="split", data=frames_of(graph))
+    assert sorted(p.name for p in (tmp_path / "net").iterdir()) == [
+        "0.nir",
+        "1.tcja",
+        "golden.npz",
+        "manifest.json",
+    ]
+
+
+def test_split_keeps_neurons_on_nir(tmp_path: Path) -> None:
+    graph = chain(4, (3, 4, 4), ir.IF(v_reset=None), ir.TCJA(tla=np.zeros((3, 3, 2), np.float32)))
+    with pytest.raises(UnsupportedError, match="soft reset"):
+        export_nir(graph, tmp_path / "net", gate="split")
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_attention_runs_on_the_host(tmp_path: Path) -> None:
+    """Channel attention in plain ops: NIR holds none of it."""
+    rng = np.random.default_rng(0)
+    b = GraphBuilder(4)
+    x = b.add("input", ir.Input((2, 8, 8)))
+    s = b.add("lif", ir.LIF(), b.add("conv", ir.Conv2d(normal(rng, 6, 2, 3, 3)), x))
+    z = b.add("squeeze", ir.Reduce("mean", (3, 4)), s)
+    gate = b.add("gate", ir.Sigmoid(), b.add("dense", ir.Linear(normal(rng, 6, 6)), z))
+    gate = b.add("map", ir.Reshape(("T", "N", 6, 1, 1), (0, 1)), gate)
+    y = b.add("gated", ir.Mul(), s, gate)
+    f = b.add("fc", ir.Linear(normal(rng, 5, 216)), b.add("flat", ir.Flatten(), y))
+    graph = b.finish(b.add("out", ir.LIF(), f))
+    report = export_nir(graph, tmp_path / "net", gate="split", data=frames_of(graph))
+    assert report.agreement is not None
+    assert report.agreement.mismatches == 0
+    stages = json.loads((tmp_path / "net" / "manifest.json").read_text())["nir"]["stages"]
+    assert [(e["kind"], e["nodes"]) for e in stages] == [
+        ("nir", ["conv", "lif"]),
+        ("host", ["squeeze", "dense", "gate", "map", "gated"]),
+        ("nir", ["flat", "fc", "out"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("touch", "reason"),
+    [
+        (lambda f: (f / "manifest.json").unlink(), "no readable manifest"),
+        (lambda f: (f / "manifest.json").write_text("{}"), "no manifest of an export"),
+        (lambda f: (f / "manifest.json").write_text('{"target": "nir"}'), "no manifest of an export"),
+        (lambda f: (f / "manifest.json").write_text('{"target": "nir", "nir": {}}'), "not exported from"),
+        (lambda f: (f / "1.tcja").write_bytes(b"other"), "not the one that was exported"),
+        (lambda f: (f / "2.nir").unlink(), "cannot be read"),
+        (lambda f: redirect(f, "../outside.nir"), "damaged"),
+    ],
+)
+def test_touched_folders(touch: Any, reason: str, tmp_path: Path) -> None:
+    graph = small()
+    export_nir(graph, tmp_path / "net", gate="split", verify=False)
+    touch(tmp_path / "net")
+    with pytest.raises(FileFormatError, match=reason):
+        verify_nir(tmp_path / "net", graph, frames_of(graph))
+
+
+def redirect(folder: Path, name: str) -> None:
+    """Let the manifest name a file outside of its folder."""
+    (folder / "0.nir").rename(folder / name)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["nir"]["stages"][0]["file"] = name
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+# -- without the package -------------------------------------------------------------------------------------------
+def test_without_nir_there_is_a_hint() -> None:
+    code = (
+        "import sys; sys.modules['nir'] = None\n"
+        "from tcja_deploy.errors import ToolchainError\n"
+        "import tcja_deploy.exporters.nir as target\n"
+        "from tcja_deploy.frontend.nir import load_nir\n"
+        "try:\n    target.export_nir\n"
+        "except ToolchainError as error:\n    print(error.hint)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "pip install 'tcja-deploy[nir]'\n"
