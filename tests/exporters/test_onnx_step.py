@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from tcja_deploy.exporters.onnx_step import OnnxStepper, export_onnx_step, verif
 from tcja_deploy.exporters.onnx_step.model import step_model
 from tcja_deploy.exporters.report import Fidelity
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.sequence import charge
+from tcja_deploy.runtime.sequence import charge, run
 from tcja_deploy.runtime.stream import Profile, Stepper, fit, initial, plan
 from tcja_deploy.runtime.synthetic import synthetic_frames
 
@@ -200,6 +201,33 @@ def test_golden_sample_can_be_repeated(graph, tmp_path):
             got[t] = e.value.numpy()
     assert list(got) == golden["step"].tolist()
     np.testing.assert_allclose(np.stack(list(got.values())), golden["output"], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_recordings_of_the_shipped_network(tmp_path):
+    root = SHARED / "data" / "n-mnist" / "Test"
+    if not root.is_dir():
+        pytest.skip(f"the N-MNIST recordings are not at {root}")
+    from tcja_deploy.data import path
+    from tcja_deploy.events import open_data
+    from tcja_deploy.frontend.load import load
+
+    graph = load(path("nmnist_checkpoint_max.pth"))
+    data = open_data(root, timesteps=graph.T, sensor=(34, 34))
+    report = export_onnx_step(graph, tmp_path / "m.onnx", data=(frames for frames, _ in data.batches(25)))
+    assert report.agreement.samples == 100
+    assert report.agreement.passed, report.agreement
+
+
+def test_the_example_with_bound_states(graph, frames, tmp_path):
+    export_onnx_step(graph, tmp_path / "m.onnx", verify=False)
+    np.save(tmp_path / "recording.npy", frames[:5, 0])
+    example = Path(__file__).parents[2] / "examples" / "stream_onnx.py"
+    command = [sys.executable, str(example), str(tmp_path / "m.onnx"), str(tmp_path / "recording.npy")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    *_, last = done.stdout.strip().splitlines()
+    expected = int(run(graph, frames[:5, :1]).argmax())
+    assert last == f"step {4 + 8}: frame 4, class {expected} (final)"
 
 
 def test_models_of_another_network_and_other_files_are_refused(graph, frames, tmp_path):

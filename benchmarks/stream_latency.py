@@ -1,0 +1,128 @@
+"""One recording frame by frame: torch (burst, paced), onnxruntime with bound states, beside one run of the whole window.
+
+    python benchmarks/stream_latency.py [--network dvs128 | --checkpoint FILE] [--lookahead D] [--rounds 5] [--threads 1]
+
+Prints the median time of a frame and of the slowest frame of a window, and the bytes that have to be kept. Weights of
+zoo networks are random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from tcja_deploy import zoo
+from tcja_deploy.exporters.onnx_step import export_onnx_step
+from tcja_deploy.frontend.load import load
+from tcja_deploy.ir import Graph
+from tcja_deploy.passes import fold_batch_norm
+from tcja_deploy.runtime.sequence import run
+from tcja_deploy.runtime.stream import initial, measure, plan, stream
+from tcja_deploy.runtime.synthetic import synthetic_frames
+
+
+def onnx_steps(path: Path, threads: int) -> Callable[[np.ndarray], None]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    states = {
+        k: onnxruntime.OrtValue.ortvalue_from_numpy(v)
+        for k, v in np.load(path.with_suffix(".states.npz")).items()
+    }
+    frame_input, *inputs = session.get_inputs()
+    binding = session.io_binding()
+    current = {i.name: states[i.name] for i in inputs}
+
+    def push(frame: np.ndarray) -> None:
+        nonlocal current
+        binding.bind_cpu_input(frame_input.name, frame)
+        for name, value in current.items():
+            binding.bind_ortvalue_input(name, value)
+        for output in session.get_outputs():
+            binding.bind_output(output.name)
+        session.run_with_iobinding(binding)
+        current = dict(zip(current, binding.get_outputs()[3:], strict=True))
+
+    return push
+
+
+def window_times(
+    push: Callable[[np.ndarray], object], frames: np.ndarray, rounds: int
+) -> Iterator[list[float]]:
+    """Times of the frames of each window; windows follow each other, the first two warm up."""
+    for i in range(rounds + 2):
+        times = []
+        for frame in frames:
+            start = time.perf_counter()
+            push(frame)
+            times.append(time.perf_counter() - start)
+        if i > 1:
+            yield times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--network", choices=sorted(zoo.BUILDERS), default="dvs128")
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--lookahead", type=int)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    graph: Graph = load(args.checkpoint) if args.checkpoint else zoo.build(args.network)
+    graph = fold_batch_norm(graph)
+    frames = synthetic_frames(graph, 1)
+    D = args.lookahead
+    burst, paced = stream(graph, lookahead=D), stream(graph, lookahead=D, schedule="paced")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "step.onnx"
+        export_onnx_step(graph, path, lookahead=D, verify=False)
+        onnx_bytes = sum(a.nbytes for a in np.load(path.with_suffix(".states.npz")).values())
+        ways: dict[str, tuple[Callable[[np.ndarray], object], int]] = {
+            "torch, burst": (burst.push, held(graph, frames, D, "burst")),
+            "torch, paced": (paced.push, held(graph, frames, D, "paced")),
+            "onnxruntime, states bound": (onnx_steps(path, args.threads), onnx_bytes),
+        }
+        name = graph.source.get("architecture", "network")
+        waits = "exact" if D is None else f"D = {D}"
+        title = f"{name}, T = {graph.T}, {waits}, {args.threads} thread(s)"
+        table = Table("", "ms a frame", "ms, slowest", "bytes kept", title=title)
+        whole = [timed(lambda: run(graph, frames)) for _ in range(args.rounds + 1)][1:]
+        median = 1e3 * statistics.median(whole)
+        table.add_row("whole window at once", f"{median / graph.T:.2f}", f"({median:.1f} a window)", "")
+        for name, (push, size) in ways.items():
+            windows = list(window_times(push, frames, args.rounds))
+            mean = statistics.median(statistics.fmean(w) for w in windows)
+            slowest = statistics.median(max(w) for w in windows)
+            table.add_row(name, f"{1e3 * mean:.2f}", f"{1e3 * slowest:.2f}", f"{size:,}")
+    Console().print(table)
+
+
+def held(graph: Graph, frames: np.ndarray, lookahead: int | None, schedule: str) -> int:
+    """Bytes between two frames, at most: waiting frames, gates and membranes."""
+    network = plan(graph, lookahead=lookahead, schedule=schedule)
+    cost = measure(network, frames)
+    other = sum(t.nbytes for cell in initial(network).cells.values() for t in cell.values())
+    return other + max(s.held for s in cost.steps)
+
+
+def timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
