@@ -59,16 +59,21 @@ class Sizes:
 
 
 def _lif() -> nn.Module:
-    return neuron.LIFNode(tau=2.0, surrogate_function=surrogate.ATan(), detach_reset=True, step_mode="m")
+    lif: nn.Module = neuron.LIFNode(
+        tau=2.0, surrogate_function=surrogate.ATan(), detach_reset=True, step_mode="m"
+    )
+    return lif
 
 
 def _normalised(linear: nn.Linear) -> nn.Module:
-    return layer.SeqToANNContainer(linear, nn.BatchNorm1d(linear.out_features))
+    both: nn.Module = layer.SeqToANNContainer(linear, nn.BatchNorm1d(linear.out_features))
+    return both
 
 
 def _grow(inputs: int, outputs: int, *, bias: bool = False) -> nn.Module:
     """Twice the height and width."""
-    return layer.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=bias, step_mode="m")
+    conv: nn.Module = layer.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=bias, step_mode="m")
+    return conv
 
 
 class Encoder(nn.Module):
@@ -121,7 +126,7 @@ def draw(spikes: Tensor, k: int, generator: torch.Generator | None = None) -> Te
 
     Gradients reach the drawn spikes.
     """
-    groups = spikes.unflatten(2, (-1, k))
+    groups = spikes.reshape(*spikes.shape[:2], -1, k)
     chosen = torch.randint(k, (*groups.shape[:3], 1), generator=generator)
     return groups.gather(3, chosen).squeeze(3)
 
@@ -139,7 +144,7 @@ class Prior:
     @staticmethod
     def fit(spikes: Tensor, k: int, labels: Tensor) -> Prior:
         """Mean firing rates of the encoder's answers ``[T, N, latent k]`` by class (labels ``[N]``, from 0)."""
-        rates = spikes.unflatten(2, (-1, k)).mean(3).transpose(0, 1)
+        rates = spikes.reshape(*spikes.shape[:2], -1, k).mean(3).transpose(0, 1)
         return Prior(torch.stack([rates[labels == c].mean(0) for c in range(int(labels.max()) + 1)]))
 
     def draw(self, labels: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -25,7 +25,10 @@ Place = Literal["output", "branch"]
 
 
 def _lif() -> nn.Module:
-    return neuron.LIFNode(tau=2.0, surrogate_function=surrogate.ATan(), detach_reset=True, step_mode="m")
+    lif: nn.Module = neuron.LIFNode(
+        tau=2.0, surrogate_function=surrogate.ATan(), detach_reset=True, step_mode="m"
+    )
+    return lif
 
 
 def _conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:

@@ -12,6 +12,7 @@ from attention_blocks import CrossConvolution, HeadedAttention, JointAttention, 
 from spikingjelly.activation_based import functional, layer, neuron
 from spikingjelly.activation_based.model import masnn, ms_resnet, sew_resnet, spiking_resnet, spiking_vgg
 from torch import Tensor, nn
+from untrained import settle
 
 from tcja_deploy.frontend.trace import trace
 from tcja_deploy.ir import Graph, Kind
@@ -187,22 +188,6 @@ FAMILIES: dict[str, Family] = {
     ),
 }
 """Every family by key, in the order of the support matrix."""
-
-
-def settle(module: nn.Module, frames: Tensor, passes: int = 2) -> None:
-    """Give batch normalisation the statistics of its input, so that deep layers spike as after training."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        nn.init.uniform_(norm.weight, 0.8, 1.2)
-        nn.init.normal_(norm.bias, 0.2, 0.2)
-    module.train()
-    with torch.no_grad():
-        for _ in range(passes):
-            module(frames)
-            functional.reset_net(module)
-    module.eval()
 
 
 @cache

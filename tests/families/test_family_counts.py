@@ -9,6 +9,7 @@ from family_nets import FAMILIES, net
 from targets import SAMPLES, Stored
 
 from tcja_deploy.energy.measure import measure
+from tcja_deploy.energy.rates import rates
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.sequence import run
 
@@ -38,3 +39,5 @@ def test_synaptic_operations(key: str) -> None:
             )
         total = int(met.double().sum())
         assert counted.synops(layer).total == total, layer.node
+    found = {row.name: row.rate.mean for row in rates(counted).neurons}
+    assert found == {n.name: pytest.approx(float(values[n.name].mean())) for n in made.graph.neurons}

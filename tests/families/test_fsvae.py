@@ -8,9 +8,9 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import torch
-from family_nets import settle
 from spikingjelly.activation_based import functional
 from torch import nn
+from untrained import settle
 
 from tcja_deploy.errors import UsageError
 from tcja_deploy.exporters.onnx import export_onnx

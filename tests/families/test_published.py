@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from family_nets import Family, Net, settle
+from family_nets import Family, Net
 from spikingjelly.activation_based import functional, neuron
 from spikingjelly.activation_based.model import masnn, ms_resnet, sew_resnet, spiking_vgg
 from torch import nn
+from untrained import settle
 
 from tcja_deploy.exporters.onnx import export_onnx
 from tcja_deploy.frontend.trace import trace

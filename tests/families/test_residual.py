@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from family_nets import net, settle
+from family_nets import net
 from spikingjelly.activation_based import functional
+from untrained import settle
 
 from tcja_deploy.energy.rules import take_inventory
 from tcja_deploy.errors import UnsupportedError, UsageError
