@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,12 +27,13 @@ class Emitter:
     Args:
         opset: Opset version to write.
         T: Time steps of the window.
+        reserved: Names that results will be asked to carry, so that no constant takes them before.
 
     Raises:
         UsageError: If the opset is outside ``OPSETS``.
     """
 
-    def __init__(self, opset: int, T: int) -> None:
+    def __init__(self, opset: int, T: int, reserved: Iterable[str] = ()) -> None:
         if opset not in OPSETS:
             raise UsageError(
                 f"opset {opset} is not supported", hint=f"choose one of {OPSETS[0]} to {OPSETS[-1]}"
@@ -43,11 +44,12 @@ class Emitter:
         self.initializers: list[onnx.TensorProto] = []
         self._constants: dict[tuple[str, str], str] = {}
         self._names: set[str] = set()
+        self._reserved = set(reserved)
 
     def unique(self, name: str) -> str:
-        """``name``, or with a number behind if it is taken."""
+        """``name``, or with a number behind if it is taken or reserved."""
         candidate, i = name, 1
-        while candidate in self._names:
+        while candidate in self._names or candidate in self._reserved:
             i += 1
             candidate = f"{name}_{i}"
         self._names.add(candidate)
@@ -62,6 +64,7 @@ class Emitter:
         self, op_type: str, inputs: Sequence[str], names: Sequence[str], **attributes: Any
     ) -> list[str]:
         """Append a node with several results. Returns their names."""
+        self._reserved.difference_update(names)
         outputs = [self.unique(n) for n in names]
         self.nodes.append(
             helper.make_node(op_type, list(inputs), outputs, name=f"{outputs[0]}:{op_type}", **attributes)

@@ -8,6 +8,7 @@ a step model drops the leading time axis (``dropped = 1``).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -67,10 +68,17 @@ def _conv2d(e: Emitter, op: ir.Conv2d, x: str, name: str) -> str:
 
 
 def _conv_transpose2d(e: Emitter, op: ir.ConvTranspose2d, x: str, name: str) -> str:
+    """onnxruntime refuses output padding that reaches the stride: there a tap of zeros, cropped to size, does the same."""
+    extra = [int(o >= s) for o, s in zip(op.output_padding, op.stride, strict=True)]
+    weight = np.pad(op.weight, ((0, 0), (0, 0), (0, extra[0]), (0, extra[1])))
+    more = [0 if add else o for o, add in zip(op.output_padding, extra, strict=True)]
+    end = [
+        p + add * (d - o)
+        for p, d, o, add in zip(op.padding, op.dilation, op.output_padding, extra, strict=True)
+    ]
     return e.node(
-        "ConvTranspose", [x, *_weights(e, op, name)], name, kernel_shape=list(op.weight.shape[2:]),
-        strides=list(op.stride), pads=[*op.padding, *op.padding], output_padding=list(op.output_padding),
-        dilations=list(op.dilation), group=op.groups,
+        "ConvTranspose", [x, *_weights(e, replace(op, weight=weight), name)], name, kernel_shape=list(weight.shape[2:]),
+        strides=list(op.stride), pads=[*op.padding, *end], output_padding=more, dilations=list(op.dilation), group=op.groups,
     )  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def sequence_model(
     missing = [f"{n.name} ({type(n.op).__name__})" for n in graph if type(n.op) not in known]
     if missing:
         raise UnsupportedError("ONNX has no rule for " + ", ".join(missing))
-    e = Emitter(opset, graph.T)
+    e = Emitter(opset, graph.T, reserved=[n.name for n in graph.nodes[1:]])
     values = _Values(e)
     input_name = e.unique(graph.input.name)
     frames = input_name
