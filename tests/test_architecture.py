@@ -1,0 +1,249 @@
+"""The shape of the project: imports go one way, packages are declared, modules say what they offer."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = {
+    "tcja_deploy": ROOT / "tcja_deploy",
+    "tcja_deploy.exporters": ROOT / "exporters",
+    "tcja_deploy.energy": ROOT / "energy",
+    "tcja_deploy.hardware_profiles": ROOT / "hardware_profiles",
+}
+SHIPPED_SCRIPTS = ROOT / "exporters" / "lava" / "runner"
+"""Copied into bundles and run in Lava's environment: no part of the package."""
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    """Every module of the package with its file."""
+    for package, folder in FOLDERS.items():
+        for file in sorted(folder.rglob("*.py")):
+            if SHIPPED_SCRIPTS not in file.parents:
+                parts = file.relative_to(folder).with_suffix("").parts
+                yield ".".join((package, *(parts[:-1] if parts[-1] == "__init__" else parts))), file
+
+
+MODULES = dict(modules())
+
+
+def imports(name: str, tree: ast.AST) -> Iterator[str]:
+    """Full names that a module imports anywhere, ``package.name`` for ``from package import name``."""
+    package = name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(), str(file))
+
+
+def part(module: str) -> str:
+    """The folder or file directly under ``tcja_deploy`` that a name belongs to."""
+    names = module.split(".")
+    return names[1] if len(names) > 1 else "tcja_deploy"
+
+
+# -- imports go one way ----------------------------------------------------------------------------------------------------
+BASE = {"errors", "ir"}
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "files": {"errors"},
+    "artifacts": {"errors"},
+    "ir": {"errors"},
+    "ir_file": BASE | {"files"},
+    "passes": BASE,
+    "runtime": BASE | {"files"},
+    "zoo": BASE,
+    "events": {"errors", "files"},
+    "data": {"errors", "files"},
+    "frontend": BASE | {"files", "ir_file", "passes", "runtime"},
+    "exporters": BASE | {"files", "ir_file", "passes", "runtime"},
+    "hardware_profiles": {"errors"},
+    "energy": BASE | {"files", "runtime", "hardware_profiles"},
+}
+"""What each part may import besides itself, the standard library and third-party packages."""
+
+TIES = {"tcja_deploy", "__main__", "api", "cli"}
+"""They tie the parts together and may import all of them."""
+
+KNOWN: dict[tuple[str, str], str] = {
+    ("frontend", "zoo"): "checkpoints in the authors' layout are the zoo's networks",
+    (
+        "exporters",
+        "frontend",
+    ): "the NIR export reads back what it wrote, and shares the names of its metadata with the reader",
+}
+"""Exceptions, and why. One that is no longer needed has to go."""
+
+
+def crossings() -> dict[tuple[str, str], set[str]]:
+    found: dict[tuple[str, str], set[str]] = {}
+    for name, file in MODULES.items():
+        for target in imports(name, parsed(file)):
+            if (
+                target.startswith("tcja_deploy.")
+                and target != "tcja_deploy.__version__"
+                and part(target) != part(name)
+            ):
+                found.setdefault((part(name), part(target)), set()).add(name)
+    return found
+
+
+def test_imports_go_one_way() -> None:
+    found = crossings()
+    assert {a for a, _ in found} - TIES <= set(ALLOWED), "a new part needs a place in ALLOWED"
+    against = {(a, b): who for (a, b), who in found.items() if a not in TIES and b not in ALLOWED[a]}
+    assert set(against) == set(KNOWN), against
+
+
+def test_the_rules_themselves_have_no_cycle() -> None:
+    order: list[str] = []
+    while len(order) < len(ALLOWED):
+        free = [p for p in ALLOWED if p not in order and ALLOWED[p] <= set(order)]
+        assert free, f"a cycle among {set(ALLOWED) - set(order)}"
+        order += free
+    assert "exporters" not in ALLOWED["energy"]
+    assert "energy" not in ALLOWED["exporters"]
+
+
+def test_the_ir_knows_no_framework() -> None:
+    for name, file in MODULES.items():
+        if part(name) == "ir":
+            for target in imports(name, parsed(file)):
+                top = target.partition(".")[0]
+                assert top in ("numpy", "tcja_deploy") or top in sys.stdlib_module_names, (
+                    f"{name} imports {target}"
+                )
+
+
+def loaded(statement: str) -> set[str]:
+    """Top-level modules in memory after a statement, in a fresh interpreter."""
+    code = f"import sys; {statement}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent
+    )
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_is_light() -> None:
+    heavy = {
+        "torch",
+        "numpy",
+        "onnx",
+        "onnxruntime",
+        "pandas",
+        "matplotlib",
+        "spikingjelly",
+        "h5py",
+        "safetensors",
+        "rich",
+        "typer",
+    }
+    assert not heavy & loaded("import tcja_deploy")
+    assert not (heavy - {"rich", "typer"}) & loaded("import tcja_deploy.cli")
+
+
+def test_the_ir_runs_without_any_framework() -> None:
+    before = loaded("import numpy")
+    after = loaded("import tcja_deploy.ir, tcja_deploy.ir.ops")
+    # What an editable install hooks into the interpreter is there before.
+    assert after - before - {"tcja_deploy"} <= set(sys.stdlib_module_names)
+
+
+# -- packages --------------------------------------------------------------------------------------------------------------
+def test_the_list_of_packages_is_the_tree() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    tree = {name: file.parent for name, file in MODULES.items() if file.name == "__init__.py"}
+    assert sorted(settings["packages"]) == sorted(tree)
+    for name, folder in settings["package-dir"].items():
+        assert tree[name] == ROOT / folder
+    outside = {name for name in tree if part(name) in ("exporters", "energy", "hardware_profiles")}
+    assert outside <= set(settings["package-dir"])
+
+
+def test_every_folder_of_code_is_a_package() -> None:
+    for folder in {file.parent for file in MODULES.values()}:
+        assert (folder / "__init__.py").is_file(), folder
+
+
+# -- modules ---------------------------------------------------------------------------------------------------------------
+PUBLIC = sorted(n for n in MODULES if not any(p.startswith("_") for p in n.split(".")))
+
+
+def exported(tree: ast.Module) -> list[str] | None:
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(ast.unparse(t) == "__all__" for t in node.targets):
+            names: list[str] = ast.literal_eval(node.value)
+            return names
+    return None
+
+
+def bound(body: list[ast.stmt]) -> set[str]:
+    """Names that statements bind, in their branches too."""
+    names: set[str] = set()
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.If):
+            names |= bound(node.body) | bound(node.orelse)
+        else:
+            names |= {
+                n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+            }
+    return names
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_modules_say_what_they_offer(name: str) -> None:
+    tree = parsed(MODULES[name])
+    names = exported(tree)
+    assert ast.get_docstring(tree), "no docstring"
+    there = bound(tree.body)
+    if names is None:
+        assert {n for n in there if n[0] != "_"} <= {"annotations"}, "no __all__"
+        return
+    assert len(set(names)) == len(names), "a name stands twice in __all__"
+    assert set(names) <= there, f"__all__ names what is not there: {set(names) - there}"
+
+
+OWN = [
+    f
+    for d in (*FOLDERS.values(), ROOT / "training", ROOT / "benchmarks", ROOT / "examples")
+    for f in sorted(d.rglob("*.py"))
+]
+
+
+def test_no_assert_outside_tests() -> None:
+    """Assertions vanish under ``python -O``, and their tracebacks help no user."""
+    found = [
+        f"{f.relative_to(ROOT)}:{n.lineno}"
+        for f in OWN
+        for n in ast.walk(parsed(f))
+        if isinstance(n, ast.Assert)
+    ]
+    assert found == []
+
+
+def test_files_are_short() -> None:
+    """Files aim under 400 lines: longer ones are reported, much longer ones refused."""
+    lengths = {str(f.relative_to(ROOT)): len(f.read_text().splitlines()) for f in OWN}
+    long = {name: n for name, n in lengths.items() if n >= 400}
+    if long:
+        warnings.warn(f"files of 400 lines and more: {long}", stacklevel=1)
+    assert {name: n for name, n in long.items() if n >= 500} == {}
