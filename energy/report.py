@@ -140,7 +140,7 @@ class Report:
 def make_report(
     m: Measured,
     profiles: Sequence[Profile],
-    conventions: Sequence[Convention] = tuple(CONVENTIONS.values()),
+    conventions: Sequence[Convention] | None = None,
     options: Options | None = None,
     *,
     provenance: Mapping[str, str] | None = None,
@@ -151,7 +151,7 @@ def make_report(
     Args:
         m: From `measure`.
         profiles: Technology nodes and chips.
-        conventions: What to compute.
+        conventions: What to compute; all that the profiles can price if not given.
         options: Choices that the conventions leave open.
         provenance: What to print about where model and data are from.
         allow_unsupported: Report ops without a counting rule instead of refusing them.
@@ -168,6 +168,8 @@ def make_report(
             hint="--allow-uncounted reports them and leaves them out",
         )
     options = options or Options()
+    if conventions is None:
+        conventions = [c for c in CONVENTIONS.values() if any(p.kind in c.kinds for p in profiles)]
     technologies = [p for p in profiles if p.kind is ChipKind.ASIC]
     names = [c.name for c in conventions]
     paper = technologies[0] if technologies and "paper" in names else None

@@ -158,10 +158,10 @@ def _choice(kind: type[Choice], option: str, text: str) -> Choice:
 
 def _selection(
     names: Sequence[str] | None, prices: Sequence[str] | None
-) -> tuple[list[Convention], list[Profile]]:
-    """What was asked for; without conventions all that the profiles can price, without technology nodes the
+) -> tuple[list[Convention] | None, list[Profile]]:
+    """What was asked for; without technology nodes, where a convention needs one, the
     45 nm ones."""
-    from tcja_deploy.energy.conventions import CONVENTIONS, convention
+    from tcja_deploy.energy.conventions import convention
     from tcja_deploy.hardware_profiles import ChipKind, load_profile
 
     chosen = [convention(name) for name in dict.fromkeys(names or ())]
@@ -169,9 +169,7 @@ def _selection(
     needs_technology = not chosen or any(ChipKind.ASIC in c.kinds for c in chosen)
     if needs_technology and not any(p.kind is ChipKind.ASIC for p in profiles):
         profiles = [*map(load_profile, _DEFAULT), *profiles]
-    if not chosen:
-        chosen = [c for c in CONVENTIONS.values() if any(p.kind in c.kinds for p in profiles)]
-    return chosen, profiles
+    return chosen or None, profiles
 
 
 def _measured(
