@@ -1,9 +1,10 @@
-"""Write the table of docs/support-matrix.md: runs every family of networks through every target and notes what happened.
+"""Write the support matrix: run every family of networks through every target and note what happened.
 
     python docs/generate_support_matrix.py
 
-needs the extra `test`; takes about a minute. What is run is in tests/families (`family_nets.py`: the rows, `targets.py`: the
-columns); `tests/families/test_support_matrix.py` does the same and compares, so that the table cannot say what is not so.
+needs the extra `test` and about a minute. The table goes into docs/support-matrix.md, and into README.md if that has its markers.
+What is run is in tests/families (`family_nets.py`: the rows, `targets.py`: the columns); `test_support_matrix.py` there does the
+same and compares, so that the table cannot say what is not so.
 """
 
 from __future__ import annotations
@@ -13,10 +14,19 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-DOCUMENT = ROOT / "docs" / "support-matrix.md"
 BEGIN, END = "<!-- generated: begin -->\n", "<!-- generated: end -->\n"
 
-__all__ = ["BEGIN", "DOCUMENT", "END", "header", "main", "row"]
+__all__ = ["documents", "header", "main", "row", "table"]
+
+
+def documents() -> list[Path]:
+    """The files that hold the table."""
+    return [p for p in (ROOT / "docs" / "support-matrix.md", ROOT / "README.md") if BEGIN in p.read_text()]
+
+
+def table(document: Path) -> list[str]:
+    """The lines of the table in a file."""
+    return document.read_text().split(BEGIN)[1].split(END)[0].splitlines(keepends=True)
 
 
 def row(title: str, cells: list[str]) -> str:
@@ -30,7 +40,7 @@ def header(columns: list[str]) -> str:
 
 
 def main() -> None:
-    """Run everything, and replace the table in the document."""
+    """Run everything, and replace the table in the documents."""
     sys.path[:0] = [str(ROOT / "tests" / "families"), str(ROOT / "examples")]
     from family_nets import FAMILIES, net
     from targets import TARGETS
@@ -41,8 +51,9 @@ def main() -> None:
             cells = [check(net(key), Path(folder)) for check in TARGETS.values()]
         lines += row(family.title, cells)
         print(lines.splitlines()[-1], flush=True)
-    before, rest = DOCUMENT.read_text().split(BEGIN)
-    DOCUMENT.write_text(before + BEGIN + lines + END + rest.split(END)[1])
+    for document in documents():
+        before, rest = document.read_text().split(BEGIN)
+        document.write_text(before + BEGIN + lines + END + rest.split(END)[1])
 
 
 if __name__ == "__main__":

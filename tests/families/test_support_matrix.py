@@ -13,18 +13,19 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
 import generate_support_matrix as generator  # noqa: E402
 
-
-def table() -> list[str]:
-    text = generator.DOCUMENT.read_text()
-    return text.split(generator.BEGIN)[1].split(generator.END)[0].splitlines(keepends=True)
-
-
-DOCUMENTED = {line.split(" | ")[0].removeprefix("| "): line for line in table()[2:]}
+TABLE = generator.table(generator.documents()[0])
+DOCUMENTED = {line.split(" | ")[0].removeprefix("| "): line for line in TABLE[2:]}
 
 
 def test_the_table_has_all_rows_and_columns() -> None:
-    assert "".join(table()[:2]) == generator.header(list(TARGETS))
+    assert "".join(TABLE[:2]) == generator.header(list(TARGETS))
     assert list(DOCUMENTED) == [family.title for family in FAMILIES.values()]
+
+
+def test_all_documents_have_the_same_table() -> None:
+    assert [generator.table(document) for document in generator.documents()] == [TABLE] * len(
+        generator.documents()
+    )
 
 
 @pytest.mark.parametrize("target", TARGETS)
