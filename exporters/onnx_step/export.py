@@ -84,8 +84,9 @@ def export_onnx_step(
             agreement = verify_onnx_step(
                 folder / path.name, graph, batches, profile=profile, bound=bound, progress=progress
             )
-        np.savez_compressed(folder / f"{stem}.states.npz", **{s.name: s.initial(1) for s in step.states})
-        np.savez_compressed(folder / f"{stem}.golden.npz", **_golden(network, step, sample))
+        first = {s.name: s.initial(1) for s in step.states}
+        for end, arrays in (("states", first), ("golden", _golden(network, step, sample))):
+            np.savez_compressed(folder / f"{stem}.{end}.npz", **arrays)  # type: ignore[arg-type]  # its stub takes no dictionary
         files = sorted(p for p in folder.iterdir() if p.suffix != ".json")
         nodes = _nodes(graph, folded, network, profile)
         notes = [

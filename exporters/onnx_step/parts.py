@@ -50,7 +50,7 @@ class State:
 
     def initial(self, samples: int) -> NDArray[np.generic]:
         """The state before the first frame."""
-        return np.full([samples if d == "N" else d for d in self.shape], self.value, self.dtype)
+        return np.full([d if isinstance(d, int) else samples for d in self.shape], self.value, self.dtype)
 
 
 @dataclass(frozen=True)

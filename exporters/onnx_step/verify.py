@@ -122,8 +122,9 @@ class _Pair:
         for a, b in zip(expected, got, strict=True):
             self.difference = max(self.difference, float((a.value - b.value).abs().max()))
             if a.window < -(-self.pushed // self.reference.plan.T):  # of silence afterwards nothing counts
-                first, second = self.scores.get(a.window, (0.0, 0.0))
-                self.scores[a.window] = (first + a.value.numpy(), second + b.value.numpy())
+                values = (a.value.numpy(), b.value.numpy())
+                before = self.scores.get(a.window, (np.zeros_like(values[0]), np.zeros_like(values[1])))
+                self.scores[a.window] = (before[0] + values[0], before[1] + values[1])
         for name, layer in self.layers.items():
             if name in seen and self.reference.state.given[name] <= self.pushed:
                 spikes, other = seen[name].numpy() != 0, self.other.shown[name] != 0

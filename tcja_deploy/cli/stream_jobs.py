@@ -330,9 +330,17 @@ def _gain(rows: tuple[Divergence, ...]) -> str:
         name: np.mean([r.worst_gate_error[1] for r in rows if r.estimate == name])
         for name in ("zeros", "mean", "linear")
     }
-    pays = "pays" if total["linear"] < total["mean"] else "does not pay"
+    right = {
+        name: [r.accuracy for r in rows if r.estimate == name and r.accuracy is not None] for name in total
+    }
+    accuracy = ""
+    if all(right.values()):
+        shares = ", ".join(f"{100 * float(np.mean(values)):.1f}" for values in right.values())
+        accuracy = f"; accuracy {shares} %, where one recording is {100 / rows[0].samples:.1f} %"
+    better = "fewer" if total["linear"] < total["mean"] else "no fewer"
     return (
         f"held out, on average over these look-aheads: differing spikes {100 * total['zeros']:.2f} % with zeros, "
         f"{100 * total['mean']:.2f} % with the mean profile, {100 * total['linear']:.2f} % with the linear prediction "
-        f"(mean gate error {gates['zeros']:.4f}, {gates['mean']:.4f}, {gates['linear']:.4f}); the linear prediction {pays}"
+        f"(mean gate error {gates['zeros']:.4f}, {gates['mean']:.4f}, {gates['linear']:.4f}{accuracy}); "
+        f"the linear prediction has {better} differing spikes than the mean profile"
     )
