@@ -27,7 +27,9 @@ from tcja_deploy.zoo.modules import to_module
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--network", choices=sorted(zoo.BUILDERS), default="dvs128")
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--samples", type=int, default=1)
@@ -75,7 +77,13 @@ def main() -> None:
     table = Table("", "ms", "min", "max", "speed-up", title=title)
     for label, median in medians.items():
         low, high = min(times[label]), max(times[label])
-        table.add_row(label, f"{median * 1e3:.1f}", f"{low * 1e3:.1f}", f"{high * 1e3:.1f}", f"{reference / median:.2f}x")
+        table.add_row(
+            label,
+            f"{median * 1e3:.1f}",
+            f"{low * 1e3:.1f}",
+            f"{high * 1e3:.1f}",
+            f"{reference / median:.2f}x",
+        )
     Console().print(table)
 
 

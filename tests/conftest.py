@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from golden_files import Golden
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
@@ -21,25 +21,6 @@ _untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("tcja", _untimed)
 settings.register_profile("tcja-ci", _untimed, derandomize=True, database=None, print_blob=True)
 settings.load_profile("tcja-ci" if os.environ.get("CI") else "tcja")
-
-
-@dataclass(frozen=True)
-class Golden:
-    """A checkpoint of the authors' DVS128 script, and what their own code computed with it.
-
-    Attributes:
-        checkpoint: As ``torch.save`` wrote it.
-        frames: Event frames ``[T, 1, 2, 128, 128]``, float32.
-        output: ``[1, 11]``.
-        counts: Non-zero values over all steps, by module name.
-        rates: Mean value over all steps, by module name.
-    """
-
-    checkpoint: Path
-    frames: NDArray[np.float32]
-    output: NDArray[np.float32]
-    counts: dict[str, int]
-    rates: dict[str, float]
 
 
 @pytest.fixture(scope="session")

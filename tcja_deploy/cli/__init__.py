@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 
 import typer
 
@@ -27,7 +28,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (export.export, inspect.inspect, verify.verify, rates.rates, energy.energy, stream.stream, demo.demo):
+for _command in (
+    export.export,
+    inspect.inspect,
+    verify.verify,
+    rates.rates,
+    energy.energy,
+    stream.stream,
+    demo.demo,
+):
     app.command()(_command)
 app.add_typer(profiles.app)
 app.add_typer(lava.app)
@@ -49,27 +58,34 @@ def _options(
     """Global options; ``--debug`` is acted on in ``main``."""
 
 
+def _debug() -> None:
+    """With ``--debug``, the traceback before the message."""
+    if "--debug" in sys.argv:
+        traceback.print_exc()
+
+
 def main() -> None:
     """Entry point: run a command and turn errors into messages and exit codes."""
     try:
         app()
     except DeployError as error:
-        _fail(f"error: {error}", error.exit_code)
+        _debug()
+        message, code = f"error: {error}", error.exit_code
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
     except KeyboardInterrupt:
-        _fail("interrupted", 130)
+        message, code = "interrupted", 130
     except Exception as error:
-        _fail(
-            f"internal error: {type(error).__name__}: {error}\n"
-            "  -> this is a defect of tcja-deploy; run again with 'tcja-deploy --debug ...' and report the traceback",
+        _debug()
+        message, code = (
+            (
+                f"internal error: {type(error).__name__}: {error}\n"
+                "  -> this is a defect of tcja-deploy; run again with 'tcja-deploy --debug ...' and report the traceback"
+            ),
             70,
         )
-
-
-def _fail(message: str, code: int) -> None:
-    if "--debug" in sys.argv:
-        raise
+    else:
+        return
     sys.stderr.write(message + "\n")
     sys.exit(code)

@@ -99,7 +99,8 @@ def _print(graph: Graph, title: str) -> None:
     result.add_row("total", "", "", "", f"{graph.parameters:,}", f"{total:,}", "")
     console.print(result)
     console.print(
-        "shape: one frame of one sample ('once': one result a window); MACs: dense, a frame; waits: frames until an output is final"
+        "shape: one frame of one sample ('once': one result a window); MACs: dense, a frame; "
+        "waits: frames until an output is final"
     )
     console.print(f"model sha256 {graph.hash}", highlight=False)
     for key, value in graph.source.items():

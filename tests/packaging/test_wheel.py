@@ -25,7 +25,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / name).is_file():
             target.write_bytes((ROOT / name).read_bytes())
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "--wheel-dir", str(out), str(source)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--quiet",
+        "--wheel-dir",
+        str(out),
+        str(source),
+    ]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     (path,) = out.glob("*.whl")
     return path
@@ -62,7 +72,13 @@ def test_the_installed_wheel_runs_the_demo_in_another_folder(wheel: Path, tmp_pa
     folder.mkdir()
     clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
     result = subprocess.run(
-        [str(environment / "bin" / "tcja-deploy"), "demo"], cwd=folder, env=clean, capture_output=True, text=True, timeout=300
+        [str(environment / "bin" / "tcja-deploy"), "demo"],
+        cwd=folder,
+        env=clean,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
     where = [str(python), "-c", "import tcja_deploy; print(tcja_deploy.__file__)"]
@@ -78,14 +94,21 @@ def _site(environment: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["energy", "exporters"])
 def test_a_bare_import_from_the_checkout_names_the_right_package(name: str) -> None:
-    result = subprocess.run([sys.executable, "-c", f"import {name}"], cwd=ROOT, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", f"import {name}"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert result.returncode != 0
     assert f"tcja_deploy.{name}" in result.stderr
 
 
 def test_the_checkout_runs_from_its_own_root_without_an_install() -> None:
     code = "import tcja_deploy.exporters.onnx, tcja_deploy.hardware_profiles; print(tcja_deploy.__file__)"
-    command = [sys.executable, "-S", "-c", f"import sys; sys.path.append({sysconfig.get_path('purelib')!r}); {code}"]
+    command = [
+        sys.executable,
+        "-S",
+        "-c",
+        f"import sys; sys.path.append({sysconfig.get_path('purelib')!r}); {code}",
+    ]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(str(ROOT))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Golden
+from golden_files import Golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray

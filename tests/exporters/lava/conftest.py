@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import pytest
+from lava_leftovers import leftovers
 
 from tcja_deploy.errors import ToolchainError
 from tcja_deploy.exporters.lava import environment
@@ -21,21 +21,6 @@ def lava_python() -> Path:
         return environment.lava_python()
     except ToolchainError as error:
         pytest.skip(f"no Lava environment ({error.reason}); run `tcja-deploy lava setup`")
-
-
-def leftovers() -> set[str]:
-    """Shared memory of Lava runs, and processes that run a bundle."""
-    found = {entry.name for entry in Path("/dev/shm").glob("tcja*")}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and entry.name != str(os.getpid()):
-            try:
-                command = (entry / "cmdline").read_bytes().decode(errors="replace")
-                zombie = (entry / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-            except OSError:
-                continue
-            if "run_bundle.py" in command and not zombie:
-                found.add(f"process {entry.name}")
-    return found
 
 
 @pytest.fixture

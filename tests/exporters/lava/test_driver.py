@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from integer_nets import random_frames, random_network
+from lava_leftovers import leftovers
 
 from tcja_deploy.errors import FileFormatError, ToolchainError, UsageError
 from tcja_deploy.exporters.lava import bundle as bundles
@@ -184,9 +185,6 @@ def is_leader(entry: Path, folder: str) -> bool:
 
 def test_a_vanished_parent_ends_the_run(small, lava_python, tmp_path, monkeypatch):
     """Nobody is left to clean up: the child has to notice."""
-    sys.path.insert(0, str(Path(__file__).parent))
-    from conftest import leftovers
-
     before = leftovers()
     variables = os.environ | {environment.VARIABLE: str(lava_python), "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(small.path)]
