@@ -154,7 +154,7 @@ CONVENTIONS = {
                 "memory, data movement, control, static power: see memory and hardware",
                 "attention in the ANN: one pass has no time axis to attend to, which favours the ANN",
             ),
-            ("this project's docs/energy.md, sections Counting and Conventions", _HOROWITZ),
+            ("this project's docs/energy.md, sections Synaptic operations and All other work", _HOROWITZ),
             (ChipKind.ASIC,),
         ),
         Convention(
@@ -176,7 +176,7 @@ CONVENTIONS = {
                 "leakage of the memories: no price at hand",
             ),
             (
-                "this project's docs/energy.md, section Memory",
+                "this project's docs/energy.md, section Conventions",
                 "Davidson and Furber, Front. Neurosci. 2021, doi:10.3389/fnins.2021.651141 (why traffic decides)",
                 _HOROWITZ,
             ),

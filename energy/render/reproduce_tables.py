@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tcja_deploy.energy.render.table import Column, Table
+from tcja_deploy.energy.render.table import Column, Table, energy_text
 from tcja_deploy.energy.reproduce import Comparison, Reproduction
 
 __all__ = ["reproduction_tables"]
@@ -76,11 +76,12 @@ def _implied(found: Reproduction) -> Table:
 def _measured(m: Comparison, profile: str) -> Table:
     rows = tuple(
         (row.treatment.value, row.snn.mean, row.snn.interval and (row.snn.interval.low, row.snn.interval.high),
-         m.ann_J * 1e12, m.ann_J * 1e12 / row.snn.mean if row.snn.mean else None, verdict)
+         m.ann_J * 1e12 / row.snn.mean if row.snn.mean else None, verdict)
         for row, verdict in zip(m.rows, m.verdicts, strict=True)
     )  # fmt: skip
     notes = [
-        f"{m.macs:,} MACs of one pass; measured mean input rate {100 * m.rate:.2f} % (weighted by MACs)."
+        f"ANN: {m.macs:,} MACs of one pass, {energy_text(m.ann_J * 1e12)}. "
+        f"Measured mean input rate {100 * m.rate:.2f} % (weighted by MACs)."
     ]
     if not m.same_network:
         notes.append(
@@ -93,7 +94,6 @@ def _measured(m: Comparison, profile: str) -> Table:
             Column("treatment", "First layer"),
             Column("snn_pJ", "SNN energy / inference", "energy"),
             Column("snn_ci95_pJ", "95 % interval", "energies"),
-            Column("ann_pJ", "ANN energy / inference", "energy"),
             Column("ratio", "ANN ÷ SNN", "number", 3),
             Column("verdict", "0.0019 J"),
         ),

@@ -1,0 +1,50 @@
+"""The documentation page agrees with the code."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from tcja_deploy.energy.reproduce import reproduce
+from tcja_deploy.hardware_profiles import load_profile
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_generated_parts_are_up_to_date() -> None:
+    spec = importlib.util.spec_from_file_location("generate_energy", DOCS / "generate_energy.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = (DOCS / "energy.md").read_text(encoding="utf-8")
+    assert module.filled(page) == page, "run python docs/generate_energy.py"
+
+
+def test_numbers_of_the_published_comparison() -> None:
+    from tcja_deploy import zoo
+
+    page = (DOCS / "energy.md").read_text(encoding="utf-8")
+    found = reproduce(
+        [(n, zoo.build(n)) for n in ("ncaltech101", "dvs128", "cifar10dvs")], load_profile("asic45")
+    )
+    for network in found.networks:
+        assert f"| {network.steps} | {network.macs:,} | {1e3 * network.ann_J:.3f} mJ |" in page
+    for i in found.implied:
+        if i.rate is not None and i.interval is not None:
+            ends = f"{100 * i.interval.low:.2f} to {100 * i.interval.high:.2f} %"
+            assert f"| `{i.treatment.value}` | {100 * i.rate:.2f} % | {ends} |" in page
+
+
+@pytest.mark.parametrize(
+    "option", ["--allow-uncounted", "--weight-bit", "--state-bit", "--payload-bit", "--reproduce"]
+)
+def test_options_in_the_page_exist(option: str) -> None:
+    import inspect
+
+    from tcja_deploy.cli.energy import energy
+
+    assert option[2:].replace("-", "_") in inspect.signature(energy).parameters
+    assert option in (DOCS / "energy.md").read_text(encoding="utf-8")
