@@ -55,9 +55,14 @@ def fire(e: Emitter, op: ir.Neuron, h: str, name: str, *, last: bool = False) ->
 
 
 # -- frame rules ---------------------------------------------------------------------------------------------
+def _owner(name: str) -> str:
+    """The IR node that a value belongs to: its constants are named after it, not after the layout of the value."""
+    return name.removesuffix("/each").removesuffix("/frames")
+
+
 def _weights(e: Emitter, op: Any, name: str) -> list[str]:
-    bias = [] if op.bias is None else [e.constant(op.bias, f"{name}.bias")]
-    return [e.constant(op.weight, f"{name}.weight"), *bias]
+    bias = [] if op.bias is None else [e.constant(op.bias, f"{_owner(name)}.bias")]
+    return [e.constant(op.weight, f"{_owner(name)}.weight"), *bias]
 
 
 def _conv2d(e: Emitter, op: ir.Conv2d, x: str, name: str) -> str:
@@ -92,13 +97,13 @@ def _conv1d(e: Emitter, op: ir.Conv1d, x: str, name: str) -> str:
 def _linear(e: Emitter, op: ir.Linear, x: str, name: str, signal: Signal) -> str:
     if len(signal.dims) - signal.streams == 2:
         return e.node("Gemm", [x, *_weights(e, op, name)], name, transB=1)
-    weight = e.constant(np.ascontiguousarray(op.weight.T), f"{name}.weight_transposed")
+    weight = e.constant(np.ascontiguousarray(op.weight.T), f"{_owner(name)}.weight_transposed")
     y = e.node("MatMul", [x, weight], name if op.bias is None else f"{name}/product")
-    return y if op.bias is None else e.node("Add", [y, e.constant(op.bias, f"{name}.bias")], name)
+    return y if op.bias is None else e.node("Add", [y, e.constant(op.bias, f"{_owner(name)}.bias")], name)
 
 
 def _batch_norm(e: Emitter, op: ir.BatchNorm1d | ir.BatchNorm2d, x: str, name: str) -> str:
-    stats = [e.constant(getattr(op, n), f"{name}.{n}") for n in ("gamma", "beta", "mean", "var")]
+    stats = [e.constant(getattr(op, n), f"{_owner(name)}.{n}") for n in ("gamma", "beta", "mean", "var")]
     return e.node("BatchNormalization", [x, *stats], name, epsilon=op.eps)
 
 
@@ -123,10 +128,12 @@ def _adaptive_avg_pool(e: Emitter, op: ir.AdaptiveAvgPool2d, x: str, name: str, 
             member[i, i * n // out : -(-(i + 1) * n // out)] = 1
         sums.append(member)
         sizes.append(member.sum(1))
-    y = e.node("MatMul", [e.constant(sums[0], f"{name}.rows"), x], f"{name}/row_sums")
-    y = e.node("MatMul", [y, e.constant(np.ascontiguousarray(sums[1].T), f"{name}.columns")], f"{name}/sums")
-    y = e.node("Div", [y, e.constant(sizes[0][:, None], f"{name}.heights")], f"{name}/by_height")
-    return e.node("Div", [y, e.constant(sizes[1], f"{name}.widths")], name)
+    y = e.node("MatMul", [e.constant(sums[0], f"{_owner(name)}.rows"), x], f"{name}/row_sums")
+    y = e.node(
+        "MatMul", [y, e.constant(np.ascontiguousarray(sums[1].T), f"{_owner(name)}.columns")], f"{name}/sums"
+    )
+    y = e.node("Div", [y, e.constant(sizes[0][:, None], f"{_owner(name)}.heights")], f"{name}/by_height")
+    return e.node("Div", [y, e.constant(sizes[1], f"{_owner(name)}.widths")], name)
 
 
 def _on(axes: int, rule: Callable[[Emitter, Any, str, str], str]) -> Callable[..., str]:

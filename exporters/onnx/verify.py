@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from tcja_deploy.errors import FileFormatError, VerificationError
 from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.compare import Agreement, compare
+from tcja_deploy.runtime.sequence import as_frames
 
 __all__ = ["BOUND", "session_with_spikes", "verify_onnx"]
 
@@ -47,12 +48,18 @@ def session_with_spikes(path: Path, graph: Graph) -> onnxruntime.InferenceSessio
             shape: list[Any] = [graph.T if d == "T" else d for d in node.signal.dims]
             model.graph.output.append(helper.make_tensor_value_info(node.name, TensorProto.FLOAT, shape))
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    if any(i.data_location == TensorProto.EXTERNAL for i in model.graph.initializer):
-        onnx.load_external_data_for_model(model, str(path.parent))
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    options.log_severity_level = 4  # what goes wrong is raised
+    options.add_session_config_entry(_DATA_FOLDER, str(path.parent.resolve()))
+    try:
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        raise FileFormatError(f"onnxruntime does not accept this model ({error})", where=str(path)) from error
+
+
+_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
+"""onnxruntime's option for where weights outside of the file lie, when the model is given as bytes."""
 
 
 def verify_onnx(
@@ -73,23 +80,26 @@ def verify_onnx(
         progress: Called with the number of samples done.
 
     Raises:
-        FileFormatError: If the file is not an export of the graph.
-        VerificationError: If there are no samples.
+        FileFormatError: If the file is not an export of the graph, or no model that onnxruntime accepts.
+        DataError: If the frames do not have the shape that the graph expects.
+        VerificationError: If there are no samples, or the model fails on them.
     """
     session = session_with_spikes(path, graph)
     batch_first = session.get_modelmeta().custom_metadata_map.get("tcja_deploy.layout") == "N,T"
     names = [o.name for o in session.get_outputs()]
     streams = graph[graph.output].signal.streams
     total = Agreement((), 0, 0, 0.0, bound)
-    for frames in batches:
+    for batch in batches:
+        frames = as_frames(graph, batch).numpy()
         fed = np.ascontiguousarray(frames.swapaxes(0, 1) if batch_first else frames, np.float32)
-        results = dict(zip(names, session.run(None, {session.get_inputs()[0].name: fed}), strict=True))
+        try:
+            results = dict(zip(names, session.run(None, {session.get_inputs()[0].name: fed}), strict=True))
+        except Exception as error:  # as above
+            raise VerificationError(f"onnxruntime fails on this model ({error})", where=str(path)) from error
         output = results[names[0]]
         if batch_first and streams:
             output = output.swapaxes(0, 1)
-        total += compare(
-            graph, np.asarray(frames, np.float32), output, results, bound=bound, first_sample=total.samples
-        )
+        total += compare(graph, frames, output, results, bound=bound, first_sample=total.samples)
         if progress is not None:
             progress(total.samples)
     if not total.samples:
