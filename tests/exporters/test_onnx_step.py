@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 sys.path.append(str(Path(__file__).parents[1] / "runtime"))
-from stream_graphs import graphs, random_frames
+from stream_graphs import DISTANCE, SHARED, SMALL, graphs, random_frames
 
 from tcja_deploy import zoo
 from tcja_deploy.errors import DataError, DeployError, FileFormatError, UsageError, VerificationError
@@ -27,17 +27,6 @@ from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.sequence import charge, run
 from tcja_deploy.runtime.stream import Profile, Stepper, fit, initial, plan
 from tcja_deploy.runtime.synthetic import synthetic_frames
-
-SHARED = Path(__file__).parents[2] / ".." / "shared"
-DISTANCE = 1e-4
-"""How near to the threshold a membrane must be for rounding to decide; see tests/runtime/test_stream.py."""
-SMALL = {
-    "dvs128": {"channels": 8},
-    "ncaltech101": {"channels": [4, 4, 6, 6, 8], "hidden": 32},
-    "cifar10dvs": {"channels": [8] * 8},
-    "fashion_mnist": {"channels": [8, 8], "hidden": 32},
-    "events34": {},
-}
 
 
 def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +13,19 @@ from hypothesis import strategies as st
 from tcja_deploy.ir import Graph, GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.stream import Emission, Stepper
+
+SHARED = Path(__file__).parents[2] / ".." / "shared"
+SMALL: dict[str, dict[str, Any]] = {
+    "dvs128": {"channels": 8},
+    "ncaltech101": {"channels": [4, 4, 6, 6, 8], "hidden": 32},
+    "cifar10dvs": {"channels": [8] * 8},
+    "fashion_mnist": {"channels": [8, 8], "hidden": 32},
+}
+"""The zoo's networks small enough for tests."""
+
+DISTANCE = 1e-4
+"""How near to the threshold a membrane must be for rounding to decide: 2 n eps |w| |x| with eps = 2**-24 is below it for
+n = 2048 inputs (the widest layer of the zoo) and membranes of the order of 1."""
 
 
 def run_stream(

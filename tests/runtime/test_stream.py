@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stream_graphs import graphs, random_frames, run_stream
+from stream_graphs import DISTANCE, SHARED, SMALL, graphs, random_frames, run_stream
 
 from tcja_deploy import zoo
 from tcja_deploy.errors import DataError, UsageError
@@ -19,21 +17,8 @@ from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.stream import run_by_frame, stream
 from tcja_deploy.runtime.synthetic import synthetic_frames
 
-SHARED = Path(__file__).parents[2] / ".." / "shared"
 BOUND = 1e-5
 """Spikes per neuron-step that may differ between kernels over one frame and over T frames; the ONNX export's bound."""
-
-DISTANCE = 1e-4
-"""How near to the threshold a membrane must be for rounding to decide: 2 n eps |w| |x| with eps = 2**-24 is
-below it for n = 2048 inputs (the widest layer of the zoo) and membranes of the order of 1."""
-
-SMALL = {
-    "dvs128": {"channels": 8},
-    "ncaltech101": {"channels": [4, 4, 6, 6, 8], "hidden": 32},
-    "cifar10dvs": {"channels": [8] * 8},
-    "fashion_mnist": {"channels": [8, 8], "hidden": 32},
-    "events34": {},
-}
 
 
 def assert_equal_with_same_kernels(graph: Graph, frames: np.ndarray, schedule: str) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from stream_graphs import run_stream
+from stream_graphs import SHARED, SMALL, run_stream
 
+from tcja_deploy import zoo
 from tcja_deploy.data import path
 from tcja_deploy.events import open_data
 from tcja_deploy.exporters.lava.quantise import quantise
@@ -19,7 +18,7 @@ from tcja_deploy.runtime.stream import fit, run_by_frame, stream, sweep
 from tcja_deploy.runtime.stream.check import compare_stream, compare_twin
 from tcja_deploy.runtime.synthetic import synthetic_frames
 
-RECORDINGS = Path(__file__).parents[2] / ".." / "shared" / "data" / "n-mnist"
+RECORDINGS = SHARED / "data" / "n-mnist"
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +119,22 @@ def test_traced_networks_of_the_zoo(name, schedule, tmp_path):
 
         report = export_onnx_step(graph, tmp_path / "m.onnx", data=[frames[:T], frames[T:]])
         assert report.agreement.mismatches <= 1e-5 * report.agreement.neuron_steps
+
+
+@pytest.mark.parametrize("name", list(zoo.BUILDERS))
+def test_zoo_networks_on_the_twin(name):
+    graph = zoo.build(name, seed=4, **SMALL.get(name, {}))
+    network = quantise(graph, [synthetic_frames(graph, 2)]).network
+    agreement = compare_twin(network, [synthetic_frames(graph, 2, seed=1)])
+    assert (agreement.mismatches, agreement.output_difference) == (0, 0.0)
+    assert all(layer.spikes for layer in agreement.layers)
+
+
+@pytest.mark.slow
+def test_the_authors_dvs128_checkpoint_on_the_twin():
+    file = SHARED / "golden" / "dvs128_checkpoint_max.pth"
+    if not file.is_file():
+        pytest.skip(f"the golden checkpoint is not at {file}")
+    frames = np.load(SHARED / "golden" / "dvs128_io.npz")["x"].swapaxes(0, 1).astype(np.float32)
+    agreement = compare_twin(quantise(load(file), [frames]).network, [frames])
+    assert (agreement.mismatches, agreement.output_difference) == (0, 0.0)
