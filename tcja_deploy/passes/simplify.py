@@ -14,10 +14,10 @@ def simplify(graph: Graph) -> Graph:
     A vote works on the last axis alone, so reshapes of the axes before it pass through. Values stay exactly the same.
     """
     while True:
-        smaller = _once(graph)
-        if len(smaller.nodes) == len(graph.nodes):
-            return smaller
-        graph = smaller
+        simpler = _once(graph)
+        if [(n.op, n.inputs) for n in simpler] == [(n.op, n.inputs) for n in graph]:
+            return simpler
+        graph = simpler
 
 
 def _once(graph: Graph) -> Graph:
