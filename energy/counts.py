@@ -191,7 +191,9 @@ class Inventory:
         for node in self.graph:
             if node.name in names:
                 steps, features = frame_shape(node.signal, self.graph.T)
-                watched.append(Watch(node.name, features, steps, self.maps.get(node.name, {})))
+                computed = not isinstance(node.op, ir.Input)  # what users feed may be anything
+                binary = computed and node.signal.kind is Kind.BINARY
+                watched.append(Watch(node.name, features, steps, self.maps.get(node.name, {}), binary))
         return tuple(watched)
 
 

@@ -51,12 +51,15 @@ class Watch:
         maps: Named non-negative integer weights, each broadcastable to ``[steps, *features]``; besides the
             plain counts the counts weighted by each map are kept. A map of fan-outs turns spikes into
             synaptic operations.
+        binary: Whether the value can only be 0 or 1, which makes counting faster. It is believed as far as the
+            range of what arrives allows.
     """
 
     name: str
     features: tuple[int, ...]
     steps: int
     maps: Mapping[str, Ints] = field(default_factory=dict)
+    binary: bool = False
 
     def __post_init__(self) -> None:
         for key, weights in self.maps.items():
@@ -241,7 +244,7 @@ class Recorder:
             )
         seen[step : step + k] = True
         with torch.inference_mode():
-            table, neurons = _count(x, [_slice(m, step, k) for m in self._maps[name]], name)
+            table, neurons = _count(x, [_slice(m, step, k) for m in self._maps[name]], watch)
         self._open[name][..., step : step + k] = table.transpose(2, 3).numpy()
         self._neurons[name] += neurons.numpy()
 
@@ -282,28 +285,34 @@ def _slice(weights: Tensor, step: int, k: int) -> Tensor:
     return weights if weights.shape[0] == 1 else weights[step : step + k]
 
 
-def _count(x: Tensor, maps: Sequence[Tensor], where: str) -> tuple[Tensor, Tensor]:
+def _count(x: Tensor, maps: Sequence[Tensor], watch: Watch) -> tuple[Tensor, Tensor]:
     """Table ``[1 + maps, measures, k, n]`` and non-zeros per position, both int64 on the CPU."""
     features = range(2, x.ndim)
     kept = [a for a in features if any(m.shape[a - 1] > 1 for m in maps)]
     summed = [a for a in features if a not in kept]
-    flags = x != 0
-    nonzero = _sum_flags(flags, summed)
-    if torch.equal(nonzero, _sum_flags(x == 1, summed)):  # all of it binary
-        planes = [nonzero] * len(Measure)
+    if watch.binary and x.numel() and x.amin() >= 0 and x.amax() <= 1:
+        planes = [_sum_binary(x, summed)] * len(Measure)
+        neurons = _sum_binary(x.flatten(0, 1), [0])
     else:
-        unit = _sum_flags(x.abs() == 1, summed)
-        whole = _whole(x, where)
-        magnitude = (
-            torch.where(whole, x, torch.zeros((), dtype=x.dtype, device=x.device)).abs().to(torch.int64)
-        )
-        payload = magnitude.sum(summed) if summed else magnitude
-        planes = [nonzero, unit, _sum_flags(whole & flags, summed), payload]
+        planes, neurons = _planes(x, summed, watch.name)
     table = torch.stack(
         [torch.stack([_total(p) for p in planes])]
         + [torch.stack([_total(p * _squeeze(m, summed).to(p.device)) for p in planes]) for m in maps]
     )
-    return table.cpu(), _sum_flags(flags.flatten(0, 1), [0]).cpu()
+    return table.cpu(), neurons.cpu()
+
+
+def _planes(x: Tensor, summed: Sequence[int], where: str) -> tuple[list[Tensor], Tensor]:
+    """All measures summed over some axes, and non-zeros per position, of any numbers."""
+    flags = x != 0
+    nonzero, neurons = _sum_flags(flags, summed), _sum_flags(flags.flatten(0, 1), [0])
+    if torch.equal(nonzero, _sum_flags(x == 1, summed)):  # all of it binary
+        return [nonzero] * len(Measure), neurons
+    unit = _sum_flags(x.abs() == 1, summed)
+    whole = _whole(x, where)
+    magnitude = torch.where(whole, x, torch.zeros((), dtype=x.dtype, device=x.device)).abs().to(torch.int64)
+    payload = magnitude.sum(summed) if summed else magnitude
+    return [nonzero, unit, _sum_flags(whole & flags, summed), payload], neurons
 
 
 def _whole(x: Tensor, where: str) -> Tensor:
@@ -336,3 +345,17 @@ def _sum_flags(flags: Tensor, axes: Sequence[int]) -> Tensor:
     for run in runs:
         total += run.sum(first, keepdim=True, dtype=torch.uint8)
     return total.sum([first, *rest])
+
+
+def _sum_binary(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """Sum of zeros and ones along some axes, int64; runs of up to 2**24 are summed in float32, which is exact."""
+    if not axes:
+        return x.to(torch.int64)
+    if not x.is_floating_point():
+        return x.sum(list(axes), dtype=torch.int64)
+    first, *rest = axes
+    runs = [
+        run.sum(first, keepdim=True, dtype=torch.float32).to(torch.int64)
+        for run in torch.split(x, 1 << 24, first)
+    ]
+    return torch.stack(runs).sum(0).sum([first, *rest])

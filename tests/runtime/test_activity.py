@@ -98,6 +98,21 @@ def test_frames_batches_order_and_shards_do_not_matter(case, random) -> None:
     assert Activity.merge(shards).same_as(whole.finish())
 
 
+@settings(max_examples=40, deadline=None)
+@given(recordings(), st.sampled_from([np.float32, np.int32, np.bool_, np.float64]))
+def test_the_binary_path_counts_the_same_and_is_left_where_the_promise_is_broken(case, dtype) -> None:
+    x, maps = case
+    x = (x > 0).astype(dtype)
+    for values in (x, x * 3 if dtype is not np.bool_ else x, -x.astype(np.float32)):
+        found = []
+        for binary in (False, True):
+            recorder = Recorder([Watch("v", x.shape[2:], len(x), maps, binary)])
+            recorder.begin(range(x.shape[1]))
+            recorder.add("v", values)
+            found.append(recorder.finish())
+        assert found[0].same_as(found[1])
+
+
 def test_payloads_beyond_float_sums_stay_exact() -> None:
     # 2**24 and 1: a float32 sum would lose the ones.
     x = np.full((1, 1, 3, 300, 300), 1, np.float32)
