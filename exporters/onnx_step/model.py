@@ -146,12 +146,11 @@ class _Emission:
         x, signal = self.values[source], self.plan.signals[source]
         late = self.timing.start[link.name] - self.timing.first[source]
         shape, binary = frame_shape(signal, self.plan.T), signal.kind is Kind.BINARY
-        name = f"{link.name}.{i}" if len(link.inputs) > 1 else link.name
         if takes is Takes.WINDOW:
-            return self.parts.window(x, late - self.plan.T + 1, shape, f"{name}.window", binary=binary)
-        x = self.parts.delayed(x, late, shape, f"{name}.waiting", binary=binary)
+            return self.parts.window(x, late - self.plan.T + 1, shape, f"{source}.window", binary=binary)
+        x = self.parts.delayed(x, late, shape, f"{source}.waiting", binary=binary)
         hold = takes is Takes.VALUE and link.per_frame
-        return self.parts.latched(x, shape, clock, f"{name}.value") if hold else x
+        return self.parts.latched(x, shape, clock, f"{source}.value") if hold else x
 
     def _unrolled(self, link: Link, y: str, clock: Clock) -> str:
         """Frames ``[N, ...]`` one by one from a result ``[T, N, ...]``."""

@@ -23,6 +23,7 @@ from tcja_deploy.errors import DataError, DeployError, FileFormatError, UsageErr
 from tcja_deploy.exporters.onnx_step import OnnxStepper, export_onnx_step, verify_onnx_step
 from tcja_deploy.exporters.onnx_step.model import step_model
 from tcja_deploy.exporters.report import Fidelity
+from tcja_deploy.ir import GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.sequence import charge, run
 from tcja_deploy.runtime.stream import Profile, Stepper, fit, initial, plan
@@ -78,6 +79,31 @@ def test_random_networks_emit_the_same_results_at_the_same_steps(graph, samples,
             assert int(values["frame"]) == (graph.T - 1 if expected[0].frame is None else expected[0].frame)
             np.testing.assert_allclose(values["output"], expected[0].value.numpy(), rtol=1e-4, atol=1e-4)
     assert emitted >= (3 * graph.T if network.streams else 3)
+
+
+@pytest.mark.parametrize("T", [1, 2, 3, 5])
+@pytest.mark.parametrize("kernels", [(1, 0), (2, 3), (4, 0), (5, 0), (5, 2), (7, 1), (0, 4)])
+def test_blocks_of_any_kernel_and_window_over_windows_back_to_back(T, kernels):
+    rng, (k_t, k_c), c = np.random.default_rng(T), kernels, 3
+    tla = rng.normal(0, 1, (c, c, k_t)).astype(np.float32) if k_t else None
+    cla = rng.normal(0, 1, (T, T, k_c)).astype(np.float32) if k_c else None
+    b = GraphBuilder(T)
+    graph = b.finish(b.add("block", ir.TCJA(tla, cla), b.add("input", ir.Input((c, 2, 2), Kind.BINARY))))
+    frames = random_frames(graph, 4, 2, seed=T)
+    profile = fit(graph, [random_frames(graph, 1, 9, seed=1)], linear=True)
+    for lookahead in range(T):
+        network = plan(graph, lookahead=lookahead, profile=profile, schedule="paced")
+        step = step_model(network, opset=17, metadata={})
+        session, reference = session_of(step.model), Stepper(network, initial(network, 2))
+        names = [o.name for o in session.get_outputs()]
+        states = {s.name: s.initial(2) for s in step.states}
+        for frame in frames:
+            values = dict(zip(names, session.run(None, {"input": frame, **states}), strict=True))
+            states = {name: values[f"{name}.next"] for name in states}
+            expected = reference.push(frame)
+            assert bool(values["valid"]) == bool(expected)
+            if expected:  # sums of up to 25 products of order 1, and a sigmoid with slope 1/4
+                np.testing.assert_allclose(values["output"], expected[0].value.numpy(), atol=2e-6)
 
 
 @pytest.mark.parametrize("name", list(zoo.BUILDERS))
