@@ -172,6 +172,7 @@ def describe(network: IntegerNetwork) -> dict[str, Any]:
             "peak": host.peak,
             "scale": host.scale,
             "unit": host.unit,
+            "limbs": list(host.limbs),
         },
         "parts": entries,
         "readout": {
@@ -281,6 +282,7 @@ def _network(path: Path, manifest: dict[str, Any]) -> IntegerNetwork:
             host.get("rows"),
             host.get("columns"),
             int(about["unit"]),
+            tuple(int(limb) for limb in about["limbs"]),
         ),
         tuple(stages),
         Readout(host.get("weight"), host.get("bias"), int(readout["vote"]), bool(readout["time_mean"])),

@@ -38,6 +38,8 @@ WEIGHT_MAX = 127
 CURRENT_MAX = (1 << 17) - 1
 THRESHOLD_MAX = (1 << 17) - 1
 BIAS_MAX = (1 << 15) - 1
+CHIP_BIAS_MAX = (1 << 12) - 1
+LIMBS = (128, 1)
 INDEX_BITS = 8
 FRACTION = 14
 MOST_SHRINK = 0.1
@@ -57,6 +59,8 @@ class Options:
         percentile: Percentile of the frames' peaks that counts as the peak.
         correct_bias: Let biases make up for the mean error of each channel on the calibration data.
         input_scale: The integer that stands for one, for inputs of real numbers.
+        wide_input: Send the input twice, once times 128: the first layer's weights get 15 bits from pairs of
+            8-bit synapses. Its rounding errors are those that every later layer amplifies.
     """
 
     gate_bits: int = 6
@@ -66,6 +70,7 @@ class Options:
     percentile: float = 100.0
     correct_bias: bool = True
     input_scale: int = 255
+    wide_input: bool = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.gate_bits <= 14:
@@ -93,7 +98,7 @@ class StageReport:
             channel); 1 / 2**gate_bits of a gate is the reciprocal of its scale.
         unit: The integer that stands for a payload of one at the input.
         threshold: Largest threshold; 0 for gates.
-        weight_max: Largest weight.
+        weight_max: Largest weight; of a pair of synapses, their joint weight.
         bias_max: Largest bias.
         rounding: Largest rounding error of a weight, in thresholds; of a gate, its largest error on the data.
         current: Largest |sum of weights + bias| on the data.
@@ -194,11 +199,14 @@ def quantise(
         host = replace(host, peak=int(np.abs(payload).max()))
     stages: list[Layer | Gate] = []
     reports: list[StageReport] = []
-    unit, binary = host.unit, host.binary
+    unit, binary, wide = host.unit, host.binary, options.wide_input
     for stage in plan.stages:
         progress(stage.name)
         if isinstance(stage, FloatLayer):
-            layer, report, output = _layer(stage, observed[stage.name], payload, unit, binary, options)
+            received = _Received(payload, unit, binary, wide)
+            layer, report, output = _layer(stage, observed[stage.name], received, options)
+            if layer.in_shape[0] > stage.in_shape[0]:
+                host = replace(host, limbs=LIMBS, binary=False, peak=host.peak * LIMBS[0])
             stages.append(layer)
         elif isinstance(stage, FloatGate):
             gate = _quantise_gate(stage, plan.frames, options)
@@ -212,7 +220,7 @@ def quantise(
             report = StageReport(stage.name, stage.kind, 2.0, 1, 1, 2, 0, 0.0, counts.peak)
             stages.append(stage)
         reports.append(report)
-        payload, last = output, stages[-1]
+        payload, last, wide = output, stages[-1], False
         unit, binary = (last.unit, False) if isinstance(last, Gate) else (1, True)
     network = IntegerNetwork(name, plan.frames, host, tuple(stages), plan.readout)
     return Quantised(network, plan, tuple(reports), frames.shape[1])
@@ -250,25 +258,37 @@ def _observe(graph: Graph, plan: Plan, frames: NDArray[Any], options: Options) -
     return observed
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Received:
+    """What a layer receives on the calibration data, and whether it may be repeated in limbs."""
+
+    payload: NDArray[np.integer]
+    unit: int
+    binary: bool
+    wide: bool
+
+
 def _layer(
-    stage: FloatLayer,
-    observed: _Observed,
-    payload: NDArray[np.integer],
-    unit: int,
-    binary: bool,
-    options: Options,
+    stage: FloatLayer, observed: _Observed, received: _Received, options: Options
 ) -> tuple[Layer, StageReport, NDArray[np.integer]]:
     """Quantise one layer; lower its scale while currents wrap on the data."""
     peaks = np.percentile(np.concatenate(observed.peaks), options.percentile, axis=0)
+    payload, unit = received.payload, received.unit
     shrink = 1.0
     while True:
-        scale, threshold = _scale(stage, peaks * options.margin / shrink, unit, options)
-        layer = _rounded(stage, scale, threshold, unit)
+        scale, threshold = _scale(stage, peaks * options.margin / shrink, unit, options, wide=received.wide)
+        whole = _rounded(stage, scale, threshold, unit)
         if options.correct_bias:
             wanted = scale * unit * np.asarray(observed.mean)
-            bias = np.floor(wanted - _mean_current(layer, payload) + 0.5).astype(np.int64)
-            layer = replace(layer, bias=bias.clip(-BIAS_MAX, BIAS_MAX))
-        output, counts = _advance(layer, payload, binary)
+            bias = np.floor(wanted - _mean_current(whole, payload) + 0.5).astype(np.int64)
+            whole = replace(whole, bias=bias.clip(-BIAS_MAX, BIAS_MAX))
+        if np.abs(whole.weight).max() > WEIGHT_MAX:
+            layer = _split(whole)
+            limbs = np.concatenate([payload.astype(np.int64) * limb for limb in LIMBS], 2)
+            output, counts = _advance(layer, limbs, False)
+        else:
+            layer = whole
+            output, counts = _advance(layer, payload, received.binary)
         if not counts.wraps or shrink < MOST_SHRINK:
             break
         shrink *= 0.85
@@ -279,9 +299,9 @@ def _layer(
         float(scale.mean()),
         unit,
         int(layer.threshold.max()),
-        int(np.abs(layer.weight).max()),
+        int(np.abs(whole.weight).max()),
         int(np.abs(layer.bias).max()),
-        float(np.abs(layer.weight / column - stage.weight).max()),
+        float(np.abs(whole.weight / column - stage.weight).max()),
         counts.peak,
         counts.wraps,
         counts.saturations,
@@ -289,20 +309,42 @@ def _layer(
     return layer, report, output
 
 
+def _split(layer: Layer) -> Layer:
+    """The same sums from two copies of the input, the first one times 128: W = 128 high + low, both of 8
+    bits."""
+    weight = layer.weight
+    if layer.groups > 1:  # the copies lie side by side, so that groups would tear them apart
+        dense = np.zeros((weight.shape[0], layer.in_shape[0], *weight.shape[2:]), np.int64)
+        outputs, depth = weight.shape[0] // layer.groups, weight.shape[1]
+        for channel in range(weight.shape[0]):
+            first = channel // outputs * depth
+            dense[channel, first : first + depth] = weight[channel]
+        weight = dense
+    low = ((weight + LIMBS[0] // 2) & (LIMBS[0] - 1)) - LIMBS[0] // 2
+    high = (weight - low) // LIMBS[0]
+    return replace(
+        layer,
+        in_shape=(2 * layer.in_shape[0], *layer.in_shape[1:]),
+        weight=np.concatenate([high, low], 1),
+        groups=1,
+    )
+
+
 def _scale(
-    stage: FloatLayer, peaks: FloatArray, unit: int, options: Options
+    stage: FloatLayer, peaks: FloatArray, unit: int, options: Options, *, wide: bool
 ) -> tuple[FloatArray, NDArray[np.int64]]:
     """Scale S, as (1,) or (O,), and the threshold it belongs to, () or (O,)."""
     flat = np.abs(stage.weight.reshape(stage.weight.shape[0], -1)).max(1)
     bias = np.abs(stage.bias)
     if not options.per_channel:
         flat, bias = flat.max(keepdims=True), bias.max(keepdims=True)
+    most = LIMBS[0] * WEIGHT_MAX + LIMBS[0] // 2 - 1 if wide else WEIGHT_MAX
     with np.errstate(divide="ignore"):
         limits = [
-            WEIGHT_MAX / flat,
+            most / flat,
             CURRENT_MAX / (peaks * unit),
             np.full_like(flat, THRESHOLD_MAX / unit),
-            BIAS_MAX / (bias * unit),
+            (CHIP_BIAS_MAX if wide else BIAS_MAX) / (bias * unit),
         ]
     scale = np.minimum.reduce(np.broadcast_arrays(*limits))
     if options.threshold_rule == "ties":

@@ -242,9 +242,11 @@ class Gate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HostInput:
-    """What the host does to frames before they enter: scale to integers, and pool them exactly.
+    """What the host does to frames before they enter: scale to integers, pool them exactly, and repeat them.
 
-    payload = rows @ (frame * scale) @ columns.T; one unit of the model's input is the integer ``unit``.
+    payload = rows @ (frame * scale) @ columns.T, then one copy of all channels per limb, multiplied by it; before the
+    limbs one unit of the model's input is the integer ``unit``. With limbs (128, 1) a pair of 8-bit weights acts like
+    one of 15 bits.
 
     Attributes:
         shape: (C, H, W) or (n,) of the model's frames.
@@ -254,6 +256,7 @@ class HostInput:
         rows: (H', H) integer pooling weights, or None.
         columns: (W', W) integer pooling weights, or None.
         unit: ``scale`` times the factor of the pooling weights.
+        limbs: Factors of the copies.
     """
 
     shape: tuple[int, ...]
@@ -263,13 +266,15 @@ class HostInput:
     rows: IntArray | None = None
     columns: IntArray | None = None
     unit: int = 1
+    limbs: tuple[int, ...] = (1,)
 
     @property
     def out_shape(self) -> tuple[int, ...]:
         """Shape of one frame of payloads."""
+        channels = self.shape[0] * len(self.limbs)
         if self.rows is None or self.columns is None:
-            return self.shape
-        return (self.shape[0], self.rows.shape[0], self.columns.shape[0])
+            return (channels, *self.shape[1:])
+        return (channels, self.rows.shape[0], self.columns.shape[0])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -92,6 +92,8 @@ def encode(host: HostInput, frames: NDArray[np.generic]) -> NDArray[np.int64]:
         raise DataError("frames hold values other than 0 and 1, but the network takes spikes")
     if host.rows is not None and host.columns is not None:
         payload = host.rows @ payload @ host.columns.T
+    if host.limbs != (1,):
+        payload = np.concatenate([payload * limb for limb in host.limbs], 2)
     return payload
 
 
