@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,7 +58,7 @@ def show(
     )
     for note in found.notes:
         console.print(f"- {note}", highlight=False, markup=False)
-    _print([_quantities(found)], as_json=False)
+    _print(_tables(found), as_json=False)
 
 
 @app.command()
@@ -83,34 +84,46 @@ def _lists(profile: Profile) -> str:
     return ", ".join([profile.pricing.name, *others])
 
 
-def _quantities(profile: Profile) -> Table:
+def _tables(profile: Profile) -> list[Table]:
+    """One table a price list, then limits, timing and facts; notes below."""
+    lists = [
+        (
+            f"Prices '{p.name}': {p.title} ({p.scope.value}, {p.precision.value})",
+            [t.quantity for t in p.terms],
+        )
+        for p in profile.pricings
+    ]
+    rest = [
+        ("Limits", list(profile.limits)),
+        ("Timing", list(profile.timing)),
+        ("Facts", list(profile.facts)),
+    ]
+    return [_table(title, quantities) for title, quantities in (*lists, *rest) if quantities]
+
+
+def _table(title: str, quantities: Sequence[Quantity]) -> Table:
     from tcja_deploy.energy.render.table import Column, Table
+    from tcja_deploy.hardware_profiles.document import range_text, value_text
 
     columns = (
-        Column("path", "Key"),
+        Column("key", "Number"),
         Column("value", "Value"),
+        Column("range", "Range"),
         Column("evidence", "Evidence"),
-        Column("certainty", "Certainty"),
-        Column("scope", "Scope"),
         Column("source", "Source"),
-        Column("note", "Note"),
     )
     rows = tuple(
-        (q.path, _value(q), q.evidence.value, q.certainty and q.certainty.value, q.scope and q.scope.value,
-         q.citation or None, q.note or None)
-        for q in profile.quantities()
-    )  # fmt: skip
-    return Table("quantities", "Numbers", columns, rows)
-
-
-def _value(q: Quantity) -> str:
-    if q.value is None:
-        return "not published"
-    text = f"{q.value:g} {q.unit.value}"
-    if q.low is not None or q.high is not None:
-        ends = " to ".join("?" if end is None else f"{end:g}" for end in (q.low, q.high))
-        text += f" ({ends})"
-    return text
+        (
+            q.path.rpartition(".")[2],
+            value_text(q),
+            range_text(q),
+            f"{q.evidence.value} {q.certainty.value if q.certainty else ''}".strip(),
+            q.citation,
+        )
+        for q in quantities
+    )
+    notes = tuple(f"{q.path.rpartition('.')[2]}: {q.note}" for q in quantities if q.note)
+    return Table("quantities", title, columns, rows, notes)
 
 
 def _print(tables: list[Table], as_json: bool) -> None:

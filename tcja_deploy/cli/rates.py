@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,7 +51,8 @@ def measured_model(
     digest = " ".join(part.digest for part in parts)
     with workers() as shared:
         mine = sum(map(len, shared.batches(len(recordings), batch_size)))
-        with progress_bar("counting spikes", mine) as progress:
+        bar = progress_bar("counting spikes", mine) if shared.rank == 0 else nullcontext(None)
+        with bar as progress:
             measured = measure(
                 graph,
                 recordings,

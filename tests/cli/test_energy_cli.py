@@ -198,29 +198,10 @@ def test_profiles_list_and_show() -> None:
     assert json.loads(call("profiles", "show", "loihi1", "--json"))["name"] == "loihi1"
 
 
-LAUNCH = """
-import typer
-from tcja_deploy.cli import rates
-app = typer.Typer()
-app.callback()(lambda: None)
-app.command()(rates.rates)
-app()
-"""
-
-
 @pytest.mark.slow
 def test_two_processes_print_the_table_of_one(folder: Path, tmp_path: Path) -> None:
-    script = tmp_path / "launch.py"
-    script.write_text(LAUNCH)
-    tail = [
-        str(script),
-        "rates",
-        str(folder / "net.pth"),
-        "--data",
-        str(folder / "events.npz"),
-        "--batch-size",
-        "2",
-    ]
+    data = str(folder / "events.npz")
+    tail = ["-m", "tcja_deploy", "rates", str(folder / "net.pth"), "--data", data, "--batch-size", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     texts, counts = [], []
     for name, head in (
