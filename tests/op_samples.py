@@ -323,7 +323,8 @@ def vote(m: Making) -> Sample:
 
 
 def affine(m: Making) -> Sample:
-    return m.sample(ir.Affine(m.pick(1.0, 0.5, -2.0, 0.0), m.pick(0.0, 0.0, 0.25, -1.5)), m.pick(*ANY_DIMS))
+    scale, offset = m.pick((1.0, 0.0), (0.5, 0.0), (-2.0, 0.0), (0.0, 0.25), (1.0, -1.5), (-1.0, 1.0))
+    return m.sample(ir.Affine(scale, offset), m.pick(*ANY_DIMS))
 
 
 MAKERS: dict[str, Callable[[Making], Sample]] = {

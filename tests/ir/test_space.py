@@ -226,7 +226,9 @@ def test_kinds() -> None:
     assert [result(ir.TCJA(cla=whole(4, 4, 1)), k) for k in Kind] == [graded, graded, graded, real]
     assert [result(ir.ReLU(), k) for k in Kind] == [binary, count, graded, graded]
     assert [result(ir.Affine(2.0), k) for k in Kind] == [graded, graded, graded, real]
+    assert [result(ir.Affine(1.0), k) for k in Kind] == list(Kind)
     assert [result(ir.Affine(1.0, 0.5), k) for k in Kind] == [real] * 4
+    assert [result(ir.Affine(-1.0, 1.0), k) for k in Kind] == [binary, real, real, real]  # inverted spikes
     assert [result(ir.Reduce("sum", (2,)), k) for k in Kind] == [count, count, graded, real]
     assert [result(ir.Reduce("max", (2,)), k) for k in Kind] == [binary, count, graded, real]
     assert [result(ir.Reduce("mean", (2,)), k) for k in Kind] == [graded, graded, graded, real]
