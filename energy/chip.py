@@ -179,7 +179,7 @@ def _static(m: Measured, profile: Profile, fit: Fit) -> list[Line]:
             name, count = "nanosecond of one chip", ns
         else:
             name, count = "clock cycle", round(ns * (0.0 if clock is None else clock.value) / 1000)
-        unit = Price(name, price.pJ, price.source, how)
+        unit = Price(name, price.pJ, price.source, "; ".join(filter(None, (price.assumption, how))))
         lines.append(Line("(chip)", Part.STATIC, what, Ops.constant(count, len(m)), unit))
     return lines
 

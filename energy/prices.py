@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tcja_deploy.energy.counts import Primitive
-from tcja_deploy.hardware_profiles import Bounds, Coverage, OpClass, Precision, Pricing, Profile, Term
+from tcja_deploy.hardware_profiles import (
+    Bound,
+    Bounds,
+    Coverage,
+    Nominal,
+    OpClass,
+    Precision,
+    Pricing,
+    Quantity,
+    Term,
+)
 
 __all__ = ["BITS", "Price", "arithmetic", "chip_price", "dram", "quantised_mac", "sram"]
 
@@ -53,7 +63,7 @@ def arithmetic(primitive: Primitive, pricing: Pricing) -> Price:
         return Price(primitive.value, None, reason="no source at hand prices it")
     term = pricing.get(op)
     if term is not None and term.price is not None:
-        return Price(op.value, term.price, term.quantity.citation)
+        return _published(op.value, term)
     add = pricing.get(OpClass.AC)
     if op is OpClass.COMPARE and add is not None and add.price is not None:
         return Price(
@@ -66,8 +76,27 @@ def chip_price(op: OpClass, pricing: Pricing) -> Price:
     """Price of an operation class of a chip."""
     term = pricing.get(op)
     if term is not None and term.price is not None:
-        return Price(op.value, term.price, term.quantity.citation)
+        return _published(op.value, term)
     return Price(op.value, None, reason=_why(term, op, pricing))
+
+
+def _published(name: str, term: Term) -> Price:
+    """A price with its source, the evidence behind it, and what a reader has to know to use it."""
+    q = term.quantity
+    caveats = []
+    if q.inherited_from:
+        caveats.append(f"the price is that of {q.inherited_from}")
+    if q.bound is not None:
+        caveats.append(f"the published price is {'a lower' if q.bound is Bound.LOWER else 'an upper'} bound")
+    if q.nominal is Nominal.MIDPOINT:
+        caveats.append("the price is the geometric mean of the published range")
+    assumption = f"{name}: {'; '.join(caveats)}" if caveats else ""
+    return Price(name, term.price, _source(q), assumption)
+
+
+def _source(q: Quantity) -> str:
+    grade = f" {q.certainty.value}" if q.certainty else ""
+    return f"{q.citation} [{q.evidence.value}{grade}]"
 
 
 def quantised_mac(pricing: Pricing, bits: int) -> Price:
@@ -85,7 +114,7 @@ def quantised_mac(pricing: Pricing, bits: int) -> Price:
     return Price(
         name,
         Bounds(low=low, value=value, high=high),
-        multiply.quantity.citation,
+        _source(multiply.quantity),
         f"a multiplication by a {bits}-bit activation costs {bits}/8 of one by an 8-bit activation",
     )
 
@@ -118,9 +147,10 @@ def _memory(name: str, term: Term | None, bits: int, assumption: str) -> Price:
     if term is None or term.price is None or term.quantity.word_bit is None:
         return Price(name, None, reason="the profile prices no such memory")
     share = bits / term.quantity.word_bit
-    p = term.price
+    p, published = term.price, _published(name, term)
     bounds = Bounds(low=p.low * share, value=p.value * share, high=p.high * share)
-    return Price(f"{bits}-bit {name}", bounds, term.quantity.citation, assumption)
+    caveats = "; ".join(filter(None, (published.assumption, assumption)))
+    return Price(f"{bits}-bit {name}", bounds, published.source, caveats)
 
 
 def _why(term: Term | None, op: OpClass, pricing: Pricing) -> str:
@@ -128,8 +158,3 @@ def _why(term: Term | None, op: OpClass, pricing: Pricing) -> str:
     if pricing.coverage(op) is Coverage.INCLUDED:
         return "inside another price"
     return note or f"the profile does not speak of {op.value}"
-
-
-def label(profile: Profile) -> str:
-    """Profile, price list and version, for reports."""
-    return f"{profile.label} {profile.version}"

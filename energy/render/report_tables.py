@@ -120,6 +120,8 @@ def totals_table(report: Report) -> Table:
     for e in report.estimates:
         fit = _fit_of(report, e)
         remarks = [] if e.complete else ["some work has no price"]
+        if any("the price is that of" in text for text in e.assumptions):
+            remarks.append("prices of another chip")
         if fit is not None and fit.violations:
             remarks.append("the network does not fit the chip")
         energy = None if e.energy_pJ is None else e.energy_pJ.mean

@@ -263,6 +263,21 @@ def test_all_in_prices_stand_alone(m: Measured) -> None:
     assert {part for part, _ in e.parts} == {"synapses"}
 
 
+def test_caveats_of_prices_are_carried_along(m: Measured) -> None:
+    (inherited,) = estimates(
+        m, [CONVENTIONS["hardware"]], [load_profile("loihi2:inherited-loihi1")], Options()
+    )
+    assert any(
+        "the price is that of loihi1; the published price is a lower bound" in a
+        for a in inherited.assumptions
+    )
+    assert any("[inherited C]" in source for source in inherited.sources)
+    (ranged,) = estimates(m, [CONVENTIONS["hardware"]], [load_profile("loihi1-fitted")], Options())
+    assert any("geometric mean" in a for a in ranged.assumptions)
+    assert ranged.prices_pJ is not None
+    assert ranged.prices_pJ.low < ranged.prices_pJ.high
+
+
 def test_conventions_and_profiles_must_meet(m: Measured) -> None:
     with pytest.raises(UsageError, match="'hardware' needs a profile of kind neuromorphic or processor"):
         estimates(m, [CONVENTIONS["hardware"]], [ASIC], Options())
