@@ -84,7 +84,7 @@ class _Emission:
         self.plan = plan
         self.timing = timing(plan)
         self.e = Emitter(opset, plan.T)
-        self.parts = Parts(self.e, _OUTPUTS, warm_up=max(self.timing.first.values()))
+        self.parts = Parts(self.e, _OUTPUTS, warm_up=self.timing.latency)
         self.input = self.e.unique(plan.input)
         self.values = {plan.input: self.input}
 

@@ -74,7 +74,7 @@ class Parts:
     Args:
         e: Where to emit.
         outputs: Names of the outputs, which no node can take.
-        warm_up: Steps before the last cell gets its first frame.
+        warm_up: Steps before the first result.
     """
 
     def __init__(self, e: Emitter, outputs: Sequence[str], warm_up: int) -> None:

@@ -83,13 +83,14 @@ def test_random_networks_emit_the_same_results_at_the_same_steps(graph, samples,
 
 @pytest.mark.parametrize("T", [1, 2, 3, 5])
 @pytest.mark.parametrize("kernels", [(1, 0), (2, 3), (4, 0), (5, 0), (5, 2), (7, 1), (0, 4)])
-def test_blocks_of_any_kernel_and_window_over_windows_back_to_back(T, kernels):
+def test_two_blocks_of_any_kernel_and_window_over_windows_back_to_back(T, kernels):
     rng, (k_t, k_c), c = np.random.default_rng(T), kernels, 3
     tla = rng.normal(0, 1, (c, c, k_t)).astype(np.float32) if k_t else None
     cla = rng.normal(0, 1, (T, T, k_c)).astype(np.float32) if k_c else None
     b = GraphBuilder(T)
-    graph = b.finish(b.add("block", ir.TCJA(tla, cla), b.add("input", ir.Input((c, 2, 2), Kind.BINARY))))
-    frames = random_frames(graph, 4, 2, seed=T)
+    x = b.add("first", ir.TCJA(tla, cla), b.add("input", ir.Input((c, 2, 2), Kind.BINARY)))
+    graph = b.finish(b.add("second", ir.TCJA(tla, cla), x))
+    frames = random_frames(graph, 6, 2, seed=T)
     profile = fit(graph, [random_frames(graph, 1, 9, seed=1)], linear=True)
     for lookahead in range(T):
         network = plan(graph, lookahead=lookahead, profile=profile, schedule="paced")
@@ -103,7 +104,7 @@ def test_blocks_of_any_kernel_and_window_over_windows_back_to_back(T, kernels):
             expected = reference.push(frame)
             assert bool(values["valid"]) == bool(expected)
             if expected:  # sums of up to 25 products of order 1, and a sigmoid with slope 1/4
-                np.testing.assert_allclose(values["output"], expected[0].value.numpy(), atol=2e-6)
+                np.testing.assert_allclose(values["output"], expected[0].value.numpy(), atol=5e-6)
 
 
 @pytest.mark.parametrize("name", list(zoo.BUILDERS))

@@ -181,14 +181,15 @@ def test_time_to_decision():
     b = GraphBuilder(4)
     x = b.add("input", ir.Input((2,), Kind.COUNT))
     graph = b.finish(b.add("mean", ir.TimeMean(), x))
-    frames = np.zeros((4, 3, 2), np.float32)
+    frames = np.zeros((4, 4, 2), np.float32)
     frames[:, 0, 1] = 1  # class 1 from the first frame on
     frames[0, 1, 0], frames[1:, 1, 1] = 1, 1  # tie after two frames (argmax 0), class 1 after three
     frames[0, 2, 1], frames[1:, 2, 0] = 1.5, 1  # class 1, then 1, then 0 for good after the third frame
-    (row,) = sweep(graph, [(frames, np.array([1, 1, 1]))], lookaheads=[0], profiles={"zeros": None})
-    assert row.decision == pytest.approx((1 + 3 + 3) / 3)
-    assert row.running_accuracy == pytest.approx((2 / 3, 2 / 3, 2 / 3, 2 / 3))
-    assert row.accuracy == pytest.approx(2 / 3)
+    frames[[0, 2, 3], 3, 1], frames[1, 3, 0] = (1, 2, 1), 2  # class 1, then 0, then 1 for good after the third frame
+    (row,) = sweep(graph, [(frames, np.array([1, 1, 1, 1]))], lookaheads=[0], profiles={"zeros": None})
+    assert row.decision == (1 + 3 + 3 + 3) / 4
+    assert row.running_accuracy == (3 / 4, 2 / 4, 3 / 4, 3 / 4)
+    assert row.accuracy == 3 / 4
 
 
 def test_sweeps_without_data_or_labels(net):
