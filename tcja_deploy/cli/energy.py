@@ -44,7 +44,7 @@ def energy(
     model: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[MODEL]",
+            metavar="MODEL",
             help="Checkpoint, state dict, pickled module or .tcja file.",
             show_default=False,
         ),
