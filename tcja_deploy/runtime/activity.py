@@ -311,7 +311,7 @@ def _planes(x: Tensor, summed: Sequence[int], where: str) -> tuple[list[Tensor],
     unit = _sum_flags(x.abs() == 1, summed)
     whole = _whole(x, where)
     magnitude = torch.where(whole, x, torch.zeros((), dtype=x.dtype, device=x.device)).abs().to(torch.int64)
-    payload = magnitude.sum(summed) if summed else magnitude
+    payload = magnitude.sum(list(summed)) if summed else magnitude
     return [nonzero, unit, _sum_flags(whole & flags, summed), payload], neurons
 
 
