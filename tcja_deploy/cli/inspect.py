@@ -82,7 +82,6 @@ def _print(graph: Graph, title: str) -> None:
     result = table(
         f"{title}: T = {graph.T}", "node", "op", "shape", "kind", "weights", "MACs", "waits", left=4
     )
-    number = lambda n: f"{n:,}" if n else "-"  # noqa: E731
     for node, row in zip(graph, _rows(graph), strict=True):
         shape = "x".join(map(str, node.signal.features)) + ("" if node.signal.streams else " once")
         result.add_row(
@@ -90,9 +89,7 @@ def _print(graph: Graph, title: str) -> None:
             str(row["op"]),
             shape,
             str(row["kind"]),
-            number(row["parameters"]),
-            number(row["macs"]),
-            number(row["lookahead"]),
+            *(f"{row[key]:,}" if row[key] else "-" for key in ("parameters", "macs", "lookahead")),
         )
     total = sum(node.op.fan_in * node.signal.size for node in graph)
     result.add_section()

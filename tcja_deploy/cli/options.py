@@ -11,6 +11,7 @@ from tcja_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     from tcja_deploy.events import EventData
+    from tcja_deploy.events.integrate import SplitBy
     from tcja_deploy.ir import Graph
 
 __all__ = [
@@ -112,11 +113,12 @@ def open_frames(
     """Recordings as ``T`` frames of a shape. Errors as ``open_dataset``."""
     from tcja_deploy.events import open_data
 
-    if split_by != "number" and split_by != "time":
+    ways: dict[str, SplitBy] = {"number": "number", "time": "time"}
+    if split_by not in ways:
         raise UsageError(f"--split-by {split_by!r} is unknown", hint="use number or time")
     if len(shape) != 3:
         raise UsageError(f"the model takes frames of shape {shape}, recordings give C,H,W")
     channels, height, width = shape
     return open_data(
-        data, timesteps=T, sensor=(height, width), channels=channels, split_by=split_by, limit=limit
+        data, timesteps=T, sensor=(height, width), channels=channels, split_by=ways[split_by], limit=limit
     )

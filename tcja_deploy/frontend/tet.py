@@ -176,8 +176,9 @@ class _Layers:
         x = b.add(
             conv, ir.Conv2d(self.get(f"{conv}.weight"), self.get(f"{conv}.bias"), padding=(1, 1, 1, 1)), x
         )
-        stats = (self.get(f"{norm}.{k}") for k in ("weight", "bias", "running_mean", "running_var"))
-        x = b.add(norm, ir.BatchNorm2d(*stats), x)
+        gamma, beta = self.get(f"{norm}.weight"), self.get(f"{norm}.bias")
+        mean, var = self.get(f"{norm}.running_mean"), self.get(f"{norm}.running_var")
+        x = b.add(norm, ir.BatchNorm2d(gamma, beta, mean, var), x)
         return b.add(f"{at}.act", _SPIKE, x)
 
 
