@@ -27,7 +27,7 @@ def fold_batch_norm(graph: Graph) -> Graph:
             fits = isinstance(
                 before.op, Linear if isinstance(node.op, BatchNorm1d) else Conv2d | ConvTranspose2d
             )
-            if fits and len(graph.readers(before.name)) == 1 and before.name != graph.output:
+            if fits and len(graph.readers(before.name)) == 1:
                 merged[node.name] = before.name
     builder = GraphBuilder(graph.T)
     renamed: dict[str, str] = {}

@@ -242,6 +242,7 @@ def test_the_plain_spelling_is_recognised() -> None:
 
 NEAR_MISSES: dict[str, Graph] = {
     "a bias along time": by_hand(tla=ir.Conv1d(weight(C, C, 4), weight(C), padding=(1, 2))),
+    "a tiny bias": by_hand(tla=ir.Conv1d(weight(C, C, 4), weight(C, size=1e-6), padding=(1, 2))),
     "a bias along channels": by_hand(cla=ir.Conv1d(weight(T, T, 2), weight(T), padding=(0, 1))),
     "causal padding": by_hand(tla=ir.Conv1d(weight(C, C, 4), padding=(3, 0))),
     "padding on the other side": by_hand(cla=ir.Conv1d(weight(T, T, 2), padding=(1, 0))),

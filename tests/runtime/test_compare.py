@@ -199,11 +199,13 @@ def test_batches_add_up_to_the_whole(sizes: list[int], seed: int) -> None:
     other = {k: np.where(rng.random(v.shape) < 0.05, 1 - v, v) for k, v in spikes.items()}
     noisy = output + rng.integers(0, 2, output.shape).astype(np.float32)
     total, start = Agreement((), 0, 0, 0.0, BOUND), 0
+    firsts: list[tuple[FirstMismatch | None, ...]] = []
     for n in sizes:
         part = slice(start, start + n)
         mine = {k: v[:, part] for k, v in other.items()}
-        total += compare(graph, x[:, part], noisy[:, part], mine, bound=BOUND, first_sample=start)
-        start += n
+        batch = compare(graph, x[:, part], noisy[:, part], mine, bound=BOUND, first_sample=start)
+        firsts.append(tuple(layer.first for layer in batch.layers))
+        total, start = total + batch, start + n
     whole = compare(graph, x, noisy, other, bound=BOUND)
     assert (total.samples, total.predictions_equal, total.output_difference) == (
         whole.samples,
@@ -214,8 +216,10 @@ def test_batches_add_up_to_the_whole(sizes: list[int], seed: int) -> None:
         assert (a.name, a.neuron_steps, a.spikes, a.other_spikes, a.mismatches) == (
             b.name, b.neuron_steps, b.spikes, b.other_spikes, b.mismatches,
         )  # fmt: skip
-        # The first one of the batches is that of the earliest batch, of the whole that of the earliest step.
+        # The first of all batches is the first one of the earliest batch that has any, and not of the earliest step.
         assert (a.first is None) == (b.first is None)
+    for i, layer in enumerate(total.layers):
+        assert layer.first == next((batch[i] for batch in firsts if batch[i]), None)
     assert json.loads(json.dumps(total.as_dict()))["mismatches"] == whole.mismatches
 
 
