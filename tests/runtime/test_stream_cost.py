@@ -185,7 +185,7 @@ def test_time_to_decision():
     frames[:, 0, 1] = 1  # class 1 from the first frame on
     frames[0, 1, 0], frames[1:, 1, 1] = 1, 1  # tie after two frames (argmax 0), class 1 after three
     frames[0, 2, 1], frames[1:, 2, 0] = 1.5, 1  # class 1, then 1, then 0 for good after the third frame
-    frames[[0, 2, 3], 3, 1], frames[1, 3, 0] = (1, 2, 1), 2  # class 1, then 0, then 1 for good after the third frame
+    frames[:, 3] = [[0, 1], [2, 0], [0, 2], [0, 1]]  # class 1, then 0, then 1 for good after the third frame
     (row,) = sweep(graph, [(frames, np.array([1, 1, 1, 1]))], lookaheads=[0], profiles={"zeros": None})
     assert row.decision == (1 + 3 + 3 + 3) / 4
     assert row.running_accuracy == (3 / 4, 2 / 4, 3 / 4, 3 / 4)
