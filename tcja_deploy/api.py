@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tcja_deploy.exporters.report import ExportReport
-    from tcja_deploy.ir import Graph
+    from tcja_deploy.ir import Graph, Kind
     from tcja_deploy.runtime.compare import Agreement
 
     Batches = Iterable[NDArray[np.float32]]
@@ -28,6 +28,7 @@ def load(
     arch: str | None = None,
     timesteps: int | None = None,
     input_shape: tuple[int, ...] | None = None,
+    input_kind: Kind | str | None = None,
     batch_first: bool | None = None,
     trust_pickle: bool = False,
 ) -> Graph:
@@ -39,6 +40,7 @@ def load(
         arch=arch,
         timesteps=timesteps,
         input_shape=input_shape,
+        input_kind=input_kind,
         batch_first=batch_first,
         trust_pickle=trust_pickle,
     )

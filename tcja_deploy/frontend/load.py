@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tcja_deploy.errors import FileFormatError, UsageError
 from tcja_deploy.files import sha256
 from tcja_deploy.frontend.nir_file import is_hdf5
-from tcja_deploy.ir import Graph
+from tcja_deploy.ir import Graph, Kind
 from tcja_deploy.ir_file import is_tcja_file, load_graph
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def load(
     arch: str | None = None,
     timesteps: int | None = None,
     input_shape: tuple[int, ...] | None = None,
+    input_kind: Kind | str | None = None,
     batch_first: bool | None = None,
     dt: float | None = None,
     trust_pickle: bool = False,
@@ -40,6 +41,8 @@ def load(
         arch: Zoo network that the weights belong to, if keys and shapes do not tell.
         timesteps: T, if the weights do not tell.
         input_shape: One input frame, ``(C, H, W)``; needed for modules.
+        input_kind: What the frames of a module hold, ``"binary"``, ``"count"``, ``"graded"`` or ``"real"``; event counts if not
+            given, real numbers for an image that the module repeats over time. Every other source tells it.
         batch_first: Whether a module takes ``[N, T, ...]``; found out if not given.
         dt: Length of a time step of a ``.nir`` file, if it does not tell; see ``frontend.nir.load_nir`` for more.
         trust_pickle: Allow a file to run code while it is loaded.
@@ -59,19 +62,33 @@ def load(
             return load_nir(source, timesteps, dt=dt)
         from tcja_deploy.frontend.trace import trace
 
-        return trace(source, timesteps=timesteps, input_shape=input_shape, batch_first=batch_first)
+        _refuse("", "module", arch=arch)
+        return trace(
+            source,
+            timesteps=timesteps,
+            input_shape=input_shape,
+            input_kind=_kind(input_kind),
+            batch_first=batch_first,
+        )
     path = Path(source)
     if not path.is_file():
         raise FileFormatError(
             "there is no such file" if not path.exists() else "this is a folder", where=str(path)
         )
     if is_tcja_file(path):
-        _refuse(path, ".tcja", arch=arch, timesteps=timesteps, input_shape=input_shape)
+        _refuse(
+            str(path),
+            ".tcja file",
+            arch=arch,
+            timesteps=timesteps,
+            input_shape=input_shape,
+            input_kind=input_kind,
+        )
         return load_graph(path)
     if is_hdf5(path):
         from tcja_deploy.frontend.nir import load_nir
 
-        _refuse(path, "NIR", arch=arch, input_shape=input_shape)
+        _refuse(str(path), "NIR file", arch=arch, input_shape=input_shape, input_kind=input_kind)
         return load_nir(path, timesteps, dt=dt)
     content = _unpickle(path, trust_pickle)
     provenance = {"file": path.name, "file_sha256": sha256(path)}
@@ -80,22 +97,34 @@ def load(
     if isinstance(content, nn.Module):
         from tcja_deploy.frontend.trace import trace
 
+        _refuse(str(path), "pickled module", arch=arch)
         return trace(
-            content, timesteps=timesteps, input_shape=input_shape, batch_first=batch_first,
+            content, timesteps=timesteps, input_shape=input_shape, input_kind=_kind(input_kind), batch_first=batch_first,
             source={**provenance, "format": "pickled module"},
         )  # fmt: skip
     from tcja_deploy.frontend.checkpoint import from_state
 
+    _refuse(str(path), "checkpoint", input_kind=input_kind, batch_first=batch_first)
     state, kind = _state(content, path)
     return from_state(
         state, arch=arch, timesteps=timesteps, input_shape=input_shape, source={**provenance, "format": kind}
     )
 
 
-def _refuse(path: Path, kind: str, **arguments: object) -> None:
+def _kind(given: Kind | str | None) -> Kind | None:
+    try:
+        return None if given is None else Kind(given)
+    except ValueError:
+        raise UsageError(
+            f"there is no signal kind {given!r}", hint=f"choose one of {', '.join(Kind)}"
+        ) from None
+
+
+def _refuse(where: str, kind: str, **arguments: object) -> None:
+    """Arguments that a source has no use for are mistakes, not to be ignored."""
     given = [name for name, value in arguments.items() if value is not None]
     if given:
-        raise UsageError(f"a {kind} file already fixes {', '.join(given)}", where=str(path))
+        raise UsageError(f"a {kind} already fixes {', '.join(given)}", where=where)
 
 
 def _unpickle(path: Path, trust: bool) -> Any:

@@ -1,0 +1,130 @@
+"""The Python interface: ``load``, ``export``, ``verify``."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from spikingjelly.activation_based import layer, neuron
+from torch import nn
+
+import tcja_deploy as td
+from tcja_deploy import api, zoo
+from tcja_deploy.errors import FileFormatError, UsageError
+from tcja_deploy.exporters.report import ExportReport, Fidelity
+from tcja_deploy.frontend import load as frontend
+from tcja_deploy.ir import Graph, Kind
+from tcja_deploy.runtime.compare import Agreement
+from tcja_deploy.runtime.synthetic import synthetic_frames
+from tcja_deploy.zoo.modules import to_module
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("api") / "checkpoint_max.pth"
+    arch = zoo.events34(channels=(4, 6, 6), T=4, hidden=20)
+    torch.save({"net": to_module(arch, zoo.random_state(arch, seed=3)).state_dict()}, path)
+    return path
+
+
+def net() -> nn.Module:
+    return nn.Sequential(layer.Conv2d(2, 3, 3, step_mode="m"), neuron.IFNode(step_mode="m")).eval()
+
+
+def test_importing_is_light() -> None:
+    code = "import sys, tcja_deploy; print(sorted(set(sys.modules) & {'torch', 'numpy', 'onnx', 'h5py', 'pandas', 'typer'}))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert ran.stdout == "[]\n"
+
+
+def test_what_the_package_offers() -> None:
+    assert set(td.__all__) == {"DeployError", "__version__", "export", "load", "verify"}
+    for name in ("export", "load", "verify"):
+        assert inspect.getdoc(getattr(td, name))
+    # load of the package is load of the frontend but for what belongs to single formats.
+    here, there = (inspect.signature(f).parameters for f in (td.load, frontend.load))
+    assert set(there) - set(here) == {"dt"}
+    assert all(here[name].default == there[name].default for name in here)
+
+
+def test_from_checkpoint_to_verified_model(checkpoint: Path, tmp_path: Path) -> None:
+    graph = td.load(str(checkpoint))
+    assert isinstance(graph, Graph)
+    report = td.export(graph, "onnx", str(tmp_path / "m.onnx"))
+    assert isinstance(report, ExportReport)
+    assert report.agreement is not None
+    assert report.agreement.passed
+    assert report.agreement.samples == 4
+    assert all(f.is_file() for f in report.files)
+    assert {n.fidelity for n in report.nodes} == {Fidelity.EXACT}
+    agreement = td.verify(tmp_path / "m.onnx", graph)
+    assert isinstance(agreement, Agreement)
+    assert agreement == report.agreement
+    own = td.verify(str(tmp_path / "m.onnx"), graph, [synthetic_frames(graph, 2, seed=7)], bound=1e-3)
+    assert (own.samples, own.bound) == (2, 1e-3)
+
+
+def test_targets(checkpoint: Path, tmp_path: Path) -> None:
+    graph = td.load(checkpoint)
+    with pytest.raises(UsageError, match="unknown target 'tflite'") as caught:
+        td.export(graph, "tflite", tmp_path / "m")
+    for target in api._exporters():
+        assert target in caught.value.hint
+        assert f'"{target}"' in (inspect.getdoc(td.export) or "")
+    with pytest.raises(TypeError):
+        td.export(graph, "onnx", tmp_path / "m", no_such_option=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_verify_without_the_network(checkpoint: Path, tmp_path: Path) -> None:
+    td.export(td.load(checkpoint), "onnx", tmp_path / "m.onnx", verify=False)
+    with pytest.raises(UsageError, match="exported from is needed"):
+        td.verify(tmp_path / "m.onnx")
+    with pytest.raises(FileFormatError):
+        td.verify(checkpoint)
+
+
+def test_live_module() -> None:
+    graph = td.load(net(), input_shape=(2, 8, 8), timesteps=3)
+    assert graph.T == 3
+    assert graph.input.signal.kind is Kind.COUNT
+
+
+@pytest.mark.parametrize("kind", ["binary", "count", "graded", "real", Kind.REAL])
+def test_input_kind(kind: str) -> None:
+    graph = td.load(net(), input_shape=(2, 8, 8), timesteps=3, input_kind=kind)
+    assert graph.input.signal.kind is Kind(kind)
+    frames = synthetic_frames(graph, 1)
+    assert (kind == "binary") <= bool(np.isin(frames, (0, 1)).all())
+
+
+def test_input_kind_that_makes_no_sense(checkpoint: Path) -> None:
+    with pytest.raises(UsageError, match="no signal kind 'spikes'"):
+        td.load(net(), input_shape=(2, 8, 8), timesteps=3, input_kind="spikes")
+    with pytest.raises(UsageError, match="already fixes input_kind"):
+        td.load(checkpoint, input_kind="real")
+
+
+def test_arguments_that_a_source_has_no_use_for(checkpoint: Path) -> None:
+    with pytest.raises(UsageError, match="a module already fixes arch"):
+        td.load(net(), input_shape=(2, 8, 8), timesteps=3, arch="dvs128")
+    with pytest.raises(UsageError, match="a checkpoint already fixes batch_first"):
+        td.load(checkpoint, batch_first=True)
+
+
+def test_every_error_is_a_deploy_error(checkpoint: Path) -> None:
+    for call in (
+        lambda: td.load("nothing.pth"),
+        lambda: td.load(checkpoint, timesteps=9),
+        lambda: td.load(net()),
+        lambda: td.verify("nothing.onnx"),
+    ):
+        with pytest.raises(td.DeployError) as caught:
+            call()
+        assert caught.value.reason
+        assert str(caught.value).startswith(caught.value.where)
