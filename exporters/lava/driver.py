@@ -111,7 +111,7 @@ def run_lava(
     _check_shared_memory(network, wanted)
     steps = payload.shape[0] * payload.shape[1] + int(bundle.manifest["latency"])
     folder = Path(tempfile.mkdtemp(prefix="tcja-lava-"))
-    memory_name = f"tcja{secrets.token_hex(4)}"
+    memory_name = f"tcja{os.getpid():x}x{secrets.token_hex(3)}"
     start = time.monotonic()
     try:
         copy_runner(folder / "runner")

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from tcja_deploy.errors import DataError, GraphError, UnsupportedError, UsageError
 from tcja_deploy.exporters.lava.lower import lower
 from tcja_deploy.exporters.lava.plan import FloatArray, FloatGate, FloatLayer, Plan
+from tcja_deploy.exporters.lava.rounding import compensated, input_rows
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.integer import Gate, HostInput, IntegerNetwork, Layer, Readout
@@ -57,6 +58,7 @@ class Options:
             population.
         margin: Head room of the current over the calibrated peak.
         percentile: Percentile of the frames' peaks that counts as the peak.
+        compensate: Round weights so that their errors cancel on the calibration data, not each to the nearest.
         correct_bias: Let biases make up for the mean error of each channel on the calibration data.
         input_scale: The integer that stands for one, for inputs of real numbers.
         wide_input: Send the input twice, once times 128: the first layer's weights get 15 bits from pairs of
@@ -68,6 +70,7 @@ class Options:
     per_channel: bool = False
     margin: float = 1.25
     percentile: float = 100.0
+    compensate: bool = True
     correct_bias: bool = True
     input_scale: int = 255
     wide_input: bool = True
@@ -278,6 +281,8 @@ def _layer(
     while True:
         scale, threshold = _scale(stage, peaks * options.margin / shrink, unit, options, wide=received.wide)
         whole = _rounded(stage, scale, threshold, unit)
+        if options.compensate and np.abs(whole.weight).max() <= WEIGHT_MAX:
+            whole = replace(whole, weight=_compensated(stage, whole, scale, payload))
         if options.correct_bias:
             wanted = scale * unit * np.asarray(observed.mean)
             bias = np.floor(wanted - _mean_current(whole, payload) + 0.5).astype(np.int64)
@@ -383,6 +388,13 @@ def _rounded(stage: FloatLayer, scale: FloatArray, threshold: NDArray[np.int64],
         dilation=stage.dilation,
         groups=stage.groups,
     )
+
+
+def _compensated(
+    stage: FloatLayer, layer: Layer, scale: FloatArray, payload: NDArray[np.integer]
+) -> NDArray[np.int64]:
+    column = scale.reshape(-1, *(1,) * (stage.weight.ndim - 1))
+    return compensated(stage.weight * column, input_rows(layer, payload), WEIGHT_MAX)
 
 
 def _advance(

@@ -154,6 +154,7 @@ def running(small, lava_python, clean):
         line = process.stdout.readline()
         assert line, process.stderr.read()
         yield process
+        assert leftovers(process.pid) == set()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
@@ -185,17 +186,16 @@ def is_leader(entry: Path, folder: str) -> bool:
 
 def test_a_vanished_parent_ends_the_run(small, lava_python, tmp_path, monkeypatch):
     """Nobody is left to clean up: the child has to notice."""
-    before = leftovers()
     variables = os.environ | {environment.VARIABLE: str(lava_python), "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(small.path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables) as process:
         assert process.stdout.readline()
-        assert leftovers() - before
+        assert leftovers(process.pid)
         process.kill()
     end = time.monotonic() + 20
-    while leftovers() - before and time.monotonic() < end:
+    while leftovers(process.pid) and time.monotonic() < end:
         time.sleep(0.2)
-    assert leftovers() - before == set()
+    assert leftovers(process.pid) == set()
 
 
 def test_too_little_shared_memory_is_said_before_the_start(small, lava_python, clean, monkeypatch):
