@@ -19,9 +19,6 @@ from tcja_deploy.runtime.stream import Profile, Stepper, initial, plan
 
 __all__ = ["verify_onnx_step"]
 
-_TIE = 1e-6
-"""Scores that differ by less share a place: sums of up to 16 numbers of order 1 are rounded by no more in float32."""
-
 
 def verify_onnx_step(
     path: Path,
@@ -76,13 +73,6 @@ def verify_onnx_step(
     return total + pair.finish()
 
 
-def _same_class(reference: NDArray[np.float32], other: NDArray[np.float32]) -> int:
-    """Samples whose predicted class is the reference's, or shares its first place there up to rounding."""
-    best = reference.reshape(len(reference), -1)
-    chosen = best[np.arange(len(best)), predictions(other, streams=False)]
-    return int((chosen >= best.max(1) - _TIE * np.maximum(1, np.abs(best).max(1))).sum())
-
-
 class _Pair:
     """Both runtimes on one stream of windows."""
 
@@ -106,7 +96,10 @@ class _Pair:
         per_window = T if self.reference.plan.streams else 1
         while self.reference.state.given[self.reference.plan.output] < self.pushed // T * per_window:
             self._step(np.zeros((self.samples, *self.shape), np.float32))
-        equal = sum(_same_class(a, b) for a, b in self.scores.values())
+        equal = sum(
+            int((predictions(a, streams=False) == predictions(b, streams=False)).sum())
+            for a, b in self.scores.values()
+        )
         layers = tuple(self.layers.values())
         return Agreement(layers, self.samples * len(self.scores), equal, self.difference, self.bound)
 

@@ -247,3 +247,12 @@ def test_a_network_without_neurons() -> None:
     x = np.eye(3, dtype=np.float32)[None].repeat(2, 0)
     agreement = compare(graph, x, x[0], {}, bound=BOUND)
     assert (agreement.passed, agreement.mismatch_rate, agreement.layers) == (True, 0.0, ())
+
+
+def test_scores_that_differ_by_rounding_alone_are_one_prediction() -> None:
+    scores = np.array([[0.2, 0.5, 0.5, 0.1]], np.float32)
+    nudged = scores.copy()
+    nudged[0, 2] = np.nextafter(np.float32(0.5), np.float32(1))
+    assert predictions(scores, streams=False).tolist() == predictions(nudged, streams=False).tolist() == [1]
+    nudged[0, 2] = 0.5001
+    assert predictions(nudged, streams=False).tolist() == [2]
