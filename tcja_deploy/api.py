@@ -30,6 +30,7 @@ def load(
     input_shape: tuple[int, ...] | None = None,
     input_kind: Kind | str | None = None,
     batch_first: bool | None = None,
+    dt: float | None = None,
     trust_pickle: bool = False,
 ) -> Graph:
     """Read or trace a trained network; see ``tcja_deploy.frontend.load.load``."""
@@ -42,6 +43,7 @@ def load(
         input_shape=input_shape,
         input_kind=input_kind,
         batch_first=batch_first,
+        dt=dt,
         trust_pickle=trust_pickle,
     )
 

@@ -13,6 +13,7 @@ import typer
 from tcja_deploy.cli.options import (
     ArchOption,
     BatchOption,
+    DtOption,
     ForceOption,
     InputShapeOption,
     JsonOption,
@@ -107,6 +108,7 @@ def energy(
     timesteps: TimestepsOption = None,
     input_shape: InputShapeOption = None,
     trust_pickle: TrustPickleOption = False,
+    dt: DtOption = None,
     limit: LimitOption = None,
     split_by: SplitByOption = "number",
     batch_size: BatchOption = 4,
@@ -133,7 +135,7 @@ def energy(
     facts: dict[str, str] = {}
     prints = True
     if model is not None:
-        graph = load_model(model, Loading(arch, timesteps, input_shape, trust_pickle))
+        graph = load_model(model, Loading(arch, timesteps, input_shape, trust_pickle, dt))
         measured, facts, prints = _measured(graph, data, activity, split_by, limit, batch_size)
         facts = {**provenance(model, graph), **facts, "profiles": _identities(profiles)}
     if not prints:

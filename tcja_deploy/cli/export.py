@@ -12,6 +12,7 @@ from tcja_deploy.cli.options import (
     ArchOption,
     BatchOption,
     DataOption,
+    DtOption,
     ForceOption,
     InputShapeOption,
     JsonOption,
@@ -43,6 +44,7 @@ def export(
     timesteps: TimestepsOption = None,
     input_shape: InputShapeOption = None,
     trust_pickle: TrustPickleOption = False,
+    dt: DtOption = None,
     data: DataOption = None,
     limit: LimitOption = None,
     split_by: SplitByOption = "number",
@@ -126,7 +128,7 @@ def export(
     }
     given = {name: value for name, value in specific.items() if value is not None}
     chosen = find_target(target, given)
-    graph = load_model(model, Loading(arch, timesteps, input_shape, trust_pickle))
+    graph = load_model(model, Loading(arch, timesteps, input_shape, trust_pickle, dt))
     dataset = None if data is None else open_dataset(graph, data, split_by, limit)
     path = output or Path(model.stem + chosen.suffix)
     report = chosen.run(Request(graph, path, dataset, batch_size, verify, force, given))

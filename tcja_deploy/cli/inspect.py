@@ -9,6 +9,7 @@ import typer
 
 from tcja_deploy.cli.options import (
     ArchOption,
+    DtOption,
     InputShapeOption,
     JsonOption,
     Loading,
@@ -30,6 +31,7 @@ def inspect(
     timesteps: TimestepsOption = None,
     input_shape: InputShapeOption = None,
     trust_pickle: TrustPickleOption = False,
+    dt: DtOption = None,
     text: Annotated[bool, typer.Option("--text", help="Print the graph as plain text, for diffs.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -37,7 +39,7 @@ def inspect(
     from tcja_deploy.cli.render import console
     from tcja_deploy.ir import dump
 
-    graph = load_model(model, Loading(arch, timesteps, input_shape, trust_pickle))
+    graph = load_model(model, Loading(arch, timesteps, input_shape, trust_pickle, dt))
     if text:
         typer.echo(dump(graph), nl=False)
     elif as_json:

@@ -18,6 +18,7 @@ __all__ = [
     "ArchOption",
     "BatchOption",
     "DataOption",
+    "DtOption",
     "ForceOption",
     "InputShapeOption",
     "JsonOption",
@@ -50,6 +51,9 @@ InputShapeOption = Annotated[
 TrustPickleOption = Annotated[
     bool, typer.Option("--trust-pickle", help="Let the model file run code while it is loaded.")
 ]
+DtOption = Annotated[
+    float | None, typer.Option("--dt", help="Seconds of a time step of a .nir file, if it does not tell.")
+]
 DataOption = Annotated[
     Path | None,
     typer.Option(
@@ -74,6 +78,7 @@ class Loading(NamedTuple):
     timesteps: int | None = None
     input_shape: str | None = None
     trust_pickle: bool = False
+    dt: float | None = None
 
 
 def load_model(model: Path, how: Loading) -> Graph:
@@ -93,7 +98,12 @@ def load_model(model: Path, how: Loading) -> Graph:
                 f"--input-shape {how.input_shape!r} is not C,H,W", hint="write for instance 2,128,128"
             ) from None
     return load(
-        model, arch=how.arch, timesteps=how.timesteps, input_shape=shape, trust_pickle=how.trust_pickle
+        model,
+        arch=how.arch,
+        timesteps=how.timesteps,
+        input_shape=shape,
+        trust_pickle=how.trust_pickle,
+        dt=how.dt,
     )
 
 

@@ -13,6 +13,7 @@ import typer
 from tcja_deploy.cli.options import (
     ArchOption,
     BatchOption,
+    DtOption,
     ForceOption,
     InputShapeOption,
     JsonOption,
@@ -121,6 +122,7 @@ def rates(
     timesteps: TimestepsOption = None,
     input_shape: InputShapeOption = None,
     trust_pickle: TrustPickleOption = False,
+    dt: DtOption = None,
     limit: LimitOption = None,
     split_by: SplitByOption = "number",
     batch_size: BatchOption = 4,
@@ -136,7 +138,7 @@ def rates(
     from tcja_deploy.energy.render.rate_tables import rate_summary
     from tcja_deploy.runtime.activity_file import save_activity
 
-    graph = load_model(model, Loading(arch, timesteps, input_shape, trust_pickle))
+    graph = load_model(model, Loading(arch, timesteps, input_shape, trust_pickle, dt))
     measured, facts, prints = measured_model(
         graph, data, split_by=split_by, limit=limit, batch_size=batch_size
     )

@@ -11,6 +11,7 @@ import typer
 from tcja_deploy.cli.options import (
     ArchOption,
     BatchOption,
+    DtOption,
     ForceOption,
     InputShapeOption,
     JsonOption,
@@ -100,6 +101,7 @@ def stream(
     timesteps: TimestepsOption = None,
     input_shape: InputShapeOption = None,
     trust_pickle: TrustPickleOption = False,
+    dt: DtOption = None,
     limit: LimitOption = None,
     split_by: SplitByOption = "number",
     batch_size: BatchOption = 20,
@@ -124,7 +126,7 @@ def stream(
     from tcja_deploy.passes import fold_batch_norm
     from tcja_deploy.runtime.stream import load_profile
 
-    graph = fold_batch_norm(load_model(model, Loading(arch, timesteps, input_shape, trust_pickle)))
+    graph = fold_batch_norm(load_model(model, Loading(arch, timesteps, input_shape, trust_pickle, dt)))
     job = Job(
         graph=graph,
         dataset=open_dataset(graph, data, split_by, limit),

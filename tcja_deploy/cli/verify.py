@@ -12,6 +12,7 @@ from tcja_deploy.cli.options import (
     ArchOption,
     BatchOption,
     DataOption,
+    DtOption,
     InputShapeOption,
     JsonOption,
     LimitOption,
@@ -52,6 +53,7 @@ def verify(
     timesteps: TimestepsOption = None,
     input_shape: InputShapeOption = None,
     trust_pickle: TrustPickleOption = False,
+    dt: DtOption = None,
     data: DataOption = None,
     limit: LimitOption = None,
     split_by: SplitByOption = "number",
@@ -64,7 +66,7 @@ def verify(
         Path | None, typer.Option(help="The profile that an onnx-step model was exported with.")
     ] = None,
     runner: Annotated[
-        str | None, typer.Option(help="Who runs a NIR file: sequence, norse, spikingjelly.")
+        str | None, typer.Option(help="Who runs a NIR file: sequence, sequence>=, norse or spikingjelly.")
     ] = None,
     backend: Annotated[
         str | None,
@@ -95,7 +97,9 @@ def verify(
     }  # fmt: skip
     options = {name: value for name, value in given.items() if value is not None}
     _refuse(target, options)
-    graph = None if model is None else load_model(model, Loading(arch, timesteps, input_shape, trust_pickle))
+    graph = (
+        None if model is None else load_model(model, Loading(arch, timesteps, input_shape, trust_pickle, dt))
+    )
     if target == "lava":
         agreement = _verify_lava(artifact, data, split_by, limit, batch_size, options)
     else:
