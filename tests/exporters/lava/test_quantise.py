@@ -1,0 +1,260 @@
+"""Quantisation: the formulas, the budget, and what each improvement is there for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from graphs import Builder, frames_for
+from test_lower import GRAPHS
+
+from tcja_deploy.errors import DataError, UnsupportedError, UsageError
+from tcja_deploy.exporters.lava.accuracy import evaluate
+from tcja_deploy.exporters.lava.lint import lint
+from tcja_deploy.exporters.lava.quantise import Options, quantise
+from tcja_deploy.exporters.lava.rounding import compensated
+from tcja_deploy.ir import GraphBuilder, Kind
+from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.integer import Gate, Layer
+from tcja_deploy.runtime.sequence import run
+from tcja_deploy.runtime.twin import Twin, integer_gate
+
+PLAIN = Options(compensate=False, correct_bias=False, wide_input=False)
+
+
+def one_neuron(*weights, bias=None, **rule):
+    """A dense network: one binary input per weight, one neuron each."""
+    b = GraphBuilder(8)
+    x = b.add("input", ir.Input((len(weights),), Kind.BINARY))
+    offset = None if bias is None else np.full(len(weights), bias, np.float32)
+    x = b.add("weights", ir.Linear(np.diag(weights).astype(np.float32), offset), x)
+    return b.finish(b.add("spikes", ir.LIF(**rule), x))
+
+
+def ones(graph):
+    return np.ones((graph.T, 1, *graph.input_shape), np.float32)
+
+
+def test_the_formulas():
+    """tau = 2: weights halved; S = 127 * 2 / max|w| rounded to (threshold + 1/64); W = floor(S w / 2 + 1/2)."""
+    graph = one_neuron(1.0, -0.3, 0.7, bias=0.25)
+    (layer,) = quantise(graph, [ones(graph)], PLAIN).network.stages
+    scale = 253 + 1 / 64  # 127 / 0.5 = 254: the largest threshold + 1/64 below it is 253 + 1/64
+    assert layer.threshold == 253
+    np.testing.assert_array_equal(np.diag(layer.weight), np.floor(scale * np.array([0.5, -0.15, 0.35]) + 0.5))
+    np.testing.assert_array_equal(layer.bias, np.floor(scale * np.full(3, 0.125) + 0.5))
+    assert layer.v_decay == 2048
+    assert layer.i_decay == 4096
+
+
+@pytest.mark.parametrize(
+    ("rule", "decay", "gain"),
+    [
+        ({"tau": 4.0}, 1024, 0.25),
+        ({"tau": 4.0, "decay_input": False}, 1024, 1.0),
+        ({"v_threshold": 0.5}, 2048, 1.0),
+        ({"v_threshold": 0.5, "v_reset": -0.5}, 2048, 0.5),
+    ],
+)
+def test_rules_enter_scale_and_decay(rule, decay, gain):
+    graph = one_neuron(0.9, **rule)
+    (layer,) = quantise(graph, [ones(graph)], PLAIN).network.stages
+    assert layer.v_decay == decay
+    assert layer.threshold == np.floor(127 / (0.9 * gain) - 1 / 64)
+
+
+@pytest.mark.parametrize("weight", [2.0, 4 / 3, 8 / 7, 16 / 15])
+def test_the_ties_rule_fires_at_the_threshold(weight):
+    """Weights with which the membrane reaches 1 exactly, after 1, 2, 3 and 4 steps."""
+    graph = one_neuron(weight, 1.99)
+    expected = run(graph, ones(graph)).numpy()
+    found = Twin(quantise(graph, [ones(graph)], replace(PLAIN, threshold_rule="ties")).network).run(
+        ones(graph)
+    )
+    np.testing.assert_array_equal(found.payload, expected)
+    assert expected[:, 0, 0].any()
+
+
+def test_a_strict_neuron_does_not_fire_at_the_threshold():
+    graph = one_neuron(2.0, 1.99, strict=True)
+    found = Twin(quantise(graph, [ones(graph)], PLAIN).network).run(ones(graph))
+    np.testing.assert_array_equal(found.payload, run(graph, ones(graph)).numpy())
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_the_budget_holds_and_the_networks_stay_close(name, per_channel):
+    graph = GRAPHS[name]()
+    frames = frames_for(graph, 3)
+    options = Options(per_channel=per_channel)
+    quantised = quantise(graph, [frames[:, :1], frames[:, 1:]], options)
+    accuracy = evaluate(graph, quantised, [(frames, None)])
+    assert lint(quantised.network).errors == ()
+    for stage, report in zip(quantised.network.stages, accuracy.stages, strict=True):
+        assert report.name == stage.name
+        assert report.wraps == 0
+        if isinstance(stage, Layer):
+            assert np.abs(stage.weight).max() <= 127
+            assert np.abs(stage.bias).max() < 1 << 15
+            assert stage.threshold.max() < 1 << 17
+            assert report.threshold == stage.threshold.max()
+        if report.disagreement is not None:
+            # eight bits move some spikes; half of them would mean a wrong scale, sign or order
+            assert report.disagreement < 0.5 * max(report.rate_float, report.rate_integer, 0.02), report
+
+
+def test_wide_input_makes_the_first_layer_exact():
+    graph = GRAPHS["plain"]()
+    frames = frames_for(graph, 4)
+    errors, rates = {}, {}
+    for wide in (False, True):
+        quantised = quantise(graph, [frames], replace(PLAIN, wide_input=wide))
+        first = evaluate(graph, quantised, [(frames, None)]).stages[0]
+        errors[wide], rates[wide] = first.rounding, first.disagreement
+        assert quantised.network.host_input.limbs == ((128, 1) if wide else (1,))
+        assert np.abs(quantised.network.stages[0].weight).max() <= 127
+    assert errors[True] < errors[False] / 16
+    assert rates[True] < rates[False]
+
+
+def test_wide_input_with_groups():
+    graph = Builder((4, 6, 6)).conv(8, groups=2).lif().done()
+    frames = frames_for(graph)
+    wide = quantise(graph, [frames], replace(PLAIN, wide_input=True))
+    assert wide.stages[0].weight_max > 127
+    assert wide.network.stages[0].weight.shape == (8, 8, 3, 3)
+    accuracy = evaluate(graph, wide, [(frames, None)])
+    assert accuracy.stages[0].disagreement < 1e-3
+
+
+def test_input_is_not_repeated_where_the_budget_leaves_no_room():
+    """The host's pool multiplies payloads by 144, so that currents and not weights bound the scale."""
+    graph = Builder((2, 128, 128), T=2).add(ir.AdaptiveAvgPool2d((48, 48))).conv(2, gain=9).lif().done()
+    network = quantise(graph, [frames_for(graph, 1) * 50]).network
+    assert network.host_input.limbs == (1,)
+    assert network.host_input.unit == 144
+
+
+def test_compensated_rounding_lowers_the_error_on_correlated_inputs():
+    rng = np.random.default_rng(0)
+    common = rng.random((5000, 1)) < 0.3
+    inputs = ((rng.random((5000, 40)) < 0.2) | common).astype(np.float64)
+    weight = rng.normal(0, 30, (16, 40))
+    nearest = np.floor(weight + 0.5)
+    better = compensated(weight, [inputs], 127)
+    error = [np.square(inputs @ (w - weight).T).mean() for w in (nearest, better)]
+    assert error[1] < 0.5 * error[0]
+    assert np.abs(better).max() <= 127
+    assert np.abs(better - weight).max() < 4
+
+
+def test_compensated_rounding_keeps_groups_and_silent_inputs_apart():
+    rng = np.random.default_rng(1)
+    weight = rng.normal(0, 30, (4, 3))
+    silent = compensated(weight, [np.zeros((10, 3))], 127)
+    np.testing.assert_array_equal(silent, np.floor(weight + 0.5))
+    rows = [(rng.random((500, 3)) < 0.4).astype(float) for _ in range(2)]
+    grouped = compensated(weight, rows, 127)
+    for k in range(2):
+        np.testing.assert_array_equal(
+            grouped[2 * k : 2 * k + 2], compensated(weight[2 * k : 2 * k + 2], [rows[k]], 127)
+        )
+
+
+def test_bias_correction_removes_the_mean_error():
+    graph = GRAPHS["plain"]()
+    frames = frames_for(graph, 6)
+    shift = {}
+    for correct in (False, True):
+        quantised = quantise(graph, [frames], replace(PLAIN, correct_bias=correct))
+        stages = evaluate(graph, quantised, [(frames, None)]).stages
+        shift[correct] = sum(abs(s.rate_integer - s.rate_float) for s in stages)
+    assert shift[True] < shift[False]
+
+
+@pytest.mark.parametrize("name", ["gate", "gate, max", "gate, average", "average, gate"])
+@pytest.mark.parametrize("bits", [4, 6, 10])
+def test_gates_stay_within_their_bound(name, bits):
+    """Half a step of the gate, a quarter of half a step of the table's argument, and the rounding of the weights."""
+    graph = GRAPHS[name]()
+    quantised = quantise(graph, [frames_for(graph)], Options(gate_bits=bits))
+    gate = next(stage for stage in quantised.network.stages if isinstance(stage, Gate))
+    op = next(node.op for node in graph if isinstance(node.op, ir.TCJA))
+    rng = np.random.default_rng(0)
+    area = gate.in_shape[1] * gate.in_shape[2]
+    counts = rng.integers(0, area + 1, (graph.T, 5, gate.in_shape[0]))
+    exact = op.gate((counts / area).astype(np.float32))
+    error = np.abs(integer_gate(gate, counts) / gate.one - exact).max()
+    assert (
+        error <= 0.5 / gate.one + 0.25 * 2.0**-9 + 0.25 * 2.0**-10
+    )  # 2**-14 a weight, tens of weights near one
+    assert gate.one == 1 << bits
+    report = next(stage for stage in quantised.stages if stage.kind == "gate")
+    assert 0 < report.rounding <= error + 0.5 / gate.one
+
+
+def test_the_table_saturates_without_a_jump():
+    for bits in (1, 6, 14):
+        graph = GRAPHS["gate"]()
+        quantised = quantise(graph, [frames_for(graph)], Options(gate_bits=bits, per_channel=True))
+        gate = next(stage for stage in quantised.network.stages if isinstance(stage, Gate))
+        assert gate.table[0] == 0
+        assert gate.table[-1] == gate.one
+
+
+def test_margin_and_percentile_move_the_scale():
+    graph = Builder((2, 10, 10)).conv(4, gain=0.2).lif(v_threshold=0.1).done()
+    frames = frames_for(graph, 8) * 400  # currents, not weights, bound the scale
+    scales = [
+        quantise(graph, [frames], replace(PLAIN, **change)).stages[0].scale
+        for change in ({}, {"margin": 2.0}, {"percentile": 50.0, "margin": 1.0}, {"margin": 1.0})
+    ]
+    assert scales[1] == pytest.approx(scales[0] * 1.25 / 2, rel=0.01)
+    assert scales[3] == pytest.approx(scales[0] * 1.25, rel=0.05)
+    assert scales[2] >= scales[3] * 0.85  # a peak in the middle would wrap, so it shrinks until nothing does
+
+
+def test_a_layer_without_room_is_refused():
+    graph = Builder((2, 6, 6)).conv(2).lif(v_threshold=1e-5).done()
+    with pytest.raises(UnsupportedError, match="no scale fits"):
+        quantise(graph, [frames_for(graph)], PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"gate_bits": 0}, "gate bits"),
+        ({"gate_bits": 15}, "gate bits"),
+        ({"threshold_rule": "best"}, "threshold rule"),
+        ({"margin": 0.9}, "wrapping"),
+        ({"percentile": 0.0}, "percentile"),
+        ({"input_scale": 0}, "input scale"),
+    ],
+)
+def test_options_that_make_no_sense(change, words):
+    with pytest.raises(UsageError, match=words):
+        Options(**change)
+
+
+def test_no_data():
+    graph = GRAPHS["plain"]()
+    with pytest.raises(DataError, match="no calibration data"):
+        quantise(graph, [])
+    with pytest.raises(DataError, match="shape"):
+        quantise(graph, [np.ones((6, 2, 3, 3, 3))])
+
+
+def test_accuracy_counts_labels():
+    graph = GRAPHS["plain"]()
+    frames = frames_for(graph, 6)
+    quantised = quantise(graph, [frames])
+    truth = run(graph, frames).numpy().argmax(1)
+    labels = truth.copy()
+    labels[0], labels[1] = (labels[0] + 1) % 3, -1
+    accuracy = evaluate(graph, quantised, [(frames[:, :4], labels[:4]), (frames[:, 4:], labels[4:])])
+    found = Twin(quantised.network).run(frames).values.argmax(1)
+    assert (accuracy.samples, accuracy.labelled, accuracy.float_correct) == (6, 5, 4)
+    assert accuracy.agree == (found == truth).sum()
+    assert accuracy.integer_correct == ((found == labels) & (labels >= 0)).sum()
+    assert accuracy.loss == pytest.approx(100 * (4 - accuracy.integer_correct) / 5)
