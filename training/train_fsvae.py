@@ -88,7 +88,10 @@ def train(
         schedule.step()
         if epoch % 10 == 9:
             seconds = time.perf_counter() - start
-            print(f"epoch {epoch + 1}/{epochs}  cross entropy {total / len(pictures):.2f}  {seconds:.1f} s", flush=True)
+            print(
+                f"epoch {epoch + 1}/{epochs}  cross entropy {total / len(pictures):.2f}  {seconds:.1f} s",
+                flush=True,
+            )
     encoder.eval()
     decoder.eval()
 
@@ -137,7 +140,9 @@ def main(folder: Path) -> None:
     prior = fit_prior(encoder, sizes, pictures[:TRAINING], labels[:TRAINING])
     error = reconstruction(encoder, decoder, sizes, pictures[TRAINING:])
     share = recognised(decoder, prior, pictures, labels)
-    print(f"held-out reconstruction: mean squared error {error:.4f}; generated digits recognised: {share:.1%}")
+    print(
+        f"held-out reconstruction: mean squared error {error:.4f}; generated digits recognised: {share:.1%}"
+    )
     save(folder / "fsvae_digits.pt", encoder, decoder, prior)
 
 

@@ -61,7 +61,11 @@ def as_frames(graph: Graph, frames: Tensor | NDArray[Any]) -> Tensor:
         DataError: If they hold no numbers, or the shape is not ``[T, N, ...]`` of the graph.
     """
     try:
-        x = _tensor(np.ascontiguousarray(frames)) if isinstance(frames, np.ndarray) else torch.as_tensor(frames)
+        x = (
+            _tensor(np.ascontiguousarray(frames))
+            if isinstance(frames, np.ndarray)
+            else torch.as_tensor(frames)
+        )
     except TypeError as error:
         raise DataError(f"the frames hold no numbers ({error})") from error
     if x.ndim < 2 or (x.shape[0], *x.shape[2:]) != (graph.T, *graph.input_shape):
