@@ -38,8 +38,6 @@ class Kind(StrEnum):
         order = list(Kind)
         return order[max(order.index(self), order.index(other))]
 
-    join = widened  # type: ignore[assignment]  # the name it had; str.join means something else
-
 
 @dataclass(frozen=True, slots=True)
 class Signal:
