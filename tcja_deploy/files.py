@@ -102,16 +102,31 @@ def atomic_file(path: Path, *, force: bool = False) -> Iterator[Path]:
 def atomic_directory(path: Path, *, force: bool = False) -> Iterator[Path]:
     """A temporary folder beside ``path``; takes its place if the block succeeds, removed if it fails.
 
-    With ``force`` the whole of what stood at the path is replaced.
+    With ``force`` the whole of what stood at the path is replaced, if it is an empty folder or an earlier export.
 
     Raises:
-        ExportError: If the path is taken and ``force`` is not set, its parent is missing, or writing fails.
+        ExportError: If the path is taken and ``force`` is not set or something else stands there, its parent is missing, or
+            writing fails.
     """
     _check_target(path.parent, [path.name], force)
+    if path.exists() and not _is_export(path):
+        raise ExportError(
+            "what stands here is no earlier export, and --force does not replace other folders or files",
+            where=str(path),
+            hint="choose another path, or remove it yourself",
+        )
     with _workshop(path.parent) as folder:
         new = _made(folder / "new")
         yield new
         _swap([(new, path)], _made(folder / "old"))
+
+
+def _is_export(path: Path) -> bool:
+    """Whether a folder is empty or has the manifest of an export."""
+    if not path.is_dir() or path.is_symlink():
+        return False
+    manifest = path / "manifest.json"
+    return not any(path.iterdir()) or (manifest.is_file() and b"tcja-deploy" in manifest.read_bytes())
 
 
 @contextmanager

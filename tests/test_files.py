@@ -145,11 +145,30 @@ def test_no_folder_to_write_into(tmp_path: Path, make: Any) -> None:
 
 
 # -- a folder ----------------------------------------------------------------------------------------------------------
+OURS = '{"format": "tcja-deploy-manifest"}'
+
+
+@pytest.mark.parametrize("content", ["a picture", '{"format": "something else"}'])
+def test_force_replaces_earlier_exports_only(tmp_path: Path, content: str) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "manifest.json").write_text(content)
+    with pytest.raises(ExportError, match="no earlier export"), atomic_directory(tmp_path / "d", force=True):
+        pytest.fail("the block ran")
+    assert tree(tmp_path) == {"d": "a folder", "d/manifest.json": content}
+
+
+def test_force_replaces_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    with atomic_directory(tmp_path / "d", force=True) as partial:
+        (partial / "a").write_text("new")
+    assert tree(tmp_path) == {"d": "a folder", "d/a": "new"}
+
+
 def test_folder(tmp_path: Path) -> None:
     with atomic_directory(tmp_path / "d") as partial:
-        (partial / "a").write_text("new")
+        (partial / "manifest.json").write_text(OURS)
         assert not (tmp_path / "d").exists()
-    assert tree(tmp_path) == {"d": "a folder", "d/a": "new"}
+    assert tree(tmp_path) == {"d": "a folder", "d/manifest.json": OURS}
     with pytest.raises(ExportError, match="already"), atomic_directory(tmp_path / "d"):
         pytest.fail("the block ran")
     with atomic_directory(tmp_path / "d", force=True) as partial:
@@ -162,20 +181,20 @@ def test_folder(tmp_path: Path) -> None:
 )
 def test_folder_that_fails(tmp_path: Path, error: BaseException) -> None:
     (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "a").write_text("old")
+    (tmp_path / "d" / "manifest.json").write_text(OURS)
     expected = ExportError if isinstance(error, OSError) else type(error)
     with pytest.raises(expected):
         write(atomic_directory(tmp_path / "d", force=True), {"a": "half"}, failing(error))
-    assert tree(tmp_path) == {"d": "a folder", "d/a": "old"}
+    assert tree(tmp_path) == {"d": "a folder", "d/manifest.json": OURS}
 
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_folder_that_cannot_be_moved_leaves_the_old_one(tmp_path: Path, fail_rename: Any, n: int) -> None:
     (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "a").write_text("old")
+    (tmp_path / "d" / "manifest.json").write_text(OURS)
     with pytest.raises(ExportError, match="No space left"):
         write(atomic_directory(tmp_path / "d", force=True), {"a": "new"}, lambda: fail_rename(n))
-    assert tree(tmp_path) == {"d": "a folder", "d/a": "old"}
+    assert tree(tmp_path) == {"d": "a folder", "d/manifest.json": OURS}
 
 
 # -- several files -------------------------------------------------------------------------------------------------------

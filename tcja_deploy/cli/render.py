@@ -112,5 +112,5 @@ def print_agreement(agreement: Agreement, other: str) -> None:
     """Table, first mismatches and verdict."""
     console.print(agreement_table(agreement, other))
     for line in first_mismatches(agreement):
-        console.print(f"  {line}", highlight=False)
-    console.print(verdict(agreement, other))
+        console.print(f"  {line}", highlight=False, soft_wrap=True)
+    console.print(verdict(agreement, other), soft_wrap=True)
