@@ -20,6 +20,7 @@ __all__ = ["compensated", "input_rows"]
 
 ROWS = 40_000
 BLOCK = 2048
+CHUNK = 64
 DAMPING = 0.01
 """Share of the mean second moment added to the diagonal, as in GPTQ: inputs never seen must stay finite."""
 
@@ -78,12 +79,16 @@ def _block(weight: Real, inputs: Real, most: int) -> NDArray[np.int64]:
     moments = moments[order][:, order]
     moments[np.diag_indices_from(moments)] += DAMPING * np.mean(np.diag(moments)) + np.finfo(np.float64).tiny
     upper = np.linalg.cholesky(np.linalg.inv(moments)).T
-    weight = weight[:, order]
-    result = np.empty_like(weight)
-    for k in range(weight.shape[1]):
-        result[:, k] = np.clip(np.floor(weight[:, k] + 0.5), -most, most)
-        error = (weight[:, k] - result[:, k]) / upper[k, k]
-        weight[:, k + 1 :] -= np.outer(error, upper[k, k + 1 :])
+    left = weight[:, order].T.copy()  # (inputs, outputs): what is still to be rounded
+    result = np.empty_like(left)
+    errors = np.empty_like(left)
+    for first in range(0, len(left), CHUNK):
+        last = min(first + CHUNK, len(left))
+        for k in range(first, last):
+            result[k] = np.clip(np.floor(left[k] + 0.5), -most, most)
+            errors[k] = (left[k] - result[k]) / upper[k, k]
+            left[k + 1 : last] -= upper[k, k + 1 : last, None] * errors[k]
+        left[last:] -= upper[first:last, last:].T @ errors[first:last]
     rounded = np.empty(weight.shape, np.int64)
-    rounded[:, order] = result
+    rounded[:, order] = result.T
     return rounded

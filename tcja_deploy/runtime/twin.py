@@ -186,21 +186,25 @@ class LayerRunner:
         return torch.cat([self._exact(frame.double(), counts) for frame in _frames(x, samples)])
 
     def _fast(self, x: Tensor, samples: int, counts: LayerCounts) -> Tensor | None:
-        """In float32; None, with nothing changed, where a current might wrap or a voltage saturate."""
+        """In float32; None, with nothing changed, where a current might wrap."""
         weight, bias, threshold = self.parameters(torch.float32)
         current = linear_part(self.layer, x, weight, bias)  # 64 (a + bias)
         low, high = torch.aminmax(_plain(current))
         peak = int(max(-low, high))
+        if peak + int(bias.abs().max()) >= LIMIT:
+            return None
         keep = (UNITY - self.layer.v_decay) / UNITY
         start = 0 if self.v is None else int(self.v.abs().max())
-        if peak + int(bias.abs().max()) >= LIMIT or max(start, peak / (1 - keep)) >= LIMIT:
-            return None
+        saturates = max(start, peak / (1 - keep)) >= LIMIT
         steps = _frames(current, samples)
         spikes = torch.empty_like(current)
         out = _frames(spikes, samples)
         v = torch.zeros_like(steps[0]) if self.v is None else self.v.float()
         for t in range(steps.shape[0]):
-            v = v.mul_(keep).trunc_().add_(steps[t]) if keep else steps[t]
+            v = v.mul_(keep).trunc_().add_(steps[t]) if keep else steps[t]  # below 2**22 + 2**23 + 2**21
+            if saturates:
+                counts.saturations += int((v.abs() >= LIMIT).sum())
+                v.clamp_(-LIMIT + 1, LIMIT - 1)
             torch.gt(v, threshold, out=out[t])
             if keep:
                 v.addcmul_(v, out[t], value=-1)
