@@ -46,9 +46,8 @@ def test_what_the_package_offers() -> None:
     assert set(td.__all__) == {"DeployError", "__version__", "export", "load", "verify"}
     for name in ("export", "load", "verify"):
         assert inspect.getdoc(getattr(td, name))
-    # load of the package is load of the frontend but for what belongs to single formats.
     here, there = (inspect.signature(f).parameters for f in (td.load, frontend.load))
-    assert set(there) - set(here) == {"dt"}
+    assert set(there) == set(here)
     assert all(here[name].default == there[name].default for name in here)
 
 
