@@ -6,6 +6,7 @@ A subclass counts only if it does not redefine what the class computes; everythi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -229,6 +230,29 @@ def _plif(module: Any) -> ir.PLIF:
     return ir.PLIF(**_common(module), decay=decay, decay_input=bool(module.decay_input))
 
 
+def _readout(integrator: Callable[[Any], ir.LI]) -> Rule:
+    """A membrane without spikes, and what is read off it over the window."""
+
+    def rule(tracer: ModuleTracer, path: str, module: Any, x: Traced) -> Traced:
+        decode = {"mean-mem": "mean", "max-mem": "amax"}.get(module.decode)
+        if decode is None:
+            raise Offence(
+                f"hands on its membrane as decode={module.decode!r}", "use decode='mean-mem' or 'max-mem'"
+            )
+        membrane = tracer.emit(path, integrator(module), x)
+        return FUNCTIONS[decode](tracer, f"{path}.{module.decode}", membrane, 0)
+
+    return rule
+
+
+def _leaky_readout(module: Any) -> ir.LI:
+    if math.frexp(module.tau)[0] != 0.5:
+        raise Offence(
+            f"divides its input by tau = {module.tau:g}, which rounds unlike a product", "use a power of two"
+        )
+    return ir.LI(1.0 / module.tau)
+
+
 # -- layers -------------------------------------------------------------------------------------------------------
 def _zero_padded(module: Any) -> None:
     if module.padding_mode != "zeros":
@@ -334,6 +358,8 @@ MODULES: dict[str, Rule] = {
     **{f"torch:{name}": rule for name, rule in _TORCH.items()},
     **{f"spikingjelly:{name}": _multi_step(rule) for name, rule in _FOLDED.items()},
     **_NEURONS,
+    "spikingjelly:NonSpikingIFNode": _readout(lambda m: ir.LI(0.0, decay_input=False)),
+    "spikingjelly:NonSpikingLIFNode": _readout(_leaky_readout),
     **NORSE,
     "spikingjelly:Dropout": _through,
     "spikingjelly:Dropout2d": _through,

@@ -85,6 +85,30 @@ def test_simple_neurons(cls: Any) -> None:
         traced(net(-0.2))
 
 
+@pytest.mark.parametrize("decode", ["mean-mem", "max-mem"])
+@pytest.mark.parametrize(
+    "make",
+    [neuron.NonSpikingIFNode, lambda d: neuron.NonSpikingLIFNode(4.0, d)],
+    ids=["IF", "LIF"],
+)
+def test_readout_membranes(make: Any, decode: str) -> None:
+    net = lively(
+        nn.Sequential(
+            layer.Conv2d(2, 5, 3, step_mode="m"), lif(), nn.Flatten(2), nn.Linear(180, 7), make(decode)
+        )
+    )
+    graph = traced(net)
+    assert kinds(graph)[-2:] == ["LI", "TimeMean" if decode == "mean-mem" else "Reduce"]
+    assert_output(net, graph)
+
+
+def test_readout_membranes_that_are_refused() -> None:
+    with pytest.raises(TraceError, match="decode='last_mem'"):
+        traced(nn.Sequential(neuron.NonSpikingLIFNode(2.0, "last_mem")))
+    with pytest.raises(TraceError, match="tau = 3"):
+        traced(nn.Sequential(neuron.NonSpikingLIFNode(3.0, "mean-mem")))
+
+
 def test_membrane_exactly_at_the_threshold() -> None:
     net = nn.Sequential(nn.Identity(), lif(tau=2.0))  # tau = 2: an input of 2 charges to exactly 1
     x = torch.zeros(T, N, *SHAPE)
