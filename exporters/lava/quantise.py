@@ -58,7 +58,8 @@ class Options:
             population.
         margin: Head room of the current over the calibrated peak.
         percentile: Percentile of the frames' peaks that counts as the peak.
-        compensate: Round weights so that their errors cancel on the calibration data, not each to the nearest.
+        compensate: Round weights so that their errors cancel on the calibration data, not each to the nearest: fewer
+            spikes move, weights depend on the data.
         correct_bias: Let biases make up for the mean error of each channel on the calibration data.
         input_scale: The integer that stands for one, for inputs of real numbers.
         wide_input: Send the input twice, once times 128: the first layer's weights get 15 bits from pairs of
@@ -70,7 +71,7 @@ class Options:
     per_channel: bool = False
     margin: float = 1.25
     percentile: float = 100.0
-    compensate: bool = True
+    compensate: bool = False
     correct_bias: bool = True
     input_scale: int = 255
     wide_input: bool = True

@@ -20,7 +20,7 @@ from tcja_deploy.runtime.integer import Gate, Layer
 from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.twin import Twin, integer_gate
 
-PLAIN = Options(compensate=False, correct_bias=False, wide_input=False)
+PLAIN = Options(correct_bias=False, wide_input=False)
 
 
 def one_neuron(*weights, bias=None, **rule):
@@ -83,11 +83,12 @@ def test_a_strict_neuron_does_not_fire_at_the_threshold():
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-@pytest.mark.parametrize("per_channel", [False, True])
-def test_the_budget_holds_and_the_networks_stay_close(name, per_channel):
+@pytest.mark.parametrize(
+    "options", [Options(), Options(per_channel=True, compensate=True)], ids=["default", "fine"]
+)
+def test_the_budget_holds_and_the_networks_stay_close(name, options):
     graph = GRAPHS[name]()
     frames = frames_for(graph, 3)
-    options = Options(per_channel=per_channel)
     quantised = quantise(graph, [frames[:, :1], frames[:, 1:]], options)
     accuracy = evaluate(graph, quantised, [(frames, None)])
     assert lint(quantised.network).errors == ()

@@ -1,0 +1,88 @@
+"""The DVS128 network as a bundle: the twin beside the real Lava, spike for spike, with the time of each.
+
+    python benchmarks/lava_dvs128.py --checkpoint dvs128_checkpoint_max.pth [--frames io.npz] [--samples 1] [--stock]
+
+Lava runs with the fast convolution (the same integers as matrix products) unless --stock is given. The frames are those of
+``x`` in the .npz file, ``[N, T, 2, 128, 128]``, or synthetic. Needs the environment of ``tcja-deploy lava setup``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from tcja_deploy import load, zoo
+from tcja_deploy.exporters.lava import export_lava
+from tcja_deploy.exporters.lava.bundle import read_bundle
+from tcja_deploy.exporters.lava.driver import run_lava
+from tcja_deploy.runtime.synthetic import synthetic_frames
+from tcja_deploy.runtime.twin import Twin, encode
+
+
+def main() -> None:
+    """Measure and print; exit code 1 if a value differs."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--frames", type=Path)
+    parser.add_argument("--samples", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5, help="runs of the twin; the median counts")
+    parser.add_argument("--stock", action="store_true", help="Lava's own convolution: about 12 times slower")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    arch = zoo.BUILDERS["dvs128"]()
+    graph = load(args.checkpoint) if args.checkpoint else zoo.to_graph(arch, zoo.random_state(arch))
+    if args.frames:
+        with np.load(args.frames) as arrays:
+            frames = arrays["x"].swapaxes(0, 1)[:, : args.samples]
+    else:
+        frames = synthetic_frames(graph, args.samples)
+    console = Console()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bundle"
+        start = time.perf_counter()
+        report = export_lava(graph, path, data=[frames])
+        console.print(f"exported in {time.perf_counter() - start:.1f} s, latency {report.latency} steps")
+        bundle = read_bundle(path)
+        payload = encode(bundle.network.host_input, frames)
+        lava = run_lava(bundle, payload, fast_conv=not args.stock, progress=lambda done, total: None)
+        twin = Twin(bundle.network)
+        times = []
+        for _ in range(args.rounds):
+            start = time.perf_counter()
+            twin.run(frames)
+            times.append(time.perf_counter() - start)
+        expected = twin.run(frames, record=[stage.name for stage in bundle.network.stages]).recorded
+    table = Table("stage", "values", "spikes", "mismatches", title="Lava against the twin")
+    total = 0
+    for name, values in expected.items():
+        different = int((values != lava.stages[name]).sum())
+        total += different
+        table.add_row(name, f"{values.size:,}", f"{np.count_nonzero(values):,}", str(different))
+    console.print(table)
+    seconds = Table("", "seconds", "a sample", "times the twin", title=f"{frames.shape[1]} sample(s)")
+    median = statistics.median(times)
+    kind = "Lava's own convolution" if args.stock else "fast convolution"
+    for name, value in (
+        ("twin", median),
+        (f"Lava, {kind}: {lava.steps} steps", lava.run_seconds),
+        ("Lava, with import and start", lava.total_seconds),
+    ):
+        seconds.add_row(name, f"{value:.2f}", f"{value / frames.shape[1]:.2f}", f"{value / median:.0f}")
+    console.print(seconds)
+    if total:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
