@@ -30,7 +30,7 @@ from tcja_deploy.runtime.synthetic import synthetic_frames
 from tcja_deploy.zoo.modules import to_module
 
 if TYPE_CHECKING:
-    from tests.conftest import Golden
+    from golden_files import Golden
 
 
 def report(what: str, agreement: Agreement | None) -> None:

@@ -10,6 +10,9 @@ import torch.nn.functional as F
 from spikingjelly.activation_based import layer, neuron, surrogate
 from torch import Tensor, nn
 
+import tcja_deploy as td
+from tcja_deploy.ir import Graph
+
 T, N, CHANNELS, SIDE = 4, 3, 6, 8
 SHAPE = (2, SIDE, SIDE)
 
@@ -76,3 +79,8 @@ def counts(seed: int = 0, shape: tuple[int, ...] = SHAPE, steps: int = T) -> Ten
 def convolved(net: Any, folded: Tensor) -> Tensor:
     """The body's convolution as a function."""
     return F.conv2d(folded, net.conv.weight, net.conv.bias, padding=1)
+
+
+def traced(net: nn.Module, **options: Any) -> Graph:
+    """The graph of a network on these frames."""
+    return td.load(net, **{"input_shape": SHAPE, "timesteps": T, **options})

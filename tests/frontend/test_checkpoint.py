@@ -24,7 +24,7 @@ from authors import save_checkpoint  # isort: skip
 
 
 if TYPE_CHECKING:
-    from tests.conftest import Golden
+    from golden_files import Golden
 
 
 def network(name: str, **changes: Any) -> Network:

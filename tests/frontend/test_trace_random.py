@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from same_run import graph_forward, own_forward
 from small_nets import lively
-from spikingjelly.activation_based import functional, layer, neuron, surrogate
+from spikingjelly.activation_based import layer, neuron, surrogate
 from torch import Tensor, nn
 
 import tcja_deploy as td
+from tcja_deploy.ir import Graph
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
@@ -118,18 +119,19 @@ def wrapped(module: nn.Module) -> nn.Module:
     return result
 
 
-def frames_for(builder: Builder) -> Tensor:
-    generator = torch.Generator().manual_seed(builder.draw(st.integers(0, 1000)))
-    return torch.poisson(torch.full((builder.T, 2, *builder.shape), 0.7), generator=generator)
+def drawn(data: st.DataObject, step_mode: str) -> tuple[nn.Module, Graph, Tensor]:
+    """A network, its graph, and frames for it."""
+    builder = Builder(data.draw)
+    net = builder.network(step_mode)
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 1000)))
+    frames = torch.poisson(torch.full((builder.T, 2, *builder.shape), 0.7), generator=generator)
+    return net, td.load(net, input_shape=builder.shape, timesteps=builder.T), frames
 
 
 @settings(max_examples=120)
 @given(st.data())
 def test_multi_step_networks(data: st.DataObject) -> None:
-    builder = Builder(data.draw)
-    net = builder.network("m")
-    graph = td.load(net, input_shape=builder.shape, timesteps=builder.T)
-    x = frames_for(builder)
+    net, graph, x = drawn(data, "m")
     expected, theirs = own_forward(net, x)
     result, ours = graph_forward(graph, x)
     assert set(ours) == set(theirs)
@@ -141,11 +143,7 @@ def test_multi_step_networks(data: st.DataObject) -> None:
 @settings(max_examples=80)
 @given(st.data())
 def test_single_step_networks(data: st.DataObject) -> None:
-    builder = Builder(data.draw)
-    net = builder.network("s")
-    graph = td.load(net, input_shape=builder.shape, timesteps=builder.T)
-    x = frames_for(builder)
-    functional.reset_net(net)
+    net, graph, x = drawn(data, "s")
     with torch.no_grad():
         expected = torch.stack([net(frame) for frame in x])
     # The module convolves N frames at once, the graph T N: where kernels sum in another order, a spike at the threshold may

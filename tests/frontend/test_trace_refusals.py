@@ -204,6 +204,7 @@ def test_a_loop_is_one_offence() -> None:
     assert list(listed(refusal(net, timesteps=None))) == ["forward"]
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 def test_what_is_no_module() -> None:
     with pytest.raises(UsageError, match="a function is no model"):
         td.load(lambda x: x)  # type: ignore[arg-type]

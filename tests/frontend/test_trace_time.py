@@ -7,29 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from same_run import own_forward
-from small_nets import SHAPE, T, body, convolved, counts, lif, lively
+from same_run import assert_output, own_forward
+from small_nets import SHAPE, T, body, convolved, counts, lif, lively, traced
 from spikingjelly.activation_based import layer
 from torch import Tensor, nn
 
 import tcja_deploy as td
 from tcja_deploy.errors import TraceError, UsageError
-from tcja_deploy.ir import Graph, Kind
+from tcja_deploy.ir import Kind
 from tcja_deploy.runtime.sequence import run
-
-
-def traced(net: nn.Module, **options: Any) -> Graph:
-    return td.load(net, **{"input_shape": SHAPE, "timesteps": T, **options})
-
-
-def assert_output(
-    net: nn.Module, graph: Graph, *, x: Tensor | None = None, frames: Tensor | None = None
-) -> None:
-    x = counts() if x is None else x
-    y, _ = own_forward(net, x)
-    assert y.std() > 0
-    assert torch.equal(run(graph, x if frames is None else frames), y)
-
 
 # -- time, samples and images -----------------------------------------------------------------------------------------------
 BATCH_FIRST: dict[str, Callable[[Any, Tensor], Tensor]] = {
@@ -160,4 +146,4 @@ def test_flat_frames() -> None:
             layer.Linear(12, 8, step_mode="m"), lif(), layer.Linear(8, 3, step_mode="m"), lif(v_threshold=0.3)
         )
     )
-    assert_output(net, traced(net, input_shape=(12,)), x=counts(shape=(12,)))
+    assert_output(net, traced(net, input_shape=(12,)), counts(shape=(12,)))
