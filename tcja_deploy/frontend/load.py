@@ -36,8 +36,9 @@ def load(
     """Read or trace a trained network.
 
     Args:
-        source: A ``.tcja`` file, a checkpoint of the TCJA authors' scripts (dict with ``net``), a state dict in their layout,
-            a pickled module (with ``trust_pickle``), a ``.nir`` file, or a live SpikingJelly or Norse module.
+        source: A ``.tcja`` file, a checkpoint of the TCJA authors' scripts (dict with ``net``), a state dict in their layout
+            (of their TET networks as well), a pickled module (with ``trust_pickle``), a ``.nir`` file, or a live SpikingJelly or
+            Norse module.
         arch: Zoo network that the weights belong to, if keys and shapes do not tell.
         timesteps: T, if the weights do not tell.
         input_shape: One input frame, ``(C, H, W)``; needed for modules.

@@ -78,7 +78,7 @@ def trace(
         {
             "format": "module",
             "class": type(module).__qualname__,
-            "assumptions": "; ".join(assumed),
+            **({"assumptions": "; ".join(assumed)} if assumed else {}),
             **(source or {}),
         },
     )
