@@ -131,9 +131,24 @@ def fits_float32(layer: Layer, peak: int) -> bool:
     return bounded and layer.i_decay == UNITY and keep & (keep - 1) == 0 and keep < UNITY
 
 
+def float32_is_exact() -> bool:
+    """Whether this machine's convolutions and matrix products add integers exactly, tried on sums just below 2**24.
+
+    They do not where torch is told to compute in bfloat16 or TF32, or where a kernel transforms its input (Winograd).
+    """
+    pattern = torch.arange(16 * 64 * 9, dtype=torch.float64)
+    weight = (pattern * 389 % 2047 - 1023).reshape(16, 64, 3, 3) * 64
+    x = (pattern[: 64 * 6 * 6] * 11 % 14).reshape(1, 64, 6, 6)
+    flat, vector = weight.reshape(16, -1), (pattern[: 64 * 9] * 11 % 14)[None]
+    single, double = (
+        (functional.conv2d(x.to(kind), weight.to(kind)), functional.linear(vector.to(kind), flat.to(kind)))
+        for kind in (torch.float32, torch.float64)
+    )
+    return all(torch.equal(one.double(), other) for one, other in zip(single, double, strict=True))
+
+
 class LayerRunner:
-    """One layer with its state (u, v): ``advance`` takes any number of further frames; ``reset`` starts a
-    window.
+    """One layer with its state (u, v): ``advance`` takes any number of further frames, ``reset`` starts a window.
 
     Attributes:
         layer: Parameters.
@@ -147,8 +162,9 @@ class LayerRunner:
         self.v: Tensor | None = None
         self._parameters: dict[torch.dtype, tuple[Tensor, Tensor, Tensor]] = {}
         self._peak32 = -1
-        while fits_float32(layer, max(1, 2 * self._peak32)) and self._peak32 < EXACT32:
-            self._peak32 = max(1, 2 * self._peak32)
+        if float32_is_exact():
+            while fits_float32(layer, max(1, 2 * self._peak32)) and self._peak32 < EXACT32:
+                self._peak32 = max(1, 2 * self._peak32)
 
     def reset(self) -> None:
         """Zero the state."""
@@ -158,9 +174,7 @@ class LayerRunner:
         """Weight, bias and threshold, each times 64; the threshold in a shape that broadcasts over maps."""
         if dtype not in self._parameters:
             layer = self.layer
-            wrapped = layer.bias.astype(np.int16).astype(
-                np.int64
-            )  # Lava's mantissa has 16 bits and wraps silently
+            wrapped = layer.bias.astype(np.int16).astype(np.int64)  # Lava keeps 16 bits and wraps silently
             weight, bias, threshold = (
                 torch.as_tensor(64 * value, dtype=dtype) for value in (layer.weight, wrapped, layer.threshold)
             )
@@ -189,20 +203,18 @@ class LayerRunner:
         """In float32; None, with nothing changed, where a current might wrap."""
         weight, bias, threshold = self.parameters(torch.float32)
         current = linear_part(self.layer, x, weight, bias)  # 64 (a + bias)
-        low, high = torch.aminmax(_plain(current))
-        peak = int(max(-low, high))
+        peak = _peak(current)
         if peak + int(bias.abs().max()) >= LIMIT:
             return None
         keep = (UNITY - self.layer.v_decay) / UNITY
-        start = 0 if self.v is None else int(self.v.abs().max())
-        saturates = max(start, peak / (1 - keep)) >= LIMIT
+        saturates = max(0 if self.v is None else _peak(self.v), peak / (1 - keep)) >= LIMIT
         steps = _frames(current, samples)
         spikes = torch.empty_like(current)
         out = _frames(spikes, samples)
         v = torch.zeros_like(steps[0]) if self.v is None else self.v.float()
         for t in range(steps.shape[0]):
             v = v.mul_(keep).trunc_().add_(steps[t]) if keep else steps[t]  # below 2**22 + 2**23 + 2**21
-            if saturates:
+            if saturates and _peak(v) >= LIMIT:
                 counts.saturations += int((v.abs() >= LIMIT).sum())
                 v.clamp_(-LIMIT + 1, LIMIT - 1)
             torch.gt(v, threshold, out=out[t])
@@ -246,6 +258,17 @@ def _frames(x: Tensor, samples: int) -> Tensor:
             (x.shape[0] // samples, samples, *x.shape[1:]), (samples * x.stride(0), *x.stride())
         )
     )
+
+
+def _peak(x: Tensor) -> int:
+    """Largest magnitude of integers."""
+    low, high = torch.aminmax(_plain(x))
+    return int(max(-low, high))
+
+
+def _ones(x: Tensor) -> int:
+    """Number of ones among zeros and ones; a float32 sum is exact below 2**24."""
+    return int(_plain(x).sum() if x.numel() < EXACT32 else torch.count_nonzero(_plain(x)))
 
 
 def _plain(x: Tensor) -> Tensor:
@@ -342,7 +365,8 @@ class Twin:
 
         def tally(stage: Layer | Gate, y: Tensor) -> Tensor:
             counts[stage.name].neuron_steps += y.numel()
-            counts[stage.name].spikes += int(torch.count_nonzero(_plain(y)))
+            fired = _ones(y) if isinstance(stage, Layer) else int(torch.count_nonzero(_plain(y)))
+            counts[stage.name].spikes += fired
             if stage.name in recorded:
                 kind: type[np.integer] = np.uint8 if isinstance(stage, Layer) else np.int32
                 recorded[stage.name].append(y.numpy().astype(kind).reshape(-1, samples, *y.shape[1:]))

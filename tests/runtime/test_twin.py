@@ -13,7 +13,7 @@ from slow_twin import run_slow
 
 from tcja_deploy.errors import DataError, GraphError, UsageError
 from tcja_deploy.runtime.integer import HostInput, IntegerNetwork, Layer, Readout, or_pool
-from tcja_deploy.runtime.twin import Twin, encode
+from tcja_deploy.runtime.twin import Twin, encode, float32_is_exact
 
 
 def assert_equal_to_slow(network, frames):
@@ -101,6 +101,25 @@ def test_voltage_saturation(v_decay, sign):
     result = assert_equal_to_slow(network, np.array([1, 1, 0, 1, 1]).reshape(5, 1, 1))
     assert result.payload.sum() == 0
     assert result.counts["n"].saturations > 0
+
+
+def test_reduced_precision_falls_back_to_float64():
+    """bfloat16 products would round sums; the check must notice where the setting has an effect on this machine."""
+    torch = pytest.importorskip("torch")
+    network = random_network(7, gates=1)
+    frames = random_frames(network, 2)
+    expected = Twin(network).run(frames).payload
+    before = torch.get_float32_matmul_precision()
+    assert float32_is_exact()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        x = (torch.arange(1024.0) % 512).reshape(32, 32)  # nine bits; sums below 2**24
+        exact = torch.equal((x @ x).double(), x.double() @ x.double())
+        if not exact:
+            assert not float32_is_exact()
+        np.testing.assert_array_equal(Twin(network).run(frames).payload, expected)
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_chunks_and_blocks_do_not_change_results(monkeypatch):

@@ -42,7 +42,7 @@ def test_quantisation_costs_at_most_half_a_point_on_nmnist(nmnist_bundle):
 def test_nmnist_in_lava(nmnist_bundle, nmnist, lava_python):
     graph, folder, _ = nmnist_bundle
     frames = [frames for frames, _ in batches(graph, nmnist / "Test", RECORDINGS)]
-    agreement = verify_bundle(folder, frames, python=lava_python, fast_conv=True, timeout=600)
+    agreement = verify_bundle(folder, frames, python=lava_python, timeout=600)
     assert agreement.samples == RECORDINGS
     assert agreement.mismatches == 0, agreement.layers
     assert agreement.passed
