@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tcja_deploy.exporters.lava import LavaReport
 
-__all__ = ["app", "stage_table"]
+__all__ = ["app", "show_bundle", "stage_table"]
 
 app = typer.Typer(name="lava", help="The environment that the real Lava runs in.", no_args_is_help=True)
 
@@ -83,3 +83,41 @@ def stage_table(report: LavaReport) -> Table:
             "-" if stage.disagreement is None else f"{100 * stage.disagreement:.2f} %",
         )
     return result
+
+
+def show_bundle(path: Path, as_json: bool = False) -> None:
+    """Print what a bundle holds and when what happens in it; the bundle is checked first.
+
+    Raises:
+        FileFormatError: A damaged bundle.
+    """
+    from tcja_deploy.cli.render import console, table
+    from tcja_deploy.exporters.lava.bundle import read_bundle
+
+    manifest = read_bundle(path).manifest
+    if as_json:
+        typer.echo(json.dumps(manifest, indent=2))
+        return
+    rows = table(
+        f"Lava bundle {path}: {manifest['name']}, T = {manifest['frames']}",
+        "file", "stage", "kind", "output", "frame 0 in", "frame 0 out", left=4,
+    )  # fmt: skip
+    for part in manifest["parts"]:
+        arrives = part["arrives"]
+        for stage in part.get("layers", [part]):
+            size = " x ".join(map(str, stage["out_shape"]))
+            rows.add_row(part["file"], stage["name"], stage["kind"], size, str(arrives), str(stage["step"]))
+            arrives = stage["step"]
+    console.print(rows)
+    frames, latency = manifest["frames"], manifest["latency"]
+    console.print(
+        f"latency {latency} steps; N windows take {frames} N + {latency}; each gate waits {frames - 1} of them"
+    )
+    readout = manifest["readout"]
+    host = [
+        name
+        for name, there in (("a linear map", readout["linear"]), ("a mean over time", readout["time_mean"]))
+        if there
+    ]
+    host += [f"a vote of {readout['vote']}"] if readout["vote"] > 1 else []
+    console.print(f"on the host: {', '.join(host) or 'nothing'}")

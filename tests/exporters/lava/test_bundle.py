@@ -237,3 +237,20 @@ def test_the_bundle_runs_by_itself(written, lava_python):
 def test_writing_needs_no_lava():
     code = "import sys, tcja_deploy.exporters.lava; assert not [m for m in sys.modules if m == 'lava' or m.startswith('lava.')]"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_bundle_is_shown(written, capsys):
+    from tcja_deploy.cli.lava import show_bundle
+
+    path, network = written
+    show_bundle(path)
+    text = capsys.readouterr().out
+    for stage in network.stages:
+        assert stage.name in text
+    assert (
+        f"latency {latency(network)} steps; N windows take 8 N + {latency(network)}; each gate waits 7"
+        in text
+    )
+    assert "on the host: a mean over time, a vote of 2" in text
+    show_bundle(path, as_json=True)
+    assert json.loads(capsys.readouterr().out)["latency"] == latency(network)

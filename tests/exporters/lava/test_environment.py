@@ -207,11 +207,8 @@ def test_the_real_environment(lava_python):
 
 
 def command(*words, **variables):
-    code = "import sys; from tcja_deploy.cli import main; from tcja_deploy.cli import app; "
-    code += "from tcja_deploy.cli.lava import app as lava; app.add_typer(lava) "
-    code += "if 'lava' not in [g.typer_instance.info.name for g in app.registered_groups] else None; main()"
     return subprocess.run(
-        [sys.executable, "-c", code, "lava", *words],
+        [sys.executable, "-m", "tcja_deploy", "lava", *words],
         capture_output=True,
         text=True,
         env=os.environ | variables,
