@@ -37,8 +37,8 @@ def load(
 
     Args:
         source: A ``.tcja`` file, a checkpoint of the TCJA authors' scripts (dict with ``net``), a state dict in their layout
-            (of their TET networks as well), a pickled module (with ``trust_pickle``), a ``.nir`` file, or a live SpikingJelly or
-            Norse module.
+            (of their TET networks as well), a pickled module (with ``trust_pickle``), a ``.nir`` file, or a live module of
+            SpikingJelly or Norse.
         arch: Zoo network that the weights belong to, if keys and shapes do not tell.
         timesteps: T, if the weights do not tell.
         input_shape: One input frame, ``(C, H, W)``; needed for modules.

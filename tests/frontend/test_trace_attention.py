@@ -226,3 +226,53 @@ def test_two_blocks_and_a_shared_one() -> None:
     graph = load(net)
     assert len([n for n in graph if isinstance(n.op, TCJA)]) == 2
     assert_same(net, graph, counts())
+
+
+# -- attention of other kinds: generic nodes -----------------------------------------------------------------------------
+class Cross(nn.Module):
+    """Maps over time and over channels that keep space, added, and a convolution over the plane of steps and channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plane = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = x.mean(2, keepdim=True) + x.mean(0, keepdim=True)
+        steps, n, c, h, w = maps.shape
+        planes = maps.permute(1, 3, 4, 0, 2).reshape(n * h * w, 1, steps, c)
+        gate = self.plane(planes).view(n, h, w, steps, c).permute(3, 0, 4, 1, 2)
+        return x * torch.sigmoid(gate)
+
+
+class CrossMixing(nn.Module):
+    """As ``Cross``, the maps mixed by 2-D convolutions whose channels are time steps and channels; one plane a sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = nn.Conv2d(T, T, 3, padding=1, bias=False)
+        self.channels = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False)
+        self.plane = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        over_time = self.steps(x.mean(2).transpose(0, 1)).unsqueeze(2)  # [N, T, 1, H, W]
+        over_channels = self.channels(x.mean(0)).unsqueeze(1)  # [N, 1, C, H, W]
+        plane = (over_time + over_channels).mean((3, 4)).unsqueeze(1)  # [N, 1, T, C]
+        gate = self.plane(plane).squeeze(1).transpose(0, 1)
+        return x * torch.sigmoid(gate)[..., None, None]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        Cross,
+        CrossMixing,
+        lambda: layer.TemporalWiseAttention(T, 2),
+        lambda: layer.MultiDimensionalAttention(T, CHANNELS, 2, 2, 3),
+    ],
+    ids=["cross", "cross mixing", "MA-SNN in time", "MA-SNN in all dimensions"],
+)  # fmt: skip
+def test_other_attention_stays_generic(block: Callable[[], nn.Module]) -> None:
+    net = Between(block())
+    graph = load(net)
+    assert not any(isinstance(n.op, TCJA) for n in graph)
+    assert_same(net, graph, counts())
