@@ -21,7 +21,8 @@ from tcja_deploy import load
 from tcja_deploy.data import path
 from tcja_deploy.events import open_data
 from tcja_deploy.exporters.lava.accuracy import evaluate
-from tcja_deploy.exporters.lava.quantise import Options, quantise
+from tcja_deploy.exporters.lava.options import Options
+from tcja_deploy.exporters.lava.quantise import quantise
 
 PLAIN = {"wide_input": False, "correct_bias": False}
 STEPS = {

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from tcja_deploy.exporters.lava.export import LavaReport, export_lava, verify_bundle
-from tcja_deploy.exporters.lava.quantise import Options
+from tcja_deploy.exporters.lava.options import Options
 
 __all__ = ["LavaReport", "Options", "export_lava", "verify_bundle"]

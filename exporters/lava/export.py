@@ -19,7 +19,8 @@ from tcja_deploy.exporters.lava.accuracy import Accuracy, evaluate
 from tcja_deploy.exporters.lava.bundle import Bundle, read_bundle, write_bundle
 from tcja_deploy.exporters.lava.driver import Progress, run_lava
 from tcja_deploy.exporters.lava.environment import REQUIREMENTS
-from tcja_deploy.exporters.lava.quantise import Options, Quantised, StageReport, quantise
+from tcja_deploy.exporters.lava.options import Options
+from tcja_deploy.exporters.lava.quantise import Quantised, StageReport, quantise
 from tcja_deploy.exporters.lava.schedule import latency
 from tcja_deploy.exporters.report import ExportReport, Fidelity, NodeReport
 from tcja_deploy.ir import Graph

@@ -4,12 +4,13 @@ error."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from math import lcm, prod
+from math import prod
 from typing import Any, Literal
 
 import numpy as np
 
 from tcja_deploy.errors import UnsupportedError
+from tcja_deploy.exporters.lava import kernels
 from tcja_deploy.exporters.lava.plan import (
     FloatArray,
     FloatGate,
@@ -17,15 +18,15 @@ from tcja_deploy.exporters.lava.plan import (
     Plan,
     adaptive,
     averaging,
+    host_input,
     normalise,
 )
-from tcja_deploy.ir import Graph, Kind, Node, Op
+from tcja_deploy.ir import Graph, Node, Op
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.integer import HostInput, Layer, Pair, Readout, SpatialPool, or_pool
+from tcja_deploy.runtime.integer import Layer, Pair, Readout, SpatialPool, or_pool
 
 __all__ = ["lower"]
 
-MAX_GROUPS = 127
 MAX_READOUT = 1 << 26
 
 
@@ -116,7 +117,8 @@ def lower(graph: Graph, *, input_scale: int = 255) -> Plan:
             f"Lava cannot express {len(problems)} of the network's nodes:\n  - {listed}",
             hint="what needs floating point between spiking layers can run as ONNX instead",
         )
-    return Plan(graph.T, _host_input(graph, state, input_scale), tuple(state.stages), readout, state.notes)
+    host = host_input(graph.input_shape, graph.input.signal.kind, state.host, input_scale)
+    return Plan(graph.T, host, tuple(state.stages), readout, state.notes)
 
 
 def _branches(graph: Graph) -> dict[str, str]:
@@ -128,22 +130,6 @@ def _branches(graph: Graph) -> dict[str, str]:
         elif len(readers) + (node.name == graph.output) > 1:
             problems[node.name] = f"is read by {len(readers)} nodes; netx runs chains of layers only"
     return problems
-
-
-def _host_input(graph: Graph, state: _State, scale: int) -> HostInput:
-    """What the host does: real inputs become integers, leading average pools sums with a common
-    denominator."""
-    kind = graph.input.signal.kind
-    factor = 1 if kind in (Kind.BINARY, Kind.COUNT) else scale
-    if not state.host:
-        binary = kind is Kind.BINARY
-        return HostInput(graph.input_shape, binary, int(binary), factor, unit=factor)
-    axes, unit = [], factor
-    for axis in state.host:
-        denominator = lcm(*(value.denominator for value in axis.ravel()))
-        axes.append((axis * denominator).astype(np.int64))
-        unit *= denominator
-    return HostInput(graph.input_shape, False, 0, factor, axes[0], axes[1], unit)
 
 
 def _take(node: Node, graph: Graph, state: _State) -> None:
@@ -195,12 +181,12 @@ def _conv(node: Node, op: ir.Conv2d, state: _State) -> None:
     if state.flat or len(state.shape) != 3:
         raise _MisplacedError("needs maps of shape (C, H, W)")
     weight, padding, dilation = op.weight.astype(np.float64), op.padding, op.dilation
-    symmetric = padding[:2] == padding[2:]
-    if (state.pools or not symmetric) and dilation != (1, 1):
-        weight, dilation = _spread(weight, dilation), (1, 1)
-    if not symmetric:
-        weight, padding = _symmetric(weight, padding)
+    even = padding[:2] == padding[2:]
+    if (state.pools or not even) and dilation != (1, 1):
+        weight, dilation = kernels.spread(weight, dilation), (1, 1)
     stride, pad = op.stride, padding[:2]
+    if not even:
+        weight, pad = kernels.symmetric(weight, padding)
     note = ""
     if state.pools:
         weight, stride, pad, note = _merge_average(state, weight, stride, pad)
@@ -208,25 +194,6 @@ def _conv(node: Node, op: ir.Conv2d, state: _State) -> None:
     state.synapse = _Synapse(node.name, weight, bias, state.shape, "conv", stride, pad, dilation, op.groups)
     state.pools = []
     state.notes[node.name] = note
-
-
-def _spread(weight: FloatArray, dilation: Pair) -> FloatArray:
-    """The same kernel with zeros instead of dilation."""
-    rows, columns = (d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[2:], strict=True))
-    wide = np.zeros((*weight.shape[:2], rows, columns))
-    wide[:, :, :: dilation[0], :: dilation[1]] = weight
-    return wide
-
-
-def _symmetric(
-    weight: FloatArray, padding: tuple[int, int, int, int]
-) -> tuple[FloatArray, tuple[int, int, int, int]]:
-    """The same convolution with equal padding on both sides: the kernel gets zeros where too much was
-    padded."""
-    top, left, bottom, right = padding
-    rows, columns = max(top, bottom), max(left, right)
-    grown = np.pad(weight, ((0, 0), (0, 0), (rows - top, rows - bottom), (columns - left, columns - right)))
-    return grown, (rows, columns, rows, columns)
 
 
 def _merge_average(
@@ -247,16 +214,9 @@ def _merge_average(
             raise _MisplacedError(
                 "is padded and follows an average pool that overlaps or is padded; zeros would be averaged"
             )
-        (kh, kw), (sh, sw) = pool.kernel, pool.stride
-        spread = _spread(weight, pool.stride)
-        rows, columns = spread.shape[2] + kh - 1, spread.shape[3] + kw - 1
-        grown = np.zeros((*weight.shape[:2], rows, columns))
-        for i in range(kh):
-            for j in range(kw):
-                grown[:, :, i : i + spread.shape[2], j : j + spread.shape[3]] += spread / (kh * kw)
-        weight = grown
-        stride = (stride[0] * sh, stride[1] * sw)
-        pad = (pad[0] * sh + pool.padding[0], pad[1] * sw + pool.padding[1])
+        weight = kernels.after_average(weight, pool.kernel, pool.stride)
+        stride = (stride[0] * pool.stride[0], stride[1] * pool.stride[1])
+        pad = (pad[0] * pool.stride[0] + pool.padding[0], pad[1] * pool.stride[1] + pool.padding[1])
     first = state.pools[0]
     height, width = first.rows.shape[1], first.columns.shape[1]
     factor = [prod(p.stride[axis] for p in state.pools) for axis in (0, 1)]
@@ -266,19 +226,11 @@ def _merge_average(
         if not _spikes(state):
             raise _MisplacedError("follows an average pool of payloads that drops rows or columns")
         state.stages.append(
-            _crop(f"{state.stages[-1].name}.crop", (state.shape[0], height, width), (cut[0], cut[1]))
+            kernels.crop(f"{state.stages[-1].name}.crop", (state.shape[0], height, width), (cut[0], cut[1]))
         )
         note += f"; a layer drops the last {cut[0]} rows and {cut[1]} columns"
     state.shape = (state.shape[0], height - cut[0], width - cut[1])
     return weight, stride, pad, note
-
-
-def _crop(name: str, in_shape: tuple[int, ...], cut: Pair) -> Layer:
-    """A layer that copies spikes without the last rows and columns."""
-    pool = or_pool(name, in_shape, (cut[0] + 1, cut[1] + 1), (1, 1))
-    weight = np.zeros_like(pool.weight)
-    weight[:, :, 0, 0] = pool.weight[:, :, 0, 0]
-    return replace(pool, kind="conv", weight=weight)
 
 
 def _linear(node: Node, op: ir.Linear, state: _State) -> None:
@@ -325,12 +277,13 @@ def _neuron(node: Node, op: ir.Neuron, state: _State) -> None:
             synapse.bias,
             synapse.kind,
             synapse.in_shape,
-            *_regrouped(synapse, rule.gain),
+            kernels.regrouped(synapse.weight, synapse.groups) * rule.gain,
+            synapse.bias * rule.gain,
             rule,
             synapse.stride,
             synapse.padding,
             synapse.dilation,
-            _usable_groups(synapse.groups),
+            kernels.usable_groups(synapse.groups),
         )
     )
     state.notes[node.name] = (
@@ -340,25 +293,6 @@ def _neuron(node: Node, op: ir.Neuron, state: _State) -> None:
     )
     state.synapse, state.flat = None, False
     state.shape = node.signal.features
-
-
-def _usable_groups(groups: int) -> int:
-    return max(g for g in range(1, min(groups, MAX_GROUPS) + 1) if groups % g == 0)
-
-
-def _regrouped(synapse: _Synapse, gain: float) -> tuple[FloatArray, FloatArray]:
-    """Normalised weight and bias; more groups than Lava can count are joined, with zeros between them."""
-    weight, groups = synapse.weight, synapse.groups
-    usable = _usable_groups(groups)
-    if usable < groups:
-        joined = groups // usable
-        outputs, depth = weight.shape[0] // groups, weight.shape[1]
-        wide = np.zeros((weight.shape[0], depth * joined, *weight.shape[2:]))
-        for channel in range(weight.shape[0]):
-            place = channel // outputs % joined
-            wide[channel, place * depth : (place + 1) * depth] = weight[channel]
-        weight = wide
-    return weight * gain, synapse.bias * gain
 
 
 # -- pools and gates --------------------------------------------------------------------------------------

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from math import lcm
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tcja_deploy.ir import Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.integer import HostInput, Layer, Pair, Readout, SpatialPool
 
@@ -154,3 +156,24 @@ def adaptive(length: int, out: int) -> list[list[Fraction]]:
         inside = range(i * length // out, -(-(i + 1) * length // out))
         rows.append([Fraction(1, len(inside)) if j in inside else Fraction(0) for j in range(length)])
     return rows
+
+
+def host_input(shape: tuple[int, ...], kind: Kind, axes: list[Any], scale: int) -> HostInput:
+    """What the host does: real inputs become integers, leading average pools sums with a common denominator.
+
+    Args:
+        shape: Of the model's frames.
+        kind: Signal kind of the model's input.
+        axes: Exact matrices of the pools along rows and columns (object arrays of fractions), or nothing.
+        scale: The integer that stands for one in real inputs.
+    """
+    factor = 1 if kind in (Kind.BINARY, Kind.COUNT) else scale
+    if not axes:
+        binary = kind is Kind.BINARY
+        return HostInput(shape, binary, int(binary), factor, unit=factor)
+    whole, unit = [], factor
+    for axis in axes:
+        denominator = lcm(*(value.denominator for value in axis.ravel()))
+        whole.append((axis * denominator).astype(np.int64))
+        unit *= denominator
+    return HostInput(shape, False, 0, factor, whole[0], whole[1], unit)

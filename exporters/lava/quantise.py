@@ -14,24 +14,25 @@ compete.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tcja_deploy.errors import DataError, GraphError, UnsupportedError, UsageError
+from tcja_deploy.errors import DataError, UnsupportedError
+from tcja_deploy.exporters.lava.gates import gate_error, quantise_gate
 from tcja_deploy.exporters.lava.lower import lower
+from tcja_deploy.exporters.lava.options import Options
 from tcja_deploy.exporters.lava.plan import FloatArray, FloatGate, FloatLayer, Plan
 from tcja_deploy.exporters.lava.rounding import compensated, input_rows
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.integer import Gate, HostInput, IntegerNetwork, Layer, Readout
 from tcja_deploy.runtime.sequence import run
-from tcja_deploy.runtime.twin import LayerCounts, Twin, encode, integer_gate, linear_part
+from tcja_deploy.runtime.twin import LayerCounts, Twin, encode, linear_part
 
 __all__ = ["Options", "Quantised", "StageReport", "quantise"]
 
@@ -41,54 +42,7 @@ THRESHOLD_MAX = (1 << 17) - 1
 BIAS_MAX = (1 << 15) - 1
 CHIP_BIAS_MAX = (1 << 12) - 1
 LIMBS = (128, 1)
-INDEX_BITS = 8
-FRACTION = 14
 MOST_SHRINK = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to quantise.
-
-    Attributes:
-        gate_bits: A gate of one becomes the integer 2**gate_bits.
-        threshold_rule: "unbiased", or "ties": a membrane exactly at the threshold fires, at the price of
-            firing up to 63/64 of a weight step too early; for networks whose weights were integers.
-        per_channel: A scale and threshold per channel: finer weights, but a chip has one threshold per
-            population.
-        margin: Head room of the current over the calibrated peak.
-        percentile: Percentile of the frames' peaks that counts as the peak.
-        compensate: Round weights so that their errors cancel on the calibration data, not each to the nearest: fewer
-            spikes move, weights depend on the data.
-        correct_bias: Let biases make up for the mean error of each channel on the calibration data.
-        input_scale: The integer that stands for one, for inputs of real numbers.
-        wide_input: Send the input twice, once times 128: the first layer's weights get 15 bits from pairs of
-            8-bit synapses. Its rounding errors are those that every later layer amplifies.
-    """
-
-    gate_bits: int = 6
-    threshold_rule: Literal["unbiased", "ties"] = "unbiased"
-    per_channel: bool = False
-    margin: float = 1.25
-    percentile: float = 100.0
-    compensate: bool = False
-    correct_bias: bool = True
-    input_scale: int = 255
-    wide_input: bool = True
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.gate_bits <= 14:
-            raise UsageError(f"gate bits must lie in 1..14, got {self.gate_bits}")
-        if self.threshold_rule not in ("unbiased", "ties"):
-            raise UsageError(f"unknown threshold rule {self.threshold_rule!r}", hint="unbiased or ties")
-        if self.margin < 1:
-            raise UsageError(
-                f"a margin of {self.margin:g} would plan for wrapping currents", hint="at least 1"
-            )
-        if not 0 < self.percentile <= 100:
-            raise UsageError(f"a percentile lies in 0..100, got {self.percentile:g}")
-        if self.input_scale < 1:
-            raise UsageError(f"the input scale must be positive, got {self.input_scale}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,10 +167,10 @@ def quantise(
                 host = replace(host, limbs=LIMBS, binary=False, peak=host.peak * LIMBS[0])
             stages.append(layer)
         elif isinstance(stage, FloatGate):
-            gate = _quantise_gate(stage, plan.frames, options)
+            gate = quantise_gate(stage, plan.frames, options.gate_bits)
             output, counts = _advance(gate, payload, True)
             report = StageReport(
-                gate.name, "gate", float(gate.one), 1, 0, 0, 0, _gate_error(stage, gate, payload), counts.peak
+                gate.name, "gate", float(gate.one), 1, 0, 0, 0, gate_error(stage, gate, payload), counts.peak
             )
             stages.append(gate)
         else:
@@ -415,44 +369,3 @@ def _mean_current(layer: Layer, payload: NDArray[np.integer]) -> FloatArray:
     mean = torch.as_tensor(payload.mean((0, 1), dtype=np.float64))[None]
     sums = linear_part(layer, mean, torch.as_tensor(layer.weight, dtype=torch.float64), None)
     return np.asarray(sums.reshape(sums.shape[1], -1).mean(1).numpy(), np.float64)
-
-
-def _quantise_gate(stage: FloatGate, frames: int, options: Options) -> Gate:
-    """Integer weights with as many fraction bits as 64-bit sums allow, and the table of the sigmoid."""
-    one = 1 << options.gate_bits
-    reach = max(8, math.ceil(math.log(2 * one)))  # beyond, the rounded sigmoid is 0 or ``one``
-    argument = np.arange(-reach << INDEX_BITS, reach << INDEX_BITS) / (1 << INDEX_BITS)
-    table = np.floor(one / (1 + np.exp(-argument)) + 0.5).astype(np.int64)
-    for fraction in range(FRACTION, INDEX_BITS, -1):
-        tla, cla = (
-            None
-            if weight is None
-            else np.floor(weight.astype(np.float64) * (1 << fraction) + 0.5).astype(np.int64)
-            for weight in (stage.op.tla, stage.op.cla)
-        )
-        try:
-            return Gate(
-                stage.name,
-                stage.in_shape,
-                frames,
-                tla,
-                cla,
-                stage.op.fusion,
-                fraction,
-                INDEX_BITS,
-                table,
-                one,
-                stage.pool,
-            )
-        except GraphError as error:
-            reason = error
-    raise UnsupportedError(reason.reason, where=stage.name)
-
-
-def _gate_error(stage: FloatGate, gate: Gate, spikes: NDArray[np.integer]) -> float:
-    """Largest difference between the integer and the float gate for the same spikes."""
-    _, height, width = gate.in_shape
-    counts = spikes.sum((3, 4), dtype=np.int64)  # (T, N, C)
-    exact = stage.op.gate((counts / (height * width)).astype(np.float32))
-    values = integer_gate(gate, counts)
-    return float(np.abs(values / gate.one - exact).max())

@@ -42,14 +42,6 @@ class LayerCounts:
     peak: int = 0
     """Largest |a + bias| of a layer, largest payload of a gate."""
 
-    def add(self, other: LayerCounts) -> None:
-        """Merge the counts of another chunk of samples."""
-        self.spikes += other.spikes
-        self.neuron_steps += other.neuron_steps
-        self.wraps += other.wraps
-        self.saturations += other.saturations
-        self.peak = max(self.peak, other.peak)
-
 
 @dataclass(frozen=True, slots=True)
 class TwinRun:

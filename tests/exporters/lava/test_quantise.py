@@ -12,7 +12,8 @@ from test_lower import GRAPHS
 from tcja_deploy.errors import DataError, UnsupportedError, UsageError
 from tcja_deploy.exporters.lava.accuracy import evaluate
 from tcja_deploy.exporters.lava.lint import lint
-from tcja_deploy.exporters.lava.quantise import Options, quantise
+from tcja_deploy.exporters.lava.options import Options
+from tcja_deploy.exporters.lava.quantise import quantise
 from tcja_deploy.exporters.lava.rounding import compensated
 from tcja_deploy.ir import GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir

@@ -1,0 +1,61 @@
+"""Quantisation of TCJA gates."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcja_deploy.errors import GraphError, UnsupportedError
+from tcja_deploy.exporters.lava.plan import FloatGate
+from tcja_deploy.runtime.integer import Gate
+from tcja_deploy.runtime.twin import integer_gate
+
+__all__ = ["gate_error", "quantise_gate"]
+
+INDEX_BITS = 8
+"""Fraction bits of the table's argument: half a step moves a sigmoid by less than 2**-11."""
+FRACTION = 14
+"""Most fraction bits of the weights."""
+
+
+def quantise_gate(stage: FloatGate, frames: int, bits: int) -> Gate:
+    """Integer weights with as many fraction bits as 64-bit sums allow, and the table of the sigmoid."""
+    one = 1 << bits
+    reach = max(8, math.ceil(math.log(2 * one)))  # beyond, the rounded sigmoid is 0 or ``one``
+    argument = np.arange(-reach << INDEX_BITS, reach << INDEX_BITS) / (1 << INDEX_BITS)
+    table = np.floor(one / (1 + np.exp(-argument)) + 0.5).astype(np.int64)
+    for fraction in range(FRACTION, INDEX_BITS, -1):
+        tla, cla = (
+            None
+            if weight is None
+            else np.floor(weight.astype(np.float64) * (1 << fraction) + 0.5).astype(np.int64)
+            for weight in (stage.op.tla, stage.op.cla)
+        )
+        try:
+            return Gate(
+                stage.name,
+                stage.in_shape,
+                frames,
+                tla,
+                cla,
+                stage.op.fusion,
+                fraction,
+                INDEX_BITS,
+                table,
+                one,
+                stage.pool,
+            )
+        except GraphError as error:
+            reason = error
+    raise UnsupportedError(reason.reason, where=stage.name)
+
+
+def gate_error(stage: FloatGate, gate: Gate, spikes: NDArray[np.integer]) -> float:
+    """Largest difference between the integer and the float gate for the same spikes."""
+    _, height, width = gate.in_shape
+    counts = spikes.sum((3, 4), dtype=np.int64)  # (T, N, C)
+    exact = stage.op.gate((counts / (height * width)).astype(np.float32))
+    values = integer_gate(gate, counts)
+    return float(np.abs(values / gate.one - exact).max())
