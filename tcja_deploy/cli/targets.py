@@ -105,22 +105,19 @@ def _with_frames(target: str) -> Callable[[Request], ExportReport]:
     return run
 
 
-def _show_onnx(report: ExportReport) -> None:
-    from tcja_deploy.cli.render import print_agreement
+def _show(other: str) -> Callable[[ExportReport], None]:
+    """Prints the comparison with ``other``, the notes and the files."""
 
-    if report.agreement is not None:
-        print_agreement(report.agreement, "onnxruntime")
-    _show_files(report)
+    def show(report: ExportReport) -> None:
+        from tcja_deploy.cli.render import console, print_agreement
 
+        if report.agreement is not None:
+            print_agreement(report.agreement, other)
+        for note in report.notes:
+            console.print(f"note: {note}", highlight=False, soft_wrap=True)
+        _show_files(report)
 
-def _show_nir(report: ExportReport) -> None:
-    from tcja_deploy.cli.render import console, print_agreement
-
-    if report.agreement is not None:
-        print_agreement(report.agreement, "NIR, read back")
-    for note in report.notes:
-        console.print(f"note: {note}", highlight=False)
-    _show_files(report)
+    return show
 
 
 def _show_files(report: ExportReport) -> None:
@@ -181,10 +178,16 @@ def _show_lava(report: LavaReport) -> None:
 
 TARGETS: dict[str, Target] = {
     "onnx": Target(
-        ".onnx", frozenset({"opset", "batch_first", "external_data"}), _with_frames("onnx"), _show_onnx
+        ".onnx",
+        frozenset({"opset", "batch_first", "external_data"}),
+        _with_frames("onnx"),
+        _show("onnxruntime"),
     ),
     "onnx-step": Target(
-        ".step.onnx", frozenset({"opset", "lookahead", "profile"}), _with_frames("onnx-step"), _show_onnx
+        ".step.onnx",
+        frozenset({"opset", "lookahead", "profile"}),
+        _with_frames("onnx-step"),
+        _show("onnxruntime"),
     ),
     "lava": Target(
         ".lava",
@@ -192,6 +195,6 @@ TARGETS: dict[str, Target] = {
         _lava,
         _show_lava,
     ),
-    "nir": Target(".nir", frozenset({"gate"}), _with_frames("nir"), _show_nir),
+    "nir": Target(".nir", frozenset({"gate"}), _with_frames("nir"), _show("NIR, read back")),
 }
 """Export targets by name."""
