@@ -98,6 +98,8 @@ def export_lava(
     quantised = quantise(
         graph, batches, options, name=graph.source.get("architecture", "network"), progress=progress
     )
+    if quantised.samples < quantised.offered:
+        notes.append(f"calibrated on {quantised.samples} of {quantised.offered} samples, evenly spread")
     accuracy = evaluate(graph, quantised, [(batch, None) for batch in batches] if test is None else test)
     wrapped = [stage.name for stage in accuracy.stages if stage.wraps]
     if wrapped:

@@ -14,6 +14,7 @@ compete.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -43,6 +44,8 @@ BIAS_MAX = (1 << 15) - 1
 CHIP_BIAS_MAX = (1 << 12) - 1
 LIMBS = (128, 1)
 MOST_SHRINK = 0.1
+CALIBRATION_BYTES = 1 << 31
+CHUNK_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +104,15 @@ class Quantised:
         network: The result.
         plan: The float stages it came from.
         stages: Reports in the order of the stages.
-        samples: Calibration samples.
+        samples: Calibration samples used.
+        offered: Calibration samples there were.
     """
 
     network: IntegerNetwork
     plan: Plan
     stages: tuple[StageReport, ...]
     samples: int
+    offered: int
 
 
 @dataclass(slots=True)
@@ -137,7 +142,8 @@ def quantise(
 
     Args:
         graph: The network; batch normalisation is folded on the way.
-        batches: Calibration frames (T, n, ...); all of them are kept in memory.
+        batches: Calibration frames (T, n, ...). As many as give 2 GB of spikes in the largest layer are used, spread
+            over all.
         options: See ``Options``.
         name: Name of the integer network.
         progress: Called with the name of each stage before it is quantised.
@@ -149,7 +155,9 @@ def quantise(
     options = options or Options()
     folded = fold_batch_norm(graph)
     plan = lower(folded, input_scale=options.input_scale)
-    frames = _frames(batches)
+    everything = _frames(batches)
+    offered = everything.shape[1]
+    frames = everything[:, _spread(offered, plan)]
     observed = _observe(folded, plan, frames, options)
     host = plan.host_input
     payload: NDArray[np.integer] = encode(host, frames)
@@ -181,7 +189,7 @@ def quantise(
         payload, last, wide = output, stages[-1], False
         unit, binary = (last.unit, False) if isinstance(last, Gate) else (1, True)
     network = IntegerNetwork(name, plan.frames, host, tuple(stages), plan.readout)
-    return Quantised(network, plan, tuple(reports), frames.shape[1])
+    return Quantised(network, plan, tuple(reports), frames.shape[1], offered)
 
 
 def _frames(batches: Iterable[NDArray[Any]]) -> NDArray[Any]:
@@ -191,6 +199,13 @@ def _frames(batches: Iterable[NDArray[Any]]) -> NDArray[Any]:
             "there are no calibration data", hint="pass --data with recordings like those to come"
         )
     return np.concatenate(parts, 1)
+
+
+def _spread(samples: int, plan: Plan) -> NDArray[np.int64]:
+    """Evenly spaced samples, as many as fit."""
+    widest = max(math.prod(value.in_shape) for value in plan.stages)
+    most = max(1, CALIBRATION_BYTES // (plan.frames * widest))
+    return np.linspace(0, samples - 1, min(samples, most)).astype(np.int64)
 
 
 def _observe(graph: Graph, plan: Plan, frames: NDArray[Any], options: Options) -> dict[str, _Observed]:
@@ -357,10 +372,16 @@ def _advance(
 ) -> tuple[NDArray[np.integer], LayerCounts]:
     """Payloads after one stage, over all calibration samples."""
     host = HostInput(payload.shape[2:], binary, 1)
-    network = IntegerNetwork("stage", payload.shape[0], host, (stage,), Readout())
-    result = Twin(network).run(payload, encoded=True)
-    narrow = result.payload if isinstance(stage, Gate) else result.payload.astype(np.uint8)
-    return narrow, result.counts[stage.name]
+    twin = Twin(IntegerNetwork("stage", payload.shape[0], host, (stage,), Readout()))
+    kind = np.int32 if isinstance(stage, Gate) else np.uint8
+    output = np.empty((*payload.shape[:2], *stage.out_shape), kind)
+    counts = LayerCounts()
+    step = max(1, CHUNK_BYTES // (8 * math.prod(output.shape) // output.shape[1]))
+    for start in range(0, payload.shape[1], step):
+        result = twin.run(payload[:, start : start + step], encoded=True)
+        output[:, start : start + step] = result.payload
+        counts.add(result.counts[stage.name])
+    return output, counts
 
 
 def _mean_current(layer: Layer, payload: NDArray[np.integer]) -> FloatArray:

@@ -42,6 +42,14 @@ class LayerCounts:
     peak: int = 0
     """Largest |a + bias| of a layer, largest payload of a gate."""
 
+    def add(self, other: LayerCounts) -> None:
+        """Take in the counts of other samples."""
+        self.spikes += other.spikes
+        self.neuron_steps += other.neuron_steps
+        self.wraps += other.wraps
+        self.saturations += other.saturations
+        self.peak = max(self.peak, other.peak)
+
 
 @dataclass(frozen=True, slots=True)
 class TwinRun:
@@ -98,16 +106,9 @@ def linear_part(layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None) ->
 
 def integer_gate(gate: Gate, counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Gate integers (T, N, C) for payload sums (T, N, C) over the pixels of the maps."""
-    values = gate_values(
-        counts.transpose(1, 0, 2),
-        gate.in_shape[1] * gate.in_shape[2],
-        gate.tla,
-        gate.cla,
-        gate.fusion,
-        gate.fraction,
-        gate.index_bits,
-        gate.table,
-    )
+    area = gate.in_shape[1] * gate.in_shape[2]
+    fixed = (gate.tla, gate.cla, gate.fusion, gate.fraction, gate.index_bits, gate.table)
+    values = gate_values(counts.transpose(1, 0, 2), area, *fixed)
     return values.transpose(1, 0, 2)
 
 

@@ -260,3 +260,19 @@ def test_accuracy_counts_labels():
     assert accuracy.agree == (found == truth).sum()
     assert accuracy.integer_correct == ((found == labels) & (labels >= 0)).sum()
     assert accuracy.loss == pytest.approx(100 * (4 - accuracy.integer_correct) / 5)
+
+
+def test_large_calibration_sets_are_thinned_evenly(monkeypatch):
+    graph = GRAPHS["plain"]()
+    frames = frames_for(graph, 9)
+    everything = quantise(graph, [frames])
+    assert (everything.samples, everything.offered) == (9, 9)
+    monkeypatch.setattr("tcja_deploy.exporters.lava.quantise.CALIBRATION_BYTES", 3 * graph.T * 4 * 12 * 10)
+    thinned = quantise(graph, [frames])
+    assert (thinned.samples, thinned.offered) == (3, 9)
+    same = quantise(graph, [frames[:, [0, 4, 8]]])
+    for one, other in zip(thinned.network.stages, same.network.stages, strict=True):
+        np.testing.assert_array_equal(one.bias, other.bias)
+    monkeypatch.setattr("tcja_deploy.exporters.lava.quantise.CHUNK_BYTES", 1)
+    chunked = quantise(graph, [frames])
+    assert chunked.stages == thinned.stages
