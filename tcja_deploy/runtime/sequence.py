@@ -19,7 +19,7 @@ from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph, Node, Op
 from tcja_deploy.ir import ops as ir
 
-__all__ = ["Observer", "as_frames", "charge", "evaluate", "run"]
+__all__ = ["Observer", "as_frames", "charge", "evaluate", "neuron_step", "run"]
 
 Observer = Callable[[Node, Tensor], None]
 """Called with every node and its value, shaped like the node's signal; it must not change the value."""
@@ -94,14 +94,27 @@ def charge(op: ir.Neuron | ir.LI, x: Tensor, v: Tensor) -> Tensor:
     return v + (x - leak) / op.tau if op.decay_input else v - leak / op.tau + x
 
 
+def neuron_step(op: ir.Neuron, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """One time step of neurons: charge, compare with the threshold, reset.
+
+    Args:
+        op: The neurons.
+        x: Input ``[N, ...]``.
+        v: Membrane before, after its last reset; not changed in place.
+
+    Returns:
+        Spikes, 0 or 1 in the type of ``x``, and the membrane after the reset.
+    """
+    h = charge(op, x, v)
+    fired = h > op.v_threshold if op.strict else h >= op.v_threshold
+    spikes = fired.to(h.dtype)
+    return spikes, h - spikes * op.v_threshold if op.v_reset is None else h.masked_fill_(fired, op.v_reset)
+
+
 def _neuron(op: ir.Neuron, x: Tensor) -> Tensor:
-    v = torch.full_like(x[0], op.v_rest)
-    out = torch.empty_like(x)
+    v, out = torch.full_like(x[0], op.v_rest), torch.empty_like(x)
     for t in range(len(x)):
-        h = charge(op, x[t], v)
-        fired = h > op.v_threshold if op.strict else h >= op.v_threshold
-        out[t] = fired
-        v = h - out[t] * op.v_threshold if op.v_reset is None else h.masked_fill_(fired, op.v_reset)
+        out[t], v = neuron_step(op, x[t], v)
     return out
 
 

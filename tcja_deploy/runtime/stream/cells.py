@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tcja_deploy.ir import Op
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.sequence import charge, evaluate
+from tcja_deploy.runtime.sequence import charge, evaluate, neuron_step
 
 __all__ = [
     "Cell",
@@ -143,11 +143,7 @@ class Neurons:
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
         """See ``Cell``."""
-        op = self.op
-        h = charge(op, inputs[0], state["v"])
-        fired = h > op.v_threshold if op.strict else h >= op.v_threshold
-        spikes = fired.to(h.dtype)
-        v = h - spikes * op.v_threshold if op.v_reset is None else h.masked_fill(fired, op.v_reset)
+        spikes, v = neuron_step(self.op, inputs[0], state["v"])
         return [spikes], {"v": v}
 
 
