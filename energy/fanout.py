@@ -138,10 +138,7 @@ def macs(op: Op, x: Signal, T: int) -> Macs:
     weights = fan_out(op, x, T)
     sites = elements(x, T)
     aware = int(weights.sum()) * (sites // weights.size)
-    if isinstance(op, ir.ConvTranspose2d):
-        dense = sites * int(np.prod(op.weight.shape[1:]))  # every tap of every input, cropped or not
-    else:
-        dense = elements(op.infer(x, T=T), T) * op.fan_in
+    dense = op.macs(x, T=T)
     passes = T if x.streams else 1
     return Macs(dense // passes, aware // passes, passes)
 

@@ -7,10 +7,10 @@ The placement, stated once:
   one population; all cores of a population have the same slice, except at the rim. The slice with the fewest
   cores is taken.
 * Convolution weights are shared inside a core: a core stores the kernels of its channels once. For chips that
-    store
-  every synapse on its own this is a lower bound.
-* A core receives every input element in the receptive field of its tile, one axon each; a neuron sends one
-  axon to each channel slice of each population that reads it (copies for overlapping tiles are left out).
+  store every synapse on its own this is a lower bound.
+* A core receives every input element in the receptive field of its tile, one axon each (dense layers and
+  one-dimensional convolutions: the whole input). A neuron sends one axon to each channel slice of each
+  population that reads it (copies for overlapping tiles are left out).
 * Pooling, gating and read-out happen on the way and need no core. Weights take 8 bits, or the chip's widest
   if that is less.
 * A chip that states a number of layers runs one population on one core, without splitting.
@@ -29,8 +29,8 @@ import numpy as np
 from tcja_deploy.energy.counts import Inventory, Layer
 from tcja_deploy.energy.matching import one_each
 from tcja_deploy.energy.quantities import Ints
+from tcja_deploy.energy.receptive import field, synapses
 from tcja_deploy.hardware_profiles import Limits, Profile, Quantity
-from tcja_deploy.ir import ops as ir
 
 __all__ = ["Fit", "Placed", "place"]
 
@@ -167,9 +167,10 @@ def _chips_by_size(trunk: Sequence[Layer], limits: Limits, bits: int) -> list[in
 
 
 def _shape(layer: Layer) -> tuple[int, int, int]:
-    """Channels, rows, columns of the output."""
-    c, h, w = (*layer.shape_out, 1, 1)[:3]
-    return c, h, w
+    """Channels, rows, columns of the output; axes in front of the channels count as rows."""
+    trailing = {"Linear": 2, "Conv1d": 1}.get(layer.op, 0)  # axes that a map has and these results do not
+    *lead, c, h, w = (*layer.shape_out, *(1,) * max(trailing, 3 - len(layer.shape_out)))
+    return c, math.prod(lead) * h, w
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,12 +204,14 @@ def _split(inventory: Inventory, limits: Limits, bits: int) -> list[Placed]:
 def _place_one(inventory: Inventory, layer: Layer, limits: Limits, bits: int, messages: int) -> Placed:
     shape = _shape(layer)
     cuts = _Slices.of(shape)
-    kernel, field, fan_in = _geometry(inventory, layer, cuts)
+    op = inventory.graph[layer.node].op
+    stored = -(-op.constants()["weight"].size // shape[0])  # weights of an output channel
+    reads, fan_in = field(op, layer.shape_in, (cuts.s, cuts.h, cuts.w), shape[0]), synapses(op)
     memory = limits.synaptic_memory_per_core or limits.memory_per_core
     need = {
         "neurons": (cuts.s * cuts.h * cuts.w, _value(limits.neurons_per_core)),
-        "synaptic memory": (cuts.s * kernel * bits, None if memory is None else (_value(memory) or 0) * 8192),
-        "axons in": (field, _value(limits.axons_in_per_core)),
+        "synaptic memory": (cuts.s * stored * bits, None if memory is None else (_value(memory) or 0) * 8192),
+        "axons in": (reads, _value(limits.axons_in_per_core)),
         "axons out": (cuts.s * cuts.h * cuts.w * messages, _value(limits.axons_out_per_core)),
     }
     violations = []
@@ -236,28 +239,6 @@ def _place_one(inventory: Inventory, layer: Layer, limits: Limits, bits: int, me
     slices = (-(-shape[0] // tile[0]), -(-shape[1] // tile[1]), -(-shape[2] // tile[2]))
     cores = int(cuts.cores[best])
     return Placed(layer.node, neurons, tile, slices, cores, binding, tuple(alone), tuple(violations))
-
-
-def _geometry(inventory: Inventory, layer: Layer, cuts: _Slices) -> tuple[int, Ints, int]:
-    """Weights per output channel, input elements that a core reads for each cut, and synapses into one
-    neuron."""
-    op = inventory.graph[layer.node].op
-    if isinstance(op, ir.Conv2d):
-        c, rows, columns = layer.shape_in
-        per_group = op.weight.shape[0] // op.groups
-        channels = np.minimum(op.groups, -(-cuts.s // per_group)) * op.weight.shape[1]
-        tall = np.minimum(rows, (cuts.h - 1) * op.stride[0] + op.dilation[0] * (op.weight.shape[2] - 1) + 1)
-        wide = np.minimum(
-            columns, (cuts.w - 1) * op.stride[1] + op.dilation[1] * (op.weight.shape[3] - 1) + 1
-        )
-        return op.fan_in, np.minimum(c, channels) * tall * wide, op.fan_in
-    if isinstance(op, ir.Linear):
-        return op.fan_in, np.full(len(cuts.s), math.prod(layer.shape_in), np.int64), op.fan_in
-    # Transposed and one-dimensional convolutions: every core reads the whole input, an upper bound.
-    weights = int(op.constants()["weight"].size)
-    channels_out = layer.shape_out[0]
-    fan_in = -(-weights // channels_out)
-    return fan_in, np.full(len(cuts.s), math.prod(layer.shape_in), np.int64), fan_in
 
 
 def _readers(inventory: Inventory) -> dict[str, list[str]]:

@@ -20,7 +20,7 @@ from tcja_deploy.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from tcja_deploy.ir import Graph
+    from tcja_deploy.ir import Graph, Node
 
 __all__ = ["inspect"]
 
@@ -49,6 +49,12 @@ def inspect(
         console.print()
 
 
+def _macs(graph: Graph, node: Node) -> int:
+    """Dense multiply-accumulates of one frame, or of the window for a value that a window has once."""
+    macs = node.op.macs(*graph.signals_in(node), T=graph.T)
+    return macs // (graph.T if "T" in node.signal.dims else 1)
+
+
 def _rows(graph: Graph) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for node in graph:
@@ -60,7 +66,7 @@ def _rows(graph: Graph) -> list[dict[str, object]]:
                 "shape": [str(d) for d in node.signal.dims],
                 "kind": str(node.signal.kind),
                 "parameters": node.op.parameters,
-                "macs": node.op.fan_in * node.signal.size,
+                "macs": _macs(graph, node),
                 "lookahead": node.op.lookahead(*signals, T=graph.T),
             }
         )
@@ -93,7 +99,7 @@ def _print(graph: Graph, title: str) -> None:
             str(row["kind"]),
             *(f"{row[key]:,}" if row[key] else "-" for key in ("parameters", "macs", "lookahead")),
         )
-    total = sum(node.op.fan_in * node.signal.size for node in graph)
+    total = sum(_macs(graph, node) for node in graph)
     result.add_section()
     result.add_row("total", "", "", "", f"{graph.parameters:,}", f"{total:,}", "")
     console.print(result)

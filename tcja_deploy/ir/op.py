@@ -82,9 +82,9 @@ class Op:
         """
         raise NotImplementedError
 
-    @property
-    def fan_in(self) -> int:
-        """Multiply-accumulates per output element in a dense evaluation, borders included; 0 if it has no weights."""
+    def macs(self, *inputs: Signal, T: int) -> int:
+        """Multiply-accumulates of a dense evaluation of one window and sample, padding counted; 0 if it is no layer
+        with weights."""
         return 0
 
     # -- time ------------------------------------------------------------------------------------------

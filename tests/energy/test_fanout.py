@@ -6,13 +6,16 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from energy_nets import one_layer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tcja_deploy.cli.inspect import _rows
 from tcja_deploy.energy.fanout import fan_out, macs, pool_windows
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.ir import Kind, Op, Signal
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.stream import measure, plan
 
 
 def frame(*features: int, kind: Kind = Kind.BINARY) -> Signal:
@@ -220,3 +223,14 @@ def test_pooling_windows_equal_the_outputs_that_one_spike_reaches(op: Op) -> Non
         one = np.zeros((1, 1, 1, 7, 9), np.float32)
         one[0, 0, 0, i, j] = 1
         assert found[i, j] == np.count_nonzero(op.apply(one))
+
+
+def test_every_count_of_a_strided_transposed_convolution_is_exact() -> None:
+    """3 x 3 with stride 2: 5 x 7 inputs of 3 channels times 4 x 9 weights. Per output that is no whole number."""
+    graph = one_layer(ir.ConvTranspose2d(ones(3, 4, 3, 3), stride=(2, 2)), (3, 5, 7), T=2)
+    expected = 3 * 5 * 7 * 4 * 9
+    node = graph["layer"]
+    assert node.op.macs(*graph.signals_in(node), T=2) == 2 * expected
+    assert [row["macs"] for row in _rows(graph)] == [0, expected]
+    frames = np.ones((2, 1, 3, 5, 7), np.float32)
+    assert [step.macs for step in measure(plan(graph), frames).steps] == [expected, expected]

@@ -122,7 +122,7 @@ def test_the_modules_own_state_dict_fits() -> None:
 # -- published numbers ---------------------------------------------------------------------------------------------------
 def macs(graph: Graph) -> int:
     """Multiply-accumulates of one time step and sample."""
-    return sum(n.op.fan_in * n.signal.size for n in graph)
+    return sum(n.op.macs(*graph.signals_in(n), T=graph.T) for n in graph) // graph.T
 
 
 @pytest.mark.parametrize(

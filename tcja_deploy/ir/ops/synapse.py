@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,11 @@ def _weight_faults(
     return []
 
 
+def _uses(weight: Array, signal: Signal, T: int) -> int:
+    """Multiply-accumulates if every element of a signal goes with the weights behind the first axis once."""
+    return math.prod(signal.shape(T, 1)) * math.prod(weight.shape[1:])
+
+
 def _conv2d(x: Array, weight: Array, bias: Array | None, stride: Pair, dilation: Pair, groups: int) -> Array:
     """Cross-correlation of an already padded ``[B, C, H, W]`` array."""
     view = windows(x, (weight.shape[2], weight.shape[3]), stride, dilation)
@@ -73,9 +79,8 @@ class Conv2d(Op):
     dilation: Pair = (1, 1)
     groups: int = 1
 
-    @property
-    def fan_in(self) -> int:
-        return int(np.prod(self.weight.shape[1:]))
+    def macs(self, *inputs: Signal, T: int) -> int:
+        return _uses(self.weight, self.infer(*inputs, T=T), T)
 
     def faults(self) -> list[str]:
         found = _weight_faults(self.weight, 4, self.bias)
@@ -134,11 +139,8 @@ class ConvTranspose2d(Op):
     dilation: Pair = (1, 1)
     groups: int = 1
 
-    @property
-    def fan_in(self) -> int:
-        """Mean per output element without borders, ``C/groups kH kW / (sH sW)``, rounded down."""
-        c, _, kh, kw = self.weight.shape
-        return int(c // self.groups * kh * kw // (self.stride[0] * self.stride[1]))
+    def macs(self, *inputs: Signal, T: int) -> int:
+        return _uses(self.weight, inputs[0], T)  # every input meets the whole kernel, cropped or not
 
     def faults(self) -> list[str]:
         found = _weight_faults(self.weight, 4, self.bias, axis=1, groups=self.groups)
@@ -211,9 +213,8 @@ class Conv1d(Op):
     dilation: int = 1
     groups: int = 1
 
-    @property
-    def fan_in(self) -> int:
-        return int(np.prod(self.weight.shape[1:]))
+    def macs(self, *inputs: Signal, T: int) -> int:
+        return _uses(self.weight, self.infer(*inputs, T=T), T)
 
     def faults(self) -> list[str]:
         found = _weight_faults(self.weight, 3, self.bias)
@@ -256,9 +257,8 @@ class Linear(Op):
     weight: Array
     bias: Array | None = None
 
-    @property
-    def fan_in(self) -> int:
-        return int(self.weight.shape[1])
+    def macs(self, *inputs: Signal, T: int) -> int:
+        return _uses(self.weight, self.infer(*inputs, T=T), T)
 
     def faults(self) -> list[str]:
         return _weight_faults(self.weight, 2, self.bias)

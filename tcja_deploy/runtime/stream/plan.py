@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -228,7 +227,7 @@ def _generic(node: Node, inputs: tuple[Signal, ...], T: int) -> Link:
     if isinstance(op, ir.TimeMean):
         return mean_over_time(node.name, node.inputs[0], inputs[0], T)
     frames = tuple(s.streams for s in inputs)
-    macs = op.fan_in * math.prod(d if isinstance(d, int) else T if d == "T" else 1 for d in out.dims)
+    macs = op.macs(*inputs, T=T)
     # Element-wise ops need no window for an input without time axis: it only has to be there.
     steps = not op.acts_on_time(*inputs) or (isinstance(op, ir.Add | ir.Mul) and out.streams)
     if steps and any(frames):
