@@ -221,15 +221,16 @@ class LayerRunner:
         """One frame in float64, with the wrapping and saturating of the reference, counted."""
         layer = self.layer
         weight, bias, threshold = self.parameters(torch.float64)
-        u = linear_part(layer, x, weight, None)
+        whole = u = linear_part(layer, x, weight, None)
         if layer.kind != "dense":
             u = torch.remainder(u + 64 * LIMIT, 128 * LIMIT) - 64 * LIMIT
+        wrapped = u != whole
         bias = bias.reshape(-1, 1, 1) if u.ndim == 4 else bias
-        counts.peak = max(counts.peak, int((u + bias).abs().max()) // 64)
+        counts.peak = max(counts.peak, int((whole + bias).abs().max()) // 64)
         if self.u is not None:
-            u += torch.trunc(self.u * ((UNITY - layer.i_decay) / UNITY))
+            u = u + torch.trunc(self.u * ((UNITY - layer.i_decay) / UNITY))
         over, under = u > LIMIT, u <= -LIMIT
-        counts.wraps += int(over.sum()) + int(under.sum())
+        counts.wraps += int((over | under | wrapped).sum())
         u = u - 2 * LIMIT * over + 2 * LIMIT * under
         v = u + bias
         if self.v is not None:

@@ -33,7 +33,7 @@ def convolve(x, layer: Layer):
                 j * layer.stride[1] + c * layer.dilation[1],
             )
             out[o, i, j] += int(layer.weight[o, :, r, c] @ padded[first : first + per_in, row, column])
-    return wrap24(out)
+    return out
 
 
 def run_layer(layer: Layer, frames):
@@ -48,9 +48,10 @@ def run_layer(layer: Layer, frames):
     u, v = np.zeros(layer.out_shape, np.int64), np.zeros(layer.out_shape, np.int64)
     spikes, wraps, saturations = [], 0, 0
     for frame in frames:
-        a = convolve(frame, layer) if spatial else layer.weight @ frame.reshape(-1)
+        whole = convolve(frame, layer) if spatial else layer.weight @ frame.reshape(-1)
+        a = wrap24(whole) if spatial else whole
         u = decay(u, layer.i_decay) + 64 * a
-        wraps += int(((u > M) | (u <= -M)).sum())
+        wraps += int(((u > M) | (u <= -M) | (a != whole)).sum())
         u = np.where(u > M, u - 2 * M, np.where(u <= -M, u + 2 * M, u))
         v = decay(v, layer.v_decay) + u + bias
         saturations += int(((v >= M) | (v <= -M)).sum())

@@ -87,6 +87,17 @@ def test_current_wraps_at_two_to_the_seventeenth():
         assert single(dense([[1]], 1000), [[payload]], peak=200000).payload[0, 0, 0] == fires, payload
 
 
+def test_sums_beyond_24_bits_count_as_wrapped():
+    """A convolution of 2**24 + 6 looks like one of 6: the spike is right, and the count says what happened."""
+    layer = Layer(
+        "n", "conv", (1, 1, 1), np.full((1, 1, 1, 1), (1 << 23) + 3), np.zeros(1, int), np.asarray(5)
+    )
+    result = single(layer, [[[[2]]], [[[1]]]], peak=2)
+    assert result.payload.ravel().tolist() == [1, 0]
+    assert result.counts["n"].wraps == 2
+    assert result.counts["n"].peak == (1 << 24) + 6
+
+
 def test_bias_beyond_sixteen_bits_wraps():
     result = single(dense([[0], [0]], 10, bias=[40000, 70000]), [[0]])
     assert result.payload[0, 0].tolist() == [0, 1]  # 40000 - 65536 < 0; 70000 - 65536 = 4464 > 10

@@ -26,6 +26,11 @@ from tcja_deploy.runtime.integer import HostInput, IntegerNetwork, Layer, Readou
 from tcja_deploy.runtime.twin import Twin, encode
 
 
+def zeros(bundle):
+    """An empty window."""
+    return np.zeros((bundle.network.frames, 1, *bundle.network.host_input.out_shape), int)
+
+
 @pytest.fixture
 def small(tmp_path):
     network = random_network(1, gates=1, binary=False)
@@ -91,7 +96,7 @@ def test_the_memory_estimate_covers_what_lava_takes(small, lava_python, clean):
 
 def test_unknown_stages_are_refused(small):
     with pytest.raises(UsageError, match="no stage named nowhere"):
-        run_lava(small, np.zeros((8, 1, 2, 9, 9), int), record=["nowhere"])
+        run_lava(small, zeros(small), record=["nowhere"])
 
 
 def test_a_failing_process_gives_its_traceback(crashing, lava_python, clean):
@@ -121,7 +126,7 @@ def test_a_child_that_ignores_its_end_is_killed(tmp_path, clean, monkeypatch, sm
     stubborn.chmod(0o755)
     monkeypatch.setattr(driver, "GRACE", 1.0)
     with pytest.raises(ToolchainError, match="did not finish within 1 s"):
-        run_lava(small, np.zeros((8, 1, 2, 17, 17), int), python=stubborn, timeout=1.0)
+        run_lava(small, zeros(small), python=stubborn, timeout=1.0)
 
 
 SCRIPT = """
@@ -201,7 +206,7 @@ def test_a_vanished_parent_ends_the_run(small, lava_python, tmp_path, monkeypatc
 def test_too_little_shared_memory_is_said_before_the_start(small, lava_python, clean, monkeypatch):
     monkeypatch.setattr(environment, "shared_memory", lambda: (64 << 20, 1 << 20))
     with pytest.raises(ToolchainError, match=r"need \d+ MiB of shared memory, but 1 MiB are free") as caught:
-        run_lava(small, np.zeros((8, 1, 2, 17, 17), int), python=lava_python)
+        run_lava(small, zeros(small), python=lava_python)
     assert "--shm-size" in caught.value.hint
 
 
@@ -260,6 +265,6 @@ def test_a_damaged_bundle_stops_before_lava(small):
 
 def test_an_interpreter_without_lava(small, clean):
     with pytest.raises(ToolchainError, match="Lava failed") as caught:
-        run_lava(small, np.zeros((8, 1, 2, 17, 17), int), python=sys.executable)
+        run_lava(small, zeros(small), python=sys.executable)
     assert "No module named 'lava'" in caught.value.reason
     assert "lava doctor" in caught.value.hint
