@@ -19,6 +19,7 @@ from tcja_deploy.exporters.lava.accuracy import Accuracy, evaluate
 from tcja_deploy.exporters.lava.bundle import Bundle, read_bundle, write_bundle
 from tcja_deploy.exporters.lava.driver import Progress, run_lava
 from tcja_deploy.exporters.lava.environment import REQUIREMENTS
+from tcja_deploy.exporters.lava.lint import lint
 from tcja_deploy.exporters.lava.options import Options
 from tcja_deploy.exporters.lava.quantise import Quantised, StageReport, quantise
 from tcja_deploy.exporters.lava.schedule import latency
@@ -47,12 +48,14 @@ class LavaReport(ExportReport):
         accuracy: Float against integer network on the test data (on the calibration data if none were given).
         latency: Time steps from a frame's entry to its result.
         frames: T; N windows take N * T + latency steps.
+        measured_on: "test data", or "calibration data" if there were no others.
     """
 
     stages: tuple[StageReport, ...] = ()
     accuracy: Accuracy | None = None
     latency: int = 0
     frames: int = 0
+    measured_on: str = "calibration data"
 
 
 def export_lava(
@@ -101,11 +104,10 @@ def export_lava(
     if quantised.samples < quantised.offered:
         notes.append(f"calibrated on {quantised.samples} of {quantised.offered} samples, evenly spread")
     accuracy = evaluate(graph, quantised, [(batch, None) for batch in batches] if test is None else test)
-    wrapped = [stage.name for stage in accuracy.stages if stage.wraps]
-    if wrapped:
-        notes.append(f"currents wrapped on the data in {', '.join(wrapped)}: enlarge the margin")
-    nodes = _node_reports(graph, quantised)
+    measured_on = "calibration data" if test is None else "test data"
     network = quantised.network
+    notes += _warnings(network, accuracy)
+    nodes = _node_reports(graph, quantised)
     about = {
         "model": {"sha256": graph.hash, "source": graph.source},
         "versions": {
@@ -126,7 +128,7 @@ def export_lava(
             "float_correct": accuracy.float_correct,
             "integer_correct": accuracy.integer_correct,
             "same_prediction": accuracy.agree,
-            "on": "calibration data" if test is None else "test data",
+            "on": measured_on,
         },
         "nodes": [asdict(node) for node in nodes],
         "caveats": notes,
@@ -140,12 +142,27 @@ def export_lava(
         files,
         tuple(nodes),
         agreement,
-        tuple(notes),
+        (*notes, *lint(network).notes),
         accuracy.stages,
         accuracy,
         latency(network),
         network.frames,
+        measured_on,
     )
+
+
+def _warnings(network: IntegerNetwork, accuracy: Accuracy) -> list[str]:
+    """What a user has to know about the network before relying on it."""
+    wrapped = [stage.name for stage in accuracy.stages if stage.wraps]
+    warnings = (
+        [f"currents wrapped on the data in {', '.join(wrapped)}: enlarge the margin"] if wrapped else []
+    )
+    if network.host_input.limbs != (1,):
+        warnings.append(
+            f"{network.stages[0].name}: a pair of 8-bit synapses a weight; the host sends the input twice, once times "
+            f"{network.host_input.limbs[0]}"
+        )
+    return warnings
 
 
 def _node_reports(graph: Graph, quantised: Quantised) -> list[NodeReport]:

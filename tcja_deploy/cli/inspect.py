@@ -19,6 +19,8 @@ from tcja_deploy.cli.options import (
     load_model,
 )
 
+from tcja_deploy.errors import UsageError
+
 if TYPE_CHECKING:
     from tcja_deploy.ir import Graph, Node
 
@@ -35,10 +37,17 @@ def inspect(
     text: Annotated[bool, typer.Option("--text", help="Print the graph as plain text, for diffs.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a model computes: ops, shapes, signal kinds, parameters, MACs, look-ahead."""
+    """Show what a model computes: ops, shapes, signal kinds, parameters, MACs, look-ahead; of a Lava bundle, its timing."""
+    from tcja_deploy.artifacts import artifact_target
+    from tcja_deploy.cli.lava import show_bundle
     from tcja_deploy.cli.render import console
     from tcja_deploy.ir import dump
 
+    if (model / "manifest.json").is_file() and artifact_target(model) == "lava":
+        if text:
+            raise UsageError("--text prints graphs; a Lava bundle holds none", hint="use --json")
+        show_bundle(model, as_json)
+        return
     graph = load_model(model, Loading(arch, timesteps, input_shape, trust_pickle, dt))
     if text:
         typer.echo(dump(graph), nl=False)

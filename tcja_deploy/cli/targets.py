@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,23 +156,9 @@ def _lava(request: Request) -> ExportReport:
 
 
 def _show_lava(report: LavaReport) -> None:
-    from tcja_deploy.cli.lava import stage_table
-    from tcja_deploy.cli.render import console
+    from tcja_deploy.cli.lava import show_report
 
-    console.print(stage_table(report))
-    accuracy = report.accuracy
-    if accuracy is not None and accuracy.labelled:
-        console.print(
-            f"accuracy on {accuracy.labelled} labelled samples: float {accuracy.float_correct}, integer "
-            f"{accuracy.integer_correct} right; {accuracy.agree} of {accuracy.samples} predictions equal"
-        )
-    for note in report.notes:
-        console.print(f"note: {note}", highlight=False)
-    console.print(
-        f"latency {report.latency} steps; N windows take {report.frames} N + {report.latency} steps"
-    )
-    size = sum(file.stat().st_size for file in report.files)
-    console.print(f"wrote {report.path}{os.sep} ({len(report.files)} files, {size:,} bytes)", highlight=False)
+    show_report(report)
 
 
 TARGETS: dict[str, Target] = {

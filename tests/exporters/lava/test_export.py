@@ -53,7 +53,9 @@ def test_the_report_says_what_became_of_each_node(tmp_path):
     assert manifest["quantisation"]["options"]["gate_bits"] == 6
     assert [stage["name"] for stage in manifest["quantisation"]["stages"]] == [s.name for s in report.stages]
     assert manifest["made_for"] == ["lava-nc==0.10.0", "lava-dl==0.6.0"]
-    assert manifest["caveats"] == []
+    assert manifest["caveats"] == [
+        "3.lif: a pair of 8-bit synapses a weight; the host sends the input twice, once times 128"
+    ]
 
 
 def test_without_data_the_report_warns(tmp_path):
@@ -62,7 +64,8 @@ def test_without_data_the_report_warns(tmp_path):
     assert "calibrated on synthetic frames" in report.notes[0]
     assert report.agreement is None
     assert report.accuracy.labelled == 0
-    assert json.loads((tmp_path / "b" / "manifest.json").read_text())["caveats"] == list(report.notes)
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    assert manifest["caveats"] + manifest["notes"] == list(report.notes)
 
 
 def test_wraps_on_test_data_are_said(tmp_path):
