@@ -18,7 +18,6 @@ from tcja_deploy.cli.options import (
     TrustPickleOption,
     load_model,
 )
-
 from tcja_deploy.errors import UsageError
 
 if TYPE_CHECKING:
