@@ -14,7 +14,8 @@ from tcja_deploy.errors import FileFormatError, VerificationError
 from tcja_deploy.exporters.onnx.verify import BOUND
 from tcja_deploy.exporters.onnx_step.run import OnnxStepper, step_properties
 from tcja_deploy.ir import Graph
-from tcja_deploy.runtime.compare import Agreement, LayerAgreement, predictions
+from tcja_deploy.passes import fold_batch_norm
+from tcja_deploy.runtime.compare import Agreement, LayerAgreement, output_error, predictions
 from tcja_deploy.runtime.stream import Profile, Stepper, initial, plan
 
 __all__ = ["verify_onnx_step"]
@@ -31,11 +32,13 @@ def verify_onnx_step(
 ) -> Agreement:
     """Compare a step model with the stream runtime (same look-ahead, paced), spike for spike at every step.
 
-    Batches of equal size follow each other in one stream, so that the reset between windows is tested as well.
+    Both compute the network with batch normalisation folded into the weights; what folding itself changes is another question,
+    answered by ``exporters.folding``. Batches of equal size follow each other in one stream, so that the reset between windows
+    is tested as well.
 
     Args:
         path: The ``.onnx`` file.
-        graph: The network it was exported from (batch normalisation not folded: the reference is the model as trained).
+        graph: The network it was exported from.
         batches: Frames ``[T, n, ...]``.
         profile: The profile that it was exported with.
         bound: Allowed mismatches per neuron-step.
@@ -52,9 +55,8 @@ def verify_onnx_step(
             hint="pass the model it was exported from; the manifest beside the ONNX file names it",
         )  # fmt: skip
     lookahead = properties["tcja_deploy.lookahead"]
-    network = plan(
-        graph, lookahead=None if lookahead == "exact" else int(lookahead), profile=profile, schedule="paced"
-    )
+    ahead = None if lookahead == "exact" else int(lookahead)
+    network = plan(fold_batch_norm(graph), lookahead=ahead, profile=profile, schedule="paced")
     names = [node.name for node in graph.neurons]
     zero = tuple(LayerAgreement(name, 0, 0, 0, 0) for name in names)
     total, pair = Agreement(zero, 0, 0, 0.0, bound), None
@@ -83,6 +85,7 @@ class _Pair:
         self.layers = {name: LayerAgreement(name, 0, 0, 0, 0) for name in names}
         self.scores: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
         self.difference, self.pushed, self.bound = 0.0, 0, bound
+        self.wrong = np.zeros(self.samples, bool)
         self.shape = reference.plan.frames.features
 
     def push(self, frame: NDArray[np.float32]) -> None:
@@ -100,8 +103,11 @@ class _Pair:
             int((predictions(a, streams=False) == predictions(b, streams=False)).sum())
             for a, b in self.scores.values()
         )
+        error = max(
+            (output_error(a, b, self.wrong, streams=False) for a, b in self.scores.values()), default=0.0
+        )
         layers = tuple(self.layers.values())
-        return Agreement(layers, self.samples * len(self.scores), equal, self.difference, self.bound)
+        return Agreement(layers, self.samples * len(self.scores), equal, self.difference, self.bound, error)
 
     def _step(self, frame: NDArray[np.float32]) -> None:
         seen: dict[str, Tensor] = {}
@@ -121,6 +127,7 @@ class _Pair:
         for name, layer in self.layers.items():
             if name in seen and self.reference.state.given[name] <= self.pushed:
                 spikes, other = seen[name].numpy() != 0, self.other.shown[name] != 0
+                self.wrong |= (spikes != other).reshape(self.samples, -1).any(1)
                 self.layers[name] = replace(
                     layer, neuron_steps=layer.neuron_steps + spikes.size, spikes=layer.spikes + int(spikes.sum()),
                     other_spikes=layer.other_spikes + int(other.sum()),

@@ -104,7 +104,8 @@ def verdict(agreement: Agreement, other: str) -> str:
         f"[{colour}]{other} {word}[/]: {agreement.predictions_equal} of {agreement.samples} predictions equal, "
         f"{agreement.mismatches:,} of {agreement.neuron_steps:,} neuron-steps differ "
         f"({agreement.mismatch_rate:.1e}, bound {agreement.bound:.0e}), "
-        f"largest output difference {agreement.output_difference:.1e}"
+        f"largest output difference {agreement.output_difference:.1e} "
+        f"({agreement.output_error:.1e} of the largest output where all spikes are equal)"
     )
 
 

@@ -241,6 +241,22 @@ def test_passed(mismatches: int, equal: int, bound: float, passed: bool) -> None
     assert agreement.as_dict()["passed"] is passed
 
 
+def test_what_comes_after_the_last_spikes_is_compared_too() -> None:
+    """A last layer with other weights gives the same spikes everywhere, and often the same classes."""
+    graph, x = network(ir.IF()), frames()
+    output, spikes = reference(graph, x)
+    agreement = compare(graph, x, output * np.float32(1 + 1e-3), spikes, bound=BOUND)
+    assert (agreement.mismatches, agreement.predictions_equal) == (0, N)
+    assert agreement.output_error == pytest.approx(1e-3, rel=1e-3)
+    assert not agreement.passed
+    assert compare(graph, x, output * np.float32(1 + 1e-6), spikes, bound=BOUND).passed
+    # Behind a spike that differs the output may differ as well.
+    flipped = {k: v.copy() for k, v in spikes.items()}
+    for t in range(T):
+        flipped["second"][t, :, 0] = 1 - flipped["second"][t, :, 0]
+    assert compare(graph, x, output + 1, flipped, bound=1.1).passed
+
+
 def test_a_network_without_neurons() -> None:
     b = GraphBuilder(2)
     graph = b.finish(b.add("mean", ir.TimeMean(), b.add("input", ir.Input((3,)))))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph
-from tcja_deploy.runtime.compare import Agreement, LayerAgreement, compare, predictions
+from tcja_deploy.runtime.compare import Agreement, LayerAgreement, compare, output_error, predictions
 from tcja_deploy.runtime.integer import IntegerNetwork
 from tcja_deploy.runtime.stream.engine import Stepper, initial
 from tcja_deploy.runtime.stream.estimate import Profile
@@ -78,15 +78,17 @@ def compare_twin(
     for frames in batches:
         expected = twin.run(frames, record=names)
         output, values = _run(cells, frames, set(names))
-        layers = []
+        layers, wrong = [], np.zeros(frames.shape[1], bool)
         for name in names:
             a, b = expected.recorded[name], values[name]
             spikes, others = int(np.count_nonzero(a)), int(np.count_nonzero(b))
             layers.append(LayerAgreement(name, a.size, spikes, others, int(np.count_nonzero(a != b))))
+            wrong |= (a != b).reshape(*a.shape[:2], -1).any((0, 2))
         streams = not network.readout.time_mean
         equal = predictions(expected.values, streams) == predictions(output, streams)
         difference = float(np.abs(expected.values - output).max())
-        total += Agreement(tuple(layers), frames.shape[1], int(equal.sum()), difference, 0.0)
+        error = output_error(expected.values, output, wrong, streams)
+        total += Agreement(tuple(layers), frames.shape[1], int(equal.sum()), difference, 0.0, error)
         if progress is not None:
             progress(total.samples)
     return _checked(total)
