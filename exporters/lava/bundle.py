@@ -1,7 +1,7 @@
 """The bundle: a folder with everything that a Lava run needs, and nothing that refers outside.
 
-manifest.json       what is what: parts in order with their timing, shapes, units, readout, hashes,
-versions segment_<k>.net     layers between gates, for netx
+manifest.json       parts in order with their timing, shapes, units, readout, hashes, versions
+segment_<k>.net     layers between gates, for netx
 gate_<k>.npz        parameters of a gate
 host.npz            pooling and readout matrices of the host, if there are any
 golden.npz          one sample: payloads and the spikes of every stage
@@ -10,9 +10,7 @@ runner/             run_bundle.py and its Lava processes
 
 from __future__ import annotations
 
-import json
 import shutil
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -23,19 +21,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import FileFormatError, GraphError
+from tcja_deploy.exporters.lava.integrity import (
+    FORMAT,
+    VERSION,
+    array,
+    check_files,
+    load_arrays,
+    read_manifest,
+    write_manifest,
+)
 from tcja_deploy.exporters.lava.lint import check
 from tcja_deploy.exporters.lava.netfile import net_input_shape, read_net, write_net
 from tcja_deploy.exporters.lava.schedule import GatePart, SegmentPart, latency, parts
-from tcja_deploy.files import atomic_directory, sha256
+from tcja_deploy.files import atomic_directory
 from tcja_deploy.runtime import gate_arithmetic
 from tcja_deploy.runtime.integer import Gate, HostInput, IntegerNetwork, Layer, Readout, SpatialPool
 from tcja_deploy.runtime.twin import Twin, encode
 
 __all__ = ["Bundle", "copy_runner", "read_bundle", "write_bundle"]
 
-FORMAT, VERSION = "tcja-deploy Lava bundle", 1
-MAX_MANIFEST = 1 << 24
-MAX_ARRAYS = 1 << 31
 RUNNER = Path(__file__).parent / "runner"
 
 
@@ -54,16 +58,24 @@ class Bundle:
     manifest: dict[str, Any]
 
     def golden(self) -> tuple[NDArray[np.int64], dict[str, NDArray[np.int64]]]:
-        """The sample: payloads (T, 1, ...) and for each stage its spikes or payloads (T, 1, ...)."""
-        arrays = _load_arrays(self.path / "golden.npz")
+        """The sample: payloads (T, 1, ...) and for each stage its spikes or payloads (T, 1, ...).
+
+        Raises:
+            FileFormatError: Arrays that do not fit the network.
+        """
+        file = self.path / "golden.npz"
+        arrays = load_arrays(file)
         stages = {}
-        for index, stage in enumerate(self.network.stages):
-            shape = (self.network.frames, 1, *stage.out_shape)
-            value = _array(arrays, f"stage_{index}", self.path / "golden.npz")
-            if isinstance(stage, Layer):
-                value = np.unpackbits(value, count=prod(shape))
-            stages[stage.name] = value.reshape(shape).astype(np.int64)
-        return _array(arrays, "payload", self.path / "golden.npz").astype(np.int64), stages
+        try:
+            for index, stage in enumerate(self.network.stages):
+                shape = (self.network.frames, 1, *stage.out_shape)
+                value = array(arrays, f"stage_{index}", file)
+                if isinstance(stage, Layer):
+                    value = np.unpackbits(value, count=prod(shape))
+                stages[stage.name] = value.reshape(shape).astype(np.int64)
+            return array(arrays, "payload", file).astype(np.int64), stages
+        except (TypeError, ValueError) as error:
+            raise FileFormatError(f"does not fit the network ({error})", where=str(file)) from None
 
 
 def copy_runner(folder: Path) -> None:
@@ -106,11 +118,7 @@ def write_bundle(
             np.savez_compressed(folder / "host.npz", **host)  # type: ignore[arg-type]
         _write_golden(network, folder / "golden.npz", sample)
         copy_runner(folder / "runner")
-        files = sorted(p for p in folder.rglob("*") if p.is_file())
-        manifest["files"] = {
-            p.relative_to(folder).as_posix(): {"sha256": sha256(p), "bytes": p.stat().st_size} for p in files
-        }
-        (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        write_manifest(folder, manifest)
 
 
 def describe(network: IntegerNetwork) -> dict[str, Any]:
@@ -190,8 +198,8 @@ def read_bundle(path: Path) -> Bundle:
     Raises:
         FileFormatError: A missing, changed or foreign file, or contents that do not fit together.
     """
-    manifest = _read_manifest(path)
-    _check_files(path, manifest)
+    manifest = read_manifest(path)
+    check_files(path, manifest)
     try:
         network = _network(path, manifest)
     except GraphError as error:
@@ -211,50 +219,6 @@ def read_bundle(path: Path) -> Bundle:
     return Bundle(path, network, manifest)
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    file = path / "manifest.json"
-    if not file.is_file():
-        raise FileFormatError("there is no manifest.json", where=str(path), hint="is this a Lava bundle?")
-    if file.stat().st_size > MAX_MANIFEST:
-        raise FileFormatError("is larger than any manifest", where=str(file))
-    try:
-        manifest = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise FileFormatError(f"is not JSON ({error})", where=str(file)) from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise FileFormatError("is not the manifest of a Lava bundle", where=str(file))
-    if manifest.get("version") != VERSION:
-        raise FileFormatError(
-            f"has version {manifest.get('version')}, this program reads {VERSION}",
-            where=str(file),
-            hint="use the version of tcja-deploy that wrote it, or export again",
-        )
-    return manifest
-
-
-def _check_files(path: Path, manifest: dict[str, Any]) -> None:
-    """All files listed, none changed, none outside the folder."""
-    listed = manifest.get("files")
-    if not isinstance(listed, dict):
-        raise FileFormatError("the manifest lists no files", where=str(path))
-    root = path.resolve()
-    problems = []
-    for name, facts in listed.items():
-        file = path / name
-        if file.is_symlink() or not file.resolve().is_relative_to(root):
-            problems.append(f"{name}: lies outside the bundle")
-        elif not file.is_file():
-            problems.append(f"{name}: is missing")
-        elif not isinstance(facts, dict) or file.stat().st_size != facts.get("bytes"):
-            problems.append(f"{name}: has {file.stat().st_size} bytes, not those of the manifest")
-        elif sha256(file) != facts.get("sha256"):
-            problems.append(f"{name}: its content has changed (SHA-256 differs)")
-    if problems:
-        raise FileFormatError(
-            "the bundle is damaged:\n  - " + "\n  - ".join(problems), where=str(path), hint="export it again"
-        )
-
-
 def _network(path: Path, manifest: dict[str, Any]) -> IntegerNetwork:
     listed = manifest["files"]
 
@@ -269,7 +233,7 @@ def _network(path: Path, manifest: dict[str, Any]) -> IntegerNetwork:
             stages += read_net(inside(entry["file"]), entry["layers"])
         else:
             stages.append(_read_gate(inside(entry["file"]), entry, int(manifest["frames"])))
-    host = _load_arrays(inside("host.npz")) if "host.npz" in listed else {}
+    host = load_arrays(inside("host.npz")) if "host.npz" in listed else {}
     about, readout = manifest["input"], manifest["readout"]
     return IntegerNetwork(
         str(manifest["name"]),
@@ -307,7 +271,7 @@ def _gate_arrays(gate: Gate) -> dict[str, Any]:
 
 
 def _read_gate(file: Path, entry: dict[str, Any], frames: int) -> Gate:
-    arrays = _load_arrays(file)
+    arrays = load_arrays(file)
     pool = None
     if "pool" in arrays:
         kernel, stride = (tuple(int(v) for v in arrays[key]) for key in ("pool_kernel", "pool_stride"))
@@ -315,7 +279,7 @@ def _read_gate(file: Path, entry: dict[str, Any], frames: int) -> Gate:
         if kind not in ("max", "sum") or len(kernel) != 2 or len(stride) != 2:
             raise FileFormatError("holds a pool that is not known", where=str(file))
         pool = SpatialPool("max" if kind == "max" else "sum", (kernel[0], kernel[1]), (stride[0], stride[1]))
-    fusion = str(_array(arrays, "fusion", file))
+    fusion = str(array(arrays, "fusion", file))
     if fusion not in ("multiply", "add"):
         raise FileFormatError(f"holds a fusion {fusion!r} that is not known", where=str(file))
     channels, height, width = (int(v) for v in entry["in_shape"])
@@ -326,10 +290,10 @@ def _read_gate(file: Path, entry: dict[str, Any], frames: int) -> Gate:
         arrays.get("tla"),
         arrays.get("cla"),
         "multiply" if fusion == "multiply" else "add",
-        int(_array(arrays, "fraction", file)),
-        int(_array(arrays, "index_bits", file)),
-        _array(arrays, "table", file),
-        int(_array(arrays, "one", file)),
+        int(array(arrays, "fraction", file)),
+        int(array(arrays, "index_bits", file)),
+        array(arrays, "table", file),
+        int(array(arrays, "one", file)),
         pool,
     )
 
@@ -351,22 +315,3 @@ def _write_golden(network: IntegerNetwork, file: Path, sample: NDArray[np.generi
         value = run.recorded[stage.name]
         arrays[f"stage_{index}"] = np.packbits(value.ravel()) if isinstance(stage, Layer) else value
     np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # its stub takes no dictionary
-
-
-def _load_arrays(file: Path) -> dict[str, NDArray[Any]]:
-    """All arrays of an .npz file, with their unpacked size checked before anything is unpacked."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > MAX_ARRAYS:
-            raise FileFormatError(f"would unpack to {size} bytes", where=str(file))
-        with np.load(file, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise FileFormatError(f"is not a readable archive of arrays ({error})", where=str(file)) from None
-
-
-def _array(arrays: Mapping[str, NDArray[Any]], key: str, file: Path) -> NDArray[Any]:
-    if key not in arrays:
-        raise FileFormatError(f"lacks {key!r}", where=str(file))
-    return arrays[key]

@@ -1,11 +1,12 @@
 """Runs a Lava bundle. Needs Python 3.10 with lava-dl 0.6.0 and the files of the bundle, nothing else.
 
-    python run_bundle.py                       the bundle's own sample, compared with the spikes it should
-    give python run_bundle.py --input frames.npy --output folder    integer frames (T, N, ...), results of
-    every stage
+    python run_bundle.py
+        runs the bundle's own sample and compares it with the spikes it should give
+    python run_bundle.py --input frames.npy --output folder
+        runs integer frames (T, N, ...) and writes the values of every stage
 
-Exit codes: 0 done and equal, 1 different spikes, 2 bad bundle or input, 3 a Lava process failed, 4 timeout, 5
-stopped.
+Exit codes: 0 done and equal, 1 different spikes, 2 bad bundle or input, 3 a Lava process failed, 4 timeout,
+5 stopped.
 """
 
 from __future__ import annotations

@@ -15,8 +15,9 @@ from integer_nets import random_frames, random_network
 from test_netfile import assert_same
 
 from tcja_deploy.errors import ExportError, FileFormatError, UnsupportedError
-from tcja_deploy.exporters.lava import bundle as bundles
+from tcja_deploy.exporters.lava import integrity
 from tcja_deploy.exporters.lava.bundle import read_bundle, write_bundle
+from tcja_deploy.exporters.lava.integrity import seal
 from tcja_deploy.exporters.lava.schedule import latency, parts
 from tcja_deploy.files import sha256
 from tcja_deploy.runtime.integer import Gate, HostInput, Layer, Readout
@@ -33,7 +34,14 @@ def written(tmp_path):
 def rewrite_manifest(path: Path, change) -> None:
     manifest = json.loads((path / "manifest.json").read_text())
     change(manifest)
+    manifest["manifest_sha256"] = seal(manifest)
     (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+def relist(path: Path, name: str) -> None:
+    """Put a changed file's size and hash right."""
+    facts = {"sha256": sha256(path / name), "bytes": (path / name).stat().st_size}
+    rewrite_manifest(path, lambda m: m["files"].__setitem__(name, facts))
 
 
 @pytest.mark.parametrize(("seed", "kind"), [(0, "both"), (1, "add"), (2, "tla"), (3, "cla")])
@@ -121,20 +129,62 @@ def test_what_lava_gets_wrong_is_not_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["segment_0.net", "gate_0.npz", "golden.npz", "runner/run_bundle.py"])
-def test_changed_and_missing_files_are_refused(written, name):
+def test_damage_to_any_file_is_found(written):
+    """Each file in turn: a byte less, a bit flipped, nothing left, gone, a folder in its place."""
     path, _ = written
-    data = bytearray((path / name).read_bytes())
-    data[len(data) // 2] ^= 1
-    (path / name).write_bytes(data)
-    with pytest.raises(FileFormatError, match=r"content has changed"):
+    names = [p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()]
+    assert {"manifest.json", "segment_0.net", "gate_0.npz", "runner/run_bundle.py"} <= set(names)
+    for name in names:
+        file = path / name
+        data = file.read_bytes()
+        flipped = bytearray(data)
+        flipped[len(data) // 2] ^= 1
+        where = r"manifest\.json" if name == "manifest.json" else f"{name}: "
+        for damaged in (data[:-2], bytes(flipped), b"", None):
+            file.unlink()
+            if damaged is not None:
+                file.write_bytes(damaged)
+            with pytest.raises(FileFormatError, match=where):
+                read_bundle(path)
+        file.mkdir()
+        with pytest.raises(FileFormatError, match=where):
+            read_bundle(path)
+        file.rmdir()
+        file.write_bytes(data)
+    read_bundle(path)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "runner/tcja_gate/more.py", "gate_9.npz"])
+def test_foreign_files_are_refused(written, name):
+    """Lava's model search would execute a script beside a process when the bundle is run by hand."""
+    path, _ = written
+    (path / "runner" / "tcja_gate" / "__pycache__").mkdir()  # what a run by hand leaves
+    (path / "runner" / "tcja_gate" / "__pycache__" / "process.cpython-310.pyc").write_bytes(b"")
+    read_bundle(path)
+    (path / name).write_text("")
+    with pytest.raises(FileFormatError, match=f"{name}: does not belong to the bundle"):
         read_bundle(path)
-    (path / name).write_bytes(data[:-1])
-    with pytest.raises(FileFormatError, match=f"{name}: has"):
+
+
+def test_unreadable_files_are_named(written, monkeypatch):
+    path, _ = written
+
+    def denied(file):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(integrity, "sha256", denied)
+    with pytest.raises(FileFormatError, match=r"golden\.npz: cannot be read \(Permission denied\)"):
         read_bundle(path)
-    (path / name).unlink()
-    with pytest.raises(FileFormatError, match="is missing"):
-        read_bundle(path)
+
+
+def test_a_golden_sample_of_other_shapes_is_refused(written):
+    path, _ = written
+    golden = dict(np.load(path / "golden.npz"))
+    golden["stage_1"] = golden["stage_1"][:-1]
+    np.savez_compressed(path / "golden.npz", **golden)
+    relist(path, "golden.npz")
+    with pytest.raises(FileFormatError, match="does not fit the network"):
+        read_bundle(path).golden()
 
 
 def test_paths_stay_inside(written, tmp_path):
@@ -156,9 +206,10 @@ def test_paths_stay_inside(written, tmp_path):
     ("change", "words"),
     [
         (lambda m: m.__setitem__("format", "other"), "not the manifest of a Lava bundle"),
-        (lambda m: m.__setitem__("version", 99), "has version 99"),
+        (lambda m: m.__setitem__("version", 99), "has version 99, this program reads 1"),
+        (lambda m: m.__setitem__("version", "1"), "has version '1'"),
         (lambda m: m.pop("files"), "lists no files"),
-        (lambda m: m["files"].pop("gate_0.npz"), "does not list it"),
+        (lambda m: m["files"].pop("gate_0.npz"), "gate_0.npz: does not belong"),
         (lambda m: m.pop("parts"), "incomplete or wrong"),
         (
             lambda m: m["parts"][0]["layers"][0].__setitem__("in_shape", [1, 2]),
@@ -180,7 +231,7 @@ def test_a_folder_without_manifest_or_with_rubbish(tmp_path):
     with pytest.raises(FileFormatError, match="no manifest"):
         read_bundle(tmp_path)
     (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(FileFormatError, match="not JSON"):
+    with pytest.raises(FileFormatError, match="not readable JSON"):
         read_bundle(tmp_path)
     (tmp_path / "manifest.json").write_text("[1]")
     with pytest.raises(FileFormatError, match="not the manifest"):
@@ -189,7 +240,7 @@ def test_a_folder_without_manifest_or_with_rubbish(tmp_path):
 
 def test_archives_that_would_explode_are_refused(written, monkeypatch):
     path, _ = written
-    monkeypatch.setattr(bundles, "MAX_ARRAYS", 1000)
+    monkeypatch.setattr(integrity, "MAX_ARRAYS", 1000)
     with pytest.raises(FileFormatError, match="would unpack to"):
         read_bundle(path)
 
@@ -197,8 +248,7 @@ def test_archives_that_would_explode_are_refused(written, monkeypatch):
 def test_pickles_are_refused(written):
     path, _ = written
     np.savez(path / "gate_0.npz", table=np.array([{}], dtype=object))
-    facts = {"sha256": sha256(path / "gate_0.npz"), "bytes": (path / "gate_0.npz").stat().st_size}
-    rewrite_manifest(path, lambda m: m["files"].__setitem__("gate_0.npz", facts))
+    relist(path, "gate_0.npz")
     with pytest.raises(FileFormatError, match="not a readable archive"):
         read_bundle(path)
 

@@ -12,6 +12,7 @@ from test_lower import GRAPHS
 from tcja_deploy.errors import DataError, ExportError, UnsupportedError, UsageError
 from tcja_deploy.exporters.lava import Options, export_lava, verify_bundle
 from tcja_deploy.exporters.lava.bundle import read_bundle
+from tcja_deploy.exporters.lava.integrity import seal
 from tcja_deploy.exporters.report import Fidelity
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes import fold_batch_norm
@@ -123,6 +124,7 @@ def test_a_golden_sample_that_does_not_belong_is_found(tmp_path):
         "sha256": sha256(path / "golden.npz"),
         "bytes": (path / "golden.npz").stat().st_size,
     }
+    manifest["manifest_sha256"] = seal(manifest)
     (path / "manifest.json").write_text(json.dumps(manifest))
     agreement = verify_bundle(path, backend="twin")
     assert agreement.mismatches == 1

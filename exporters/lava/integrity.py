@@ -1,0 +1,156 @@
+"""What protects a bundle: sizes and hashes of all files, a hash of the manifest itself, limits on what is unpacked.
+
+The hashes find damage, not malice: whoever can write the folder can write the manifest. What a bundle may make this
+program do is limited elsewhere: no pickles, no paths outside the folder, and Lava runs the program's own runner, not the
+bundle's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcja_deploy.errors import FileFormatError
+from tcja_deploy.files import sha256
+
+__all__ = [
+    "FORMAT",
+    "VERSION",
+    "array",
+    "check_files",
+    "load_arrays",
+    "read_manifest",
+    "seal",
+    "write_manifest",
+]
+
+FORMAT, VERSION = "tcja-deploy Lava bundle", 1
+MAX_MANIFEST = 1 << 24
+MAX_ARRAYS = 1 << 31
+SEAL = "manifest_sha256"
+
+
+def seal(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest's entries without the seal, in a form that does not depend on their order."""
+    entries = {key: value for key, value in manifest.items() if key != SEAL}
+    return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write manifest.json with the sizes and hashes of all files that lie in the folder, and its own."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    listed = {
+        p.relative_to(folder).as_posix(): {"sha256": sha256(p), "bytes": p.stat().st_size} for p in files
+    }
+    whole = {**manifest, "files": listed}
+    text = json.dumps({**whole, SEAL: seal(whole)}, indent=1)
+    (folder / "manifest.json").write_text(text + "\n", "utf-8")
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a bundle.
+
+    Raises:
+        FileFormatError: None, damaged, of another version, or of something else.
+    """
+    file = path / "manifest.json"
+    if not file.is_file():
+        raise FileFormatError("there is no manifest.json", where=str(path), hint="is this a Lava bundle?")
+    if file.stat().st_size > MAX_MANIFEST:
+        raise FileFormatError("is larger than any manifest", where=str(file))
+    try:
+        manifest = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise FileFormatError(f"is not readable JSON ({error})", where=str(file)) from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise FileFormatError("is not the manifest of a Lava bundle", where=str(file))
+    if manifest.get("version") != VERSION:
+        raise FileFormatError(
+            f"has version {manifest.get('version')!r}, this program reads {VERSION}",
+            where=str(file),
+            hint="use the version of tcja-deploy that wrote it, or export again",
+        )
+    if manifest.get(SEAL) != seal(manifest):
+        raise FileFormatError(
+            "its content has changed (SHA-256 differs)", where=str(file), hint="export the bundle again"
+        )
+    return manifest
+
+
+def check_files(path: Path, manifest: Mapping[str, Any]) -> None:
+    """All files listed, none changed, none outside the folder, none besides (caches of Python excepted).
+
+    Raises:
+        FileFormatError: Names all files that are not as listed.
+    """
+    listed = manifest.get("files")
+    if not isinstance(listed, dict):
+        raise FileFormatError("the manifest lists no files", where=str(path))
+    root = path.resolve()
+    problems = [
+        f"{name}: {problem}"
+        for name, facts in listed.items()
+        if (problem := _problem(path / name, facts, root))
+    ]
+    there = (p.relative_to(path) for p in path.rglob("*") if p.is_file() or p.is_symlink())
+    known = {*listed, "manifest.json"}
+    problems += [
+        f"{name.as_posix()}: does not belong to the bundle"
+        for name in sorted(there)
+        if name.as_posix() not in known and "__pycache__" not in name.parts
+    ]
+    if problems:
+        raise FileFormatError(
+            "the bundle is damaged:\n  - " + "\n  - ".join(problems), where=str(path), hint="export it again"
+        )
+
+
+def _problem(file: Path, facts: Any, root: Path) -> str:
+    """What is wrong with a listed file; empty if nothing."""
+    if file.is_symlink() or not file.resolve().is_relative_to(root):
+        return "lies outside the bundle"
+    if not file.is_file():
+        return "is missing"
+    size = file.stat().st_size
+    if not isinstance(facts, dict) or size != facts.get("bytes"):
+        return f"has {size} bytes, not those of the manifest"
+    try:
+        same = sha256(file) == facts.get("sha256")
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return "" if same else "its content has changed (SHA-256 differs)"
+
+
+def load_arrays(file: Path) -> dict[str, NDArray[Any]]:
+    """All arrays of an .npz file, with their unpacked size checked before anything is unpacked.
+
+    Raises:
+        FileFormatError: No archive of plain arrays, or a larger one than ``MAX_ARRAYS``.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > MAX_ARRAYS:
+            raise FileFormatError(f"would unpack to {size} bytes", where=str(file))
+        with np.load(file, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise FileFormatError(f"is not a readable archive of arrays ({error})", where=str(file)) from None
+
+
+def array(arrays: Mapping[str, NDArray[Any]], key: str, file: Path) -> NDArray[Any]:
+    """One of a file's arrays.
+
+    Raises:
+        FileFormatError: If it is missing.
+    """
+    if key not in arrays:
+        raise FileFormatError(f"lacks {key!r}", where=str(file))
+    return arrays[key]
