@@ -22,6 +22,7 @@ from tcja_deploy.frontend.nir_file import read_nir_file
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir_file import load_graph
+from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.compare import Agreement, compare
 from tcja_deploy.runtime.sequence import evaluate, run
 
@@ -166,8 +167,9 @@ def verify_nir(
 ) -> Agreement:
     """Compare an export with the sequence runtime, spike for spike.
 
-    An export with mean gates is compared with the network that has these constant gates: how far that one is from the trained
-    network is the export's ``divergence``.
+    Both compute the network with batch normalisation folded into the weights; what folding itself changes is another question,
+    answered by ``exporters.folding``. An export with mean gates is compared with the network that has these constant gates:
+    how far that one is from the trained network is the export's ``divergence``.
 
     Args:
         path: A ``.nir`` file, or the folder of a split export.
@@ -203,7 +205,7 @@ def agreements(
             hint="pass the model it was exported from",
         )
     gates = {name: np.asarray(values, np.float32) for name, values in notes.get("gates", {}).items()}
-    reference = fold_gates(graph, gates) if gates else graph
+    reference = fold_batch_norm(fold_gates(graph, gates) if gates else graph)
     totals = [Agreement((), 0, 0, 0.0, bound) for _ in runners]
     for frames in batches:
         x = np.asarray(frames, np.float32)

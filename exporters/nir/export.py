@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tcja_deploy import __version__
 from tcja_deploy.errors import DataError, UnsupportedError, UsageError
+from tcja_deploy.exporters.folding import folding_effect, folding_note
 from tcja_deploy.exporters.nir.artifact import BOUND, MANIFEST, agreements
 from tcja_deploy.exporters.nir.emit import Emission, emit
 from tcja_deploy.exporters.nir.gates import divergence, fold_gates, mean_gates
@@ -46,11 +47,14 @@ class NirReport(ExportReport):
         divergence: With mean gates, the network with constant gates against the trained one, on the data; ``None`` otherwise.
         inclusive: The file read with ``>=`` instead of NIR's ``>`` against the network: what is not equal here depends on
             which of the two a reader takes. ``None`` if nothing was verified.
+        folding: What folding batch normalisation changes on the golden sample; ``None`` without any, or if nothing was
+            verified.
     """
 
     gate: str = "refuse"
     divergence: Agreement | None = None
     inclusive: Agreement | None = None
+    folding: Agreement | None = None
 
 
 def export_nir(
@@ -168,31 +172,43 @@ class _Check:
     progress: Callable[[int], None] | None
 
     def run(
-        self, path: Path, graph: Graph, batches: Iterable[NDArray[np.float32]]
-    ) -> tuple[Agreement | None, Agreement | None]:
-        """Agreement read with > and read with >=."""
+        self,
+        report: NirReport,
+        path: Path,
+        graph: Graph,
+        sample: NDArray[np.float32],
+        batches: Iterable[NDArray[np.float32]],
+    ) -> NirReport:
+        """The report with what was measured: read with > and with >=, and what folding changes on the golden sample."""
         if not self.wanted:
-            return None, None
+            return report
         readers = ("sequence", "sequence>=")
         exclusive, inclusive = agreements(
             path, graph, batches, readers, bound=self.bound, progress=self.progress
         )
-        return exclusive, inclusive
+        folding = folding_effect(graph, sample, bound=self.bound)
+        note = (
+            f"read with >= instead of >: {inclusive.mismatches} of {inclusive.neuron_steps:,} neuron-steps differ on the "
+            "verification data"
+        )
+        notes = (*report.notes, note, *([] if folding is None else [folding_note(folding)]))
+        return replace(report, agreement=exclusive, inclusive=inclusive, folding=folding, notes=notes)
 
 
 def _single(
     job: _Job, path: Path, batches: Iterable[NDArray[np.float32]], check: _Check, force: bool
 ) -> NirReport:
     path = path if path.suffix == ".nir" else path.with_name(path.name + ".nir")
-    body, readout = split_readout(fold_batch_norm(job.reference))
+    folded = fold_batch_norm(job.reference)
+    body, readout = split_readout(folded)
     stem = path.name.removesuffix(".nir")
     names = [f"{stem}.golden.npz", f"{stem}.manifest.json", path.name]
     with staged_files(path.parent, names, force=force) as folder:
         golden, written = folder / names[0], folder / path.name
         emission = job.write(body, readout, written)
-        batches = _golden(job.reference, golden, batches)
+        sample, batches = _golden(folded, golden, batches)
         report = _report(job, path, [path.parent / n for n in names], emission.notes, set())
-        report = _verified(report, *check.run(written, job.graph, batches))
+        report = check.run(report, written, job.graph, sample, batches)
         (folder / names[1]).write_text(_manifest(job, report, [golden, written], {}))
     return report
 
@@ -200,7 +216,8 @@ def _single(
 def _split(
     job: _Job, path: Path, batches: Iterable[NDArray[np.float32]], check: _Check, force: bool
 ) -> NirReport:
-    parts = stages(fold_batch_norm(job.graph))
+    folded = fold_batch_norm(job.graph)
+    parts = stages(folded)
     with atomic_directory(path, force=force) as folder:
         notes: dict[str, str] = {}
         entries = []
@@ -220,27 +237,27 @@ def _split(
                     "nodes": nodes,
                 }
             )
-        batches = _golden(job.graph, folder / "golden.npz", batches)
+        sample, batches = _golden(folded, folder / "golden.npz", batches)
         files = sorted(folder.iterdir())
         host = {node.name for stage in parts if stage.kind == "host" for node in stage.graph.nodes[1:]}
         report = _report(job, path, [path / f.name for f in files] + [path / MANIFEST], notes, host)
         (folder / MANIFEST).write_text(_manifest(job, report, files, {"stages": entries}))
-        report = _verified(report, *check.run(folder, job.graph, batches))
+        report = check.run(report, folder, job.graph, sample, batches)
         (folder / MANIFEST).write_text(_manifest(job, report, files, {"stages": entries}))
     return report
 
 
 def _golden(
     graph: Graph, path: Path, batches: Iterable[NDArray[np.float32]]
-) -> Iterable[NDArray[np.float32]]:
-    """Write the first sample with its result; all batches again."""
+) -> tuple[NDArray[np.float32], Iterable[NDArray[np.float32]]]:
+    """Write the first sample with its result; returns it and all batches again."""
     iterator = iter(batches)
     first = next(iterator, None)
     if first is None or not first.shape[1]:
         raise DataError("the data holds no samples", hint="pass --data with at least one recording")
     sample = np.asarray(first[:, :1], np.float32)
     np.savez_compressed(path, input=sample, output=run(graph, sample).numpy())
-    return itertools.chain([first], iterator)
+    return sample, itertools.chain([first], iterator)
 
 
 # -- the report --------------------------------------------------------------------------------------------------
@@ -291,19 +308,10 @@ def _divergence_notes(apart: Agreement) -> list[str]:
     return notes
 
 
-def _verified(report: NirReport, agreement: Agreement | None, inclusive: Agreement | None) -> NirReport:
-    if inclusive is None:
-        return report
-    note = (
-        f"read with >= instead of >: {inclusive.mismatches} of {inclusive.neuron_steps:,} neuron-steps differ on the "
-        "verification data"
-    )
-    return replace(report, agreement=agreement, inclusive=inclusive, notes=(*report.notes, note))
-
-
 def _manifest(job: _Job, report: NirReport, files: list[Path], extra: dict[str, Any]) -> str:
     apart = None if job.divergence is None else job.divergence.as_dict()
     about = {**job.noted, "nir_version": nir.version, "divergence": apart, **extra}
+    folding = {} if report.folding is None else {"folding": report.folding.as_dict()}
     return manifest(
         job.graph,
         "nir",
@@ -311,5 +319,5 @@ def _manifest(job: _Job, report: NirReport, files: list[Path], extra: dict[str, 
         nodes=report.nodes,
         agreement=report.agreement,
         notes=report.notes,
-        extra={"nir": about},
+        extra={"nir": about, **folding},
     )

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tcja_deploy.exporters.folding import folding_effect, folding_note
 from tcja_deploy.exporters.onnx.sequence import sequence_model
-from tcja_deploy.exporters.onnx.verify import BOUND, folding_effect, verify_onnx
+from tcja_deploy.exporters.onnx.verify import BOUND, verify_onnx
 from tcja_deploy.exporters.onnx.writing import (
     ROUNDING,
     first_sample,
@@ -22,7 +23,6 @@ from tcja_deploy.exporters.report import ExportReport, manifest
 from tcja_deploy.files import staged_files
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import fold_batch_norm
-from tcja_deploy.runtime.compare import Agreement
 from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.synthetic import synthetic_frames
 
@@ -105,27 +105,12 @@ def export_onnx(
         extra: dict[str, Any] = {
             "onnx": {"opset": opset, "layout": metadata["tcja_deploy.layout"], "external_data": external_data}
         }
-        if verify and len(folded.nodes) < len(graph.nodes):
-            effect = folding_effect(graph, sample, bound=bound)
-            notes.append(_folding_note(effect))
+        effect = folding_effect(graph, sample, bound=bound) if verify else None
+        if effect is not None:
+            notes.append(folding_note(effect))
             extra["folding"] = effect.as_dict()
         text = manifest(graph, "onnx", files, nodes=nodes, agreement=agreement, notes=notes, extra=extra)
         (folder / f"{stem}.manifest.json").write_text(text)
     return ExportReport(
         "onnx", path, tuple(path.parent / n for n in names), tuple(nodes), agreement, tuple(notes)
     )
-
-
-def _folding_note(effect: Agreement) -> str:
-    """What folding batch normalisation changed on the golden sample, and why."""
-    same = "the same prediction" if effect.predictions_equal == effect.samples else "another prediction"
-    note = (
-        f"folding batch normalisation, on the golden sample: {effect.mismatches:,} of {effect.neuron_steps:,} neuron-steps "
-        f"differ from the network as trained ({effect.mismatch_rate:.1e}), {same}"
-    )
-    roots = [
-        abs(f.distance)
-        for f in (layer.first for layer in effect.layers)
-        if f is not None and f.distance is not None
-    ]
-    return f"{note}; it began {max(roots):.1e} from the threshold" if roots else note

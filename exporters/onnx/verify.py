@@ -9,18 +9,16 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from tcja_deploy.errors import FileFormatError, VerificationError
-from tcja_deploy.ir import Graph, Node
-from tcja_deploy.ir import ops as ir
+from tcja_deploy.ir import Graph
 from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.compare import Agreement, compare
-from tcja_deploy.runtime.sequence import as_frames, run
+from tcja_deploy.runtime.sequence import as_frames
 
-__all__ = ["BOUND", "folding_effect", "session_with_spikes", "verify_onnx"]
+__all__ = ["BOUND", "session_with_spikes", "verify_onnx"]
 
 BOUND = 1e-5
 """Default of the allowed mismatching spikes per neuron-step."""
@@ -76,7 +74,7 @@ def verify_onnx(
     """Compare an exported sequence model with the sequence runtime, spike for spike.
 
     Both compute the network with batch normalisation folded into the weights; what folding itself changes is another question,
-    answered by ``folding_effect``.
+    answered by ``exporters.folding``.
 
     Args:
         path: The ``.onnx`` file.
@@ -114,25 +112,3 @@ def verify_onnx(
             "there are no samples to verify on", hint="pass --data with at least one recording"
         )
     return total
-
-
-def folding_effect(graph: Graph, frames: NDArray[np.float32], *, bound: float = BOUND) -> Agreement:
-    """How far folding batch normalisation takes the network from the one that was trained, both in the sequence runtime.
-
-    Folding is exact up to rounding. PyTorch rounds the unfolded network in its own way (a fused multiply-add on the CPU), so a
-    membrane within that rounding of the threshold may change sides. Such a spike changes what comes after it, and in a TCJA
-    block the gates of all channels and steps: a network whose activity is chaotic, as without training, may end elsewhere.
-
-    Args:
-        graph: The network, not folded.
-        frames: ``[T, N, ...]``.
-        bound: Allowed mismatches per neuron-step.
-    """
-    folded, spikes = fold_batch_norm(graph), {}
-
-    def observe(node: Node, value: torch.Tensor) -> None:
-        if isinstance(node.op, ir.Neuron):
-            spikes[node.name] = value.numpy()
-
-    output = run(folded, frames, observe=observe).numpy()
-    return compare(graph, frames, output, spikes, bound=bound)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tcja_deploy.exporters.folding import folding_effect, folding_note
 from tcja_deploy.exporters.onnx.verify import BOUND
 from tcja_deploy.exporters.onnx.writing import (
     ROUNDING,
@@ -94,10 +96,12 @@ def export_onnx_step(
             f"the result of a frame leaves {step.latency} steps after it, and the same work is done at every step",
             "the golden sample's results are those of the stream runtime with batch normalisation folded",
         ]
-        text = manifest(
-            graph, "onnx-step", files, nodes=nodes, agreement=agreement, notes=notes,
-            extra={"onnx_step": _about(step, opset, lookahead, profile)},
-        )  # fmt: skip
+        extra: dict[str, Any] = {"onnx_step": _about(step, opset, lookahead, profile)}
+        effect = folding_effect(graph, sample, bound=bound) if verify else None
+        if effect is not None:
+            notes.append(folding_note(effect))
+            extra["folding"] = effect.as_dict()
+        text = manifest(graph, "onnx-step", files, nodes=nodes, agreement=agreement, notes=notes, extra=extra)
         (folder / f"{stem}.manifest.json").write_text(text)
     return ExportReport(
         "onnx-step", path, tuple(path.parent / n for n in names), tuple(nodes), agreement, tuple(notes)

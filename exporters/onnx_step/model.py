@@ -171,9 +171,11 @@ class _Emission:
         )
         states, info = parts.finish(), helper.make_tensor_value_info
         about = {s.name: {"shape": s.shape, "dtype": s.dtype, "value": s.value} for s in states}
+        layers = {link.name: self.values[link.name] for link in plan.links if isinstance(link.cell, Neurons)}
         metadata = metadata | {
             "tcja_deploy.latency": str(latency),
             "tcja_deploy.states": json.dumps(about),
+            "tcja_deploy.layers": json.dumps(layers),
         }
         inputs = [info(self.input, TensorProto.FLOAT, frame_shape(plan.frames, plan.T))]
         outputs = [

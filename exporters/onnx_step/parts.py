@@ -101,8 +101,10 @@ class Parts:
         self, name: str, shape: Sequence[Dim], *, dtype: str = "float32", initial: float = 0.0
     ) -> tuple[str, Callable[[str], None]]:
         """A new state: the name of its tensor, and a function that takes the name of the following one."""
-        state = State(self.e.unique(name), tuple(shape), dtype, initial)
-        self.e.unique(state.next)
+        free = self.e.unique(name)
+        while self.e.unique(f"{free}.next") != f"{free}.next":  # a layer has that name
+            free = self.e.unique(name)
+        state = State(free, tuple(shape), dtype, initial)
         self._states.append(state)
         return state.name, lambda following: self._next.update({state.name: following})
 

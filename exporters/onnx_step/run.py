@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class OnnxStepper:
         Args:
             path: The ``.onnx`` file.
             samples: N.
-            show: Names of further tensors to read after each step, such as spiking layers.
+            show: Names of spiking layers to read after each step, or of further tensors.
 
         Raises:
             FileFormatError: If the file is no step model, or has no such tensor.
@@ -74,7 +74,9 @@ class OnnxStepper:
         self.frames_per_window = int(properties["tcja_deploy.T"])
         self._streams = properties["tcja_deploy.output"] == "stream"
         self._names = [o.name for o in model.graph.output]
-        _expose(model, show, path)
+        layers = json.loads(properties["tcja_deploy.layers"])
+        self._show = {name: layers.get(name, name) for name in show}
+        _expose(model, self._show.values(), path)
         if any(i.data_location == TensorProto.EXTERNAL for i in model.graph.initializer):
             onnx.load_external_data_for_model(model, str(path.parent))
         options = onnxruntime.SessionOptions()
@@ -83,7 +85,6 @@ class OnnxStepper:
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         self._input = self._session.get_inputs()[0]
-        self._show = list(show)
         self.shown: dict[str, NDArray[np.generic]] = {}
         self._latest: torch.Tensor | None = None
         self._given = 0
@@ -104,12 +105,12 @@ class OnnxStepper:
         want = [d if isinstance(d, int) else x.shape[0] for d in self._input.shape]
         if list(x.shape) != want:
             raise DataError(f"the frame has shape {list(x.shape)}, the model expects {self._input.shape}")
-        wanted = [*self._names, *self._show]
+        wanted = [*self._names, *self._show.values()]
         values = dict(
             zip(wanted, self._session.run(wanted, {self._input.name: x, **self.state}), strict=True)
         )
         self.state = {name: values[f"{name}.next"] for name in self.state}
-        self.shown = {name: values[name] for name in self._show}
+        self.shown = {name: values[tensor] for name, tensor in self._show.items()}
         output, index, final = torch.from_numpy(values["output"]), int(values["frame"]), bool(values["valid"])
         self._latest = output if index >= 0 else None
         if not final:
@@ -124,7 +125,7 @@ class OnnxStepper:
         return self._latest
 
 
-def _expose(model: onnx.ModelProto, names: Sequence[str], path: Path) -> None:
+def _expose(model: onnx.ModelProto, names: Iterable[str], path: Path) -> None:
     """Make inner tensors outputs."""
     inferred = {v.name: v for v in onnx.shape_inference.infer_shapes(model).graph.value_info}
     shown = {o.name for o in model.graph.output}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,9 @@ from tcja_deploy.errors import (
 )
 from tcja_deploy.exporters.onnx import export, export_onnx, verify_onnx
 from tcja_deploy.exporters.onnx.sequence import sequence_model
-from tcja_deploy.exporters.onnx.verify import folding_effect
-from tcja_deploy.ir import Graph, GraphBuilder
+from tcja_deploy.ir import Graph
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes import fold_batch_norm
-from tcja_deploy.runtime.compare import compare
 from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.synthetic import synthetic_frames
 
@@ -332,52 +329,6 @@ def test_tampered_weight_is_found_where_it_acts(graph: Graph, tmp_path: Path) ->
     assert later.mismatches > 0
     assert later.first is not None
     assert later.first.distance is None  # its inputs differed already
-
-
-def test_folding_is_measured_apart(graph: Graph, tmp_path: Path) -> None:
-    frames = synthetic_frames(graph, 2)
-    effect = folding_effect(graph, frames)
-    assert (effect.samples, effect.predictions_equal) == (2, 2)
-    assert [layer.name for layer in effect.layers] == [n.name for n in graph.neurons]
-    # A normalisation that folding gets wrong would show at once: here folded weights meet another network's statistics.
-    one = next(n for n in graph if isinstance(n.op, ir.BatchNorm2d))
-    shifted = replace(one, op=replace(one.op, beta=one.op.beta + 0.3))
-    other = replace(graph, nodes=tuple(shifted if n is one else n for n in graph))
-    folded = fold_batch_norm(other)
-    spikes = {}
-    output = run(folded, frames, observe=lambda n, v: spikes.update({n.name: v.numpy()})).numpy()
-    assert compare(graph, frames, output, spikes, bound=1e-5).mismatch_rate > 1e-3
-    # Without normalisation there is nothing to measure.
-    export_onnx(folded, tmp_path / "m.onnx", data=[frames])
-    manifest = json.loads((tmp_path / "m.manifest.json").read_text())
-    assert "folding" not in manifest
-    assert not any("folding" in note for note in manifest["notes"])
-
-
-def test_a_membrane_that_folding_takes_below_the_threshold(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    weight, statistics = (
-        rng.normal(size=(1, 16)).astype(np.float32),
-        np.float32([[0.7], [-0.05], [0.1], [0.9]]),
-    )
-
-    def network(threshold: float | None) -> Graph:
-        b = GraphBuilder(1)
-        x = b.add(
-            "bn", ir.BatchNorm1d(*statistics), b.add("fc", ir.Linear(weight), b.add("input", ir.Input((16,))))
-        )
-        return b.finish(x if threshold is None else b.add("if", ir.IF(v_threshold=threshold), x))
-
-    samples = rng.uniform(0, 3, (500, 1, 1, 16)).astype(np.float32)
-    unfolded, folded = (
-        np.array([float(run(g, x)) for x in samples]) for g in (network(None), fold_batch_norm(network(None)))
-    )
-    below = int(
-        np.flatnonzero((folded < unfolded) & (unfolded > 0))[0]
-    )  # rounding differs for some of 500 sums
-    report = export_onnx(network(unfolded[below]), tmp_path / "m.onnx", data=[samples[below]])
-    assert "1 of 1 neuron-steps differ" in report.notes[-1]
-    assert "it began 0.0e+00 from the threshold" in report.notes[-1]
 
 
 def test_bound_decides(graph: Graph, tmp_path: Path) -> None:

@@ -137,6 +137,35 @@ def test_the_authors_dvs128_checkpoint(tmp_path):
     np.testing.assert_allclose(out[0].value, golden["y"], atol=1.01 / 200)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("output", "frame"),
+        ("step", "valid"),
+        ("number_1", "rest_0.0"),
+        ("a", "a/before"),
+        ("a", "a.v"),
+        ("a.v.next", "a"),
+        ("clock_1", "list_0"),
+    ],
+)
+def test_layers_may_be_called_like_parts_of_the_model(names, tmp_path):
+    rng, b = np.random.default_rng(0), GraphBuilder(3)
+    x = b.add("input", ir.Input((4,), Kind.REAL))
+    for name in names:
+        x = b.add(f"{name}_weight", ir.Linear(rng.normal(size=(4, 4)).astype(np.float32)), x)
+        x = b.add(name, ir.LIF(v_threshold=0.5), x)
+    graph = b.finish(b.add("mean", ir.TimeMean(), x))
+    frames = rng.normal(size=(3, 5, 4)).astype(np.float32)
+    report = export_onnx_step(graph, tmp_path / "m.onnx", data=[frames])
+    assert [layer.name for layer in report.agreement.layers] == list(names)
+    assert all(layer.spikes > 0 for layer in report.agreement.layers)
+    assert report.agreement.mismatches == 0
+    stepper = OnnxStepper(tmp_path / "m.onnx", samples=5, show=names)
+    stepper.push(frames[0])
+    assert all(set(np.unique(stepper.shown[name])) <= {0.0, 1.0} for name in names)
+
+
 @pytest.fixture(scope="module")
 def graph():
     return zoo.build("events34", T=5, channels=(4, 6, 6), hidden=16)
