@@ -10,6 +10,7 @@ from tcja_deploy.energy.placement import Fit, place
 from tcja_deploy.energy.prices import Price, arithmetic, chip_price
 from tcja_deploy.energy.quantities import Ops
 from tcja_deploy.hardware_profiles import (
+    Bound,
     Bounds,
     ChipKind,
     Coverage,
@@ -23,7 +24,6 @@ from tcja_deploy.hardware_profiles import (
 from tcja_deploy.hardware_profiles.vocabulary import OP_CLASSES
 from tcja_deploy.ir import Kind
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.activity import Measure
 
 __all__ = ["chip_lines", "latency_ns", "processor_ann"]
 
@@ -72,20 +72,26 @@ def _synapses(m: Measured, layer: Layer, pricing: Pricing) -> list[Line]:
         part = Part.ATTENTION if layer.attention else Part.SYNAPSES
         nothing = Price("mac", None, reason="the chip has no dense layers: to be computed elsewhere")
         return [Line(layer.node, part, "dense MACs", m.synops(layer), nothing)]
-    graded = OpClass.SYNOP_GRADED
-    if layer.kind is Kind.BINARY:
-        what, ops, op = "binary spikes", m.synops(layer), OpClass.SYNOP
-    elif layer.kind is Kind.COUNT and pricing.coverage(graded) is not Coverage.PRICED:
-        what, ops = "event counts, as repeated spikes", m.synops(layer, Measure.PAYLOAD)
-        op = OpClass.SYNOP
-    else:
-        what, ops, op = "graded spikes", m.synops(layer), graded
+    repeat = _repeats(layer, pricing)
+    if layer.kind is not Kind.BINARY and not repeat:
+        return _priced(layer, "graded spikes", m.synops(layer), OpClass.SYNOP_GRADED, pricing)
+    what = "event counts, as repeated spikes" if repeat else "binary spikes"
+    lines = _priced(layer, what, m.as_accumulations(layer), OpClass.SYNOP, pricing)
+    if (rest := m.beyond_accumulations(layer)) is not None:
+        lines += _priced(layer, "inputs that are no such spikes", rest, OpClass.SYNOP_GRADED, pricing)
+    return lines
+
+
+def _priced(layer: Layer, what: str, ops: Ops, op: OpClass, pricing: Pricing) -> list[Line]:
+    """Synaptic operations at the price of their class, unless the list covers them elsewhere."""
     if _skipped(op, pricing):
         return []
-    price = chip_price(op, pricing)
-    if price.pJ is None and op is graded and not price.reason:
-        price = Price(op.value, None, reason="spikes with a payload are not priced")
-    return [Line(layer.node, Part.SYNAPSES, what, ops, price)]
+    return [Line(layer.node, Part.SYNAPSES, what, ops, chip_price(op, pricing))]
+
+
+def _repeats(layer: Layer, pricing: Pricing) -> bool:
+    """Whether a number of events is sent as that many spikes: the chip has no price of spikes that carry it."""
+    return layer.kind is Kind.COUNT and pricing.coverage(OpClass.SYNOP_GRADED) is not Coverage.PRICED
 
 
 def _neurons(m: Measured, pricing: Pricing) -> list[Line]:
@@ -201,9 +207,12 @@ def latency_ns(m: Measured, profile: Profile, fit: Fit) -> tuple[int, str] | Non
     busiest = 0.0
     for layer in m.inventory.trunk:
         placed = fit.placed(layer.node)
-        per_core = m.synops(layer).mean / T / (placed.cores or 1)
+        ops = m.as_accumulations(layer) if _repeats(layer, profile.pricing) else m.synops(layer)
+        per_core = ops.mean / T / (placed.cores or 1)
         neurons = math.prod(placed.slice or (0,))
         busiest = max(busiest, per_core * synop + neurons * update)
     barrier = ns(timing.barrier_sync) or 0.0
-    why = "latency at perfect balance inside the busiest layer, a lower bound"
+    why = "latency of the busiest layer at perfect balance, without message traffic"
+    if any(q is not None and q.bound is Bound.UPPER for q in (timing.synop, timing.neuron_update)):
+        why += "; the published operation times are maxima"
     return round(T * (busiest + barrier)), why

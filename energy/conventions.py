@@ -141,7 +141,8 @@ CONVENTIONS = {
                 "SOP_l = sum over non-zero inputs of the weights that each one meets, borders, strides, dilation and "
                 "groups included",
                 "binary inputs: E_AC a SOP; event counts: E_MAC a SOP, or E_AC times the count with 'repeat'; graded "
-                "spikes: E_MAC a SOP; dense real inputs: E_MAC for each border-aware MAC, every step",
+                "spikes, and numbers other than 1 where the network declares spikes: E_MAC a SOP; dense real inputs: "
+                "E_MAC for each border-aware MAC, every step",
                 "neurons, each step: leak E_MULT, integration E_AC, threshold E_CMP; soft reset E_AC a spike. The "
                 "input factor 1/tau is folded into the weights; a hard reset writes a constant and computes nothing",
                 "TCJA: squeeze E_AC a spike and one E_MULT a channel and step; TLA and CLA E_MAC, padding left out; "
@@ -192,7 +193,8 @@ CONVENTIONS = {
                 "event counts enter as graded spikes where the chip prices them, else as repeated binary spikes",
                 "messages: one for each spike and channel slice of the layer that reads it (see Placement)",
                 "latency: T steps of the chip's time step; else, with the chip's operation times, T times the busiest "
-                "layer's share per core plus the barrier, at perfect balance: a lower bound",
+                "layer's share per core plus the barrier: an estimate, perfect balance makes it short and operation times "
+                "published as maxima make it long",
                 "CPU and GPU: dense MACs of all T steps; their published prices do not profit from zeros",
                 "a price that is all-in stands alone",
             ),

@@ -225,6 +225,19 @@ class Measured:
             return Ops.constant(layer.macs.aware_per_inference, len(self))
         return Ops(self.events(layer.drive, measure))
 
+    def as_accumulations(self, layer: Layer) -> Ops:
+        """Accumulations of a layer whose inputs are spikes: one for each synaptic operation of a 1 or -1; for
+        event counts as many as the number says."""
+        return self.synops(layer, Measure.UNIT if layer.kind is Kind.BINARY else Measure.PAYLOAD)
+
+    def beyond_accumulations(self, layer: Layer) -> Ops | None:
+        """Synaptic operations that `as_accumulations` cannot stand for, because what a user feeds is not of the
+        kind that the network declares: other numbers than 1 where spikes were, fractions where counts were.
+        `None` where there are none, which is the rule."""
+        proper = Measure.UNIT if layer.kind is Kind.BINARY else Measure.INTEGER
+        rest = self.events(layer.drive) - self.events(layer.drive, proper)
+        return Ops(rest) if rest.any() else None
+
     def synops_by_rate(self, layer: Layer) -> Ops:
         """What the usual formula gives, rate x steps x dense MACs: every spike counts as the mean dense
         fan-out."""

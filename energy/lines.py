@@ -15,7 +15,6 @@ from tcja_deploy.energy.prices import Price, arithmetic, quantised_mac
 from tcja_deploy.energy.quantities import Ops
 from tcja_deploy.hardware_profiles import Pricing
 from tcja_deploy.ir import Kind
-from tcja_deploy.runtime.activity import Measure
 
 __all__ = ["Line", "Twin", "paper_ann", "paper_snn", "strict_ann", "strict_snn"]
 
@@ -97,21 +96,25 @@ def strict_snn(m: Measured, pricing: Pricing, options: Options) -> list[Line]:
     lines = []
     for layer in m.inventory.layers:
         part = Part.ATTENTION if layer.attention else Part.SYNAPSES
-        what, ops, primitive = _strict_synapses(m, layer, options)
-        lines.append(Line(layer.node, part, what, ops, arithmetic(primitive, pricing)))
+        for what, ops, primitive in _strict_synapses(m, layer, options):
+            lines.append(Line(layer.node, part, what, ops, arithmetic(primitive, pricing)))
     for work in m.inventory.works:
         lines.append(Line(work.node, work.part, work.what, m.work(work), arithmetic(work.primitive, pricing)))
     return lines
 
 
-def _strict_synapses(m: Measured, layer: Layer, options: Options) -> tuple[str, Ops, Primitive]:
+def _strict_synapses(m: Measured, layer: Layer, options: Options) -> list[tuple[str, Ops, Primitive]]:
     if not layer.event_driven:
-        return "dense MACs", m.synops(layer), Primitive.MAC
-    if layer.kind is Kind.BINARY:
-        return "binary spikes", m.synops(layer), Primitive.ADD
-    if layer.kind is Kind.COUNT and options.counts_as is CountsAs.REPEAT:
-        return "event counts, repeated", m.synops(layer, Measure.PAYLOAD), Primitive.ADD
-    return ("event counts" if layer.kind is Kind.COUNT else "graded spikes"), m.synops(layer), Primitive.MAC
+        return [("dense MACs", m.synops(layer), Primitive.MAC)]
+    repeat = layer.kind is Kind.COUNT and options.counts_as is CountsAs.REPEAT
+    if layer.kind is not Kind.BINARY and not repeat:
+        what = "event counts" if layer.kind is Kind.COUNT else "graded spikes"
+        return [(what, m.synops(layer), Primitive.MAC)]
+    what = "event counts, repeated" if repeat else "binary spikes"
+    parts = [(what, m.as_accumulations(layer), Primitive.ADD)]
+    if (rest := m.beyond_accumulations(layer)) is not None:
+        parts.append(("inputs that are no such spikes", rest, Primitive.MAC))
+    return parts
 
 
 def paper_ann(m: Measured, pricing: Pricing, twin: Twin) -> list[Line]:

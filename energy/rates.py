@@ -71,7 +71,7 @@ def rates(m: Measured) -> Rates:
     neurons = [(n.name, "") for n in m.inventory.graph.neurons]
     inputs = [(layer.source, layer.node) for layer in m.inventory.layers if layer.kind.sparse]
     names = list(dict.fromkeys(name for name, _ in neurons + inputs))
-    summaries = summarise(np.stack([m.rates(name) for name in names], axis=1))
+    summaries = summarise(np.stack([m.rates(name) for name in names], axis=1)) if names else []
     by_name = dict(zip(names, summaries, strict=True))
     rows = [[_row(m, name, reader, by_name[name]) for name, reader in group] for group in (neurons, inputs)]
     return Rates(len(m), m.inventory.graph.T, tuple(rows[0]), tuple(rows[1]))

@@ -89,8 +89,8 @@ def report_plots(report: Report) -> list[Plot]:
         if group:
             plots.append(_totals(f"energy_{i}", convention, group))
     layered = [e for e in report.estimates if e.subject == "SNN" and e.convention.startswith("strict")]
-    plots += [_layers(e) for e in layered[:1] if e.energy_pJ is not None]
-    plots += [_tornado(f"sensitivity_{i}", t) for i, t in enumerate(report.tornados)]
+    plots += [_layers(e) for e in layered[:1] if e.energy_pJ is not None and e.energy_pJ.mean]
+    plots += [_tornado(f"sensitivity_{i}", t) for i, t in enumerate(report.tornados) if t.bars]
     return plots + rate_plots(report.rates)
 
 
