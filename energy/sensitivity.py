@@ -90,9 +90,11 @@ def tornado(m: Measured, convention: str, profile: Profile, options: Options) ->
         Part.STATE: "membrane traffic",
         Part.TRAFFIC: "spike traffic",
     }
+    serving = _serving(m)
     for part, name in parts.items():
-        if any(line.part is part for line in lines):
-            against(name, _total(x for x in lines if x.part is not part), "left out", "counted")
+        rest = [x for x in lines if x.part is not part and serving.get((x.node, x.what)) is not part]
+        if len(rest) < len(lines):
+            against(name, _total(rest), "left out", "counted")
     repeated = snn_lines(m, chosen, profile, replace(options, counts_as=CountsAs.REPEAT))
     if options.counts_as is CountsAs.MAC:
         against("event counts", _total(repeated), "repeated accumulations", "one MAC each")
@@ -105,6 +107,15 @@ def tornado(m: Measured, convention: str, profile: Profile, options: Options) ->
     return Tornado(
         f"{chosen.label}, {profile.label}", base, tuple(sorted(moving, key=lambda bar: -bar.swing))
     )
+
+
+def _serving(m: Measured) -> dict[tuple[str, str], Part]:
+    """Memory traffic, by node and name, that serves work of another part and is left out with it."""
+    serving = {(w.node, f"weight read: {w.what}"): w.part for w in m.inventory.works}
+    names = ("weight read", "weight fetch", "events", "values", "accumulator read and write")
+    serving |= {(x.node, name): Part.ATTENTION for x in m.inventory.layers if x.attention for name in names}
+    blocks = {w.node for w in m.inventory.works if w.part is Part.ATTENTION}
+    return serving | {(node, "weight fetch"): Part.ATTENTION for node in blocks}
 
 
 def _as_accumulations(m: Measured, lines: list[Line], profile: Profile) -> list[Line]:

@@ -351,6 +351,18 @@ def test_tornado_bars_contain_the_base_and_are_sorted() -> None:
     assert {"graded spikes", "attention", "neuron updates", "weight reuse", "accumulators in memory"} <= names
 
 
+@pytest.mark.parametrize("memory", [MemoryModel(), MemoryModel(dram=True, partial_sums=True)])
+def test_what_is_left_out_takes_its_memory_traffic_along(memory: MemoryModel) -> None:
+    m = measured(small_snn(bias=True), spikes(RNG, 2, 4, 2, 8, 12))
+    options = Options(memory=memory)
+    bars = {b.name: b for b in tornado(m, "memory", ASIC, options).bars}
+    lines = lines_of(m, "memory", memory=memory)
+    block = total([x for x in lines if x.node == "tcja"])  # all that the attention block does
+    assert bars["attention"].swing == pytest.approx(block)
+    bias = total([x for x in lines if x.what in ("bias", "weight read: bias")])
+    assert bars["bias"].swing == pytest.approx(bias)
+
+
 def test_borders_bar_equals_a_full_recount() -> None:
     # All work of a one-layer net is synaptic, so the bar must equal the energy at the mean dense fan-out.
     graph = one_layer(ir.Conv2d(weights(RNG, 6, 4, 3, 3), padding=SAME), (4, 8, 8), T=2)
