@@ -65,13 +65,14 @@ ALLOWED: dict[str, set[str]] = {
     "artifacts": {"errors"},
     "ir": {"errors"},
     "ir_file": BASE | {"files"},
+    "nir_file": BASE | {"files"},
     "passes": BASE,
     "runtime": BASE | {"files"},
     "zoo": BASE,
     "events": {"errors", "files"},
     "data": {"errors", "files"},
-    "frontend": BASE | {"files", "ir_file", "passes", "runtime"},
-    "exporters": BASE | {"files", "ir_file", "passes", "runtime"},
+    "frontend": BASE | {"files", "ir_file", "nir_file", "passes", "runtime"},
+    "exporters": BASE | {"files", "ir_file", "nir_file", "passes", "runtime"},
     "hardware_profiles": {"errors"},
     "energy": BASE | {"files", "runtime", "hardware_profiles"},
 }
@@ -82,10 +83,6 @@ TIES = {"tcja_deploy", "__main__", "api", "cli"}
 
 KNOWN: dict[tuple[str, str], str] = {
     ("frontend", "zoo"): "checkpoints in the authors' layout are the zoo's networks",
-    (
-        "exporters",
-        "frontend",
-    ): "the NIR export reads back what it wrote, and shares the names of its metadata with the reader",
 }
 """Exceptions, and why. One that is no longer needed has to go."""
 

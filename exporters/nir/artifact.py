@@ -17,11 +17,11 @@ from tcja_deploy.errors import FileFormatError, VerificationError
 from tcja_deploy.exporters.nir.gates import fold_gates
 from tcja_deploy.exporters.nir.runners import NirRun, find_runner, spelled
 from tcja_deploy.files import sha256
-from tcja_deploy.frontend.nir import METADATA, READOUT
-from tcja_deploy.frontend.nir_file import read_nir_file
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir_file import load_graph
+from tcja_deploy.nir_file.container import read_nir_file
+from tcja_deploy.nir_file.notes import METADATA, READOUT
 from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.compare import Agreement, compare
 from tcja_deploy.runtime.sequence import evaluate, run

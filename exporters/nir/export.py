@@ -22,11 +22,11 @@ from tcja_deploy.exporters.nir.gates import divergence, fold_gates, mean_gates
 from tcja_deploy.exporters.nir.parts import split_readout, stages
 from tcja_deploy.exporters.report import ExportReport, Fidelity, NodeReport, manifest
 from tcja_deploy.files import atomic_directory, sha256, staged_files
-from tcja_deploy.frontend.nir import METADATA
 from tcja_deploy.ir import Graph, Op
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir.op import Array
 from tcja_deploy.ir_file import save_graph
+from tcja_deploy.nir_file.notes import METADATA
 from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.compare import Agreement
 from tcja_deploy.runtime.sequence import run

@@ -8,9 +8,9 @@ from typing import Literal
 
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters.nir.rules import obstacle
-from tcja_deploy.frontend.nir import READOUT
 from tcja_deploy.ir import Graph, GraphBuilder, Node, Op
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.nir_file.notes import READOUT
 
 __all__ = ["Stage", "part", "split_readout", "stages"]
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from tcja_deploy.errors import FileFormatError, UsageError
 from tcja_deploy.files import sha256
-from tcja_deploy.frontend.nir_file import is_hdf5
 from tcja_deploy.ir import Graph, Kind
 from tcja_deploy.ir_file import is_tcja_file, load_graph
+from tcja_deploy.nir_file.container import is_hdf5
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,7 +45,7 @@ def load(
         input_kind: What the frames of a module hold, ``"binary"``, ``"count"``, ``"graded"`` or ``"real"``; event counts if not
             given, real numbers for an image that the module repeats over time. Every other source tells it.
         batch_first: Whether a module takes ``[N, T, ...]``; found out if not given.
-        dt: Length of a time step of a ``.nir`` file, if it does not tell; see ``frontend.nir.load_nir`` for more.
+        dt: Length of a time step of a ``.nir`` file, if it does not tell; see ``nir_file.load.load_nir`` for more.
         trust_pickle: Allow a file to run code while it is loaded.
 
     Returns:
@@ -58,7 +58,7 @@ def load(
     """
     if not isinstance(source, str | Path):
         if type(source).__name__ == "NIRGraph":
-            from tcja_deploy.frontend.nir import load_nir
+            from tcja_deploy.nir_file.load import load_nir
 
             return load_nir(source, timesteps, dt=dt)
         from tcja_deploy.frontend.trace import trace
@@ -87,7 +87,7 @@ def load(
         )
         return load_graph(path)
     if is_hdf5(path):
-        from tcja_deploy.frontend.nir import load_nir
+        from tcja_deploy.nir_file.load import load_nir
 
         _refuse(str(path), "NIR file", arch=arch, input_shape=input_shape, input_kind=input_kind)
         return load_nir(path, timesteps, dt=dt)

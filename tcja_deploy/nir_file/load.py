@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,20 +11,16 @@ import numpy as np
 
 from tcja_deploy.errors import FileFormatError, GraphError, TraceError, UsageError
 from tcja_deploy.files import sha256
-from tcja_deploy.frontend.nir_desk import Comparison, Desk, Offence, Reading, ShapeOffence, free
-from tcja_deploy.frontend.nir_file import read_nir_file
-from tcja_deploy.frontend.nir_neurons import TEMPORAL
-from tcja_deploy.frontend.nir_rules import RULES
-from tcja_deploy.frontend.nir_wiring import Wiring
 from tcja_deploy.ir import Graph, GraphBuilder, Kind, Op
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.nir_file.container import read_nir_file
+from tcja_deploy.nir_file.desk import Comparison, Desk, Offence, Reading, ShapeOffence, free
+from tcja_deploy.nir_file.neurons import TEMPORAL
+from tcja_deploy.nir_file.notes import read_notes
+from tcja_deploy.nir_file.rules import RULES
+from tcja_deploy.nir_file.wiring import Wiring
 
-__all__ = ["METADATA", "READOUT", "load_nir"]
-
-METADATA = "tcja_deploy"
-"""Key of the graph metadata that this program writes and reads: a JSON text with dt, T, input_kind and readout."""
-READOUT: dict[str, type[Op]] = {"TimeMean": ir.TimeMean, "Vote": ir.Vote}
-"""Ops behind the last NIR node, by name: they run where the spikes are read out."""
+__all__ = ["load_nir"]
 
 
 def load_nir(
@@ -77,7 +72,7 @@ def load_nir(
     where = origin.get("file", "")
     if content.get("type") != "NIRGraph":
         raise FileFormatError(f"the root is a {content.get('type')} and no NIRGraph", where=where)
-    notes = _notes(content, where)
+    notes = read_notes(content, where)
     dt = notes.dt if dt is None else dt
     T = notes.T if timesteps is None else timesteps
     if T is None:
@@ -110,35 +105,6 @@ def load_nir(
     if dt is not None:
         origin["dt"] = repr(dt)
     return translation.builder.finish(output, origin)
-
-
-# -- what the file says about itself ----------------------------------------------------------------------------
-@dataclass(frozen=True)
-class _Notes:
-    dt: float | None = None
-    T: int | None = None
-    input_kind: Kind = Kind.COUNT
-    readout: tuple[Op, ...] = ()
-
-
-def _notes(content: Mapping[str, Any], where: str) -> _Notes:
-    metadata = content.get("metadata")
-    text = metadata.get(METADATA) if isinstance(metadata, Mapping) else None
-    if text is None:
-        return _Notes()
-    try:
-        said = json.loads(text)
-        dt, T = float(said["dt"]), said["T"]
-        if not (np.isfinite(dt) and dt > 0 and isinstance(T, int) and T > 0):
-            raise ValueError(f"dt = {dt}, T = {T}")
-        readout = tuple(READOUT[name](*arguments) for name, *arguments in said["readout"])
-        return _Notes(dt, T, Kind(said["input_kind"]), readout)
-    except (ValueError, KeyError, TypeError, GraphError) as error:
-        raise FileFormatError(
-            f"what tcja-deploy noted in this file is not readable ({error})",
-            where=where,
-            hint="export it again",
-        ) from error
 
 
 def _readout(builder: GraphBuilder, name: str, op: Op, x: str, where: str) -> str:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tcja_deploy.frontend.nir_desk import Desk, Offence, Rule, ShapeOffence
-from tcja_deploy.frontend.nir_neurons import NEURONS
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.nir_file.desk import Desk, Offence, Rule, ShapeOffence
+from tcja_deploy.nir_file.neurons import NEURONS
 
 __all__ = ["RULES"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tcja_deploy.frontend.nir_desk import Offence
+from tcja_deploy.nir_file.desk import Offence
 
 __all__ = ["Wiring", "mapping"]
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from tcja_deploy.frontend.nir_desk import Desk, Offence, Rule
 from tcja_deploy.ir import GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.nir_file.desk import Desk, Offence, Rule
 
 __all__ = ["NEURONS", "TEMPORAL"]
 

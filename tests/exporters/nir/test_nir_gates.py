@@ -1,0 +1,210 @@
+"""Gates that NIR does not have: refused, as constants, or on the host between segments; folders that somebody touched."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from nir_nets import chain, conv_net, frames_of, normal, small
+
+from tcja_deploy.errors import (
+    DataError,
+    FileFormatError,
+    UnsupportedError,
+    UsageError,
+)
+from tcja_deploy.exporters.nir import export_nir, run_split, verify_nir
+from tcja_deploy.exporters.nir.gates import divergence, fold_gates, mean_gates
+from tcja_deploy.exporters.report import Fidelity
+from tcja_deploy.ir import Graph, GraphBuilder, Node
+from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.sequence import run
+
+
+def test_gates_are_refused_with_the_alternatives(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError) as error:
+        export_nir(small(), tmp_path / "n.nir")
+    assert "conv.5, conv.9" in error.value.reason
+    assert "--gate mean" in error.value.hint
+    assert "--gate split" in error.value.hint
+    assert not list(tmp_path.iterdir())
+
+
+def test_mean_gates_need_data(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="have to be measured"):
+        export_nir(small(), tmp_path / "n.nir", gate="mean")
+    with pytest.raises(DataError):
+        mean_gates(small(), [])
+
+
+def test_mean_gates_are_the_mean_of_the_gates() -> None:
+    """The gate is what the block multiplies spikes by: read off its input and output where there is a spike."""
+    graph = small()
+    batches = frames_of(graph, 2, 3)
+    gates = mean_gates(graph, batches)
+    assert set(gates) == {"conv.5", "conv.9"}
+    values: dict[str, list[Any]] = {"conv.4": [], "conv.5": []}
+
+    def observe(node: Node, value: torch.Tensor) -> None:
+        if node.name in values:
+            values[node.name].append(value.numpy().copy())
+
+    for frames in batches:
+        run(graph, frames, observe=observe)
+    x, y = (np.concatenate(v, 1) for v in values.values())  # [T, N, C, H, W]
+    gate = y.max((3, 4))
+    assert (x.max((3, 4)) == 1).all(), "a channel without a spike does not show its gate"
+    assert np.allclose(gates["conv.5"], gate.mean((0, 1)), atol=1e-6)
+
+
+def constant(graph: Graph) -> Graph:
+    """The network with attention weights of zero: every gate is sigmoid(0) = 1/2 at all times."""
+    b = GraphBuilder(graph.T)
+    for node in graph:
+        op = node.op
+        if isinstance(op, ir.TCJA):
+            op = replace(op, tla=np.zeros_like(op.tla), cla=np.zeros_like(op.cla))
+        b.add(node.name, op, *node.inputs)
+    return b.finish(graph.output)
+
+
+def test_constant_gates_diverge_nowhere(tmp_path: Path) -> None:
+    graph = constant(small())
+    batches = frames_of(graph)
+    report = export_nir(graph, tmp_path / "n.nir", gate="mean", data=batches)
+    assert report.divergence is not None
+    assert report.divergence.mismatches == 0
+    assert report.divergence.predictions_equal == 4
+    assert report.agreement is not None
+    assert report.agreement.mismatches == 0
+    assert {n.fidelity for n in report.nodes if n.op == "TCJA"} == {Fidelity.APPROXIMATED}
+    assert "0.500 to 0.500" in next(n.note for n in report.nodes if n.op == "TCJA")
+
+
+def test_divergence_is_reported_layer_by_layer(tmp_path: Path) -> None:
+    graph = small()
+    batches = frames_of(graph, 3, 2)
+    report = export_nir(graph, tmp_path / "n.nir", gate="mean", data=iter(batches))
+    assert report.divergence == divergence(graph, fold_gates(graph, mean_gates(graph, batches)), batches)
+    text = "\n".join(report.notes)
+    assert f"{report.divergence.predictions_equal} of 6 predictions" in text
+    for layer in report.divergence.layers:
+        assert f"{layer.name}: " in text
+    manifest = json.loads((tmp_path / "n.manifest.json").read_text())
+    assert manifest["nir"]["divergence"]["mismatches"] == report.divergence.mismatches
+    # Verified against the network with constant gates, which the file alone lets one rebuild.
+    assert verify_nir(report.path, graph, batches).mismatches == 0
+
+
+def test_mean_gates_without_weights_behind(tmp_path: Path) -> None:
+    for tail in ((), (ir.IF(),)):
+        graph = chain(4, (3, 4, 4), ir.IF(), ir.TCJA(tla=np.zeros((3, 3, 2), np.float32)), *tail)
+        with pytest.raises(UnsupportedError, match="weights"):
+            export_nir(graph, tmp_path / "n.nir", gate="mean", data=frames_of(graph))
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        {"tla": True, "cla": True},
+        {"tla": True},
+        {"cla": True},
+        {"tla": True, "cla": True, "fusion": "add"},
+    ],
+)
+def test_split_is_exact_for_every_kind_of_gate(op: dict[str, Any], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    T = 5
+    weights = {
+        "tla": normal(rng, 4, 4, 3, scale=3.0) if op.get("tla") else None,
+        "cla": normal(rng, T, T, 2, scale=3.0) if op.get("cla") else None,
+    }
+    graph = chain(
+        T, (2, 8, 8), ir.Conv2d(normal(rng, 4, 2, 3, 3)), ir.LIF(),
+        ir.TCJA(**weights, fusion=op.get("fusion", "multiply")), ir.AvgPool2d((2, 2), (2, 2)), ir.Flatten(),
+        ir.Linear(normal(rng, 6, 36)), ir.LIF(), ir.Vote(2), ir.TimeMean(),
+    )  # fmt: skip
+    batches = frames_of(graph)
+    report = export_nir(graph, tmp_path / "net", gate="split", data=batches)
+    assert report.agreement is not None
+    assert report.agreement.mismatches == 0
+    kinds = [e["kind"] for e in json.loads((tmp_path / "net" / "manifest.json").read_text())["nir"]["stages"]]
+    assert kinds == ["nir", "host", "nir", "host"]
+    for frames in batches:
+        result = run_split(tmp_path / "net", frames)
+        assert np.array_equal(result.output, run(graph, frames).numpy())
+        assert set(result.spikes) == {n.name for n in graph.neurons}
+
+
+def test_split_of_a_network_that_nir_holds_has_one_segment(tmp_path: Path) -> None:
+    graph = conv_net()
+    export_nir(graph, tmp_path / "net", gate="split", data=frames_of(graph))
+    assert sorted(p.name for p in (tmp_path / "net").iterdir()) == [
+        "0.nir",
+        "1.tcja",
+        "golden.npz",
+        "manifest.json",
+    ]
+
+
+def test_split_keeps_neurons_on_nir(tmp_path: Path) -> None:
+    graph = chain(4, (3, 4, 4), ir.IF(v_reset=None), ir.TCJA(tla=np.zeros((3, 3, 2), np.float32)))
+    with pytest.raises(UnsupportedError, match="soft reset"):
+        export_nir(graph, tmp_path / "net", gate="split")
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_attention_runs_on_the_host(tmp_path: Path) -> None:
+    """Channel attention in plain ops: NIR holds none of it."""
+    rng = np.random.default_rng(0)
+    b = GraphBuilder(4)
+    x = b.add("input", ir.Input((2, 8, 8)))
+    s = b.add("lif", ir.LIF(), b.add("conv", ir.Conv2d(normal(rng, 6, 2, 3, 3)), x))
+    z = b.add("squeeze", ir.Reduce("mean", (3, 4)), s)
+    gate = b.add("gate", ir.Sigmoid(), b.add("dense", ir.Linear(normal(rng, 6, 6)), z))
+    gate = b.add("map", ir.Reshape(("T", "N", 6, 1, 1), (0, 1)), gate)
+    y = b.add("gated", ir.Mul(), s, gate)
+    f = b.add("fc", ir.Linear(normal(rng, 5, 216)), b.add("flat", ir.Flatten(), y))
+    graph = b.finish(b.add("out", ir.LIF(), f))
+    report = export_nir(graph, tmp_path / "net", gate="split", data=frames_of(graph))
+    assert report.agreement is not None
+    assert report.agreement.mismatches == 0
+    stages = json.loads((tmp_path / "net" / "manifest.json").read_text())["nir"]["stages"]
+    assert [(e["kind"], e["nodes"]) for e in stages] == [
+        ("nir", ["conv", "lif"]),
+        ("host", ["squeeze", "dense", "gate", "map", "gated"]),
+        ("nir", ["flat", "fc", "out"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("touch", "reason"),
+    [
+        (lambda f: (f / "manifest.json").unlink(), "no readable manifest"),
+        (lambda f: (f / "manifest.json").write_text("{}"), "no manifest of an export"),
+        (lambda f: (f / "manifest.json").write_text('{"target": "nir"}'), "no manifest of an export"),
+        (lambda f: (f / "manifest.json").write_text('{"target": "nir", "nir": {}}'), "not exported from"),
+        (lambda f: (f / "1.tcja").write_bytes(b"other"), "not the one that was exported"),
+        (lambda f: (f / "2.nir").unlink(), "cannot be read"),
+        (lambda f: redirect(f, "../outside.nir"), "damaged"),
+    ],
+)
+def test_touched_folders(touch: Any, reason: str, tmp_path: Path) -> None:
+    graph = small()
+    export_nir(graph, tmp_path / "net", gate="split", verify=False)
+    touch(tmp_path / "net")
+    with pytest.raises(FileFormatError, match=reason):
+        verify_nir(tmp_path / "net", graph, frames_of(graph))
+
+
+def redirect(folder: Path, name: str) -> None:
+    """Let the manifest name a file outside of its folder."""
+    (folder / "0.nir").rename(folder / name)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["nir"]["stages"][0]["file"] = name
+    (folder / "manifest.json").write_text(json.dumps(manifest))
