@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
+import norse.torch as norse
 import numpy as np
 import torch
 from attention_blocks import CrossConvolution, HeadedAttention, JointAttention, StepwiseAttention
@@ -33,6 +34,7 @@ class Family:
         shape: One frame.
         T: Time steps.
         kind: What the frames hold.
+        by_steps: Whether the module takes one frame and its state, as Norse's cells do, instead of a window.
     """
 
     title: str
@@ -40,6 +42,7 @@ class Family:
     shape: tuple[int, ...] = (2, 12, 12)
     T: int = 5
     kind: Kind = Kind.COUNT
+    by_steps: bool = False
 
     def frames(self, samples: int = 2, seed: int = 0) -> Tensor:
         """Made-up frames `[T, N, ...]`: clustered events, spikes, or pictures repeated over time."""
@@ -62,18 +65,29 @@ class Net:
 
     def forward(self, frames: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The module's own output, and its spikes by the name of the neuron."""
-        spikes: dict[str, Tensor] = {}
+        seen: dict[str, list[Tensor]] = {n.name: [] for n in self.graph.neurons}
         inside = dict(self.module.named_modules())
         hooks = [
-            inside[n.name].register_forward_hook(lambda m, x, y, name=n.name: spikes.__setitem__(name, y))
-            for n in self.graph.neurons
+            inside[name].register_forward_hook(
+                lambda m, x, y, mine=mine: mine.append(y[0] if isinstance(y, tuple) else y)
+            )
+            for name, mine in seen.items()
         ]
         with torch.no_grad():
-            output = self.module(frames)
+            output = _by_steps(self.module, frames) if self.family.by_steps else self.module(frames)
         functional.reset_net(self.module)
         for hook in hooks:
             hook.remove()
-        return output, spikes
+        return output, {n: torch.stack(v) if self.family.by_steps else v[0] for n, v in seen.items()}
+
+
+def _by_steps(module: nn.Module, frames: Tensor) -> Tensor:
+    """Frame after frame, with the state that the module hands back."""
+    state, outputs = None, []
+    for frame in frames:
+        y, state = module(frame, state)
+        outputs.append(y)
+    return torch.stack(outputs)
 
 
 def _lif() -> nn.Module:
@@ -140,6 +154,33 @@ def _spiking_resnet() -> nn.Module:
     return _multi_step(net)
 
 
+def _norse(cells: Callable[[int], nn.Module], readout: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+    """Cells in a ``SequentialState``, with weights that let spikes through: there is no normalisation in between."""
+
+    def make() -> nn.Module:
+        net = norse.SequentialState(
+            nn.Conv2d(2, 8, 3, padding=1), cells(0), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), cells(1), nn.Flatten(),
+            nn.Linear(8 * 16, 10), readout(),
+        )  # fmt: skip
+        with torch.no_grad():
+            for weights in (net[0], net[3], net[6]):
+                weights.weight.mul_(6.0)
+        return net.eval()
+
+    return make
+
+
+def _leaky_currents(layer_: int) -> nn.Module:
+    mem, syn = torch.tensor(500.0), torch.tensor(250.0 + 250.0 * layer_)
+    return norse.LIFCell(norse.LIFParameters(tau_syn_inv=syn, tau_mem_inv=mem), dt=1e-3)
+
+
+def _leaky_box(layer_: int) -> nn.Module:
+    if layer_:
+        return norse.IAFCell()
+    return norse.LIFBoxCell(norse.LIFBoxParameters(tau_mem_inv=torch.tensor(500.0)), dt=1e-3)
+
+
 _SMALL = {"num_classes": 10, "layers": (1, 1, 1), "base_channels": 8, "stem_kernel_size": 3, "stem_stride": 1}
 _IMAGE = {"shape": (3, 16, 16), "T": 4, "kind": Kind.REAL}
 _SIZES = Sizes(T=5)
@@ -180,6 +221,10 @@ FAMILIES: dict[str, Family] = {
     "sew-iand": Family("SEW-ResNet, IAND", _sew("IAND"), (3, 16, 16), 4, Kind.REAL),
     "spiking-resnet": Family("spiking ResNet", _spiking_resnet, (3, 16, 16), 4, Kind.REAL),
     "spiking-vgg": Family("spiking VGG", _vgg, **_IMAGE),
+    "norse-lif": Family(
+        "Norse: LIF cells, read out by LI", _norse(_leaky_currents, norse.LICell), by_steps=True
+    ),
+    "norse-box": Family("Norse: LIFBox and IAF cells", _norse(_leaky_box, norse.IAFCell), by_steps=True),
     "fsvae-encoder": Family(
         "spiking VAE: encoder", lambda: Encoder(_SIZES), _SIZES.image, _SIZES.T, Kind.REAL
     ),
@@ -197,6 +242,7 @@ def net(key: str) -> Net:
     with torch.random.fork_rng():
         torch.manual_seed(7)
         module = family.make()
-        settle(module, family.frames(8, seed=1))
+        if not family.by_steps:
+            settle(module, family.frames(8, seed=1))
     graph = trace(module, timesteps=family.T, input_shape=family.shape, input_kind=family.kind)
     return Net(family, module, graph)
