@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tcja_deploy.energy.counts import Measured
 from tcja_deploy.energy.rules import take_inventory
 from tcja_deploy.errors import UnsupportedError
@@ -18,7 +20,7 @@ def measure(
     *,
     counted: Graph | None = None,
     batch_size: int = 4,
-    data_digest: str = "",
+    data_facts: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     shared: Workers | None = None,
 ) -> Measured:
@@ -30,7 +32,7 @@ def measure(
         counted: The network whose work is counted, if it is not the same: the one with batch normalisation
             folded, whose spiking layers have the same names and the same spikes.
         batch_size: Recordings that are run together.
-        data_digest: Identity of the data, kept with the counts.
+        data_facts: What identifies the frames, such as the hash of the recordings; kept with the counts.
         progress: Called with the number of recordings that this process has finished.
         shared: This process among several that share the recordings.
 
@@ -43,7 +45,7 @@ def measure(
         data,
         inventory.watches(),
         batch_size=batch_size,
-        origin={"model": graph.hash, "data": data_digest},
+        origin={"model": graph.hash, **(data_facts or {})},
         progress=progress,
         shared=shared,
     )

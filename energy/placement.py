@@ -47,7 +47,8 @@ class Placed:
         slice: Channels, rows and columns in one core; `None` if no core can hold any slice.
         slices: Into how many slices channels, rows and columns are cut; `None` likewise.
         cores: Cores needed; `None` likewise, or if the profile states no limit of a core.
-        binding: The limit that alone would need the most cores.
+        binding: The limit that alone would need the most cores; of several, the one that one core would exceed
+            the furthest.
         alone: Cores that each limit alone would need; `None` where it cannot be met.
         violations: Limits that no splitting can meet.
     """
@@ -228,7 +229,12 @@ def _place_one(inventory: Inventory, layer: Layer, limits: Limits, bits: int, me
         if not fits.any():
             violations.append(f"{name}: at least {int(used.min()):,}, a core has {most:,}")
         allowed &= fits
-    binding = max(alone, key=lambda a: math.inf if a[1] is None else a[1])[0] if alone else "none stated"
+    whole = int(
+        np.argmin(cuts.cores)
+    )  # between limits that need as many cores: the one that is used up further
+    fullness = {name: used[whole] / most for name, (used, most) in need.items() if most}
+    order = {name: (math.inf if n is None else n, fullness[name]) for name, n in alone}
+    binding = max(order, key=lambda name: order[name]) if order else "none stated"
     neurons = math.prod(shape)
     if not allowed.any() or not alone:
         return Placed(layer.node, neurons, None, None, None, binding, tuple(alone), tuple(violations))

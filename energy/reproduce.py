@@ -222,7 +222,7 @@ def _reasons(rows: Sequence[NetworkRow], chosen: NetworkRow) -> tuple[str, ...]:
     reasons = [
         f"one dense pass of {chosen.name} is {chosen.macs:,} MACs x 4.6 pJ = {1e3 * chosen.ann_J:.3f} mJ, which prints as "
         f"0.01 J; the others: {listed}",
-        f"with T passes every network is at {1e3 * least:.0f} mJ or more, so the published ANN is one pass, not T",
+        f"with T passes every network is at {1e3 * least:.1f} mJ or more, so the published ANN is one pass, not T",
         "the published factor 5.26 is 0.01 / 0.0019, a ratio of the two rounded numbers: it adds no evidence",
         "this is an inference from shapes: the material at hand does not name the network",
     ]

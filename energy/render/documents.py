@@ -10,7 +10,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from tcja_deploy.energy.estimate import Estimate
 from tcja_deploy.energy.rates import Rates
 from tcja_deploy.energy.render import report_tables as tables
 from tcja_deploy.energy.render.formats import to_csv, to_latex, to_markdown
@@ -18,7 +17,7 @@ from tcja_deploy.energy.render.html import Page
 from tcja_deploy.energy.render.plots import Plot, rate_plots, report_plots
 from tcja_deploy.energy.render.rate_tables import input_table, neuron_table, rates_table, step_table
 from tcja_deploy.energy.render.reproduce_tables import reproduction_tables
-from tcja_deploy.energy.render.table import Column, Table, energy_text
+from tcja_deploy.energy.render.table import Table, energy_text, recordings_text
 from tcja_deploy.energy.report import Report
 from tcja_deploy.energy.reproduce import Reproduction
 from tcja_deploy.errors import ExportError, UsageError
@@ -100,7 +99,11 @@ def report_document(report: Report, suffix: str) -> str:
     title = f"Energy report: {report.model['architecture']}"
     if suffix == ".html":
         return _report_page(title, report)
-    return _joined(title, {**report.model, **report.provenance}, tables.all_tables(report), suffix)
+    return _joined(title, _facts(report), tables.all_tables(report), suffix)
+
+
+def _facts(report: Report) -> dict[str, str]:
+    return {**report.model, **_choices(report), **report.provenance}
 
 
 def rates_document(found: Rates, facts: Mapping[str, str], suffix: str) -> str:
@@ -112,7 +115,7 @@ def rates_document(found: Rates, facts: Mapping[str, str], suffix: str) -> str:
     listed = [neuron_table(found), input_table(found), step_table(found)]
     if suffix != ".html":
         return _joined("Firing rates", facts, listed, suffix)
-    page = Page("Firing rates", f"{found.recordings} recordings, T = {found.steps} time steps")
+    page = Page("Firing rates", f"{recordings_text(found.recordings)}, T = {found.steps} time steps")
     page.section("plots", "Plots")
     page.plots(rate_plots(found))
     page.section("tables", "Tables")
@@ -167,7 +170,7 @@ def _report_page(title: str, report: Report) -> str:
     plots = {p.key: p for p in report_plots(report)}
     page = Page(
         title,
-        f"{report.recordings} recordings, T = {report.steps} time steps. Energies are per inference, which is all "
+        f"{recordings_text(report.recordings)}, T = {report.steps} time steps. Energies are per inference, which is all "
         f"{report.steps} steps, unless labelled per step.",
     )
     page.cards(_cards(report))
@@ -188,6 +191,7 @@ def _report_page(title: str, report: Report) -> str:
         ("fit", "Fit on chips", ["fit", "fit_"]),
         ("unpriced", "Unpriced work", ["unpriced"]),
         ("conventions", "Conventions", ["conventions"]),
+        ("assumptions", "Assumptions", ["assumptions"]),
     ]
     for anchor, heading, keys in layout:
         drawn, listed = _matching(plots, keys), _matching(by_key, keys)
@@ -196,10 +200,8 @@ def _report_page(title: str, report: Report) -> str:
             page.plots(drawn)
             for table in listed:
                 page.table(table)
-    page.section("assumptions", "Assumptions and sources of prices")
-    page.table(_assumptions(report.estimates), titled=False)
     page.section("provenance", "Provenance")
-    page.facts({**report.model, **_choices(report), **report.provenance})
+    page.facts(_facts(report))
     return page.render()
 
 
@@ -240,14 +242,3 @@ def _choices(report: Report) -> dict[str, str]:
         "accumulators in memory": "yes" if memory.partial_sums else "no, registers",
         "bits in 'memory'": ", ".join(f"{k} {v or 'as the price list'}" for k, v in bits.items()),
     }
-
-
-def _assumptions(estimates: Sequence[Estimate]) -> Table:
-    rows: dict[tuple[str, str, str], None] = {}
-    for e in estimates:
-        for text in e.assumptions:
-            rows[e.profile, "assumes", text] = None
-        for text in e.sources:
-            rows[e.profile, "price from", text] = None
-    columns = (Column("profile", "Prices"), Column("what", ""), Column("text", ""))
-    return Table("assumptions", "Assumptions and sources of prices", columns, tuple(rows))

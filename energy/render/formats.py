@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -69,8 +70,12 @@ def to_latex(table: Table) -> str:
     return "\n".join(lines)
 
 
+_HEADING = 13
+"""Characters of a heading above numbers before it wraps."""
+
+
 def to_rich(table: Table) -> RichTable:
-    """A table for the terminal."""
+    """A table for the terminal; print it without cropping, since numbers stay whole in a narrow one."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -87,12 +92,13 @@ def to_rich(table: Table) -> RichTable:
     )
     cells = table.cells()
     for column, *below in zip(table.columns, *cells, strict=True):
-        width = (
-            max(map(len, below), default=0) if column.right else None
-        )  # headings may wrap, numbers may not
-        result.add_column(
-            Text(column.head), justify="right" if column.right else "left", min_width=width, overflow="fold"
-        )
+        if column.right:  # numbers stay whole; their headings wrap
+            width = max([_HEADING, *map(len, below)])
+            head = textwrap.fill(column.head, width, break_long_words=False)
+            width = max(map(len, [*head.split("\n"), *below]))
+            result.add_column(Text(head), justify="right", min_width=width, no_wrap=True)
+        else:
+            result.add_column(Text(column.head), overflow="fold")
     for row in cells:
         result.add_row(*map(Text, row))
     return result

@@ -69,6 +69,7 @@ def synops_table(report: Report) -> Table:
         (
             "Input rate: non-zero elements of what the layer reads, after pooling and gate. SOPs: weights met by non-zero "
             "inputs, counted exactly; a dense input meets every weight.",
+            "By 1, by other whole, by fraction: share of the SOPs that such inputs cause.",
         ),
     )
 
@@ -113,6 +114,7 @@ def thresholds_table(report: Report) -> Table:
             Column("source", "Source"),
         ),
         rows,
+        ("Derived for other networks and hardware, Yan et al. for T = 5: a hint, not a result.",),
     )
 
 

@@ -37,12 +37,14 @@ th.r, td.r { text-align: right; }
 td.r { white-space: nowrap; }
 tbody tr:hover { background: #f3f8fd; }
 tbody tr:last-child td { border-bottom: 0; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(520px, 1fr)); gap: 4px 36px; align-items: start; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(520px, 100%), 1fr)); gap: 4px 36px;
+  align-items: start; }
 figure { margin: 12px 0 14px; }
 figure svg { max-width: 100%; height: auto; display: block; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 18px; font-size: 13.5px; }
 dt { color: var(--soft); }
 dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 640px) { main { padding: 16px 14px 48px; } dl { grid-template-columns: 1fr; } dd { margin-bottom: 6px; } }
 @media print { nav { display: none; } .scroll { overflow: visible; } }
 """
 

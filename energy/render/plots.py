@@ -12,7 +12,7 @@ import numpy as np
 from tcja_deploy.energy.counts import Part
 from tcja_deploy.energy.estimate import Estimate
 from tcja_deploy.energy.rates import BINS, RateRow, Rates
-from tcja_deploy.energy.render.table import energy_text
+from tcja_deploy.energy.render.table import energy_text, recordings_text
 from tcja_deploy.energy.report import Report
 from tcja_deploy.energy.sensitivity import Tornado
 
@@ -239,7 +239,7 @@ def _rate_bars(rates: Rates) -> Plot:
         axes.set_xlim(left=0)
 
     caption = (
-        f"Firing rate of each layer, mean of {rates.recordings} recordings. Thick: 95 % interval of the mean; thin: "
+        f"Firing rate of each layer, mean of {recordings_text(rates.recordings)}. Thick: 95 % interval of the mean; thin: "
         "least and most active recording."
     )
     return _draw("rates", caption, (6.4, 0.8 + 0.34 * len(rates.neurons)), paint)

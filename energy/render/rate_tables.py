@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tcja_deploy.energy.rates import RateRow, Rates
-from tcja_deploy.energy.render.table import Column, Table, shape_text
+from tcja_deploy.energy.render.table import Column, Table, recordings_text, shape_text
 
 __all__ = ["input_table", "neuron_table", "rate_summary", "rates_table", "step_table"]
 
@@ -32,7 +32,7 @@ def neuron_table(rates: Rates) -> Table:
     )
     return Table(
         "rates",
-        f"Firing rates of {rates.recordings} recordings, T = {rates.steps} steps",
+        f"Firing rates of {recordings_text(rates.recordings)}, T = {rates.steps} steps",
         (
             Column("layer", "Layer"),
             Column("op", "Neuron"),
@@ -119,4 +119,4 @@ def rates_table(rates: Rates) -> Table:
          r.per_element, *_padded(r.per_step, rates.steps))
         for r in (*rates.neurons, *rates.inputs)
     )  # fmt: skip
-    return Table("all_rates", f"Rates of {rates.recordings} recordings", (*head, *steps), rows)
+    return Table("all_rates", f"Rates of {recordings_text(rates.recordings)}", (*head, *steps), rows)

@@ -17,7 +17,7 @@ from tcja_deploy.energy.render.network_tables import (
     works_table,
 )
 from tcja_deploy.energy.render.rate_tables import input_table, neuron_table
-from tcja_deploy.energy.render.table import NOTHING, Column, Table, energy_text
+from tcja_deploy.energy.render.table import NOTHING, Column, Table, energy_text, recordings_text
 from tcja_deploy.energy.report import Report
 
 __all__ = ["all_tables", "entries_table", "summary_tables"]
@@ -26,10 +26,13 @@ __all__ = ["all_tables", "entries_table", "summary_tables"]
 def summary_tables(report: Report) -> list[Table]:
     """What the terminal shows: the same tables with fewer columns, and what is unpriced in one line an
     estimate."""
+    synops = synops_table(report)
     tables = [
-        _brief(totals_table(report).only(*_TOTALS)),
+        _brief(totals_table(report)),
         first_layer_table(report).only("treatment", "energy_pJ", "ci95_pJ", "chosen"),
-        synops_table(report).only("layer", "input_kind", "rate", "synops_exact", "synops_by_rate", "ratio"),
+        replace(synops, notes=synops.notes[:1]).only(
+            "layer", "input_kind", "rate", "synops_exact", "synops_by_rate", "ratio"
+        ),
         thresholds_table(report).only("name", "value", "low", "high", "verdict"),
         fits_table(report).only("profile", "cores", "chips", "verdict"),
         _unpriced_summary(report),
@@ -37,12 +40,21 @@ def summary_tables(report: Report) -> list[Table]:
     return [t for t in tables if t.rows]
 
 
+ELSEWHERE, TOO_LARGE = "prices of another chip", "the network does not fit the chip"
+"""Remarks that must stand near a number."""
+
 _TOTALS = ("convention", "profile", "network", "bound", "energy_pJ", "ci95_pJ", "ratio_to_snn")
 
 
 def _brief(totals: Table) -> Table:
-    """Without the versions, which the files have, and with the bound in front of the energy: it fits 80
-    columns."""
+    """Without the versions, which the files have, with the bound in front of the energy and remarks below: it fits
+    80 columns."""
+    remarks: dict[str, list[str]] = {}
+    for _, profile, *_, remark in totals.rows:
+        for text in remark.split("; "):
+            if text in (ELSEWHERE, TOO_LARGE):
+                remarks.setdefault(text, []).append(profile.partition(" ")[0])
+    notes = tuple(f"{', '.join(dict.fromkeys(names))}: {text}." for text, names in remarks.items())
     rows = tuple(
         (
             c.partition(" ")[0],
@@ -52,11 +64,12 @@ def _brief(totals: Table) -> Table:
             ci,
             x,
         )
-        for c, p, n, bound, e, ci, x in totals.rows
+        for c, p, n, bound, e, ci, x in totals.only(*_TOTALS).rows
     )
     energy = Column("energy", "Energy", "label")
-    columns = tuple(energy if c.key == "energy_pJ" else c for c in totals.columns if c.key != "bound")
-    return replace(totals, columns=columns, rows=rows)
+    kept = [c for c in totals.columns if c.key in _TOTALS and c.key != "bound"]
+    columns = tuple(energy if c.key == "energy_pJ" else c for c in kept)
+    return replace(totals, columns=columns, rows=rows, notes=(*totals.notes, *notes))
 
 
 def _unpriced_summary(report: Report) -> Table:
@@ -94,6 +107,7 @@ def all_tables(report: Report) -> list[Table]:
         unpriced_table(report),
         coverage_table(report),
         definitions_table(report),
+        assumptions_table(report),
     ]
     return [t for t in tables if t.rows]
 
@@ -121,9 +135,9 @@ def totals_table(report: Report) -> Table:
         fit = _fit_of(report, e)
         remarks = [] if e.complete else ["some work has no price"]
         if any("the price is that of" in text for text in e.assumptions):
-            remarks.append("prices of another chip")
+            remarks.append(ELSEWHERE)
         if fit is not None and fit.violations:
-            remarks.append("the network does not fit the chip")
+            remarks.append(TOO_LARGE)
         energy = None if e.energy_pJ is None else e.energy_pJ.mean
         interval = None if e.energy_pJ is None else e.energy_pJ.interval
         spread = interval is not None and interval.low < interval.high
@@ -144,12 +158,12 @@ def totals_table(report: Report) -> Table:
         )
     return Table(
         "energy",
-        f"Energy per inference (T = {report.steps} steps), mean of {report.recordings} recordings",
+        f"Energy per inference (T = {report.steps} steps), mean of {recordings_text(report.recordings)}",
         (
             Column("convention", "Convention"),
             Column("profile", "Prices"),
             Column("network", "Network"),
-            Column("bound", ""),
+            Column("bound", "Bound"),
             Column("energy_pJ", "Energy / inference", "energy"),
             Column("ci95_pJ", "95 % interval", "energies"),
             Column("price_range_pJ", "Price range", "energies"),
@@ -188,9 +202,12 @@ def first_layer_table(report: Report) -> Table:
             Column("meaning", "Meaning"),
             Column("energy_pJ", "Energy / inference", "energy"),
             Column("ci95_pJ", "95 % interval", "energies"),
-            Column("chosen", ""),
+            Column("chosen", "Choice"),
         ),
         tuple(rows),
+        ("The network's input is dense: without a rate, ac and mac-nnz are T dense passes of MACs as well.",)
+        if any(x.first and x.rate is None for x in report.layers)
+        else (),
     )
 
 
@@ -201,7 +218,9 @@ def nodes_table(report: Report) -> Table:
     columns += [
         Column(f"{e.convention} {e.profile} pJ", f"{e.convention}, {e.profile}", "energy") for e in mine
     ]
-    names = dict.fromkeys(name for e in mine for name, _ in e.nodes)
+    met = {name for e in mine for name, _ in e.nodes}
+    order = [c.node for c in report.coverage]  # of the network; work that no node stands for comes last
+    names = [*(n for n in order if n in met), *sorted(met.difference(order))]
     by_node = [dict(e.nodes) for e in mine]
     rows = tuple((name, *(nodes.get(name) for nodes in by_node)) for name in names)
     return Table("energy_by_node", "Energy per inference by node (SNN)", tuple(columns), rows)
@@ -267,8 +286,20 @@ def definitions_table(report: Report) -> Table:
         rows += [(c.label, "adds", text) for text in c.formulas]
         rows += [(c.label, "leaves out", text) for text in c.excluded]
         rows += [(c.label, "source", text) for text in c.sources]
-    columns = (Column("convention", "Convention"), Column("what", ""), Column("text", "Definition"))
+    columns = (Column("convention", "Convention"), Column("what", "What"), Column("text", "Definition"))
     return Table("conventions", "Conventions", columns, tuple(rows))
+
+
+def assumptions_table(report: Report) -> Table:
+    """What had to be assumed to use the prices, and where they are from."""
+    rows: dict[tuple[str, str, str], None] = {}
+    for e in report.estimates:
+        for text in e.assumptions:
+            rows[e.profile, "assumes", text] = None
+        for text in e.sources:
+            rows[e.profile, "price from", text] = None
+    columns = (Column("profile", "Prices"), Column("what", "What"), Column("text", "Text"))
+    return Table("assumptions", "Assumptions and sources of prices", columns, tuple(rows))
 
 
 def entries_table(estimates: Sequence[Estimate]) -> Table:

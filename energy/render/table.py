@@ -134,6 +134,11 @@ class Table:
         ]
 
 
+def recordings_text(count: int) -> str:
+    """A number of recordings."""
+    return f"{count} recording{'' if count == 1 else 's'}"
+
+
 def shape_text(shape: Sequence[int]) -> str:
     """A shape such as 128x64x64."""
     return "×".join(map(str, shape))

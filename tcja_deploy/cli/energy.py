@@ -120,7 +120,7 @@ def energy(
     from tcja_deploy.energy.conventions import CountsAs, FirstLayer, MemoryModel, Options
     from tcja_deploy.energy.render.documents import report_document, reproduction_document
     from tcja_deploy.energy.render.report_tables import summary_tables
-    from tcja_deploy.energy.render.reproduce_tables import reproduction_tables
+    from tcja_deploy.energy.render.reproduce_tables import reproduction_summary
     from tcja_deploy.energy.report import make_report
 
     options = Options(
@@ -128,22 +128,30 @@ def energy(
         _choice(CountsAs, "--counts-as", counts_as),
         MemoryModel(reuse, dram, partial_sums, weight_bit, state_bit, payload_bit),
     )
-    conventions, profiles = _selection(convention, profile)
-    if model is None and not reproduce:
+    if reproduce and (profile or convention or options != Options()):
+        raise UsageError(
+            "--reproduce has the paper's own convention and prices",
+            hint="leave out --profile, --convention and what the conventions leave open, such as --first-layer",
+        )
+    if model is None and (data or activity or not reproduce):
         raise UsageError("there is no model", hint="give a model and --data, or --reproduce alone")
+    conventions, profiles = _selection(["paper"] if reproduce else convention, profile)
     measured: Measured | None = None
-    facts: dict[str, str] = {}
-    prints = True
+    facts, prints = provenance(), True
     if model is not None:
         graph = load_model(model, Loading(arch, timesteps, input_shape, trust_pickle, dt))
-        measured, facts, prints = _measured(graph, data, activity, split_by, limit, batch_size)
-        facts = {**provenance(model, graph), **facts, "profiles": _identities(profiles)}
+        measured, found, prints = _measured(graph, data, activity, split_by, limit, batch_size)
+        facts = {**provenance(model, graph), **found}
     if not prints:
         return
     if reproduce:
-        found = _reproduction(measured)
-        tables, render = reproduction_tables(found), partial(reproduction_document, found, facts)
+        prices = profiles[0]
+        comparison = _reproduction(measured, prices)
+        facts["profiles"] = _identities([prices])
+        tables = reproduction_summary(comparison)
+        render = partial(reproduction_document, comparison, facts)
     elif measured is not None:
+        facts["profiles"] = _identities(profiles)
         report = make_report(
             measured, profiles, conventions, options, provenance=facts, allow_unsupported=allow_uncounted
         )
@@ -200,7 +208,7 @@ def _measured(
     facts = {
         "activity": str(activity),
         "activity SHA-256": sha256(activity),
-        "data SHA-256": counts.origin.get("data", ""),
+        **{name: text for name, text in counts.origin.items() if name != "model"},
         "recordings": str(len(counts)),
     }
     return join(graph, counts, fold_batch_norm(graph)), facts, True
@@ -210,13 +218,12 @@ def _identities(profiles: Sequence[Profile]) -> str:
     return ", ".join(f"{p.label} {p.version} (SHA-256 {p.sha256[:12]})" for p in profiles)
 
 
-def _reproduction(measured: Measured | None) -> Reproduction:
+def _reproduction(measured: Measured | None, prices: Profile) -> Reproduction:
     from tcja_deploy import zoo
     from tcja_deploy.energy.reproduce import reproduce
-    from tcja_deploy.hardware_profiles import load_profile
 
     graphs = [(name, zoo.build(name)) for name in ("ncaltech101", "dvs128", "cifar10dvs")]
-    return reproduce(graphs, load_profile("asic45"), measured)
+    return reproduce(graphs, prices, measured)
 
 
 def _show(
@@ -237,6 +244,6 @@ def _show(
         typer.echo(render(".json"), nl=False)
         return
     for table in tables:
-        console.print(to_rich(table))
+        console.print(to_rich(table), crop=False)
     for path in output:
         console.print(f"wrote {path} ({path.stat().st_size:,} bytes)", highlight=False)

@@ -134,4 +134,4 @@ def _print(tables: list[Table], as_json: bool) -> None:
         typer.echo(json.dumps([r for t in tables for r in t.records()], indent=2, ensure_ascii=False))
         return
     for table in tables:
-        console.print(to_rich(table))
+        console.print(to_rich(table), crop=False)

@@ -49,7 +49,10 @@ def measured_model(
 
     parts = [open_dataset(graph, path, split_by, limit) for path in data]
     recordings = Joined(parts)
-    digest = " ".join(part.digest for part in parts)
+    identity = {
+        "data SHA-256": " ".join(part.digest for part in parts),
+        "frames split by": split_by,
+    }
     with workers() as shared:
         mine = sum(map(len, shared.batches(len(recordings), batch_size)))
         bar = progress_bar("counting spikes", mine) if shared.rank == 0 else nullcontext(None)
@@ -59,20 +62,15 @@ def measured_model(
                 recordings,
                 counted=fold_batch_norm(graph),
                 batch_size=batch_size,
-                data_digest=digest,
+                data_facts=identity,
                 progress=progress,
                 shared=shared,
             )
-    facts = {
-        "data": ", ".join(map(str, data)),
-        "data SHA-256": digest,
-        "recordings": str(len(recordings)),
-        "frames split by": split_by,
-    }
+    facts = {"data": ", ".join(map(str, data)), **identity, "recordings": str(len(recordings))}
     return measured, facts, shared.rank == 0
 
 
-def provenance(model: Path, graph: Graph) -> dict[str, str]:
+def provenance(model: Path | None = None, graph: Graph | None = None) -> dict[str, str]:
     """Versions, hashes and the command, for reports."""
     import platform
     import shlex
@@ -84,11 +82,11 @@ def provenance(model: Path, graph: Graph) -> dict[str, str]:
     from tcja_deploy import __version__
     from tcja_deploy.files import sha256
 
+    facts = {} if model is None else {"model file": str(model), "model SHA-256": sha256(model)}
     return {
+        **facts,
+        **({} if graph is None else {"graph hash": graph.hash}),
         "tcja-deploy": __version__,
-        "model file": str(model),
-        "model SHA-256": sha256(model),
-        "graph hash": graph.hash,
         "command": shlex.join(["tcja-deploy", *sys.argv[1:]]),
         "Python": platform.python_version(),
         "torch": torch.__version__,
@@ -159,6 +157,6 @@ def rates(
         typer.echo(rates_document(found, facts, ".json"), nl=False)
         return
     for table in rate_summary(found):
-        console.print(to_rich(table))
+        console.print(to_rich(table), crop=False)
     for path in written:
         console.print(f"wrote {path} ({path.stat().st_size:,} bytes)", highlight=False)

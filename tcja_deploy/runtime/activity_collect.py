@@ -181,7 +181,16 @@ def _reduce(activity: Activity, total: int) -> Activity:
 
 
 def _sum(a: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Sum over all processes, in place."""
+    """Sum over all processes, in place.
+
+    Raises:
+        DataError: Another process has stopped, for a reason that it prints itself.
+    """
     tensor: Any = torch.from_numpy(a)
-    dist.all_reduce(tensor)
+    try:
+        dist.all_reduce(tensor)
+    except RuntimeError as error:  # gloo has no class of its own
+        raise DataError(
+            "another process stopped before the counts were summed", hint="its own message says why"
+        ) from error
     return a

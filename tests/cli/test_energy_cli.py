@@ -96,7 +96,8 @@ def test_energy_from_recordings_and_from_kept_counts_is_the_same(folder: Path, k
     b = json.loads(call("energy", model, "--activity", kept, "-p", "asic45", "-p", "loihi1", "--json"))
     assert a["estimates"] == b["estimates"]
     assert [c["name"] for c in a["conventions"]] == ["paper", "strict", "memory", "hardware"]
-    assert a["provenance"]["data SHA-256"] == b["provenance"]["data SHA-256"]
+    for fact in ("data SHA-256", "frames split by", "recordings"):
+        assert a["provenance"][fact] == b["provenance"][fact]
 
 
 def test_energy_defaults_and_report_files(folder: Path, kept: Path, tmp_path: Path) -> None:
@@ -160,6 +161,23 @@ def test_reproduce_alone_and_with_a_measured_network(folder: Path, kept: Path) -
     assert read["chosen"] == "ncaltech101"
     assert read["measured"]["recordings"] == 9
     assert read["measured"]["same_network"] is False
+    assert read["provenance"]["profiles"].startswith("asic45:fp32")
+    alone = json.loads(call("energy", "--reproduce", "--json"))
+    assert {"tcja-deploy", "command", "profiles"} <= set(alone["provenance"])
+    assert alone["measured"] is None
+
+
+@pytest.mark.parametrize(
+    "flags", [("-p", "loihi1"), ("-c", "hardware"), ("--first-layer", "mac-once"), ("--reuse", "2")]
+)
+def test_reproduce_ignores_no_option(folder: Path, kept: Path, flags: tuple[str, str]) -> None:
+    with pytest.raises(UsageError, match="--reproduce has the paper's own convention and prices"):
+        call("energy", folder / "net.pth", "--activity", kept, "--reproduce", *flags)
+
+
+def test_reproduce_takes_no_recordings_without_a_model(folder: Path) -> None:
+    with pytest.raises(UsageError, match="there is no model"):
+        call("energy", "--reproduce", "--data", folder / "events.npz")
 
 
 def test_what_is_refused(folder: Path, kept: Path) -> None:
@@ -220,3 +238,20 @@ def test_two_processes_print_the_table_of_one(folder: Path, tmp_path: Path) -> N
         counts.append(load_activity(keep))
     assert texts[0] == texts[1]
     assert counts[0].same_as(counts[1])
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_stops_all_with_its_message(folder: Path, tmp_path: Path) -> None:
+    """The second of two recordings is broken, so the second of two processes fails; the first must not hang."""
+    data = tmp_path / "data"
+    data.mkdir()
+    frames = np.zeros((3, 2, 34, 34), np.float32)
+    np.save(data / "0.npy", frames)
+    np.save(data / "1.npy", np.full_like(frames, np.nan))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tcja_deploy",
+               "rates", str(folder / "net.pth"), "--data", str(data), "--batch-size", "1"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode != 0
+    assert "1.npy: frames hold a value that is not finite" in done.stderr
+    assert "defect of tcja-deploy" not in done.stderr
+    assert "Firing rates" not in done.stdout

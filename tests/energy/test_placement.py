@@ -135,6 +135,19 @@ def test_the_paper_network_on_loihi_1() -> None:
     assert by_neurons >= -(-5_092_965 // 1024)
 
 
+def test_between_equal_limits_the_fuller_one_binds(tmp_path: Path) -> None:
+    # 128 neurons with 1,024 synapses of 8 bits: all of 128 KiB, one eighth of 1,024 neurons; one core either way.
+    b = GraphBuilder(T=1)
+    graph = b.finish(
+        b.add("fc", ir.Linear(weights(RNG, 128, 1024)), b.add("input", ir.Input((1024,), Kind.BINARY)))
+    )
+    (p,) = place(
+        take_inventory(graph), chip(tmp_path, neurons_per_core=1024, synaptic_memory_per_core=128)
+    ).populations
+    assert dict(p.alone) == {"neurons": 1, "synaptic memory": 1}
+    assert p.binding == "synaptic memory"
+
+
 def test_fan_in_cannot_be_split() -> None:
     fit = place(take_inventory(zoo.build("events34")), load_profile("truenorth"))
     assert "conv.3.0: 288 synapses into a neuron, the chip takes 256" in fit.violations

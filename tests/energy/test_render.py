@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from energy_nets import measured, small_snn, spikes
+from energy_nets import measured, one_layer, small_snn, spikes
 
 from tcja_deploy import zoo
 from tcja_deploy.energy.rates import Rates, rates
@@ -26,12 +26,15 @@ from tcja_deploy.energy.render.documents import (
 )
 from tcja_deploy.energy.render.formats import to_latex, to_markdown, to_rich
 from tcja_deploy.energy.render.plots import rate_plots, report_plots
+from tcja_deploy.energy.render.rate_tables import rate_summary
 from tcja_deploy.energy.render.report_tables import all_tables, summary_tables
+from tcja_deploy.energy.render.reproduce_tables import reproduction_summary, reproduction_tables
 from tcja_deploy.energy.render.table import Column, Table, energy_text, number_text
 from tcja_deploy.energy.report import Report, make_report
 from tcja_deploy.energy.reproduce import reproduce
 from tcja_deploy.errors import ExportError, UsageError
 from tcja_deploy.hardware_profiles import load_profile
+from tcja_deploy.ir import ops as ir
 
 
 @pytest.fixture(scope="module")
@@ -203,14 +206,62 @@ def test_plots_are_svg_documents_and_repeat_to_the_byte(report: Report) -> None:
 def test_terminal_tables_fit_80_columns(report: Report) -> None:
     from rich.console import Console
 
+    inventories = [(name, zoo.build(name)) for name in ("ncaltech101", "dvs128", "cifar10dvs")]
+    m = measured(small_snn(), spikes(np.random.default_rng(0), 3, 4, 2, 8, 12))
+    reproduction = reproduction_summary(reproduce(inventories, load_profile("asic45"), m))
     console = Console(width=80, file=io.StringIO(), record=True)
-    for table in summary_tables(report):
-        console.print(to_rich(table))
+    for table in [*summary_tables(report), *rate_summary(report.rates), *reproduction]:
+        console.print(to_rich(table), crop=False)  # cropping would hide what does not fit
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= 80
     for e in report.estimates:
         if e.energy_pJ is not None:
             assert energy_text(e.energy_pJ.mean) in text
+    assert "ncaltech101  14  2,244,670,464" in text
+
+
+def test_numbers_stay_whole_where_a_table_does_not_fit() -> None:
+    from rich.console import Console
+
+    numbers = Column("n", "A long heading above a number", "int")
+    table = Table("t", "T", (Column("name", "Name"), *[numbers] * 4), (("layer", *[1_234_567_890] * 4),))
+    console = Console(width=40, file=io.StringIO(), record=True)
+    console.print(to_rich(table), crop=False)
+    assert console.export_text().count("1,234,567,890") == 4
+
+
+def test_remarks_stand_below_the_energies_of_the_terminal() -> None:
+    wide = one_layer(
+        ir.Linear(np.ones((5, 300), np.float32)), (300,)
+    )  # TrueNorth's neurons have 256 synapses
+    profiles = [load_profile(name) for name in ("loihi2:inherited-loihi1", "truenorth")]
+    totals = summary_tables(make_report(measured(wide, np.ones((1, 1, 300))), profiles))[0]
+    assert "loihi2:inherited-loihi1: prices of another chip." in totals.notes
+    assert "truenorth:line: the network does not fit the chip." in totals.notes
+
+
+def test_nodes_stand_in_the_order_of_the_network(report: Report) -> None:
+    table = next(t for t in all_tables(report) if t.key == "energy_by_node")
+    order = [c.node for c in report.coverage]
+    found = [row[0] for row in table.rows if row[0] in order]
+    assert found == sorted(found, key=order.index)
+    assert {"conv1", "lif1", "tcja"} <= set(found)
+
+
+def test_every_column_has_a_heading(report: Report) -> None:
+    for table in [
+        *all_tables(report),
+        *reproduction_tables(reproduce([("n", small_snn())], load_profile("asic45"))),
+    ]:
+        assert all(c.head for c in table.columns), table.key
+    assert "<th></th>" not in report_document(report, ".html")
+
+
+@pytest.mark.parametrize("suffix", [".html", ".md", ".tex"])
+def test_documents_state_choices_assumptions_and_sources(report: Report, suffix: str) -> None:
+    text = report_document(report, suffix)
+    for needed in ("weight reuse in 'memory'", "a write costs what a read costs", "ISSCC 2014"):
+        assert needed in text.replace("&#x27;", "'")
 
 
 ENERGIES = {
