@@ -188,7 +188,7 @@ class Job:
                 console.print(block_table(cost, self.frame_time))
             for line in [
                 *cost_lines(cost, self.frame_time),
-                outcome_line(found, self.batch_size, self.frame_time),
+                outcome_line(found, min(self.batch_size, found.samples), self.frame_time),
             ]:
                 console.print(line, highlight=False, soft_wrap=True)
             for name, value in work.notes.items():

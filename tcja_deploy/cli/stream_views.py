@@ -71,10 +71,11 @@ def outcome_line(found: Outcome, batch: int, frame_time: float | None) -> str:
         if found.accuracy is None
         else f"accuracy {100 * found.accuracy:.1f} % of {found.samples} recordings; "
     )
+    together = "one recording at a time" if batch == 1 else f"{batch} recordings side by side"
     decision = f"{found.decision:.1f}{_ms(found.decision, frame_time)}"
     return (
         f"{accuracy}the running prediction stops changing after {decision} of {found.steps} frames; "
-        f"a frame takes {found.milliseconds:.1f} ms here ({batch} recordings side by side)"
+        f"a frame takes {found.milliseconds:.1f} ms here ({together})"
     )
 
 
@@ -117,8 +118,9 @@ def plot_sweep(rows: Sequence[Divergence], path: Path, title: str) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4), constrained_layout=True)
     labelled, first = rows[0].accuracy is not None, min(r.lookahead for r in rows)
+    count = 3 if labelled else 2
+    figure, (left, middle, *right) = plt.subplots(1, count, figsize=(4.3 * count, 4), constrained_layout=True)
     lowest = 100.0
     for i, estimate in enumerate(dict.fromkeys(r.estimate for r in rows)):
         style = ("o-", "s--", "^:")[i % 3]
@@ -129,18 +131,19 @@ def plot_sweep(rows: Sequence[Divergence], path: Path, title: str) -> None:
         middle.plot(
             [r.lookahead for r in mine], [100 * r.mismatch for r in mine], style, label=estimate, markersize=5
         )
-        for r in mine:
-            if r.lookahead == first and labelled:
-                curve = [100 * share for share in r.running_accuracy]
-                right.plot(range(1, len(curve) + 1), curve, style, label=estimate, markersize=5)
+        shortest = next(r for r in mine if r.lookahead == first)
+        known = [(t, 100 * a) for t, a in enumerate(shortest.running_accuracy, start=1) if a is not None]
+        for axes in right:
+            axes.plot(*zip(*known, strict=True), style, label=estimate, markersize=5)
     left.set_xlabel("latency of the result, frames (paced)")
     left.set_ylabel("accuracy, %" if labelled else "same prediction as exact, %")
     left.set_ylim(max(0.0, lowest - 5), 100.5)
     middle.set_xlabel("look-ahead D, frames")
     middle.set_ylabel("differing spikes, % of those of the exact run")
-    right.set_xlabel(f"frames seen, look-ahead {first}")
-    right.set_ylabel("accuracy of the running prediction, %")
-    for axes in (left, middle, right):
+    for axes in right:
+        axes.set_xlabel(f"frames seen, look-ahead {first}")
+        axes.set_ylabel("accuracy of the running prediction, %")
+    for axes in (left, middle, *right):
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
     middle.legend(title="frames to come count as", frameon=False)

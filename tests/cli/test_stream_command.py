@@ -41,9 +41,18 @@ def call(files, *arguments, fails: type[DeployError] | None = None) -> str:
     return result.stdout
 
 
+def strict(text: str):
+    """JSON as the standard has it: without NaN."""
+
+    def refuse(constant: str):
+        raise ValueError(constant)
+
+    return json.loads(text, parse_constant=refuse)
+
+
 @pytest.mark.parametrize("engine", ["torch", "onnx", "twin"])
 def test_every_engine_agrees_with_its_reference(files, engine):
-    found = json.loads(call(files, "--engine", engine, "--json"))
+    found = strict(call(files, "--engine", engine, "--json"))
     assert found["exact"]
     assert found["agreement"]["passed"]
     assert found["agreement"]["samples"] == found["outcome"]["samples"] == 12
@@ -73,12 +82,25 @@ def test_sweep_and_fit(files, tmp_path):
         "conv.5",
         "conv.9",
     }
-    rows = json.loads(call(files, "--sweep", "--json", "--profile", tmp_path / "p.safetensors"))
+    rows = strict(call(files, "--sweep", "--json", "--profile", tmp_path / "p.safetensors"))
     assert [(r["lookahead"], r["estimate"]) for r in rows] == [
         (d, e) for d in range(4) for e in ("zeros", "profile")
     ]
     assert rows[-1]["agreement"] == 1.0
+    assert rows[-1]["running_accuracy"][:-1] == [None] * 3  # exact: nothing is known before the last frame
     call(files, "--sweep", "--plot", tmp_path / "s.png", fails=ExportError)
+
+
+def test_recordings_without_labels(files, tmp_path):
+    with np.load(files / "data.npz") as labelled:
+        np.save(tmp_path / "data.npy", labelled["frames"][0])
+    unlabelled = ["--data", tmp_path / "data.npy"]
+    rows = strict(call(files, *unlabelled, "--sweep", "--json", "--plot", tmp_path / "s.png"))
+    assert all(r["accuracy"] is None and r["running_accuracy"] == [None] * 4 for r in rows)
+    assert (tmp_path / "s.png").read_bytes()[:4] == b"\x89PNG"
+    out = call(files, *unlabelled)
+    assert "accuracy" not in out
+    assert "(one recording at a time)" in out
 
 
 @pytest.mark.parametrize("engine", ["torch", "onnx", "twin"])

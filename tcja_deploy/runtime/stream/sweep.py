@@ -35,7 +35,7 @@ class Divergence:
         agreement: Share of recordings with the prediction of the exact run.
         accuracy: Share of recordings with the right prediction; ``None`` without labels.
         running_accuracy: The same for the prediction after each frame, where there is one (the mean over what has reached
-            the readout); NaN before.
+            the readout); ``None`` before, and without labels.
         decision: Mean number of frames after which the prediction no longer changes.
     """
 
@@ -47,7 +47,7 @@ class Divergence:
     spikes: Mapping[str, tuple[int, int, int]]
     agreement: float
     accuracy: float | None
-    running_accuracy: tuple[float, ...]
+    running_accuracy: tuple[float | None, ...]
     decision: float
 
     @property
@@ -82,7 +82,7 @@ class _Sums:
         self.samples = self.agree = self.right = 0
         self.gates: dict[str, tuple[float, float, int]] = {}
         self.spikes: dict[str, tuple[int, int, int]] = {}
-        self.running_right, self.running_known = np.zeros(T), np.zeros(T)
+        self.running_right, self.running_known = [0] * T, [0] * T
         self.decision = 0
 
 
@@ -177,8 +177,10 @@ def _add(sums: _Sums, truth: _Trace, trace: _Trace, labels: NDArray[np.int64] | 
 
 
 def _divergence(key: tuple[int, str], sums: _Sums, network: Plan, labelled: bool) -> Divergence:
-    with np.errstate(invalid="ignore"):
-        running = sums.running_right / sums.running_known
+    running = (
+        right / known if known else None
+        for right, known in zip(sums.running_right, sums.running_known, strict=True)
+    )
     return Divergence(
         lookahead=key[0],
         estimate=key[1],
@@ -188,6 +190,6 @@ def _divergence(key: tuple[int, str], sums: _Sums, network: Plan, labelled: bool
         spikes=dict(sums.spikes),
         agreement=sums.agree / sums.samples,
         accuracy=sums.right / sums.samples if labelled else None,
-        running_accuracy=tuple(running.tolist()),
+        running_accuracy=tuple(running),
         decision=sums.decision / sums.samples,
     )
