@@ -44,7 +44,13 @@ figure svg { max-width: 100%; height: auto; display: block; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 18px; font-size: 13.5px; }
 dt { color: var(--soft); }
 dd { margin: 0; overflow-wrap: anywhere; }
-@media (max-width: 640px) { main { padding: 16px 14px 48px; } dl { grid-template-columns: 1fr; } dd { margin-bottom: 6px; } }
+@media (max-width: 640px) {
+  main { padding: 16px 14px 48px; }
+  dl { grid-template-columns: 1fr; }
+  dd { margin-bottom: 6px; }
+  figure { overflow-x: auto; }
+  figure svg { max-width: none; }
+}
 @media print { nav { display: none; } .scroll { overflow: visible; } }
 """
 
@@ -61,7 +67,7 @@ for (const table of document.querySelectorAll("table")) {
         const x = key(a), y = key(b);
         if (x === "" || y === "") return (x === "") - (y === "");
         const numbers = !isNaN(x) && !isNaN(y);
-        return (numbers ? x - y : x.localeCompare(y)) * (down ? -1 : 1);
+        return (numbers ? x - y : x.localeCompare(y, "en", {numeric: true})) * (down ? -1 : 1);
       };
       [...table.tBodies[0].rows].sort(order).forEach(row => table.tBodies[0].append(row));
     };
