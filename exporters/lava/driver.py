@@ -39,6 +39,8 @@ GRACE = 15.0
 """Seconds for the child to end itself before its process group is killed."""
 MORE_MEMORY = "enlarge /dev/shm (docker run --shm-size=2g, or mount -o remount,size=2g /dev/shm)"
 TIMEOUT_CODE = 4
+DISK_FULL = 1 << 20
+"""Bytes; with less room for temporary files, a failure is put down to that."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished time steps and their total."""
@@ -110,37 +112,46 @@ def run_lava(
     interpreter = environment.lava_python(python)
     _check_shared_memory(network, wanted)
     steps = payload.shape[0] * payload.shape[1] + int(bundle.manifest["latency"])
-    folder = Path(tempfile.mkdtemp(prefix="tcja-lava-"))
-    memory_name = f"tcja{os.getpid():x}x{secrets.token_hex(3)}"
     start = time.monotonic()
     try:
-        copy_runner(folder / "runner")
-        (folder / "out").mkdir()
-        np.save(folder / "payload.npy", payload.astype(np.int32))
-        command = [str(interpreter), "-I", str(folder / "runner" / "run_bundle.py")]
-        command += ["--bundle", str(bundle.path.resolve()), "--input", str(folder / "payload.npy")]
-        command += ["--output", str(folder / "out"), "--timeout", str(timeout), "--memory-name", memory_name]
-        command += ["--record", ",".join(str(names.index(name)) for name in wanted)]
-        command += ["--fast-conv"] if fast_conv else []
-        code = _supervise(command, folder, memory_name, timeout, steps, progress)
-        result = _result(folder)
-        if code:
-            raise _failure(code, result, folder, timeout)
-        shape = payload.shape[1], payload.shape[0]
-        stages = {}
-        for name in wanted:
-            values = np.load(folder / "out" / f"stage_{names.index(name)}.npy")
-            stages[name] = values.reshape(*shape, *values.shape[1:]).swapaxes(0, 1)
-        return LavaRun(
-            stages,
-            int(result["steps"]),
-            float(result["import_seconds"]),
-            float(result["run_seconds"]),
-            time.monotonic() - start,
-            int(result["shared_bytes"]),
-        )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with (
+            environment.terminable(),
+            tempfile.TemporaryDirectory(prefix="tcja-lava-", ignore_cleanup_errors=True) as name,
+        ):
+            folder = Path(name)
+            memory_name = f"tcja{os.getpid():x}x{secrets.token_hex(3)}"
+            copy_runner(folder / "runner")
+            (folder / "out").mkdir()
+            np.save(folder / "payload.npy", payload.astype(np.int32))
+            command = [str(interpreter), "-I", str(folder / "runner" / "run_bundle.py")]
+            command += ["--bundle", str(bundle.path.resolve()), "--input", str(folder / "payload.npy")]
+            command += ["--output", str(folder / "out"), "--timeout", str(timeout)]
+            command += ["--memory-name", memory_name]
+            command += ["--record", ",".join(str(names.index(name)) for name in wanted)]
+            command += ["--fast-conv"] if fast_conv else []
+            code = _supervise(command, folder, memory_name, timeout, steps, progress)
+            result = _result(folder)
+            if code:
+                raise _failure(code, result, folder, timeout)
+            stages = {}
+            for name in wanted:
+                values = np.load(folder / "out" / f"stage_{names.index(name)}.npy")
+                shape = payload.shape[1], payload.shape[0], *values.shape[1:]
+                stages[name] = values.reshape(shape).swapaxes(0, 1)
+    except OSError as error:
+        raise ToolchainError(
+            f"the files of a run cannot be written or read ({error})",
+            where=tempfile.gettempdir(),
+            hint="TMPDIR names another folder for them",
+        ) from error
+    return LavaRun(
+        stages,
+        int(result["steps"]),
+        float(result["import_seconds"]),
+        float(result["run_seconds"]),
+        time.monotonic() - start,
+        int(result["shared_bytes"]),
+    )
 
 
 def _check_shared_memory(network: IntegerNetwork, wanted: Collection[str]) -> None:
@@ -225,6 +236,10 @@ def _failure(code: int, result: dict[str, Any], folder: Path, timeout: float) ->
         )
     log = (folder / "log").read_text(errors="replace").strip()
     said = str(result.get("error") or "\n".join(log.splitlines()[-15:]) or "it said nothing")
+    if shutil.disk_usage(folder).free < DISK_FULL:
+        return ToolchainError(
+            f"the disk is full\n{said}", where=str(folder.parent), hint="TMPDIR names another folder"
+        )
     if "SIGBUS" in said or "No space left on device" in said:
         return ToolchainError(
             f"the shared memory that Lava's channels live in ran out\n{said}", hint=MORE_MEMORY

@@ -6,12 +6,16 @@ with this program. It gets one of its own in the user's cache folder, made once 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,40 +205,81 @@ def setup(
         return interpreter(folder)
     base = find_python310(python)
     say(f"Python 3.10: {base}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    building = folder.with_name(f"{folder.name}.building-{os.getpid()}")
     try:
-        say(f"creating {folder}")
-        _step([str(base), "-I", "-m", "venv", str(building)], "creating the virtual environment failed")
-        inner = str(interpreter(building))
-        pip = [inner, "-I", "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
-        if sys.platform == "linux":
-            say("installing torch 2.3.1 for CPUs")
-            small = _ask(
-                [*pip, "--retries", "0", "--index-url", CPU_INDEX, "torch==2.3.1+cpu"], timeout=3600.0
-            )
-            if small.returncode:
-                say("the CPU wheel cannot be had; torch comes from the default index (2.5 GB with CUDA)")
-        say("installing " + " ".join(REQUIREMENTS))
-        _step([*pip, *REQUIREMENTS], "installing lava-dl failed")
-        say("importing lava-dl")
-        versions = probe(interpreter(building))
-        (building / MARKER).write_text(json.dumps({"python": str(base), "versions": versions}) + "\n")
-        if folder.exists():
-            shutil.rmtree(folder)
-        building.rename(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            terminable(),
+            tempfile.TemporaryDirectory(prefix=f"{folder.name}.building-", dir=folder.parent) as scratch,
+        ):
+            _build(base, Path(scratch), say)
+            if folder.exists():
+                shutil.rmtree(folder)
+            (Path(scratch) / "venv").rename(folder)
     except OSError as error:
         raise ToolchainError(f"cannot build the environment ({error.strerror})", where=str(folder)) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return interpreter(folder)
 
 
-def _step(command: list[str], reason: str) -> None:
-    answer = _ask(command, timeout=3600.0)
-    if answer.returncode:
-        tail = "\n".join((answer.stdout + answer.stderr).strip().splitlines()[-8:])
+def _build(base: Path, scratch: Path, say: Callable[[str], None]) -> None:
+    """Make the environment as ``scratch / "venv"``; temporary files stay in ``scratch`` too."""
+    building = scratch / "venv"
+    say("creating the environment")
+    _step([str(base), "-I", "-m", "venv", str(building)], scratch, "creating the virtual environment failed")
+    inner = str(interpreter(building))
+    pip = [inner, "-I", "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    if sys.platform == "linux":
+        say("installing torch 2.3.1 for CPUs")
+        code, _ = _run([*pip, "--retries", "0", "--index-url", CPU_INDEX, "torch==2.3.1+cpu"], scratch)
+        if code:
+            say("the CPU wheel cannot be had; torch comes from the default index (2.5 GB with CUDA)")
+    say("installing " + " ".join(REQUIREMENTS))
+    _step([*pip, *REQUIREMENTS], scratch, "installing lava-dl failed")
+    say("importing lava-dl")
+    versions = probe(interpreter(building))
+    (building / MARKER).write_text(json.dumps({"python": str(base), "versions": versions}) + "\n")
+
+
+def _run(command: list[str], temporary: Path) -> tuple[int, str]:
+    """Exit code and output of a step of the set-up; if this is interrupted, the step and what it started are killed."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=clean_variables() | {"TMPDIR": str(temporary), "TEMP": str(temporary)},
+        start_new_session=True,
+    )
+    with process:
+        try:
+            output, _ = process.communicate()
+        finally:
+            if hasattr(os, "killpg"):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            elif process.returncode is None:
+                process.kill()
+    return process.returncode, output
+
+
+def _step(command: list[str], temporary: Path, reason: str) -> None:
+    code, output = _run(command, temporary)
+    if code:
+        tail = "\n".join(output.strip().splitlines()[-8:])
         raise ToolchainError(f"{reason}:\n{tail}", where=" ".join(command[:4]))
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Within the block, SIGTERM ends this process the way Ctrl-C does: what has to be cleaned up is cleaned up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def shared_memory() -> tuple[int, int] | None:

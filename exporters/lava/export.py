@@ -238,11 +238,11 @@ def verify_bundle(
         raise UsageError(f"unknown backend {backend!r}", hint="lava or twin")
     total: Agreement | None = None
     for payload in _runs(bundle, batches):
+        expected = _twin_stages(twin, payload)
         lava = run_lava(
             bundle, payload, python=python, fast_conv=fast_conv, timeout=timeout, progress=progress
         )
-        first = total.samples if total else 0
-        part = _agreement(bundle.network, _twin_stages(twin, payload), lava.stages, first)
+        part = _agreement(bundle.network, expected, lava.stages, total.samples if total else 0)
         total = total + part if total else part
     if total is None:
         raise DataError("there is no sample to compare")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,16 +171,40 @@ def test_control_c_leaves_nothing(running):
     assert "KeyboardInterrupt" in running.stderr.read()
 
 
+def test_sigterm_leaves_nothing(running, clean):
+    """As timeout(1) and batch systems stop a job: the signal goes to this process only."""
+    os.kill(running.pid, signal.SIGTERM)
+    assert running.wait(30) == 128 + signal.SIGTERM
+
+
+def test_nobody_is_left_when_all_who_could_clean_up_are_killed(running, clean):
+    """The processes of a run die with their leader, and Python's resource tracker frees the shared memory."""
+    (folder,) = clean.iterdir()
+    leader = leader_of(folder)
+    running.kill()
+    os.kill(leader, signal.SIGKILL)
+    running.wait(30)
+    end = time.monotonic() + 20
+    while leftovers(running.pid) and time.monotonic() < end:
+        time.sleep(0.2)
+    shutil.rmtree(folder)
+
+
 def test_a_killed_child_is_reported(running, clean):
     (folder,) = clean.iterdir()
+    os.kill(leader_of(folder), signal.SIGKILL)  # what the system does when memory runs out
+    running.wait(30)
+    assert "was killed by SIGKILL" in running.stderr.read()
+
+
+def leader_of(folder: Path) -> int:
+    """The process that started all others of a run."""
     (leader,) = (
         int(entry.name)
         for entry in Path("/proc").iterdir()
         if entry.name.isdigit() and is_leader(entry, str(folder))
     )
-    os.kill(leader, signal.SIGKILL)  # what the system does when memory runs out
-    running.wait(30)
-    assert "was killed by SIGKILL" in running.stderr.read()
+    return leader
 
 
 def is_leader(entry: Path, folder: str) -> bool:
@@ -201,6 +226,17 @@ def test_a_vanished_parent_ends_the_run(small, lava_python, tmp_path, monkeypatc
     while leftovers(process.pid) and time.monotonic() < end:
         time.sleep(0.2)
     assert leftovers(process.pid) == set()
+
+
+def test_a_folder_for_temporary_files_that_is_missing_or_full(small, lava_python, clean, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(clean / "missing"))
+    with pytest.raises(ToolchainError, match="cannot be written or read") as caught:
+        run_lava(small, zeros(small), python=lava_python)
+    assert "TMPDIR" in caught.value.hint
+    monkeypatch.setattr("tempfile.tempdir", str(clean))
+    monkeypatch.setattr(driver, "DISK_FULL", 1 << 62)
+    with pytest.raises(ToolchainError, match="the disk is full"):
+        run_lava(small, zeros(small), python=sys.executable)
 
 
 def test_too_little_shared_memory_is_said_before_the_start(small, lava_python, clean, monkeypatch):

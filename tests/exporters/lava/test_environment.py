@@ -3,10 +3,14 @@ interpreters."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -132,6 +136,40 @@ def test_a_failed_setup_leaves_nothing(bare, fails, words):
         environment.setup()
     assert words in caught.value.reason
     assert list((bare / "cache" / "tcja-deploy").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_setup_leaves_nothing(bare, number):
+    """Only this process gets the signal; its step, what that started, and its temporary files go with it."""
+    python = stand_in(bare / "bin")
+    started = bare / "started"
+    hang = f'import subprocess, tempfile; tempfile.mkdtemp(); open("{started}", "w").close();'
+    hang += 'subprocess.run(["/bin/sleep", "4242"])'
+    python.write_text(python.read_text().replace("target = Path", f"{hang}\n    target = Path"))
+    before = set(Path(tempfile.gettempdir()).iterdir())
+    code = "from tcja_deploy.exporters.lava.environment import setup; setup()"
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) as process:
+        end = time.monotonic() + 60
+        while not started.exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        assert sleepers()
+        process.send_signal(number)
+        assert process.wait(30) != 0
+    assert sleepers() == []
+    assert list((bare / "cache" / "tcja-deploy").iterdir()) == []
+    assert {
+        p.name for p in set(Path(tempfile.gettempdir()).iterdir()) - before if p.name.startswith("tmp")
+    } == set()
+
+
+def sleepers() -> list[str]:
+    """Processes of the test above."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (entry / "cmdline").read_bytes() == b"/bin/sleep\x004242\x00":
+                found.append(entry.name)
+    return found
 
 
 def test_a_half_built_folder_is_not_used(bare):
