@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -139,14 +138,15 @@ def test_a_failed_setup_leaves_nothing(bare, fails, words):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_setup_leaves_nothing(bare, number):
+def test_an_interrupted_setup_leaves_nothing(bare, number, monkeypatch):
     """Only this process gets the signal; its step, what that started, and its temporary files go with it."""
     python = stand_in(bare / "bin")
     started = bare / "started"
     hang = f'import subprocess, tempfile; tempfile.mkdtemp(); open("{started}", "w").close();'
     hang += 'subprocess.run(["/bin/sleep", "4242"])'
     python.write_text(python.read_text().replace("target = Path", f"{hang}\n    target = Path"))
-    before = set(Path(tempfile.gettempdir()).iterdir())
+    (bare / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(bare / "tmp"))
     code = "from tcja_deploy.exporters.lava.environment import setup; setup()"
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) as process:
         end = time.monotonic() + 60
@@ -157,9 +157,7 @@ def test_an_interrupted_setup_leaves_nothing(bare, number):
         assert process.wait(30) != 0
     assert sleepers() == []
     assert list((bare / "cache" / "tcja-deploy").iterdir()) == []
-    assert {
-        p.name for p in set(Path(tempfile.gettempdir()).iterdir()) - before if p.name.startswith("tmp")
-    } == set()
+    assert list((bare / "tmp").iterdir()) == []
 
 
 def sleepers() -> list[str]:
