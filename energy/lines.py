@@ -140,7 +140,8 @@ def strict_ann(m: Measured, pricing: Pricing, twin: Twin) -> list[Line]:
     ]
     for work in inventory.works:
         if work.part in _SHARED:
-            ops = Ops(np.full(len(m), work.dense, np.int64), Fraction(1, T))
+            steps = T if "T" in inventory.graph[work.node].signal.dims else 1  # behind a mean over time: once
+            ops = Ops(np.full(len(m), work.dense, np.int64), Fraction(1, steps))
             lines.append(Line(work.node, work.part, work.what, ops, arithmetic(work.primitive, pricing)))
     compare = arithmetic(Primitive.COMPARE, pricing)
     for node in inventory.graph.neurons:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -106,8 +105,8 @@ class Report:
             asked for.
         first_layer_profile: Price list of `first_layer`.
         spikes_per_synapse: Synaptic operations per inference over connections of the layers with sparse
-            input.
-        verdicts: The same and the mean rate against published break-even points.
+            input; `None` if there are none.
+        verdicts: The same and the mean rate against published break-even points; empty likewise.
         fits: Placement on each chip.
         tornados: Sensitivity.
         provenance: Versions, hashes, command; as text.
@@ -125,7 +124,7 @@ class Report:
     estimates: tuple[Estimate, ...]
     first_layer: tuple[FirstLayerRow, ...]
     first_layer_profile: str
-    spikes_per_synapse: float
+    spikes_per_synapse: float | None
     verdicts: tuple[Verdict, ...]
     fits: tuple[Fit, ...]
     tornados: tuple[Tornado, ...]
@@ -173,7 +172,8 @@ def make_report(
     technologies = [p for p in profiles if p.kind is ChipKind.ASIC]
     names = [c.name for c in conventions]
     paper = technologies[0] if technologies and "paper" in names else None
-    spikes, rate = _sparseness(m)
+    sparseness = _sparseness(m)
+    spikes, rate = sparseness or (None, None)
     return Report(
         model=_model(m),
         steps=m.inventory.graph.T,
@@ -189,7 +189,9 @@ def make_report(
         first_layer_profile="" if paper is None else paper.label,
         spikes_per_synapse=spikes,
         verdicts=tuple(
-            Verdict(t, v := rate if t.quantity == RATE else spikes, t.judge(v)) for t in THRESHOLDS
+            Verdict(t, v, t.judge(v))
+            for t in THRESHOLDS
+            if (v := rate if t.quantity == RATE else spikes) is not None
         ),
         fits=tuple(place(m.inventory, p) for p in profiles if p.kind is ChipKind.NEUROMORPHIC),
         tornados=tuple(
@@ -267,14 +269,14 @@ def _work(m: Measured, w: Work) -> WorkRow:
     return WorkRow(w.node, w.part.value, w.what, w.primitive.value, w.dense, m.work(w).mean)
 
 
-def _sparseness(m: Measured) -> tuple[float, float]:
+def _sparseness(m: Measured) -> tuple[float, float] | None:
     """Spikes per synapse and inference, and the mean input rate weighted by dense MACs; of the layers with
     sparse input."""
     sparse = [x for x in m.inventory.trunk if x.event_driven]
     connections = sum(x.macs.aware for x in sparse)
     possible = sum(x.macs.dense_per_inference for x in sparse)
     if not connections:
-        return math.nan, math.nan
+        return None
     exact = sum((m.synops(x).total for x in sparse), Fraction(0)) / len(m)
     by_rate = sum((m.synops_by_rate(x).total for x in sparse), Fraction(0)) / len(m)
     return float(exact / connections), float(by_rate / possible)

@@ -116,7 +116,7 @@ class Comparison:
         recordings: Recordings measured.
         macs: Dense multiply-accumulates of one pass.
         ann_J: Energy of one pass, in J.
-        rate: Mean input rate weighted by MACs.
+        rate: Mean input rate weighted by MACs; `None` if no layer has sparse input.
         same_network: Whether it is the network that the published number is about, by its MACs.
         rows: Energy of the spiking network under each treatment of the first layer, in pJ.
         verdicts: `consistent` or `not consistent` with the published number for each row; `None` for another
@@ -128,7 +128,7 @@ class Comparison:
     recordings: int
     macs: int
     ann_J: float  # noqa: N815
-    rate: float
+    rate: float | None
     same_network: bool
     rows: tuple[FirstLayerRow, ...]
     verdicts: tuple[str | None, ...]
@@ -265,7 +265,7 @@ def compare(m: Measured, profile: Profile, published_macs: int) -> Comparison:
         recordings=len(m),
         macs=macs,
         ann_J=macs * mac,
-        rate=float(operations / possible) if possible else float("nan"),
+        rate=float(operations / possible) if possible else None,
         same_network=macs == published_macs,
         rows=rows,
         verdicts=tuple(_verdict(row) if macs == published_macs else None for row in rows),

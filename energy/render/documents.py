@@ -12,7 +12,7 @@ from typing import Any
 
 from tcja_deploy.energy.rates import Rates
 from tcja_deploy.energy.render import report_tables as tables
-from tcja_deploy.energy.render.formats import to_csv, to_latex, to_markdown
+from tcja_deploy.energy.render.formats import one_line, to_csv, to_latex, to_markdown
 from tcja_deploy.energy.render.html import Page
 from tcja_deploy.energy.render.plots import Plot, rate_plots, report_plots
 from tcja_deploy.energy.render.rate_tables import input_table, neuron_table, rates_table, step_table
@@ -70,11 +70,13 @@ def plain(value: Any) -> Any:
 
 
 def _json(kind: str, value: Any) -> str:
-    return json.dumps({"kind": kind, "schema": 1, **plain(value)}, indent=2, ensure_ascii=False) + "\n"
+    record = {"kind": kind, "schema": 1, **plain(value)}
+    return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _joined(title: str, facts: Mapping[str, str], found: Sequence[Table], suffix: str) -> str:
     """Markdown or LaTeX of several tables."""
+    title, facts = one_line(title), {k: one_line(v) for k, v in facts.items()}
     if suffix == ".tex":
         lines = [
             f"% {title}",
@@ -226,7 +228,7 @@ def _cards(report: Report) -> list[tuple[str, str]]:
             cards.append(
                 (f"{more}{energy_text(e.energy_pJ.mean)}", f"SNN per inference, {e.convention}, {e.profile}")
             )
-    if report.verdicts:
+    if report.spikes_per_synapse is not None:
         cards.append((f"{report.spikes_per_synapse:.3g}", "spikes per synapse and inference"))
     return cards
 

@@ -13,7 +13,7 @@ from tcja_deploy.energy.render.table import Table
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-__all__ = ["to_csv", "to_latex", "to_markdown", "to_rich"]
+__all__ = ["one_line", "to_csv", "to_latex", "to_markdown", "to_rich"]
 
 
 def to_csv(table: Table) -> str:
@@ -26,11 +26,16 @@ def to_csv(table: Table) -> str:
     return stream.getvalue()
 
 
+def one_line(text: str) -> str:
+    """A text without line breaks, which would end a comment or a row."""
+    return " ".join(text.split())
+
+
 def to_markdown(table: Table, level: int = 2) -> str:
     """A GitHub table under a heading."""
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
+        return "| " + " | ".join(one_line(c).replace("|", "\\|") for c in cells) + " |"
 
     rule = "|" + "|".join("---:" if c.right else "---" for c in table.columns) + "|"
     body = [line([c.head for c in table.columns]), rule, *map(line, table.cells())]
@@ -41,12 +46,12 @@ def to_markdown(table: Table, level: int = 2) -> str:
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "µ": r"\textmu{}", "×": r"$\times$", "≥": r"$\ge$", "–": "--",
-    "→": r"$\to$", "÷": r"$\div$",
+    "→": r"$\to$", "÷": r"$\div$", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
 }  # fmt: skip
 
 
 def _escape(text: str) -> str:
-    return "".join(_LATEX.get(c, c) for c in text)
+    return "".join(_LATEX.get(c, c) for c in one_line(text))
 
 
 def to_latex(table: Table) -> str:

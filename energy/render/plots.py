@@ -68,6 +68,7 @@ def _draw(key: str, caption: str, size: tuple[float, float], paint: Callable[[Fi
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.axisbelow": True,
+        "text.parse_math": False,  # names of layers may hold dollars
         "svg.fonttype": "none",
         "svg.hashsalt": key,
     }
@@ -255,10 +256,12 @@ def _rate_over_time(rates: Rates) -> Plot:
         axes.set_xlabel("time step")
         axes.set_ylabel("spikes per neuron / %")
         axes.set_ylim(bottom=0)
-        axes.set_xticks(range(rates.steps))
+        axes.xaxis.get_major_locator().set_params(integer=True, nbins=10, min_n_ticks=1)
+        axes.set_xlim(-0.5, rates.steps - 0.5)
         figure.legend(loc="outside right center", frameon=False, fontsize=8)
 
-    return _draw("rates_over_time", "Firing rate at each time step, mean over recordings.", (6.4, 3.0), paint)
+    size = (6.4, max(3.0, 0.5 + 0.17 * len(rates.neurons)))
+    return _draw("rates_over_time", "Firing rate at each time step, mean over recordings.", size, paint)
 
 
 def _rate_histogram(rows: Sequence[RateRow]) -> Plot:
@@ -269,14 +272,17 @@ def _rate_histogram(rows: Sequence[RateRow]) -> Plot:
             share = 100 * np.array(row.histogram) / row.elements
             axes.stairs(share, 100 * BINS, fill=True, color=colour)
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("")
             axes.grid(axis="y", color=_GRID)
-            axes.annotate(row.name, (1, 0.95), xycoords="axes fraction", ha="right", va="top", fontsize=8)
+            axes.set_title(row.name, loc="right", fontsize=8, pad=2)
         panels[-1].set_xlim(0, 100 * BINS[top])
+        panels[-1].set_ylim(top=100)
         panels[-1].set_xlabel("a neuron's own rate over all recordings and steps / %")
         figure.supylabel("share of the layer's neurons / %", fontsize=9)
 
     caption = "How the rates of single neurons spread inside each layer (logarithmic shares)."
-    return _draw("rate_histogram", caption, (6.4, 0.9 + 0.62 * len(rows)), paint)
+    return _draw("rate_histogram", caption, (6.4, 0.9 + 0.75 * len(rows)), paint)
 
 
 def _shades(n: int) -> list[Any]:

@@ -90,10 +90,9 @@ def _measured(m: Comparison, profile: str) -> Table:
          m.ann_J * 1e12 / row.snn.mean if row.snn.mean else None, verdict)
         for row, verdict in zip(m.rows, m.verdicts, strict=True)
     )  # fmt: skip
-    notes = [
-        f"ANN: {m.macs:,} MACs of one pass, {energy_text(m.ann_J * 1e12)}. "
-        f"Measured mean input rate {100 * m.rate:.2f} % (weighted by MACs)."
-    ]
+    notes = [f"ANN: {m.macs:,} MACs of one pass, {energy_text(m.ann_J * 1e12)}."]
+    if m.rate is not None:
+        notes.append(f"Measured mean input rate {100 * m.rate:.2f} % (weighted by MACs).")
     if not m.same_network:
         notes.append(
             "The published 0.0019 J is about another network (its MACs differ), so there is no verdict on it."

@@ -135,6 +135,15 @@ def test_strict_neurons_and_pooling_in_closed_form() -> None:
     )  # MACs, bias, pooling, ReLU: one pass
 
 
+def test_what_happens_once_in_a_window_happens_once_in_the_ann() -> None:
+    b = GraphBuilder(T=4)
+    x = b.add("mean", ir.TimeMean(), b.add("input", ir.Input((3,), Kind.BINARY)))
+    graph = b.finish(b.add("fc", ir.Linear(weights(RNG, 5, 3), weights(RNG, 5)), x))
+    m = measured(graph, np.ones((1, 4, 3)))
+    ann = total(ann_lines(m, CONVENTIONS["strict"], ASIC.pricing, Options(), Twin("ANN")))
+    assert ann == pytest.approx(15 * MAC + 5 * AC)
+
+
 # -- memory ----------------------------------------------------------------------------------------------------------
 def test_memory_traffic_in_closed_form() -> None:
     b = GraphBuilder(T=2)

@@ -34,6 +34,7 @@ from tcja_deploy.energy.report import Report, make_report
 from tcja_deploy.energy.reproduce import reproduce
 from tcja_deploy.errors import ExportError, UsageError
 from tcja_deploy.hardware_profiles import load_profile
+from tcja_deploy.ir import Graph, GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
 
 
@@ -320,3 +321,46 @@ def test_writing_is_atomic_and_never_replaces_silently(tmp_path: Path, found: Ra
 def test_rates_of_a_measured_network_are_those_of_the_report(report: Report) -> None:
     m = measured(small_snn(bias=True), spikes(np.random.default_rng(0), 5, 4, 2, 8, 12))
     assert rates(m) == report.rates
+
+
+NAMES = ["x$\\foo{$", "a$b$c", "<script>alert(1)</script>", "e|f & 50 % _#~^", "two\nlines", "\\input{evil}"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_from_a_file_stay_text(name: str) -> None:
+    b = GraphBuilder(2)
+    x = b.add(name, ir.Linear(np.ones((3, 4), np.float32)), b.add("input", ir.Input((4,), Kind.BINARY)))
+    graph = b.finish(b.add(f"{name} neurons", ir.LIF(), x))
+    named = Graph(graph.T, graph.nodes, graph.output, {"architecture": f"{name}\n\\evil"})
+    report = make_report(
+        measured(named, np.ones((2, 2, 4))), [load_profile("asic45"), load_profile("loihi1")]
+    )
+    page, tex, text = (report_document(report, suffix) for suffix in (".html", ".tex", ".md"))
+    assert "<script>alert" not in page
+    Reader().feed(page)
+    commented, _, body = tex.partition("\n\n")
+    assert all(line.startswith("%") for line in commented.splitlines())
+    assert "\\input" not in body
+    assert "\\evil" not in body
+    assert not any(line.startswith("\\") for line in text.splitlines())
+    for plot in report_plots(report):
+        ElementTree.fromstring(plot.svg)
+
+
+def test_numbers_of_a_plot_are_plain() -> None:
+    found = rates(measured(small_snn(), spikes(np.random.default_rng(0), 5, 4, 2, 8, 12)))
+    for plot in rate_plots(found):
+        words = [e.text or "" for e in ElementTree.fromstring(plot.svg).iter() if e.tag.endswith("text")]
+        assert words
+        assert not any("$" in word or "\\" in word for word in words)
+
+
+def test_json_of_a_network_without_sparse_inputs_is_json() -> None:
+    dense = one_layer(ir.Linear(np.ones((5, 3), np.float32)), (3,), kind=Kind.REAL)
+    m = measured(dense, np.ones((2, 1, 3)))
+    report = make_report(m, [load_profile("asic45")])
+    assert report.verdicts == ()
+    found = reproduce([("n", small_snn())], load_profile("asic45"), m)
+    for text in (report_document(report, ".json"), reproduction_document(found, {}, ".json")):
+        json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert reproduction_document(found, {}, ".md").count("nan") == 0
