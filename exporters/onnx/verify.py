@@ -18,7 +18,7 @@ from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.compare import Agreement, compare
 from tcja_deploy.runtime.sequence import as_frames
 
-__all__ = ["BOUND", "session_with_spikes", "verify_onnx"]
+__all__ = ["BOUND", "open_session", "session_with_spikes", "verify_onnx"]
 
 BOUND = 1e-5
 """Default of the allowed mismatching spikes per neuron-step."""
@@ -48,6 +48,15 @@ def session_with_spikes(path: Path, graph: Graph) -> onnxruntime.InferenceSessio
         if node.name not in shown:
             shape: list[Any] = [graph.T if d == "T" else d for d in node.signal.dims]
             model.graph.output.append(helper.make_tensor_value_info(node.name, TensorProto.FLOAT, shape))
+    return open_session(model, path)
+
+
+def open_session(model: onnx.ModelProto, path: Path) -> onnxruntime.InferenceSession:
+    """A session on a model, whose weights may lie in a file beside ``path``.
+
+    Raises:
+        FileFormatError: If onnxruntime does not accept it.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised
     options.add_session_config_entry(_DATA_FOLDER, str(path.parent.resolve()))

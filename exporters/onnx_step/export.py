@@ -25,7 +25,9 @@ from tcja_deploy.exporters.report import ExportReport, Fidelity, NodeReport, man
 from tcja_deploy.files import staged_files
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import fold_batch_norm
+from tcja_deploy.runtime.compare import Agreement
 from tcja_deploy.runtime.stream import Plan, Profile, Stepper, initial, plan
+from tcja_deploy.runtime.stream.check import compare_stream
 from tcja_deploy.runtime.synthetic import synthetic_frames
 
 __all__ = ["export_onnx_step"]
@@ -101,10 +103,24 @@ def export_onnx_step(
         if effect is not None:
             notes.append(folding_note(effect))
             extra["folding"] = effect.as_dict()
+        if verify and any(gate.lookahead < gate.exact_lookahead for gate in network.gates.values()):
+            apart = compare_stream(folded, [sample], lookahead=lookahead, profile=profile)
+            notes.append(_approximation_note(apart, lookahead))
+            extra["approximation"] = apart.as_dict()
         text = manifest(graph, "onnx-step", files, nodes=nodes, agreement=agreement, notes=notes, extra=extra)
         (folder / f"{stem}.manifest.json").write_text(text)
     return ExportReport(
         "onnx-step", path, tuple(path.parent / n for n in names), tuple(nodes), agreement, tuple(notes)
+    )
+
+
+def _approximation_note(apart: Agreement, lookahead: int | None) -> str:
+    """How far gates that do not wait long enough take the golden sample from the exact network, in a sentence."""
+    same = "the same prediction" if apart.predictions_equal == apart.samples else "another prediction"
+    return (
+        f"an approximation: with gates that look {lookahead} frames ahead, on the golden sample {apart.mismatches:,} of "
+        f"{apart.neuron_steps:,} neuron-steps differ from the exact network ({apart.mismatch_rate:.1e}), {same}; "
+        "'tcja-deploy stream --sweep' measures it over a data set"
     )
 
 
@@ -114,6 +130,7 @@ def _metadata(graph: Graph, network: Plan, lookahead: int | None) -> dict[str, s
         "tcja_deploy.model_sha256": graph.hash,
         "tcja_deploy.T": str(graph.T),
         "tcja_deploy.lookahead": "exact" if lookahead is None else str(lookahead),
+        "tcja_deploy.profile_sha256": network.guesses.hash,
         "tcja_deploy.output": "stream" if network.streams else "window",
         **{f"tcja_deploy.source.{k}": v for k, v in graph.source.items()},
     }

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto
 
 from tcja_deploy.errors import DataError, FileFormatError, UsageError
+from tcja_deploy.exporters.onnx.verify import open_session
 from tcja_deploy.runtime.stream.engine import Emission
 
 __all__ = ["OnnxStepper", "step_properties"]
@@ -26,7 +25,7 @@ def step_properties(path: Path) -> tuple[onnx.ModelProto, dict[str, str]]:
     """A step model (its weights may lie in another file) and its metadata.
 
     Raises:
-        FileFormatError: If the file is no step model.
+        FileFormatError: If the file is no step model, or one that does not say what it is.
     """
     try:
         model = onnx.load(str(path), load_external_data=False)
@@ -39,7 +38,19 @@ def step_properties(path: Path) -> tuple[onnx.ModelProto, dict[str, str]]:
             where=str(path),
             hint="export one with --target onnx-step",
         )
+    missing = [name for name in _PROPERTIES if name not in properties]
+    if missing:
+        raise FileFormatError(
+            f"this ONNX model lacks {', '.join(missing)}", where=str(path), hint="export it again"
+        )
     return model, properties
+
+
+_PROPERTIES = tuple(
+    f"tcja_deploy.{name}"
+    for name in ("T", "latency", "layers", "lookahead", "model_sha256", "output", "profile_sha256", "states")
+)
+"""What a step model says of itself in its metadata."""
 
 
 class OnnxStepper:
@@ -63,37 +74,37 @@ class OnnxStepper:
             show: Names of spiking layers to read after each step, or of further tensors.
 
         Raises:
-            FileFormatError: If the file is no step model, or has no such tensor.
+            FileFormatError: If the file is no step model, is damaged, or has no such tensor.
             UsageError: If ``samples`` is not positive.
         """
         if samples < 1:
             raise UsageError(f"a stream needs at least one sample, got {samples}")
         path = Path(path)
         model, properties = step_properties(path)
-        self.latency = int(properties["tcja_deploy.latency"])
-        self.frames_per_window = int(properties["tcja_deploy.T"])
-        self._streams = properties["tcja_deploy.output"] == "stream"
         self._names = [o.name for o in model.graph.output]
-        layers = json.loads(properties["tcja_deploy.layers"])
-        self._show = {name: layers.get(name, name) for name in show}
+        try:
+            self.latency = int(properties["tcja_deploy.latency"])
+            self.frames_per_window = int(properties["tcja_deploy.T"])
+            layers = dict(json.loads(properties["tcja_deploy.layers"]))
+            self._show = {name: str(layers.get(name, name)) for name in show}
+            self.state: States = {
+                name: np.full(
+                    [samples if d == "N" else d for d in about["shape"]], about["value"], about["dtype"]
+                )
+                for name, about in json.loads(properties["tcja_deploy.states"]).items()
+            }
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise FileFormatError(
+                f"the notes of tcja-deploy in this model are damaged ({error})", where=str(path)
+            ) from error
         _expose(model, self._show.values(), path)
-        if any(i.data_location == TensorProto.EXTERNAL for i in model.graph.initializer):
-            onnx.load_external_data_for_model(model, str(path.parent))
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_session(model, path)
+        self._streams = properties["tcja_deploy.output"] == "stream"
         self._input = self._session.get_inputs()[0]
+        self._samples = samples
         self.shown: dict[str, NDArray[np.generic]] = {}
         self._latest: torch.Tensor | None = None
         self._given = 0
-        self.state: States = {
-            name: np.full(
-                [samples if d == "N" else d for d in about["shape"]], about["value"], about["dtype"]
-            )
-            for name, about in json.loads(properties["tcja_deploy.states"]).items()
-        }
 
     def push(self, frame: NDArray[Any] | torch.Tensor) -> list[Emission]:
         """Push one frame ``[N, ...]`` and return the result that became final, if there is one.
@@ -102,9 +113,9 @@ class OnnxStepper:
             DataError: If the frame does not fit the model.
         """
         x = np.ascontiguousarray(frame, np.float32)
-        want = [d if isinstance(d, int) else x.shape[0] for d in self._input.shape]
+        want = [d if isinstance(d, int) else self._samples for d in self._input.shape]
         if list(x.shape) != want:
-            raise DataError(f"the frame has shape {list(x.shape)}, the model expects {self._input.shape}")
+            raise DataError(f"the frame has shape {list(x.shape)}, the model expects {want}")
         wanted = [*self._names, *self._show.values()]
         values = dict(
             zip(wanted, self._session.run(wanted, {self._input.name: x, **self.state}), strict=True)

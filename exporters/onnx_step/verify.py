@@ -45,7 +45,7 @@ def verify_onnx_step(
         progress: Called with the number of samples done.
 
     Raises:
-        FileFormatError: If the file is not an export of the graph.
+        FileFormatError: If the file is not an export of the graph, or was exported with another profile.
         VerificationError: If there are no samples, or the two emit results at different steps.
     """
     properties = step_properties(path)[1]
@@ -57,6 +57,11 @@ def verify_onnx_step(
     lookahead = properties["tcja_deploy.lookahead"]
     ahead = None if lookahead == "exact" else int(lookahead)
     network = plan(fold_batch_norm(graph), lookahead=ahead, profile=profile, schedule="paced")
+    if properties["tcja_deploy.profile_sha256"] != network.guesses.hash:
+        raise FileFormatError(
+            "this ONNX model was exported with another profile", where=str(path),
+            hint="pass the file of 'stream --fit' that it was exported with (--profile), or none if there was none",
+        )  # fmt: skip
     names = [node.name for node in graph.neurons]
     zero = tuple(LayerAgreement(name, 0, 0, 0, 0) for name in names)
     total, pair = Agreement(zero, 0, 0, 0.0, bound), None

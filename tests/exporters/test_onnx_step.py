@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 sys.path.append(str(Path(__file__).parents[1] / "runtime"))
-from stream_graphs import DISTANCE, SHARED, SMALL, graphs, random_frames
+from stream_graphs import DISTANCE, SHARED, SMALL, graphs, random_frames, strong
 
 from tcja_deploy import zoo
 from tcja_deploy.errors import DataError, DeployError, FileFormatError, UsageError, VerificationError
@@ -26,7 +26,7 @@ from tcja_deploy.exporters.report import Fidelity
 from tcja_deploy.ir import GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.sequence import charge, run
-from tcja_deploy.runtime.stream import Profile, Stepper, fit, initial, plan
+from tcja_deploy.runtime.stream import Profile, Stepper, fit, initial, plan, sweep
 from tcja_deploy.runtime.synthetic import synthetic_frames
 
 
@@ -110,7 +110,7 @@ def test_two_blocks_of_any_kernel_and_window_over_windows_back_to_back(T, kernel
 @pytest.mark.parametrize("name", list(zoo.BUILDERS))
 @pytest.mark.parametrize("lookahead", [None, 0, 2])
 def test_zoo_networks_over_windows_back_to_back(name, lookahead, tmp_path):
-    graph = zoo.build(name, seed=3, **SMALL.get(name, {}))
+    graph = strong(zoo.build(name, seed=3, **SMALL.get(name, {})))
     batches = [synthetic_frames(graph, 2, seed=s) for s in range(3)]
     report = export_onnx_step(graph, tmp_path / "m.onnx", lookahead=lookahead, data=batches)
     assert report.agreement.passed, report.agreement
@@ -168,7 +168,7 @@ def test_layers_may_be_called_like_parts_of_the_model(names, tmp_path):
 
 @pytest.fixture(scope="module")
 def graph():
-    return zoo.build("events34", T=5, channels=(4, 6, 6), hidden=16)
+    return strong(zoo.build("events34", T=5, channels=(4, 6, 6), hidden=16))
 
 
 @pytest.fixture(scope="module")
@@ -180,13 +180,17 @@ def test_profiles_reach_the_model(graph, frames, tmp_path):
     profile = fit(graph, [frames[:5]], linear=True)
     for guess in (profile, profile.without_slopes()):
         report = export_onnx_step(
-            graph, tmp_path / "m", lookahead=1, profile=guess, data=[frames[:5]], force=True
+            graph, tmp_path / "m", lookahead=0, profile=guess, data=[frames[:5]], force=True
         )
         assert report.agreement.passed
-        other = verify_onnx_step(tmp_path / "m.onnx", graph, [frames[:5]], profile=Profile())
-        assert (
-            other.mismatches > report.agreement.mismatches
-        )  # the wrong profile does not pass for the right one
+        for other in (None, Profile(), fit(graph, [frames[5:10]], linear=True)):
+            with pytest.raises(FileFormatError, match="another profile"):
+                verify_onnx_step(tmp_path / "m.onnx", graph, [frames[:5]], profile=other)
+        (note,) = (note for note in report.notes if note.startswith("an approximation"))
+        apart = json.loads((tmp_path / "m.manifest.json").read_text())["approximation"]
+        assert f"{apart['mismatches']:,} of" in note
+        expected = sweep(graph, [(frames[:5, :1], None)], lookaheads=[0], profiles={"": guess})[0]
+        assert apart["mismatches"] == sum(wrong for _, wrong, _ in expected.spikes.values()) > 0
     fates = {n.name: n.fidelity for n in report.nodes}
     assert fates["conv.5"] is Fidelity.APPROXIMATED
     assert fates["conv.1"] is Fidelity.EXACT
@@ -205,6 +209,7 @@ def test_tla_alone_waits_as_long_as_its_kernel_and_keeps_k_t_frames(tmp_path):
     assert about["latency_steps"] == 1 + 2
     assert about["states"]["conv.5:gate.ring"]["shape"] == [2, "N", 3]
     assert about["states"]["conv.9:gate.ring"]["shape"] == [4, "N", 3]
+    assert not any(note.startswith("an approximation") for note in report.notes)
     assert not [name for name in about["states"] if name.endswith((".cm", ".late", ".tm"))]
 
 
@@ -291,10 +296,24 @@ def test_models_of_another_network_and_other_files_are_refused(graph, frames, tm
     export_onnx(graph, tmp_path / "sequence.onnx", verify=False)
     with pytest.raises(FileFormatError, match="no single frames"):
         OnnxStepper(tmp_path / "sequence.onnx")
+    model = onnx.load(tmp_path / "m.onnx")
+    kept = {p.key: p.value for p in model.metadata_props if p.key != "tcja_deploy.layers"}
+    for properties, reason in (
+        (kept, "lacks tcja_deploy.layers"),
+        (kept | {"tcja_deploy.layers": "conv.1"}, "are damaged"),
+        (kept | {"tcja_deploy.layers": "{}", "tcja_deploy.T": "five"}, "are damaged"),
+        (kept | {"tcja_deploy.layers": "{}", "tcja_deploy.states": '{"step": 1}'}, "are damaged"),
+    ):
+        onnx.helper.set_model_props(model, properties)
+        onnx.save(model, tmp_path / "changed.onnx")
+        with pytest.raises(FileFormatError, match=reason):
+            OnnxStepper(tmp_path / "changed.onnx")
     with pytest.raises(FileFormatError, match="no such tensor"):
         OnnxStepper(tmp_path / "m.onnx", show=["conv.77"])
     with pytest.raises(DataError, match="shape"):
         OnnxStepper(tmp_path / "m.onnx").push(np.zeros((1, 2, 3, 3), np.float32))
+    with pytest.raises(DataError, match=r"expects \[3, 2, 34, 34\]"):
+        OnnxStepper(tmp_path / "m.onnx", samples=3).push(frames[0])
     with pytest.raises(UsageError):
         OnnxStepper(tmp_path / "m.onnx", samples=0)
 

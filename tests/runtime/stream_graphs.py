@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,20 @@ SMALL: dict[str, dict[str, Any]] = {
     "fashion_mnist": {"channels": [8, 8], "hidden": 32},
 }
 """The zoo's networks small enough for tests."""
+
+
+def strong(graph: Graph) -> Graph:
+    """The graph with attention ten times as strong: gates of untrained networks hardly leave one half."""
+    b = GraphBuilder(graph.T)
+    for node in graph:
+        op = node.op
+        if isinstance(op, ir.TCJA):
+            op = replace(
+                op, tla=None if op.tla is None else op.tla * 10, cla=None if op.cla is None else op.cla * 10
+            )
+        b.add(node.name, op, *node.inputs)
+    return b.finish(graph.output, graph.source)
+
 
 DISTANCE = 1e-4
 """How near to the threshold a membrane must be for rounding to decide: 2 n eps |w| |x| with eps = 2**-24 is below it for

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stream_graphs import DISTANCE, SHARED, SMALL, graphs, random_frames, run_stream
+from stream_graphs import DISTANCE, SHARED, SMALL, graphs, random_frames, run_stream, strong
 
 from tcja_deploy import zoo
 from tcja_deploy.errors import DataError, UsageError
@@ -71,14 +71,14 @@ def test_differs_from_batched_kernels_only_by_rounding(graph, seed):
 @pytest.mark.parametrize("name", list(zoo.BUILDERS))
 @pytest.mark.parametrize("schedule", ["burst", "paced"])
 def test_zoo_networks_are_equal_over_windows_back_to_back(name, schedule):
-    graph = zoo.build(name, seed=1, **SMALL.get(name, {}))
+    graph = strong(zoo.build(name, seed=1, **SMALL.get(name, {})))
     frames = np.concatenate([synthetic_frames(graph, 2, seed=s) for s in range(2)])
     assert_equal_with_same_kernels(graph, frames, schedule)
 
 
 @pytest.mark.parametrize("name", list(zoo.BUILDERS))
 def test_zoo_networks_against_batched_kernels(name):
-    graph = zoo.build(name, seed=2, **SMALL.get(name, {}))
+    graph = strong(zoo.build(name, seed=2, **SMALL.get(name, {})))
     assert assert_close_to_batched(graph, synthetic_frames(graph, 2, seed=5)) == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -65,6 +66,14 @@ class Profile:
             parts = {"mean": e.mean, "past": e.past} | ({} if e.slope is None else {"slope": e.slope})
             found.update({f"{name}/{part}": array for part, array in parts.items()})
         return found
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of names and numbers."""
+        digest = hashlib.sha256()
+        for name, array in sorted(self.arrays().items()):
+            digest.update(name.encode() + array.tobytes())
+        return digest.hexdigest()
 
     @staticmethod
     def from_arrays(graph: Graph, arrays: Mapping[str, NDArray[np.generic]]) -> Profile:

@@ -129,6 +129,17 @@ class Plan:
         return found
 
     @property
+    def guesses(self) -> Profile:
+        """What gates that do not wait long enough expect; of no block if they expect zeros."""
+        return Profile(
+            {
+                name: gate.estimate
+                for name, gate in self.gates.items()
+                if gate.estimate is not None and gate.lookahead < gate.exact_lookahead
+            }
+        )
+
+    @property
     def gates(self) -> dict[str, Gate]:
         """The gates by block."""
         return {link.name.removesuffix(GATE): link.cell for link in self.links if isinstance(link.cell, Gate)}
@@ -185,13 +196,10 @@ def plan(
     if out.streams:
         running = graph.output + MEAN
         links.append(mean_over_time(running, graph.output, out, graph.T))
-    settings = json.dumps([graph.hash, lookahead, schedule])
-    digest = hashlib.sha256(settings.encode())
-    for name, array in sorted(Profile(estimates).arrays().items()):
-        digest.update(name.encode() + array.tobytes())
+    settings = json.dumps([graph.hash, lookahead, schedule, Profile(estimates).hash])
     return Plan(
         graph.T, graph.input.name, graph.input.signal, tuple(links), graph.output, running, schedule,
-        digest.hexdigest(),
+        hashlib.sha256(settings.encode()).hexdigest(),
     )  # fmt: skip
 
 
