@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tcja_deploy.errors import ExportError
 
-__all__ = ["atomic_directory", "atomic_file", "sha256", "staged_files"]
+__all__ = ["atomic_directory", "atomic_file", "check_free", "output_folder", "sha256", "staged_files"]
 
 _PREFIX = ".tcja-deploy."
 """Of the names that files have until they are complete."""
@@ -41,6 +41,45 @@ def _check_target(parent: Path, names: Sequence[str], force: bool) -> None:
         raise ExportError(
             "the folder to write into does not exist", where=str(parent), hint="create it first"
         )
+    if not os.access(parent, os.W_OK):
+        raise ExportError(
+            "this folder cannot be written to",
+            where=str(parent),
+            hint="choose another one, or see its permissions and whether the file system is read-only",
+        )
+
+
+def check_free(path: Path, *, force: bool = False) -> None:
+    """Find out before a long computation what would keep its result from being written.
+
+    Raises:
+        ExportError: If the path is taken and ``force`` is not set, or its folder is missing or cannot be written to.
+    """
+    _check_target(path.parent, [path.name], force)
+
+
+@contextmanager
+def output_folder(path: Path) -> Iterator[Path]:
+    """A folder for several outputs, made if it is missing; if the block fails and nothing lies in it, it is removed again.
+
+    Raises:
+        ExportError: If it cannot be made.
+    """
+    made = not path.is_dir()
+    if made:
+        if os.path.lexists(path):
+            raise ExportError("what stands here is no folder", where=str(path), hint="choose another path")
+        _check_target(path.parent, [], force=False)
+        try:
+            path.mkdir()
+        except OSError as error:
+            raise _failed(error, path) from error
+    try:
+        yield path
+    except BaseException:
+        if made and not any(path.iterdir()):
+            path.rmdir()
+        raise
 
 
 def _failed(error: OSError, where: Path) -> ExportError:

@@ -14,7 +14,14 @@ from typing import Any
 import pytest
 
 from tcja_deploy.errors import ExportError
-from tcja_deploy.files import atomic_directory, atomic_file, sha256, staged_files
+from tcja_deploy.files import (
+    atomic_directory,
+    atomic_file,
+    check_free,
+    output_folder,
+    sha256,
+    staged_files,
+)
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -272,3 +279,40 @@ def test_staged_files_that_cannot_all_be_moved_leave_the_old_ones(
     with pytest.raises(ExportError, match="No space left"):
         write(staged_files(tmp_path, ["a", "b", "c"], force=True), texts, lambda: fail_rename(n))
     assert tree(tmp_path) == {"a": "old a", "c": "old c"}
+
+
+# -- before the work, and folders ----------------------------------------------------------------------------------------------
+def test_check_free(tmp_path: Path) -> None:
+    taken = tmp_path / "a.csv"
+    check_free(taken)
+    taken.touch()
+    check_free(taken, force=True)
+    with pytest.raises(ExportError, match="already"):
+        check_free(taken)
+    with pytest.raises(ExportError, match="does not exist"):
+        check_free(tmp_path / "no" / "a.csv")
+
+
+def test_folders_without_permission_are_found_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    for make in (check_free, lambda path: staged_files(path.parent, [path.name]).__enter__()):
+        with pytest.raises(ExportError, match="cannot be written to") as caught:
+            make(tmp_path / "a")
+        assert caught.value.where == str(tmp_path)
+
+
+def test_output_folder(tmp_path: Path) -> None:
+    with output_folder(tmp_path / "new") as folder:
+        (folder / "a").touch()
+    with pytest.raises(KeyboardInterrupt), output_folder(tmp_path / "empty"):
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt), output_folder(tmp_path / "new"):
+        raise KeyboardInterrupt
+    (tmp_path / "file").touch()
+    with pytest.raises(ExportError, match="no folder"), output_folder(tmp_path / "file"):
+        pass
+    with pytest.raises(ExportError, match="does not exist"), output_folder(tmp_path / "no" / "deep"):
+        pass
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "new"]

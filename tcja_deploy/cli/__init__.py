@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 
 import typer
 
 from tcja_deploy import __version__
 from tcja_deploy.cli import demo, energy, export, inspect, lava, profiles, rates, stream, verify
+from tcja_deploy.cli.interrupt import orderly_interrupts
 from tcja_deploy.errors import DeployError
 
 __all__ = ["app", "main"]
@@ -67,7 +69,12 @@ def _debug() -> None:
 def main() -> None:
     """Entry point: run a command and turn errors into messages and exit codes."""
     try:
-        app()
+        with orderly_interrupts(), warnings.catch_warnings():
+            if "--debug" not in sys.argv:
+                warnings.simplefilter(
+                    "ignore"
+                )  # of other packages about themselves; this one reports in words
+            app()
     except DeployError as error:
         _debug()
         message, code = f"error: {error}", error.exit_code
@@ -75,6 +82,10 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     except KeyboardInterrupt:
+        message, code = "interrupted", 130
+    except SystemExit as ended:  # Typer turns KeyboardInterrupt into it
+        if ended.code != 130:
+            raise
         message, code = "interrupted", 130
     except Exception as error:
         _debug()

@@ -33,6 +33,7 @@ def demo(
     from tcja_deploy.cli.render import console, print_agreement, progress_bar
     from tcja_deploy.data import path
     from tcja_deploy.errors import VerificationError
+    from tcja_deploy.files import output_folder
 
     checkpoint, recordings = path("digits_checkpoint_max.pth"), path("digits_test_events.npz")
     console.print(f"[bold]1. trace[/] {checkpoint.name}: a checkpoint as the TCJA authors' script writes it")
@@ -44,8 +45,7 @@ def demo(
     dataset = open_dataset(graph, recordings)
     subset = open_dataset(graph, recordings, limit=_VERIFIED)
     console.print("[bold]2. export[/] to ONNX and [bold]verify[/] in onnxruntime, spike for spike")
-    output.mkdir(parents=True, exist_ok=True)
-    with progress_bar("   verifying", len(subset)) as progress:
+    with output_folder(output), progress_bar("   verifying", len(subset)) as progress:
         frames = (frames for frames, _ in subset.batches(4))
         report = export(graph, "onnx", output / "digits.onnx", data=frames, force=force, progress=progress)
     agreement = report.agreement

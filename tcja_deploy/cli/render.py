@@ -59,10 +59,10 @@ def table(title: str, *columns: str, left: int = 1) -> Table:
 
 @contextmanager
 def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error; call the result with the number done so far."""
+    """A bar on standard error, if that is a terminal; call the result with the number done so far."""
     with Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-        console=_stderr, transient=True,
+        console=_stderr, transient=True, disable=not _stderr.is_terminal,
     ) as progress:  # fmt: skip
         task = progress.add_task(what, total=total)
         yield lambda done: progress.update(task, completed=done)

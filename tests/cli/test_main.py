@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -323,6 +324,35 @@ def test_debug_shows_the_traceback(
     assert ran.code == getattr(error, "exit_code", 70)
     assert "Traceback (most recent call last)" in ran.err
     assert "in fail" in ran.err
+
+
+def test_an_interrupt_is_told(files: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, KeyboardInterrupt())
+    assert run("inspect", files / "net.pth") == Ran(130, "", "interrupted\n")
+
+
+def test_warnings_of_other_packages_are_not_shown(
+    files: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warn(*args: Any, **kwargs: Any) -> Any:
+        warnings.warn("this function is deprecated", FutureWarning, stacklevel=1)
+        raise errors.TraceError("reason")
+
+    monkeypatch.setattr("tcja_deploy.cli.inspect.load_model", warn)
+    assert run("inspect", files / "net.pth").err == "error: reason\n"
+    with pytest.warns(FutureWarning):
+        run("--debug", "inspect", files / "net.pth")
+
+
+def test_nothing_but_messages_on_standard_error(files: Path, run: Run) -> None:
+    ran = run("export", files / "net.pth", "-t", "onnx", "--data", files / "data.npz")
+    assert (ran.code, ran.err) == (0, "")
+
+
+def test_demo_into_a_file(files: Path, run: Run) -> None:
+    ran = run("demo", "-o", files / "net.pth")
+    assert ran.code == 8
+    assert "no folder" in ran.err
 
 
 def test_closed_pipe(files: Path) -> None:
