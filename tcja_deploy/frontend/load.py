@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 import pickle
+import re
+import sys
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tcja_deploy.errors import FileFormatError, UsageError
+from tcja_deploy.errors import DeployError, FileFormatError, UsageError
 from tcja_deploy.files import sha256
 from tcja_deploy.ir import Graph, Kind
 from tcja_deploy.ir_file import is_tcja_file, load_graph
@@ -63,7 +67,7 @@ def load(
             return load_nir(source, timesteps, dt=dt)
         from tcja_deploy.frontend.trace import trace
 
-        _refuse("", "module", arch=arch)
+        _refuse("", "module", arch=arch, dt=dt)
         return trace(
             source,
             timesteps=timesteps,
@@ -74,42 +78,57 @@ def load(
     path = Path(source)
     if not path.is_file():
         raise FileFormatError(
-            "there is no such file" if not path.exists() else "this is a folder", where=str(path)
+            "there is no such file" if not path.exists() else "this is a folder, a model is one file",
+            where=str(path),
         )
-    if is_tcja_file(path):
-        _refuse(
-            str(path),
-            ".tcja file",
-            arch=arch,
-            timesteps=timesteps,
-            input_shape=input_shape,
-            input_kind=input_kind,
-        )
-        return load_graph(path)
-    if is_hdf5(path):
-        from tcja_deploy.nir_file.load import load_nir
+    with _in_file(path):
+        if is_tcja_file(path):
+            _refuse(
+                "", ".tcja file", arch=arch, timesteps=timesteps, input_shape=input_shape, input_kind=input_kind,
+                batch_first=batch_first, dt=dt,
+            )  # fmt: skip
+            return load_graph(path)
+        if is_hdf5(path):
+            from tcja_deploy.nir_file.load import load_nir
 
-        _refuse(str(path), "NIR file", arch=arch, input_shape=input_shape, input_kind=input_kind)
-        return load_nir(path, timesteps, dt=dt)
-    content = _unpickle(path, trust_pickle)
-    provenance = {"file": path.name, "file_sha256": sha256(path)}
-    from torch import nn
+            _refuse(
+                "",
+                "NIR file",
+                arch=arch,
+                input_shape=input_shape,
+                input_kind=input_kind,
+                batch_first=batch_first,
+            )
+            return load_nir(path, timesteps, dt=dt)
+        content = _inner_module(_unpickle(path, trust_pickle))
+        provenance = {"file": path.name, "file_sha256": sha256(path)}
+        from torch import nn
 
-    if isinstance(content, nn.Module):
-        from tcja_deploy.frontend.trace import trace
+        if isinstance(content, nn.Module):
+            from tcja_deploy.frontend.trace import trace
 
-        _refuse(str(path), "pickled module", arch=arch)
-        return trace(
-            content, timesteps=timesteps, input_shape=input_shape, input_kind=_kind(input_kind), batch_first=batch_first,
-            source={**provenance, "format": "pickled module"},
-        )  # fmt: skip
-    from tcja_deploy.frontend.checkpoint import from_state
+            _refuse("", "pickled module", arch=arch, dt=dt)
+            return trace(
+                content, timesteps=timesteps, input_shape=input_shape, input_kind=_kind(input_kind),
+                batch_first=batch_first, source={**provenance, "format": "pickled module"},
+            )  # fmt: skip
+        from tcja_deploy.frontend.checkpoint import from_state
 
-    _refuse(str(path), "checkpoint", input_kind=input_kind, batch_first=batch_first)
-    state, kind = _state(content, path)
-    return from_state(
-        state, arch=arch, timesteps=timesteps, input_shape=input_shape, source={**provenance, "format": kind}
-    )
+        _refuse("", "checkpoint", input_kind=input_kind, batch_first=batch_first, dt=dt)
+        state, kind = _state(content)
+        provenance["format"] = kind
+        return from_state(state, arch=arch, timesteps=timesteps, input_shape=input_shape, source=provenance)
+
+
+@contextmanager
+def _in_file(path: Path) -> Iterator[None]:
+    """Errors inside name the file."""
+    try:
+        yield
+    except DeployError as error:
+        if str(path) not in error.where:
+            error.where = f"{path}: {error.where}" if error.where else str(path)
+        raise
 
 
 def _kind(given: Kind | str | None) -> Kind | None:
@@ -133,23 +152,38 @@ def _unpickle(path: Path, trust: bool) -> Any:
 
     try:
         with torch.serialization.safe_globals(_plain_types()), warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # torch's advice on pickle protocols; what matters is raised below
-            return torch.load(path, map_location="cpu", weights_only=not trust)
+            # torch's advice on pickle protocols; what matters is raised below
+            warnings.simplefilter("ignore")
+            if not trust:
+                return torch.load(path, map_location="cpu", weights_only=True)
+            with _classes_from_here():
+                return torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:  # the unpickler of a damaged or hostile file may raise anything
         if isinstance(error, pickle.UnpicklingError) and not trust and _is_torch_file(path):
+            found = re.search(r"GLOBAL ([\w.]+)", str(error))
             raise FileFormatError(
-                "this file holds Python objects beyond plain weights; loading them would run code from the file",
-                where=str(path),
+                f"this file holds Python objects beyond plain weights{f' ({found[1]})' if found else ''}; loading them "
+                "would run code from the file",
                 hint="save model.state_dict() instead, or pass --trust-pickle if you trust whoever made the file",
             ) from error
         if isinstance(error, AttributeError | ImportError):
-            hint = "the module's class must be importable: run in its project's folder or set PYTHONPATH"
             raise FileFormatError(
-                f"the pickled object cannot be built ({error})", where=str(path), hint=hint
+                f"the pickled object cannot be built ({error})",
+                hint="the module's class must be importable: run in its project's folder or set PYTHONPATH; a class of the "
+                "script that saved it (__main__) is only there: pass the live module to tcja_deploy.load in that script",
             ) from error
-        raise FileFormatError(_UNKNOWN, where=str(path), hint=_KINDS) from error
+        raise FileFormatError(_UNKNOWN, hint=_KINDS) from error
+
+
+@contextmanager
+def _classes_from_here() -> Iterator[None]:
+    """Modules of the current folder can be imported, as in a script that lies there."""
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
 
 
 def _plain_types() -> list[Any]:
@@ -177,26 +211,54 @@ def _is_torch_file(path: Path) -> bool:
         return stream.read(1) == b"\x80"
 
 
-def _state(content: Any, path: Path) -> tuple[dict[str, Any], str]:
+_NAMES = ("net", "state_dict", "model", "model_state_dict")
+"""Keys under which training scripts save what they trained."""
+
+
+def _inner_module(content: Any) -> Any:
+    """A whole module that was saved under one of the usual names, else the content itself."""
+    from torch import nn
+
+    found = [
+        content[k] for k in _NAMES if isinstance(content, Mapping) and isinstance(content.get(k), nn.Module)
+    ]
+    return found[0] if found else content
+
+
+def _state(content: Any) -> tuple[dict[str, Any], str]:
     """The state dict inside a loaded file, as arrays, and what the file was."""
     import torch
 
     kind = "state dict"
-    if isinstance(content, Mapping):
-        for key in ("net", "state_dict", "model"):
-            if isinstance(content.get(key), Mapping):
-                content, kind = content[key], "checkpoint"
-                break
-    if (
-        not isinstance(content, Mapping)
-        or not content
-        or not all(isinstance(v, torch.Tensor) for v in content.values())
-    ):
-        raise FileFormatError(
-            f"the file holds a {type(content).__name__} and no state dict", where=str(path),
-            hint="save the checkpoint as torch.save({'net': model.state_dict()}, path)",
-        )  # fmt: skip
+    if isinstance(content, Mapping) and not _is_state(content):
+        named = [k for k in _NAMES if isinstance(content.get(k), Mapping)]
+        others = [k for k, v in content.items() if _is_state(v)]
+        if named or len(others) == 1:
+            content, kind = content[(named or others)[0]], "checkpoint"
+        elif content:
+            keys = ", ".join(map(str, list(content)[:8]))
+            raise FileFormatError(
+                f"the file holds a {type(content).__name__} and no state dict under a key that tells which one is meant; its "
+                f"keys: {keys}",
+                hint=_SAVE,
+            )
+    if not _is_state(content):
+        raise FileFormatError(f"the file holds a {type(content).__name__} and no state dict", hint=_SAVE)
     return {
         str(k): v.detach().cpu().numpy() if v.dtype != torch.bfloat16 else v.float().numpy()
         for k, v in content.items()
     }, kind
+
+
+_SAVE = "save the checkpoint as torch.save({'net': model.state_dict()}, path)"
+
+
+def _is_state(content: Any) -> bool:
+    """Whether this is a state dict: names of tensors."""
+    import torch
+
+    return (
+        isinstance(content, Mapping)
+        and bool(content)
+        and all(isinstance(v, torch.Tensor) for v in content.values())
+    )

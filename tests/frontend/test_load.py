@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import io
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -98,6 +101,61 @@ def test_plain_values_of_training_scripts_need_no_consent(net: Network, tmp_path
     assert td.load(tmp_path / "c.pth").T == 4
 
 
+def test_module_saved_in_a_dict(net: Network, tmp_path: Path) -> None:
+    torch.save({"net": net, "epoch": 1}, tmp_path / "c.pth")
+    graph = td.load(tmp_path / "c.pth", input_shape=(2, 34, 34), trust_pickle=True)
+    assert graph.source["format"] == "pickled module"
+
+
+def test_classes_of_the_current_folder_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the console script runs: the current folder is not on the path."""
+    (tmp_path / "my_project_nets.py").write_text(
+        "from torch import nn\n"
+        "from spikingjelly.activation_based import layer, neuron\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(layer.Conv2d(2, 3, 3), neuron.LIFNode())\n"
+    )
+    build = "import torch; from my_project_nets import Net; torch.save(Net(), 'whole.pt')"
+    subprocess.run([sys.executable, "-c", build], cwd=tmp_path, check=True)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", ".")])
+    with pytest.raises(FileFormatError, match="my_project_nets"):
+        td.load(tmp_path / "whole.pt", input_shape=(2, 6, 6), timesteps=3, trust_pickle=True)
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    graph = td.load("whole.pt", input_shape=(2, 6, 6), timesteps=3, trust_pickle=True)
+    assert [n.name for n in graph.neurons] == ["1"]
+    assert sys.path == before
+
+
+@pytest.mark.parametrize(
+    ("change", "options"),
+    [
+        ({"conv.0.0.weight": None}, {}),
+        ({"extra.weight": torch.zeros(1)}, {}),
+        ({"conv.0.0.weight": torch.full((4, 2, 3, 3), torch.nan)}, {}),
+        ({}, {"timesteps": 5}),
+        ({}, {"batch_first": True}),
+        ({}, {"dt": 1e-3}),
+    ],
+)
+def test_every_error_names_the_file(
+    change: dict[str, Any], options: dict[str, Any], net: Network, tmp_path: Path
+) -> None:
+    state = {k: v for k, v in {**net.state_dict(), **change}.items() if v is not None}
+    torch.save({"net": state}, tmp_path / "c.pth")
+    with pytest.raises(DeployError) as caught:
+        td.load(tmp_path / "c.pth", **options)
+    assert caught.value.where.startswith(str(tmp_path / "c.pth"))
+    assert caught.value.where.count("c.pth") == 1
+
+
+def test_what_needs_consent_is_named(net: Network, tmp_path: Path) -> None:
+    torch.save({"net": net.state_dict(), "started": datetime.datetime(2026, 1, 1)}, tmp_path / "c.pth")
+    with pytest.raises(FileFormatError, match=r"plain weights \(datetime.datetime\)"):
+        td.load(tmp_path / "c.pth")
+
+
 def test_class_that_cannot_be_imported(tmp_path: Path) -> None:
     data = io.BytesIO()
     torch.save(nn.Linear(2, 2), data)
@@ -124,9 +182,10 @@ def test_names_do_not_matter(net: Network, tmp_path: Path) -> None:
     assert len(hashes) == 1
 
 
-@pytest.mark.parametrize("key", ["net", "state_dict", "model"])
+@pytest.mark.parametrize("key", ["net", "state_dict", "model", "model_state_dict", "snn"])
 def test_state_dict_under_a_usual_name(key: str, net: Network, tmp_path: Path) -> None:
-    torch.save({key: net.state_dict(), "epoch": 1}, tmp_path / "c.pth")
+    optimizer = torch.optim.Adam(net.parameters()).state_dict()
+    torch.save({key: net.state_dict(), "epoch": 1, "optimizer": optimizer}, tmp_path / "c.pth")
     torch.save(net.state_dict(), tmp_path / "bare.pth")
     assert td.load(tmp_path / "c.pth").hash == td.load(tmp_path / "bare.pth").hash
 
@@ -149,6 +208,7 @@ def test_tcja_file_fixes_everything(net: Network, tmp_path: Path) -> None:
         ([1, 2], "holds a list"),
         ({"net": {"epoch": 3}}, "holds a dict and no state dict"),
         ({}, "holds a dict and no state dict"),
+        ({"a": {"w": torch.zeros(1)}, "b": {"w": torch.zeros(1)}}, "no state dict under .* its keys: a, b"),
         (torch.zeros(3), "holds a Tensor"),
     ],
 )
