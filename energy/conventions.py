@@ -190,7 +190,8 @@ CONVENTIONS = {
             (
                 "E = SOP E_synop + graded SOP E_synop_graded + updates E_neuron + spikes E_spike + messages E_axon "
                 "+ static power x chips x latency",
-                "event counts enter as graded spikes where the chip prices them, else as repeated binary spikes",
+                "event counts enter as graded spikes where the chip prices them, else as repeated binary spikes; fractions "
+                "among them, and numbers other than 1 where the network declares spikes, as graded spikes",
                 "messages: one for each spike and channel slice of the layer that reads it (see Placement)",
                 "latency: T steps of the chip's time step; else, with the chip's operation times, T times the busiest "
                 "layer's share per core plus the barrier: an estimate, perfect balance makes it short and operation times "

@@ -119,8 +119,8 @@ class Comparison:
         rate: Mean input rate weighted by MACs; `None` if no layer has sparse input.
         same_network: Whether it is the network that the published number is about, by its MACs.
         rows: Energy of the spiking network under each treatment of the first layer, in pJ.
-        verdicts: `consistent` or `not consistent` with the published number for each row; `None` for another
-            network.
+        verdicts: `consistent` or `not consistent` with the published number for each row, `undecided` for a
+            single recording; `None` for another network.
     """
 
     name: str
@@ -274,7 +274,9 @@ def compare(m: Measured, profile: Profile, published_macs: int) -> Comparison:
 
 def _verdict(row: FirstLayerRow) -> str:
     """Whether the interval of the mean meets the energies that print as the published one."""
-    interval = row.snn.interval or Interval(row.snn.mean, row.snn.mean)
+    interval = row.snn.interval
+    if interval is None:
+        return "undecided: one recording has no interval"
     printed = PUBLISHED.snn_rounding
     overlaps = interval.low * 1e-12 < printed.high and interval.high * 1e-12 >= printed.low
     return "consistent" if overlaps else "not consistent"

@@ -204,6 +204,8 @@ def _measured(
             "energy depends on activity: give either recordings (--data) or kept counts (--activity)",
             hint="no rate is ever assumed; 'tcja-deploy energy --reproduce' shows what shapes alone can tell",
         )
+    if limit is not None:
+        raise UsageError("--limit is about recordings, but --activity holds counts that are kept already")
     counts = load_activity(activity)
     facts = {
         "activity": str(activity),

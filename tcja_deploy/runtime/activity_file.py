@@ -82,5 +82,7 @@ def _parse(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Act
         )
         if not fits:
             raise ValueError(f"the counts of {entry['name']!r} do not have the stated shape")
+        if maps[:1] != ("",) or int(table[0, Measure.NONZERO].sum()) != int(neurons.sum()):
+            raise ValueError(f"the counts of {entry['name']!r} contradict each other")
         values[str(entry["name"])] = ValueActivity(str(entry["name"]), features, maps, table, neurons)
     return Activity(samples, values, {str(k): str(v) for k, v in header["origin"].items()})

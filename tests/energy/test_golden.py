@@ -90,4 +90,5 @@ def test_a_thousand_real_recordings_in_one_call() -> None:
     assert spread.interval is not None
     assert spread.interval.low < spread.mean < spread.interval.high
     assert spread.interval.high - spread.interval.low < 4 * (spread.std or 0) / np.sqrt(1000) * 1.2
+    assert report.spikes_per_synapse is not None
     assert report.spikes_per_synapse > 0

@@ -86,6 +86,12 @@ def test_another_network_gets_its_numbers_but_no_verdict(found: Reproduction) ->
     assert comparison.ann_J == pytest.approx(total * 1e-12)
 
 
+def test_one_recording_decides_nothing() -> None:
+    m = measured(small_snn(), spikes(np.random.default_rng(0), 1, 4, 2, 8, 12))
+    verdicts = compare(m, ASIC, sum(x.macs.dense for x in m.inventory.trunk)).verdicts
+    assert set(verdicts) == {"undecided: one recording has no interval"}
+
+
 def test_verdicts_follow_the_rounding_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     # On the same network the measured interval has to overlap 0.00185 to 0.00195 J; here the bounds move instead.
     m = measured(small_snn(), spikes(np.random.default_rng(0), 6, 4, 2, 8, 12))

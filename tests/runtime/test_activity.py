@@ -258,7 +258,7 @@ def test_file_round_trip(tmp_path: Path) -> None:
     assert load_activity(tmp_path / "a.npz").same_as(activity)
 
 
-@pytest.mark.parametrize("damage", ["missing", "text", "truncated", "foreign", "unsorted"])
+@pytest.mark.parametrize("damage", ["missing", "text", "truncated", "foreign", "unsorted", "changed"])
 def test_damaged_files_are_refused(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "a.npz"
     save_activity(small(), path)
@@ -273,6 +273,8 @@ def test_damaged_files_are_refused(tmp_path: Path, damage: str) -> None:
             arrays = dict(file)
         if damage == "foreign":
             arrays["header"] = np.array('{"format": "other"}')
+        elif damage == "changed":
+            arrays["table0"][0, 0, 0, 0] += 1  # one spike more than the neurons have
         else:
             arrays["samples"] = arrays["samples"][::-1]
         np.savez(path, **arrays)
