@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load, save
+from stream_graphs import graphs, random_frames
 
 from tcja_deploy import zoo
 from tcja_deploy.errors import FileFormatError
@@ -49,6 +50,17 @@ def test_saved_mid_window_and_restored_it_goes_on_identically(graph, frames, opt
     other = stream(graph, **options)
     other.state = state_from_bytes(other.plan, state_to_bytes(stepper.state))
     assert values(other, frames[pushed:]) == values(stepper, frames[pushed:])
+
+
+@settings(max_examples=30)
+@given(graphs(), st.sampled_from(["burst", "paced"]), st.data())
+def test_states_of_random_networks_come_back_at_any_time(network, schedule, data):
+    ahead = data.draw(st.none() | st.integers(0, network.T - 1))
+    one, other = (stream(network, lookahead=ahead, schedule=schedule, samples=2) for _ in range(2))
+    for f in random_frames(network, 3, 2, seed=0):
+        emitted = [e.value.numpy().tobytes() for e in one.push(f)]
+        assert [e.value.numpy().tobytes() for e in other.push(f)] == emitted
+        other.state = state_from_bytes(other.plan, state_to_bytes(other.state))
 
 
 def test_another_process_goes_on_identically(graph, frames, tmp_path):
@@ -101,6 +113,9 @@ def test_nothing_leaks_from_one_window_into_the_next(graph, frames):
     assert after.queues == fresh.queues
     for name, cell in fresh.cells.items():
         assert all(torch.equal(after.cells[name][part], t) for part, t in cell.items()), name
+    for f in frames[:3]:  # a recording that breaks off
+        stepper.push(f)
+    stepper.state = fresh
     alone = stream(graph)
     second = slice(graph.T, 2 * graph.T)
     assert [v[2] for v in values(stepper, frames[second])] == [v[2] for v in values(alone, frames[second])]
@@ -118,19 +133,32 @@ def test_bytes_that_are_no_state_of_this_stream_are_refused(graph, frames):
             state_from_bytes(stepper.plan, bad)
 
 
+def waiting(about):
+    """The first queue in which something waits."""
+    return next(q for q in about["queues"] if q["items"])
+
+
 @pytest.mark.parametrize(
     "change",
     [
         lambda about, tensors: about.update(samples=10**12),
+        lambda about, tensors: about.update(samples=2**62),
+        lambda about, tensors: about.update(samples=0),
+        lambda about, tensors: about.update(pushed=-5),
+        lambda about, tensors: about.update(pushed=4),  # the frames that wait say 3
+        lambda about, tensors: about["given"].update({"conv.1": 2}),
+        lambda about, tensors: about["given"].clear(),
         lambda about, tensors: about["queues"].pop(),
+        lambda about, tensors: about["queues"].append(about["queues"][0]),
+        lambda about, tensors: waiting(about).update(items=[]),
+        lambda about, tensors: waiting(about)["items"][0].update(dtype="os.path"),
+        lambda about, tensors: waiting(about)["items"][0].update(dtype="int8"),
         lambda about, tensors: about["clocks"].update({"conv.1": 6}),
         lambda about, tensors: about.update(version=2),
         lambda about, tensors: about.update(queues=7),
         lambda about, tensors: tensors.update({"cell/conv.1/v": np.zeros((1, 2, 3), np.float32)}),
         lambda about, tensors: tensors.pop("cell/conv.1/v"),
-        lambda about, tensors: next(q for q in about["queues"] if q["items"])["items"][0].update(
-            shape=[1, 6, 9, 9]
-        ),
+        lambda about, tensors: waiting(about)["items"][0].update(shape=[1, 6, 9, 9]),
     ],
 )
 def test_tampered_states_are_refused(graph, frames, change):

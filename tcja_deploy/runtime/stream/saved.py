@@ -18,7 +18,7 @@ from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.stream.engine import StreamState, initial
 from tcja_deploy.runtime.stream.estimate import Profile
 from tcja_deploy.runtime.stream.packing import Packed
-from tcja_deploy.runtime.stream.plan import Plan
+from tcja_deploy.runtime.stream.plan import Plan, Takes
 
 __all__ = ["load_profile", "save_profile", "state_from_bytes", "state_to_bytes"]
 
@@ -61,11 +61,13 @@ def state_from_bytes(plan: Plan, data: bytes) -> StreamState:
                 hint="use the same model, look-ahead, schedule and profile as when it was saved",
             )
         return _state(plan, about, tensors)
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise FileFormatError(f"this is no saved state of a stream ({error})") from error
 
 
 def _state(plan: Plan, about: dict[str, Any], tensors: dict[str, Any]) -> StreamState:
+    if int(about["samples"]) < 1:
+        raise ValueError(f"{about['samples']} samples")
     with torch.device("meta"):  # shapes without memory: the number of samples is not trusted yet
         start = initial(plan, int(about["samples"]))
     cells = {}
@@ -89,16 +91,36 @@ def _state(plan: Plan, about: dict[str, Any], tensors: dict[str, Any]) -> Stream
                 if packed.bits
                 else packed.data.size - math.prod(shape)
             )
+            if packed.dtype not in ("float32", "float64") or packed.data.dtype.kind not in "uf":
+                raise ValueError(f"a frame that waits for {key[0]} has another type")
             if packed.shape != shape or not 0 <= room < (8 if packed.bits else 1):
                 raise ValueError(f"a frame that waits for {key[0]} has another size")
             items.append(packed)
         queues[key] = tuple(items)
-    if queues.keys() != start.queues.keys():
+    if queues.keys() != start.queues.keys() or len(about["queues"]) != len(queues):
         raise ValueError("other queues")
-    if any(not 0 <= int(clock) < plan.T for clock in about["clocks"].values()):
-        raise ValueError("a clock stands outside the window")
     given, clocks = ({name: int(about[kind][name]) for name in start.clocks} for kind in ("given", "clocks"))
-    return StreamState(plan.identity, start.samples, int(about["pushed"]), given, clocks, cells, queues)
+    state = StreamState(plan.identity, start.samples, int(about["pushed"]), given, clocks, cells, queues)
+    _check_counts(plan, state)
+    return state
+
+
+def _check_counts(plan: Plan, state: StreamState) -> None:
+    """Of the frames that a cell was given, those that do not wait have been taken: whole windows and ``clock`` more.
+
+    Raises:
+        ValueError: If the counts contradict each other.
+    """
+    made = {plan.input: state.pushed, **state.given}
+    if min(made.values()) < 0 or any(not 0 <= clock < plan.T for clock in state.clocks.values()):
+        raise ValueError("a count is negative, or a clock stands outside the window")
+    for link in plan.links:
+        for i, (name, takes) in enumerate(zip(link.inputs, link.takes, strict=True)):
+            taken = made[name] - len(state.queues[link.name, i])
+            if taken < 0 or (takes is not Takes.VALUE and (taken - state.clocks[link.name]) % plan.T):
+                raise ValueError(
+                    f"the frames of {name} that were taken and that wait are not those that were given"
+                )
 
 
 def save_profile(profile: Profile, path: Path, *, force: bool = False) -> None:
