@@ -67,6 +67,10 @@ def trace(
             "the shape of an input frame is not known",
             hint="pass input_shape=(C, H, W), or --input-shape C,H,W",
         )
+    if any(n < 1 for n in input_shape):
+        raise UsageError(
+            f"an input frame of shape {tuple(input_shape)} is empty", hint="write for instance 2,128,128"
+        )
     attempts = _Attempts(module, tuple(input_shape), input_kind, batch_first)
     tracer, assumed = _settle(attempts, module, timesteps)
     if tracer.offences or tracer.output is None:
@@ -159,7 +163,7 @@ def _settle(attempts: _Attempts, module: nn.Module, timesteps: int | None) -> tu
         )
     if fitting:
         return tried[fitting[0]], [f"T = {fitting[0]}: the only number of time steps that fits the weights"]
-    return min([*tried.values(), probe], key=lambda t: len(t.offences)), []
+    return min([*tried.values(), probe], key=lambda t: (len(t.offences), -t.emitted)), []
 
 
 def _sizes(module: nn.Module) -> list[int]:
@@ -207,7 +211,10 @@ def _refusal(tracer: ModuleTracer, input_shape: tuple[int, ...], timesteps: int 
         for path, reason, hint in found
     ]
     shape = ", ".join(map(str, input_shape))
-    steps = "T not known" if timesteps is None else f"T = {timesteps}"
+    if timesteps is not None:
+        steps = f"T = {timesteps}"
+    else:
+        steps = "T not known" + ("" if tracer.T == _PROBE else f", nearest with T = {tracer.T}")
     return TraceError(
         f"{len(lines)} part{'s' if len(lines) > 1 else ''} of the model cannot be translated"
         f" ({steps}, frames of {shape}):{''.join(lines)}"

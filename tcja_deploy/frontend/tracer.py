@@ -44,6 +44,7 @@ class ModuleTracer(torch.fx.Tracer):
         self.T = T
         self.view = view
         self.builder = GraphBuilder(T)
+        self.emitted = 0
         self.values: dict[torch.fx.Node, Traced] = {}
         self.offences: list[tuple[str, Offence]] = []
         self.swaps_first = False
@@ -266,6 +267,7 @@ class ModuleTracer(torch.fx.Tracer):
             self.builder.add(unique, op, *(x.name for x in inputs))
         except GraphError as error:
             raise ShapeOffence(error.reason) from None
+        self.emitted += 1
         first = inputs[0]
         tainted = any(x.tainted for x in inputs)
         return Traced(unique, self.builder.signal(unique), view or first.view, first.lead, tainted)

@@ -147,3 +147,33 @@ def test_flat_frames() -> None:
         )
     )
     assert_output(net, traced(net, input_shape=(12,)), counts(shape=(12,)))
+
+
+class _Classifier(nn.Module):
+    """An attention that mixes five steps, and a dense layer that fixes the size of a frame to 8 x 8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(layer.Conv2d(2, 4, 3, padding=1, step_mode="m"), lif())
+        self.mix = nn.Conv1d(5, 5, 3, padding="same", bias=False)
+        self.head = nn.Sequential(layer.Flatten(step_mode="m"), layer.Linear(256, 10, step_mode="m"), lif())
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.features(x)
+        gate = torch.sigmoid(self.mix(y.mean((3, 4)).permute(1, 0, 2))).permute(1, 0, 2)
+        return self.head(y * gate[:, :, :, None, None])
+
+
+def test_the_attempt_that_came_furthest_is_told() -> None:
+    assert td.load(_Classifier(), input_shape=(2, 8, 8)).T == 5
+    with pytest.raises(TraceError) as caught:
+        td.load(_Classifier(), input_shape=(2, 16, 16))
+    assert "head.1: Linear" in caught.value.reason  # and not that two or four steps do not fit the attention
+    assert "nearest with T = 5" in caught.value.reason
+    assert "mix" not in caught.value.reason
+
+
+@pytest.mark.parametrize("shape", [(2, -8, 8), (0, 0, 0)])
+def test_empty_frames(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match="empty"):
+        td.load(_Classifier(), input_shape=shape)
