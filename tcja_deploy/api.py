@@ -72,13 +72,15 @@ def export(graph: Graph, target: str, path: str | Path, **options: Any) -> Expor
             ``tcja_deploy.exporters``.
 
     Raises:
-        UsageError: If there is no such target.
+        UsageError: If there is no such target, or an argument is of another kind.
         ExportError: If the artifact cannot be written.
         UnsupportedError: If the target cannot express the network.
     """
     exporters = _exporters()
     if target not in exporters:
         raise UsageError(f"unknown target {target!r}", hint=f"choose one of {', '.join(exporters)}")
+    _check_graph(graph)
+    _check_batches(options.get("data"), "data")
     return exporters[target](graph, Path(path), **options)
 
 
@@ -99,11 +101,14 @@ def verify(
 
     Raises:
         FileFormatError: If the artifact is damaged or was not exported from the graph.
-        UsageError: If the graph is needed and not given.
+        UsageError: If the graph is needed and not given, or an argument is of another kind.
         ToolchainError: If the real Lava is needed and not there.
     """
     from tcja_deploy.artifacts import artifact_target
 
+    if graph is not None:
+        _check_graph(graph)
+    _check_batches(batches, "batches")
     path = Path(artifact)
     target = artifact_target(path)
     if target == "lava":
@@ -120,6 +125,19 @@ def verify(
         network = graph
         batches = (synthetic_frames(network, 1, seed=seed) for seed in range(4))
     return _verifier(target)(path, graph, batches, **options)
+
+
+def _check_graph(graph: object) -> None:
+    from tcja_deploy.ir import Graph
+
+    if not isinstance(graph, Graph):
+        raise UsageError(f"a {type(graph).__name__} is no graph", hint="pass what tcja_deploy.load returns")
+
+
+def _check_batches(batches: object, name: str) -> None:
+    """One array would be taken apart along T."""
+    if hasattr(batches, "shape"):
+        raise UsageError(f"{name} are several arrays of frames, got one", hint=f"write {name}=[frames]")
 
 
 def _verifier(target: str) -> Callable[..., Agreement]:

@@ -15,7 +15,7 @@ from torch import nn
 
 import tcja_deploy as td
 from tcja_deploy import api, zoo
-from tcja_deploy.errors import FileFormatError, UsageError
+from tcja_deploy.errors import DataError, FileFormatError, UsageError
 from tcja_deploy.exporters.report import ExportReport, Fidelity
 from tcja_deploy.frontend import load as frontend
 from tcja_deploy.ir import Graph, Kind
@@ -127,3 +127,31 @@ def test_every_error_is_a_deploy_error(checkpoint: Path) -> None:
             call()
         assert caught.value.reason
         assert str(caught.value).startswith(caught.value.where)
+
+
+def test_arguments_of_another_kind(checkpoint: Path, tmp_path: Path) -> None:
+    graph = td.load(checkpoint)
+    frames = synthetic_frames(graph, 2)
+    with pytest.raises(UsageError, match="Sequential is no graph") as caught:
+        td.export(net(), "onnx", tmp_path / "m.onnx")  # type: ignore[arg-type]
+    assert "load" in caught.value.hint
+    with pytest.raises(UsageError, match="data are several arrays") as caught:
+        td.export(graph, "onnx", tmp_path / "m.onnx", data=frames)
+    assert "[frames]" in caught.value.hint
+    assert not list(tmp_path.iterdir())
+    td.export(graph, "onnx", tmp_path / "m.onnx", data=[frames])
+    with pytest.raises(UsageError, match="Sequential is no graph"):
+        td.verify(tmp_path / "m.onnx", net())  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="batches are several arrays"):
+        td.verify(tmp_path / "m.onnx", graph, frames)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_frames_that_are_not_finite(value: float, checkpoint: Path, tmp_path: Path) -> None:
+    """A membrane of NaN never spikes: everything would agree."""
+    graph = td.load(checkpoint)
+    frames = synthetic_frames(graph, 2)
+    frames[0, 0, 0, 0, 0] = value
+    with pytest.raises(DataError, match="not finite"):
+        td.export(graph, "onnx", tmp_path / "m.onnx", data=[frames])
+    assert not list(tmp_path.iterdir())

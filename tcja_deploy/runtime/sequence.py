@@ -58,7 +58,7 @@ def as_frames(graph: Graph, frames: Tensor | NDArray[Any]) -> Tensor:
     """Frames as a float32 tensor, checked against the graph's input.
 
     Raises:
-        DataError: If they hold no numbers, or the shape is not ``[T, N, ...]`` of the graph.
+        DataError: If they hold no numbers or some that are not finite, or the shape is not ``[T, N, ...]`` of the graph.
     """
     try:
         x = (
@@ -74,7 +74,13 @@ def as_frames(graph: Graph, frames: Tensor | NDArray[Any]) -> Tensor:
             f"the frames have shape {list(x.shape)}, the model expects [T={graph.T}, N, {shape}]",
             hint="integrate the recording into as many frames as the model has time steps; time is the first axis",
         )
-    return x.to(torch.float32)
+    x = x.to(torch.float32)
+    if not torch.isfinite(x).all():
+        raise DataError(
+            "the frames hold a value that is not finite in float32",
+            hint="see how they were made: NaN or infinity",
+        )
+    return x
 
 
 def evaluate(op: Op, *inputs: Tensor) -> Tensor:
