@@ -32,15 +32,15 @@ def mean_gates(graph: Graph, batches: Iterable[NDArray[np.float32]]) -> dict[str
     Raises:
         DataError: If there are no frames.
     """
-    blocks = {node.inputs[0]: node for node in graph if isinstance(node.op, ir.TCJA)}
+    blocks = [(node.name, node.inputs[0], node.op) for node in graph if isinstance(node.op, ir.TCJA)]
     sums: dict[str, NDArray[np.float64]] = {}
     count = 0
 
     def observe(node: Node, value: torch.Tensor) -> None:
-        if node.name in blocks:
-            block = blocks[node.name]
-            gate = block.op.gate(value.mean((3, 4)).numpy())  # type: ignore[attr-defined]
-            sums[block.name] = sums.get(block.name, 0.0) + gate.sum((0, 1), dtype=np.float64)
+        for name, source, op in blocks:
+            if source == node.name:
+                gate = op.gate(value.mean((3, 4)).numpy())
+                sums[name] = sums.get(name, 0.0) + gate.sum((0, 1), dtype=np.float64)
 
     for frames in batches:
         run(graph, frames, observe=observe)

@@ -141,6 +141,24 @@ def test_split_is_exact_for_every_kind_of_gate(op: dict[str, Any], tmp_path: Pat
         assert set(result.spikes) == {n.name for n in graph.neurons}
 
 
+def test_two_blocks_on_the_same_spikes(tmp_path: Path) -> None:
+    rng, b = np.random.default_rng(0), GraphBuilder(4)
+    conv = ir.Conv2d(normal(rng, 3, 2, 3, 3))
+    x = b.add("lif", ir.LIF(), b.add("conv", conv, b.add("input", ir.Input((2, 8, 8)))))
+    one = b.add("one", ir.TCJA(normal(rng, 3, 3, 2), normal(rng, 4, 4, 2)), x)
+    two = b.add("two", ir.TCJA(normal(rng, 3, 3, 2), None), x)
+    weighted = [b.add(f"{v}.conv", ir.Conv2d(normal(rng, 2, 3, 3, 3)), v) for v in (one, two)]
+    graph = b.finish(b.add("out", ir.LIF(), b.add("sum", ir.Add(), *weighted)))
+    frames = [rng.poisson(1.0, (4, 3, 2, 8, 8)).astype(np.float32)]
+    gates = mean_gates(graph, frames)
+    assert set(gates) == {"one", "two"}
+    assert not np.allclose(gates["one"], gates["two"], atol=1e-2)
+    for gate in ("mean", "split"):
+        report = export_nir(graph, tmp_path / gate, gate=gate, data=frames)  # type: ignore[arg-type]
+        assert report.agreement is not None
+        assert report.agreement.passed
+
+
 def test_split_of_a_network_that_nir_holds_has_one_segment(tmp_path: Path) -> None:
     graph = conv_net()
     export_nir(graph, tmp_path / "net", gate="split", data=frames_of(graph))
