@@ -103,7 +103,11 @@ def load_nir(
     for i, op in enumerate(notes.readout):
         output = _readout(translation.builder, free(f"readout.{i}", translation.taken), op, output, where)
     if dt is not None:
-        origin["dt"] = repr(dt)
+        origin |= {
+            "dt": repr(dt),
+            "fires": f"{comparison} threshold",
+            "reset": "soft" if soft_reset else "hard",
+        }
     return translation.builder.finish(output, origin)
 
 

@@ -19,7 +19,6 @@ from tcja_deploy.runtime.sequence import run
 nir = pytest.importorskip("nir", reason="the package nir is not installed")
 
 
-
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding", "dilation", "groups"),
     [

@@ -142,6 +142,9 @@ def test_load_recognises_the_content(tmp_path: Path) -> None:
     graph = load(path, timesteps=T, dt=DT)
     assert graph.source["format"] == "NIR"
     assert graph.source["dt"] == repr(DT)
+    assert (graph.source["fires"], graph.source["reset"]) == ("> threshold", "hard")
+    other = load_nir(path, T, dt=DT, comparison=">=", soft_reset=True)
+    assert (other.source["fires"], other.source["reset"]) == (">= threshold", "soft")
     assert isinstance(load(nir.read(path), timesteps=T, dt=DT), Graph)
     with pytest.raises(UsageError, match="already fixes input_shape"):
         load(path, timesteps=T, dt=DT, input_shape=(F,))
