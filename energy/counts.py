@@ -3,8 +3,7 @@ recorded activity.
 
 Rules of counting, the same everywhere:
 
-* One operation per operand: accumulators start at zero, so a sum of n numbers is n additions, and a window of
-    n
+* One operation per operand: accumulators start at zero, so a sum of n numbers is n additions, and a window of n
   numbers n comparisons. This is how multiply-accumulates are counted, too.
 * Where the operand is a sparse signal (spikes, counts, graded spikes), an operation happens per non-zero
   element; the number is recorded, never estimated. Elsewhere it happens per element, padding left out.

@@ -31,10 +31,6 @@ class Page:
         self._links.append((anchor, title))
         self._parts.append(f'<h2 id="{_e(anchor)}">{_e(title)}</h2>')
 
-    def text(self, text: str, style: str = "") -> None:
-        """A paragraph."""
-        self._parts.append(f'<p class="{style}">{_e(text)}</p>' if style else f"<p>{_e(text)}</p>")
-
     def warning(self, text: str) -> None:
         """Something a reader must not miss."""
         self._parts.append(f'<div class="warn">{_e(text)}</div>')

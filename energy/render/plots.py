@@ -256,7 +256,7 @@ def _rate_over_time(rates: Rates) -> Plot:
         axes.set_xlabel("time step")
         axes.set_ylabel("spikes per neuron / %")
         axes.set_ylim(bottom=0)
-        axes.xaxis.get_major_locator().set_params(integer=True, nbins=10, min_n_ticks=1)
+        axes.locator_params(axis="x", integer=True, nbins=10, min_n_ticks=1)
         axes.set_xlim(-0.5, rates.steps - 0.5)
         figure.legend(loc="outside right center", frameon=False, fontsize=8)
 

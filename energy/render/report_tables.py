@@ -239,8 +239,7 @@ def tornado_tables(report: Report) -> list[Table]:
     tables = []
     for i, t in enumerate(report.tornados):
         rows = tuple((b.name, b.low, b.low_pJ, b.high, b.high_pJ, b.swing) for b in t.bars)
-        base = Column("", "", "energy").text(t.base_pJ)
-        title = f"Sensitivity of {t.base} (SNN, base {base} per inference)"
+        title = f"Sensitivity of {t.base} (SNN, base {energy_text(t.base_pJ)} per inference)"
         tables.append(
             Table(
                 f"sensitivity_{i}",

@@ -32,8 +32,7 @@ def works(m: Measured) -> dict[tuple[str, str], list[int]]:
     return {(w.node, w.what): m.work(w).events.tolist() for w in m.inventory.works}
 
 
-# -- coverage
-# --------------------------------------------------------------------------------------------------------
+# -- coverage --------------------------------------------------------------------------------------------------------
 def test_every_op_of_the_ir_has_a_rule() -> None:
     assert set(_RULES) == set(ir.OPS.values())
 
@@ -54,8 +53,7 @@ def test_an_unknown_op_is_reported_never_free() -> None:
     assert "no counting rule for Mystery" in entry.reason
 
 
-# -- closed forms
-# ----------------------------------------------------------------------------------------------------
+# -- closed forms ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("place", "positions"), [((0, 0), 4), ((0, 3), 6), ((7, 7), 4), ((4, 7), 6), ((3, 4), 9)]
 )
@@ -195,8 +193,7 @@ def test_average_pooling_adds_spikes_and_divides_outputs() -> None:
     assert same.coverage[1].status is Status.IGNORED
 
 
-# -- element classes
-# -------------------------------------------------------------------------------------------------
+# -- element classes -------------------------------------------------------------------------------------------------
 def test_elements_are_classed_one_by_one() -> None:
     graph = one_layer(ir.Linear(weights(RNG, 10, 6)), (6,), kind=Kind.GRADED)
     m = measured(graph, np.array([[[0, 1, -1, 3, 0.5, 0]], [[1, 1, 1, 1, 1, 1]]]))
@@ -215,8 +212,7 @@ def test_dense_inputs_meet_every_weight() -> None:
     assert synops(m)["layer"] == [2 * 11_616]
 
 
-# -- structure
-# -------------------------------------------------------------------------------------------------------
+# -- structure -------------------------------------------------------------------------------------------------------
 def generic_attention(T: int = 3) -> Graph:
     """An attention branch of generic ops: mean over space, Conv2d over the (T, C) plane, sigmoid, product."""
     rng = np.random.default_rng(2)
@@ -263,8 +259,7 @@ def test_first_layer_behind_pooling() -> None:
     assert first_layers(graph_of(build, shape=(2, 4, 4))) == {"a"}
 
 
-# -- invariants
-# ------------------------------------------------------------------------------------------------------
+# -- invariants ------------------------------------------------------------------------------------------------------
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5))
 def test_batch_size_and_order_do_not_matter(seed: int, size: int) -> None:
@@ -329,8 +324,7 @@ def test_activity_of_another_network_is_refused() -> None:
         join(small_snn(seed=6), m.activity)
 
 
-# -- types
-# -----------------------------------------------------------------------------------------------------------
+# -- types -----------------------------------------------------------------------------------------------------------
 def test_a_rate_cannot_be_multiplied() -> None:
     rate, ops, macs = Rate(1, 4), Ops(np.array([3, 5])), Macs(9, 4, 2)
     for left, right in (

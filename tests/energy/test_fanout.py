@@ -31,8 +31,7 @@ def full(op: Op, x: Signal, T: int = 1) -> np.ndarray:
     return np.broadcast_to(fan_out(op, x, T), (T, *x.features))[0]
 
 
-# -- closed forms
-# ----------------------------------------------------------------------------------------------------
+# -- closed forms ----------------------------------------------------------------------------------------------------
 def test_corner_edge_centre() -> None:
     found = full(ir.Conv2d(ones(6, 4, 3, 3), padding=(1, 1, 1, 1)), frame(4, 8, 8))
     assert found[0, 0, 0] == found[3, 7, 7] == 4 * 6
