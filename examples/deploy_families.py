@@ -18,8 +18,6 @@ import numpy as np
 import torch
 from attention_blocks import CrossConvolution, HeadedAttention, JointAttention, StepwiseAttention
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 from spikingjelly.activation_based import functional, layer, neuron
 from spikingjelly.activation_based.model import masnn, sew_resnet, spiking_vgg
 from torch import Tensor, nn
@@ -154,8 +152,8 @@ def lava(graph: Graph, path: Path, frames: Tensor) -> str:
     return "8-bit bundle"
 
 
-def deploy(example: Example, folder: Path) -> list[str]:
-    """One line of the table."""
+def deploy(example: Example, folder: Path) -> dict[str, str]:
+    """What the targets make of a network."""
     frames = example.frames()
     torch.manual_seed(0)
     net = settle(example.make(), frames, passes=1)
@@ -166,23 +164,23 @@ def deploy(example: Example, folder: Path) -> list[str]:
     prices = [load_profile("asic45")], Options()
     snn, *ann = estimates(measure(graph, Recordings(frames)), [convention("strict")], *prices)
     energy = [e.energy_pJ.mean / 1e6 if e.energy_pJ else float("nan") for e in (snn, ann[0])]
-    return [
-        f"{len(graph.nodes)}", f"{graph.parameters / 1e6:.2f} M", f"{wrong} of {total}",
-        "-" if onnx is None else f"{onnx.mismatches} of {onnx.neuron_steps}",
-        f"{cost.latency}", f"{cost.held / 1024:.0f} KiB", f"{energy[0]:.1f} / {energy[1]:.1f}",
-        lava(graph, folder / "bundle", frames),
-    ]  # fmt: skip
+    return {
+        "nodes": f"{len(graph.nodes)}, with {graph.parameters / 1e6:.2f} M weights",
+        "spikes unlike the module's": f"{wrong} of {total}",
+        "spikes unlike in onnxruntime": "-" if onnx is None else f"{onnx.mismatches} of {onnx.neuron_steps}",
+        "stream": f"a result leaves {cost.latency} frames after the one that completes it; "
+        f"{cost.held / 1024:.0f} KiB of frames wait",
+        "energy (45 nm, strict)": f"{energy[0]:.1f} uJ, as an ANN {energy[1]:.1f} uJ",
+        "Lava": lava(graph, folder / "bundle", frames),
+    }
 
 
 def main(names: list[str]) -> None:
     """Deploy the named networks, or all."""
-    columns = ("nodes", "weights", "spikes unlike the module's", "unlike in onnxruntime", "stream waits", "buffers",
-               "SNN / ANN, uJ (45 nm, strict)", "Lava")  # fmt: skip
-    table = Table("network", *columns)
     for name in names or EXAMPLES:
         with tempfile.TemporaryDirectory() as folder:
-            table.add_row(name, *deploy(EXAMPLES[name], Path(folder)))
-    Console().print(table)
+            found = deploy(EXAMPLES[name], Path(folder))
+        print(name, *(f"  {what}: {value}" for what, value in found.items()), sep="\n", flush=True)
 
 
 if __name__ == "__main__":
