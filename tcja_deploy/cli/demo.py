@@ -29,7 +29,7 @@ def demo(
     The network was trained on handwritten digits seen by a simulated event camera; 100 held-out recordings come with it.
     """
     from tcja_deploy.api import export, load
-    from tcja_deploy.cli.options import open_dataset
+    from tcja_deploy.cli.options import Recordings, open_dataset
     from tcja_deploy.cli.render import console, print_agreement, progress_bar
     from tcja_deploy.data import path
     from tcja_deploy.errors import VerificationError
@@ -43,7 +43,7 @@ def demo(
         f"input {' x '.join(map(str, graph.input_shape))}"
     )
     dataset = open_dataset(graph, recordings)
-    subset = open_dataset(graph, recordings, limit=_VERIFIED)
+    subset = open_dataset(graph, recordings, Recordings(limit=_VERIFIED))
     console.print("[bold]2. export[/] to ONNX and [bold]verify[/] in onnxruntime, spike for spike")
     with output_folder(output), progress_bar("   verifying", len(subset)) as progress:
         frames = (frames for frames, _ in subset.batches(4))

@@ -11,18 +11,15 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from tcja_deploy.cli.options import (
-    ArchOption,
-    BatchOption,
-    DtOption,
+    ALL,
+    AS_FOUND,
     ForceOption,
-    InputShapeOption,
     JsonOption,
-    LimitOption,
     Loading,
-    SplitByOption,
-    TimestepsOption,
-    TrustPickleOption,
+    Recordings,
     load_model,
+    refuse_recordings,
+    shared_options,
 )
 from tcja_deploy.errors import UsageError
 
@@ -41,6 +38,7 @@ Choice = TypeVar("Choice", bound=StrEnum)
 _DEFAULT = ("asic45", "asic45-int8")
 
 
+@shared_options
 def energy(
     model: Annotated[
         Path | None,
@@ -104,14 +102,8 @@ def energy(
         bool,
         typer.Option("--allow-uncounted", help="Report ops without a counting rule instead of refusing."),
     ] = False,
-    arch: ArchOption = None,
-    timesteps: TimestepsOption = None,
-    input_shape: InputShapeOption = None,
-    trust_pickle: TrustPickleOption = False,
-    dt: DtOption = None,
-    limit: LimitOption = None,
-    split_by: SplitByOption = "number",
-    batch_size: BatchOption = 4,
+    how: Loading = AS_FOUND,
+    which: Recordings = ALL,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -139,8 +131,8 @@ def energy(
     measured: Measured | None = None
     facts, prints = provenance(), True
     if model is not None:
-        graph = load_model(model, Loading(arch, timesteps, input_shape, trust_pickle, dt))
-        measured, found, prints = _measured(graph, data, activity, split_by, limit, batch_size)
+        graph = load_model(model, how)
+        measured, found, prints = _measured(graph, data, activity, which)
         facts = {**provenance(model, graph), **found}
     if not prints:
         return
@@ -186,9 +178,7 @@ def _measured(
     graph: Graph,
     data: Sequence[Path] | None,
     activity: Path | None,
-    split_by: str,
-    limit: int | None,
-    batch_size: int,
+    which: Recordings,
 ) -> tuple[Measured, dict[str, str], bool]:
     """Activity from recordings or from a file."""
     from tcja_deploy.cli.rates import measured_model
@@ -198,14 +188,13 @@ def _measured(
     from tcja_deploy.runtime.activity_file import load_activity
 
     if data and activity is None:
-        return measured_model(graph, data, split_by=split_by, limit=limit, batch_size=batch_size)
+        return measured_model(graph, data, which)
     if data or activity is None:
         raise UsageError(
             "energy depends on activity: give either recordings (--data) or kept counts (--activity)",
             hint="no rate is ever assumed; 'tcja-deploy energy --reproduce' shows what shapes alone can tell",
         )
-    if limit is not None:
-        raise UsageError("--limit is about recordings, but --activity holds counts that are kept already")
+    refuse_recordings(which, "--activity holds counts that are kept already")
     counts = load_activity(activity)
     facts = {
         "activity": str(activity),

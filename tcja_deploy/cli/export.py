@@ -9,21 +9,17 @@ from typing import Annotated
 import typer
 
 from tcja_deploy.cli.options import (
-    ArchOption,
-    BatchOption,
+    ALL,
+    AS_FOUND,
     DataOption,
-    DtOption,
     ForceOption,
-    InputShapeOption,
     JsonOption,
-    LimitOption,
     Loading,
     ModelArgument,
-    SplitByOption,
-    TimestepsOption,
-    TrustPickleOption,
+    Recordings,
+    given_dataset,
     load_model,
-    open_dataset,
+    shared_options,
 )
 
 __all__ = ["export"]
@@ -32,6 +28,7 @@ __all__ = ["export"]
 _ONNX, _STEP, _LAVA = "--target onnx, onnx-step", "--target onnx-step", "--target lava"
 
 
+@shared_options
 def export(
     model: ModelArgument,
     target: Annotated[
@@ -40,15 +37,9 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="What to write; named after the model if not given.")
     ] = None,
-    arch: ArchOption = None,
-    timesteps: TimestepsOption = None,
-    input_shape: InputShapeOption = None,
-    trust_pickle: TrustPickleOption = False,
-    dt: DtOption = None,
+    how: Loading = AS_FOUND,
     data: DataOption = None,
-    limit: LimitOption = None,
-    split_by: SplitByOption = "number",
-    batch_size: BatchOption = 4,
+    which: Recordings = ALL,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Run the result beside the reference.")
     ] = True,
@@ -128,10 +119,10 @@ def export(
     }
     given = {name: value for name, value in specific.items() if value is not None}
     chosen = find_target(target, given)
-    graph = load_model(model, Loading(arch, timesteps, input_shape, trust_pickle, dt))
-    dataset = None if data is None else open_dataset(graph, data, split_by, limit)
+    graph = load_model(model, how)
+    dataset = given_dataset(graph, data, which)
     path = output or Path(model.stem + chosen.suffix)
-    report = chosen.run(Request(graph, path, dataset, batch_size, verify, force, given))
+    report = chosen.run(Request(graph, path, dataset, which, verify, force, given))
     if as_json:
         parity = None if report.agreement is None else report.agreement.as_dict()
         files = [str(f) for f in report.files]

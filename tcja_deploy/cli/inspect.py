@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tcja_deploy.cli.options import (
-    ArchOption,
-    DtOption,
-    InputShapeOption,
-    JsonOption,
-    Loading,
-    ModelArgument,
-    TimestepsOption,
-    TrustPickleOption,
-    load_model,
-)
+from tcja_deploy.cli.options import AS_FOUND, JsonOption, Loading, ModelArgument, load_model, shared_options
 from tcja_deploy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,13 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["inspect"]
 
 
+@shared_options
 def inspect(
     model: ModelArgument,
-    arch: ArchOption = None,
-    timesteps: TimestepsOption = None,
-    input_shape: InputShapeOption = None,
-    trust_pickle: TrustPickleOption = False,
-    dt: DtOption = None,
+    how: Loading = AS_FOUND,
     text: Annotated[bool, typer.Option("--text", help="Print the graph as plain text, for diffs.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -47,7 +34,7 @@ def inspect(
             raise UsageError("--text prints graphs; a Lava bundle holds none", hint="use --json")
         show_bundle(model, as_json)
         return
-    graph = load_model(model, Loading(arch, timesteps, input_shape, trust_pickle, dt))
+    graph = load_model(model, how)
     if text:
         typer.echo(dump(graph), nl=False)
     elif as_json:

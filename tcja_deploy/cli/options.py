@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast, get_type_hints
 
 import typer
 
@@ -15,22 +18,20 @@ if TYPE_CHECKING:
     from tcja_deploy.ir import Graph
 
 __all__ = [
-    "ArchOption",
-    "BatchOption",
+    "ALL",
+    "AS_FOUND",
     "DataOption",
-    "DtOption",
     "ForceOption",
-    "InputShapeOption",
     "JsonOption",
-    "LimitOption",
     "Loading",
     "ModelArgument",
-    "SplitByOption",
-    "TimestepsOption",
-    "TrustPickleOption",
+    "Recordings",
+    "given_dataset",
     "load_model",
     "open_dataset",
     "open_frames",
+    "refuse_recordings",
+    "shared_options",
 ]
 
 ModelArgument = Annotated[
@@ -39,34 +40,12 @@ ModelArgument = Annotated[
         metavar="MODEL", help="Checkpoint, state dict, pickled module or .tcja file.", show_default=False
     ),
 ]
-ArchOption = Annotated[
-    str | None, typer.Option(help="Zoo network the weights belong to, if they do not tell themselves.")
-]
-TimestepsOption = Annotated[
-    int | None, typer.Option("--timesteps", "-T", help="Time steps T, if the weights do not tell.")
-]
-InputShapeOption = Annotated[
-    str | None, typer.Option(help="One input frame as C,H,W, if the weights do not tell.")
-]
-TrustPickleOption = Annotated[
-    bool, typer.Option("--trust-pickle", help="Let the model file run code while it is loaded.")
-]
-DtOption = Annotated[
-    float | None, typer.Option("--dt", help="Seconds of a time step of a .nir file, if it does not tell.")
-]
 DataOption = Annotated[
     Path | None,
     typer.Option(
         help="Recordings: a folder of class folders, or one .bin, .npz or .npy file.", show_default=False
     ),
 ]
-LimitOption = Annotated[
-    int | None, typer.Option(help="Use at most this many recordings, spread over the classes.")
-]
-SplitByOption = Annotated[
-    str, typer.Option(help="Frames of equal numbers of events ('number') or equal time ('time').")
-]
-BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Recordings run at once.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
@@ -74,11 +53,68 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 class Loading(NamedTuple):
     """What the user said about how to read the model."""
 
-    arch: str | None = None
-    timesteps: int | None = None
-    input_shape: str | None = None
-    trust_pickle: bool = False
-    dt: float | None = None
+    arch: Annotated[
+        str | None, typer.Option(help="Zoo network the weights belong to, if they do not tell themselves.")
+    ] = None
+    timesteps: Annotated[
+        int | None, typer.Option("--timesteps", "-T", help="Time steps T, if the weights do not tell.")
+    ] = None
+    input_shape: Annotated[
+        str | None, typer.Option(help="One input frame as C,H,W, if the weights do not tell.")
+    ] = None
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Let the model file run code while it is loaded.")
+    ] = False
+    dt: Annotated[
+        float | None, typer.Option("--dt", help="Seconds of a time step of a .nir file, if it does not tell.")
+    ] = None
+
+
+class Recordings(NamedTuple):
+    """What the user said about how to read the recordings."""
+
+    limit: Annotated[
+        int | None, typer.Option(help="Use at most this many recordings, spread over the classes.")
+    ] = None
+    split_by: Annotated[
+        str, typer.Option(help="Frames of equal numbers of events ('number') or equal time ('time').")
+    ] = "number"
+    batch_size: Annotated[int, typer.Option(min=1, help="Recordings run at once.")] = 4
+
+
+AS_FOUND, ALL = Loading(), Recordings()
+"""Nothing said."""
+
+
+def shared_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take ``Loading`` and ``Recordings`` as values: each of their fields becomes an option of it.
+
+    The option's default is that of the field in the parameter's default.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, type[Loading] | type[Recordings]] = {}
+    for parameter in inspect.signature(command).parameters.values():
+        hint = hints[parameter.name]
+        if hint is Loading or hint is Recordings:
+            groups[parameter.name] = hint
+            parameters += [
+                parameter.replace(name=name, annotation=kind, default=getattr(parameter.default, name))
+                for name, kind in get_type_hints(hint, include_extras=True).items()
+            ]
+        else:
+            parameters.append(parameter.replace(annotation=hint))
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{field: given.pop(field) for field in group._fields})
+        command(**given)
+
+    described = cast(Any, run)
+    described.__signature__ = inspect.Signature(parameters)
+    described.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
 
 
 def load_model(model: Path, how: Loading) -> Graph:
@@ -107,28 +143,49 @@ def load_model(model: Path, how: Loading) -> Graph:
     )
 
 
-def open_dataset(graph: Graph, data: Path, split_by: str = "number", limit: int | None = None) -> EventData:
+def open_dataset(graph: Graph, data: Path, which: Recordings = ALL) -> EventData:
     """Recordings as the graph takes them.
 
     Raises:
         DataError: If there is nothing readable.
         UsageError: If an option makes no sense.
     """
-    return open_frames(graph.T, graph.input_shape, data, split_by, limit)
+    return open_frames(graph.T, graph.input_shape, data, which)
 
 
-def open_frames(
-    T: int, shape: tuple[int, ...], data: Path, split_by: str = "number", limit: int | None = None
-) -> EventData:
+def given_dataset(graph: Graph, data: Path | None, which: Recordings) -> EventData | None:
+    """As ``open_dataset``; ``None`` without recordings, when nothing may be said about them either."""
+    if data is None:
+        refuse_recordings(which)
+        return None
+    return open_dataset(graph, data, which)
+
+
+def refuse_recordings(which: Recordings, instead: str = "there are none: pass --data") -> None:
+    """For commands that got no recordings.
+
+    Raises:
+        UsageError: If something was said about recordings; ``instead`` says what there is.
+    """
+    if which._replace(batch_size=ALL.batch_size) != ALL:
+        raise UsageError(f"--limit and --split-by are about recordings, but {instead}")
+
+
+def open_frames(T: int, shape: tuple[int, ...], data: Path, which: Recordings) -> EventData:
     """Recordings as ``T`` frames of a shape. Errors as ``open_dataset``."""
     from tcja_deploy.events import open_data
 
     ways: dict[str, SplitBy] = {"number": "number", "time": "time"}
-    if split_by not in ways:
-        raise UsageError(f"--split-by {split_by!r} is unknown", hint="use number or time")
+    if which.split_by not in ways:
+        raise UsageError(f"--split-by {which.split_by!r} is unknown", hint="use number or time")
     if len(shape) != 3:
         raise UsageError(f"the model takes frames of shape {shape}, recordings give C,H,W")
     channels, height, width = shape
     return open_data(
-        data, timesteps=T, sensor=(height, width), channels=channels, split_by=ways[split_by], limit=limit
+        data,
+        timesteps=T,
+        sensor=(height, width),
+        channels=channels,
+        split_by=ways[which.split_by],
+        limit=which.limit,
     )

@@ -11,20 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tcja_deploy.cli.options import (
-    ArchOption,
-    BatchOption,
-    DtOption,
+    ALL,
+    AS_FOUND,
     ForceOption,
-    InputShapeOption,
     JsonOption,
-    LimitOption,
     Loading,
     ModelArgument,
-    SplitByOption,
-    TimestepsOption,
-    TrustPickleOption,
+    Recordings,
     load_model,
     open_dataset,
+    shared_options,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +31,7 @@ __all__ = ["measured_model", "provenance", "rates"]
 
 
 def measured_model(
-    graph: Graph, data: Sequence[Path], *, split_by: str, limit: int | None, batch_size: int
+    graph: Graph, data: Sequence[Path], which: Recordings
 ) -> tuple[Measured, dict[str, str], bool]:
     """Activity of a model over data sets, facts about them, and whether this process is the one that prints.
 
@@ -47,21 +43,21 @@ def measured_model(
     from tcja_deploy.passes.fold import fold_batch_norm
     from tcja_deploy.runtime.activity_collect import Joined, workers
 
-    parts = [open_dataset(graph, path, split_by, limit) for path in data]
+    parts = [open_dataset(graph, path, which) for path in data]
     recordings = Joined(parts)
     identity = {
         "data SHA-256": " ".join(part.digest for part in parts),
-        "frames split by": split_by,
+        "frames split by": which.split_by,
     }
     with workers() as shared:
-        mine = sum(map(len, shared.batches(len(recordings), batch_size)))
+        mine = sum(map(len, shared.batches(len(recordings), which.batch_size)))
         bar = progress_bar("counting spikes", mine) if shared.rank == 0 else nullcontext(None)
         with bar as progress:
             measured = measure(
                 graph,
                 recordings,
                 counted=fold_batch_norm(graph),
-                batch_size=batch_size,
+                batch_size=which.batch_size,
                 data_facts=identity,
                 progress=progress,
                 shared=shared,
@@ -94,6 +90,7 @@ def provenance(model: Path | None = None, graph: Graph | None = None) -> dict[st
     }
 
 
+@shared_options
 def rates(
     model: ModelArgument,
     data: Annotated[
@@ -116,14 +113,8 @@ def rates(
     plots: Annotated[
         Path | None, typer.Option(help="Write the plots as SVG into this folder.", show_default=False)
     ] = None,
-    arch: ArchOption = None,
-    timesteps: TimestepsOption = None,
-    input_shape: InputShapeOption = None,
-    trust_pickle: TrustPickleOption = False,
-    dt: DtOption = None,
-    limit: LimitOption = None,
-    split_by: SplitByOption = "number",
-    batch_size: BatchOption = 4,
+    how: Loading = AS_FOUND,
+    which: Recordings = ALL,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -136,10 +127,8 @@ def rates(
     from tcja_deploy.energy.render.rate_tables import rate_summary
     from tcja_deploy.runtime.activity_file import save_activity
 
-    graph = load_model(model, Loading(arch, timesteps, input_shape, trust_pickle, dt))
-    measured, facts, prints = measured_model(
-        graph, data, split_by=split_by, limit=limit, batch_size=batch_size
-    )
+    graph = load_model(model, how)
+    measured, facts, prints = measured_model(graph, data, which)
     if not prints:
         return
     found = find_rates(measured)

@@ -9,23 +9,21 @@ from typing import Annotated
 import typer
 
 from tcja_deploy.cli.options import (
-    ArchOption,
-    BatchOption,
-    DtOption,
+    AS_FOUND,
     ForceOption,
-    InputShapeOption,
     JsonOption,
-    LimitOption,
     Loading,
-    SplitByOption,
-    TimestepsOption,
-    TrustPickleOption,
+    Recordings,
     load_model,
     open_dataset,
+    shared_options,
 )
 from tcja_deploy.errors import UsageError
 
 __all__ = ["stream"]
+
+
+_SIDE_BY_SIDE = Recordings(batch_size=20)
 
 
 class Engine(StrEnum):
@@ -43,6 +41,7 @@ class Pace(StrEnum):
     PACED = "paced"
 
 
+@shared_options
 def stream(
     model: Annotated[
         Path,
@@ -97,14 +96,8 @@ def stream(
         float | None,
         typer.Option("--frame-time", min=0.001, help="Milliseconds a frame.", show_default=False),
     ] = None,
-    arch: ArchOption = None,
-    timesteps: TimestepsOption = None,
-    input_shape: InputShapeOption = None,
-    trust_pickle: TrustPickleOption = False,
-    dt: DtOption = None,
-    limit: LimitOption = None,
-    split_by: SplitByOption = "number",
-    batch_size: BatchOption = 20,
+    how: Loading = AS_FOUND,
+    which: Recordings = _SIDE_BY_SIDE,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -126,12 +119,14 @@ def stream(
     from tcja_deploy.passes import fold_batch_norm
     from tcja_deploy.runtime.stream import load_profile
 
-    graph = fold_batch_norm(load_model(model, Loading(arch, timesteps, input_shape, trust_pickle, dt)))
+    graph = fold_batch_norm(load_model(model, how))
     job = Job(
         graph=graph,
-        dataset=open_dataset(graph, data, split_by, limit),
-        calibration=None if calibration is None else open_dataset(graph, calibration, split_by),
-        batch_size=batch_size,
+        dataset=open_dataset(graph, data, which),
+        calibration=None
+        if calibration is None
+        else open_dataset(graph, calibration, which._replace(limit=None)),
+        batch_size=which.batch_size,
         frame_time=frame_time,
         as_json=as_json,
         force=force,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from tcja_deploy.cli.options import Recordings
     from tcja_deploy.events import EventData
     from tcja_deploy.exporters.lava import LavaReport
     from tcja_deploy.exporters.report import ExportReport
@@ -29,7 +30,7 @@ class Request:
         graph: The network.
         path: What to write.
         data: Recordings, or ``None`` for made-up ones.
-        batch_size: Recordings run at once.
+        which: Which recordings, and how many are run at once.
         verify: Whether to run the result beside the reference.
         force: Whether to replace files.
         options: Options of the target that were given.
@@ -38,14 +39,16 @@ class Request:
     graph: Graph
     path: Path
     data: EventData | None
-    batch_size: int
+    which: Recordings
     verify: bool
     force: bool
     options: Mapping[str, Any]
 
     def batches(self) -> Iterable[NDArray[np.float32]] | None:
         """Frames of the recordings, or ``None``."""
-        return None if self.data is None else (frames for frames, _ in self.data.batches(self.batch_size))
+        return (
+            None if self.data is None else (frames for frames, _ in self.data.batches(self.which.batch_size))
+        )
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,8 @@ def _lava(request: Request) -> ExportReport:
 
     options = dict(request.options)
     test = options.pop("test", None)
-    labelled = None if test is None else open_dataset(request.graph, test).batches(request.batch_size)
+    which = request.which._replace(limit=None)
+    labelled = None if test is None else open_dataset(request.graph, test, which).batches(which.batch_size)
     with console.status("quantising") as status:
         return export(
             request.graph,

@@ -9,20 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tcja_deploy.cli.options import (
-    ArchOption,
-    BatchOption,
+    ALL,
+    AS_FOUND,
     DataOption,
-    DtOption,
-    InputShapeOption,
     JsonOption,
-    LimitOption,
     Loading,
-    SplitByOption,
-    TimestepsOption,
-    TrustPickleOption,
+    Recordings,
+    given_dataset,
     load_model,
-    open_dataset,
     open_frames,
+    refuse_recordings,
+    shared_options,
 )
 from tcja_deploy.errors import UsageError
 
@@ -36,6 +33,7 @@ __all__ = ["verify"]
 _LAVA = "Lava bundles"
 
 
+@shared_options
 def verify(
     artifact: Annotated[
         Path,
@@ -49,18 +47,13 @@ def verify(
         Path | None,
         typer.Option("--model", "-m", help="The model it was exported from; a Lava bundle needs none."),
     ] = None,
-    arch: ArchOption = None,
-    timesteps: TimestepsOption = None,
-    input_shape: InputShapeOption = None,
-    trust_pickle: TrustPickleOption = False,
-    dt: DtOption = None,
+    how: Loading = AS_FOUND,
     data: DataOption = None,
-    limit: LimitOption = None,
-    split_by: SplitByOption = "number",
-    batch_size: BatchOption = 4,
+    which: Recordings = ALL,
     as_json: JsonOption = False,
     bound: Annotated[
-        float | None, typer.Option(help="Allowed mismatching spikes per neuron-step; 1e-5 if not given.")
+        float | None,
+        typer.Option(min=0, max=1, help="Allowed mismatching spikes per neuron-step; 1e-5 if not given."),
     ] = None,
     profile: Annotated[
         Path | None, typer.Option(help="The profile that an onnx-step model was exported with.")
@@ -82,7 +75,7 @@ def verify(
         Path | None, typer.Option(help="Interpreter that has lava-dl.", rich_help_panel=_LAVA)
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option(help="Seconds for a run of Lava.", rich_help_panel=_LAVA)
+        float | None, typer.Option(min=1, help="Seconds for a run of Lava.", rich_help_panel=_LAVA)
     ] = None,
 ) -> None:
     """Run an exported artifact beside its reference, spike for spike."""
@@ -97,13 +90,15 @@ def verify(
     }  # fmt: skip
     options = {name: value for name, value in given.items() if value is not None}
     _refuse(target, options)
-    graph = (
-        None if model is None else load_model(model, Loading(arch, timesteps, input_shape, trust_pickle, dt))
-    )
+    if model is None and how != AS_FOUND:
+        raise UsageError("there is no model that these options could be about", hint="pass --model")
     if target == "lava":
-        agreement = _verify_lava(artifact, data, split_by, limit, batch_size, options)
+        if model is not None:
+            raise UsageError("a Lava bundle holds its own network", hint="leave out --model")
+        agreement = _verify_lava(artifact, data, which, options)
     else:
-        agreement = _verify(artifact, graph, data, split_by, limit, batch_size, options)
+        graph = None if model is None else load_model(model, how)
+        agreement = _verify(artifact, graph, data, which, options)
     if as_json:
         typer.echo(json.dumps(agreement.as_dict(), indent=2))
     else:
@@ -134,9 +129,7 @@ def _verify(
     artifact: Path,
     graph: Graph | None,
     data: Path | None,
-    split_by: str,
-    limit: int | None,
-    size: int,
+    which: Recordings,
     options: dict[str, Any],
 ) -> Agreement:
     from tcja_deploy.api import verify as run_verify
@@ -147,23 +140,23 @@ def _verify(
         raise UsageError("this artifact is compared with the model it was exported from", hint="pass --model")
     if "profile" in options:
         options["profile"] = load_profile(graph, options["profile"])
-    dataset = None if data is None else open_dataset(graph, data, split_by, limit)
-    batches = None if dataset is None else (frames for frames, _ in dataset.batches(size))
+    dataset = given_dataset(graph, data, which)
+    batches = None if dataset is None else (frames for frames, _ in dataset.batches(which.batch_size))
     with progress_bar("verifying", 4 if dataset is None else len(dataset)) as progress:
         return run_verify(artifact, graph, batches, progress=progress, **options)
 
 
-def _verify_lava(
-    artifact: Path, data: Path | None, split_by: str, limit: int | None, size: int, options: dict[str, Any]
-) -> Agreement:
+def _verify_lava(artifact: Path, data: Path | None, which: Recordings, options: dict[str, Any]) -> Agreement:
     from tcja_deploy.api import verify as run_verify
     from tcja_deploy.cli.render import progress_bar
     from tcja_deploy.exporters.lava.bundle import read_bundle
 
     batches = None
-    if data is not None:
+    if data is None:
+        refuse_recordings(which)
+    else:
         network = read_bundle(artifact).network
-        dataset = open_frames(network.frames, network.host_input.shape, data, split_by, limit)
-        batches = (frames for frames, _ in dataset.batches(size))
+        dataset = open_frames(network.frames, network.host_input.shape, data, which)
+        batches = (frames for frames, _ in dataset.batches(which.batch_size))
     with progress_bar("time steps of Lava", None) as progress:
         return run_verify(artifact, None, batches, progress=lambda done, total: progress(done), **options)

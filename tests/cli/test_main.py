@@ -256,6 +256,10 @@ MISTAKES: dict[str, tuple[int, list[str], str]] = {
     "input shape": (2, ["inspect", "{files}/net.pth", "--input-shape", "2x34x34"], "2,128,128"),
     "architecture": (2, ["inspect", "{files}/net.pth", "--arch", "resnet50"], "choose one of"),
     "split": (2, ["export", "{files}/net.pth", "-t", "onnx", "--data", "{files}", "--split-by", "x"], "number or time"),
+    "limit of nothing": (2, ["export", "{files}/net.pth", "-t", "onnx", "--limit", "3"], "pass --data"),
+    "split of nothing": (2, ["export", "{files}/net.pth", "-t", "onnx", "--split-by", "time"], "pass --data"),
+    "bound": (2, ["verify", "net.onnx", "-m", "{files}/net.pth", "--bound", "-1"], "--bound"),
+    "how to read no model": (2, ["verify", "net.onnx", "-T", "4"], "pass --model"),
     "verify without model": (2, ["verify", "net.onnx"], "--model"),
     "no model file": (3, ["inspect", "nothing.pth"], "no such file"),
     "folder as model": (3, ["inspect", "{files}"], "this is a folder"),
@@ -277,7 +281,7 @@ MISTAKES: dict[str, tuple[int, list[str], str]] = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistakes(name: str, files: Path, run: Run, tmp_path: Path) -> None:
     code, arguments, part = MISTAKES[name]
-    if name == "verify without model":
+    if "net.onnx" in arguments:
         run("export", files / "net.pth", "-t", "onnx", "--no-verify")
     before = sorted(tmp_path.iterdir())
     ran = run(*(a.format(files=files) for a in arguments))

@@ -1,0 +1,67 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tcja_deploy import zoo
+from tcja_deploy.cli.options import ALL, AS_FOUND, Loading, Recordings, shared_options
+from tcja_deploy.cli.targets import TARGETS, Request
+from tcja_deploy.runtime.synthetic import synthetic_frames
+
+
+def test_fields_become_options_with_the_defaults_of_the_command() -> None:
+    got: list[object] = []
+
+    @shared_options
+    def command(
+        name: Annotated[str, typer.Argument()],
+        how: Loading = AS_FOUND,
+        which: Recordings = Recordings(batch_size=7),  # noqa: B008
+        loud: Annotated[bool, typer.Option("--loud")] = False,
+    ) -> None:
+        """What it does."""
+        got.extend([name, how, which, loud])
+
+    names = list(inspect.signature(command).parameters)
+    assert names == ["name", *Loading._fields, *Recordings._fields, "loud"]
+    app = typer.Typer()
+    app.command()(command)
+    assert CliRunner().invoke(app, ["a"]).exit_code == 0
+    assert got == ["a", Loading(), Recordings(None, "number", 7), False]
+    got.clear()
+    flags = ["-T", "4", "--trust-pickle", "--split-by", "time", "--batch-size", "2", "--loud", "b"]
+    assert CliRunner().invoke(app, flags).exit_code == 0
+    assert got == ["b", Loading(timesteps=4, trust_pickle=True), Recordings(None, "time", 2), True]
+    assert "What it does." in CliRunner().invoke(app, ["--help"]).output
+
+
+def test_test_recordings_are_split_like_those_for_calibration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events in one burst: split by time they lie in one frame, split by number in all."""
+    graph = zoo.build("events34", T=4, channels=(4, 4, 4), hidden=16)
+    burst = np.zeros(400, np.int64)
+    burst[-1] = 1000
+    np.savez(tmp_path / "r.npz", t=burst, x=burst * 0, y=burst * 0, p=burst * 0)
+    seen: list[np.ndarray] = []
+
+    def export(*arguments: object, test: object, **options: object) -> None:
+        seen.extend(frames for frames, _ in test)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr("tcja_deploy.api.export", export)
+    for split_by in ("number", "time"):
+        which = ALL._replace(split_by=split_by, limit=1)
+        request = Request(graph, tmp_path / "x.lava", None, which, True, False, {"test": tmp_path / "r.npz"})
+        TARGETS["lava"].run(request)
+    by_number, by_time = ((frames != 0).any((1, 2, 3, 4)) for frames in seen)
+    assert by_number.all()
+    assert by_time.tolist() == [True, False, False, True]
+    assert synthetic_frames(graph, 1).shape == seen[0].shape
