@@ -1,10 +1,9 @@
 """The digital twin: an integer network, window by window, bit-exact with Lava's fixed-point simulation.
 
 Lava runs one pipelined step at a time; the twin runs a layer over the whole window. Both give the same spikes
-because the states of every layer start from zero in each window. Integers are carried in floats: every
-integer below 2**24 in magnitude is exact in float32 and every one below 2**53 in float64, and sums and
-products that stay below are exact in any order. Each layer runs in float32 where bounds on its weights and
-payloads prove that this suffices, in float64 otherwise.
+because the states of every layer start from zero in each window. Integers are carried in floats: each layer
+runs in float32 where bounds on its weights and payloads prove that this is exact, in float64 otherwise
+(``tcja_deploy.runtime.integer_sums``).
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from torch.nn import functional
 from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.runtime.gate_arithmetic import gate_values
 from tcja_deploy.runtime.integer import UNITY, Gate, HostInput, IntegerNetwork, Layer
+from tcja_deploy.runtime.integer_sums import EXACT32, FastSums, fits_float32, float32_is_exact, linear_part
 
 __all__ = ["LayerCounts", "LayerRunner", "Twin", "TwinRun", "encode"]
 
 LIMIT = 1 << 23
-EXACT32 = 1 << 24
 CHUNK_BYTES = 1 << 28
 BLOCK_BYTES = 1 << 24
 
@@ -97,47 +96,12 @@ def encode(host: HostInput, frames: NDArray[np.generic]) -> NDArray[np.int64]:
     return payload
 
 
-def linear_part(layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The layer's convolution or matrix product of payloads (N, ...) with given weights."""
-    if layer.kind == "dense":
-        return functional.linear(x.flatten(1), weight, bias)
-    return functional.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
-
-
 def integer_gate(gate: Gate, counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Gate integers (T, N, C) for payload sums (T, N, C) over the pixels of the maps."""
     area = gate.in_shape[1] * gate.in_shape[2]
     fixed = (gate.tla, gate.cla, gate.fusion, gate.fraction, gate.index_bits, gate.table)
     values = gate_values(counts.transpose(1, 0, 2), area, *fixed)
     return values.transpose(1, 0, 2)
-
-
-def fits_float32(layer: Layer, peak: int) -> bool:
-    """Whether ``LayerRunner`` may try float32 for payloads up to ``peak``.
-
-    All partial sums and the bias must stay below 2**24 (in units of 64), the current must have no memory, and
-    the voltage must keep nothing or a power-of-two share of itself, so that its decay is an exact product.
-    """
-    positive, negative = layer.fan_sums
-    bias, keep = int(np.abs(layer.bias).max()), UNITY - layer.v_decay
-    bounded = int((positive + negative).max()) * peak + bias < EXACT32 and bias < 1 << 15
-    return bounded and layer.i_decay == UNITY and keep & (keep - 1) == 0 and keep < UNITY
-
-
-def float32_is_exact() -> bool:
-    """Whether this machine's convolutions and matrix products add integers exactly, tried on sums just below 2**24.
-
-    They do not where torch is told to compute in bfloat16 or TF32, or where a kernel transforms its input (Winograd).
-    """
-    pattern = torch.arange(16 * 64 * 9, dtype=torch.float64)
-    weight = (pattern * 389 % 2047 - 1023).reshape(16, 64, 3, 3) * 64
-    x = (pattern[: 64 * 6 * 6] * 11 % 14).reshape(1, 64, 6, 6)
-    flat, vector = weight.reshape(16, -1), (pattern[: 64 * 9] * 11 % 14)[None]
-    single, double = (
-        (functional.conv2d(x.to(kind), weight.to(kind)), functional.linear(vector.to(kind), flat.to(kind)))
-        for kind in (torch.float32, torch.float64)
-    )
-    return all(torch.equal(one.double(), other) for one, other in zip(single, double, strict=True))
 
 
 class LayerRunner:
@@ -154,6 +118,7 @@ class LayerRunner:
         self.u: Tensor | None = None
         self.v: Tensor | None = None
         self._parameters: dict[torch.dtype, tuple[Tensor, Tensor, Tensor]] = {}
+        self._sums: FastSums | None = None
         self._peak32 = -1
         if float32_is_exact():
             while fits_float32(layer, max(1, 2 * self._peak32)) and self._peak32 < EXACT32:
@@ -173,7 +138,7 @@ class LayerRunner:
             )
             if weight.ndim == 4:
                 weight = weight.contiguous(memory_format=torch.channels_last)
-                threshold = threshold.reshape(-1, 1, 1)
+                threshold = threshold.reshape(-1, 1, 1) if threshold.ndim else threshold  # scalars are fast
             self._parameters[dtype] = weight, bias, threshold
         return self._parameters[dtype]
 
@@ -187,35 +152,38 @@ class LayerRunner:
             counts: Tally to add to.
         """
         if peak <= self._peak32:
-            spikes = self._fast(x, samples, counts)
+            spikes = self._fast(x, samples, peak, counts)
             if spikes is not None:
                 return spikes
         return torch.cat([self._exact(frame.double(), counts) for frame in _frames(x, samples)])
 
-    def _fast(self, x: Tensor, samples: int, counts: LayerCounts) -> Tensor | None:
+    def _fast(self, x: Tensor, samples: int, bound: int, counts: LayerCounts) -> Tensor | None:
         """In float32; None, with nothing changed, where a current might wrap."""
         weight, bias, threshold = self.parameters(torch.float32)
-        current = linear_part(self.layer, x, weight, bias)  # 64 (a + bias)
+        if self._sums is None:
+            self._sums = FastSums(self.layer, weight, bias)
+        current = self._sums(x, bound)  # 64 (a + bias)
         peak = _peak(current)
         if peak + int(bias.abs().max()) >= LIMIT:
             return None
         keep = (UNITY - self.layer.v_decay) / UNITY
         saturates = max(0 if self.v is None else _peak(self.v), peak / (1 - keep)) >= LIMIT
         steps = _frames(current, samples)
-        spikes = torch.empty_like(current)
-        out = _frames(spikes, samples)
         v = torch.zeros_like(steps[0]) if self.v is None else self.v.float()
         for t in range(steps.shape[0]):
-            v = v.mul_(keep).trunc_().add_(steps[t]) if keep else steps[t]  # below 2**22 + 2**23 + 2**21
+            if keep:  # below 2**22 + 2**23 + 2**21; Tensor.trunc_ takes ten times as long as this division
+                v = torch.div(v, 1 / keep, rounding_mode="trunc", out=v).add_(steps[t])
+            else:
+                v = steps[t]
             if saturates and _peak(v) >= LIMIT:
                 counts.saturations += int((v.abs() >= LIMIT).sum())
                 v.clamp_(-LIMIT + 1, LIMIT - 1)
-            torch.gt(v, threshold, out=out[t])
+            torch.gt(v, threshold, out=steps[t])
             if keep:
-                v.addcmul_(v, out[t], value=-1)
+                v.addcmul_(v, steps[t], value=-1)
         self.v = v if keep else None
         counts.peak = max(counts.peak, peak // 64)
-        return spikes
+        return current  # overwritten: fresh memory would cost more than all arithmetic here
 
     def _exact(self, x: Tensor, counts: LayerCounts) -> Tensor:
         """One frame in float64, with the wrapping and saturating of the reference, counted."""

@@ -13,7 +13,8 @@ from slow_twin import run_slow
 
 from tcja_deploy.errors import DataError, GraphError, UsageError
 from tcja_deploy.runtime.integer import HostInput, IntegerNetwork, Layer, Readout, or_pool
-from tcja_deploy.runtime.twin import Twin, encode, float32_is_exact
+from tcja_deploy.runtime.integer_sums import float32_is_exact
+from tcja_deploy.runtime.twin import Twin, encode
 
 
 def assert_equal_to_slow(network, frames):
