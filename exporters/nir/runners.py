@@ -80,8 +80,8 @@ def _norse(path: Path, frames: NDArray[np.float32], dt: float) -> NirRun:
         import norse.torch
     except ImportError as error:
         raise ToolchainError(f"Norse cannot be imported ({error})", hint="pip install norse") from error
-    graph = nir.read(path)
-    with _quiet():
+    with _foreign("Norse", path):
+        graph = nir.read(path)
         network = norse.torch.from_nir(graph, ignore_warnings=True, dt=dt)
     modules = dict(network.named_children())
     lost = [f"{n} ({type(node).__name__})" for n, node in graph.nodes.items() if spelled(n) not in modules]
@@ -90,7 +90,8 @@ def _norse(path: Path, frames: NDArray[np.float32], dt: float) -> NirRun:
             f"Norse has no translation for {', '.join(lost)}, and would stop before it without a word",
             where=str(path),
         )
-    return _step_by_step(network, modules, frames)
+    with _foreign("Norse", path):
+        return _step_by_step(network, modules, frames)
 
 
 def _spikingjelly(path: Path, frames: NDArray[np.float32], dt: float) -> NirRun:
@@ -102,12 +103,9 @@ def _spikingjelly(path: Path, frames: NDArray[np.float32], dt: float) -> NirRun:
             f"SpikingJelly's NIR exchange cannot be imported ({error})",
             hint="pip install spikingjelly nirtorch",
         ) from error
-    try:
-        with _quiet():
-            network = import_from_nir(path, dt=dt, step_mode="s")
-    except (ValueError, NotImplementedError) as error:
-        raise UnsupportedError(f"SpikingJelly does not take this file: {error}", where=str(path)) from error
-    return _step_by_step(network, dict(network.named_children()), frames)
+    with _foreign("SpikingJelly", path):
+        network = import_from_nir(path, dt=dt, step_mode="s")
+        return _step_by_step(network, dict(network.named_children()), frames)
 
 
 def _step_by_step(
@@ -126,7 +124,7 @@ def _step_by_step(
     handles = [module.register_forward_hook(watch(name)) for name, module in modules.items()]
     state, outputs = None, []
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad():
             for frame in torch.from_numpy(np.ascontiguousarray(frames, np.float32)):
                 result, state = network(frame, state)
                 outputs.append(result.numpy())
@@ -138,14 +136,20 @@ def _step_by_step(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the deprecations and notes that loading prints."""
+def _foreign(name: str, path: Path) -> Iterator[None]:
+    """Another program at work: without the deprecations and notes that it prints.
+
+    Raises:
+        UnsupportedError: If it fails, however it does.
+    """
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+    except Exception as error:  # what they raise has no common base
+        raise UnsupportedError(f"{name} does not take this file: {error}", where=str(path)) from error
     finally:
         logging.disable(level)
 

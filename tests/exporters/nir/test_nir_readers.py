@@ -186,8 +186,13 @@ def test_norse_is_refused_where_it_would_stop_silently(tmp_path: Path) -> None:
     needs("norse")
     graph = chain(4, (2, 8, 8), ir.LIF(), ir.AvgPool2d((2, 2), (2, 2)))
     report = export_nir(graph, tmp_path / "net.nir")
+    frames = np.ones((4, 1, 2, 8, 8), np.float32)
     with pytest.raises(UnsupportedError, match="without a word"):
-        verify_nir(report.path, graph, [np.ones((4, 1, 2, 8, 8), np.float32)], runner="norse")
+        verify_nir(report.path, graph, [frames], runner="norse")
+    graph = chain(4, (2, 8, 8), ir.AvgPool2d((2, 2), (2, 2)))
+    report = export_nir(graph, tmp_path / "nothing.nir", data=[frames])
+    with pytest.raises(UnsupportedError, match=r"Norse does not take this file: .*empty graph"):
+        verify_nir(report.path, graph, [frames], runner="norse")
 
 
 @pytest.mark.parametrize("runner", FOREIGN)
