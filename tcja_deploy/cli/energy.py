@@ -17,6 +17,7 @@ from tcja_deploy.cli.options import (
     JsonOption,
     Loading,
     Recordings,
+    check_outputs,
     load_model,
     refuse_recordings,
     shared_options,
@@ -44,7 +45,7 @@ def energy(
         Path | None,
         typer.Argument(
             metavar="MODEL",
-            help="Checkpoint, state dict, pickled module or .tcja file.",
+            help="Checkpoint, state dict, pickled module, .tcja or .nir file.",
             show_default=False,
         ),
     ] = None,
@@ -110,7 +111,7 @@ def energy(
     """Energy per inference by named conventions side by side, from exact counts over a data set."""
     from tcja_deploy.cli.rates import provenance
     from tcja_deploy.energy.conventions import CountsAs, FirstLayer, MemoryModel, Options
-    from tcja_deploy.energy.render.documents import report_document, reproduction_document
+    from tcja_deploy.energy.render.documents import FORMATS, report_document, reproduction_document
     from tcja_deploy.energy.render.report_tables import summary_tables
     from tcja_deploy.energy.render.reproduce_tables import reproduction_summary
     from tcja_deploy.energy.report import make_report
@@ -127,6 +128,7 @@ def energy(
         )
     if model is None and (data or activity or not reproduce):
         raise UsageError("there is no model", hint="give a model and --data, or --reproduce alone")
+    check_outputs(output or [], force=force, suffixes=FORMATS)
     conventions, profiles = _selection(["paper"] if reproduce else convention, profile)
     measured: Measured | None = None
     facts, prints = provenance(), True

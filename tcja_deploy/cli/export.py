@@ -60,7 +60,12 @@ def export(
     ] = None,
     lookahead: Annotated[
         int | None,
-        typer.Option(help="Frames every TCJA block waits; exact if not given.", rich_help_panel=_STEP),
+        typer.Option(
+            "--lookahead",
+            "-D",
+            help="Frames every TCJA block waits; exact if not given.",
+            rich_help_panel=_STEP,
+        ),
     ] = None,
     profile: Annotated[
         Path | None,
@@ -124,13 +129,14 @@ def export(
     path = output or Path(model.stem + chosen.suffix)
     report = chosen.run(Request(graph, path, dataset, which, verify, force, given))
     if as_json:
-        parity = None if report.agreement is None else report.agreement.as_dict()
-        files = [str(f) for f in report.files]
-        typer.echo(
-            json.dumps(
-                {"target": target, "path": str(report.path), "files": files, "parity": parity}, indent=2
-            )
-        )
+        found = {
+            "target": target,
+            "path": str(report.path),
+            "files": [str(f) for f in report.files],
+            "notes": list(report.notes),
+            "parity": None if report.agreement is None else report.agreement.as_dict(),
+        }
+        typer.echo(json.dumps(found, indent=2))
     else:
         chosen.show(report)
     if report.agreement is not None and not report.agreement.passed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast, get_type_hints
 
@@ -26,6 +26,7 @@ __all__ = [
     "Loading",
     "ModelArgument",
     "Recordings",
+    "check_outputs",
     "given_dataset",
     "load_model",
     "open_dataset",
@@ -37,7 +38,9 @@ __all__ = [
 ModelArgument = Annotated[
     Path,
     typer.Argument(
-        metavar="MODEL", help="Checkpoint, state dict, pickled module or .tcja file.", show_default=False
+        metavar="MODEL",
+        help="Checkpoint, state dict, pickled module, .tcja or .nir file.",
+        show_default=False,
     ),
 ]
 DataOption = Annotated[
@@ -141,6 +144,27 @@ def load_model(model: Path, how: Loading) -> Graph:
         trust_pickle=how.trust_pickle,
         dt=how.dt,
     )
+
+
+def check_outputs(
+    paths: Iterable[Path], *, force: bool, suffixes: Collection[str] = (), what: str = "a report"
+) -> None:
+    """Find out before the work what would keep its results from being written.
+
+    Raises:
+        UsageError: If a suffix is none of ``suffixes``.
+        ExportError: If a path is taken and ``force`` is not set, or its folder is missing or cannot be written to.
+    """
+    from tcja_deploy.files import check_free
+
+    for path in paths:
+        if suffixes and path.suffix not in suffixes:
+            raise UsageError(
+                f"cannot write {what} as {path.suffix or 'a file without suffix'}",
+                where=str(path),
+                hint=f"use {' or '.join(suffixes)}",
+            )
+        check_free(path, force=force)
 
 
 def open_dataset(graph: Graph, data: Path, which: Recordings = ALL) -> EventData:

@@ -18,6 +18,7 @@ from tcja_deploy.cli.options import (
     Loading,
     ModelArgument,
     Recordings,
+    check_outputs,
     load_model,
     open_dataset,
     shared_options,
@@ -121,12 +122,16 @@ def rates(
     """Firing rates of every layer over a data set, from exact spike counts."""
     from tcja_deploy.cli.render import console
     from tcja_deploy.energy.rates import rates as find_rates
-    from tcja_deploy.energy.render.documents import rates_document, write_plots, write_text
+    from tcja_deploy.energy.render.documents import FORMATS, rates_document, write_plots, write_text
     from tcja_deploy.energy.render.formats import to_rich
     from tcja_deploy.energy.render.plots import rate_plots
     from tcja_deploy.energy.render.rate_tables import rate_summary
     from tcja_deploy.runtime.activity_file import save_activity
 
+    check_outputs(output or [], force=force, suffixes=FORMATS)
+    check_outputs(
+        [p for p in (save, plots) if p is not None and not (p == plots and p.is_dir())], force=force
+    )
     graph = load_model(model, how)
     measured, facts, prints = measured_model(graph, data, which)
     if not prints:

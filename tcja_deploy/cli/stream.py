@@ -13,7 +13,9 @@ from tcja_deploy.cli.options import (
     ForceOption,
     JsonOption,
     Loading,
+    ModelArgument,
     Recordings,
+    check_outputs,
     load_model,
     open_dataset,
     shared_options,
@@ -43,12 +45,7 @@ class Pace(StrEnum):
 
 @shared_options
 def stream(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            metavar="MODEL", help="Checkpoint, state dict, pickled module or .tcja file.", show_default=False
-        ),
-    ],
+    model: ModelArgument,
     data: Annotated[
         Path,
         typer.Option(
@@ -110,11 +107,16 @@ def stream(
         and not (fit or engine is Engine.TWIN),
         "--profile and --fit exclude each other": profile is not None and fit,
         "--live draws single runs": live and (sweep or fit or as_json),
+        "--sweep tries every look-ahead; leave out --lookahead": sweep and lookahead is not None,
+        "--sweep and --fit count the latency of the paced schedule; leave out --schedule": (sweep or fit)
+        and schedule is not None,
         "onnxruntime runs the paced schedule": engine is Engine.ONNX and schedule is Pace.BURST,
         "--fit without --sweep needs the --lookahead that it is for": fit and not sweep and lookahead is None,
     }
     for reason in [reason for reason, found in wrong.items() if found]:
         raise UsageError(reason)
+    check_outputs([] if plot is None else [plot], force=force, suffixes=[".png"], what="the plot")
+    check_outputs([] if save_profile is None else [save_profile], force=force)
     from tcja_deploy.cli.stream_jobs import Job
     from tcja_deploy.passes import fold_batch_norm
     from tcja_deploy.runtime.stream import load_profile

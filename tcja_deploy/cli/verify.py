@@ -105,7 +105,11 @@ def verify(
         print_agreement(agreement, _NAMES[target] if backend is None else backend)
     if not agreement.passed:
         raise VerificationError(
-            "the artifact differs from the reference beyond the bound", where=str(artifact)
+            "the artifact differs from the reference beyond the bound",
+            where=str(artifact),
+            hint="if it was exported with --profile, pass that profile"
+            if target == "onnx-step" and profile is None
+            else "the table says where; export it again if it was changed",
         )
 
 

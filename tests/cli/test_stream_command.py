@@ -125,6 +125,8 @@ def test_live(files, engine):
         ["--engine", "onnx", "--schedule", "burst"],
         ["--fit"],
         ["--lookahead", "4"],
+        ["--sweep", "--lookahead", "1"],
+        ["--sweep", "--schedule", "burst"],
     ],
 )
 def test_combinations_without_sense_are_refused(files, arguments):
