@@ -232,8 +232,8 @@ def verify_bundle(
     if backend == "twin":
         if batches is not None:
             raise UsageError("the twin is the reference itself; other data can only be compared with Lava")
-        payload, expected = bundle.golden()
-        return _agreement(bundle.network, _twin_stages(twin, payload), expected, 0)
+        payload, stored = bundle.golden()
+        return _agreement(bundle.network, _twin_stages(twin, payload), stored, 0)
     if backend != "lava":
         raise UsageError(f"unknown backend {backend!r}", hint="lava or twin")
     total: Agreement | None = None
