@@ -184,7 +184,10 @@ def predictions(output: NDArray[Any], streams: bool) -> NDArray[np.int64]:
 
 
 def output_error(
-    reference: NDArray[np.float32], other: NDArray[np.float32], differs: NDArray[np.bool_], streams: bool
+    reference: NDArray[np.floating[Any]],
+    other: NDArray[np.floating[Any]],
+    differs: NDArray[np.bool_],
+    streams: bool,
 ) -> float:
     """Largest difference of outputs in samples with equal spikes, relative to the largest magnitude in the reference.
 
