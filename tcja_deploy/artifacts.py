@@ -30,6 +30,8 @@ def artifact_target(path: Path) -> str:
 
     try:
         model = onnx.load(str(path), load_external_data=False)
+        if not model.graph.output:  # any empty file decodes to a model
+            raise DecodeError("the graph has no output")
     except DecodeError as error:
         raise FileFormatError(
             "this is no artifact that tcja-deploy writes, or it is damaged",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast, get_type_hints
@@ -205,7 +206,7 @@ def open_frames(T: int, shape: tuple[int, ...], data: Path, which: Recordings) -
     if len(shape) != 3:
         raise UsageError(f"the model takes frames of shape {shape}, recordings give C,H,W")
     channels, height, width = shape
-    return open_data(
+    dataset = open_data(
         data,
         timesteps=T,
         sensor=(height, width),
@@ -213,3 +214,24 @@ def open_frames(T: int, shape: tuple[int, ...], data: Path, which: Recordings) -
         split_by=ways[which.split_by],
         limit=which.limit,
     )
+    _note_small_sensor(dataset, height, width)
+    return dataset
+
+
+_LOOKED_AT = 3
+"""Recordings in which the extent of the events is looked at."""
+
+
+def _note_small_sensor(dataset: EventData, height: int, width: int) -> None:
+    """Coordinates of a smaller sensor are valid on a larger one, so that only their extent tells a mistake."""
+    rows = columns = 0
+    for i in range(0, len(dataset), -(-len(dataset) // _LOOKED_AT)):
+        seen = dataset[i][0].any((0, 1))
+        rows = max(rows, *(seen.any(1).nonzero()[0] + 1), 0)
+        columns = max(columns, *(seen.any(0).nonzero()[0] + 1), 0)
+    if 2 * rows <= height and 2 * columns <= width and os.environ.get("RANK", "0") == "0":
+        typer.echo(
+            f"note: {dataset.path}: the events lie in {rows} of {height} rows and {columns} of {width} columns; recordings of "
+            "a smaller sensor are not scaled to the one that the model was trained for",
+            err=True,
+        )

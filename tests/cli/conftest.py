@@ -50,4 +50,5 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frames = synthetic_frames(graph, 6).swapaxes(0, 1)
     np.savez(folder / "data.npz", frames=frames, labels=np.arange(6) % 10)
     (folder / "empty").mkdir()
+    (folder / "nothing").touch()
     return folder

@@ -40,6 +40,7 @@ MISTAKES: dict[str, tuple[int, list[str], str]] = {
     "recording as model": (3, ["inspect", "{files}/data.npz"], "data.npz"),
     "pickled module": (3, ["inspect", "{files}/whole.pth"], "--trust-pickle"),
     "model as artifact": (3, ["verify", "{files}/net.pth", "-m", "{files}/net.pth"], "net.pth"),
+    "empty file as artifact": (3, ["verify", "{files}/nothing", "-m", "{files}/net.pth"], "no artifact"),
     "no artifact": (3, ["verify", "nothing.onnx", "-m", "{files}/net.pth"], "nothing.onnx"),
     "no data": (4, ["export", "{files}/net.pth", "-t", "onnx", "--data", "nowhere"], "nowhere"),
     "empty data": (4, ["export", "{files}/net.pth", "-t", "onnx", "--data", "{files}/empty"], "empty"),

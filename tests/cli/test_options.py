@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from tcja_deploy import zoo
-from tcja_deploy.cli.options import ALL, AS_FOUND, Loading, Recordings, shared_options
+from tcja_deploy.cli.options import ALL, AS_FOUND, Loading, Recordings, open_frames, shared_options
 from tcja_deploy.cli.targets import TARGETS, Request
 from tcja_deploy.runtime.synthetic import synthetic_frames
 
@@ -65,3 +65,16 @@ def test_test_recordings_are_split_like_those_for_calibration(
     assert by_number.all()
     assert by_time.tolist() == [True, False, False, True]
     assert synthetic_frames(graph, 1).shape == seen[0].shape
+
+
+@pytest.mark.parametrize(("side", "noted"), [(128, True), (68, True), (66, False), (34, False)])
+def test_recordings_of_a_smaller_sensor_are_noted(
+    side: int, noted: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corner = np.arange(34)
+    np.savez(tmp_path / "r.npz", t=corner, x=corner, y=corner, p=corner * 0)
+    open_frames(4, (2, side, side), tmp_path / "r.npz", ALL)
+    said = capsys.readouterr()
+    assert said.out == ""
+    expected = f"r.npz: the events lie in 34 of {side} rows and 34 of {side} columns"
+    assert (expected in said.err) == noted == bool(said.err)
