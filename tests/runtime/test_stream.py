@@ -11,7 +11,8 @@ from stream_graphs import DISTANCE, SHARED, SMALL, graphs, random_frames, run_st
 
 from tcja_deploy import zoo
 from tcja_deploy.errors import DataError, UsageError
-from tcja_deploy.ir import Graph
+from tcja_deploy.ir import Graph, GraphBuilder
+from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.compare import compare
 from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.stream import run_by_frame, stream
@@ -113,6 +114,12 @@ def test_wrong_options_and_frames_are_refused():
     for options in ({"lookahead": -1}, {"lookahead": graph.T}, {"schedule": "eager"}, {"samples": 0}):
         with pytest.raises(UsageError):
             stream(graph, **options)
+    for name in ("block:gate", "block:pooled", "last:mean"):
+        b = GraphBuilder(2)
+        x = b.add("block", ir.TCJA(np.ones((1, 1, 2), np.float32), None), b.add("input", ir.Input((1, 4, 4))))
+        x = b.add(name, ir.LIF(), b.add("pool", ir.MaxPool2d((2, 2), (2, 2)), x))
+        with pytest.raises(UsageError, match=f"called as nodes are: {name}"):
+            stream(b.finish(b.add("last", ir.ReLU(), x)))
     with pytest.raises(DataError, match=r"\[1, 2, 34, 34\]"):
         stream(graph).push(np.zeros((2, 2, 34, 34), np.float32))
     with pytest.raises(UsageError, match="another network"):

@@ -166,7 +166,7 @@ def plan(
         schedule: When cells work.
 
     Raises:
-        UsageError: If the look-ahead is outside ``0 .. T - 1``, or the schedule is unknown.
+        UsageError: If the look-ahead is outside ``0 .. T - 1``, the schedule is unknown, or a node has the name of a part.
     """
     check_options(graph.T, lookahead, schedule)
     signals = {node.name: node.signal for node in graph}
@@ -196,6 +196,13 @@ def plan(
     if out.streams:
         running = graph.output + MEAN
         links.append(mean_over_time(running, graph.output, out, graph.T))
+    names = [graph.input.name, *(link.name for link in links)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(
+            f"the parts of a TCJA block or of the result would be called as nodes are: {', '.join(twice)}",
+            hint="rename these nodes",
+        )
     settings = json.dumps([graph.hash, lookahead, schedule, Profile(estimates).hash])
     return Plan(
         graph.T, graph.input.name, graph.input.signal, tuple(links), graph.output, running, schedule,
