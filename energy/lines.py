@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.energy.conventions import CountsAs, FirstLayer, Options
-from tcja_deploy.energy.counts import Layer, Measured, Part, Primitive
+from tcja_deploy.energy.counts import Layer, Measured, Part, Primitive, Work
 from tcja_deploy.energy.prices import Price, arithmetic, quantised_mac
 from tcja_deploy.energy.quantities import Ops
 from tcja_deploy.hardware_profiles import Pricing
 from tcja_deploy.ir import Kind
 
-__all__ = ["Line", "Twin", "paper_ann", "paper_snn", "strict_ann", "strict_snn"]
+__all__ = ["Line", "Twin", "paper_ann", "paper_snn", "shared_work", "strict_ann", "strict_snn"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,19 +130,27 @@ _SHARED = (Part.BIAS, Part.NORM, Part.POOLING, Part.RESIDUAL)
 """Work that the ANN twin does as well, once."""
 
 
+def shared_work(m: Measured) -> list[tuple[Work, Ops]]:
+    """Work besides synapses in one pass of the ANN twin."""
+    graph = m.inventory.graph
+    found = []
+    for work in m.inventory.works:
+        if work.part in _SHARED:
+            steps = graph.T if "T" in graph[work.node].signal.dims else 1  # behind a mean over time: once
+            found.append((work, Ops(np.full(len(m), work.dense, np.int64), Fraction(1, steps))))
+    return found
+
+
 def strict_ann(m: Measured, pricing: Pricing, twin: Twin) -> list[Line]:
     """One pass through the same layers, padding left out, with bias, pooling and one comparison a neuron."""
-    inventory, T = m.inventory, m.inventory.graph.T
+    inventory = m.inventory
     mac = twin.mac(pricing)
     lines = [
         Line(layer.node, Part.SYNAPSES, "border-aware MACs", Ops.constant(layer.macs.aware, len(m)), mac)
         for layer in inventory.trunk
     ]
-    for work in inventory.works:
-        if work.part in _SHARED:
-            steps = T if "T" in inventory.graph[work.node].signal.dims else 1  # behind a mean over time: once
-            ops = Ops(np.full(len(m), work.dense, np.int64), Fraction(1, steps))
-            lines.append(Line(work.node, work.part, work.what, ops, arithmetic(work.primitive, pricing)))
+    for work, ops in shared_work(m):
+        lines.append(Line(work.node, work.part, work.what, ops, arithmetic(work.primitive, pricing)))
     compare = arithmetic(Primitive.COMPARE, pricing)
     for node in inventory.graph.neurons:
         lines.append(Line(node.name, Part.NEURON, "ReLU", Ops.constant(node.signal.size, len(m)), compare))

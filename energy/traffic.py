@@ -9,9 +9,10 @@ from fractions import Fraction
 
 import numpy as np
 
+from tcja_deploy.energy.branches import attention_nodes
 from tcja_deploy.energy.conventions import MemoryModel
 from tcja_deploy.energy.counts import Drive, Layer, Measured, Part
-from tcja_deploy.energy.lines import Line, Twin
+from tcja_deploy.energy.lines import Line, Twin, shared_work
 from tcja_deploy.energy.prices import BITS, Price, dram, sram
 from tcja_deploy.energy.quantities import Ops
 from tcja_deploy.hardware_profiles import Pricing
@@ -66,7 +67,12 @@ def ann_traffic(m: Measured, pricing: Pricing, twin: Twin, memory: MemoryModel) 
         size = math.prod(layer.shape_in)
         moved = Ops.constant(2 * size, len(m))
         lines.append(Line(layer.node, Part.TRAFFIC, "activations", moved, sram(pricing, size * bits, bits)))
-    return lines + _fetches(m, pricing, weight, memory)
+    for work, ops in shared_work(m):
+        if work.weights:
+            line = _weight_reads(work.node, ops, work.weights, weight, memory, pricing)
+            lines.append(replace(line, what=f"weight read: {work.what}"))
+    attention = attention_nodes(m.inventory.graph)  # the twin has none
+    return lines + [x for x in _fetches(m, pricing, weight, memory) if x.node not in attention]
 
 
 def _weights(m: Measured, layer: Layer) -> int:

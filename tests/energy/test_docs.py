@@ -7,8 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from tcja_deploy.api import load
+from tcja_deploy.data import path as shipped
+from tcja_deploy.energy.estimate import Estimate
+from tcja_deploy.energy.measure import measure
+from tcja_deploy.energy.report import make_report
 from tcja_deploy.energy.reproduce import reproduce
+from tcja_deploy.events import open_data
 from tcja_deploy.hardware_profiles import load_profile
+from tcja_deploy.passes.fold import fold_batch_norm
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -36,6 +43,35 @@ def test_numbers_of_the_published_comparison() -> None:
         if i.rate is not None and i.interval is not None:
             ends = f"{100 * i.interval.low:.2f} to {100 * i.interval.high:.2f} %"
             assert f"| `{i.treatment.value}` | {100 * i.rate:.2f} % | {ends} |" in page
+
+
+@pytest.mark.slow
+def test_the_measured_comparison_is_what_is_measured(nmnist: Path) -> None:
+    """Every cell of the table, measured again."""
+    graph = load(shipped("nmnist_checkpoint_max.pth"))
+    data = open_data(nmnist / "Test", timesteps=graph.T, sensor=(34, 34))
+    m = measure(graph, data, counted=fold_batch_norm(graph))
+    report = make_report(m, [load_profile("asic45"), load_profile("asic45-int8")])
+    page = (DOCS / "energy.md").read_text(encoding="utf-8")
+
+    def cell(e: Estimate) -> str:
+        assert e.energy_pJ is not None
+        return f"{'' if e.complete else '≥ '}{three(e.energy_pJ.mean)} µJ"
+
+    def three(pJ: float) -> str:
+        return f"{pJ / 1e6:#.3g}".rstrip(".")
+
+    for name in ("paper", "strict", "memory"):
+        snn, ann, snn8, ann8, qnn = (e for e in report.estimates if e.convention.startswith(name))
+        assert snn.energy_pJ is not None
+        assert ann.energy_pJ is not None
+        interval = snn.energy_pJ.interval
+        assert interval is not None
+        ratio = f"{ann.energy_pJ.mean / snn.energy_pJ.mean:.1f}"
+        row = (f"`{name}`", cell(snn), f"{three(interval.low)} to {three(interval.high)}", cell(ann), ratio,
+               cell(snn8), cell(ann8), cell(qnn))  # fmt: skip
+        assert f"| {' | '.join(row)} |" in page
+    assert f"{report.spikes_per_synapse:.2f}\nspikes per synapse" in page
 
 
 @pytest.mark.parametrize(

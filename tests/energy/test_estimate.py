@@ -170,10 +170,21 @@ def test_memory_traffic_in_closed_form() -> None:
 
 
 def test_memory_of_the_ann_in_closed_form() -> None:
-    graph = one_layer(ir.Linear(weights(RNG, 5, 8)), (8,), T=3)
+    graph = one_layer(ir.Linear(weights(RNG, 5, 8), weights(RNG, 5)), (8,), T=3)
     m = measured(graph, np.ones((1, 3, 8)))
     lines = ann_lines(m, CONVENTIONS["memory"], ASIC.pricing, Options(), Twin("ANN"))
-    assert total(lines) == pytest.approx(40 * MAC + (40 + 2 * 8) * 32 * 10 / 64)
+    reads = 40 + 5  # weights and biases, one each
+    assert total(lines) == pytest.approx(40 * MAC + 5 * AC + (reads + 2 * 8) * 32 * 10 / 64)
+
+
+def test_the_ann_fetches_no_weights_of_an_attention_it_does_not_have() -> None:
+    m = measured(small_snn(), spikes(RNG, 1, 4, 2, 8, 12))
+    options = Options(memory=MemoryModel(dram=True))
+    snn = lines_of(m, "memory", memory=options.memory)
+    ann = ann_lines(m, CONVENTIONS["memory"], ASIC.pricing, options, Twin("ANN"))
+    fetched = [{x.node for x in lines if x.what == "weight fetch"} for lines in (snn, ann)]
+    assert fetched[0] - fetched[1] == {"tcja"}
+    assert {"conv1", "conv2", "fc"} <= fetched[1]
 
 
 def test_buffers_beyond_the_largest_memory_are_banks_and_say_so() -> None:
