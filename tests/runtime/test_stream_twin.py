@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from stream_graphs import run_stream
 
 from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.runtime.stream import Estimate, Profile, state_from_bytes, state_to_bytes, stream_twin
+from tcja_deploy.runtime.stream.check import compare_twin
 from tcja_deploy.runtime.stream.plan import GATE
 from tcja_deploy.runtime.twin import Twin
 
@@ -34,6 +37,22 @@ def test_every_spike_and_payload_is_equal(seed, gates, kind, binary, extreme, sc
         assert np.array_equal(results[w].numpy(), expected.values)
         for name, recorded in expected.recorded.items():
             assert np.array_equal(values[name][part], recorded), name
+
+
+@pytest.mark.parametrize("name", ["output", "input", "host", "output:mean", "output:frame"])
+@pytest.mark.parametrize("where", [0, -1])
+def test_layers_may_be_called_like_parts_of_the_stream(name, where):
+    network = random_network(4, gates=1, frames=5)
+    stages = list(network.stages)
+    stages[where] = replace(stages[where], name=name)
+    network = replace(network, stages=tuple(stages))
+    agreement = compare_twin(network, [random_frames(network, 3)])
+    assert agreement.layers[where].name == name
+    assert agreement.layers[where].spikes > 0
+    assert agreement.mismatches == 0
+    stages[where] = replace(stages[where], name=":output")
+    with pytest.raises(UsageError, match="called as nodes are"):
+        stream_twin(replace(network, stages=tuple(stages)))
 
 
 def test_a_state_can_be_saved_and_restored():

@@ -34,6 +34,7 @@ __all__ = [
     "Schedule",
     "Takes",
     "by_frame",
+    "check_names",
     "check_options",
     "mean_over_time",
     "plan",
@@ -196,13 +197,7 @@ def plan(
     if out.streams:
         running = graph.output + MEAN
         links.append(mean_over_time(running, graph.output, out, graph.T))
-    names = [graph.input.name, *(link.name for link in links)]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UsageError(
-            f"the parts of a TCJA block or of the result would be called as nodes are: {', '.join(twice)}",
-            hint="rename these nodes",
-        )
+    check_names([graph.input.name, *(link.name for link in links)])
     settings = json.dumps([graph.hash, lookahead, schedule, Profile(estimates).hash])
     return Plan(
         graph.T, graph.input.name, graph.input.signal, tuple(links), graph.output, running, schedule,
@@ -220,6 +215,20 @@ def check_options(T: int, lookahead: int | None, schedule: str) -> None:
         raise UsageError(f"the look-ahead {lookahead} is outside 0 .. T - 1 = {T - 1}")
     if schedule not in ("burst", "paced"):
         raise UsageError(f"unknown schedule {schedule!r}", hint="'burst' or 'paced'")
+
+
+def check_names(names: list[str]) -> None:
+    """Refuse a network in which a layer is called like a part of the stream.
+
+    Raises:
+        UsageError: If a name stands twice.
+    """
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(
+            f"the parts of a TCJA block or of the result would be called as nodes are: {', '.join(twice)}",
+            hint="rename these nodes",
+        )
 
 
 def by_frame(name: str, cell: Cell, inputs: tuple[str, ...], signal: Signal) -> Link:

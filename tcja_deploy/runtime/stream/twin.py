@@ -32,12 +32,16 @@ from tcja_deploy.runtime.stream.plan import (
     Schedule,
     Takes,
     by_frame,
+    check_names,
     check_options,
     mean_over_time,
 )
 from tcja_deploy.runtime.twin import LayerCounts, LayerRunner, encode
 
 __all__ = ["plan_twin", "stream_twin"]
+
+INPUT, HOST, OUTPUT = ":input", ":host", ":output"
+"""Names of the frames as they come, as they enter the network, and of the result; no layer has such a name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,14 +220,14 @@ def plan_twin(
     """Cells and queues for an integer network; options as for ``plan``.
 
     Raises:
-        UsageError: If an option makes no sense.
+        UsageError: If an option makes no sense, or a layer has the name of a part of the stream.
     """
     T, host = network.frames, network.host_input
     check_options(T, lookahead, schedule)
     blocks = {} if profile is None else profile.blocks
     kind = Kind.BINARY if host.binary else Kind.COUNT
-    name, shape, peak = "host", host.out_shape, 0
-    links = [by_frame(name, Encode(host), ("input",), Signal(("T", "N", *shape), kind))]
+    name, shape, peak = HOST, host.out_shape, 0
+    links = [by_frame(name, Encode(host), (INPUT,), Signal(("T", "N", *shape), kind))]
     for stage in network.stages:
         signal = Signal(("T", "N", *stage.out_shape), Kind.BINARY)
         if isinstance(stage, integer.Layer):
@@ -234,8 +238,9 @@ def plan_twin(
             peak = stage.peak
         name, shape = stage.name, stage.out_shape
     links += _readout(network, name, T)
+    check_names([INPUT, *(link.name for link in links)])
     return Plan(
-        T, "input", Signal(("T", "N", *host.shape), kind), tuple(links), "output", "output" + MEAN, schedule,
+        T, INPUT, Signal(("T", "N", *host.shape), kind), tuple(links), OUTPUT, OUTPUT + MEAN, schedule,
         _identity(network, lookahead, schedule, Profile(blocks)),
     )  # fmt: skip
 
@@ -281,12 +286,12 @@ def _readout(network: integer.IntegerNetwork, last: str, T: int) -> list[Link]:
     outputs = frame(np.zeros((1, 1, *shape), np.int32), unit).shape[2:]
     signal = Signal(("T", "N", *outputs), Kind.REAL, "float64")
     if not readout.time_mean:
-        single, links = "output", []
+        single, links = OUTPUT, []
     else:
-        single, value = "output:frame", Signal(signal.dims[1:], Kind.REAL, "float64")
-        links = [Link("output", HostReadout(readout, unit, by_frame=False), (last,), (Takes.WINDOW,), value)]
+        single, value = OUTPUT + ":frame", Signal(signal.dims[1:], Kind.REAL, "float64")
+        links = [Link(OUTPUT, HostReadout(readout, unit, by_frame=False), (last,), (Takes.WINDOW,), value)]
     links.append(by_frame(single, HostReadout(frame, unit, by_frame=True), (last,), signal))
-    return [*links, mean_over_time("output" + MEAN, single, signal, T)]
+    return [*links, mean_over_time(OUTPUT + MEAN, single, signal, T)]
 
 
 def _identity(network: integer.IntegerNetwork, *options: Any) -> str:
