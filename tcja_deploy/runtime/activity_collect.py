@@ -77,8 +77,11 @@ class Workers:
 
 @contextmanager
 def workers() -> Iterator[Workers]:
-    """The processes that ``torchrun`` started, joined by gloo; one process alone where it did not."""
-    if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) < 2:
+    """The processes that ``torchrun`` started, joined by gloo; one process alone where it did not.
+
+    Variables such as ``WORLD_SIZE`` alone, which job schedulers set as well, start nothing.
+    """
+    if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) < 2:
         yield Workers()
         return
     dist.init_process_group("gloo")

@@ -17,7 +17,7 @@ from tcja_deploy.ir import GraphBuilder, Signal
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir.signal import Kind
 from tcja_deploy.runtime.activity import Activity, Measure, Recorder, Watch
-from tcja_deploy.runtime.activity_collect import Joined, Workers, collect, frame_order, frame_shape
+from tcja_deploy.runtime.activity_collect import Joined, Workers, collect, frame_order, frame_shape, workers
 from tcja_deploy.runtime.activity_file import load_activity, save_activity
 from tcja_deploy.runtime.sequence import run
 
@@ -223,6 +223,13 @@ def test_two_gloo_processes_hold_the_counts_of_one(tmp_path: Path) -> None:
     alone = collect(graph, Stored(frames), watches(graph), batch_size=2, origin={"model": graph.hash})
     for rank in range(2):
         assert load_activity(tmp_path / f"rank{rank}.npz").same_as(alone)
+
+
+@pytest.mark.parametrize("size", ["2", "many"])
+def test_variables_of_a_job_scheduler_are_no_torchrun(monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)
+    with workers() as shared:
+        assert (shared.rank, shared.count) == (0, 1)
 
 
 def test_joined_data_sets_are_numbered_through() -> None:
