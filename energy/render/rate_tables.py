@@ -57,7 +57,8 @@ def rate_summary(rates: Rates) -> list[Table]:
     spread = ("rate_mean", "rate_std", "rate_min", "rate_max", "rate_ci95")
     counts = ("shape", "neurons", "silent", "saturated", "spikes_per_neuron_per_inference")
     activity = replace(neurons.only("layer", *counts), title="Activity of single neurons", notes=())
-    return [neurons.only("layer", *spread), activity, inputs.only("layer", "value", "kind", *spread)]
+    entering = inputs.only("layer", "value", "kind", "rate_mean", "rate_ci95")
+    return [neurons.only("layer", *spread), activity, entering]
 
 
 def input_table(rates: Rates) -> Table:
