@@ -187,6 +187,9 @@ def test_frames_that_do_not_fit_are_refused():
     ):
         with pytest.raises(DataError, match=words):
             twin.run(frames)
+    counting = Twin(random_network(3, binary=False))
+    with pytest.raises(DataError, match="16777216 exceeds the 24 bits of a message"):
+        counting.run(np.full((8, 1, *counting.network.host_input.shape), 1 << 24))
     with pytest.raises(UsageError, match="no stage named nowhere"):
         twin.run(good, record=["nowhere"])
 

@@ -253,18 +253,23 @@ def test_pickles_are_refused(written):
         read_bundle(path)
 
 
-def test_the_bundle_runs_by_itself(written, lava_python):
-    """Only the folder and a Lava environment: the golden sample, stage by stage."""
-    path, network = written
-    moved = path.with_name("elsewhere")
-    path.rename(moved)
-    answer = subprocess.run(
-        [lava_python, "-I", moved / "runner" / "run_bundle.py"],
+def by_hand(folder, python):
+    """The bundle's own runner, as someone without this program would start it."""
+    return subprocess.run(
+        [python, "-I", folder / "runner" / "run_bundle.py"],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
+
+
+def test_the_bundle_runs_by_itself(written, lava_python):
+    """Only the folder and a Lava environment: the golden sample, stage by stage."""
+    path, network = written
+    moved = path.with_name("elsewhere")
+    path.rename(moved)
+    answer = by_hand(moved, lava_python)
     assert answer.returncode == 0, answer.stderr
     lines = answer.stdout.strip().splitlines()
     assert len(lines) == len(network.stages)
@@ -273,13 +278,7 @@ def test_the_bundle_runs_by_itself(written, lava_python):
     index = next(i for i, stage in enumerate(network.stages) if isinstance(stage, Gate))
     golden[f"stage_{index}"] = golden[f"stage_{index}"] + 1
     np.savez(moved / "golden.npz", **golden)
-    answer = subprocess.run(
-        [lava_python, "-I", moved / "runner" / "run_bundle.py"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    answer = by_hand(moved, lava_python)
     assert answer.returncode == 1
     assert f"{golden[f'stage_{index}'].size} mismatches" in answer.stdout
 

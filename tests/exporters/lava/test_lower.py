@@ -28,6 +28,7 @@ GRAPHS = {
     "spikes in": lambda: head(Builder(SMALL, kind=Kind.BINARY).conv(4).lif()),
     "real in": lambda: head(Builder(SMALL, kind=Kind.REAL).conv(4).lif()),
     "dense only": lambda: Builder((9,)).linear(7).lif().linear(5).lif().add(ir.TimeMean()).done(),
+    "maps into dense": lambda: head(Builder((3, 5, 4))),
     "rules": lambda: head(
         Builder(SMALL)
         .conv(4)
