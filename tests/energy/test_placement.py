@@ -44,7 +44,13 @@ synop_pJ = { evidence = "unknown", note = "A test." }
 
 def chip(folder: Path, **limits: int) -> Profile:
     """A chip with some limits."""
-    units = {"synaptic_memory_per_core": "KiB", "weight": "bit", "feature_map_side": "px", "input_side": "px"}
+    units = {
+        "synaptic_memory_per_core": "KiB",
+        "memory": "KiB",
+        "weight": "bit",
+        "feature_map_side": "px",
+        "input_side": "px",
+    }
     tail = 'source = "us", where = "here", evidence = "vendor", certainty = "A"'
     rows = "".join(f"{k}_{units.get(k, 'count')} = {{ value = {v}, {tail} }}\n" for k, v in limits.items())
     path = folder / "chip.toml"
@@ -133,6 +139,13 @@ def test_the_paper_network_on_loihi_1() -> None:
     assert fit.chips is None
     by_neurons = sum(dict(p.alone)["neurons"] or 0 for p in fit.populations)
     assert by_neurons >= -(-5_092_965 // 1024)
+
+
+@pytest.mark.parametrize(("inputs", "chips"), [(1024, 1), (1025, 2)])
+def test_one_byte_too_much_needs_another_chip(tmp_path: Path, inputs: int, chips: int) -> None:
+    graph = one_layer(ir.Linear(weights(RNG, 1, inputs)), (inputs,))
+    fit = place(take_inventory(graph), chip(tmp_path, memory=1))
+    assert fit.chips == chips
 
 
 def test_between_equal_limits_the_fuller_one_binds(tmp_path: Path) -> None:
