@@ -1,6 +1,6 @@
 """Attention blocks as users write them: relatives of TCJA that tcja-deploy translates without knowing their names.
 
-All take spikes `[T, N, C, H, W]` and return them gated. `examples/attention_variants.py` deploys networks with them.
+All take spikes `[T, N, C, H, W]` and return them gated. `examples/deploy_families.py` deploys networks with them.
 """
 
 from __future__ import annotations

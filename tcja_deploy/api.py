@@ -81,6 +81,8 @@ def export(graph: Graph, target: str, path: str | Path, **options: Any) -> Expor
         raise UsageError(f"unknown target {target!r}", hint=f"choose one of {', '.join(exporters)}")
     _check_graph(graph)
     _check_batches(options.get("data"), "data")
+    if not Path(path).name:
+        raise UsageError(f"{str(path)!r} names no file to write", hint="give it a name")
     return exporters[target](graph, Path(path), **options)
 
 

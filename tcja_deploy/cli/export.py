@@ -126,7 +126,7 @@ def export(
     chosen = find_target(target, given)
     graph = load_model(model, how)
     dataset = given_dataset(graph, data, which)
-    path = output or Path(model.stem + chosen.suffix)
+    path = _place(output, model.stem + chosen.suffix)
     report = chosen.run(Request(graph, path, dataset, which, verify, force, given))
     if as_json:
         found = {
@@ -145,3 +145,10 @@ def export(
             where=str(report.path),
             hint="the files are written; the table and the manifest say where they differ",
         )
+
+
+def _place(output: Path | None, name: str) -> Path:
+    """What to write; a folder that exists takes files under their usual name."""
+    if output is None:
+        return Path(name)
+    return output / name if output.is_dir() and name.endswith(".onnx") else output

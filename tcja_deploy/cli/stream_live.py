@@ -134,6 +134,8 @@ def show(make: Callable[[], Feed], dataset: EventData, frame_time: float | None,
                 )
                 live.update(view(f"{dataset.names[i]}: {where}", moment, label), refresh=True)
                 time.sleep(max(0.0, due - time.monotonic()))
+        if not console.is_terminal:
+            console.print()  # Live ends its line in terminals only
 
 
 def view(title: str, moment: Moment, label: int | None) -> RenderableType:

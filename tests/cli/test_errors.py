@@ -48,6 +48,7 @@ MISTAKES: dict[str, tuple[int, list[str], str]] = {
     "other frame size": (5, ["inspect", "{files}/net.pth", "--input-shape", "2,64,64"], "fc.2.0.weight: has shape"),
     "nan": (6, ["inspect", "{files}/nan.pth"], "not finite"),
     "gate in NIR": (7, ["export", "{files}/net.pth", "-t", "nir", "--gate", "refuse"], "conv.5"),
+    "output without a name": (2, ["export", "{files}/net.pth", "-t", "nir", "--gate", "split", "-o", "."], "no file"),
     "missing folder": (8, ["export", "{files}/net.pth", "-t", "onnx", "-o", "no/folder/m.onnx"], "does not exist"),
     "profile": (10, ["profiles", "show", "no-such-chip"], "no-such-chip"),
 }  # fmt: skip

@@ -169,6 +169,15 @@ def test_tampered_model(files: Path, run: Run, tmp_path: Path) -> None:
     assert len(first["index"]) == 3
 
 
+@pytest.mark.parametrize("target", ["onnx", "onnx-step"])
+def test_output_into_a_folder(target: str, files: Path, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    for folder in ("out", "."):
+        assert run("export", files / "net.pth", "-t", target, "--no-verify", "-o", folder).code == 0
+    for folder in (tmp_path, tmp_path / "out"):
+        assert (folder / ("net.onnx" if target == "onnx" else "net.step.onnx")).is_file()
+
+
 # -- inspect ------------------------------------------------------------------------------------------------------------------
 def test_inspect(files: Path, run: Run) -> None:
     graph = td.load(files / "net.pth")

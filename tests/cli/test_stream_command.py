@@ -110,6 +110,7 @@ def test_live(files, engine):
     )
     for text in ("frame 4 of 4", "conv.1", "prediction", "firing rate"):
         assert text in out
+    assert out.endswith("\n")
     assert ("waiting for" in out) == (engine != "onnx")  # a step model without look-ahead holds no frames
 
 
