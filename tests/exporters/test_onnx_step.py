@@ -318,6 +318,16 @@ def test_models_of_another_network_and_other_files_are_refused(graph, frames, tm
         OnnxStepper(tmp_path / "m.onnx", samples=0)
 
 
+def test_weights_in_a_file_of_their_own(graph, frames, tmp_path, monkeypatch):
+    module = sys.modules[export_onnx_step.__module__]
+    monkeypatch.setattr(module, "needs_external_data", lambda model: True)
+    report = export_onnx_step(graph, tmp_path / "m.onnx", data=[frames[:5]])
+    assert (tmp_path / "m.onnx.data").stat().st_size > (tmp_path / "m.onnx").stat().st_size / 2
+    assert tmp_path / "m.onnx.data" in report.files
+    assert report.agreement.passed
+    assert verify_onnx_step(tmp_path / "m.onnx", graph, [frames[:5]]).passed
+
+
 def test_a_failed_export_leaves_nothing_behind(graph, tmp_path):
     with pytest.raises(UsageError):
         export_onnx_step(graph, tmp_path / "m.onnx", lookahead=5)
