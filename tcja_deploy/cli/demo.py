@@ -71,7 +71,7 @@ def _rates(graph: Graph, dataset: EventData) -> None:
     """Table of spikes per neuron and step, and the accuracy."""
     import numpy as np
 
-    from tcja_deploy.cli.render import console, progress_bar, table
+    from tcja_deploy.cli.render import console, print_table, progress_bar, table
     from tcja_deploy.runtime.activity import Measure, Recorder, Watch
     from tcja_deploy.runtime.compare import predictions
     from tcja_deploy.runtime.sequence import run
@@ -106,5 +106,5 @@ def _rates(graph: Graph, dataset: EventData) -> None:
             f"{100 * counts.sum() / (node.signal.size * graph.T * len(dataset)):.2f} %",
             f"{100 * float((neurons == 0).mean()):.1f} %",
         )
-    console.print(result)
+    print_table(result)
     console.print(f"accuracy: {right} of {len(dataset)} held-out recordings")

@@ -80,7 +80,7 @@ def _as_dict(graph: Graph) -> dict[str, object]:
 
 
 def _print(graph: Graph, title: str) -> None:
-    from tcja_deploy.cli.render import console, table
+    from tcja_deploy.cli.render import console, print_table, table
 
     result = table(
         f"{title}: T = {graph.T}", "node", "op", "shape", "kind", "weights", "MACs", "waits", left=4
@@ -97,7 +97,7 @@ def _print(graph: Graph, title: str) -> None:
     total = sum(_macs(graph, node) for node in graph)
     result.add_section()
     result.add_row("total", "", "", "", f"{graph.parameters:,}", f"{total:,}", "")
-    console.print(result)
+    print_table(result)
     console.print(
         "shape: one frame of one sample ('once': one result a window); MACs: dense, a frame; "
         "waits: frames until an output is final"

@@ -109,9 +109,9 @@ def stage_table(report: LavaReport) -> Table:
 
 def show_report(report: LavaReport) -> None:
     """Print what an export did and what it assumed."""
-    from tcja_deploy.cli.render import console
+    from tcja_deploy.cli.render import console, print_table
 
-    console.print(stage_table(report))
+    print_table(stage_table(report))
     console.print(LEGEND, highlight=False)
     accuracy, lines = report.accuracy, []
     if accuracy is not None:
@@ -142,7 +142,7 @@ def show_bundle(path: Path, as_json: bool = False) -> None:
     Raises:
         FileFormatError: A damaged bundle.
     """
-    from tcja_deploy.cli.render import console, table
+    from tcja_deploy.cli.render import console, print_table, table
     from tcja_deploy.exporters.lava.bundle import read_bundle
 
     manifest = read_bundle(path).manifest
@@ -159,7 +159,7 @@ def show_bundle(path: Path, as_json: bool = False) -> None:
             size = " x ".join(map(str, stage["out_shape"]))
             rows.add_row(part["file"], stage["name"], stage["kind"], size, str(arrives), str(stage["step"]))
             arrives = stage["step"]
-    console.print(rows)
+    print_table(rows)
     frames, latency = manifest["frames"], manifest["latency"]
     console.print(
         f"latency {latency} steps; N windows take {frames} N + {latency}; each gate waits {frames - 1} of them"

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -26,6 +28,7 @@ __all__ = [
     "console",
     "first_mismatches",
     "print_agreement",
+    "print_table",
     "progress_bar",
     "table",
     "verdict",
@@ -55,6 +58,20 @@ def table(title: str, *columns: str, left: int = 1) -> Table:
             min_width=6 if i < left else None,
         )
     return result
+
+
+def print_table(result: Table) -> None:
+    """Print a table; numbers stay whole where the terminal is too narrow, and its lines wrap instead."""
+    for column in result.columns:
+        if column.no_wrap:
+            column.min_width = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
+    needed = Measurement.get(console, console.options.update(max_width=_UNLIMITED), result).minimum
+    if needed > console.width:
+        result.width = needed
+    console.print(result, crop=False)
+
+
+_UNLIMITED = 1 << 16
 
 
 @contextmanager
@@ -111,7 +128,7 @@ def verdict(agreement: Agreement, other: str) -> str:
 
 def print_agreement(agreement: Agreement, other: str) -> None:
     """Table, first mismatches and verdict."""
-    console.print(agreement_table(agreement, other))
+    print_table(agreement_table(agreement, other))
     for line in first_mismatches(agreement):
         console.print(f"  {line}", highlight=False, soft_wrap=True)
     console.print(verdict(agreement, other), soft_wrap=True)

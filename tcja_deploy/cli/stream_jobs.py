@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import typer
 
-from tcja_deploy.cli.render import agreement_table, console, print_agreement, progress_bar
+from tcja_deploy.cli.render import agreement_table, console, print_agreement, print_table, progress_bar
 from tcja_deploy.cli.stream_views import (
     block_table,
     cost_lines,
@@ -121,8 +121,8 @@ class Job:
         if self.as_json:
             typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
             return
-        console.print(sweep_table(rows, self.frame_time))
-        console.print(layer_table(rows))
+        print_table(sweep_table(rows, self.frame_time))
+        print_table(layer_table(rows))
         if fit:
             console.print(_gain(rows))
         for file in written:
@@ -185,7 +185,7 @@ class Job:
             typer.echo(json.dumps(result | work.notes, indent=2))
         else:
             if cost.blocks:
-                console.print(block_table(cost, self.frame_time))
+                print_table(block_table(cost, self.frame_time))
             for line in [
                 *cost_lines(cost, self.frame_time),
                 outcome_line(found, min(self.batch_size, found.samples), self.frame_time),
@@ -196,7 +196,7 @@ class Job:
             if work.exact:
                 print_agreement(agreement, work.other)
             else:
-                console.print(agreement_table(agreement, work.other))
+                print_table(agreement_table(agreement, work.other))
                 console.print(divergence_line(agreement), highlight=False)
         if work.exact and not agreement.passed:
             raise VerificationError("the stream differs from the window form beyond the bound")
