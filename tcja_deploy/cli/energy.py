@@ -227,7 +227,7 @@ def _show(
     force: bool,
     as_json: bool,
 ) -> None:
-    from tcja_deploy.cli.render import console
+    from tcja_deploy.cli.render import console, print_table
     from tcja_deploy.energy.render.documents import write_text
     from tcja_deploy.energy.render.formats import to_rich
 
@@ -237,6 +237,6 @@ def _show(
         typer.echo(render(".json"), nl=False)
         return
     for table in tables:
-        console.print(to_rich(table), crop=False)
+        print_table(to_rich(table))
     for path in output:
         console.print(f"wrote {path} ({path.stat().st_size:,} bytes)", highlight=False)

@@ -37,7 +37,10 @@ def list_profiles(as_json: JsonOption = False) -> None:
         Column("missing", "Numbers not published", "int"),
         Column("version", "Version"),
     )
-    _print([Table("profiles", "Hardware profiles", columns, rows)], as_json)
+    shown = len(columns) if as_json else len(columns) - 1  # six columns are more than a narrow terminal holds
+    _print(
+        [Table("profiles", "Hardware profiles", columns[:shown], tuple(row[:shown] for row in rows))], as_json
+    )
 
 
 @app.command()
@@ -127,11 +130,11 @@ def _table(title: str, quantities: Sequence[Quantity]) -> Table:
 
 
 def _print(tables: list[Table], as_json: bool) -> None:
-    from tcja_deploy.cli.render import console
+    from tcja_deploy.cli.render import print_table
     from tcja_deploy.energy.render.formats import to_rich
 
     if as_json:
         typer.echo(json.dumps([r for t in tables for r in t.records()], indent=2, ensure_ascii=False))
         return
     for table in tables:
-        console.print(to_rich(table), crop=False)
+        print_table(to_rich(table))

@@ -120,7 +120,7 @@ def rates(
     as_json: JsonOption = False,
 ) -> None:
     """Firing rates of every layer over a data set, from exact spike counts."""
-    from tcja_deploy.cli.render import console
+    from tcja_deploy.cli.render import console, print_table
     from tcja_deploy.energy.rates import rates as find_rates
     from tcja_deploy.energy.render.documents import FORMATS, rates_document, write_plots, write_text
     from tcja_deploy.energy.render.formats import to_rich
@@ -151,6 +151,6 @@ def rates(
         typer.echo(rates_document(found, facts, ".json"), nl=False)
         return
     for table in rate_summary(found):
-        console.print(to_rich(table), crop=False)
+        print_table(to_rich(table))
     for path in written:
         console.print(f"wrote {path} ({path.stat().st_size:,} bytes)", highlight=False)

@@ -63,7 +63,7 @@ def table(title: str, *columns: str, left: int = 1) -> Table:
 def print_table(result: Table) -> None:
     """Print a table; numbers stay whole where the terminal is too narrow, and its lines wrap instead."""
     for column in result.columns:
-        if column.no_wrap:
+        if column.no_wrap and column.min_width is None:
             column.min_width = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
     needed = Measurement.get(console, console.options.update(max_width=_UNLIMITED), result).minimum
     if needed > console.width:
