@@ -231,6 +231,7 @@ def test_parts_nodes_and_entries_add_up(m: Measured) -> None:
             assert sum(x for _, x in e.parts) == pytest.approx(mean, rel=1e-12)
             assert sum(x for _, x in e.nodes) == pytest.approx(mean, rel=1e-12)
             assert sum(x.energy_pJ or 0.0 for x in e.entries) == pytest.approx(mean, rel=1e-12)
+            assert e.steps == (m.inventory.graph.T if e.subject == "SNN" else 1)  # the twins take one pass
             assert e.per_step_pJ == pytest.approx(mean / e.steps)
             if e.energy_pJ.interval is not None:
                 assert e.energy_pJ.interval.low <= mean <= e.energy_pJ.interval.high

@@ -69,18 +69,18 @@ def test_blocks_of_resamples_do_not_change_the_result(monkeypatch: pytest.Monkey
 
 def test_rates_by_hand() -> None:
     b = GraphBuilder(T=2)
-    graph = b.finish(b.add("lif", ir.IF(), b.add("input", ir.Input((3,), Kind.REAL))))
-    # Neuron 0 always fires, neuron 1 never, neuron 2 in the second step of the first recording.
-    x = np.array([[[1, 0, 0], [1, 0, 1]], [[1, 0, 0], [1, 0, 0]]])
+    graph = b.finish(b.add("lif", ir.IF(), b.add("input", ir.Input((4,), Kind.REAL))))
+    # Neuron 0 always fires, neuron 1 never, neuron 2 once, neuron 3 always but in the first step of the second recording.
+    x = np.array([[[1, 0, 0, 1], [1, 0, 1, 1]], [[1, 0, 0, 0], [1, 0, 0, 1]]])
     found = rates(measured(graph, x))
     (row,) = found.neurons
-    assert row.rate.mean == pytest.approx((3 / 6 + 2 / 6) / 2)
-    assert (row.rate.min, row.rate.max) == pytest.approx((2 / 6, 3 / 6))
-    assert row.rate.std == pytest.approx(np.std([3 / 6, 2 / 6], ddof=1))
-    assert row.per_step == pytest.approx((2 / 6, 3 / 6))
+    assert row.rate.mean == pytest.approx((5 / 8 + 3 / 8) / 2)
+    assert (row.rate.min, row.rate.max) == pytest.approx((3 / 8, 5 / 8))
+    assert row.rate.std == pytest.approx(np.std([5 / 8, 3 / 8], ddof=1))
+    assert row.per_step == pytest.approx((3 / 8, 5 / 8))
     assert (row.silent, row.saturated) == (1, 1)
-    assert row.per_element == pytest.approx(5 / 6)
-    assert sum(row.histogram) == 3
+    assert row.per_element == pytest.approx(8 / 8)
+    assert sum(row.histogram) == 4
     assert (row.histogram[0], row.histogram[-1]) == (1, 1)
 
 
