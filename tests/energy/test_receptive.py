@@ -74,10 +74,12 @@ def test_field_equals_the_gradient(transposed, kernel, stride, dilation, groups_
     ("kernel", "stride", "dilation"), [(3, 2, 1), (4, 2, 1), (3, 1, 1), (2, 3, 1), (3, 2, 2), (5, 4, 3)]
 )
 def test_synapses_of_a_transposed_convolution(kernel: int, stride: int, dilation: int) -> None:
-    op = ir.ConvTranspose2d(
-        np.ones((2, 3, kernel, kernel), np.float32), stride=(stride, stride), dilation=(dilation, dilation)
-    )
-    assert synapses(op) == int(ones_result(op, torch.ones(1, 2, 9, 9)).max())
+    for groups in (1, 2):
+        op = ir.ConvTranspose2d(
+            np.ones((4, 3, kernel, kernel), np.float32), stride=(stride, stride), dilation=(dilation, dilation),
+            groups=groups,
+        )  # fmt: skip
+        assert synapses(op) == int(ones_result(op, torch.ones(1, 4, 9, 9)).max())
 
 
 def test_a_decoder_is_not_refused_for_inputs_that_no_core_reads() -> None:
