@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
-from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -60,18 +59,24 @@ def table(title: str, *columns: str, left: int = 1) -> Table:
     return result
 
 
+_NARROWEST = 14
+"""Characters to which a column of text may be folded."""
+
+
 def print_table(result: Table) -> None:
-    """Print a table; numbers stay whole where the terminal is too narrow, and its lines wrap instead."""
+    """Print a table; numbers stay whole and text readable where the terminal is too narrow, and its lines wrap instead."""
+    needed = 2 * len(result.columns)  # spaces around and between
     for column in result.columns:
-        if column.no_wrap and column.min_width is None:
-            column.min_width = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
-    needed = Measurement.get(console, console.options.update(max_width=_UNLIMITED), result).minimum
+        cells = [str(cell) for cell in (column.header, *column.cells)]
+        if column.no_wrap:
+            column.min_width = column.min_width or max(map(cell_len, cells))
+            needed += column.min_width
+        else:
+            words = [cell_len(word) for cell in cells for word in cell.split()]
+            needed += min(_NARROWEST, max(words, default=0))
     if needed > console.width:
         result.width = needed
     console.print(result, crop=False)
-
-
-_UNLIMITED = 1 << 16
 
 
 @contextmanager
