@@ -42,6 +42,16 @@ def _weight_faults(
     return []
 
 
+def _correlation_faults(op: Conv1d | Conv2d, rank: int) -> list[str]:
+    """What is wrong with the attributes of a cross-correlation whose weight has ``rank`` axes."""
+    found = _weight_faults(op.weight, rank, op.bias)
+    found += op._below(1, stride=op.stride, dilation=op.dilation, groups=op.groups)
+    found += op._below(0, padding=op.padding)
+    if not found and len(op.weight) % op.groups:
+        found.append(f"{op.groups} groups do not divide {len(op.weight)} outputs")
+    return found
+
+
 def _uses(weight: Array, signal: Signal, T: int) -> int:
     """Multiply-accumulates if every element of a signal goes with the weights behind the first axis once."""
     return math.prod(signal.shape(T, 1)) * math.prod(weight.shape[1:])
@@ -83,12 +93,7 @@ class Conv2d(Op):
         return _uses(self.weight, self.infer(*inputs, T=T), T)
 
     def faults(self) -> list[str]:
-        found = _weight_faults(self.weight, 4, self.bias)
-        found += self._below(1, stride=self.stride, dilation=self.dilation, groups=self.groups)
-        found += self._below(0, padding=self.padding)
-        if not found and len(self.weight) % self.groups:
-            found.append(f"{self.groups} groups do not divide {len(self.weight)} outputs")
-        return found
+        return _correlation_faults(self, 4)
 
     def infer(self, *inputs: Signal, T: int) -> Signal:
         (x,) = inputs
@@ -217,12 +222,7 @@ class Conv1d(Op):
         return _uses(self.weight, self.infer(*inputs, T=T), T)
 
     def faults(self) -> list[str]:
-        found = _weight_faults(self.weight, 3, self.bias)
-        found += self._below(1, stride=self.stride, dilation=self.dilation, groups=self.groups)
-        found += self._below(0, padding=self.padding)
-        if not found and len(self.weight) % self.groups:
-            found.append(f"{self.groups} groups do not divide {len(self.weight)} outputs")
-        return found
+        return _correlation_faults(self, 3)
 
     def infer(self, *inputs: Signal, T: int) -> Signal:
         (x,) = inputs
