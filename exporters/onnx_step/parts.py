@@ -86,7 +86,7 @@ class Parts:
         self._clocks: dict[int, Clock] = {}
         self.step, advance = self.state("step", (), dtype="int64")
         # The counter runs to the end of the warm-up and then round and round within one window.
-        top = -(-warm_up // e.T) * e.T + e.T
+        top = warm_up + e.T
         following = e.node("Add", [self.step, self._number(1)], "step/following")
         wraps = e.node("Equal", [following, self._number(top)], "step/wraps")
         advance(e.node("Where", [wraps, self._number(top - e.T), following], "step/wrapped"))
