@@ -94,9 +94,7 @@ def _sums(layer: Layer, peak: int, problems: list[str], remarks: list[str]) -> N
     if layer.kind == "dense" and bound > SUM_MAX:
         problems.append(f"sums up to {bound} can overflow the 32 bits of the current")
     elif bound > CURRENT_MAX and layer.kind != "pool":
-        remarks.append(
-            f"the weights allow currents up to {bound}, which no calibrated input reached; beyond {CURRENT_MAX} they wrap"
-        )
+        remarks.append(f"the weights allow currents up to {bound}; beyond {CURRENT_MAX} they wrap")
 
 
 def _convolution(layer: Layer, problems: list[str], remarks: list[str]) -> None:
