@@ -19,6 +19,7 @@ from tcja_deploy.errors import (
     UsageError,
 )
 from tcja_deploy.exporters.nir import export_nir, run_split, verify_nir
+from tcja_deploy.exporters.nir.convolution import diagonal
 from tcja_deploy.exporters.nir.gates import divergence, fold_gates, mean_gates
 from tcja_deploy.exporters.report import Fidelity
 from tcja_deploy.ir import Graph, GraphBuilder, Node
@@ -139,6 +140,39 @@ def test_split_is_exact_for_every_kind_of_gate(op: dict[str, Any], tmp_path: Pat
         result = run_split(tmp_path / "net", frames)
         assert np.array_equal(result.output, run(graph, frames).numpy())
         assert set(result.spikes) == {n.name for n in graph.neurons}
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_each_channel_gets_its_own_gate(groups: int) -> None:
+    """The oracle is a convolution that multiplies each channel where the block was; powers of two round nothing."""
+    rng, b = np.random.default_rng(0), GraphBuilder(5)
+
+    def layers(name: str, x: str, *ops: Any) -> str:
+        for i, op in enumerate(ops):
+            x = b.add(f"{name}.{i}", op, x)
+        return x
+
+    x = b.add("input", ir.Input((2, 12, 12)))
+    x = layers("first", x, ir.Conv2d(normal(rng, 4, 2, 3, 3)), ir.LIF())
+    x = b.add("one", ir.TCJA(normal(rng, 4, 4, 2), None), x)
+    second = ir.Conv2d(normal(rng, 6, 4 // groups, 2, 2, scale=2.0), groups=groups)
+    x = layers("second", x, ir.MaxPool2d((2, 2), (2, 2)), second, ir.LIF())
+    x = b.add("two", ir.TCJA(normal(rng, 6, 6, 2), None), x)
+    dense = ir.Linear(normal(rng, 8, 24, scale=3.0))
+    x = layers("third", x, ir.AvgPool2d((2, 2), (2, 2)), ir.Flatten(), dense, ir.LIF())
+    graph = b.finish(x)
+    gates = {
+        "one": np.array([1, 0.5, 0.25, 0.125], np.float32),
+        "two": np.array([0.125, 1, 0.5, 0.25, 0.5, 1], np.float32),
+    }
+    explicit = GraphBuilder(5)
+    for node in graph:
+        gate = gates.get(node.name)
+        explicit.add(node.name, node.op if gate is None else diagonal(gate[:, None, None]), *node.inputs)
+    frames = rng.poisson(1.0, (5, 4, 2, 12, 12)).astype(np.float32)
+    apart = divergence(explicit.finish(graph.output), fold_gates(graph, gates), [frames])
+    assert all(layer.spikes > 0 for layer in apart.layers)
+    assert apart.mismatches == 0
 
 
 def test_two_blocks_on_the_same_spikes(tmp_path: Path) -> None:
