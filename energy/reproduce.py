@@ -243,12 +243,12 @@ def _implied(treatment: FirstLayer, row: NetworkRow, ac: float, mac: float) -> I
         FirstLayer.MAC_DENSE: (row.steps * mac * row.first_macs, row.steps * ac * rest),
     }[treatment]
     rates = [
-        (e - fixed) / per_rate
+        max(0.0, (e - fixed) / per_rate)
         for e in (PUBLISHED.snn_J, PUBLISHED.snn_rounding.low, PUBLISHED.snn_rounding.high)
     ]
-    if rates[2] <= 0:
+    if not rates[2]:
         return Implied(treatment, None, None, fixed)
-    return Implied(treatment, rates[0], Interval(max(0.0, rates[1]), rates[2]), fixed)
+    return Implied(treatment, rates[0], Interval(rates[1], rates[2]), fixed)
 
 
 def compare(m: Measured, profile: Profile, published_macs: int) -> Comparison:
