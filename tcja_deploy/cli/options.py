@@ -224,11 +224,13 @@ _LOOKED_AT = 3
 
 def _note_small_sensor(dataset: EventData, height: int, width: int) -> None:
     """Coordinates of a smaller sensor are valid on a larger one, so that only their extent tells a mistake."""
+    import numpy as np
+
     rows = columns = 0
     for i in range(0, len(dataset), -(-len(dataset) // _LOOKED_AT)):
-        seen = dataset[i][0].any((0, 1))
-        rows = max(rows, *(seen.any(1).nonzero()[0] + 1), 0)
-        columns = max(columns, *(seen.any(0).nonzero()[0] + 1), 0)
+        places = np.argwhere(dataset[i][0] != 0)  # [n, 4]: frame, channel, row, column
+        rows = max(rows, int(places[:, 2].max(initial=-1)) + 1)
+        columns = max(columns, int(places[:, 3].max(initial=-1)) + 1)
     if 2 * rows <= height and 2 * columns <= width and os.environ.get("RANK", "0") == "0":
         typer.echo(
             f"note: {dataset.path}: the events lie in {rows} of {height} rows and {columns} of {width} columns; recordings of "
