@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tcja_deploy.errors import UnsupportedError
-from tcja_deploy.runtime.integer import Gate, IntegerNetwork, Layer
+from tcja_deploy.runtime.integer import UNITY, Gate, IntegerNetwork, Layer
 
 __all__ = ["Findings", "check", "lint"]
 
@@ -21,6 +21,8 @@ HARDWARE_BIAS = (1 << 12) - 1
 THRESHOLD_MAX = (1 << 17) - 1
 CURRENT_MAX = (1 << 17) - 1
 SUM_MAX = (1 << 25) - 1
+CONV_MAX = 1 << 23
+"""Convolutions wrap to 24 bits."""
 MESSAGE_MAX = (1 << 24) - 1
 
 
@@ -51,7 +53,7 @@ def lint(network: IntegerNetwork) -> Findings:
                 problems.append(f"payloads up to {stage.peak} exceed the 24 bits of a message")
         else:
             _neurons(stage, problems, remarks)
-            _sums(stage, peak, problems, remarks)
+            _sums(stage, peak, network.frames, problems, remarks)
             (_dense if stage.kind == "dense" else _convolution)(stage, problems, remarks)
         errors += [f"{stage.name}: {problem}" for problem in problems]
         notes += [f"{stage.name}: {remark}" for remark in remarks]
@@ -88,11 +90,15 @@ def _neurons(layer: Layer, problems: list[str], remarks: list[str]) -> None:
         remarks.append("a threshold per channel runs in the simulation, but a chip has one per population")
 
 
-def _sums(layer: Layer, peak: int, problems: list[str], remarks: list[str]) -> None:
+def _sums(layer: Layer, peak: int, frames: int, problems: list[str], remarks: list[str]) -> None:
     positive, negative = layer.fan_sums
     bound = int(max(positive.max(), negative.max())) * peak
-    if layer.kind == "dense" and bound > SUM_MAX:
-        problems.append(f"sums up to {bound} can overflow the 32 bits of the current")
+    kept = bound if layer.kind == "dense" else min(bound, CONV_MAX)
+    added = (
+        kept if layer.i_decay == UNITY else kept * frames
+    )  # wrapping, once a step, takes little of it back
+    if added > SUM_MAX:
+        problems.append(f"currents up to {added} can overflow the 32 bits that Lava keeps 64 times them in")
     elif bound > CURRENT_MAX and layer.kind != "pool":
         remarks.append(f"the weights allow currents up to {bound}; beyond {CURRENT_MAX} they wrap")
 

@@ -87,6 +87,14 @@ def test_overflow_of_a_dense_sum_is_an_error():
     assert lint(network(dense([[200] * 100]), peak=1000)).errors == ()
 
 
+def test_overflow_of_a_current_with_memory_is_an_error():
+    """Lava wraps a current once a step; one that never forgets can leave 32 bits within the window."""
+    for i_decay, frames, wrong in ((4096, 100, False), (0, 3, False), (0, 4, True), (4095, 4, True)):
+        layer = conv(1, weight=1 << 23, i_decay=i_decay)
+        net = IntegerNetwork("net", frames, HostInput((1, 4, 4), True, 1), (layer,), Readout())
+        assert any("32 bits" in e for e in lint(net).errors) == wrong
+
+
 def test_all_violations_come_at_once():
     first = conv(128, 128, bias=40000, threshold=-1)
     second = Layer(
