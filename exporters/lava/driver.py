@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcja_deploy.errors import ToolchainError, UsageError
+from tcja_deploy.errors import DataError, ToolchainError, UsageError
 from tcja_deploy.exporters.lava import environment
 from tcja_deploy.exporters.lava.bundle import Bundle, copy_runner
+from tcja_deploy.exporters.lava.lint import lint
 from tcja_deploy.runtime.integer import IntegerNetwork, Layer
 
 __all__ = ["LavaRun", "run_lava", "shared_memory_need"]
@@ -103,6 +104,7 @@ def run_lava(
     Raises:
         ToolchainError: No environment, too little shared memory, a failure inside Lava, or a timeout.
         UsageError: An unknown stage in ``record``.
+        DataError: Payloads so large that Lava's sums overflow.
     """
     network = bundle.network
     names = [stage.name for stage in network.stages]
@@ -110,6 +112,7 @@ def run_lava(
     if record is not None and set(record) - set(names):
         raise UsageError(f"the bundle has no stage named {', '.join(sorted(set(record) - set(names)))}")
     interpreter = environment.lava_python(python)
+    _check_payload(network, payload)
     _check_shared_memory(network, wanted)
     steps = payload.shape[0] * payload.shape[1] + int(bundle.manifest["latency"])
     start = time.monotonic()
@@ -152,6 +155,19 @@ def run_lava(
         time.monotonic() - start,
         int(result["shared_bytes"]),
     )
+
+
+def _check_payload(network: IntegerNetwork, payload: NDArray[np.integer]) -> None:
+    """Payloads beyond those of the calibration may reach what the lint excludes."""
+    peak = int(np.abs(payload).max(initial=0))
+    if peak > network.host_input.peak:
+        errors = lint(replace(network, host_input=replace(network.host_input, peak=peak))).errors
+        if errors:
+            raise DataError(
+                f"payloads up to {peak} are too large for Lava (calibrated up to {network.host_input.peak}): "
+                + "; ".join(errors),
+                hint="calibrate on data like these",
+            )
 
 
 def _check_shared_memory(network: IntegerNetwork, wanted: Collection[str]) -> None:

@@ -9,8 +9,10 @@ time steps t, all integers, ``dec(s, d) = sign(s) * ((|s| * (4096 - d)) >> 12)``
     v[t] = clip(dec(v[t-1], v_decay) + u[t] + 64 bias, -M+1, M-1)
     s[t] = 1 if v[t] > 64 threshold else 0;     v[t] = 0 where s[t] = 1  (u is kept)
 
-States are zero at the start of each window of T frames. Source: the fixed-point models of lava-nc 0.10.0
-(``lava.proc.lif``, ``lava.proc.conv``, ``lava.proc.dense``) as lava-dl 0.6.0 (``netx``) configures them.
+States are zero at the start of each window of T frames. Lava keeps u in 32 bits: a current with memory may leave
+them when it wraps in every step, and the exporter refuses networks whose weights allow that. Source: the
+fixed-point models of lava-nc 0.10.0 (``lava.proc.lif``, ``lava.proc.conv``, ``lava.proc.dense``) as lava-dl 0.6.0
+(``netx``) configures them.
 """
 
 from __future__ import annotations
@@ -251,7 +253,7 @@ class HostInput:
     Attributes:
         shape: (C, H, W) or (n,) of the model's frames.
         binary: Payloads are 0 or 1, so the first layer needs no message bits.
-        peak: Largest payload that calibration saw: information for bounds, larger ones stay exact.
+        peak: Largest payload that calibration saw; bounds on currents follow from it.
         scale: Factor to integers; 1 for spikes and counts.
         rows: (H', H) integer pooling weights, or None.
         columns: (W', W) integer pooling weights, or None.

@@ -18,7 +18,7 @@ import pytest
 from integer_nets import random_frames, random_network
 from lava_leftovers import leftovers
 
-from tcja_deploy.errors import FileFormatError, ToolchainError, UsageError
+from tcja_deploy.errors import DataError, FileFormatError, ToolchainError, UsageError
 from tcja_deploy.exporters.lava import bundle as bundles
 from tcja_deploy.exporters.lava import driver, environment
 from tcja_deploy.exporters.lava.bundle import read_bundle, write_bundle
@@ -98,6 +98,15 @@ def test_the_memory_estimate_covers_what_lava_takes(small, lava_python, clean):
 def test_unknown_stages_are_refused(small):
     with pytest.raises(UsageError, match="no stage named nowhere"):
         run_lava(small, zeros(small), record=["nowhere"])
+
+
+def test_payloads_that_lava_would_overflow_on_are_refused(lava_python, tmp_path):
+    layer = Layer("n", "dense", (2,), np.full((2, 2), 100), np.zeros(2, int), np.asarray(1))
+    network = IntegerNetwork("net", 4, HostInput((2,), False, 1000), (layer,), Readout())
+    write_bundle(network, tmp_path / "b", np.ones((4, 1, 2), int), about={})
+    bundle = read_bundle(tmp_path / "b")
+    with pytest.raises(DataError, match=r"payloads up to 200000 are too large for Lava .*32 bits"):
+        run_lava(bundle, np.full((4, 1, 2), 200_000), python=lava_python)
 
 
 def test_a_failing_process_gives_its_traceback(crashing, lava_python, clean):
