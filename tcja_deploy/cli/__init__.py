@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import sys
 import traceback
 import warnings
@@ -11,14 +13,15 @@ import typer
 from tcja_deploy import __version__
 from tcja_deploy.cli import demo, energy, export, inspect, lava, profiles, rates, stream, verify
 from tcja_deploy.cli.interrupt import orderly_interrupts
-from tcja_deploy.errors import DeployError
+from tcja_deploy.errors import DeployError, ExportError
 
 __all__ = ["app", "main"]
 
 _EPILOG = (
     "Exit codes: 0 done; 2 wrong usage; 3 unreadable model or artifact; 4 unreadable data; 5 model cannot be traced; "
     "6 invalid graph; 7 target cannot express the model; 8 nothing could be written; 9 verification failed; "
-    "10 invalid hardware profile; 11 external tool missing or failed; 70 a defect of tcja-deploy; 130 interrupted."
+    "10 invalid hardware profile; 11 external tool missing or failed; 70 a defect of tcja-deploy; 130 interrupted; "
+    "141 output pipe closed."
 )
 
 app = typer.Typer(
@@ -68,6 +71,7 @@ def _debug() -> None:
 
 def main() -> None:
     """Entry point: run a command and turn errors into messages and exit codes."""
+    _print_anything()
     try:
         with orderly_interrupts(), warnings.catch_warnings():
             if "--debug" not in sys.argv:
@@ -78,25 +82,44 @@ def main() -> None:
     except DeployError as error:
         _debug()
         message, code = f"error: {error}", error.exit_code
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
     except KeyboardInterrupt:
-        message, code = "interrupted", 130
-    except SystemExit as ended:  # Typer turns KeyboardInterrupt into it
-        if ended.code != 130:
+        message, code = "interrupted", _INTERRUPTED
+    except SystemExit as ended:
+        if ended.code == 1:  # what Typer makes of a BrokenPipeError
+            message, code = "", _CLOSED_PIPE
+        elif ended.code == _INTERRUPTED:  # and of a KeyboardInterrupt
+            message, code = "interrupted", _INTERRUPTED
+        else:
             raise
-        message, code = "interrupted", 130
     except Exception as error:
         _debug()
-        message, code = (
-            (
-                f"internal error: {type(error).__name__}: {error}\n"
-                "  -> this is a defect of tcja-deploy; run again with 'tcja-deploy --debug ...' and report the traceback"
-            ),
-            70,
-        )
+        if isinstance(error, OSError) and error.filename is None and error.errno in _FULL:
+            message, code = (
+                f"error: the output could not be printed ({error.strerror})",
+                ExportError.exit_code,
+            )
+        else:
+            message, code = (
+                (
+                    f"internal error: {type(error).__name__}: {error}\n"
+                    "  -> this is a defect of tcja-deploy; run again with 'tcja-deploy --debug ...' and report the traceback"
+                ),
+                70,
+            )
     else:
         return
-    sys.stderr.write(message + "\n")
+    if message:
+        sys.stderr.write(message + "\n")
     sys.exit(code)
+
+
+_CLOSED_PIPE, _INTERRUPTED = 141, 130
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+"""What goes wrong with a file or device behind standard output."""
+
+
+def _print_anything() -> None:
+    """Characters that the terminal's encoding lacks become question marks."""
+    for written in (sys.stdout, sys.stderr):
+        if isinstance(written, io.TextIOWrapper):
+            written.reconfigure(errors="replace")

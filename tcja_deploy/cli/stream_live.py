@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tcja_deploy.events import EventData
-    from tcja_deploy.runtime.stream import Emission, Plan
+    from tcja_deploy.runtime.stream import Plan
 
 __all__ = ["Moment", "onnx_feed", "show", "stream_feed", "view"]
 
@@ -38,7 +38,7 @@ class Moment:
     Attributes:
         rates: For each layer the share of neurons that spiked, in the frames that left it at this step; ``None`` if none did.
         waiting: What waits, by name: number of frames and bytes.
-        scores: The running result; ``None`` before the first frame has reached the readout.
+        scores: The running result, a mean over the frames so far; ``None`` before the first frame has reached the readout.
         final: Whether it is final.
     """
 
@@ -56,10 +56,11 @@ def stream_feed(plan: Plan) -> Feed:
     """Frames to a stream on torch or of the twin."""
     from tcja_deploy.runtime.stream import Stepper, initial
     from tcja_deploy.runtime.stream.cells import Neurons
+    from tcja_deploy.runtime.stream.decision import Decisions
     from tcja_deploy.runtime.stream.plan import GATE
     from tcja_deploy.runtime.stream.twin import IntegerLayer
 
-    stepper = Stepper(plan, initial(plan))
+    stepper, decisions = Stepper(plan, initial(plan)), Decisions()
     layers = [link.name for link in plan.links if isinstance(link.cell, Neurons | IntegerLayer)]
     gated = {
         link.name: link.inputs[1].removesuffix(GATE)
@@ -75,13 +76,14 @@ def stream_feed(plan: Plan) -> Feed:
                 seen.setdefault(name, []).append(float(value.mean()))
 
         emissions = stepper.push(frame, observe=observe)
+        decisions.add(stepper, emissions)
         waiting = {
             f"gate of {gated[reader]}": (len(items), sum(p.nbytes for p in items))
             for (reader, i), items in stepper.state.queues.items()
             if reader in gated and i == 0
         }
         rates = {name: sum(seen[name]) / len(seen[name]) if name in seen else None for name in layers}
-        return Moment(rates, waiting, _scores(emissions, stepper.running), bool(emissions))
+        return Moment(rates, waiting, _flat(decisions.scores), bool(emissions))
 
     return feed
 
@@ -89,25 +91,26 @@ def stream_feed(plan: Plan) -> Feed:
 def onnx_feed(path: Path, layers: list[str]) -> Feed:
     """Frames to a step model in onnxruntime."""
     from tcja_deploy.exporters.onnx_step import OnnxStepper
+    from tcja_deploy.runtime.stream.decision import Decisions
 
-    stepper = OnnxStepper(path, show=layers)
+    stepper, decisions = OnnxStepper(path, show=layers), Decisions()
 
     def feed(frame: Any) -> Moment:
         emissions = stepper.push(frame)
+        decisions.add(stepper, emissions)
         waiting = {
             name: (len(state), state.nbytes)
             for name, state in stepper.state.items()
             if name.endswith(".waiting")
         }
         rates = {name: float(value.mean()) for name, value in stepper.shown.items()}
-        return Moment(rates, waiting, _scores(emissions, stepper.running), bool(emissions))
+        return Moment(rates, waiting, _flat(decisions.scores), bool(emissions))
 
     return feed
 
 
-def _scores(emissions: list[Emission], running: Tensor | None) -> NDArray[np.floating] | None:
-    value = emissions[-1].value if emissions else running
-    return None if value is None else value.numpy().reshape(-1)
+def _flat(scores: Tensor | None) -> NDArray[np.floating] | None:
+    return None if scores is None else scores.numpy().reshape(-1)
 
 
 def show(make: Callable[[], Feed], dataset: EventData, frame_time: float | None, latency: int) -> None:

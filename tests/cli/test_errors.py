@@ -170,9 +170,32 @@ def test_closed_pipe(files: Path) -> None:
     # As in: tcja-deploy inspect net.pth --text | head -1
     command = f"{sys.executable} -m tcja_deploy inspect {files / 'net.pth'} --text | head -1; exit ${{PIPESTATUS[0]}}"
     ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=120)
+    assert ran.returncode in (0, 141)  # 0 if all was written before the reader went
     assert ran.stdout.startswith("graph T=4")
     assert "Traceback" not in ran.stderr
     assert "Error" not in ran.stderr
+
+
+def test_full_device(files: Path) -> None:
+    command = f"{sys.executable} -m tcja_deploy inspect {files / 'net.pth'} > /dev/full"
+    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=120)
+    assert ran.returncode == 8
+    assert ran.stderr.startswith("error: the output could not be printed (No space left")
+
+
+def test_terminal_without_unicode(files: Path) -> None:
+    command = [sys.executable, "-m", "tcja_deploy", "rates", files / "net.pth", "--data", files / "data.npz"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(command, capture_output=True, env=environment, check=False, timeout=120)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert b"conv.1" in ran.stdout
+    assert ran.stdout.isascii()
+
+
+def test_all_that_is_printed_and_nobody_reads(files: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, BrokenPipeError(32, "Broken pipe"))
+    ran = run("inspect", files / "net.pth")
+    assert (ran.code, ran.out, ran.err) == (141, "", "")
 
 
 def test_interrupt_leaves_nothing(files: Path, tmp_path: Path) -> None:

@@ -11,9 +11,14 @@ from typer.testing import CliRunner
 
 from tcja_deploy import zoo
 from tcja_deploy.cli.stream import stream
+from tcja_deploy.cli.stream_live import onnx_feed, stream_feed
 from tcja_deploy.errors import DataError, DeployError, ExportError, UsageError
+from tcja_deploy.exporters.onnx_step import export_onnx_step
+from tcja_deploy.ir import GraphBuilder, Kind
+from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir_file import save_graph
-from tcja_deploy.runtime.stream import load_profile
+from tcja_deploy.runtime.sequence import run
+from tcja_deploy.runtime.stream import load_profile, plan
 from tcja_deploy.runtime.synthetic import synthetic_frames
 
 app = typer.Typer()
@@ -112,6 +117,19 @@ def test_live(files, engine):
         assert text in out
     assert out.endswith("\n")
     assert ("waiting for" in out) == (engine != "onnx")  # a step model without look-ahead holds no frames
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_the_live_prediction_is_the_mean_of_the_results_so_far(engine, tmp_path):
+    rng, b = np.random.default_rng(0), GraphBuilder(4)
+    x = b.add("input", ir.Input((3,), Kind.REAL))
+    graph = b.finish(b.add("fc", ir.Linear(rng.normal(size=(5, 3)).astype(np.float32)), x))
+    export_onnx_step(graph, tmp_path / "m.onnx", verify=False)
+    feed = stream_feed(plan(graph)) if engine == "torch" else onnx_feed(tmp_path / "m.onnx", [])
+    frames = rng.normal(size=(4, 1, 3)).astype(np.float32)
+    expected = run(graph, frames).numpy()[:, 0]
+    for t, frame in enumerate(frames):
+        np.testing.assert_allclose(feed(frame).scores, expected[: t + 1].mean(0), atol=1e-6)
 
 
 @pytest.mark.parametrize(
