@@ -138,6 +138,12 @@ def waiting(about):
     return next(q for q in about["queues"] if q["items"])
 
 
+def lengthen(about, tensors):
+    """One byte more than the first frame that waits needs."""
+    name = f"queue/{about['queues'].index(waiting(about))}/0"
+    tensors[name] = np.append(tensors[name], np.zeros(1, tensors[name].dtype))
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -159,6 +165,7 @@ def waiting(about):
         lambda about, tensors: tensors.update({"cell/conv.1/v": np.zeros((1, 2, 3), np.float32)}),
         lambda about, tensors: tensors.pop("cell/conv.1/v"),
         lambda about, tensors: waiting(about)["items"][0].update(shape=[1, 6, 9, 9]),
+        lengthen,
     ],
 )
 def test_tampered_states_are_refused(graph, frames, change):

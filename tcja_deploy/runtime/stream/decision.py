@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -39,20 +40,20 @@ class Decisions:
 
     Attributes:
         steps: After each step the classes ``[N]``, or ``None`` as long as nothing has reached the readout.
+        scores: After the last step what the classes come from, ``[N, K]``, or ``None``.
     """
 
     def __init__(self) -> None:
         self.steps: list[NDArray[np.int64] | None] = []
-        self._sum: Tensor | None = None
+        self.scores: Tensor | None = None
+        self._results: list[Tensor] = []
 
     def add(self, stepper: Steps, emissions: list[Emission]) -> None:
         """After a push: for a stream of results their mean so far counts, for one result a window the running result."""
-        scores = stepper.running
         for e in emissions:
-            self._sum = e.value if e.frame is None or self._sum is None else self._sum + e.value
-        if self._sum is not None:
-            scores = self._sum
-        self.steps.append(None if scores is None else predictions(scores.numpy(), streams=False))
+            self._results = [e.value] if e.frame is None else [*self._results, e.value]
+        self.scores = torch.stack(self._results).mean(0) if self._results else stepper.running
+        self.steps.append(None if self.scores is None else predictions(self.scores.numpy(), streams=False))
 
     @property
     def final(self) -> NDArray[np.int64]:

@@ -219,7 +219,9 @@ def test_every_obstacle_is_named() -> None:
         assert part in text
 
 
-def test_doubled_values_and_sums_as_result() -> None:
+def test_integrators_of_nothing_doubled_values_and_sums_as_result() -> None:
+    with pytest.raises(UnsupportedError, match="computes nothing"):
+        emit(chain(3, (4,), ir.LI(0.0)), 1e-4, {})
     b = GraphBuilder(3)
     x = b.add("input", ir.Input((4,), Kind.REAL))
     with pytest.raises(UnsupportedError, match="no double edges"):
