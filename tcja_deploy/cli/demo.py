@@ -30,13 +30,16 @@ def demo(
     """
     from tcja_deploy.api import export, load
     from tcja_deploy.cli.options import Recordings, open_dataset
-    from tcja_deploy.cli.render import console, print_agreement, progress_bar
+    from tcja_deploy.cli.render import console, print_agreement, print_written, progress_bar
     from tcja_deploy.data import path
     from tcja_deploy.errors import VerificationError
     from tcja_deploy.files import output_folder
 
     checkpoint, recordings = path("digits_checkpoint_max.pth"), path("digits_test_events.npz")
-    console.print(f"[bold]1. trace[/] {checkpoint.name}: a checkpoint as the TCJA authors' script writes it")
+    console.print(
+        f"[bold]1. trace[/] {checkpoint.name}: a checkpoint as the TCJA authors' script writes it",
+        markup=True,
+    )
     graph = load(checkpoint)
     console.print(
         f"   {len(graph.nodes)} nodes, {len(graph.neurons)} spiking layers, {graph.parameters:,} weights, T = {graph.T}, "
@@ -44,7 +47,9 @@ def demo(
     )
     dataset = open_dataset(graph, recordings)
     subset = open_dataset(graph, recordings, Recordings(limit=_VERIFIED))
-    console.print("[bold]2. export[/] to ONNX and [bold]verify[/] in onnxruntime, spike for spike")
+    console.print(
+        "[bold]2. export[/] to ONNX and [bold]verify[/] in onnxruntime, spike for spike", markup=True
+    )
     with output_folder(output), progress_bar("   verifying", len(subset)) as progress:
         frames = (frames for frames, _ in subset.batches(4))
         report = export(graph, "onnx", output / "digits.onnx", data=frames, force=force, progress=progress)
@@ -52,11 +57,10 @@ def demo(
     if agreement is None:
         raise VerificationError("the demo did not verify its export")
     print_agreement(agreement, "onnxruntime")
-    console.print(f"[bold]3. firing rates[/] over {len(dataset)} held-out recordings")
+    console.print(f"[bold]3. firing rates[/] over {len(dataset)} held-out recordings", markup=True)
     _rates(graph, dataset)
-    for file in report.files:
-        console.print(f"wrote {file} ({file.stat().st_size:,} bytes)", highlight=False)
-    console.print("\n[bold]Next[/], with your own checkpoint and recordings:")
+    print_written(report.files)
+    console.print("\n[bold]Next[/], with your own checkpoint and recordings:", markup=True)
     for line in (
         "tcja-deploy inspect checkpoint_max.pth",
         "tcja-deploy export checkpoint_max.pth --target onnx --data recordings/",

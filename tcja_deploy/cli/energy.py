@@ -227,7 +227,7 @@ def _show(
     force: bool,
     as_json: bool,
 ) -> None:
-    from tcja_deploy.cli.render import console, print_table
+    from tcja_deploy.cli.render import print_table, print_written
     from tcja_deploy.energy.render.documents import write_text
     from tcja_deploy.energy.render.formats import to_rich
 
@@ -238,5 +238,4 @@ def _show(
         return
     for table in tables:
         print_table(to_rich(table))
-    for path in output:
-        console.print(f"wrote {path} ({path.stat().st_size:,} bytes)", highlight=False)
+    print_written(output)

@@ -102,7 +102,7 @@ def _print(graph: Graph, title: str) -> None:
         "shape: one frame of one sample ('once': one result a window); MACs: dense, a frame; "
         "waits: frames until an output is final"
     )
-    console.print(f"model sha256 {graph.hash}", highlight=False)
+    console.print(f"model sha256 {graph.hash}", highlight=False, soft_wrap=True)
     for key, value in graph.source.items():
         for part in value.split("; "):
-            console.print(f"{key}: {part}", highlight=False)
+            console.print(f"{key}: {part}", highlight=False, soft_wrap=True)

@@ -120,7 +120,7 @@ def rates(
     as_json: JsonOption = False,
 ) -> None:
     """Firing rates of every layer over a data set, from exact spike counts."""
-    from tcja_deploy.cli.render import console, print_table
+    from tcja_deploy.cli.render import print_table, print_written
     from tcja_deploy.energy.rates import rates as find_rates
     from tcja_deploy.energy.render.documents import FORMATS, rates_document, write_plots, write_text
     from tcja_deploy.energy.render.formats import to_rich
@@ -152,5 +152,4 @@ def rates(
         return
     for table in rate_summary(found):
         print_table(to_rich(table))
-    for path in written:
-        console.print(f"wrote {path} ({path.stat().st_size:,} bytes)", highlight=False)
+    print_written(written)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich import box
 from rich.cells import cell_len
@@ -28,13 +29,15 @@ __all__ = [
     "first_mismatches",
     "print_agreement",
     "print_table",
+    "print_written",
     "progress_bar",
     "table",
     "verdict",
 ]
 
 _PIPED_WIDTH = 160
-console = Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=_PIPED_WIDTH)
+_width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPED_WIDTH
+console = Console(width=_width, markup=False, emoji=False)  # brackets and colons in names are what they are
 _stderr = Console(stderr=True)
 
 
@@ -90,6 +93,12 @@ def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]
         yield lambda done: progress.update(task, completed=done)
 
 
+def print_written(files: Iterable[Path]) -> None:
+    """Tell what was written, a line a file that is never wrapped."""
+    for file in files:
+        console.print(f"wrote {file} ({file.stat().st_size:,} bytes)", highlight=False, soft_wrap=True)
+
+
 def agreement_table(agreement: Agreement, other: str) -> Table:
     """Spikes of each layer in the reference and in another runtime."""
     result = table(
@@ -136,4 +145,4 @@ def print_agreement(agreement: Agreement, other: str) -> None:
     print_table(agreement_table(agreement, other))
     for line in first_mismatches(agreement):
         console.print(f"  {line}", highlight=False, soft_wrap=True)
-    console.print(verdict(agreement, other), soft_wrap=True)
+    console.print(verdict(agreement, other), soft_wrap=True, markup=True)

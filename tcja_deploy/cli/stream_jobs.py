@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import typer
 
-from tcja_deploy.cli.render import agreement_table, console, print_agreement, print_table, progress_bar
+from tcja_deploy.cli.render import (
+    agreement_table,
+    console,
+    print_agreement,
+    print_table,
+    print_written,
+    progress_bar,
+)
 from tcja_deploy.cli.stream_views import (
     block_table,
     cost_lines,
@@ -125,8 +132,7 @@ class Job:
         print_table(layer_table(rows))
         if fit:
             console.print(_gain(rows))
-        for file in written:
-            console.print(f"wrote {file}", highlight=False, soft_wrap=True)
+        print_written(written)
 
     def _fit(self) -> tuple[range, Profile]:
         """Recordings to test on, and a linear profile from the others."""

@@ -111,22 +111,15 @@ def _show(other: str) -> Callable[[ExportReport], None]:
     """Prints the comparison with ``other``, the notes and the files."""
 
     def show(report: ExportReport) -> None:
-        from tcja_deploy.cli.render import console, print_agreement
+        from tcja_deploy.cli.render import console, print_agreement, print_written
 
         if report.agreement is not None:
             print_agreement(report.agreement, other)
         for note in report.notes:
             console.print(f"note: {note}", highlight=False, soft_wrap=True)
-        _show_files(report)
+        print_written(report.files)
 
     return show
-
-
-def _show_files(report: ExportReport) -> None:
-    from tcja_deploy.cli.render import console
-
-    for file in report.files:
-        console.print(f"wrote {file} ({file.stat().st_size:,} bytes)", highlight=False)
 
 
 def _profile(graph: Graph, path: Path) -> Any:

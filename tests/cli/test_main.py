@@ -178,6 +178,18 @@ def test_output_into_a_folder(target: str, files: Path, run: Run, tmp_path: Path
         assert (folder / ("net.onnx" if target == "onnx" else "net.step.onnx")).is_file()
 
 
+def test_names_are_printed_as_they_are(files: Path, run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run [bold]:smile: 1"
+    folder.mkdir()
+    model = folder / "net[b].pth"
+    model.write_bytes((files / "net.pth").read_bytes())
+    assert f"{model}: T = 4" in " ".join(run("inspect", model).out.split())
+    ran = run("export", model, "-t", "onnx", "-o", folder / "a[red].onnx", "--data", files / "data.npz")
+    assert f"wrote {folder / 'a[red].onnx'} " in ran.out
+    assert "onnxruntime agrees: 6 of 6" in ran.out
+    assert "[/]" not in ran.out
+
+
 # -- inspect ------------------------------------------------------------------------------------------------------------------
 def test_inspect(files: Path, run: Run) -> None:
     graph = td.load(files / "net.pth")
