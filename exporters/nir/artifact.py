@@ -23,13 +23,11 @@ from tcja_deploy.ir_file import load_graph
 from tcja_deploy.nir_file.container import read_nir_file
 from tcja_deploy.nir_file.notes import METADATA, READOUT
 from tcja_deploy.passes import fold_batch_norm
-from tcja_deploy.runtime.compare import Agreement, compare
+from tcja_deploy.runtime.compare import BOUND, Agreement, compare
 from tcja_deploy.runtime.sequence import evaluate, run
 
-__all__ = ["BOUND", "MANIFEST", "NetworkRun", "agreements", "notes_of", "run_file", "run_split", "verify_nir"]
+__all__ = ["MANIFEST", "NetworkRun", "agreements", "notes_of", "run_file", "run_split", "verify_nir"]
 
-BOUND = 1e-5
-"""Default of the allowed mismatches per neuron-step: membranes that rounding puts on the other side of the threshold."""
 MANIFEST = "manifest.json"
 
 

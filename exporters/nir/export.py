@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tcja_deploy import __version__
 from tcja_deploy.errors import DataError, UnsupportedError, UsageError
 from tcja_deploy.exporters.folding import folding_effect, folding_note
-from tcja_deploy.exporters.nir.artifact import BOUND, MANIFEST, agreements
+from tcja_deploy.exporters.nir.artifact import MANIFEST, agreements
 from tcja_deploy.exporters.nir.emit import Emission, emit
 from tcja_deploy.exporters.nir.gates import divergence, fold_gates, mean_gates
 from tcja_deploy.exporters.nir.parts import split_readout, stages
@@ -28,7 +28,7 @@ from tcja_deploy.ir.op import Array
 from tcja_deploy.ir_file import save_graph
 from tcja_deploy.nir_file.notes import METADATA
 from tcja_deploy.passes import fold_batch_norm
-from tcja_deploy.runtime.compare import Agreement
+from tcja_deploy.runtime.compare import BOUND, Agreement
 from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.synthetic import synthetic_frames
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tcja_deploy.exporters.folding import folding_effect, folding_note
 from tcja_deploy.exporters.onnx.sequence import sequence_model
-from tcja_deploy.exporters.onnx.verify import BOUND, verify_onnx
+from tcja_deploy.exporters.onnx.verify import verify_onnx
 from tcja_deploy.exporters.onnx.writing import (
     ROUNDING,
     first_sample,
@@ -23,6 +23,7 @@ from tcja_deploy.exporters.report import ExportReport, manifest
 from tcja_deploy.files import staged_files
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import fold_batch_norm
+from tcja_deploy.runtime.compare import BOUND
 from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.synthetic import synthetic_frames
 

@@ -15,13 +15,10 @@ from onnx import TensorProto, helper
 from tcja_deploy.errors import FileFormatError, VerificationError
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import fold_batch_norm
-from tcja_deploy.runtime.compare import Agreement, compare
+from tcja_deploy.runtime.compare import BOUND, Agreement, compare
 from tcja_deploy.runtime.sequence import as_frames
 
-__all__ = ["BOUND", "open_session", "session_with_spikes", "verify_onnx"]
-
-BOUND = 1e-5
-"""Default of the allowed mismatching spikes per neuron-step."""
+__all__ = ["open_session", "session_with_spikes", "verify_onnx"]
 
 
 def session_with_spikes(path: Path, graph: Graph) -> onnxruntime.InferenceSession:

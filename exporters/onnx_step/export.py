@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.exporters.folding import folding_effect, folding_note
-from tcja_deploy.exporters.onnx.verify import BOUND
 from tcja_deploy.exporters.onnx.writing import (
     ROUNDING,
     first_sample,
@@ -25,7 +24,7 @@ from tcja_deploy.exporters.report import ExportReport, Fidelity, NodeReport, man
 from tcja_deploy.files import staged_files
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import fold_batch_norm
-from tcja_deploy.runtime.compare import Agreement
+from tcja_deploy.runtime.compare import BOUND, Agreement
 from tcja_deploy.runtime.stream import Plan, Profile, Stepper, initial, plan
 from tcja_deploy.runtime.stream.check import compare_stream
 from tcja_deploy.runtime.synthetic import synthetic_frames

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tcja_deploy.errors import FileFormatError, VerificationError
-from tcja_deploy.exporters.onnx.verify import BOUND
 from tcja_deploy.exporters.onnx_step.run import OnnxStepper, step_properties
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import fold_batch_norm
-from tcja_deploy.runtime.compare import Agreement, LayerAgreement, output_error, predictions
+from tcja_deploy.runtime.compare import BOUND, Agreement, LayerAgreement, output_error, predictions
 from tcja_deploy.runtime.stream import Profile, Stepper, initial, plan
 
 __all__ = ["verify_onnx_step"]

@@ -17,6 +17,7 @@ from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.sequence import charge, run
 
 __all__ = [
+    "BOUND",
     "OUTPUT_BOUND",
     "Agreement",
     "FirstMismatch",
@@ -161,6 +162,10 @@ class Agreement:
             ],
         }
 
+
+BOUND = 1e-5
+"""Usual bound of mismatching spikes per neuron-step: sums in another order flip a spike where the membrane lies within
+rounding of the threshold, a few in a million."""
 
 OUTPUT_BOUND = 1e-5
 """Allowed ``output_error``. Measured in onnxruntime and in Norse on all families it is below 2e-7, the rounding of float32."""

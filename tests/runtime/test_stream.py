@@ -13,13 +13,10 @@ from tcja_deploy import zoo
 from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.ir import Graph, GraphBuilder
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.compare import compare
+from tcja_deploy.runtime.compare import BOUND, compare
 from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.stream import run_by_frame, stream
 from tcja_deploy.runtime.synthetic import synthetic_frames
-
-BOUND = 1e-5
-"""Spikes per neuron-step that may differ between kernels over one frame and over T frames; the ONNX export's bound."""
 
 
 def assert_equal_with_same_kernels(graph: Graph, frames: np.ndarray, schedule: str) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph
-from tcja_deploy.runtime.compare import Agreement, LayerAgreement, compare, output_error, predictions
+from tcja_deploy.runtime.compare import BOUND, Agreement, LayerAgreement, compare, output_error, predictions
 from tcja_deploy.runtime.integer import IntegerNetwork
 from tcja_deploy.runtime.stream.engine import Stepper, initial
 from tcja_deploy.runtime.stream.estimate import Profile
@@ -18,10 +18,8 @@ from tcja_deploy.runtime.stream.plan import Plan, plan
 from tcja_deploy.runtime.stream.twin import plan_twin
 from tcja_deploy.runtime.twin import Twin
 
-__all__ = ["BOUND", "compare_stream", "compare_twin"]
+__all__ = ["compare_stream", "compare_twin"]
 
-BOUND = 1e-5
-"""Spikes per neuron-step that rounding may move between kernels over one frame and over T frames."""
 
 Progress = Callable[[int], None]
 
