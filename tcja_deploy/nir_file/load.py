@@ -86,7 +86,7 @@ def load_nir(
         raise UsageError(
             "the file does not say how long a time step is",
             where=where,
-            hint="pass dt in the unit of its time constants: SpikingJelly and snnTorch write dt = 1e-4, Norse 1e-3",
+            hint="pass dt (--dt) in the unit of its time constants: SpikingJelly and snnTorch write dt = 1e-4, Norse 1e-3",
         )
     reading = Reading(dt or 1.0, comparison, soft_reset)
     translation = _Translation(wiring, GraphBuilder(T), reading, input_kind or notes.input_kind)
