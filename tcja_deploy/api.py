@@ -33,7 +33,30 @@ def load(
     dt: float | None = None,
     trust_pickle: bool = False,
 ) -> Graph:
-    """Read or trace a trained network; see ``tcja_deploy.frontend.load.load``."""
+    """Read or trace a trained network.
+
+    Args:
+        source: A ``.tcja`` file, a checkpoint of the TCJA authors' scripts (dict with ``net``), a state dict in their layout
+            (of their TET networks as well), a pickled module (with ``trust_pickle``), a ``.nir`` file, or a live module of
+            SpikingJelly or Norse.
+        arch: Zoo network that the weights belong to, if keys and shapes do not tell.
+        timesteps: T, if the weights do not tell.
+        input_shape: One input frame, ``(C, H, W)``; needed for modules.
+        input_kind: What the frames of a module hold, ``"binary"``, ``"count"``, ``"graded"`` or ``"real"``; event counts if not
+            given, real numbers for an image that the module repeats over time. Every other source tells it.
+        batch_first: Whether a module takes ``[N, T, ...]``; found out if not given.
+        dt: Length of a time step of a ``.nir`` file, if it does not tell; see ``nir_file.load.load_nir`` for more.
+        trust_pickle: Allow a file to run code while it is loaded.
+
+    Returns:
+        The graph, time-major: ``[T, N, ...]`` in.
+
+    Raises:
+        FileFormatError: If the file is missing, damaged or of an unknown kind.
+        TraceError: If the network cannot be translated; lists every offender.
+        GraphError: If it breaks a rule of the IR, such as weights that are not finite.
+        UsageError: If an argument is missing or contradicts the model.
+    """
     from tcja_deploy.frontend.load import load as implementation
 
     return implementation(

@@ -29,6 +29,8 @@ def inspect(
     from tcja_deploy.cli.render import console
     from tcja_deploy.ir import dump
 
+    if text and as_json:
+        raise UsageError("--text and --json exclude each other")
     if (model / "manifest.json").is_file() and artifact_target(model) == "lava":
         if text:
             raise UsageError("--text prints graphs; a Lava bundle holds none", hint="use --json")

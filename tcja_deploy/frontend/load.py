@@ -37,29 +37,7 @@ def load(
     dt: float | None = None,
     trust_pickle: bool = False,
 ) -> Graph:
-    """Read or trace a trained network.
-
-    Args:
-        source: A ``.tcja`` file, a checkpoint of the TCJA authors' scripts (dict with ``net``), a state dict in their layout
-            (of their TET networks as well), a pickled module (with ``trust_pickle``), a ``.nir`` file, or a live module of
-            SpikingJelly or Norse.
-        arch: Zoo network that the weights belong to, if keys and shapes do not tell.
-        timesteps: T, if the weights do not tell.
-        input_shape: One input frame, ``(C, H, W)``; needed for modules.
-        input_kind: What the frames of a module hold, ``"binary"``, ``"count"``, ``"graded"`` or ``"real"``; event counts if not
-            given, real numbers for an image that the module repeats over time. Every other source tells it.
-        batch_first: Whether a module takes ``[N, T, ...]``; found out if not given.
-        dt: Length of a time step of a ``.nir`` file, if it does not tell; see ``nir_file.load.load_nir`` for more.
-        trust_pickle: Allow a file to run code while it is loaded.
-
-    Returns:
-        The graph, time-major: ``[T, N, ...]`` in.
-
-    Raises:
-        FileFormatError: If the file is missing, damaged or of an unknown kind.
-        TraceError: If the network cannot be translated; lists every offender.
-        UsageError: If an argument is missing or contradicts the model.
-    """
+    """Read or trace a trained network; arguments, result and errors as of ``tcja_deploy.load``, which hands them on."""
     if not isinstance(source, str | Path):
         if type(source).__name__ == "NIRGraph":
             from tcja_deploy.nir_file.load import load_nir
@@ -199,7 +177,8 @@ def _plain_types() -> list[Any]:
 
 _UNKNOWN = "this is no model file that tcja-deploy knows, or it is damaged"
 _KINDS = (
-    "known: .tcja and .nir files, PyTorch checkpoints and state dicts, pickled modules with --trust-pickle"
+    "known: .tcja and .nir files, PyTorch checkpoints and state dicts, pickled modules with --trust-pickle; what was "
+    "exported to ONNX is no source, 'tcja-deploy verify' compares it with its own"
 )
 
 
