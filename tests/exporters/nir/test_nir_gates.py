@@ -46,7 +46,7 @@ def test_mean_gates_need_data(tmp_path: Path) -> None:
 def test_mean_gates_are_the_mean_of_the_gates() -> None:
     """The gate is what the block multiplies spikes by: read off its input and output where there is a spike."""
     graph = small()
-    batches = frames_of(graph, 2, 3)
+    batches = frames_of(graph, 3, 2)
     gates = mean_gates(graph, batches)
     assert set(gates) == {"conv.5", "conv.9"}
     values: dict[str, list[Any]] = {"conv.4": [], "conv.5": []}
