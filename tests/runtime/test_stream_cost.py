@@ -30,6 +30,7 @@ from tcja_deploy.runtime.stream import (
     sweep,
     timing,
 )  # fmt: skip
+from tcja_deploy.runtime.stream.decision import outcome
 from tcja_deploy.runtime.stream.plan import GATE
 from tcja_deploy.runtime.synthetic import synthetic_frames
 
@@ -190,6 +191,16 @@ def test_time_to_decision():
     assert row.decision == (1 + 3 + 3 + 3) / 4
     assert row.running_accuracy == (3 / 4, 2 / 4, 3 / 4, 3 / 4)
     assert row.accuracy == 3 / 4
+    ones, done = np.ones(3, np.int64), []
+    batches = [(frames[:, :3], ones), (frames[:, 3:], ones[:1])]
+    found = outcome(lambda samples: stream(graph, samples=samples), False, batches, done.append)
+    assert (found.samples, found.accuracy, found.decision, found.steps) == (4, 3 / 4, 10 / 4, 4)
+    assert found.milliseconds > 0
+    assert done == [3, 4]
+    unlabelled = outcome(lambda samples: stream(graph, samples=samples), False, [(frames, None)])
+    assert (unlabelled.accuracy, unlabelled.decision) == (None, 10 / 4)
+    with pytest.raises(DataError, match="no recordings"):
+        outcome(lambda samples: stream(graph, samples=samples), False, [])
 
 
 def test_sweeps_without_data_or_labels(net):
