@@ -1,10 +1,12 @@
-"""Ctrl-C and termination that always find the way out: through the ``finally`` blocks, and never inside an import."""
+"""Ctrl-C and termination that find the way out through the ``finally`` blocks, and never where exceptions are lost."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -12,7 +14,10 @@ from types import FrameType
 __all__ = ["orderly_interrupts"]
 
 _WAIT = 0.05
-"""Seconds until an interrupt that came during an import is tried again."""
+"""Seconds until an interrupt that came at a bad moment is tried again."""
+
+_IMPATIENCE = 1.0
+"""Seconds in which further interrupts are taken for the same one."""
 
 
 @contextmanager
@@ -20,22 +25,25 @@ def orderly_interrupts() -> Iterator[None]:
     """Inside, SIGINT and SIGTERM become one ``KeyboardInterrupt``, so that nothing half-written stays behind.
 
     Native modules abort the process, or report a failed import, when an exception reaches them while they are being
-    initialised; an interrupt during an import therefore waits until the import is done. Further ones do not disturb the
-    cleaning up. Outside the main thread nothing is changed.
+    initialised, and in finalisers exceptions are lost; an interrupt there waits until that is done. Further ones soon after
+    do not disturb the cleaning up. Outside the main thread nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     waiting: list[threading.Timer] = []
+    last = float("-inf")
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if _importing(frame):
+        nonlocal last
+        if time.monotonic() - last < _IMPATIENCE:
+            return
+        if _loses_exceptions(frame):
             waiting.append(threading.Timer(_WAIT, os.kill, (os.getpid(), number)))
             waiting[-1].daemon = True
             waiting[-1].start()
             return
-        for caught in before:
-            signal.signal(caught, signal.SIG_IGN)
+        last = time.monotonic()
         raise KeyboardInterrupt
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -51,9 +59,13 @@ def orderly_interrupts() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _importing(frame: FrameType | None) -> bool:
+def _loses_exceptions(frame: FrameType | None) -> bool:
+    """Whether an import, a finaliser or a callback of a weak reference is running."""
     while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
+        code = frame.f_code
+        if code.co_filename.startswith("<frozen importlib") or code.co_name == "__del__":
+            return True
+        if code.co_filename == weakref.__file__:
             return True
         frame = frame.f_back
     return False

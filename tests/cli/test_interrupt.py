@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,39 @@ def test_cleaning_up_is_not_disturbed_and_handlers_come_back() -> None:
         work()
     assert cleaned
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+class _Finalised:
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupt_in_a_finaliser_is_not_lost() -> None:
+    def work() -> None:
+        with orderly_interrupts():
+            held = _Finalised()
+            del held
+            time.sleep(20)
+
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert time.monotonic() - begun < 10
+
+
+def test_a_later_interrupt_counts_again() -> None:
+    """Where something has swallowed the first one."""
+    caught = []
+
+    def work() -> None:
+        with orderly_interrupts():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                caught.append(1)
+            time.sleep(1.1)
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert caught
