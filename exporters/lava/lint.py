@@ -21,6 +21,7 @@ HARDWARE_BIAS = (1 << 12) - 1
 THRESHOLD_MAX = (1 << 17) - 1
 CURRENT_MAX = (1 << 17) - 1
 SUM_MAX = (1 << 25) - 1
+INT32_MAX = (1 << 31) - 1
 CONV_MAX = 1 << 23
 """Convolutions wrap to 24 bits."""
 MESSAGE_MAX = (1 << 24) - 1
@@ -97,7 +98,9 @@ def _sums(layer: Layer, peak: int, frames: int, problems: list[str], remarks: li
     added = (
         kept if layer.i_decay == UNITY else kept * frames
     )  # wrapping, once a step, takes little of it back
-    if added > SUM_MAX:
+    if layer.kind != "dense" and bound > INT32_MAX:
+        problems.append(f"sums up to {bound} can overflow 32 bits before Lava wraps them to 24")
+    elif added > SUM_MAX:
         problems.append(f"currents up to {added} can overflow the 32 bits that Lava keeps 64 times them in")
     elif bound > CURRENT_MAX and layer.kind != "pool":
         remarks.append(f"the weights allow currents up to {bound}; beyond {CURRENT_MAX} they wrap")

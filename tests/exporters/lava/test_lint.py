@@ -87,6 +87,13 @@ def test_overflow_of_a_dense_sum_is_an_error():
     assert lint(network(dense([[200] * 100]), peak=1000)).errors == ()
 
 
+def test_overflow_of_a_convolution_is_an_error():
+    """Lava turns its sums, in float64, into 32-bit integers before it wraps them."""
+    layer = conv(1, weight=1 << 20)
+    assert lint(network(layer, peak=2047)).errors == ()
+    assert any("overflow 32 bits before" in e for e in lint(network(layer, peak=2048)).errors)
+
+
 def test_overflow_of_a_current_with_memory_is_an_error():
     """Lava wraps a current once a step; one that never forgets can leave 32 bits within the window."""
     for i_decay, frames, wrong in ((4096, 100, False), (0, 3, False), (0, 4, True), (4095, 4, True)):
