@@ -114,6 +114,8 @@ def test_arguments_that_a_source_has_no_use_for(checkpoint: Path) -> None:
         td.load(net(), input_shape=(2, 8, 8), timesteps=3, arch="dvs128")
     with pytest.raises(UsageError, match="a checkpoint already fixes batch_first"):
         td.load(checkpoint, batch_first=True)
+    with pytest.raises(UsageError, match="a checkpoint has no use for dt"):
+        td.load(checkpoint, dt=1e-3)
 
 
 def test_every_error_is_a_deploy_error(checkpoint: Path) -> None:

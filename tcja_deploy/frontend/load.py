@@ -122,7 +122,8 @@ def _refuse(where: str, kind: str, **arguments: object) -> None:
     """Arguments that a source has no use for are mistakes, not to be ignored."""
     given = [name for name, value in arguments.items() if value is not None]
     if given:
-        raise UsageError(f"a {kind} already fixes {', '.join(given)}", where=where)
+        verb = "has no use for" if given == ["dt"] else "already fixes"
+        raise UsageError(f"a {kind} {verb} {', '.join(given)}", where=where)
 
 
 def _unpickle(path: Path, trust: bool) -> Any:
