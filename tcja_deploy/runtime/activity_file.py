@@ -50,12 +50,19 @@ def load_activity(path: Path) -> Activity:
     Raises:
         FileFormatError: The file is missing, damaged, or of another format or version.
     """
+    hint = "'tcja-deploy rates --save FILE.npz' writes such files"
+    if not path.is_file():
+        raise FileFormatError("there is no such file", where=str(path), hint=hint)
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
+        if "header" not in arrays:
+            raise ValueError(f"it holds {', '.join(arrays) or 'nothing'}")
         header = json.loads(str(arrays["header"]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise FileFormatError(f"cannot be read as recorded activity ({error})", where=str(path)) from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise FileFormatError(
+            f"cannot be read as recorded activity ({error})", where=str(path), hint=hint
+        ) from error
     try:
         return _parse(header, arrays)
     except (KeyError, TypeError, ValueError) as error:

@@ -43,6 +43,8 @@ MISTAKES: dict[str, tuple[int, list[str], str]] = {
     "model as artifact": (3, ["verify", "{files}/net.pth", "-m", "{files}/net.pth"], "net.pth"),
     "empty file as artifact": (3, ["verify", "{files}/nothing", "-m", "{files}/net.pth"], "no artifact"),
     "no artifact": (3, ["verify", "nothing.onnx", "-m", "{files}/net.pth"], "nothing.onnx"),
+    "no counts": (3, ["energy", "{files}/net.pth", "--activity", "no.npz"], "there is no such file"),
+    "recordings as counts": (3, ["energy", "{files}/net.pth", "--activity", "{files}/data.npz"], "it holds frames, labels"),
     "no data": (4, ["export", "{files}/net.pth", "-t", "onnx", "--data", "nowhere"], "nowhere"),
     "empty data": (4, ["export", "{files}/net.pth", "-t", "onnx", "--data", "{files}/empty"], "empty"),
     "other layout": (5, ["inspect", "{files}/other.pth"], "backbone.weight"),
