@@ -112,9 +112,15 @@ def test_two_blocks_of_any_kernel_and_window_over_windows_back_to_back(T, kernel
 def test_zoo_networks_over_windows_back_to_back(name, lookahead, tmp_path):
     graph = strong(zoo.build(name, seed=3, **SMALL.get(name, {})))
     batches = [synthetic_frames(graph, 2, seed=s) for s in range(3)]
-    report = export_onnx_step(graph, tmp_path / "m.onnx", lookahead=lookahead, data=batches)
+    seen: list[int] = []
+    report = export_onnx_step(
+        graph, tmp_path / "m.onnx", lookahead=lookahead, data=batches, progress=seen.append
+    )
     assert report.agreement.passed, report.agreement
     assert report.agreement.samples == 6
+    assert seen == [2, 4, 6]
+    for node, layer in zip(graph.neurons, report.agreement.layers, strict=True):
+        assert layer.neuron_steps == node.signal.size * graph.T * 6
     assert (
         report.agreement.output_difference < 0.02
     )  # spikes that round to the other side move a mean by 1/(T voters)
