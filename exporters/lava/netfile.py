@@ -6,6 +6,7 @@ encodings it accepts. The reader therefore takes exactly what the writer writes 
 
 from __future__ import annotations
 
+import io
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +37,8 @@ def net_input_shape(layers: tuple[Layer, ...]) -> tuple[int, ...]:
 
 def write_net(path: Path, layers: tuple[Layer, ...]) -> None:
     """Write one segment."""
-    with h5py.File(path, "w") as file:
+    content = io.BytesIO()  # where a disk is full, HDF5 ends the process instead of raising
+    with h5py.File(content, "w") as file:
         root = file.create_group("layer")
         entry = root.create_group("0")
         entry["type"] = _text("input")
@@ -61,6 +63,7 @@ def write_net(path: Path, layers: tuple[Layer, ...]) -> None:
             neuron["iDecay"], neuron["vDecay"] = layer.i_decay, layer.v_decay
             neuron["vThMant"] = layer.threshold.astype(np.int64)
             shape = layer.out_shape
+    path.write_bytes(content.getvalue())
 
 
 class _Entry:

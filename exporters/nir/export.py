@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 from collections.abc import Callable, Iterable
@@ -159,7 +160,9 @@ class _Job:
             "layers": {node.name: emission.names[node.name] for node in part.neurons},
         }
         emission.graph.metadata = {METADATA: json.dumps(noted)}
-        nir.write(path, emission.graph)
+        content = io.BytesIO()  # where a disk is full, HDF5 ends the process instead of raising
+        nir.write(content, emission.graph)
+        path.write_bytes(content.getvalue())
         return emission
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -184,6 +185,18 @@ def test_full_device(files: Path) -> None:
     ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, timeout=120)
     assert ran.returncode == 8
     assert ran.stderr.startswith("error: the output could not be printed (No space left")
+
+
+@pytest.mark.parametrize("target", ["onnx", "onnx-step", "lava", "nir --gate split"])
+def test_disk_without_room(target: str, files: Path, tmp_path: Path) -> None:
+    """A limit on the size of files fails a write in the middle, as a full disk does."""
+    command = [sys.executable, "-m", "tcja_deploy", "export", files / "net.pth", "--data", files / "data.npz"]
+    ran = subprocess.run(
+        [*command, "-o", tmp_path / "out", "-t", *target.split()], capture_output=True, text=True, check=False,
+        timeout=120, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000)),
+    )  # fmt: skip
+    assert (ran.returncode, "writing failed (File too large)" in ran.stderr) == (8, True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_terminal_without_unicode(files: Path) -> None:
