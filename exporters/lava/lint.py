@@ -95,9 +95,8 @@ def _sums(layer: Layer, peak: int, frames: int, problems: list[str], remarks: li
     positive, negative = layer.fan_sums
     bound = int(max(positive.max(), negative.max())) * peak
     kept = bound if layer.kind == "dense" else min(bound, CONV_MAX)
-    added = (
-        kept if layer.i_decay == UNITY else kept * frames
-    )  # wrapping, once a step, takes little of it back
+    # a current with memory adds up; wrapping, once a step, takes little of it back
+    added = kept if layer.i_decay == UNITY else kept * frames
     if layer.kind != "dense" and bound > INT32_MAX:
         problems.append(f"sums up to {bound} can overflow 32 bits before Lava wraps them to 24")
     elif added > SUM_MAX:
