@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Plot", "rate_plots", "report_plots"]
+__all__ = ["RATE_PLOTS", "Plot", "rate_plots", "report_plots"]
+
+RATE_PLOTS = ("rates", "rates_over_time", "rate_histogram")
+"""Keys of the plots of firing rates."""
 
 # Okabe and Ito's palette, told apart by readers with any colour vision.
 _COLOURS = {
@@ -243,7 +246,7 @@ def _rate_bars(rates: Rates) -> Plot:
         f"Firing rate of each layer, mean of {recordings_text(rates.recordings)}. Thick: 95 % interval of the mean; thin: "
         "least and most active recording."
     )
-    return _draw("rates", caption, (6.4, 0.8 + 0.34 * len(rates.neurons)), paint)
+    return _draw(RATE_PLOTS[0], caption, (6.4, 0.8 + 0.34 * len(rates.neurons)), paint)
 
 
 def _rate_over_time(rates: Rates) -> Plot:
@@ -261,7 +264,7 @@ def _rate_over_time(rates: Rates) -> Plot:
         figure.legend(loc="outside right center", frameon=False, fontsize=8)
 
     size = (6.4, max(3.0, 0.5 + 0.17 * len(rates.neurons)))
-    return _draw("rates_over_time", "Firing rate at each time step, mean over recordings.", size, paint)
+    return _draw(RATE_PLOTS[1], "Firing rate at each time step, mean over recordings.", size, paint)
 
 
 def _rate_histogram(rows: Sequence[RateRow]) -> Plot:
@@ -282,7 +285,7 @@ def _rate_histogram(rows: Sequence[RateRow]) -> Plot:
         figure.supylabel("share of the layer's neurons / %", fontsize=9)
 
     caption = "How the rates of single neurons spread inside each layer (logarithmic shares)."
-    return _draw("rate_histogram", caption, (6.4, 0.9 + 0.75 * len(rows)), paint)
+    return _draw(RATE_PLOTS[2], caption, (6.4, 0.9 + 0.75 * len(rows)), paint)
 
 
 def _shades(n: int) -> list[Any]:

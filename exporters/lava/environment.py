@@ -175,7 +175,11 @@ def probe(python: Path) -> dict[str, str]:
         raise ToolchainError(
             f"lava-dl cannot be imported: {lines[-1] if lines else f'exit code {answer.returncode}'}",
             where=str(python),
-            hint="run `tcja-deploy lava setup --rebuild`",
+            hint=(
+                "run `tcja-deploy lava setup --rebuild`"
+                if python == interpreter(environment_folder())
+                else f"install lava-dl 0.6.0 there, or run `tcja-deploy lava setup` and name no interpreter ({VARIABLE})"
+            ),
         ) from None
     return versions
 
@@ -271,8 +275,12 @@ def _step(command: list[str], temporary: Path, reason: str) -> None:
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Within the block, SIGTERM ends this process the way Ctrl-C does: what has to be cleaned up is cleaned up."""
-    if threading.current_thread() is not threading.main_thread():
+    """Within the block, SIGTERM ends this process the way Ctrl-C does: what has to be cleaned up is cleaned up.
+
+    A handler that is there already, as the command line's, stays.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

@@ -124,14 +124,15 @@ def rates(
     from tcja_deploy.energy.rates import rates as find_rates
     from tcja_deploy.energy.render.documents import FORMATS, rates_document, write_plots, write_text
     from tcja_deploy.energy.render.formats import to_rich
-    from tcja_deploy.energy.render.plots import rate_plots
+    from tcja_deploy.energy.render.plots import RATE_PLOTS, rate_plots
     from tcja_deploy.energy.render.rate_tables import rate_summary
     from tcja_deploy.runtime.activity_file import save_activity
 
     check_outputs(output or [], force=force, suffixes=FORMATS)
-    check_outputs(
-        [p for p in (save, plots) if p is not None and not (p == plots and p.is_dir())], force=force
-    )
+    check_outputs([save] if save is not None else [], force=force)
+    if plots is not None:
+        taken = [plots / f"{key}.svg" for key in RATE_PLOTS] if plots.is_dir() else [plots]
+        check_outputs(taken, force=force)
     graph = load_model(model, how)
     measured, facts, prints = measured_model(graph, data, which)
     if not prints:

@@ -79,6 +79,7 @@ def test_mistakes(name: str, files: Path, run: Run, tmp_path: Path) -> None:
         (["rates"], ["-o", "no/folder/r.csv"], 8),
         (["rates"], ["-o", "r.pdf"], 2),
         (["rates"], ["--plots", "{taken}"], 8),
+        (["rates"], ["--plots", "{plots}"], 8),
         (["energy"], ["-o", "{taken}"], 8),
         (["energy"], ["-o", "r.docx"], 2),
         (["energy"], ["-o", "no/folder/r.html"], 8),
@@ -91,15 +92,23 @@ def test_outputs_are_checked_before_the_work(
     command: list[str], output: list[str], code: int, files: Path, run: Run, tmp_path: Path
 ) -> None:
     taken = tmp_path / "taken.csv"
-    taken.touch()
+    plots = tmp_path / "plots"
+    plots.mkdir()
+    for path in (taken, plots / "rate_histogram.svg"):
+        path.touch()
     name, *flags = command
-    outputs = [o.format(taken=taken) for o in output]
+    outputs = [o.format(taken=taken, plots=plots) for o in output]
     ran = run(
         name, files / "net.pth", "--data", "nowhere", *flags, *outputs
     )  # the recordings are not looked at
     assert ran.code == code, ran.err
     assert outputs[-1].rpartition("/")[0] in ran.err
-    assert [p.name for p in tmp_path.iterdir()] == ["taken.csv"]
+    assert {p.name for p in tmp_path.rglob("*")} == {"plots", "rate_histogram.svg", "taken.csv"}
+
+
+def test_a_profile_that_is_missing(files: Path, run: Run) -> None:
+    ran = run("stream", files / "net.pth", "--data", files / "data.npz", "--profile", "missing.safetensors")
+    assert (ran.code, "there is no such profile" in ran.err, "--fit" in ran.err) == (3, True, True)
 
 
 def test_toolchain_error(files: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

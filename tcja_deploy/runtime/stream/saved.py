@@ -141,6 +141,10 @@ def load_profile(graph: Graph, path: Path) -> Profile:
     """
     try:
         arrays = load(path.read_bytes())
+    except FileNotFoundError:
+        raise FileFormatError(
+            "there is no such profile", where=str(path), hint="'stream --fit' makes one"
+        ) from None
     except (OSError, SafetensorError) as error:
         raise FileFormatError(f"this is no readable profile ({error})", where=str(path)) from error
     try:

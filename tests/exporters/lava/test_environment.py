@@ -231,7 +231,9 @@ def test_the_doctor_names_broken_and_foreign_environments(bare, monkeypatch):
     (broken,) = (item for item in environment.diagnose() if item.subject == "import of lava-dl")
     assert not broken.good
     assert "No module named 'lava'" in broken.finding
-    assert "--rebuild" in broken.advice
+    assert broken.advice.startswith(
+        "install lava-dl 0.6.0 there"
+    )  # building the cached one again would not help
     monkeypatch.setenv(environment.VARIABLE, str(stand_in(bare / "two", nc="0.9.0")))
     (other,) = (item for item in environment.diagnose() if item.subject == "import of lava-dl")
     assert not other.good
