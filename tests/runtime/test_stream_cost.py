@@ -222,6 +222,6 @@ def test_profiles_as_files(net, tmp_path):
     with pytest.raises(FileFormatError, match="profile"):
         load_profile(zoo.build("events34", T=4, channels=(4, 6, 6)), tmp_path / "p.safetensors")
     (tmp_path / "bad").write_bytes(b"no profile at all")
-    for bad in ("bad", "missing"):
-        with pytest.raises(FileFormatError, match="no readable profile"):
-            load_profile(net, tmp_path / bad)
+    for name, reason in {"bad": "no readable profile", "missing": "no such profile"}.items():
+        with pytest.raises(FileFormatError, match=reason):
+            load_profile(net, tmp_path / name)
