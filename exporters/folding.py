@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from tcja_deploy.ir import Graph, Node
-from tcja_deploy.ir import ops as ir
+from tcja_deploy.exporters.report import change
+from tcja_deploy.ir import Graph
 from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.compare import Agreement, compare
-from tcja_deploy.runtime.sequence import run
+from tcja_deploy.runtime.sequence import run_with_spikes
 
 __all__ = ["folding_effect", "folding_note"]
 
@@ -30,25 +29,15 @@ def folding_effect(graph: Graph, frames: NDArray[np.float32], *, bound: float) -
     Returns:
         The folded network against the trained one; ``None`` if there is nothing to fold.
     """
-    folded, spikes = fold_batch_norm(graph), {}
+    folded = fold_batch_norm(graph)
     if len(folded.nodes) == len(graph.nodes):
         return None
-
-    def observe(node: Node, value: torch.Tensor) -> None:
-        if isinstance(node.op, ir.Neuron):
-            spikes[node.name] = value.numpy()
-
-    output = run(folded, frames, observe=observe).numpy()
-    return compare(graph, frames, output, spikes, bound=bound)
+    return compare(graph, frames, *run_with_spikes(folded, frames), bound=bound)
 
 
 def folding_note(effect: Agreement) -> str:
     """What folding changed on the golden sample, and why, in a sentence."""
-    same = "the same prediction" if effect.predictions_equal == effect.samples else "another prediction"
-    note = (
-        f"folding batch normalisation, on the golden sample: {effect.mismatches:,} of {effect.neuron_steps:,} neuron-steps "
-        f"differ from the network as trained ({effect.mismatch_rate:.1e}), {same}"
-    )
+    note = f"folding batch normalisation, on the golden sample: {change(effect, 'the network as trained')}"
     roots = [
         abs(f.distance)
         for f in (layer.first for layer in effect.layers)

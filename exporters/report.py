@@ -14,7 +14,16 @@ from tcja_deploy.files import sha256
 from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.compare import Agreement
 
-__all__ = ["ExportReport", "Fidelity", "NodeReport", "manifest"]
+__all__ = ["ExportReport", "Fidelity", "NodeReport", "change", "manifest"]
+
+
+def change(apart: Agreement, reference: str) -> str:
+    """How far one network is from another on a sample, as a part of a note: counts, rate and prediction."""
+    same = "the same prediction" if apart.predictions_equal == apart.samples else "another prediction"
+    return (
+        f"{apart.mismatches:,} of {apart.neuron_steps:,} neuron-steps differ from {reference} "
+        f"({apart.mismatch_rate:.1e}), {same}"
+    )
 
 
 class Fidelity(StrEnum):

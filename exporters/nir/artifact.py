@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,13 @@ from tcja_deploy.errors import FileFormatError, VerificationError
 from tcja_deploy.exporters.nir.gates import fold_gates
 from tcja_deploy.exporters.nir.runners import NirRun, find_runner, spelled
 from tcja_deploy.files import sha256
-from tcja_deploy.ir import Graph, Node
-from tcja_deploy.ir import ops as ir
+from tcja_deploy.ir import Graph
 from tcja_deploy.ir_file import load_graph
 from tcja_deploy.nir_file.container import read_nir_file
 from tcja_deploy.nir_file.notes import METADATA, READOUT
 from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.compare import BOUND, Agreement, compare
-from tcja_deploy.runtime.sequence import evaluate, run
+from tcja_deploy.runtime.sequence import evaluate, run_with_spikes
 
 __all__ = ["MANIFEST", "NetworkRun", "agreements", "notes_of", "run_file", "run_split", "verify_nir"]
 
@@ -110,13 +108,9 @@ def run_split(folder: Path, frames: NDArray[np.float32], *, runner: str = "seque
             result = run_file(path, value, runner=runner)
             value, spikes = result.output, spikes | result.spikes
         else:
-            value = run(load_graph(path), value, observe=partial(_note, spikes)).numpy()
+            value, inside = run_with_spikes(load_graph(path), value)
+            spikes |= inside
     return NetworkRun(value, spikes)
-
-
-def _note(spikes: dict[str, NDArray[np.float32]], node: Node, value: torch.Tensor) -> None:
-    if isinstance(node.op, ir.Neuron):
-        spikes[node.name] = value.numpy()
 
 
 def _stages(folder: Path) -> list[dict[str, str]]:

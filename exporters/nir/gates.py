@@ -14,7 +14,7 @@ from tcja_deploy.ir import Graph, GraphBuilder, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir.op import Array
 from tcja_deploy.runtime.compare import Agreement, compare
-from tcja_deploy.runtime.sequence import run
+from tcja_deploy.runtime.sequence import run, run_with_spikes
 
 __all__ = ["divergence", "fold_gates", "mean_gates"]
 
@@ -110,12 +110,6 @@ def divergence(graph: Graph, other: Graph, batches: Sequence[NDArray[np.float32]
     """How far the network with constant gates is from the trained one, spike for spike; no mismatch is allowed for."""
     total = Agreement((), 0, 0, 0.0, 0.0)
     for frames in batches:
-        spikes: dict[str, NDArray[np.float32]] = {}
-
-        def observe(node: Node, value: torch.Tensor, spikes: dict[str, NDArray[np.float32]] = spikes) -> None:
-            if isinstance(node.op, ir.Neuron):
-                spikes[node.name] = value.numpy()
-
-        output = run(other, frames, observe=observe).numpy()
-        total += compare(graph, frames, output, spikes, bound=0.0, first_sample=total.samples)
+        result = run_with_spikes(other, frames)
+        total += compare(graph, frames, *result, bound=0.0, first_sample=total.samples)
     return total

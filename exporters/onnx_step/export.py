@@ -20,7 +20,7 @@ from tcja_deploy.exporters.onnx.writing import (
 )
 from tcja_deploy.exporters.onnx_step.model import StepModel, step_model
 from tcja_deploy.exporters.onnx_step.verify import verify_onnx_step
-from tcja_deploy.exporters.report import ExportReport, Fidelity, NodeReport, manifest
+from tcja_deploy.exporters.report import ExportReport, Fidelity, NodeReport, change, manifest
 from tcja_deploy.files import staged_files
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import fold_batch_norm
@@ -115,11 +115,9 @@ def export_onnx_step(
 
 def _approximation_note(apart: Agreement, lookahead: int | None) -> str:
     """How far gates that do not wait long enough take the golden sample from the exact network, in a sentence."""
-    same = "the same prediction" if apart.predictions_equal == apart.samples else "another prediction"
     return (
-        f"an approximation: with gates that look {lookahead} frames ahead, on the golden sample {apart.mismatches:,} of "
-        f"{apart.neuron_steps:,} neuron-steps differ from the exact network ({apart.mismatch_rate:.1e}), {same}; "
-        "'tcja-deploy stream --sweep' measures it over a data set"
+        f"an approximation: with gates that look {lookahead} frames ahead, on the golden sample "
+        f"{change(apart, 'the exact network')}; 'tcja-deploy stream --sweep' measures it over a data set"
     )
 
 

@@ -131,9 +131,10 @@ class _Pair:
         for name, layer in self.layers.items():
             if name in seen and self.reference.state.given[name] <= self.pushed:
                 spikes, other = seen[name].numpy() != 0, self.other.shown[name] != 0
-                self.wrong |= (spikes != other).reshape(self.samples, -1).any(1)
+                differs = spikes != other
+                self.wrong |= differs.reshape(self.samples, -1).any(1)
                 self.layers[name] = replace(
                     layer, neuron_steps=layer.neuron_steps + spikes.size, spikes=layer.spikes + int(spikes.sum()),
                     other_spikes=layer.other_spikes + int(other.sum()),
-                    mismatches=layer.mismatches + int((spikes != other).sum()),
+                    mismatches=layer.mismatches + int(differs.sum()),
                 )  # fmt: skip

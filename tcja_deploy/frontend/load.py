@@ -45,7 +45,7 @@ def load(
             return load_nir(source, timesteps, dt=dt)
         from tcja_deploy.frontend.trace import trace
 
-        _refuse("", "module", arch=arch, dt=dt)
+        _refuse("module", arch=arch, dt=dt)
         return trace(
             source,
             timesteps=timesteps,
@@ -62,7 +62,7 @@ def load(
     with _in_file(path):
         if is_tcja_file(path):
             _refuse(
-                "", ".tcja file", arch=arch, timesteps=timesteps, input_shape=input_shape, input_kind=input_kind,
+                ".tcja file", arch=arch, timesteps=timesteps, input_shape=input_shape, input_kind=input_kind,
                 batch_first=batch_first, dt=dt,
             )  # fmt: skip
             return load_graph(path)
@@ -70,12 +70,7 @@ def load(
             from tcja_deploy.nir_file.load import load_nir
 
             _refuse(
-                "",
-                "NIR file",
-                arch=arch,
-                input_shape=input_shape,
-                input_kind=input_kind,
-                batch_first=batch_first,
+                "NIR file", arch=arch, input_shape=input_shape, input_kind=input_kind, batch_first=batch_first
             )
             return load_nir(path, timesteps, dt=dt)
         content = _inner_module(_unpickle(path, trust_pickle))
@@ -85,14 +80,14 @@ def load(
         if isinstance(content, nn.Module):
             from tcja_deploy.frontend.trace import trace
 
-            _refuse("", "pickled module", arch=arch, dt=dt)
+            _refuse("pickled module", arch=arch, dt=dt)
             return trace(
                 content, timesteps=timesteps, input_shape=input_shape, input_kind=_kind(input_kind),
                 batch_first=batch_first, source={**provenance, "format": "pickled module"},
             )  # fmt: skip
         from tcja_deploy.frontend.checkpoint import from_state
 
-        _refuse("", "checkpoint", input_kind=input_kind, batch_first=batch_first, dt=dt)
+        _refuse("checkpoint", input_kind=input_kind, batch_first=batch_first, dt=dt)
         state, kind = _state(content)
         provenance["format"] = kind
         return from_state(state, arch=arch, timesteps=timesteps, input_shape=input_shape, source=provenance)
@@ -118,12 +113,12 @@ def _kind(given: Kind | str | None) -> Kind | None:
         ) from None
 
 
-def _refuse(where: str, kind: str, **arguments: object) -> None:
+def _refuse(kind: str, **arguments: object) -> None:
     """Arguments that a source has no use for are mistakes, not to be ignored."""
     given = [name for name, value in arguments.items() if value is not None]
     if given:
         verb = "has no use for" if given == ["dt"] else "already fixes"
-        raise UsageError(f"a {kind} {verb} {', '.join(given)}", where=where)
+        raise UsageError(f"a {kind} {verb} {', '.join(given)}")
 
 
 def _unpickle(path: Path, trust: bool) -> Any:

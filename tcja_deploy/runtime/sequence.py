@@ -19,7 +19,7 @@ from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph, Node, Op
 from tcja_deploy.ir import ops as ir
 
-__all__ = ["Observer", "as_frames", "charge", "evaluate", "neuron_step", "run"]
+__all__ = ["Observer", "as_frames", "charge", "evaluate", "neuron_step", "run", "run_with_spikes"]
 
 Observer = Callable[[Node, Tensor], None]
 """Called with every node and its value, shaped like the node's signal; it must not change the value."""
@@ -52,6 +52,19 @@ def run(graph: Graph, frames: Tensor | NDArray[Any], *, observe: Observer | None
                 if last_reader[name] == node.name:
                     values.pop(name, None)
         return values[graph.output]
+
+
+def run_with_spikes(
+    graph: Graph, frames: Tensor | NDArray[Any]
+) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+    """As ``run``: the output, and the spikes ``[T, N, ...]`` of every neuron layer by its name."""
+    spikes: dict[str, NDArray[np.float32]] = {}
+
+    def observe(node: Node, value: Tensor) -> None:
+        if isinstance(node.op, ir.Neuron):
+            spikes[node.name] = value.numpy()
+
+    return run(graph, frames, observe=observe).numpy(), spikes
 
 
 def as_frames(graph: Graph, frames: Tensor | NDArray[Any]) -> Tensor:

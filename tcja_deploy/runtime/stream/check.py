@@ -80,8 +80,9 @@ def compare_twin(
         for name in names:
             a, b = expected.recorded[name], values[name]
             spikes, others = int(np.count_nonzero(a)), int(np.count_nonzero(b))
-            layers.append(LayerAgreement(name, a.size, spikes, others, int(np.count_nonzero(a != b))))
-            wrong |= (a != b).reshape(*a.shape[:2], -1).any((0, 2))
+            differs = a != b
+            layers.append(LayerAgreement(name, a.size, spikes, others, int(np.count_nonzero(differs))))
+            wrong |= differs.reshape(*a.shape[:2], -1).any((0, 2))
         streams = not network.readout.time_mean
         equal = predictions(expected.values, streams) == predictions(output, streams)
         difference = float(np.abs(expected.values - output).max())
