@@ -24,8 +24,8 @@ from tcja_deploy import load, zoo
 from tcja_deploy.exporters.lava import export_lava
 from tcja_deploy.exporters.lava.bundle import read_bundle
 from tcja_deploy.exporters.lava.driver import run_lava
+from tcja_deploy.runtime.integers.twin import Twin, encode
 from tcja_deploy.runtime.synthetic import synthetic_frames
-from tcja_deploy.runtime.twin import Twin, encode
 
 BATCH = 4
 

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from tcja_deploy.energy.quantities import Ints, Macs, Ops, Rate
 from tcja_deploy.ir import Graph, Kind, Node
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.activity import Activity, Measure, Watch
-from tcja_deploy.runtime.activity_collect import frame_shape
+from tcja_deploy.runtime.activity.collect import frame_shape
+from tcja_deploy.runtime.activity.record import Activity, Measure, Watch
 
 __all__ = ["Coverage", "Drive", "Inventory", "Layer", "Measured", "Part", "Primitive", "Status", "Work"]
 

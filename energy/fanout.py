@@ -13,7 +13,7 @@ from tcja_deploy.energy.quantities import Ints, Macs
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.ir import Op, Signal
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.activity_collect import frame_order
+from tcja_deploy.runtime.activity.collect import frame_order
 
 __all__ = ["SYNAPTIC", "elements", "fan_out", "macs", "pool_windows", "taps", "transposed_taps"]
 

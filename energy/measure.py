@@ -8,8 +8,8 @@ from tcja_deploy.energy.counts import Measured
 from tcja_deploy.energy.rules import take_inventory
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.ir import Graph
-from tcja_deploy.runtime.activity import Activity
-from tcja_deploy.runtime.activity_collect import Progress, Recordings, Workers, collect
+from tcja_deploy.runtime.activity.collect import Progress, Recordings, Workers, collect
+from tcja_deploy.runtime.activity.record import Activity
 
 __all__ = ["join", "measure"]
 

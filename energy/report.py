@@ -20,7 +20,7 @@ from tcja_deploy.energy.statistics import Summary, summarise
 from tcja_deploy.energy.thresholds import RATE, THRESHOLDS, Verdict
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.hardware_profiles import ChipKind, Profile
-from tcja_deploy.runtime.activity import Measure
+from tcja_deploy.runtime.activity.record import Measure
 
 __all__ = ["FirstLayerRow", "LayerRow", "Report", "WorkRow", "make_report"]
 

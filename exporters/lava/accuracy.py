@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from tcja_deploy.exporters.lava.quantise import Quantised, StageReport
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.runtime.compare import predictions
+from tcja_deploy.runtime.integers.twin import Twin
 from tcja_deploy.runtime.sequence import run
-from tcja_deploy.runtime.twin import Twin
 
 __all__ = ["Accuracy", "evaluate"]
 

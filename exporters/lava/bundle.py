@@ -34,9 +34,9 @@ from tcja_deploy.exporters.lava.lint import check
 from tcja_deploy.exporters.lava.netfile import net_input_shape, read_net, write_net
 from tcja_deploy.exporters.lava.schedule import GatePart, SegmentPart, latency, parts
 from tcja_deploy.files import atomic_directory
-from tcja_deploy.runtime import gate_arithmetic
-from tcja_deploy.runtime.integer import Gate, HostInput, IntegerNetwork, Layer, Readout, SpatialPool
-from tcja_deploy.runtime.twin import Twin, encode
+from tcja_deploy.runtime.integers import gate_arithmetic
+from tcja_deploy.runtime.integers.network import Gate, HostInput, IntegerNetwork, Layer, Readout, SpatialPool
+from tcja_deploy.runtime.integers.twin import Twin, encode
 
 __all__ = ["Bundle", "copy_runner", "read_bundle", "write_bundle"]
 

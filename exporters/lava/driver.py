@@ -30,7 +30,7 @@ from tcja_deploy.errors import DataError, ToolchainError, UsageError
 from tcja_deploy.exporters.lava import environment
 from tcja_deploy.exporters.lava.bundle import Bundle, copy_runner
 from tcja_deploy.exporters.lava.lint import lint
-from tcja_deploy.runtime.integer import IntegerNetwork, Layer
+from tcja_deploy.runtime.integers.network import IntegerNetwork, Layer
 
 __all__ = ["LavaRun", "run_lava", "shared_memory_need"]
 
@@ -94,7 +94,7 @@ def run_lava(
 
     Args:
         bundle: What to run.
-        payload: Integers (T, N, ...) as ``tcja_deploy.runtime.twin.encode`` gives them.
+        payload: Integers (T, N, ...) as ``tcja_deploy.runtime.integers.twin.encode`` gives them.
         record: Stages to return; None for all.
         python: Interpreter that has lava-dl; None to look for it.
         fast_conv: Replace Lava's convolution loops by matrix products (same integers).

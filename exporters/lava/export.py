@@ -27,9 +27,9 @@ from tcja_deploy.exporters.report import ExportReport, Fidelity, NodeReport
 from tcja_deploy.ir import Graph
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.compare import Agreement, FirstMismatch, LayerAgreement, predictions
-from tcja_deploy.runtime.integer import IntegerNetwork
+from tcja_deploy.runtime.integers.network import IntegerNetwork
+from tcja_deploy.runtime.integers.twin import Twin, encode
 from tcja_deploy.runtime.synthetic import synthetic_frames
-from tcja_deploy.runtime.twin import Twin, encode
 
 __all__ = ["LavaReport", "export_lava", "verify_bundle"]
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from tcja_deploy.errors import GraphError, UnsupportedError
 from tcja_deploy.exporters.lava.plan import FloatGate
-from tcja_deploy.runtime.integer import Gate
-from tcja_deploy.runtime.twin import integer_gate
+from tcja_deploy.runtime.integers.network import Gate
+from tcja_deploy.runtime.integers.twin import integer_gate
 
 __all__ = ["gate_error", "quantise_gate"]
 

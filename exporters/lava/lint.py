@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tcja_deploy.errors import UnsupportedError
-from tcja_deploy.runtime.integer import UNITY, Gate, IntegerNetwork, Layer
+from tcja_deploy.runtime.integers.network import UNITY, Gate, IntegerNetwork, Layer
 
 __all__ = ["Findings", "check", "lint"]
 

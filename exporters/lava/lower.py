@@ -23,7 +23,7 @@ from tcja_deploy.exporters.lava.plan import (
 )
 from tcja_deploy.ir import Graph, Node, Op
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.integer import Layer, Pair, Readout, SpatialPool, or_pool
+from tcja_deploy.runtime.integers.network import Layer, Pair, Readout, SpatialPool, or_pool
 
 __all__ = ["lower"]
 

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from tcja_deploy.errors import FileFormatError
-from tcja_deploy.runtime.integer import IntArray, Layer, Pair
+from tcja_deploy.runtime.integers.network import IntArray, Layer, Pair
 
 __all__ = ["read_net", "write_net"]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tcja_deploy.ir import Kind
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.integer import HostInput, Layer, Pair, Readout, SpatialPool
+from tcja_deploy.runtime.integers.network import HostInput, Layer, Pair, Readout, SpatialPool
 
 __all__ = ["FloatArray", "FloatGate", "FloatLayer", "FloatNeuron", "Plan", "normalise"]
 

@@ -31,10 +31,10 @@ from tcja_deploy.exporters.lava.plan import FloatArray, FloatGate, FloatLayer, P
 from tcja_deploy.exporters.lava.rounding import compensated, input_rows
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.passes import fold_batch_norm
-from tcja_deploy.runtime.integer import Gate, HostInput, IntegerNetwork, Layer, Readout
-from tcja_deploy.runtime.integer_sums import linear_part
+from tcja_deploy.runtime.integers.network import Gate, HostInput, IntegerNetwork, Layer, Readout
+from tcja_deploy.runtime.integers.sums import linear_part
+from tcja_deploy.runtime.integers.twin import LayerCounts, Twin, encode
 from tcja_deploy.runtime.sequence import run
-from tcja_deploy.runtime.twin import LayerCounts, Twin, encode
 
 __all__ = ["Options", "Quantised", "StageReport", "quantise"]
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from tcja_deploy.runtime.integer import Layer
+from tcja_deploy.runtime.integers.network import Layer
 
 __all__ = ["compensated", "input_rows"]
 

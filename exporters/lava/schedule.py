@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tcja_deploy.runtime.integer import Gate, IntegerNetwork, Layer
+from tcja_deploy.runtime.integers.network import Gate, IntegerNetwork, Layer
 
 __all__ = ["GatePart", "Part", "SegmentPart", "latency", "parts"]
 

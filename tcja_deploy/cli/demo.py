@@ -76,7 +76,7 @@ def _rates(graph: Graph, dataset: EventData) -> None:
     import numpy as np
 
     from tcja_deploy.cli.render import console, print_table, progress_bar, table
-    from tcja_deploy.runtime.activity import Measure, Recorder, Watch
+    from tcja_deploy.runtime.activity.record import Measure, Recorder, Watch
     from tcja_deploy.runtime.compare import predictions
     from tcja_deploy.runtime.sequence import run
 

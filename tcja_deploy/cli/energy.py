@@ -187,7 +187,7 @@ def _measured(
     from tcja_deploy.energy.measure import join
     from tcja_deploy.files import sha256
     from tcja_deploy.passes.fold import fold_batch_norm
-    from tcja_deploy.runtime.activity_file import load_activity
+    from tcja_deploy.runtime.activity.file import load_activity
 
     if data and activity is None:
         return measured_model(graph, data, which)

@@ -42,7 +42,7 @@ def measured_model(
     from tcja_deploy.cli.render import progress_bar
     from tcja_deploy.energy.measure import measure
     from tcja_deploy.passes.fold import fold_batch_norm
-    from tcja_deploy.runtime.activity_collect import Joined, workers
+    from tcja_deploy.runtime.activity.collect import Joined, workers
 
     parts = [open_dataset(graph, path, which) for path in data]
     recordings = Joined(parts)
@@ -126,7 +126,7 @@ def rates(
     from tcja_deploy.energy.render.formats import to_rich
     from tcja_deploy.energy.render.plots import RATE_PLOTS, rate_plots
     from tcja_deploy.energy.render.rate_tables import rate_summary
-    from tcja_deploy.runtime.activity_file import save_activity
+    from tcja_deploy.runtime.activity.file import save_activity
 
     check_outputs(output or [], force=force, suffixes=FORMATS)
     check_outputs([save] if save is not None else [], force=force)

@@ -34,6 +34,7 @@ from tcja_deploy.events import EventData
 from tcja_deploy.files import atomic_file
 from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.compare import Agreement
+from tcja_deploy.runtime.integers.stream import plan_twin
 from tcja_deploy.runtime.stream import (
     Divergence,
     Plan,
@@ -50,7 +51,6 @@ from tcja_deploy.runtime.stream.check import compare_stream, compare_twin
 from tcja_deploy.runtime.stream.decision import Batch, Steps, outcome
 from tcja_deploy.runtime.stream.plan import Schedule
 from tcja_deploy.runtime.stream.timing import timing
-from tcja_deploy.runtime.stream.twin import plan_twin
 
 if TYPE_CHECKING:
     from tcja_deploy.cli.stream_live import Feed

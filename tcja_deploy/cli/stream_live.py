@@ -54,11 +54,11 @@ Feed = Callable[[Any], Moment]
 
 def stream_feed(plan: Plan) -> Feed:
     """Frames to a stream on torch or of the twin."""
+    from tcja_deploy.runtime.integers.stream import IntegerLayer
     from tcja_deploy.runtime.stream import Stepper, initial
     from tcja_deploy.runtime.stream.cells import Neurons
     from tcja_deploy.runtime.stream.decision import Decisions
     from tcja_deploy.runtime.stream.plan import GATE
-    from tcja_deploy.runtime.stream.twin import IntegerLayer
 
     stepper, decisions = Stepper(plan, initial(plan)), Decisions()
     layers = [link.name for link in plan.links if isinstance(link.cell, Neurons | IntegerLayer)]

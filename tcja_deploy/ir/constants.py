@@ -15,11 +15,22 @@ __all__ = ["conform", "field_types"]
 
 
 def field_types(op: type[Any]) -> dict[str, Any]:
-    """The type hint of each of an op's constants."""
+    """The type hint of each of an op's constants, aliases resolved (``NDArray[...]`` is one since NumPy 2.5 on Python 3.12)."""
     if op not in _known:
         hints = typing.get_type_hints(op)
-        _known[op] = {field.name: hints[field.name] for field in dataclasses.fields(op)}
+        _known[op] = {field.name: _resolved(hints[field.name]) for field in dataclasses.fields(op)}
     return _known[op]
+
+
+def _resolved(hint: Any) -> Any:
+    """A type hint without the aliases in it: ``type X = ...`` statements keep their target to themselves."""
+    alias, args = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if hasattr(alias, "__value__"):
+        target = alias.__value__
+        return _resolved(target[args] if args else target)
+    if isinstance(hint, types.UnionType) or alias is typing.Union:
+        return typing.Union[tuple(map(_resolved, args))]  # noqa: UP007 -- built at run time
+    return hint
 
 
 _known: dict[type[Any], dict[str, Any]] = {}

@@ -235,7 +235,7 @@ def test_two_processes_print_the_table_of_one(folder: Path, tmp_path: Path) -> N
         )
         assert done.returncode == 0, done.stderr[-3000:]
         texts.append([line for line in done.stdout.splitlines() if not line.startswith("wrote")])
-        from tcja_deploy.runtime.activity_file import load_activity
+        from tcja_deploy.runtime.activity.file import load_activity
 
         counts.append(load_activity(keep))
     assert texts[0] == texts[1]

@@ -30,7 +30,7 @@ from tcja_deploy.errors import UnsupportedError, UsageError
 from tcja_deploy.hardware_profiles import Unit, load_profile
 from tcja_deploy.ir import Graph, GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.activity import Activity, ValueActivity
+from tcja_deploy.runtime.activity.record import Activity, ValueActivity
 
 ASIC, INT8 = load_profile("asic45"), load_profile("asic45-int8")
 AC, MAC, MULT = 0.9, 4.6, 3.7  # pJ, Horowitz 2014: fp32 addition, MAC and multiplication at 45 nm

@@ -17,8 +17,8 @@ from tcja_deploy.energy.report import make_report
 from tcja_deploy.events import open_data
 from tcja_deploy.hardware_profiles import load_profile
 from tcja_deploy.passes.fold import fold_batch_norm
-from tcja_deploy.runtime.activity import Measure
-from tcja_deploy.runtime.activity_collect import Joined
+from tcja_deploy.runtime.activity.collect import Joined
+from tcja_deploy.runtime.activity.record import Measure
 
 SHARED = Path(__file__).parents[3] / "shared"
 GOLDEN = SHARED / "golden"

@@ -7,8 +7,16 @@ from math import gcd
 
 import numpy as np
 
-from tcja_deploy.runtime.integer import Gate, HostInput, IntegerNetwork, Layer, Readout, SpatialPool, or_pool
-from tcja_deploy.runtime.twin import Twin
+from tcja_deploy.runtime.integers.network import (
+    Gate,
+    HostInput,
+    IntegerNetwork,
+    Layer,
+    Readout,
+    SpatialPool,
+    or_pool,
+)
+from tcja_deploy.runtime.integers.twin import Twin
 
 THRESHOLD_MAX = (1 << 17) - 1
 ENOUGH, TOO_MUCH = 0.04, 0.9

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tcja_deploy.runtime.integer import Gate, IntegerNetwork, Layer
+from tcja_deploy.runtime.integers.network import Gate, IntegerNetwork, Layer
 
 M = 1 << 23
 

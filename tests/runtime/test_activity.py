@@ -16,9 +16,16 @@ from tcja_deploy.errors import DataError, FileFormatError, UsageError
 from tcja_deploy.ir import GraphBuilder, Signal
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir.signal import Kind
-from tcja_deploy.runtime.activity import Activity, Measure, Recorder, Watch
-from tcja_deploy.runtime.activity_collect import Joined, Workers, collect, frame_order, frame_shape, workers
-from tcja_deploy.runtime.activity_file import load_activity, save_activity
+from tcja_deploy.runtime.activity.collect import (
+    Joined,
+    Workers,
+    collect,
+    frame_order,
+    frame_shape,
+    workers,
+)
+from tcja_deploy.runtime.activity.file import load_activity, save_activity
+from tcja_deploy.runtime.activity.record import Activity, Measure, Recorder, Watch
 from tcja_deploy.runtime.sequence import run
 
 PAYLOADS = np.array([0, 0, 0, 0, 1, 1, -1, 2, -3, 0.5, -0.25, 1000003], np.float32)
@@ -192,8 +199,8 @@ WORKER = """
 import sys, numpy as np
 sys.path.insert(0, {tests!r})
 from test_activity import Stored, two_layers, watches
-from tcja_deploy.runtime.activity_collect import collect, workers
-from tcja_deploy.runtime.activity_file import save_activity
+from tcja_deploy.runtime.activity.collect import collect, workers
+from tcja_deploy.runtime.activity.file import save_activity
 from pathlib import Path
 graph, frames = two_layers()
 origin = {{"model": graph.hash}}

@@ -6,11 +6,11 @@ import numpy as np
 from integer_nets import random_frames, random_network
 
 from tcja_deploy import zoo
-from tcja_deploy.runtime.activity import Measure, Recorder, Watch
+from tcja_deploy.runtime.activity.record import Measure, Recorder, Watch
+from tcja_deploy.runtime.integers.twin import Twin
 from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.stream import stream
 from tcja_deploy.runtime.synthetic import synthetic_frames
-from tcja_deploy.runtime.twin import Twin
 
 
 def test_the_stream_counts_what_the_sequence_counts() -> None:

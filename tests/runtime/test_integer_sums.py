@@ -9,10 +9,10 @@ import pytest
 import torch
 from integer_nets import random_frames, random_network
 
-from tcja_deploy.runtime import integer_sums
-from tcja_deploy.runtime.integer import Layer, or_pool
-from tcja_deploy.runtime.integer_sums import FastSums, bytes_are_exact, linear_part
-from tcja_deploy.runtime.twin import Twin
+from tcja_deploy.runtime.integers import sums as integer_sums
+from tcja_deploy.runtime.integers.network import Layer, or_pool
+from tcja_deploy.runtime.integers.sums import FastSums, bytes_are_exact, linear_part
+from tcja_deploy.runtime.integers.twin import Twin
 
 GEOMETRIES = [
     # channels in and out, kernel, stride, padding, dilation, groups

@@ -12,10 +12,10 @@ from integer_nets import random_frames, random_network
 from stream_graphs import run_stream
 
 from tcja_deploy.errors import DataError, UsageError
+from tcja_deploy.runtime.integers.twin import Twin
 from tcja_deploy.runtime.stream import Estimate, Profile, state_from_bytes, state_to_bytes, stream_twin
 from tcja_deploy.runtime.stream.check import compare_twin
 from tcja_deploy.runtime.stream.plan import GATE
-from tcja_deploy.runtime.twin import Twin
 
 
 @settings(max_examples=60, deadline=None)
@@ -105,7 +105,7 @@ def test_lookahead_gates_use_the_truth_so_far_and_the_estimate(kind, linear):
 
 
 def window_gates(gate, counts, area):
-    from tcja_deploy.runtime.gate_arithmetic import gate_values
+    from tcja_deploy.runtime.integers.gate_arithmetic import gate_values
 
     values = gate_values(
         counts.transpose(1, 0, 2),

@@ -12,9 +12,9 @@ from integer_nets import random_frames, random_network
 from slow_twin import run_slow
 
 from tcja_deploy.errors import DataError, GraphError, UsageError
-from tcja_deploy.runtime.integer import HostInput, IntegerNetwork, Layer, Readout, or_pool
-from tcja_deploy.runtime.integer_sums import float32_is_exact
-from tcja_deploy.runtime.twin import Twin, encode
+from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, Layer, Readout, or_pool
+from tcja_deploy.runtime.integers.sums import float32_is_exact
+from tcja_deploy.runtime.integers.twin import Twin, encode
 
 
 def assert_equal_to_slow(network, frames):
@@ -139,8 +139,8 @@ def test_chunks_and_blocks_do_not_change_results(monkeypatch):
     frames = random_frames(network, 5)
     names = [stage.name for stage in network.stages]
     whole = Twin(network).run(frames, record=names)
-    monkeypatch.setattr("tcja_deploy.runtime.twin.CHUNK_BYTES", 1)
-    monkeypatch.setattr("tcja_deploy.runtime.twin.BLOCK_BYTES", 1)
+    monkeypatch.setattr("tcja_deploy.runtime.integers.twin.CHUNK_BYTES", 1)
+    monkeypatch.setattr("tcja_deploy.runtime.integers.twin.BLOCK_BYTES", 1)
     split = Twin(network).run(frames, record=names)
     for name in names:
         np.testing.assert_array_equal(whole.recorded[name], split.recorded[name])

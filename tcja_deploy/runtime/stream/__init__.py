@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tcja_deploy.runtime.integers.stream import plan_twin, stream_twin
 from tcja_deploy.runtime.stream.cost import StreamCost, measure
 from tcja_deploy.runtime.stream.engine import Emission, Stepper, StreamState, advance, initial, stream
 from tcja_deploy.runtime.stream.estimate import Estimate, Profile, fit
@@ -10,7 +11,6 @@ from tcja_deploy.runtime.stream.reference import run_by_frame
 from tcja_deploy.runtime.stream.saved import load_profile, save_profile, state_from_bytes, state_to_bytes
 from tcja_deploy.runtime.stream.sweep import Divergence, sweep
 from tcja_deploy.runtime.stream.timing import timing
-from tcja_deploy.runtime.stream.twin import plan_twin, stream_twin
 
 __all__ = [
     "Divergence",

@@ -11,12 +11,12 @@ from torch import Tensor
 from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.compare import BOUND, Agreement, LayerAgreement, compare, output_error, predictions
-from tcja_deploy.runtime.integer import IntegerNetwork
+from tcja_deploy.runtime.integers.network import IntegerNetwork
+from tcja_deploy.runtime.integers.stream import plan_twin
+from tcja_deploy.runtime.integers.twin import Twin
 from tcja_deploy.runtime.stream.engine import Stepper, initial
 from tcja_deploy.runtime.stream.estimate import Profile
 from tcja_deploy.runtime.stream.plan import Plan, plan
-from tcja_deploy.runtime.stream.twin import plan_twin
-from tcja_deploy.runtime.twin import Twin
 
 __all__ = ["compare_stream", "compare_twin"]
 

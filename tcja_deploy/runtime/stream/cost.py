@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tcja_deploy.runtime.integers.stream import IntegerGate, IntegerLayer
 from tcja_deploy.runtime.stream.cells import Every, Neurons, Scale, Window
 from tcja_deploy.runtime.stream.engine import Stepper, StreamState, initial
 from tcja_deploy.runtime.stream.gate import Gate
 from tcja_deploy.runtime.stream.packing import Packed, pack
 from tcja_deploy.runtime.stream.plan import GATE, Plan
 from tcja_deploy.runtime.stream.timing import timing
-from tcja_deploy.runtime.stream.twin import IntegerGate, IntegerLayer
 
 __all__ = ["BlockCost", "StepCost", "StreamCost", "measure"]
 

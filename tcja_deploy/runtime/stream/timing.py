@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tcja_deploy.runtime.integers.stream import IntegerGate
 from tcja_deploy.runtime.stream.gate import Gate
 from tcja_deploy.runtime.stream.plan import Plan, Takes
-from tcja_deploy.runtime.stream.twin import IntegerGate
 
 __all__ = ["Timing", "timing"]
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from tcja_deploy.exporters.lava.plan import FloatGate, FloatLayer, Plan
-from tcja_deploy.runtime.integer import HostInput
+from tcja_deploy.runtime.integers.network import HostInput
 
 
 def host(about: HostInput, frames):

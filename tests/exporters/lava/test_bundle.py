@@ -20,8 +20,8 @@ from tcja_deploy.exporters.lava.bundle import read_bundle, write_bundle
 from tcja_deploy.exporters.lava.integrity import seal
 from tcja_deploy.exporters.lava.schedule import latency, parts
 from tcja_deploy.files import sha256
-from tcja_deploy.runtime.integer import Gate, HostInput, Layer, Readout
-from tcja_deploy.runtime.twin import Twin
+from tcja_deploy.runtime.integers.network import Gate, HostInput, Layer, Readout
+from tcja_deploy.runtime.integers.twin import Twin
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from tcja_deploy.exporters.lava import bundle as bundles
 from tcja_deploy.exporters.lava import driver, environment
 from tcja_deploy.exporters.lava.bundle import read_bundle, write_bundle
 from tcja_deploy.exporters.lava.driver import run_lava, shared_memory_need
-from tcja_deploy.runtime.integer import HostInput, IntegerNetwork, Layer, Readout
-from tcja_deploy.runtime.twin import Twin, encode
+from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, Layer, Readout
+from tcja_deploy.runtime.integers.twin import Twin, encode
 
 
 def zeros(bundle):

@@ -13,7 +13,7 @@ from tcja_deploy.exporters.lava.plan import normalise
 from tcja_deploy.ir import Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes import fold_batch_norm
-from tcja_deploy.runtime.integer import Layer
+from tcja_deploy.runtime.integers.network import Layer
 from tcja_deploy.runtime.sequence import run
 
 SMALL = (2, 12, 10)

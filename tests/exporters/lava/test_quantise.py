@@ -17,9 +17,9 @@ from tcja_deploy.exporters.lava.quantise import quantise
 from tcja_deploy.exporters.lava.rounding import compensated
 from tcja_deploy.ir import GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.integer import Gate, Layer
+from tcja_deploy.runtime.integers.network import Gate, Layer
+from tcja_deploy.runtime.integers.twin import Twin, integer_gate
 from tcja_deploy.runtime.sequence import run
-from tcja_deploy.runtime.twin import Twin, integer_gate
 
 PLAIN = Options(correct_bias=False, wide_input=False)
 

@@ -10,8 +10,8 @@ from test_lower import GRAPHS
 
 from tcja_deploy.exporters.lava.bundle import write_bundle
 from tcja_deploy.exporters.lava.export import export_lava, verify_bundle
-from tcja_deploy.runtime.integer import Layer
-from tcja_deploy.runtime.twin import Twin
+from tcja_deploy.runtime.integers.network import Layer
+from tcja_deploy.runtime.integers.twin import Twin
 
 SWEEP = [
     # seed, gates, parts of the gate, input, windows

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.ir import Graph, Node, Signal
-from tcja_deploy.runtime.activity import Activity, Recorder, ValueActivity, Watch
+from tcja_deploy.runtime.activity.record import Activity, Recorder, ValueActivity, Watch
 from tcja_deploy.runtime.sequence import run
 
 __all__ = ["Joined", "Recordings", "Workers", "collect", "frame_order", "frame_shape", "workers"]

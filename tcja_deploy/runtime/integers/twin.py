@@ -3,7 +3,7 @@
 Lava runs one pipelined step at a time; the twin runs a layer over the whole window. Both give the same spikes
 because the states of every layer start from zero in each window. Integers are carried in floats: each layer
 runs in float32 where bounds on its weights and payloads prove that this is exact, in float64 otherwise
-(``tcja_deploy.runtime.integer_sums``).
+(``tcja_deploy.runtime.integers.sums``).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from tcja_deploy.errors import DataError, UsageError
-from tcja_deploy.runtime.gate_arithmetic import gate_values
-from tcja_deploy.runtime.integer import UNITY, Gate, HostInput, IntegerNetwork, Layer
-from tcja_deploy.runtime.integer_sums import EXACT32, FastSums, fits_float32, float32_is_exact, linear_part
+from tcja_deploy.runtime.integers.gate_arithmetic import gate_values
+from tcja_deploy.runtime.integers.network import UNITY, Gate, HostInput, IntegerNetwork, Layer
+from tcja_deploy.runtime.integers.sums import EXACT32, FastSums, fits_float32, float32_is_exact, linear_part
 
 __all__ = ["LayerCounts", "LayerRunner", "Twin", "TwinRun", "encode"]
 

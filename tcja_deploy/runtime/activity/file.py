@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tcja_deploy.errors import FileFormatError
 from tcja_deploy.files import atomic_file
-from tcja_deploy.runtime.activity import Activity, Measure, ValueActivity
+from tcja_deploy.runtime.activity.record import Activity, Measure, ValueActivity
 
 __all__ = ["load_activity", "save_activity"]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tcja_deploy.runtime.integer import UNITY, Layer
+from tcja_deploy.runtime.integers.network import UNITY, Layer
 
 __all__ = ["EXACT32", "FastSums", "fits_float32", "float32_is_exact", "linear_part"]
 

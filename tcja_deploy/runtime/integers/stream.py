@@ -16,9 +16,10 @@ from torch.nn import functional
 from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Kind, Signal
 from tcja_deploy.ir.ops import same_padding
-from tcja_deploy.runtime import integer
-from tcja_deploy.runtime.gate_arithmetic import gate_values
-from tcja_deploy.runtime.integer_sums import EXACT32
+from tcja_deploy.runtime.integers import network as integer
+from tcja_deploy.runtime.integers.gate_arithmetic import gate_values
+from tcja_deploy.runtime.integers.sums import EXACT32
+from tcja_deploy.runtime.integers.twin import LayerCounts, LayerRunner, encode
 from tcja_deploy.runtime.stream.cells import CellState, Scale, Stateless
 from tcja_deploy.runtime.stream.engine import Stepper, initial
 from tcja_deploy.runtime.stream.estimate import Estimate, Profile
@@ -36,7 +37,6 @@ from tcja_deploy.runtime.stream.plan import (
     check_options,
     mean_over_time,
 )
-from tcja_deploy.runtime.twin import LayerCounts, LayerRunner, encode
 
 __all__ = ["plan_twin", "stream_twin"]
 

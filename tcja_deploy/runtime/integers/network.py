@@ -171,7 +171,7 @@ class SpatialPool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gate:
-    """A TCJA block in integers (``tcja_deploy.runtime.gate_arithmetic``): collects a window, then scales it.
+    """A TCJA block in integers (``tcja_deploy.runtime.integers.gate_arithmetic``): collects a window, then scales it.
 
     Attributes:
         name: Unique name.
