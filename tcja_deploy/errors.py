@@ -5,7 +5,6 @@ Exit codes of the command line belong to the classes, so that a script can tell 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import ClassVar
 
 __all__ = [
@@ -20,13 +19,7 @@ __all__ = [
     "UnsupportedError",
     "UsageError",
     "VerificationError",
-    "bullets",
 ]
-
-
-def bullets(lines: Iterable[str]) -> str:
-    """Lines as the list at the end of a message: each on a line of its own with a dash, nothing for no lines."""
-    return "".join(f"\n  - {line}" for line in lines)
 
 
 class DeployError(Exception):

@@ -18,12 +18,17 @@ that has no counterpart:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from tcja_deploy.errors import DeployError, bullets
+from tcja_deploy.errors import DeployError
 
-__all__ = ["Unsupported", "UnsupportedInContext", "UnsupportedParts"]
+__all__ = ["Unsupported", "UnsupportedInContext", "UnsupportedParts", "bullets"]
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """Lines as the list at the end of a message: each on a line of its own with a dash, nothing for no lines."""
+    return "".join(f"\n  - {line}" for line in lines)
 
 
 class Unsupported(Exception):  # noqa: N818

@@ -64,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "unsupported": {"errors"},
     "files": {"errors"},
     "artifacts": {"errors"},
-    "ir": {"errors"},
+    "ir": {"errors", "unsupported"},
     "ir_file": BASE | {"files"},
     "nir_file": BASE | {"files"},
     "passes": BASE,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tcja_deploy.errors import TraceError, UnsupportedError, bullets
-from tcja_deploy.unsupported import Unsupported, UnsupportedInContext, UnsupportedParts
+from tcja_deploy.errors import TraceError, UnsupportedError
+from tcja_deploy.unsupported import Unsupported, UnsupportedInContext, UnsupportedParts, bullets
 
 
 def test_lists_are_written_in_one_way() -> None:
