@@ -1,4 +1,4 @@
-"""Rules for modules: PyTorch's layers and SpikingJelly's neurons, layers and containers; Norse's neurons are in ``norse``.
+"""Rules for modules: PyTorch's layers and SpikingJelly's layers and containers; neurons are in ``neurons`` and ``norse``.
 
 Classes are matched by package and name along the method resolution order, so that neither package has to be imported here.
 A subclass counts only if it does not redefine what the class computes; everything else is run and traced through.
@@ -6,19 +6,17 @@ A subclass counts only if it does not redefine what the class computes; everythi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from tcja_deploy.frontend.functions import FUNCTIONS
-from tcja_deploy.frontend.layout import name_time
+from tcja_deploy.frontend.neurons import NEURONS, READOUTS
 from tcja_deploy.frontend.norse import HINTS as NORSE_HINTS
 from tcja_deploy.frontend.norse import NORSE, STEP_MODES, is_norse
 from tcja_deploy.frontend.traced import Offence, ShapeOffence, Traced, View
@@ -99,7 +97,7 @@ def neuron_step_modes(root: nn.Module) -> set[str]:
         key = _match(module, MODULES) or ""
         if key in STEP_MODES:
             modes.add(STEP_MODES[key])
-        elif key in _NEURONS:
+        elif key in NEURONS:
             modes.add(str(module.step_mode))
         for child in module.children():
             walk(child)
@@ -157,7 +155,7 @@ def _unknown(module: nn.Module) -> tuple[str, str]:
     if hasattr(module, "_memories") or cls.__module__.startswith("spikingjelly.activation_based.neuron"):
         return (
             f"{cls.__name__} has a state of its own kind",
-            f"the neurons with a translation are {', '.join(sorted(k.partition(':')[2] for k in _NEURONS))}",
+            f"the neurons with a translation are {', '.join(sorted(k.partition(':')[2] for k in NEURONS))}",
         )
     name = cls.__name__
     return f"{cls.__module__}.{name} has no translation", _HINTS.get(name, "replace it or leave it out")
@@ -174,7 +172,7 @@ _HINTS = {
 
 def _check_step_mode(module: Any, key: str, x: Traced) -> None:
     mode = getattr(module, "step_mode", None)
-    spiking = key in _NEURONS
+    spiking = key in NEURONS
     if mode == "m" and x.view not in ("window", "lone"):
         if x.view == "image":
             raise ShapeOffence("gets one image instead of a window", "repeat the image over time before it")
@@ -191,66 +189,6 @@ def _check_step_mode(module: Any, key: str, x: Traced) -> None:
         raise Offence("is in step mode 's' but gets whole windows", "call functional.set_step_mode(net, 'm')")
     if spiking and x.view == "lone":
         raise ShapeOffence("gets a window of one time step", "repeat the image over time before it")
-
-
-# -- neurons ------------------------------------------------------------------------------------------------------
-def _common(module: Any) -> dict[str, Any]:
-    rest = 0.0 if module.v_reset is None else float(module.v_reset)
-    if getattr(module, "_memories_rv", {}).get("v", rest) != rest:
-        raise Offence(
-            "starts from another membrane than its reset value", "leave the initial membrane as it is"
-        )
-    if not getattr(module.surrogate_function, "spiking", True):
-        raise Offence(
-            "uses its surrogate instead of spikes (surrogate_function.spiking is False)", "set it to True"
-        )
-    if getattr(module, "_neuron_precision", None) is not None:
-        raise Offence("computes in another precision than float32", "switch the reduced precision off")
-    return {
-        "v_threshold": float(module.v_threshold),
-        "v_reset": None if module.v_reset is None else float(module.v_reset),
-    }
-
-
-def _neuron(make: Callable[[Any], ir.Neuron]) -> Rule:
-    def rule(tracer: ModuleTracer, path: str, module: Any, x: Traced) -> Traced:
-        op = make(module)
-        tracer.once(path)
-        return tracer.emit(path, op, name_time(tracer, path, x, 0))
-
-    return rule
-
-
-def _lif(module: Any) -> ir.LIF:
-    return ir.LIF(**_common(module), tau=float(module.tau), decay_input=bool(module.decay_input))
-
-
-def _plif(module: Any) -> ir.PLIF:
-    decay = float(torch.sigmoid(module.w.detach().float()))
-    return ir.PLIF(**_common(module), decay=decay, decay_input=bool(module.decay_input))
-
-
-def _readout(integrator: Callable[[Any], ir.LI]) -> Rule:
-    """A membrane without spikes, and what is read off it over the window."""
-
-    def rule(tracer: ModuleTracer, path: str, module: Any, x: Traced) -> Traced:
-        decode = {"mean-mem": "mean", "max-mem": "amax"}.get(module.decode)
-        if decode is None:
-            raise Offence(
-                f"hands on its membrane as decode={module.decode!r}", "use decode='mean-mem' or 'max-mem'"
-            )
-        membrane = tracer.emit(path, integrator(module), x)
-        return FUNCTIONS[decode](tracer, f"{path}.{module.decode}", membrane, 0)
-
-    return rule
-
-
-def _leaky_readout(module: Any) -> ir.LI:
-    if math.frexp(module.tau)[0] != 0.5:
-        raise Offence(
-            f"divides its input by tau = {module.tau:g}, which rounds unlike a product", "use a power of two"
-        )
-    return ir.LI(1.0 / module.tau)
 
 
 # -- layers -------------------------------------------------------------------------------------------------------
@@ -346,20 +284,11 @@ _TORCH: dict[str, Rule] = {
     "Unflatten": _calls("unflatten", "dim", "unflattened_size"),
 }  # fmt: skip
 
-_NEURONS: dict[str, Rule] = {
-    "spikingjelly:IFNode": _neuron(lambda m: ir.IF(**_common(m))),
-    "spikingjelly:LIFNode": _neuron(_lif),
-    "spikingjelly:ParametricLIFNode": _neuron(_plif),
-    "spikingjelly:SimpleIFNode": _neuron(lambda m: ir.IF(**_common(m))),
-    "spikingjelly:SimpleLIFNode": _neuron(_lif),
-}
-
 MODULES: dict[str, Rule] = {
     **{f"torch:{name}": rule for name, rule in _TORCH.items()},
     **{f"spikingjelly:{name}": _multi_step(rule) for name, rule in _FOLDED.items()},
-    **_NEURONS,
-    "spikingjelly:NonSpikingIFNode": _readout(lambda m: ir.LI(0.0, decay_input=False)),
-    "spikingjelly:NonSpikingLIFNode": _readout(_leaky_readout),
+    **NEURONS,
+    **READOUTS,
     **NORSE,
     "spikingjelly:Dropout": _through,
     "spikingjelly:Dropout2d": _through,

@@ -1,0 +1,99 @@
+"""Rules for SpikingJelly's neurons and readout membranes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from tcja_deploy.frontend.functions import FUNCTIONS
+from tcja_deploy.frontend.layout import name_time
+from tcja_deploy.frontend.traced import Offence, Traced
+from tcja_deploy.frontend.tracer import ModuleTracer
+from tcja_deploy.ir import ops as ir
+
+__all__ = ["NEURONS", "READOUTS"]
+
+Rule = Callable[[ModuleTracer, str, Any, Traced], Traced]
+
+
+def _common(module: Any) -> dict[str, Any]:
+    """Threshold and reset of one of SpikingJelly's neurons.
+
+    Raises:
+        Offence: If it computes otherwise than its class says.
+    """
+    rest = 0.0 if module.v_reset is None else float(module.v_reset)
+    if getattr(module, "_memories_rv", {}).get("v", rest) != rest:
+        raise Offence(
+            "starts from another membrane than its reset value", "leave the initial membrane as it is"
+        )
+    if not getattr(module.surrogate_function, "spiking", True):
+        raise Offence(
+            "uses its surrogate instead of spikes (surrogate_function.spiking is False)", "set it to True"
+        )
+    if getattr(module, "_neuron_precision", None) is not None:
+        raise Offence("computes in another precision than float32", "switch the reduced precision off")
+    return {
+        "v_threshold": float(module.v_threshold),
+        "v_reset": None if module.v_reset is None else float(module.v_reset),
+    }
+
+
+def _neuron(make: Callable[[Any], ir.Neuron]) -> Rule:
+    def rule(tracer: ModuleTracer, path: str, module: Any, x: Traced) -> Traced:
+        op = make(module)
+        tracer.once(path)
+        return tracer.emit(path, op, name_time(tracer, path, x, 0))
+
+    return rule
+
+
+def _lif(module: Any) -> ir.LIF:
+    return ir.LIF(**_common(module), tau=float(module.tau), decay_input=bool(module.decay_input))
+
+
+def _plif(module: Any) -> ir.PLIF:
+    decay = float(torch.sigmoid(module.w.detach().float()))
+    return ir.PLIF(**_common(module), decay=decay, decay_input=bool(module.decay_input))
+
+
+def _readout(integrator: Callable[[Any], ir.LI]) -> Rule:
+    """A membrane without spikes, and what is read off it over the window."""
+
+    def rule(tracer: ModuleTracer, path: str, module: Any, x: Traced) -> Traced:
+        decode = {"mean-mem": "mean", "max-mem": "amax"}.get(module.decode)
+        if decode is None:
+            raise Offence(
+                f"hands on its membrane as decode={module.decode!r}", "use decode='mean-mem' or 'max-mem'"
+            )
+        membrane = tracer.emit(path, integrator(module), x)
+        return FUNCTIONS[decode](tracer, f"{path}.{module.decode}", membrane, 0)
+
+    return rule
+
+
+def _leaky_readout(module: Any) -> ir.LI:
+    if math.frexp(module.tau)[0] != 0.5:
+        raise Offence(
+            f"divides its input by tau = {module.tau:g}, which rounds unlike a product", "use a power of two"
+        )
+    return ir.LI(1.0 / module.tau)
+
+
+NEURONS: dict[str, Rule] = {
+    "spikingjelly:IFNode": _neuron(lambda m: ir.IF(**_common(m))),
+    "spikingjelly:LIFNode": _neuron(_lif),
+    "spikingjelly:ParametricLIFNode": _neuron(_plif),
+    "spikingjelly:SimpleIFNode": _neuron(lambda m: ir.IF(**_common(m))),
+    "spikingjelly:SimpleLIFNode": _neuron(_lif),
+}
+"""Spiking neurons by package and class name."""
+
+READOUTS: dict[str, Rule] = {
+    "spikingjelly:NonSpikingIFNode": _readout(lambda m: ir.LI(0.0, decay_input=False)),
+    "spikingjelly:NonSpikingLIFNode": _readout(_leaky_readout),
+}
+"""Membranes without spikes by package and class name."""
