@@ -3,14 +3,10 @@ arithmetic."""
 
 from __future__ import annotations
 
-from tcja_deploy.energy.fanout import SYNAPTIC
 from tcja_deploy.ir import Graph
 from tcja_deploy.ir import ops as ir
 
 __all__ = ["attention_nodes", "first_layers"]
-
-_MOVES = ir.Flatten | ir.Permute | ir.Reshape
-_COMBINES = ir.Add | ir.Affine | ir.Concat | ir.Mul | ir.Reduce
 
 
 def attention_nodes(graph: Graph) -> frozenset[str]:
@@ -22,8 +18,8 @@ def attention_nodes(graph: Graph) -> frozenset[str]:
     """
     gates: set[str] = set()  # sigmoids, and what is made of their results alone
     for node in graph:
-        made = isinstance(node.op, _MOVES | _COMBINES) and all(name in gates for name in node.inputs)
-        if isinstance(node.op, ir.Sigmoid) or made:
+        combines = node.op.moves_only or node.op.elementwise or isinstance(node.op, ir.Reduce)
+        if isinstance(node.op, ir.Sigmoid) or (combines and all(name in gates for name in node.inputs)):
             gates.add(node.name)
     for node in reversed(graph.nodes):
         readers = graph.readers(node.name)
@@ -47,7 +43,7 @@ def first_layers(graph: Graph) -> frozenset[str]:
     first = set()
     for node in graph.nodes[1:]:
         if node.inputs and all(name in raw for name in node.inputs):
-            if isinstance(node.op, SYNAPTIC):
+            if node.op.synaptic:
                 first.add(node.name)
             elif not isinstance(node.op, ir.Neuron):
                 raw.add(node.name)

@@ -97,7 +97,7 @@ def _repeats(layer: Layer, pricing: Pricing) -> bool:
 def _neurons(m: Measured, pricing: Pricing) -> list[Line]:
     lines = []
     graph = m.inventory.graph
-    for node in m.inventory.stateful:
+    for node in m.inventory.membranes:
         # A leaky integrator in front of a neuron is that neuron's synaptic current, inside the same update.
         inside = not isinstance(node.op, ir.Neuron) and any(
             isinstance(r.op, ir.Neuron) for r in graph.readers(node.name)

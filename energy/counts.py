@@ -90,6 +90,7 @@ class Layer:
     Attributes:
         node: Name of the node.
         op: Name of its op.
+        map_axes: Trailing axes of the result that are positions, see ``Op``.
         source: The value it reads.
         kind: Signal kind of that value.
         shape_in: One frame of the input.
@@ -103,6 +104,7 @@ class Layer:
 
     node: str
     op: str
+    map_axes: int
     source: str
     kind: Kind
     shape_in: tuple[int, ...]
@@ -176,9 +178,9 @@ class Inventory:
         return tuple(layer for layer in self.layers if not layer.attention)
 
     @property
-    def stateful(self) -> tuple[Node, ...]:
+    def membranes(self) -> tuple[Node, ...]:
         """Nodes with a membrane: spiking neurons and leaky integrators."""
-        return tuple(n for n in self.graph if isinstance(n.op, ir.Neuron | ir.LI))
+        return tuple(n for n in self.graph if n.op.membrane)
 
     def watches(self) -> tuple[Watch, ...]:
         """What has to be recorded: the input, all spikes, and whatever drives work."""

@@ -15,11 +15,7 @@ from tcja_deploy.ir import Op, Signal
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.activity.collect import frame_order
 
-__all__ = ["SYNAPTIC", "elements", "fan_out", "macs", "pool_windows", "taps", "transposed_taps"]
-
-
-SYNAPTIC = ir.Conv1d | ir.Conv2d | ir.ConvTranspose2d | ir.Linear
-"""The ops that have synapses: weights that meet their input."""
+__all__ = ["elements", "fan_out", "macs", "pool_windows", "taps", "transposed_taps"]
 
 
 def taps(n_in: int, n_out: int, kernel: int, *, stride: int = 1, dilation: int = 1, pad: int = 0) -> Ints:

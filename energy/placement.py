@@ -169,7 +169,7 @@ def _chips_by_size(trunk: Sequence[Layer], limits: Limits, bits: int) -> list[in
 
 def _shape(layer: Layer) -> tuple[int, int, int]:
     """Channels, rows, columns of the output; axes in front of the channels count as rows."""
-    trailing = {"Linear": 2, "Conv1d": 1}.get(layer.op, 0)  # axes that a map has and these results do not
+    trailing = 2 - layer.map_axes  # axes that a map has and the result does not
     *lead, c, h, w = (*layer.shape_out, *(1,) * max(trailing, 3 - len(layer.shape_out)))
     return c, math.prod(lead) * h, w
 

@@ -82,6 +82,7 @@ def _synapses(desk: _Desk, node: Node) -> None:
         Layer(
             node=node.name,
             op=type(op).__name__,
+            map_axes=op.map_axes,
             source=node.inputs[0],
             kind=x.kind,
             shape_in=x.features,

@@ -46,7 +46,7 @@ def snn_traffic(m: Measured, pricing: Pricing, memory: MemoryModel) -> list[Line
         if work.weights:
             line = _weight_reads(work.node, m.work(work), work.weights, weight, memory, pricing)
             lines.append(replace(line, what=f"weight read: {work.what}"))
-    for node in m.inventory.stateful:
+    for node in m.inventory.membranes:
         updates = node.signal.size * m.inventory.graph.T
         price = sram(pricing, node.signal.size * state, state)
         ops = Ops.constant(2 * updates, len(m))

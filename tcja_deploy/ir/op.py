@@ -51,12 +51,36 @@ class Op:
     Subclasses without state implement ``apply``; subclasses with state implement ``initial_state`` and ``step``.
     Running ``T`` steps from the initial state equals ``apply``.
 
+    What an op is stands in its traits, so that the stream, the energy count and the exporters ask the op and keep no
+    lists of classes: ``stateful``, ``membrane``, ``elementwise``, ``moves_only``, ``synaptic`` and ``acts_on_time``.
+
     Raises:
         GraphError: If a constant is not of its field's type.
     """
 
     arity: ClassVar[int | None] = 1
     """Number of inputs; ``None`` for any number from two."""
+    stateful: ClassVar[bool] = False
+    """Whether the op carries a state of its own from frame to frame: true of every subclass that defines
+    ``initial_state``, so that it cannot be forgotten. Evaluating such an op on single frames would lose its state."""
+    membrane: ClassVar[bool] = False
+    """Whether that state is a membrane, as large as a frame of the result and updated once a step: neurons and
+    integrators. One frame in, one frame out, and the output of a step depends on no later input."""
+    elementwise: ClassVar[bool] = False
+    """Whether each element of the result is computed, without weights or state, from the elements of the inputs at
+    the same place (after broadcasting)."""
+    moves_only: ClassVar[bool] = False
+    """Whether the result holds the elements of the inputs, unchanged, at other places or under other axes."""
+    synaptic: ClassVar[bool] = False
+    """Whether the op is a layer of synapses: constants ``weight`` and ``bias`` (or ``None``), ``macs`` above 0, and
+    an input element of 0 contributes nothing."""
+    map_axes: ClassVar[int] = 0
+    """Of a synaptic op: how many trailing axes of the result are positions that share the weights (2 for images,
+    1 for sequences, 0 for dense layers)."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.stateful = cls.initial_state is not Op.initial_state
 
     def __post_init__(self) -> None:
         for name, hint in field_types(type(self)).items():
@@ -89,16 +113,12 @@ class Op:
 
     # -- time ------------------------------------------------------------------------------------------
     def acts_on_time(self, *inputs: Signal) -> bool:
-        """Whether an output frame depends on more than the input frames of the same step (state aside)."""
+        """Whether an output frame depends on more than the input frames of the same step (a membrane aside)."""
         return not all(s.streams for s in inputs)
 
     def lookahead(self, *inputs: Signal, T: int) -> int:
         """How many later input frames the first output frame needs; 0 means causal."""
         return T - 1 if self.acts_on_time(*inputs) and any(s.streams for s in inputs) else 0
-
-    def window(self, *inputs: Signal, T: int) -> int:
-        """How many input frames one output frame reads, besides what is summed up in the op's state."""
-        return T if self.acts_on_time(*inputs) and any(s.streams for s in inputs) else 1
 
     # -- reference semantics ---------------------------------------------------------------------------
     def apply(self, *x: Array) -> Array:

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from stream_graphs import DISTANCE, SHARED, SMALL, graphs, random_frames, run_stream, strong
 
 from tcja_deploy import zoo
-from tcja_deploy.errors import DataError, UsageError
+from tcja_deploy.errors import DataError, UnsupportedError, UsageError
 from tcja_deploy.ir import Graph, GraphBuilder
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.compare import BOUND, compare
 from tcja_deploy.runtime.sequence import run
-from tcja_deploy.runtime.stream import run_by_frame, stream
+from tcja_deploy.runtime.stream import plan, run_by_frame, stream
+from tcja_deploy.runtime.stream.plan import CELLS
 from tcja_deploy.runtime.synthetic import synthetic_frames
 
 
@@ -121,3 +122,15 @@ def test_wrong_options_and_frames_are_refused():
         stream(graph).push(np.zeros((2, 2, 34, 34), np.float32))
     with pytest.raises(UsageError, match="another network"):
         type(stream(graph))(stream(graph).plan, stream(graph, lookahead=1).state)
+
+
+@pytest.mark.parametrize("name", sorted(n for n, op in ir.OPS.items() if op.stateful and n != "TCJA"))
+def test_a_state_that_no_cell_holds_is_an_error(name, monkeypatch):
+    """It is never evaluated frame by frame without its state."""
+    op = ir.LI(0.5) if name == "LI" else ir.OPS[name]()
+    b = GraphBuilder(3)
+    graph = b.finish(b.add("op", op, b.add("input", ir.Input((4,)))))
+    plan(graph)
+    monkeypatch.delitem(CELLS, ir.OPS[name])
+    with pytest.raises(UnsupportedError, match=f"op: {name} has a state"):
+        plan(graph)

@@ -225,3 +225,34 @@ def test_profiles_as_files(net, tmp_path):
     for name, reason in {"bad": "no readable profile", "missing": "no such profile"}.items():
         with pytest.raises(FileFormatError, match=reason):
             load_profile(net, tmp_path / name)
+
+
+def test_membranes_are_those_of_all_neurons_and_integrators():
+    """Two layers of 3 and 5 currents and membranes, in float32; the running mean at the end is none."""
+    rng = np.random.default_rng(0)
+    b = GraphBuilder(T)
+    x = b.add("input", ir.Input((4,), Kind.BINARY))
+    for i, width in ((1, 3), (2, 5)):
+        x = b.add(f"fc{i}", ir.Linear(rng.normal(0, 1, (width, b.signal(x).size)).astype(np.float32)), x)
+        x = b.add(f"current{i}", ir.LI(0.5), x)
+        x = b.add(f"spikes{i}", ir.LIF(), x)
+    readout = b.finish(b.add("mean", ir.TimeMean(), b.add("membrane", ir.LI(0.25), x)))
+    for schedule in ("burst", "paced"):
+        cost = measure(plan(readout, schedule=schedule), random_frames(readout, 2, 3, seed=0))
+        assert cost.membranes == 4 * (2 * 3 + 2 * 5 + 5)
+
+
+def test_work_is_counted_when_it_is_done():
+    """A layer behind an op that needs the window: paced, it works once a step, in a burst T times at the end."""
+    rng = np.random.default_rng(0)
+    b = GraphBuilder(T)
+    x = b.add("input", ir.Input((4,), Kind.BINARY))
+    x = b.add("time last", ir.Permute((1, 2, 0)), x)
+    x = b.add("time first", ir.Permute((2, 0, 1)), x)
+    x = b.add("fc", ir.Linear(rng.normal(0, 1, (3, 4)).astype(np.float32)), x)
+    graph = b.finish(b.add("spikes", ir.IF(), x))
+    frames = np.ones((T, 1, 4), np.float32)
+    assert [s.macs for s in measure(plan(graph, schedule="paced"), frames).steps] == [12] * T
+    burst = measure(plan(graph), frames).steps
+    assert [s.macs for s in burst] == [0] * (T - 1) + [12 * T]
+    assert sum(s.sops for s in burst) == 12 * T

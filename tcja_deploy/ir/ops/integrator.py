@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,6 +28,8 @@ class LI(Op):
         decay_input: Whether the input is multiplied by ``q`` as well.
         v_leak: Where the leak pulls to.
     """
+
+    membrane: ClassVar[bool] = True
 
     decay: float
     decay_input: bool = True

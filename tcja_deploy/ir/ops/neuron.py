@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,6 +28,8 @@ class Neuron(Op):
         v_reset: Membrane after a spike, or ``None`` for soft reset.
         strict: Fire above the threshold only, not at it.
     """
+
+    membrane: ClassVar[bool] = True
 
     v_threshold: float = 1.0
     v_reset: float | None = 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -82,6 +83,9 @@ class Conv2d(Op):
         groups: Number of channel groups.
     """
 
+    synaptic: ClassVar[bool] = True
+    map_axes: ClassVar[int] = 2
+
     weight: Array
     bias: Array | None = None
     stride: Pair = (1, 1)
@@ -135,6 +139,9 @@ class ConvTranspose2d(Op):
         dilation: Of height and width.
         groups: Number of channel groups.
     """
+
+    synaptic: ClassVar[bool] = True
+    map_axes: ClassVar[int] = 2
 
     weight: Array
     bias: Array | None = None
@@ -211,6 +218,9 @@ class Conv1d(Op):
         groups: Number of channel groups.
     """
 
+    synaptic: ClassVar[bool] = True
+    map_axes: ClassVar[int] = 1
+
     weight: Array
     bias: Array | None = None
     stride: int = 1
@@ -253,6 +263,8 @@ class Linear(Op):
         weight: ``[O, I]``.
         bias: ``[O]`` or ``None``.
     """
+
+    synaptic: ClassVar[bool] = True
 
     weight: Array
     bias: Array | None = None

@@ -82,9 +82,6 @@ class TCJA(Op):
         """Kernel size of CLA along channels, 0 without CLA."""
         return 0 if self.cla is None else int(self.cla.shape[2])
 
-    def window(self, *inputs: Signal, T: int) -> int:
-        return T if self.cla is not None else min(self.k_t, T)
-
     def lookahead(self, *inputs: Signal, T: int) -> int:
         return T - 1 if self.cla is not None else min(same_padding(self.k_t)[1], T - 1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -60,6 +60,8 @@ class Input(Op):
 @dataclass(frozen=True, eq=False)
 class _Pointwise(Op):
     """An op on every element by itself."""
+
+    elementwise: ClassVar[bool] = True
 
     def acts_on_time(self, *inputs: Signal) -> bool:
         return False
@@ -117,6 +119,7 @@ class _Broadcast(Op):
     """An op on two or more inputs, element by element, with NumPy broadcasting."""
 
     arity = None
+    elementwise: ClassVar[bool] = True
 
     def _result_kind(self, kinds: list[Kind]) -> Kind:
         raise NotImplementedError
@@ -159,6 +162,7 @@ class Concat(Op):
     """
 
     arity = None
+    moves_only: ClassVar[bool] = True
 
     axis: int
 
@@ -188,6 +192,8 @@ class Permute(Op):
         order: A permutation of all axes.
     """
 
+    moves_only: ClassVar[bool] = True
+
     order: tuple[int, ...]
 
     def faults(self) -> list[str]:
@@ -216,6 +222,8 @@ class Reshape(Op):
         dims: Axes of the result.
         named: For each named axis of ``dims``, in order, the axis of the input it is.
     """
+
+    moves_only: ClassVar[bool] = True
 
     dims: tuple[Dim, ...]
     named: tuple[int, ...]
@@ -264,6 +272,8 @@ def _runs(dims: tuple[Dim, ...]) -> list[int]:
 @dataclass(frozen=True, eq=False)
 class Flatten(Op):
     """All feature axes of ``[T, N, ...]`` in one: ``[T, N, F]``, in C order. Keeps the kind."""
+
+    moves_only: ClassVar[bool] = True
 
     def infer(self, *inputs: Signal, T: int) -> Signal:
         (x,) = inputs
@@ -328,9 +338,6 @@ class TimeMean(Op):
     def acts_on_time(self, *inputs: Signal) -> bool:
         return True
 
-    def window(self, *inputs: Signal, T: int) -> int:
-        return 1
-
     def apply(self, *x: Array) -> Array:
         return float32(x[0].mean(0, dtype=np.float32))
 
@@ -345,7 +352,7 @@ class TimeMean(Op):
 
 
 @dataclass(frozen=True, eq=False)
-class Vote(_Pointwise):
+class Vote(Op):
     """Mean over groups of neighbouring outputs: ``y[k] = mean_{i < voters} x[k voters + i]`` along the last axis.
 
     Spikes become graded.
@@ -365,6 +372,9 @@ class Vote(_Pointwise):
         classes = x.features[-1] // self.voters
         self._require(classes > 0, f"{x} has no {self.voters} voters a class")
         return Signal((*x.dims[:-1], classes), x.kind.widened(Kind.GRADED))
+
+    def acts_on_time(self, *inputs: Signal) -> bool:
+        return False
 
     def apply(self, *x: Array) -> Array:
         classes = x[0].shape[-1] // self.voters

@@ -20,7 +20,7 @@ from tcja_deploy.runtime.integers import network as integer
 from tcja_deploy.runtime.integers.gate_arithmetic import gate_values
 from tcja_deploy.runtime.integers.sums import EXACT32
 from tcja_deploy.runtime.integers.twin import LayerCounts, LayerRunner, encode
-from tcja_deploy.runtime.stream.cells import CellState, Scale, Stateless
+from tcja_deploy.runtime.stream.cells import CellState, PlainCell, Scale, Stateless
 from tcja_deploy.runtime.stream.engine import Stepper, initial
 from tcja_deploy.runtime.stream.estimate import Estimate, Profile
 from tcja_deploy.runtime.stream.gate import due
@@ -64,7 +64,7 @@ class Encode(Stateless):
 
 
 @dataclass(frozen=True, eq=False)
-class IntegerLayer:
+class IntegerLayer(PlainCell):
     """Synapse and neurons; state: voltages ``v`` and, where they have a memory, currents ``u``, in float64.
 
     Attributes:
@@ -79,6 +79,16 @@ class IntegerLayer:
     def runner(self) -> LayerRunner:
         """The twin's own arithmetic; its state is set before every use."""
         return LayerRunner(self.layer)
+
+    @property
+    def synaptic(self) -> bool:
+        """See ``Cell``."""
+        return True
+
+    @property
+    def membrane(self) -> bool:
+        """See ``Cell``."""
+        return True
 
     @property
     def macs(self) -> int:
@@ -103,7 +113,7 @@ class IntegerLayer:
 
 
 @dataclass(frozen=True, eq=False)
-class IntegerGate:
+class IntegerGate(PlainCell):
     """Spikes in, integer gates ``[N, C]`` out; state: the latest spike ``counts``.
 
     ``counts [n, N, C]`` are the latest n = T frames (K_T without CLA), as many numbers as CLA accumulators.

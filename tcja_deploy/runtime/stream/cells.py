@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,9 +17,11 @@ from tcja_deploy.runtime.sequence import charge, evaluate, neuron_step
 __all__ = [
     "Cell",
     "CellState",
+    "Delayed",
     "Every",
     "Integrators",
     "Neurons",
+    "PlainCell",
     "RunningMean",
     "Scale",
     "Window",
@@ -40,7 +42,17 @@ class Cell(Protocol):
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates per step and sample, counted densely; the mean where steps differ."""
+        """Multiply-accumulates per call of ``step`` and sample, counted densely; the mean where calls differ."""
+        ...
+
+    @property
+    def synaptic(self) -> bool:
+        """Whether these are synapses, of which a silent input uses none."""
+        ...
+
+    @property
+    def membrane(self) -> bool:
+        """Whether its state is a membrane, with the currents into it where it keeps some."""
         ...
 
     def initial(self, samples: int) -> CellState:
@@ -62,6 +74,35 @@ class Cell(Protocol):
         ...
 
 
+@runtime_checkable
+class Delayed(Cell, Protocol):
+    """A cell whose result for a frame comes some frames later: the gate of an attention block."""
+
+    @property
+    def lookahead(self) -> int:
+        """Frames that it waits."""
+        ...
+
+    @property
+    def exact_lookahead(self) -> int:
+        """Frames that it would have to wait to be exact."""
+        ...
+
+
+class PlainCell:
+    """A cell with neither synapses nor a membrane, which is what most are."""
+
+    @property
+    def synaptic(self) -> bool:
+        """See ``Cell``."""
+        return False
+
+    @property
+    def membrane(self) -> bool:
+        """See ``Cell``."""
+        return False
+
+
 def aligned(op: Op) -> Op:
     """The op with its constants in torch's own memory; see ``plain``."""
     arrays = {name: a for name, a in op.constants().items() if isinstance(a, np.ndarray)}
@@ -79,7 +120,7 @@ def plain(x: Tensor) -> Tensor:
     return x if same else x.clone(memory_format=torch.contiguous_format)
 
 
-class Stateless:
+class Stateless(PlainCell):
     """A cell without state."""
 
     def initial(self, samples: int) -> CellState:
@@ -89,7 +130,7 @@ class Stateless:
 
 @dataclass(frozen=True, eq=False)
 class Every(Stateless):
-    """An op that makes one frame of each step's inputs.
+    """An op without state that makes one frame of each step's inputs.
 
     Attributes:
         op: The op.
@@ -100,6 +141,11 @@ class Every(Stateless):
     op: Op
     frames: tuple[bool, ...]
     macs: int
+
+    @property
+    def synaptic(self) -> bool:
+        """See ``Cell``."""
+        return self.op.synaptic
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
         """See ``Cell``."""
@@ -123,6 +169,11 @@ class Window(Stateless):
     emits: bool
     macs: int
 
+    @property
+    def synaptic(self) -> bool:
+        """See ``Cell``."""
+        return self.op.synaptic
+
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
         """See ``Cell``."""
         y = evaluate(self.op, *inputs)
@@ -130,12 +181,17 @@ class Window(Stateless):
 
 
 @dataclass(frozen=True, eq=False)
-class Neurons:
+class Neurons(PlainCell):
     """Spiking neurons; state: the membrane ``v`` ``[N, ...]`` after the reset."""
 
     op: ir.Neuron
     features: tuple[int, ...]
     macs: int = 0
+
+    @property
+    def membrane(self) -> bool:
+        """See ``Cell``."""
+        return True
 
     def initial(self, samples: int) -> CellState:
         """See ``Cell``."""
@@ -148,12 +204,17 @@ class Neurons:
 
 
 @dataclass(frozen=True, eq=False)
-class Integrators:
+class Integrators(PlainCell):
     """Leaky integrators; state: the membrane ``v`` ``[N, ...]``, which is also the result."""
 
     op: ir.LI
     features: tuple[int, ...]
     macs: int = 0
+
+    @property
+    def membrane(self) -> bool:
+        """See ``Cell``."""
+        return True
 
     def initial(self, samples: int) -> CellState:
         """See ``Cell``."""
@@ -166,7 +227,7 @@ class Integrators:
 
 
 @dataclass(frozen=True, eq=False)
-class RunningMean:
+class RunningMean(PlainCell):
     """Mean over the window, added up frame by frame; state: the ``sum`` ``[N, ...]``."""
 
     T: int

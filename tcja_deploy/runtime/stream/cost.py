@@ -10,12 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tcja_deploy.runtime.integers.stream import IntegerGate, IntegerLayer
-from tcja_deploy.runtime.stream.cells import Every, Neurons, Scale, Window
+from tcja_deploy.runtime.stream.cells import Delayed
 from tcja_deploy.runtime.stream.engine import Stepper, StreamState, initial
-from tcja_deploy.runtime.stream.gate import Gate
 from tcja_deploy.runtime.stream.packing import Packed, pack
-from tcja_deploy.runtime.stream.plan import GATE, Plan
+from tcja_deploy.runtime.stream.plan import GATE, Link, Plan
 from tcja_deploy.runtime.stream.timing import timing
 
 __all__ = ["BlockCost", "StepCost", "StreamCost", "measure"]
@@ -121,27 +119,26 @@ class _Meter:
         self.lags: dict[str, int] = {}
         links = {link.name: link for link in plan.links}
         self.readers = {name: [links[reader] for reader, _ in keys] for name, keys in plan.readers.items()}
-        self.links = links
         self.given: dict[str, int] = {}
-        self.waiting = {link.name: _Waiting() for link in plan.links if isinstance(link.cell, Scale)}
+        self.waiting = {
+            link.name: _Waiting() for link in plan.links if any(i.endswith(GATE) for i in link.inputs)
+        }
 
     def observe(self, name: str, index: int, item: Tensor) -> None:
         T, signal = self.plan.T, self.plan.signals[name]
         count = self.given[name] = self.given.get(name, -1) + 1
         due = count if signal.streams else count * T + T - 1
         self.lags[name] = max(self.lags.get(name, 0), self.step - due)
-        own = self.links.get(name)
-        if own is not None and (isinstance(own.cell, Scale) or (isinstance(own.cell, Window) and index == 0)):
-            self.macs += own.cell.macs
         if name in self.waiting:
             self.waiting[name].frames.popleft()
         for link in self.readers.get(name, ()):
             if link.name in self.waiting and name == link.inputs[0]:
                 self.waiting[link.name].arrive(pack(item, signal.kind))
-            if isinstance(link.cell, Every | IntegerLayer | Gate | IntegerGate):
-                self.macs += link.cell.macs
-            if isinstance(link.cell, Every | IntegerLayer) and signal.kind.sparse:
-                self.sops += link.cell.macs * float(torch.count_nonzero(item)) / item.numel()
+
+    def working(self, link: Link, inputs: tuple[Tensor, ...]) -> None:
+        self.macs += link.cell.macs
+        if link.cell.synaptic and self.plan.signals[link.inputs[0]].kind.sparse:
+            self.sops += link.cell.macs * float(torch.count_nonzero(inputs[0])) / inputs[0].numel()
 
 
 def measure(plan: Plan, frames: Tensor | NDArray[Any]) -> StreamCost:
@@ -156,7 +153,7 @@ def measure(plan: Plan, frames: Tensor | NDArray[Any]) -> StreamCost:
     steps = []
     for step in range((warm + 1) * T):
         meter.step, meter.macs, meter.sops = step, 0, 0.0
-        stepper.push(frames[step % T], observe=meter.observe)
+        stepper.push(frames[step % T], observe=meter.observe, working=meter.working)
         if step >= warm * T:
             held = _held(stepper.state, [link.name for link in plan.links], samples)
             gates = sum(_bytes(stepper.state, name + GATE, samples) for name in _gates(plan))
@@ -167,21 +164,13 @@ def measure(plan: Plan, frames: Tensor | NDArray[Any]) -> StreamCost:
         latency=meter.lags[plan.output],
         blocks=tuple(_block(plan, meter, stepper.state, name, samples) for name in _gates(plan)),
         steps=tuple(steps),
-        membranes=sum(
-            _bytes(stepper.state, link.name, samples)
-            for link in plan.links
-            if isinstance(link.cell, Neurons | IntegerLayer)
-        ),
+        membranes=sum(_bytes(stepper.state, link.name, samples) for link in plan.links if link.cell.membrane),
         naive=sum(4 * s.size * (T if s.streams else 1) for s in plan.signals.values()),
     )
 
 
-def _gates(plan: Plan) -> dict[str, Gate | IntegerGate]:
-    return {
-        link.name.removesuffix(GATE): link.cell
-        for link in plan.links
-        if isinstance(link.cell, Gate | IntegerGate)
-    }
+def _gates(plan: Plan) -> dict[str, Delayed]:
+    return {link.name.removesuffix(GATE): link.cell for link in plan.links if isinstance(link.cell, Delayed)}
 
 
 def _held(state: StreamState, readers: list[str], samples: int) -> tuple[int, int]:

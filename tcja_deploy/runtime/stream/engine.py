@@ -24,6 +24,9 @@ __all__ = ["Emission", "Observer", "Stepper", "StreamState", "advance", "initial
 Observer = Callable[[str, int, Tensor], None]
 """Called with the name of a value, the frame's index in its window (0 without time axis), and the item."""
 
+Clock = Callable[[Link, tuple[Tensor, ...]], None]
+"""Called with a cell that works and the inputs it takes, before it does."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Emission:
@@ -103,7 +106,12 @@ class _Queue:
 
 
 def advance(
-    plan: Plan, state: StreamState, frame: Tensor, *, observe: Observer | None = None
+    plan: Plan,
+    state: StreamState,
+    frame: Tensor,
+    *,
+    observe: Observer | None = None,
+    working: Clock | None = None,
 ) -> tuple[list[Emission], StreamState]:
     """Push one frame through: a pure function of plan, state and frame.
 
@@ -112,11 +120,12 @@ def advance(
         state: State before.
         frame: ``[N, ...]``, float32.
         observe: Called with every item that a cell gives; it must not change it.
+        working: Called before every step of a cell; it must not change the inputs.
 
     Returns:
         The results that became final with this frame, in order, and the state after.
     """
-    flow = _Flow(plan, state, observe)
+    flow = _Flow(plan, state, observe, working)
     flow.give(plan.input, frame, state.pushed % plan.T)
     if plan.schedule == "paced":
         for link in plan.links:
@@ -134,8 +143,10 @@ def advance(
 class _Flow:
     """One step of the stream while it happens."""
 
-    def __init__(self, plan: Plan, state: StreamState, observe: Observer | None) -> None:
-        self.plan, self.before, self.observe = plan, state, observe
+    def __init__(
+        self, plan: Plan, state: StreamState, observe: Observer | None, working: Clock | None
+    ) -> None:
+        self.plan, self.before, self.observe, self.working = plan, state, observe, working
         self.queues = {key: _Queue(items) for key, items in state.queues.items()}
         self.given, self.clocks, self.cells = dict(state.given), dict(state.clocks), dict(state.cells)
         self.results: list[Tensor] = []
@@ -166,6 +177,8 @@ class _Flow:
                 inputs.append(queue.first())
             else:
                 inputs.append(queue.take())
+        if self.working is not None:
+            self.working(link, tuple(inputs))
         items, after = link.cell.step(tuple(inputs), self.cells[link.name], t)
         self.clocks[link.name] = 0 if end else t + 1
         self.cells[link.name] = link.cell.initial(self.before.samples) if end else after
@@ -207,8 +220,16 @@ class Stepper:
         self.plan = plan
         self.state = state
 
-    def push(self, frame: Tensor | NDArray[Any], *, observe: Observer | None = None) -> list[Emission]:
+    def push(
+        self,
+        frame: Tensor | NDArray[Any],
+        *,
+        observe: Observer | None = None,
+        working: Clock | None = None,
+    ) -> list[Emission]:
         """Push one frame ``[N, ...]`` and return the results that became final, in order.
+
+        ``observe`` and ``working`` as for ``advance``.
 
         Raises:
             DataError: If the frame does not have the shape that the network and the state expect.
@@ -219,7 +240,7 @@ class Stepper:
             raise DataError(f"the frame has shape {list(x.shape)}, the stream expects {list(want)}")
         x = plain(x.to(torch.float32, copy=True))  # a copy, because the caller may change the frame later
         with torch.inference_mode():
-            emissions, self.state = advance(self.plan, self.state, x, observe=observe)
+            emissions, self.state = advance(self.plan, self.state, x, observe=observe, working=working)
         return emissions
 
     def clone(self) -> Stepper:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.stream.cells import CellState
+from tcja_deploy.runtime.stream.cells import CellState, PlainCell
 from tcja_deploy.runtime.stream.estimate import Estimate
 
 __all__ = ["Gate", "channelwise", "due", "fuse", "squeeze", "temporal"]
@@ -48,7 +48,7 @@ def fuse(op: ir.TCJA, tm: Tensor | None, cm: Tensor | None) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Gate:
+class Gate(PlainCell):
     """Frames of X in, gates ``F[:, j]`` ``[N, C]`` out ``lookahead`` frames later, at the latest with the
     last frame.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
-from tcja_deploy.errors import UsageError
-from tcja_deploy.ir import Graph, Kind, Node, Signal
+from tcja_deploy.errors import UnsupportedError, UsageError
+from tcja_deploy.ir import Graph, Kind, Node, Op, Signal
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.stream.cells import (
     Cell,
@@ -26,6 +27,7 @@ from tcja_deploy.runtime.stream.estimate import Profile
 from tcja_deploy.runtime.stream.gate import Gate
 
 __all__ = [
+    "CELLS",
     "GATE",
     "MEAN",
     "POOLED",
@@ -177,9 +179,9 @@ def plan(
     for node in graph.nodes[1:]:
         if isinstance(node.op, ir.TCJA):
             (x,), name = node.inputs, node.name
-            channels, exact = node.signal.features[0], node.op.lookahead(signals[x], T=graph.T)
-            ahead = exact if lookahead is None else min(exact, lookahead)
-            gate = Gate(node.op, channels, graph.T, ahead, estimates.get(name))
+            gate = _gate(node.op, signals[x], graph.T)
+            ahead = gate.lookahead if lookahead is None else min(gate.lookahead, lookahead)
+            gate, channels = replace(gate, lookahead=ahead, estimate=estimates.get(name)), gate.channels
             links.append(by_frame(name + GATE, gate, (x,), Signal(("T", "N", channels), Kind.REAL)))
             readers = graph.readers(name)
             if name != graph.output and len(readers) == 1 and isinstance(readers[0].op, ir.MaxPool2d):
@@ -242,18 +244,33 @@ def mean_over_time(name: str, source: str, signal: Signal, T: int) -> Link:
     return Link(name, RunningMean(T, signal.features), (source,), (Takes.FRAME,), mean)
 
 
+def _gate(op: ir.TCJA, x: Signal, T: int) -> Gate:
+    return Gate(op, x.features[0], T, op.lookahead(x, T=T))
+
+
+CELLS: dict[type[Op], Callable[[Any, Signal, int], Cell]] = {
+    ir.IF: lambda op, x, T: Neurons(op, x.features),
+    ir.LI: lambda op, x, T: Integrators(op, x.features),
+    ir.LIF: lambda op, x, T: Neurons(op, x.features),
+    ir.PLIF: lambda op, x, T: Neurons(op, x.features),
+    ir.TCJA: _gate,
+    ir.TimeMean: lambda op, x, T: RunningMean(T, x.features),
+}
+"""The cell that holds the state of each stateful op, from the op, its input and T; other ops need none of their own."""
+
+
 def _generic(node: Node, inputs: tuple[Signal, ...], T: int) -> Link:
     op, out = aligned(node.op), node.signal
-    if isinstance(op, ir.Neuron):
-        return by_frame(node.name, Neurons(op, out.features), node.inputs, out)
-    if isinstance(op, ir.LI):
-        return by_frame(node.name, Integrators(op, out.features), node.inputs, out)
-    if isinstance(op, ir.TimeMean):
-        return mean_over_time(node.name, node.inputs[0], inputs[0], T)
+    if op.stateful:
+        if type(op) not in CELLS:
+            raise UnsupportedError(
+                f"{type(op).__name__} has a state, and no cell of the stream holds it", where=node.name
+            )
+        return by_frame(node.name, CELLS[type(op)](op, inputs[0], T), node.inputs, out)
     frames = tuple(s.streams for s in inputs)
     macs = op.macs(*inputs, T=T)
     # Element-wise ops need no window for an input without time axis: it only has to be there.
-    steps = not op.acts_on_time(*inputs) or (isinstance(op, ir.Add | ir.Mul) and out.streams)
+    steps = not op.acts_on_time(*inputs) or (op.elementwise and out.streams)
     if steps and any(frames):
         takes = tuple(Takes.FRAME if f else Takes.VALUE for f in frames)
         return Link(node.name, Every(op, frames, macs // T), node.inputs, takes, out)

@@ -44,10 +44,8 @@ def _evaluate(graph: Graph, node: Node, inputs: list[Tensor]) -> Tensor:
         return _tcja(op, inputs[0])
     if isinstance(op, ir.TimeMean):
         return sum(inputs[0][1:], start=inputs[0][0]) / graph.T
-    by_frame = not op.acts_on_time(*signals) or isinstance(op, ir.Add | ir.Mul)
-    if isinstance(op, ir.Neuron | ir.LI) or not (
-        by_frame and node.signal.streams and any(s.streams for s in signals)
-    ):
+    by_frame = not op.acts_on_time(*signals) or op.elementwise
+    if op.stateful or not (by_frame and node.signal.streams and any(s.streams for s in signals)):
         return evaluate(op, *inputs)
     frames = [
         evaluate(op, *(plain(x[t : t + 1]) if s.streams else x for x, s in zip(inputs, signals, strict=True)))

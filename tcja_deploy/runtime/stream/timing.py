@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tcja_deploy.runtime.integers.stream import IntegerGate
-from tcja_deploy.runtime.stream.gate import Gate
+from tcja_deploy.runtime.stream.cells import Delayed
 from tcja_deploy.runtime.stream.plan import Plan, Takes
 
 __all__ = ["Timing", "timing"]
@@ -35,7 +34,7 @@ def timing(plan: Plan) -> Timing:
             first[name] + wait[takes] for name, takes in zip(link.inputs, link.takes, strict=True)
         )
         ahead = 0
-        if isinstance(link.cell, Gate | IntegerGate):
+        if isinstance(link.cell, Delayed):
             ahead = link.cell.lookahead
         elif link.per_frame and not link.signal.streams:
             ahead = T - 1
