@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
+from tcja_deploy.frontend.context import RuleContext
 from tcja_deploy.frontend.layout import axes, name_time
-from tcja_deploy.frontend.traced import Offence, ShapeOffence, Traced
-from tcja_deploy.frontend.tracer import ModuleTracer
+from tcja_deploy.frontend.traced import Traced
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
 
 __all__ = ["ARITHMETIC"]
 
@@ -21,22 +22,24 @@ def _number(value: Any, x: Traced, T: int) -> float:
     """A constant that a signal is combined with.
 
     Raises:
-        Offence: If it is not one number.
+        Unsupported: If it is not one number.
     """
     if isinstance(value, torch.Tensor) and value.numel() == 1 and value.ndim <= len(x.shape(T)):
         return float(value.detach())
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    raise Offence("combines the signal with a constant tensor", "fold the constant into a layer's weights")
+    raise Unsupported(
+        "combines the signal with a constant tensor", "fold the constant into a layer's weights"
+    )
 
 
 def _pairwise(
     op: Callable[[], ir.Add | ir.Mul], scalar: Callable[[float], ir.Affine]
 ) -> Callable[..., Traced]:
-    def rule(tr: ModuleTracer, label: str, a: Any, b: Any) -> Traced:
+    def rule(tr: RuleContext, label: str, a: Any, b: Any) -> Traced:
         if isinstance(a, Traced) and isinstance(b, Traced):
             if a.view != b.view or (a.view == "batch" and a.lead != b.lead):
-                raise ShapeOffence(
+                raise UnsupportedInContext(
                     f"combines a tensor seen as {a.view} with one seen as {b.view}",
                     "give both the same leading axes",
                 )
@@ -52,13 +55,13 @@ def _pairwise(
     return rule
 
 
-def _swap(tr: ModuleTracer, label: str, x: Traced) -> Traced:
+def _swap(tr: RuleContext, label: str, x: Traced) -> Traced:
     """The first two axes exchanged. Batch-first code is translated time-first, as a stream, where that is the same."""
     order = (1, 0, *range(2, len(x.signal.dims)))
     return tr.emit(f"{label}.swap", ir.Permute(order), x)
 
 
-def _same_time(tr: ModuleTracer, label: str, a: Traced, b: Traced) -> tuple[Traced, Traced]:
+def _same_time(tr: RuleContext, label: str, a: Traced, b: Traced) -> tuple[Traced, Traced]:
     """Two values; where weights mixed the steps of one and took the name of its time axis, it gets it back."""
     from_end = [len(v.signal.dims) - v.signal.dims.index("T") if "T" in v.signal.dims else 0 for v in (a, b)]
     if from_end[0] and not from_end[1]:
@@ -72,11 +75,11 @@ _add = _pairwise(ir.Add, lambda c: ir.Affine(1.0, c))
 _mul = _pairwise(ir.Mul, lambda c: ir.Affine(c, 0.0))
 
 
-def _neg(tr: ModuleTracer, label: str, x: Traced) -> Traced:
+def _neg(tr: RuleContext, label: str, x: Traced) -> Traced:
     return tr.emit(label, ir.Affine(-1.0, 0.0), x)
 
 
-def _sub(tr: ModuleTracer, label: str, a: Any, b: Any) -> Traced:
+def _sub(tr: RuleContext, label: str, a: Any, b: Any) -> Traced:
     if isinstance(a, Traced) and isinstance(b, Traced):
         return _add(tr, label, a, _neg(tr, f"{label}.minus", b))
     if isinstance(b, Traced):
@@ -84,9 +87,9 @@ def _sub(tr: ModuleTracer, label: str, a: Any, b: Any) -> Traced:
     return tr.emit(label, ir.Affine(1.0, -_number(b, a, tr.T)), a)
 
 
-def _div(tr: ModuleTracer, label: str, a: Any, b: Any) -> Traced:
+def _div(tr: RuleContext, label: str, a: Any, b: Any) -> Traced:
     if isinstance(b, Traced):
-        raise Offence("divides by a signal")
+        raise Unsupported("divides by a signal")
     number = _number(b, a, tr.T)
     before = tr.builder[a.name]
     if isinstance(before.op, ir.Reduce) and before.op.how == "sum":
@@ -95,20 +98,20 @@ def _div(tr: ModuleTracer, label: str, a: Any, b: Any) -> Traced:
         if number == math.prod(lengths[i] for i in before.op.axes):
             return _mean(tr, label, source, before.op.axes, before.op.keepdims)
     if number == 0 or math.frexp(number)[0] not in (0.5, -0.5):
-        raise Offence(
+        raise Unsupported(
             f"divides by {number:g}, which rounds unlike a product",
             f"multiply by {number:g} ** -1 instead, if the last digit does not matter",
         )
     return tr.emit(label, ir.Affine(1.0 / number, 0.0), a)
 
 
-def _pow(tr: ModuleTracer, label: str, x: Any, exponent: Any = 2) -> Traced:
+def _pow(tr: RuleContext, label: str, x: Any, exponent: Any = 2) -> Traced:
     if not isinstance(x, Traced) or exponent != 2:
-        raise Offence(f"raises to the power {exponent}", "only squares are supported")
+        raise Unsupported(f"raises to the power {exponent}", "only squares are supported")
     return tr.emit(label, ir.Mul(), x, x)
 
 
-def _mean(tr: ModuleTracer, label: str, x: Traced, over: tuple[int, ...], keepdim: bool) -> Traced:
+def _mean(tr: RuleContext, label: str, x: Traced, over: tuple[int, ...], keepdim: bool) -> Traced:
     """Mean over IR axes; over time alone it is the readout op."""
     dims = x.signal.dims
     if len(over) != 1 or dims[over[0]] != "T" or keepdim:
@@ -121,10 +124,10 @@ def _mean(tr: ModuleTracer, label: str, x: Traced, over: tuple[int, ...], keepdi
 
 def _reduce(how: Any) -> Callable[..., Traced]:
     def rule(
-        tr: ModuleTracer, label: str, x: Traced, dim: Any = None, keepdim: bool = False, dtype: Any = None
+        tr: RuleContext, label: str, x: Traced, dim: Any = None, keepdim: bool = False, dtype: Any = None
     ) -> Traced:
         if dtype not in (None, torch.float32):
-            raise Offence(f"sums in {dtype}", "deployed networks compute in float32")
+            raise Unsupported(f"sums in {dtype}", "deployed networks compute in float32")
         over = axes(x, dim, tr.T)
         if how == "mean":
             return _mean(tr, label, x, over, keepdim)
@@ -133,15 +136,15 @@ def _reduce(how: Any) -> Callable[..., Traced]:
     return rule
 
 
-def _max(tr: ModuleTracer, label: str, x: Traced, dim: Any = None, keepdim: bool = False) -> Traced:
+def _max(tr: RuleContext, label: str, x: Traced, dim: Any = None, keepdim: bool = False) -> Traced:
     if isinstance(dim, Traced):
-        raise Offence("takes the larger of two signals", "use max pooling, or a sum")
+        raise Unsupported("takes the larger of two signals", "use max pooling, or a sum")
     return replace(_reduce("max")(tr, label, x, dim, keepdim), pair=True)
 
 
-def _dropout(tr: ModuleTracer, label: str, x: Traced, p: float = 0.5, training: bool = True) -> Traced:
+def _dropout(tr: RuleContext, label: str, x: Traced, p: float = 0.5, training: bool = True) -> Traced:
     if training and p:
-        raise Offence("drops out at inference as well", "pass training=self.training")
+        raise Unsupported("drops out at inference as well", "pass training=self.training")
     return x
 
 

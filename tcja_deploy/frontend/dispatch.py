@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tcja_deploy.frontend.norse import hands_on_state
-from tcja_deploy.frontend.traced import Offence, ShapeOffence, Traced
-from tcja_deploy.frontend.tracer import ModuleTracer
+from tcja_deploy.frontend.context import RuleContext, Rules
+from tcja_deploy.frontend.functions import FUNCTIONS, HINTS
+from tcja_deploy.frontend.modules import container_view, is_leaf, refresh, translate
+from tcja_deploy.frontend.norse import hands_on_state, is_norse
+from tcja_deploy.frontend.traced import Traced
+from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
 
-__all__ = ["changes_in_place", "dispatch", "shares_memory"]
+__all__ = ["RULES"]
 
 _OPERATORS_IN_PLACE = {"iadd", "imul", "isub", "itruediv", "setitem"}
 _VIEWS = {
@@ -46,11 +49,11 @@ def shares_memory(kind: str, target: Any, x: Traced, result: Traced) -> bool:
 
 
 def dispatch(
-    tracer: ModuleTracer, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    tracer: RuleContext, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Traced:
     """Translate one call.
 
-    What has no rule is noted as an offence and passes its first tensor on, so that tracing finds more.
+    What has no rule is reported and passes its first tensor on, so that tracing finds more.
     """
     tensors = [a for a in _flat(args) + _flat(kwargs) if isinstance(a, Traced)]
     if not tensors:
@@ -58,46 +61,45 @@ def dispatch(
     try:
         _check_readable(kind, target, tensors)
         return _translate(tracer, kind, target, args, kwargs)
-    except Offence as offence:
-        if not (isinstance(offence, ShapeOffence) and any(t.tainted for t in tensors)):
-            tracer.offend(offence)
+    except Unsupported as found:
+        if not (isinstance(found, UnsupportedInContext) and any(t.tainted for t in tensors)):
+            tracer.report(found)
     except (TypeError, ValueError, RuntimeError, IndexError, KeyError) as error:
         if not any(t.tainted for t in tensors):
             called = _plain(_name(kind, target))
-            tracer.offend(Offence(f"{called} is called in a way that has no translation ({error})"))
+            tracer.report(Unsupported(f"{called} is called in a way that has no translation ({error})"))
     x = tensors[0]
     return Traced(x.name, x.signal, x.view, x.lead, tainted=True, pair=hands_on_state(target))
 
 
 def _check_readable(kind: str, target: Any, tensors: list[Traced]) -> None:
     if any(t.stale for t in tensors):
-        raise Offence(
+        raise Unsupported(
             "reads a tensor whose memory was changed in place through another one",
             "write 'x = x + y' instead of 'x += y', or inplace=False",
         )
     if any(t.expanded for t in tensors) and (
         kind == "call_module" or _plain(_name(kind, target)) not in _BROADCAST
     ):
-        raise Offence(
+        raise Unsupported(
             "uses an expanded tensor for something else than a sum or product", "leave the expand out"
         )
 
 
 def _translate(
-    tracer: ModuleTracer, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    tracer: RuleContext, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Traced:
-    from tcja_deploy.frontend.functions import FUNCTIONS, HINTS
-    from tcja_deploy.frontend.modules import translate
-
     if kind == "call_module":
         return translate(tracer, target, tracer.here, *args, **kwargs)
     if target is getattr:
-        raise Offence(f"uses {args[1]!r} of a tensor", "tracing knows shape, ndim, dtype, device and data")
+        raise Unsupported(
+            f"uses {args[1]!r} of a tensor", "tracing knows shape, ndim, dtype, device and data"
+        )
     name = _plain(_name(kind, target))
     rule: Callable[..., Traced] | None = FUNCTIONS.get(name)
     if rule is None:
         what = "Tensor method" if kind == "call_method" else "function"
-        raise Offence(
+        raise Unsupported(
             f"the {what} {name!r} has no translation",
             HINTS.get(name, "express it with supported ops, or open an issue"),
         )
@@ -117,3 +119,16 @@ def _flat(value: Any) -> list[Any]:
     if isinstance(value, tuple | list):
         return [x for v in value for x in _flat(v)]
     return [value]
+
+
+RULES = Rules(
+    dispatch=dispatch,
+    changes_in_place=changes_in_place,
+    shares_memory=shares_memory,
+    container_view=container_view,
+    is_leaf=is_leaf,
+    is_whole=is_norse,
+    hands_on_state=hands_on_state,
+    refresh=refresh,
+)
+"""Every table, for the tracer."""

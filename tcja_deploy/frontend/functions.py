@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from tcja_deploy.frontend.arithmetic import ARITHMETIC
+from tcja_deploy.frontend.context import RuleContext
 from tcja_deploy.frontend.layout import LAYOUT, axis, reshape
-from tcja_deploy.frontend.traced import Offence, ShapeOffence, Traced
-from tcja_deploy.frontend.tracer import ModuleTracer
+from tcja_deploy.frontend.traced import Traced
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
 
 __all__ = ["FUNCTIONS", "HINTS", "array", "pair", "weights"]
 
@@ -23,12 +24,12 @@ def array(tensor: Any) -> NDArray[np.float32] | None:
     """Weights as float32; ``None`` stays.
 
     Raises:
-        Offence: If they are not known before the network runs.
+        Unsupported: If they are not known before the network runs.
     """
     if tensor is None:
         return None
     if not isinstance(tensor, torch.Tensor):
-        raise Offence("has weights that depend on the input")
+        raise Unsupported("has weights that depend on the input")
     return np.ascontiguousarray(tensor.detach().cpu().float().numpy())
 
 
@@ -36,11 +37,11 @@ def weights(tensor: Any) -> NDArray[np.float32]:
     """Weights as float32.
 
     Raises:
-        Offence: If there are none, or they are not known before the network runs.
+        Unsupported: If there are none, or they are not known before the network runs.
     """
     result = array(tensor)
     if result is None:
-        raise Offence("has no weight")
+        raise Unsupported("has no weight")
     return result
 
 
@@ -63,11 +64,11 @@ def _before_after(padding: Any, kernel: Sequence[int], dilation: Sequence[int]) 
     return [(int(p), int(p)) for p in numbers]
 
 
-def _batched(tr: ModuleTracer, x: Traced, rank: int, what: str) -> None:
+def _batched(tr: RuleContext, x: Traced, rank: int, what: str) -> None:
     """Check that code hands a layer ``[N, C, ...]``: PyTorch does something else with one axis less, and fails with more."""
     seen = len(x.shape(tr.T))
     if seen != rank:
-        raise ShapeOffence(
+        raise UnsupportedInContext(
             f"{what} gets {seen} axes instead of {rank}",
             "wrap it in SeqToANNContainer, or use SpikingJelly's layer in step mode 'm'",
         )
@@ -75,7 +76,7 @@ def _batched(tr: ModuleTracer, x: Traced, rank: int, what: str) -> None:
 
 # -- convolutions and linear layers -----------------------------------------------------------------------------------
 def _conv2d(
-    tr: ModuleTracer, label: str, x: Traced, weight: Any, bias: Any = None,
+    tr: RuleContext, label: str, x: Traced, weight: Any, bias: Any = None,
     stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
 ) -> Traced:  # fmt: skip
     _batched(tr, x, 4, "a 2-D convolution")
@@ -86,7 +87,7 @@ def _conv2d(
 
 
 def _conv_transpose2d(
-    tr: ModuleTracer, label: str, x: Traced, weight: Any, bias: Any = None,
+    tr: RuleContext, label: str, x: Traced, weight: Any, bias: Any = None,
     stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
 ) -> Traced:  # fmt: skip
     _batched(tr, x, 4, "a transposed convolution")
@@ -103,7 +104,7 @@ def _conv_transpose2d(
 
 
 def _conv1d(
-    tr: ModuleTracer, label: str, x: Traced, weight: Any, bias: Any = None,
+    tr: RuleContext, label: str, x: Traced, weight: Any, bias: Any = None,
     stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
 ) -> Traced:  # fmt: skip
     _batched(tr, x, 3, "a 1-D convolution")
@@ -113,7 +114,7 @@ def _conv1d(
 
 
 def _conv3d(
-    tr: ModuleTracer, label: str, x: Traced, weight: Any, bias: Any = None,
+    tr: RuleContext, label: str, x: Traced, weight: Any, bias: Any = None,
     stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
 ) -> Traced:  # fmt: skip
     """A kernel of 1 x 1 x 1 mixes channels alone: a 1-D convolution over all positions in one axis."""
@@ -121,24 +122,26 @@ def _conv3d(
     w = weights(weight)
     at_once = [pair(v) == (c, c) for v, c in ((stride, 1), (padding, 0), (dilation, 1))]
     if w.shape[2:] != (1, 1, 1) or not all(at_once):
-        raise Offence("convolves over three axes", "only kernels of 1 x 1 x 1 are supported")
+        raise Unsupported("convolves over three axes", "only kernels of 1 x 1 x 1 are supported")
     n, c, *space = x.shape(tr.T)
     flat = reshape(tr, f"{label}.flat", x, [n, c, int(np.prod(space))])
     y = tr.emit(label, ir.Conv1d(w[..., 0, 0], array(bias), groups=groups), flat)
     return reshape(tr, f"{label}.space", y, [n, len(w), *space])
 
 
-def _linear(tr: ModuleTracer, label: str, x: Traced, weight: Any, bias: Any = None) -> Traced:
+def _linear(tr: RuleContext, label: str, x: Traced, weight: Any, bias: Any = None) -> Traced:
     return tr.emit(label, ir.Linear(weights(weight), array(bias)), x)
 
 
 def _batch_norm(
-    tr: ModuleTracer, label: str, x: Traced, mean: Any, var: Any, weight: Any = None, bias: Any = None,
+    tr: RuleContext, label: str, x: Traced, mean: Any, var: Any, weight: Any = None, bias: Any = None,
     training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
 ) -> Traced:  # fmt: skip
     """Normalisation of ``[N, C]`` or ``[N, C, H, W]``."""
     if training or mean is None:
-        raise Offence("normalises with the statistics of the running batch", "use track_running_stats=True")
+        raise Unsupported(
+            "normalises with the statistics of the running batch", "use track_running_stats=True"
+        )
     stats = weights(mean), weights(var)
     scale = np.ones_like(stats[0]) if weight is None else weights(weight)
     shift = np.zeros_like(stats[0]) if bias is None else weights(bias)
@@ -151,23 +154,23 @@ def _batch_norm(
 
 # -- pooling ---------------------------------------------------------------------------------------------------------
 def _avg_pool1d(
-    tr: ModuleTracer, label: str, x: Traced, kernel_size: Any, stride: Any = None, padding: Any = 0,
+    tr: RuleContext, label: str, x: Traced, kernel_size: Any, stride: Any = None, padding: Any = 0,
     ceil_mode: bool = False, count_include_pad: bool = True,
 ) -> Traced:  # fmt: skip
     """Average pooling along the last axis without overlap: a vote."""
     kernel = pair(kernel_size)[0]
     if (kernel if not stride else pair(stride)[0]) != kernel or pair(padding)[0]:
-        raise Offence(
+        raise Unsupported(
             "averages over overlapping or padded windows of neurons",
             "use kernel_size == stride and no padding",
         )
     if ceil_mode and x.shape(tr.T)[-1] % kernel:
-        raise Offence("averages over an incomplete last window", "use ceil_mode=False")
+        raise Unsupported("averages over an incomplete last window", "use ceil_mode=False")
     return tr.emit(label, ir.Vote(kernel), x)
 
 
 def _incomplete_windows(
-    tr: ModuleTracer, x: Traced, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+    tr: RuleContext, x: Traced, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
 ) -> bool:
     """Whether ``ceil_mode`` makes a difference: the last window of an axis would reach over its end."""
     lengths = x.shape(tr.T)[-2:]
@@ -175,26 +178,26 @@ def _incomplete_windows(
 
 
 def _max_pool2d(
-    tr: ModuleTracer, label: str, x: Traced, kernel_size: Any, stride: Any = None, padding: Any = 0,
+    tr: RuleContext, label: str, x: Traced, kernel_size: Any, stride: Any = None, padding: Any = 0,
     dilation: Any = 1, ceil_mode: bool = False, return_indices: bool = False,
 ) -> Traced:  # fmt: skip
     _batched(tr, x, 4, "max pooling")
     step = pair(kernel_size) if not stride else pair(stride)
     incomplete = ceil_mode and _incomplete_windows(tr, x, pair(kernel_size), step, pair(padding))
     if pair(dilation) != (1, 1) or incomplete or return_indices:
-        raise Offence("pools with dilation, incomplete windows or indices", "use plain max pooling")
+        raise Unsupported("pools with dilation, incomplete windows or indices", "use plain max pooling")
     return tr.emit(label, ir.MaxPool2d(pair(kernel_size), step, pair(padding)), x)
 
 
 def _avg_pool2d(
-    tr: ModuleTracer, label: str, x: Traced, kernel_size: Any, stride: Any = None, padding: Any = 0,
+    tr: RuleContext, label: str, x: Traced, kernel_size: Any, stride: Any = None, padding: Any = 0,
     ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: Any = None,
 ) -> Traced:  # fmt: skip
     _batched(tr, x, 4, "average pooling")
     step = pair(kernel_size) if not stride else pair(stride)
     incomplete = ceil_mode and _incomplete_windows(tr, x, pair(kernel_size), step, pair(padding))
     if incomplete or divisor_override is not None:
-        raise Offence("pools with incomplete windows or another divisor", "use plain average pooling")
+        raise Unsupported("pools with incomplete windows or another divisor", "use plain average pooling")
     return tr.emit(label, ir.AvgPool2d(pair(kernel_size), step, pair(padding), count_include_pad), x)
 
 
@@ -202,16 +205,16 @@ def _adaptive(how: str, spatial: int) -> Callable[..., Traced]:
     """Pooling of the last ``spatial`` axes to one number; of two axes also to other sizes, by means."""
 
     def rule(
-        tr: ModuleTracer, label: str, x: Traced, output_size: Any, return_indices: bool = False
+        tr: RuleContext, label: str, x: Traced, output_size: Any, return_indices: bool = False
     ) -> Traced:
         _batched(tr, x, spatial + 2, f"{spatial}-D adaptive pooling")
         sizes = [output_size] * spatial if isinstance(output_size, int) else [*output_size]
         if return_indices or None in sizes:
-            raise Offence("pools to a size that depends on the input, or with indices", "give all sizes")
+            raise Unsupported("pools to a size that depends on the input, or with indices", "give all sizes")
         if how == "mean" and spatial == 2:
             return tr.emit(label, ir.AdaptiveAvgPool2d(pair(sizes)), x)
         if any(n != 1 for n in sizes):
-            raise Offence(f"pools to {sizes}", "adaptive pooling to 1 is supported, or AdaptiveAvgPool2d")
+            raise Unsupported(f"pools to {sizes}", "adaptive pooling to 1 is supported, or AdaptiveAvgPool2d")
         over = tuple(axis(x, -i, tr.T) for i in range(spatial, 0, -1))
         return tr.emit(label, ir.Reduce("max" if how == "max" else "mean", over, True), x)
 

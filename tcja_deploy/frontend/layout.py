@@ -12,10 +12,11 @@ from itertools import product
 from typing import Any
 
 from tcja_deploy.errors import GraphError
-from tcja_deploy.frontend.traced import SAMPLES, Offence, ShapeOffence, Traced, View
-from tcja_deploy.frontend.tracer import ModuleTracer
+from tcja_deploy.frontend.context import RuleContext
+from tcja_deploy.frontend.traced import SAMPLES, Traced, View
 from tcja_deploy.ir import Dim
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
 
 __all__ = ["LAYOUT", "axes", "axis", "name_time", "reshape"]
 
@@ -24,17 +25,17 @@ def axis(x: Traced, number: int, T: int) -> int:
     """The IR axis of an axis that the code sees.
 
     Raises:
-        Offence: If the axis does not exist or holds samples.
+        Unsupported: If the axis does not exist or holds samples.
     """
     rank = len(x.shape(T))
     if not -rank <= number < rank:
-        raise ShapeOffence(f"there is no axis {number} in a tensor of {rank} axes")
+        raise UnsupportedInContext(f"there is no axis {number} in a tensor of {rank} axes")
     number %= rank
     if x.view == "window" or (x.view == "lone" and number):
         return number
     if number == 0:
         what = "samples and time steps lie" if x.view == "batch" else "samples lie"
-        raise Offence(f"works on the first axis, where {what}", "name the feature axes")
+        raise Unsupported(f"works on the first axis, where {what}", "name the feature axes")
     return number + (x.lead - 1 if x.view == "batch" else 1)
 
 
@@ -42,36 +43,36 @@ def axes(x: Traced, dim: Any, T: int) -> tuple[int, ...]:
     """The IR axes of one or several axes that the code sees.
 
     Raises:
-        Offence: If they are not named: a reduction over everything would mix samples.
+        Unsupported: If they are not named: a reduction over everything would mix samples.
     """
     if dim is None:
-        raise Offence("reduces over all axes, samples included", "name the axes")
+        raise Unsupported("reduces over all axes, samples included", "name the axes")
     return tuple(axis(x, d, T) for d in ([dim] if isinstance(dim, int) else dim))
 
 
-def reshape(tr: ModuleTracer, label: str, x: Traced, target: Iterable[int]) -> Traced:
+def reshape(tr: RuleContext, label: str, x: Traced, target: Iterable[int]) -> Traced:
     """The same elements under another shape, as the code sees it; finds out which axes are T and N.
 
     Raises:
-        ShapeOffence: If elements would change their sample or time step.
+        UnsupportedInContext: If elements would change their sample or time step.
     """
     shape = list(target)
     total = math.prod(x.shape(tr.T))
     if -1 in shape:
         shape[shape.index(-1)] = total // max(1, -math.prod(shape))
     if math.prod(shape) != total:
-        raise ShapeOffence(f"cannot view {x.shape(tr.T)} as {tuple(shape)}")
+        raise UnsupportedInContext(f"cannot view {x.shape(tr.T)} as {tuple(shape)}")
     for view, lead, lengths in _readings(tr, x, shape):
         op = _reshape_op(tr, x, lengths, lead)
         if op is not None:
             y = x if op.dims == x.signal.dims else tr.emit(label, op, x)
             return replace(y, view=view, lead=lead)
-    raise ShapeOffence(
+    raise UnsupportedInContext(
         f"the view of {x.shape(tr.T)} as {tuple(shape)} mixes samples or time steps with features"
     )
 
 
-def _readings(tr: ModuleTracer, x: Traced, shape: list[int]) -> list[tuple[View, int, list[int]]]:
+def _readings(tr: RuleContext, x: Traced, shape: list[int]) -> list[tuple[View, int, list[int]]]:
     """What a shape that the code asks for may mean: view, leading axes that have to stay, lengths of the IR value."""
     if x.view == "frame":
         return [("frame", 2, [tr.T, *shape])]
@@ -87,7 +88,7 @@ def _readings(tr: ModuleTracer, x: Traced, shape: list[int]) -> list[tuple[View,
     return [("window", 0, shape), *folded]
 
 
-def _reshape_op(tr: ModuleTracer, x: Traced, lengths: list[int], lead: int) -> ir.Reshape | None:
+def _reshape_op(tr: RuleContext, x: Traced, lengths: list[int], lead: int) -> ir.Reshape | None:
     """The reshape to ``lengths`` that keeps every element's sample, its time step if possible, and the first ``lead`` axes."""
     named = [i for i, d in enumerate(x.signal.dims) if isinstance(d, str)]
     without_time = [i for i in named if x.signal.dims[i] != "T"]
@@ -113,7 +114,7 @@ def _accepts(op: ir.Reshape, x: Traced, T: int) -> bool:
     return True
 
 
-def name_time(tr: ModuleTracer, label: str, x: Traced, position: int) -> Traced:
+def name_time(tr: RuleContext, label: str, x: Traced, position: int) -> Traced:
     """``x`` with its plain axis of length T named as time; ``x`` itself where it has no such axis there."""
     dims = x.signal.dims
     if "T" in dims or not 0 <= position < len(dims) or dims[position] != tr.T:
@@ -123,7 +124,7 @@ def name_time(tr: ModuleTracer, label: str, x: Traced, position: int) -> Traced:
     return tr.emit(f"{label}.time", ir.Reshape(renamed, named), x)
 
 
-def _view(tr: ModuleTracer, label: str, x: Traced, *shape: Any) -> Traced:
+def _view(tr: RuleContext, label: str, x: Traced, *shape: Any) -> Traced:
     return reshape(tr, label, x, _sizes(shape))
 
 
@@ -133,7 +134,7 @@ def _sizes(arguments: Sequence[Any]) -> tuple[int, ...]:
     return tuple(arguments[0] if one else arguments)
 
 
-def _flatten(tr: ModuleTracer, label: str, x: Traced, start_dim: int = 0, end_dim: int = -1) -> Traced:
+def _flatten(tr: RuleContext, label: str, x: Traced, start_dim: int = 0, end_dim: int = -1) -> Traced:
     shape = x.shape(tr.T)
     start, end = start_dim % len(shape), end_dim % len(shape)
     first_feature = 2 if x.view in ("window", "lone") else 1
@@ -142,7 +143,7 @@ def _flatten(tr: ModuleTracer, label: str, x: Traced, start_dim: int = 0, end_di
     return reshape(tr, label, x, [*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :]])
 
 
-def _unflatten(tr: ModuleTracer, label: str, x: Traced, dim: int, sizes: Sequence[int]) -> Traced:
+def _unflatten(tr: RuleContext, label: str, x: Traced, dim: int, sizes: Sequence[int]) -> Traced:
     shape = x.shape(tr.T)
     dim %= len(shape)
     inner = list(sizes)
@@ -151,13 +152,13 @@ def _unflatten(tr: ModuleTracer, label: str, x: Traced, dim: int, sizes: Sequenc
     return reshape(tr, label, x, [*shape[:dim], *inner, *shape[dim + 1 :]])
 
 
-def _unsqueeze(tr: ModuleTracer, label: str, x: Traced, dim: int) -> Traced:
+def _unsqueeze(tr: RuleContext, label: str, x: Traced, dim: int) -> Traced:
     shape = list(x.shape(tr.T))
     shape.insert(dim % (len(shape) + 1), 1)
     return reshape(tr, label, x, shape)
 
 
-def _squeeze(tr: ModuleTracer, label: str, x: Traced, dim: Any = None) -> Traced:
+def _squeeze(tr: RuleContext, label: str, x: Traced, dim: Any = None) -> Traced:
     shape = x.shape(tr.T)
     drop = (
         range(len(shape))
@@ -167,12 +168,12 @@ def _squeeze(tr: ModuleTracer, label: str, x: Traced, dim: Any = None) -> Traced
     return reshape(tr, label, x, [n for i, n in enumerate(shape) if i not in drop or n != 1])
 
 
-def _permute(tr: ModuleTracer, label: str, x: Traced, *dims: Any) -> Traced:
+def _permute(tr: RuleContext, label: str, x: Traced, *dims: Any) -> Traced:
     order = tuple(i % len(x.shape(tr.T)) for i in _sizes(dims))
     tr.note_first_op(x, order)
     if x.view != "window":
         if order[0] != 0:
-            raise ShapeOffence(
+            raise UnsupportedInContext(
                 "moves the first axis, where samples lie", "keep samples and time steps where they are"
             )
         lead = x.lead if x.view == "batch" else 2
@@ -181,32 +182,32 @@ def _permute(tr: ModuleTracer, label: str, x: Traced, *dims: Any) -> Traced:
     return x if order == tuple(range(len(order))) else tr.emit(label, ir.Permute(order), x)
 
 
-def _transpose(tr: ModuleTracer, label: str, x: Traced, dim0: int, dim1: int) -> Traced:
+def _transpose(tr: RuleContext, label: str, x: Traced, dim0: int, dim1: int) -> Traced:
     order = list(range(len(x.shape(tr.T))))
     order[dim0], order[dim1] = order[dim1], order[dim0]
     return _permute(tr, label, x, order)
 
 
-def _movedim(tr: ModuleTracer, label: str, x: Traced, source: int, destination: int) -> Traced:
+def _movedim(tr: RuleContext, label: str, x: Traced, source: int, destination: int) -> Traced:
     rank = len(x.shape(tr.T))
     order = [i for i in range(rank) if i != source % rank]
     order.insert(destination % rank, source % rank)
     return _permute(tr, label, x, order)
 
 
-def _getitem(tr: ModuleTracer, label: str, x: Traced, index: Any) -> Traced:
+def _getitem(tr: RuleContext, label: str, x: Traced, index: Any) -> Traced:
     items = list(index) if isinstance(index, tuple) else [index]
     if x.pair:
         if items == [0]:
             return replace(x, pair=False)
-        raise Offence("takes the positions of the largest values", "use the values alone")
+        raise Unsupported("takes the positions of the largest values", "use the values alone")
     rank = len(x.shape(tr.T))
     if any(i is Ellipsis for i in items):
         i = next(i for i, item in enumerate(items) if item is Ellipsis)
         kept = sum(j is not None and j is not Ellipsis for j in items)
         items[i : i + 1] = [slice(None)] * (rank - kept)
     if any(not (i is None or i == slice(None)) for i in items):
-        raise ShapeOffence(
+        raise UnsupportedInContext(
             "takes out part of a tensor",
             "apply the modules to the whole window in step mode 'm' instead of looping over time",
         )
@@ -218,7 +219,7 @@ def _getitem(tr: ModuleTracer, label: str, x: Traced, index: Any) -> Traced:
 
 
 # -- copies along an axis -------------------------------------------------------------------------------------------
-def _repeat(tr: ModuleTracer, label: str, x: Traced, *sizes: Any) -> Traced:
+def _repeat(tr: RuleContext, label: str, x: Traced, *sizes: Any) -> Traced:
     times, rank = _sizes(sizes), len(x.shape(tr.T))
     if times[len(times) - rank :] == (1,) * rank and all(n == 1 for n in times[: len(times) - rank]):
         return reshape(tr, label, x, [*times[: len(times) - rank], *x.shape(tr.T)])
@@ -229,34 +230,34 @@ def _repeat(tr: ModuleTracer, label: str, x: Traced, *sizes: Any) -> Traced:
         and times == (tr.T, *(1,) * axis_of_time)
     ):
         return replace(x, view="window")
-    raise Offence(
+    raise Unsupported(
         f"repeats a tensor {times} times",
         f"only an image can be repeated, over the {tr.T} time steps; features broadcast by themselves",
     )
 
 
-def _expand(tr: ModuleTracer, label: str, x: Traced, *sizes: Any) -> Traced:
+def _expand(tr: RuleContext, label: str, x: Traced, *sizes: Any) -> Traced:
     asked, shape = _sizes(sizes), x.shape(tr.T)
     new = len(asked) - len(shape)
     full = (*asked[:new], *(n if a == -1 else a for a, n in zip(asked[new:], shape, strict=True)))
     if full == shape:
         return x
     if any(n not in (a, 1) for a, n in zip(full[new:], shape, strict=True)):
-        raise ShapeOffence(f"cannot expand {shape} to {full}")
+        raise UnsupportedInContext(f"cannot expand {shape} to {full}")
     over_time = full == ((tr.T, *shape) if x.view == "image" else (tr.T, *shape[1:]))
     if x.view in ("image", "lone") and over_time:
         return replace(x, view="window")
     return replace(x, expanded=full)
 
 
-def _expand_as(tr: ModuleTracer, label: str, x: Traced, other: Traced) -> Traced:
+def _expand_as(tr: RuleContext, label: str, x: Traced, other: Traced) -> Traced:
     return _expand(tr, label, x, *other.shape(tr.T))
 
 
-def _cat(tr: ModuleTracer, label: str, tensors: Sequence[Traced], dim: int = 0) -> Traced:
+def _cat(tr: RuleContext, label: str, tensors: Sequence[Traced], dim: int = 0) -> Traced:
     first = tensors[0]
     if len({(t.view, t.lead) for t in tensors}) != 1:
-        raise ShapeOffence("puts tensors side by side that are seen in different ways")
+        raise UnsupportedInContext("puts tensors side by side that are seen in different ways")
     copies = all(t.name == first.name for t in tensors) and len(tensors) == tr.T
     if first.view == "lone" and dim in (0, -len(first.shape(tr.T))) and copies:
         return replace(first, view="window")
@@ -265,21 +266,21 @@ def _cat(tr: ModuleTracer, label: str, tensors: Sequence[Traced], dim: int = 0) 
     return tr.emit(label, ir.Concat(axis(first, dim, tr.T)), *tensors)
 
 
-def _stack(tr: ModuleTracer, label: str, tensors: Sequence[Traced], dim: int = 0) -> Traced:
+def _stack(tr: RuleContext, label: str, tensors: Sequence[Traced], dim: int = 0) -> Traced:
     return _cat(tr, label, [_unsqueeze(tr, f"{label}.part", t, dim) for t in tensors], dim)
 
 
 # -- the same tensor -------------------------------------------------------------------------------------------------
-def _same(tr: ModuleTracer, label: str, x: Traced, *_: Any, **__: Any) -> Traced:
+def _same(tr: RuleContext, label: str, x: Traced, *_: Any, **__: Any) -> Traced:
     return x
 
 
-def _to(tr: ModuleTracer, label: str, x: Traced, *where: Any, **named: Any) -> Traced:
+def _to(tr: RuleContext, label: str, x: Traced, *where: Any, **named: Any) -> Traced:
     import torch
 
     other = [a for a in (*where, *named.values()) if isinstance(a, torch.dtype) and a != torch.float32]
     if other:
-        raise Offence(f"converts to {other[0]}", "deployed networks compute in float32")
+        raise Unsupported(f"converts to {other[0]}", "deployed networks compute in float32")
     return x
 
 

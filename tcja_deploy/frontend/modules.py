@@ -15,13 +15,14 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from tcja_deploy.frontend.context import RuleContext
 from tcja_deploy.frontend.functions import FUNCTIONS
 from tcja_deploy.frontend.neurons import NEURONS, READOUTS
 from tcja_deploy.frontend.norse import HINTS as NORSE_HINTS
 from tcja_deploy.frontend.norse import NORSE, STEP_MODES, is_norse
-from tcja_deploy.frontend.traced import Offence, ShapeOffence, Traced, View
-from tcja_deploy.frontend.tracer import ModuleTracer
+from tcja_deploy.frontend.traced import Traced, View
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
 
 __all__ = ["container_view", "is_leaf", "neuron_step_modes", "refresh", "translate"]
 
@@ -31,7 +32,7 @@ _COMPUTING = (
     "_conv_forward", "reset",
 )  # fmt: skip
 
-Rule = Callable[[ModuleTracer, str, Any, Traced], Traced]
+Rule = Callable[[RuleContext, str, Any, Traced], Traced]
 
 
 def _key(cls: type) -> str:
@@ -110,7 +111,7 @@ def refresh(module: nn.Module) -> None:
     """Bring weights up to date that hooks derive from others before each pass (pruning, weight and spectral normalisation).
 
     Raises:
-        Offence: If there are other hooks; the module is not called, so they would not run.
+        Unsupported: If there are other hooks; the module is not called, so they would not run.
     """
     others = [*module._forward_hooks.values()]
     for hook in module._forward_pre_hooks.values():
@@ -120,25 +121,25 @@ def refresh(module: nn.Module) -> None:
             others.append(hook)
     if others:
         name = getattr(others[0], "__qualname__", type(others[0]).__qualname__)
-        raise Offence(
+        raise Unsupported(
             f"has a forward hook ({name}) that may change what it computes",
             "remove hooks first, such as those of a monitor",
         )
 
 
 def translate(
-    tracer: ModuleTracer, module: nn.Module, path: str, x: Traced, *args: Any, **kwargs: Any
+    tracer: RuleContext, module: nn.Module, path: str, x: Traced, *args: Any, **kwargs: Any
 ) -> Traced:
     """The node of a leaf module.
 
     Raises:
-        Offence: If the module has no rule, is in the wrong step mode, or its settings have no translation.
+        Unsupported: If the module has no rule, is in the wrong step mode, or its settings have no translation.
     """
     key = _match(module, MODULES)
     if key is None:
-        raise Offence(*_unknown(module))
+        raise Unsupported(*_unknown(module))
     if any(a is not None for a in (*args, *kwargs.values())):
-        raise Offence(f"{type(module).__name__} is called with more than one argument")
+        raise Unsupported(f"{type(module).__name__} is called with more than one argument")
     _check_step_mode(module, key, x)
     return MODULES[key](tracer, path, module, x)
 
@@ -175,30 +176,34 @@ def _check_step_mode(module: Any, key: str, x: Traced) -> None:
     spiking = key in NEURONS
     if mode == "m" and x.view not in ("window", "lone"):
         if x.view == "image":
-            raise ShapeOffence("gets one image instead of a window", "repeat the image over time before it")
-        raise ShapeOffence(
+            raise UnsupportedInContext(
+                "gets one image instead of a window", "repeat the image over time before it"
+            )
+        raise UnsupportedInContext(
             "is in step mode 'm' but gets single frames",
             "call functional.set_step_mode(net, 's'), or leave out the container",
         )
     if spiking and x.view == "batch":
-        raise ShapeOffence(
+        raise UnsupportedInContext(
             "is a neuron inside SeqToANNContainer: it would see time steps as further samples",
             "put it outside, or use MultiStepContainer",
         )
     if spiking and mode == "s" and x.view != "frame":
-        raise Offence("is in step mode 's' but gets whole windows", "call functional.set_step_mode(net, 'm')")
+        raise Unsupported(
+            "is in step mode 's' but gets whole windows", "call functional.set_step_mode(net, 'm')"
+        )
     if spiking and x.view == "lone":
-        raise ShapeOffence("gets a window of one time step", "repeat the image over time before it")
+        raise UnsupportedInContext("gets a window of one time step", "repeat the image over time before it")
 
 
 # -- layers -------------------------------------------------------------------------------------------------------
 def _zero_padded(module: Any) -> None:
     if module.padding_mode != "zeros":
-        raise Offence(f"pads with {module.padding_mode!r}", "use padding_mode='zeros'")
+        raise Unsupported(f"pads with {module.padding_mode!r}", "use padding_mode='zeros'")
 
 
 def _conv(function: str) -> Rule:
-    def rule(tracer: ModuleTracer, path: str, m: Any, x: Traced) -> Traced:
+    def rule(tracer: RuleContext, path: str, m: Any, x: Traced) -> Traced:
         _zero_padded(m)
         return FUNCTIONS[function](
             tracer, path, x, m.weight, m.bias, m.stride, m.padding, m.dilation, m.groups
@@ -207,7 +212,7 @@ def _conv(function: str) -> Rule:
     return rule
 
 
-def _conv_transpose2d(tracer: ModuleTracer, path: str, m: Any, x: Traced) -> Traced:
+def _conv_transpose2d(tracer: RuleContext, path: str, m: Any, x: Traced) -> Traced:
     _zero_padded(m)
     return FUNCTIONS["conv_transpose2d"](
         tracer, path, x, m.weight, m.bias, m.stride, m.padding, m.output_padding, m.groups, m.dilation
@@ -215,10 +220,10 @@ def _conv_transpose2d(tracer: ModuleTracer, path: str, m: Any, x: Traced) -> Tra
 
 
 def _batch_norm(axes: int) -> Rule:
-    def rule(tracer: ModuleTracer, path: str, m: Any, x: Traced) -> Traced:
+    def rule(tracer: RuleContext, path: str, m: Any, x: Traced) -> Traced:
         seen = len(x.shape(tracer.T))
         if seen != axes:
-            raise ShapeOffence(
+            raise UnsupportedInContext(
                 f"{type(m).__name__} gets {seen} axes instead of {axes}", "wrap it in SeqToANNContainer"
             )
         return FUNCTIONS["batch_norm"](
@@ -231,7 +236,7 @@ def _batch_norm(axes: int) -> Rule:
 def _multi_step(rule: Rule) -> Rule:
     """SpikingJelly's wrapper of a layer: in step mode 'm' it folds time into the batch."""
 
-    def wrapped(tracer: ModuleTracer, path: str, m: Any, x: Traced) -> Traced:
+    def wrapped(tracer: RuleContext, path: str, m: Any, x: Traced) -> Traced:
         if m.step_mode == "s":
             return rule(tracer, path, m, x)
         inner: View = "batch" if x.view == "window" else "image"
@@ -245,11 +250,11 @@ def _calls(function: str, *attributes: str) -> Rule:
     return lambda tr, path, m, x: FUNCTIONS[function](tr, path, x, *(getattr(m, name) for name in attributes))
 
 
-def _vote(tracer: ModuleTracer, path: str, m: Any, x: Traced) -> Traced:
+def _vote(tracer: RuleContext, path: str, m: Any, x: Traced) -> Traced:
     return tracer.emit(path, ir.Vote(int(m.voting_size)), x)
 
 
-def _through(tracer: ModuleTracer, path: str, m: Any, x: Traced) -> Traced:
+def _through(tracer: RuleContext, path: str, m: Any, x: Traced) -> Traced:
     return x
 
 

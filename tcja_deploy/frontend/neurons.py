@@ -8,34 +8,35 @@ from typing import Any
 
 import torch
 
+from tcja_deploy.frontend.context import RuleContext
 from tcja_deploy.frontend.functions import FUNCTIONS
 from tcja_deploy.frontend.layout import name_time
-from tcja_deploy.frontend.traced import Offence, Traced
-from tcja_deploy.frontend.tracer import ModuleTracer
+from tcja_deploy.frontend.traced import Traced
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.unsupported import Unsupported
 
 __all__ = ["NEURONS", "READOUTS"]
 
-Rule = Callable[[ModuleTracer, str, Any, Traced], Traced]
+Rule = Callable[[RuleContext, str, Any, Traced], Traced]
 
 
 def _common(module: Any) -> dict[str, Any]:
     """Threshold and reset of one of SpikingJelly's neurons.
 
     Raises:
-        Offence: If it computes otherwise than its class says.
+        Unsupported: If it computes otherwise than its class says.
     """
     rest = 0.0 if module.v_reset is None else float(module.v_reset)
     if getattr(module, "_memories_rv", {}).get("v", rest) != rest:
-        raise Offence(
+        raise Unsupported(
             "starts from another membrane than its reset value", "leave the initial membrane as it is"
         )
     if not getattr(module.surrogate_function, "spiking", True):
-        raise Offence(
+        raise Unsupported(
             "uses its surrogate instead of spikes (surrogate_function.spiking is False)", "set it to True"
         )
     if getattr(module, "_neuron_precision", None) is not None:
-        raise Offence("computes in another precision than float32", "switch the reduced precision off")
+        raise Unsupported("computes in another precision than float32", "switch the reduced precision off")
     return {
         "v_threshold": float(module.v_threshold),
         "v_reset": None if module.v_reset is None else float(module.v_reset),
@@ -43,7 +44,7 @@ def _common(module: Any) -> dict[str, Any]:
 
 
 def _neuron(make: Callable[[Any], ir.Neuron]) -> Rule:
-    def rule(tracer: ModuleTracer, path: str, module: Any, x: Traced) -> Traced:
+    def rule(tracer: RuleContext, path: str, module: Any, x: Traced) -> Traced:
         op = make(module)
         tracer.once(path)
         return tracer.emit(path, op, name_time(tracer, path, x, 0))
@@ -63,10 +64,10 @@ def _plif(module: Any) -> ir.PLIF:
 def _readout(integrator: Callable[[Any], ir.LI]) -> Rule:
     """A membrane without spikes, and what is read off it over the window."""
 
-    def rule(tracer: ModuleTracer, path: str, module: Any, x: Traced) -> Traced:
+    def rule(tracer: RuleContext, path: str, module: Any, x: Traced) -> Traced:
         decode = {"mean-mem": "mean", "max-mem": "amax"}.get(module.decode)
         if decode is None:
-            raise Offence(
+            raise Unsupported(
                 f"hands on its membrane as decode={module.decode!r}", "use decode='mean-mem' or 'max-mem'"
             )
         membrane = tracer.emit(path, integrator(module), x)
@@ -77,7 +78,7 @@ def _readout(integrator: Callable[[Any], ir.LI]) -> Rule:
 
 def _leaky_readout(module: Any) -> ir.LI:
     if math.frexp(module.tau)[0] != 0.5:
-        raise Offence(
+        raise Unsupported(
             f"divides its input by tau = {module.tau:g}, which rounds unlike a product", "use a power of two"
         )
     return ir.LI(1.0 / module.tau)

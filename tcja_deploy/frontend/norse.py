@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from tcja_deploy.frontend.context import RuleContext
 from tcja_deploy.frontend.functions import array
 from tcja_deploy.frontend.layout import name_time
-from tcja_deploy.frontend.traced import Offence, ShapeOffence, Traced
-from tcja_deploy.frontend.tracer import ModuleTracer
+from tcja_deploy.frontend.traced import Traced
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
 
 __all__ = ["HINTS", "NORSE", "STEP_MODES", "hands_on_state", "is_norse"]
 
@@ -31,7 +32,7 @@ Emit = Callable[["_Place", Any], Traced]
 class _Place:
     """Where a module's ops go."""
 
-    def __init__(self, tracer: ModuleTracer, path: str, x: Traced) -> None:
+    def __init__(self, tracer: RuleContext, path: str, x: Traced) -> None:
         self._tracer, self._path, self.x = tracer, path, x
 
     def put(self, op: ir.LI | ir.Neuron | ir.Linear, part: str = "") -> Traced:
@@ -59,7 +60,7 @@ def _number(module: Any, name: str) -> float:
     """A parameter that all neurons share, as the float32 number that Norse computes with."""
     value = torch.as_tensor(getattr(module.p, name)).detach().to(torch.float32)
     if value.numel() == 0 or not bool((value == value.flatten()[0]).all()):
-        raise Offence(f"has a {name} for each neuron", "give all neurons of a layer the same value")
+        raise Unsupported(f"has a {name} for each neuron", "give all neurons of a layer the same value")
     return float(value.flatten()[0])
 
 
@@ -67,10 +68,10 @@ def _leak(module: Any, name: str) -> float:
     """The part of a membrane or current that leaks in a time step, ``dt * tau_inv``."""
     rate = torch.as_tensor(module.dt * torch.as_tensor(getattr(module.p, name)).detach()).flatten()
     if rate.numel() == 0 or not bool((rate == rate[0]).all()):
-        raise Offence(f"has a {name} for each neuron", "give all neurons of a layer the same value")
+        raise Unsupported(f"has a {name} for each neuron", "give all neurons of a layer the same value")
     q = float(np.float32(float(rate[0])))
     if not 0 < q <= 1:
-        raise Offence(
+        raise Unsupported(
             f"leaks {q:g} of its state in a time step (dt * {name}), outside (0, 1]",
             "dt and the time constants have to be in the same unit, and dt the shorter one",
         )
@@ -84,12 +85,14 @@ def _firing(module: Any, v_rest: float) -> dict[str, Any]:
     threshold, v_reset = _number(module, "v_th"), _number(module, "v_reset")
     if how == "reset_subtract":
         if v_rest:
-            raise Offence(f"leaks to {v_rest:g}; neurons with soft reset leak to 0 here")
+            raise Unsupported(f"leaks to {v_rest:g}; neurons with soft reset leak to 0 here")
         return {"v_threshold": threshold, "v_reset": None, "strict": True}
     if how != "reset_value":
-        raise Offence(f"resets by {how}", "use norse.torch.functional.reset.reset_value or reset_subtract")
+        raise Unsupported(
+            f"resets by {how}", "use norse.torch.functional.reset.reset_value or reset_subtract"
+        )
     if v_reset != v_rest:
-        raise Offence(
+        raise Unsupported(
             f"leaks to {v_rest:g} but is reset to {v_reset:g}",
             "neurons here start and rest where they are reset: train with v_leak = v_reset",
         )
@@ -130,7 +133,7 @@ def _li_box(place: _Place, module: Any) -> Traced:
 def _li_linear(place: _Place, module: Any) -> Traced:
     weight = array(module.input_weights)
     if weight is None:
-        raise Offence("has no weights")
+        raise Unsupported("has no weights")
     place.put(ir.Linear(weight), "weights")
     return _li(place, module)
 
@@ -139,19 +142,19 @@ def _li_linear(place: _Place, module: Any) -> Traced:
 def _over_time(emit: Emit, steps: tuple[str, ...], single: bool) -> Callable[..., Traced]:
     """A rule for a cell (``single``) or a layer whose update is one of Norse's functions ``steps``."""
 
-    def rule(tracer: ModuleTracer, path: str, module: Any, x: Traced) -> Traced:
+    def rule(tracer: RuleContext, path: str, module: Any, x: Traced) -> Traced:
         update = getattr(getattr(module, "activation", None), "__name__", steps[0])
         if update not in steps:
-            raise Offence(f"updates its state by {update}", f"known: {', '.join(steps)}")
+            raise Unsupported(f"updates its state by {update}", f"known: {', '.join(steps)}")
         if getattr(module, "record_states", False):
-            raise Offence("records the states of all steps", "set record_states=False")
+            raise Unsupported("records the states of all steps", "set record_states=False")
         if single and x.view != "frame":
-            raise ShapeOffence(
+            raise UnsupportedInContext(
                 "is a cell, which computes one time step, but gets more",
                 "use the layer over time (LIF, LI, IAF), or only cells and no Lift",
             )
         if not single and x.view != "window":
-            raise ShapeOffence(
+            raise UnsupportedInContext(
                 "is a layer over time, but gets single frames",
                 "use cells (LIFCell, LICell), or only layers and Lift",
             )

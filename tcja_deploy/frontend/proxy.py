@@ -6,15 +6,14 @@ import math
 import operator
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import torch
 import torch.fx
 
-from tcja_deploy.frontend.traced import Abort, Offence, Traced
-
-if TYPE_CHECKING:
-    from tcja_deploy.frontend.tracer import ModuleTracer
+from tcja_deploy.frontend.context import ProxyContext
+from tcja_deploy.frontend.traced import Abort, Traced
+from tcja_deploy.unsupported import Unsupported
 
 __all__ = ["Proxy"]
 
@@ -22,18 +21,21 @@ __all__ = ["Proxy"]
 class Proxy(torch.fx.Proxy):
     """A proxy that knows its shape, so that code may ask for it and branch on it."""
 
-    tracer: ModuleTracer
+    @property
+    def context(self) -> ProxyContext:
+        """The tracer."""
+        return cast(ProxyContext, self.tracer)
 
     @property
     def traced(self) -> Traced:
         """What tracing knows of it now."""
-        return self.tracer.values[self.node]
+        return self.context.values[self.node]
 
     # -- what code asks of a tensor -----------------------------------------------------------------------------
     @property
     def shape(self) -> torch.Size:
         """Shape as the code sees it."""
-        return torch.Size(self.traced.shape(self.tracer.T))
+        return torch.Size(self.traced.shape(self.context.T))
 
     @property
     def ndim(self) -> int:
@@ -68,7 +70,7 @@ class Proxy(torch.fx.Proxy):
     @property
     def values(self) -> Proxy:
         """First part of the result of ``max(dim)``."""
-        return self.tracer.wrap(replace(self.traced, pair=False), self)
+        return self.context.wrap(replace(self.traced, pair=False), self)
 
     def dim(self) -> int:
         """Number of axes."""
@@ -92,8 +94,8 @@ class Proxy(torch.fx.Proxy):
     def __iter__(self) -> Iterator[Any]:
         if self.traced.pair:
             return iter((self.values, None))
-        self.tracer.offend(
-            Offence(
+        self.context.report(
+            Unsupported(
                 "iterates over a tensor, probably over time steps",
                 "apply the modules to the whole window in step mode 'm', or trace the single-step network itself",
             )
@@ -102,16 +104,16 @@ class Proxy(torch.fx.Proxy):
 
     # -- assignments that torch.fx would turn into new tensors ------------------------------------------------------
     def __iadd__(self, other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
+        return self.context.create_proxy("call_function", operator.iadd, (self, other), {})
 
     def __isub__(self, other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", operator.isub, (self, other), {})
+        return self.context.create_proxy("call_function", operator.isub, (self, other), {})
 
     def __imul__(self, other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", operator.imul, (self, other), {})
+        return self.context.create_proxy("call_function", operator.imul, (self, other), {})
 
     def __itruediv__(self, other: Any) -> Any:
-        return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
+        return self.context.create_proxy("call_function", operator.itruediv, (self, other), {})
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self.tracer.create_proxy("call_function", operator.setitem, (self, index, value), {})
+        self.context.create_proxy("call_function", operator.setitem, (self, index, value), {})

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from tcja_deploy.errors import TraceError, UsageError
+from tcja_deploy.frontend.dispatch import RULES
 from tcja_deploy.frontend.modules import neuron_step_modes
 from tcja_deploy.frontend.traced import View
 from tcja_deploy.frontend.tracer import ModuleTracer
@@ -53,7 +54,7 @@ def trace(
 
     Raises:
         UsageError: If ``input_shape`` or ``timesteps`` is needed.
-        TraceError: If something has no translation; lists every offender with its module path and what to do.
+        TraceError: If something has no translation; lists every part with its module path and what to do.
     """
     if not isinstance(module, nn.Module):
         raise UsageError(f"a {type(module).__name__} is no model", hint="pass a path or a torch.nn.Module")
@@ -73,8 +74,8 @@ def trace(
         )
     attempts = _Attempts(module, tuple(input_shape), input_kind, batch_first)
     tracer, assumed = _settle(attempts, module, timesteps)
-    if tracer.offences or tracer.output is None:
-        raise _refusal(tracer, input_shape, timesteps)
+    if tracer.unsupported or tracer.output is None:
+        _refuse(tracer, input_shape, timesteps)
     if tracer.view == "image":
         assumed.append("input: one image, the same in every time step; the graph takes it repeated")
     graph = tracer.builder.finish(
@@ -111,25 +112,25 @@ class _Attempts:
         )
 
     def run(self, T: int) -> ModuleTracer:
-        """The first way without offences, else the most likely one."""
+        """The first way in which everything can be translated, else the most likely one."""
         likely = self._view(T, self._views[0])
-        if not likely.offences:
+        if not likely.unsupported:
             return likely
         other = self._view(T, self._views[1])
-        return likely if other.offences else other
+        return likely if other.unsupported else other
 
     def _view(self, T: int, view: View) -> ModuleTracer:
         if view != "window":
             return self._once(T, view, False)
         time_first = self._once(T, view, bool(self._batch_first))
-        if self._batch_first is not None or not (time_first.swaps_first or time_first.offences):
+        if self._batch_first is not None or not (time_first.swaps_first or time_first.unsupported):
             return time_first
         batch_first = self._once(T, view, True)
-        return time_first if batch_first.offences and not time_first.swaps_first else batch_first
+        return time_first if batch_first.unsupported and not time_first.swaps_first else batch_first
 
     def _once(self, T: int, view: View, batch_first: bool) -> ModuleTracer:
         kind = self._kind or (Kind.REAL if view == "image" else Kind.COUNT)
-        tracer = ModuleTracer(T, view, batch_first, ir.Input(self._shape, kind))
+        tracer = ModuleTracer(T, view, batch_first, ir.Input(self._shape, kind), RULES)
         with _untouched(self._module):
             tracer.run(self._module)
         return tracer
@@ -146,7 +147,7 @@ def _settle(attempts: _Attempts, module: nn.Module, timesteps: int | None) -> tu
     attributes: set[Any] = {getattr(m, "T", None) for m in module.modules()}
     named: list[int] = sorted(T for T in attributes if type(T) is int and T > 0)
     probe = attempts.run(_PROBE)
-    if not probe.offences:
+    if not probe.unsupported:
         if len(named) != 1:
             raise UsageError(
                 "nothing in the model tells the number of time steps",
@@ -155,7 +156,7 @@ def _settle(attempts: _Attempts, module: nn.Module, timesteps: int | None) -> tu
         return attempts.run(named[0]), [f"T = {named[0]}: the attribute T of the model"]
     candidates = list(dict.fromkeys([*named, *_sizes(module)]))
     tried = {T: attempts.run(T) for T in candidates}
-    fitting = [T for T in candidates if not tried[T].offences]
+    fitting = [T for T in candidates if not tried[T].unsupported]
     if len(fitting) > 1:
         raise UsageError(
             f"the model fits {' or '.join(map(str, fitting))} time steps",
@@ -163,7 +164,7 @@ def _settle(attempts: _Attempts, module: nn.Module, timesteps: int | None) -> tu
         )
     if fitting:
         return tried[fitting[0]], [f"T = {fitting[0]}: the only number of time steps that fits the weights"]
-    return min([*tried.values(), probe], key=lambda t: (len(t.offences), -t.emitted)), []
+    return min([*tried.values(), probe], key=lambda t: (len(t.unsupported), -t.emitted)), []
 
 
 def _sizes(module: nn.Module) -> list[int]:
@@ -204,18 +205,12 @@ def _untouched(root: nn.Module) -> Iterator[None]:
                     buffer.copy_(value)
 
 
-def _refusal(tracer: ModuleTracer, input_shape: tuple[int, ...], timesteps: int | None) -> TraceError:
-    found = dict.fromkeys((path, o.reason, o.hint) for path, o in tracer.offences)
-    lines = [
-        f"\n  - {path or 'forward'}: {reason}" + (f"\n      -> {hint}" if hint else "")
-        for path, reason, hint in found
-    ]
+def _refuse(tracer: ModuleTracer, input_shape: tuple[int, ...], timesteps: int | None) -> None:
     shape = ", ".join(map(str, input_shape))
     if timesteps is not None:
         steps = f"T = {timesteps}"
     else:
         steps = "T not known" + ("" if tracer.T == _PROBE else f", nearest with T = {tracer.T}")
-    return TraceError(
-        f"{len(lines)} part{'s' if len(lines) > 1 else ''} of the model cannot be translated"
-        f" ({steps}, frames of {shape}):{''.join(lines)}"
+    tracer.unsupported.raise_if_any(
+        TraceError, f"{{}} of the model cannot be translated ({steps}, frames of {shape})", whole="forward"
     )

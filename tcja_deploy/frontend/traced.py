@@ -1,4 +1,4 @@
-"""What tracing knows of one tensor, and how it says that something has no translation."""
+"""What tracing knows of one tensor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 from tcja_deploy.ir import Signal
 
-__all__ = ["SAMPLES", "Abort", "Offence", "ShapeOffence", "Traced", "View"]
+__all__ = ["SAMPLES", "Abort", "Traced", "View"]
 
 View = Literal["window", "batch", "frame", "image", "lone"]
 """How the code sees a stream ``[T, N, ...]`` of the graph.
@@ -22,18 +22,6 @@ View = Literal["window", "batch", "frame", "image", "lone"]
 
 SAMPLES = 7919
 """Batch size that traced code sees: a prime, so that an axis of this length cannot be anything but the batch."""
-
-
-class Offence(Exception):  # noqa: N818
-    """Something that cannot be translated; collected, and reported together with all others."""
-
-    def __init__(self, reason: str, hint: str = "") -> None:
-        super().__init__(reason)
-        self.reason, self.hint = reason, hint
-
-
-class ShapeOffence(Offence):
-    """An offence that may only follow from an earlier one, because shapes are not certain after that."""
 
 
 class Abort(Exception):  # noqa: N818

@@ -18,15 +18,17 @@ import torch.fx
 from torch import nn
 
 from tcja_deploy.errors import GraphError
+from tcja_deploy.frontend.context import Rules
 from tcja_deploy.frontend.proxy import Proxy
-from tcja_deploy.frontend.traced import Abort, Offence, ShapeOffence, Traced, View
+from tcja_deploy.frontend.traced import Abort, Traced, View
 from tcja_deploy.ir import GraphBuilder, Op
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.unsupported import Unsupported, UnsupportedInContext, UnsupportedParts
 
 __all__ = ["ModuleTracer"]
 
 _ENOUGH = 200
-"""Offences after which tracing stops: more come from a loop over time, not from more places."""
+"""Reports after which tracing stops: more come from a loop over time, not from more places."""
 
 
 class ModuleTracer(torch.fx.Tracer):
@@ -37,20 +39,22 @@ class ModuleTracer(torch.fx.Tracer):
         view: How the module sees its input.
         batch_first: Whether the module takes ``[N, T, ...]``.
         input_op: The graph's input.
+        rules: What translates calls and modules.
     """
 
-    def __init__(self, T: int, view: View, batch_first: bool, input_op: ir.Input) -> None:
+    def __init__(self, T: int, view: View, batch_first: bool, input_op: ir.Input, rules: Rules) -> None:
         super().__init__()
         self.T = T
         self.view = view
         self.builder = GraphBuilder(T)
         self.emitted = 0
         self.values: dict[torch.fx.Node, Traced] = {}
-        self.offences: list[tuple[str, Offence]] = []
+        self.unsupported = UnsupportedParts()
         self.swaps_first = False
         self.output: Traced | None = None
         self._batch_first = batch_first
         self._input_op = input_op
+        self._rules = rules
         self._scopes: list[str] = [""]
         self._names: dict[str, int] = {}
         self._stateful: set[str] = set()
@@ -59,21 +63,21 @@ class ModuleTracer(torch.fx.Tracer):
 
     # -- running ---------------------------------------------------------------------------------------------
     def run(self, module: nn.Module) -> None:
-        """Trace; afterwards ``output`` and ``offences`` tell the result."""
+        """Trace; afterwards ``output`` and ``unsupported`` tell the result."""
         try:
             with self._time_loops_once():
                 graph = self.trace(module)
         except Abort:
             return
         except torch.fx.proxy.TraceError as error:
-            self.offend(
-                Offence(f"branches on the values of a tensor ({error})", "take the branch out of forward")
+            self.report(
+                Unsupported(f"branches on the values of a tensor ({error})", "take the branch out of forward")
             )
             return
         except Exception as error:  # forward is the user's code: it may raise anything
-            if not self.offences:
-                self.offend(
-                    Offence(f"forward fails on an input of this shape: {type(error).__name__}: {error}")
+            if not self.unsupported:
+                self.report(
+                    Unsupported(f"forward fails on an input of this shape: {type(error).__name__}: {error}")
                 )
             return
         (result,) = next(n for n in graph.nodes if n.op == "output").args
@@ -84,13 +88,15 @@ class ModuleTracer(torch.fx.Tracer):
         if not isinstance(result, torch.fx.Node):
             several = isinstance(result, tuple | list | dict)
             what = "several values" if several else "something that does not depend on the input"
-            self.offend(Offence(f"forward returns {what}", "return one tensor"))
+            self.report(Unsupported(f"forward returns {what}", "return one tensor"))
             return
         self.output = self.values[result]
         if self.output.stale or self.output.expanded:
-            self.offend(Offence("forward returns a tensor that was expanded or changed through another one"))
+            self.report(
+                Unsupported("forward returns a tensor that was expanded or changed through another one")
+            )
         if self.output.view in ("image", "lone") and not self.output.tainted:
-            self.offend(Offence("forward never repeats its image over time"))
+            self.report(Unsupported("forward never repeats its image over time"))
 
     @contextmanager
     def _time_loops_once(self) -> Iterator[None]:
@@ -127,14 +133,14 @@ class ModuleTracer(torch.fx.Tracer):
         parameters = [*inspect.signature(forward).parameters.values()]
         named_only = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
         if not parameters or parameters[0].kind in named_only:
-            self.offend(Offence("forward takes no frames"))
+            self.report(Unsupported("forward takes no frames"))
             raise Abort
         first, *others = parameters
         variadic = (first.VAR_POSITIONAL, first.VAR_KEYWORD)
         needed = [p.name for p in others if p.default is p.empty and p.kind not in variadic]
         if needed:
-            self.offend(
-                Offence(
+            self.report(
+                Unsupported(
                     f"forward takes more than frames: {', '.join(needed)}",
                     "wrap the module in one that takes frames alone",
                 )
@@ -145,9 +151,8 @@ class ModuleTracer(torch.fx.Tracer):
 
     def _run_root(self, root: Any, x: Proxy) -> Any:
         """Norse's modules are translated at the top too, all others are run."""
-        from tcja_deploy.frontend.norse import is_norse
-
-        return self.call_module(root, root.forward, (x,), {}) if is_norse(root) else root.forward(x)
+        whole = self._rules.is_whole(root)
+        return self.call_module(root, root.forward, (x,), {}) if whole else root.forward(x)
 
     def proxy(self, node: torch.fx.Node) -> Proxy:
         """Proxies of this tracer know their shape."""
@@ -159,20 +164,15 @@ class ModuleTracer(torch.fx.Tracer):
 
     def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Leaf modules become nodes, containers are walked through, the user's own modules are run."""
-        from tcja_deploy.frontend.modules import container_view, is_leaf, refresh
-        from tcja_deploy.frontend.norse import hands_on_state
-
         with self._scope(self._path(m)):
-            inner = container_view(m)
-            if inner is None and not is_leaf(m):
+            inner = self._rules.container_view(m)
+            if inner is None and not self._rules.is_leaf(m):
                 return forward(*args, **kwargs)
-            try:
-                refresh(m)
-            except Offence as offence:
-                self.offend(offence)
+            with self.unsupported.at(self.here):
+                self._rules.refresh(m)
             if inner is not None and len(args) == 1 and isinstance(args[0], Proxy):
                 result = self._through([*m._modules.values()], inner, args[0])
-                return (result, None) if hands_on_state(m) else result
+                return (result, None) if self._rules.hands_on_state(m) else result
             return self.create_proxy("call_module", m, args, kwargs)
 
     def _path(self, module: nn.Module) -> str:
@@ -187,12 +187,12 @@ class ModuleTracer(torch.fx.Tracer):
         result: Any = x
         if inner != "window":
             if x.traced.view != "window":
-                self.offend(Offence("needs [T, N, ...]", "put it outside of the other container"))
+                self.report(Unsupported("needs [T, N, ...]", "put it outside of the other container"))
             result = self.wrap(replace(x.traced, view=inner, lead=2), x)
         for child in children:
             result = _without_state(child(result), Proxy)
         if not isinstance(result, Proxy):
-            self.offend(Offence("hands on something else than one tensor"))
+            self.report(Unsupported("hands on something else than one tensor"))
             raise Abort
         return result if inner == "window" else self.wrap(replace(result.traced, view="window"), result)
 
@@ -210,17 +210,15 @@ class ModuleTracer(torch.fx.Tracer):
             return proxy
         if kind not in ("call_function", "call_method", "call_module"):
             return super().create_proxy(kind, target, args, kwargs, *rest, **named)
-        from tcja_deploy.frontend.dispatch import changes_in_place, dispatch, shares_memory
-
-        traced = dispatch(self, kind, target, _untangle(args), _untangle(kwargs))
+        traced = self._rules.dispatch(self, kind, target, _untangle(args), _untangle(kwargs))
         first = next((a for a in (*args, *kwargs.values()) if isinstance(a, Proxy)), None)
-        if first is not None and changes_in_place(kind, target, kwargs):
+        if first is not None and self._rules.changes_in_place(kind, target, kwargs):
             return self._overwrite(first, traced)
-        if first is None or not shares_memory(kind, target, first.traced, traced):
+        if first is None or not self._rules.shares_memory(kind, target, first.traced, traced):
             traced = replace(traced, storage=next(self._storages), stale=False)
         else:
             traced = replace(traced, storage=first.traced.storage)
-        node = self.create_node("call_function", dispatch, (), {})
+        node = self.create_node("call_function", self._rules.dispatch, (), {})
         self.values[node] = traced
         return self.proxy(node)
 
@@ -260,13 +258,13 @@ class ModuleTracer(torch.fx.Tracer):
         """Append a node.
 
         Raises:
-            ShapeOffence: If the op does not accept its inputs.
+            UnsupportedInContext: If the op does not accept its inputs.
         """
         unique = self.unique(name)
         try:
             self.builder.add(unique, op, *(x.name for x in inputs))
         except GraphError as error:
-            raise ShapeOffence(error.reason) from None
+            raise UnsupportedInContext(error.reason) from None
         self.emitted += 1
         first = inputs[0]
         tainted = any(x.tainted for x in inputs)
@@ -276,23 +274,23 @@ class ModuleTracer(torch.fx.Tracer):
         """Note that a stateful module ran.
 
         Raises:
-            ShapeOffence: If it ran before; a loop over time that cannot be translated has been reported already.
+            UnsupportedInContext: If it ran before; a loop over time that cannot be translated has been reported already.
         """
         if path in self._stateful:
-            raise ShapeOffence(
+            raise UnsupportedInContext(
                 "has state and is called more than once in one pass",
                 "give each place its own neuron; for a loop over time, trace the single-step network itself",
             )
         self._stateful.add(path)
 
-    def offend(self, offence: Offence) -> None:
+    def report(self, found: Unsupported) -> None:
         """Note something untranslatable at the running module.
 
         Raises:
             Abort: If there are so many that only a loop can be the cause.
         """
-        self.offences.append((self.here, offence))
-        if len(self.offences) >= _ENOUGH:
+        self.unsupported.add(self.here, found)
+        if self.unsupported.additions >= _ENOUGH:
             raise Abort
 
     def note_first_op(self, x: Traced, order: tuple[int, ...]) -> None:
