@@ -15,6 +15,7 @@ from tcja_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     from tcja_deploy.events import EventData
+    from tcja_deploy.events.classes import LabelOrder
     from tcja_deploy.events.integrate import SplitBy
     from tcja_deploy.ir import Graph
 
@@ -84,6 +85,22 @@ class Recordings(NamedTuple):
         str, typer.Option(help="Frames of equal numbers of events ('number') or equal time ('time').")
     ] = "number"
     batch_size: Annotated[int, typer.Option(min=1, help="Recordings run at once.")] = 4
+    split: Annotated[
+        str | None, typer.Option(help="Part of a data set, if --data is its root: train, test or val.")
+    ] = None
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="Class names in the order of their labels: a text file, a training set's folder, or a known data set."
+        ),
+    ] = None
+    labels: Annotated[
+        Path | None, typer.Option(help="A table (CSV) of the recordings' file names and labels.")
+    ] = None
+    label_order: Annotated[
+        str | None,
+        typer.Option(help="How class names were sorted in training: 'text' (as SpikingJelly) or 'number'."),
+    ] = None
 
 
 AS_FOUND, ALL = Loading(), Recordings()
@@ -175,7 +192,10 @@ def open_dataset(graph: Graph, data: Path, which: Recordings = ALL) -> EventData
         DataError: If there is nothing readable.
         UsageError: If an option makes no sense.
     """
-    return open_frames(graph.T, graph.input_shape, data, which)
+    features = graph[graph.output].signal.features
+    return open_frames(
+        graph.T, graph.input_shape, data, which, outputs=features[0] if len(features) == 1 else None
+    )
 
 
 def given_dataset(graph: Graph, data: Path | None, which: Recordings) -> EventData | None:
@@ -193,16 +213,23 @@ def refuse_recordings(which: Recordings, instead: str = "there are none: pass --
         UsageError: If something was said about recordings; ``instead`` says what there is.
     """
     if which._replace(batch_size=ALL.batch_size) != ALL:
-        raise UsageError(f"--limit and --split-by are about recordings, but {instead}")
+        raise UsageError(f"--limit, --split-by, --labels and the like are about recordings, but {instead}")
 
 
-def open_frames(T: int, shape: tuple[int, ...], data: Path, which: Recordings) -> EventData:
-    """Recordings as ``T`` frames of a shape. Errors as ``open_dataset``."""
+def open_frames(
+    T: int, shape: tuple[int, ...], data: Path, which: Recordings, *, outputs: int | None = None
+) -> EventData:
+    """Recordings as ``T`` frames of a shape, for a network of so many outputs. Says once what was decided on the way.
+
+    Errors as ``open_dataset``.
+    """
     from tcja_deploy.events import open_data
+    from tcja_deploy.events.classes import read_classes
 
-    ways: dict[str, SplitBy] = {"number": "number", "time": "time"}
-    if which.split_by not in ways:
-        raise UsageError(f"--split-by {which.split_by!r} is unknown", hint="use number or time")
+    way = _one_of("--split-by", which.split_by, ("number", "time"))
+    order = (
+        None if which.label_order is None else _one_of("--label-order", which.label_order, ("text", "number"))
+    )
     if len(shape) != 3:
         raise UsageError(f"the model takes frames of shape {shape}, recordings give C,H,W")
     channels, height, width = shape
@@ -211,11 +238,32 @@ def open_frames(T: int, shape: tuple[int, ...], data: Path, which: Recordings) -
         timesteps=T,
         sensor=(height, width),
         channels=channels,
-        split_by=ways[which.split_by],
+        split_by=cast("SplitBy", way),
         limit=which.limit,
+        outputs=outputs,
+        split=which.split,
+        classes=None
+        if which.classes is None
+        else read_classes(which.classes, order=cast("LabelOrder", order)),
+        labels=which.labels,
+        label_order=cast("LabelOrder", order),
     )
+    for note in dataset.notes:
+        _say(note)
     _note_small_sensor(dataset, height, width)
     return dataset
+
+
+def _one_of(option: str, given: str, known: tuple[str, ...]) -> str:
+    if given not in known:
+        raise UsageError(f"{option} {given!r} is unknown", hint=f"use {' or '.join(known)}")
+    return given
+
+
+def _say(note: str) -> None:
+    """A note on standard error, from one of the processes that share the work."""
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(f"note: {note}", err=True)
 
 
 _LOOKED_AT = 3
@@ -231,9 +279,8 @@ def _note_small_sensor(dataset: EventData, height: int, width: int) -> None:
         places = np.argwhere(dataset[i][0] != 0)  # [n, 4]: frame, channel, row, column
         rows = max(rows, int(places[:, 2].max(initial=-1)) + 1)
         columns = max(columns, int(places[:, 3].max(initial=-1)) + 1)
-    if 2 * rows <= height and 2 * columns <= width and os.environ.get("RANK", "0") == "0":
-        typer.echo(
-            f"note: {dataset.path}: the events lie in {rows} of {height} rows and {columns} of {width} columns; recordings of "
-            "a smaller sensor are not scaled to the one that the model was trained for",
-            err=True,
+    if 2 * rows <= height and 2 * columns <= width:
+        _say(
+            f"{dataset.path}: the events lie in {rows} of {height} rows and {columns} of {width} columns; recordings of "
+            "a smaller sensor are not scaled to the one that the model was trained for"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import DataError, UsageError
+from tcja_deploy.events.classes import LabelOrder, Numbering, number_classes
+from tcja_deploy.events.folders import list_folder
 from tcja_deploy.events.integrate import SplitBy, integrate
 from tcja_deploy.events.recording import Events
-from tcja_deploy.events.sources import Source, find_source
+from tcja_deploy.events.sources import ACCEPTED, FileSource, Source, file_source, is_recording
 from tcja_deploy.files import sha256
 
 __all__ = ["EventData", "open_data"]
@@ -32,8 +34,9 @@ class EventData:
         channels: Channels C; 2 for events (OFF, ON).
         split_by: How events become frames, see `integrate`.
         labels: Class index of each recording, int64 `[N]`; None where unknown.
-        class_names: Name of each class index; None where unknown.
+        class_names: Name of each class index; None where unknown. There may be classes without a recording.
         names: Name of each recording, unique and relative to `path`.
+        notes: What was decided for the user on opening, to be printed once.
     """
 
     path: Path
@@ -44,6 +47,7 @@ class EventData:
     labels: NDArray[np.int64] | None
     class_names: tuple[str, ...] | None
     names: tuple[str, ...]
+    notes: tuple[str, ...]
     _source: Source
     _chosen: tuple[int, ...]
 
@@ -126,14 +130,20 @@ def open_data(
     channels: int = 2,
     split_by: SplitBy = "number",
     limit: int | None = None,
+    outputs: int | None = None,
+    split: str | None = None,
+    classes: Sequence[str] | None = None,
+    labels: Path | None = None,
+    label_order: LabelOrder | None = None,
 ) -> EventData:
     """Open recordings for a model that takes `[T, N, C, H, W]`.
 
     What `path` may be:
 
-    - a folder of class folders: the sorted class names give the labels 0, 1, ... (as torchvision and
-      SpikingJelly number them, so '10' comes before '2'); recordings lie at any depth below, sorted by path;
-    - a folder of recordings without classes;
+    - a folder of class folders (labels as `classes.number_classes` says); recordings lie at any depth below, sorted
+      by path; folders without recordings are no classes;
+    - the root of a data set with its parts, of which `split` names one;
+    - a folder of recordings without classes, or with a table of `labels`;
     - one recording: N-MNIST `.bin`, event `.npz` (`t`, `x`, `y`, `p`), or frames `[T, C, H, W]` as `.npy` or
       as `.npz` with `frames`;
     - one file with many: `.npz` with `t`, `x`, `y`, `p` end to end, `offsets` `[N + 1]` and perhaps `labels`
@@ -148,6 +158,11 @@ def open_data(
         channels: Channels C that the model takes; events have 2.
         split_by: Integrate equal numbers of events per frame, or equal durations.
         limit: Take at most this many recordings, spread evenly over the whole set (so over its classes).
+        outputs: Outputs of the model, one a class; None if unknown.
+        split: Part of the data set, `train`, `test` or `val`.
+        classes: All class names in the order of their labels.
+        labels: A table of file names and labels (CSV).
+        label_order: How class names are sorted; as the data set's own code does if None.
 
     Raises:
         UsageError: An argument makes no sense.
@@ -163,26 +178,66 @@ def open_data(
         raise UsageError(
             f"limit = {limit} leaves nothing to read", hint="give a positive number, or none for all"
         )
+    if label_order not in (None, "text", "number"):
+        raise UsageError(f"label_order = {label_order!r} is unknown", hint="use 'text' or 'number'")
     path = Path(path)
-    source = find_source(path, (timesteps, channels, *sensor))
+    shape = (timesteps, channels, *sensor)
+    if path.is_dir():
+        prepared = f"frames_number_{timesteps}_split_by_{split_by}"
+        try:
+            found = list_folder(path, is_recording, split=split, labels=labels, prepared=prepared)
+        except DataError as error:
+            raise error if error.hint else DataError(error.reason, where=error.where, hint=ACCEPTED) from None
+        names = tuple(file.relative_to(path).as_posix() for file in found.files)
+        numbering = None
+        if found.classes is not None:
+            numbering = number_classes(
+                found.classes, outputs=outputs, classes=classes, order=label_order, usual=found.order
+            )
+        source: Source = FileSource(found.files, names, shape, _labels(numbering, found.classes))
+        notes = found.notes
+    else:
+        if split is not None or labels is not None:
+            raise UsageError("--split and --labels are about folders", where=str(path))
+        source, numbering, notes = file_source(path, shape), None, ()
     total = len(source.names)
     if total == 0:
         raise DataError("holds no recordings", where=str(path))
     count = total if limit is None else min(limit, total)
     chosen = tuple(index * total // count for index in range(count))
-    labels = source.labels
+    known, said = _known_labels(source.labels, numbering, outputs)
     return EventData(
         path=path,
         timesteps=timesteps,
         sensor=sensor,
         channels=channels,
         split_by=split_by,
-        labels=None if labels is None else labels[list(chosen)],
-        class_names=source.class_names,
+        labels=None if known is None else known[list(chosen)],
+        class_names=classes and tuple(classes) if numbering is None else numbering.names,
         names=tuple(source.names[index] for index in chosen),
+        notes=(*notes, *(f"{path}: {note}" for note in said)),
         _source=source,
         _chosen=chosen,
     )
+
+
+def _labels(numbering: Numbering | None, classes: tuple[str, ...] | None) -> NDArray[np.int64] | None:
+    """The label of each recording, from the name of its class."""
+    if numbering is None or numbering.names is None or classes is None:
+        return None
+    return np.array([numbering.labels[name] for name in classes], dtype=np.int64)
+
+
+def _known_labels(
+    labels: NDArray[np.int64] | None, numbering: Numbering | None, outputs: int | None
+) -> tuple[NDArray[np.int64] | None, list[str]]:
+    """The labels, unless they are none of the model's; and what is to be said about them."""
+    if numbering is not None:
+        return labels, [numbering.reason or f"labels ({numbering.basis}): {numbering.mapping()}"]
+    if labels is not None and outputs is not None and int(labels.max(initial=0)) >= outputs:
+        reason = f"the label {int(labels.max())} is beyond the {outputs} outputs, so no accuracy is counted"
+        return None, [reason]
+    return labels, []
 
 
 def _file_digest(file: Path) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +24,7 @@ from tcja_deploy.events.readers import (
 )
 from tcja_deploy.events.recording import MAX_EVENTS, Events, make_events
 
-__all__ = ["Source", "find_source"]
+__all__ = ["ACCEPTED", "FileSource", "Source", "file_source", "is_recording"]
 
 Labels = NDArray[np.int64]
 Frames = NDArray[np.float32]
@@ -33,8 +32,7 @@ FrameShape = tuple[int, int, int, int]
 
 _SUFFIXES = (".bin", ".npy", ".npz")
 _MAX_UNPACKED = 2**32
-_SPLITS = {"train", "test", "val", "valid", "validation", "extract"}
-_ACCEPTED = (
+ACCEPTED = (
     "accepted are N-MNIST .bin, event .npz (t, x, y, p), frame .npz ('frames') or .npy, and folders; "
     "raw .aedat recordings are prepared by SpikingJelly's dataset classes"
 )
@@ -55,28 +53,27 @@ class Source(Protocol):
     def labels(self) -> Labels | None:
         """Class indices, where known."""
 
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """The name of each class index, where known."""
-
     def read(self, index: int) -> Events | Frames:
         """The events, or the frames `[T, C, H, W]`, of one recording."""
 
 
-def find_source(path: Path, shape: FrameShape) -> Source:
-    """Recognise what lies at `path`: a folder by its sub-folders, a file by its suffix and the arrays in it.
+def is_recording(path: Path) -> bool:
+    """Whether a file is one that `FileSource` reads."""
+    return path.suffix in _SUFFIXES
+
+
+def file_source(path: Path, shape: FrameShape) -> Source:
+    """Recognise what a file holds, by its suffix and the arrays in it.
 
     Args:
-        path: File or folder.
+        path: The file.
         shape: `(T, C, H, W)` that stored frames must have.
 
     Raises:
-        DataError: Nothing there, nothing readable in it, or more than one way to read it.
+        DataError: Nothing there, or nothing readable in it.
     """
-    if path.is_dir():
-        return _folder(path, shape)
     if not path.is_file():
-        raise DataError("no such file or folder", where=str(path), hint=_ACCEPTED)
+        raise DataError("no such file or folder", where=str(path), hint=ACCEPTED)
     if path.suffix == ".npy":
         header = npy_header(path)
         return (
@@ -91,7 +88,7 @@ def find_source(path: Path, shape: FrameShape) -> Source:
         if FRAMES_KEY in headers and len(headers[FRAMES_KEY].shape) == 5:
             return FrameStack(path, headers[FRAMES_KEY], shape, labelled="labels" in headers)
     elif path.suffix != ".bin":
-        raise DataError(f"unknown kind of file '{path.suffix}'", where=str(path), hint=_ACCEPTED)
+        raise DataError(f"unknown kind of file '{path.suffix}'", where=str(path), hint=ACCEPTED)
     return FileSource((path,), (path.name,), shape)
 
 
@@ -103,7 +100,6 @@ class FileSource:
     names: tuple[str, ...]
     shape: FrameShape
     labels: Labels | None = None
-    class_names: tuple[str, ...] | None = None
 
     def read(self, index: int) -> Events | Frames:
         """Read one file; its kind is told by suffix and arrays.
@@ -123,53 +119,6 @@ class FileSource:
             if FRAMES_KEY not in headers:
                 return read_event_npz(path)
         return read_frames(path, shape=self.shape)
-
-
-def _folder(path: Path, shape: FrameShape) -> FileSource:
-    try:
-        entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        raise _unlisted(error) from error
-    classes = [entry for entry in entries if entry.is_dir()]
-    loose = tuple(entry for entry in entries if entry.is_file() and entry.suffix in _SUFFIXES)
-    if not classes and loose:
-        return FileSource(loose, tuple(file.name for file in loose), shape)
-    splits = [entry.name for entry in classes if entry.name.lower() in _SPLITS]
-    if splits:
-        raise DataError(
-            f"holds the splits {splits}, not classes",
-            where=str(path),
-            hint=f"give one of them, as in {path / splits[-1]}",
-        )
-    if classes and loose:
-        raise DataError(
-            f"holds both class folders ({classes[0].name}, ...) and recordings ({loose[0].name}, ...)",
-            where=str(path),
-            hint="recordings lie either all in class folders or all beside each other",
-        )
-    found = [(file, label) for label, folder in enumerate(classes) for file in _recordings(folder)]
-    if not found:
-        raise DataError("holds no recordings", where=str(path), hint=_ACCEPTED)
-    files = tuple(file for file, _ in found)
-    names = tuple(file.relative_to(path).as_posix() for file in files)
-    labels = np.array([label for _, label in found], dtype=np.int64)
-    return FileSource(files, names, shape, labels, tuple(folder.name for folder in classes))
-
-
-def _unlisted(error: OSError) -> DataError:
-    return DataError(f"cannot be listed: {error.strerror or error}", where=str(error.filename))
-
-
-def _recordings(folder: Path) -> list[Path]:
-    def stop(error: OSError) -> None:
-        raise _unlisted(error) from error
-
-    return sorted(
-        Path(root, name)
-        for root, _, names in os.walk(folder, onerror=stop)
-        for name in names
-        if not name.startswith(".") and name.endswith(_SUFFIXES)
-    )
 
 
 @dataclass(frozen=True)
@@ -216,10 +165,6 @@ class PackedEvents:
     def labels(self) -> Labels | None:
         """Class indices, where the file has them."""
         return self._arrays[2]
-
-    @property
-    def class_names(self) -> None:
-        """Not stored in this kind of file."""
 
     def read(self, index: int) -> Events:
         """The events of one recording."""
@@ -268,10 +213,6 @@ class FrameStack:
         """Class indices, where the file has them."""
         stored = read_npz(self.path, ["labels"])["labels"] if self.labelled else None
         return _labels(stored, self.header.shape[0], self.path)
-
-    @property
-    def class_names(self) -> None:
-        """Not stored in this kind of file."""
 
     def read(self, index: int) -> Frames:
         """The frames of one recording.
