@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from tcja_deploy.errors import FileFormatError, GraphError
 from tcja_deploy.files import atomic_file
@@ -61,8 +61,9 @@ def save_graph(graph: Graph, path: Path, *, force: bool = False) -> None:
         "sha256": _checksum(graph),
         "nodes": nodes,
     }
+    content: bytes = save(tensors, metadata={_KEY: json.dumps(structure)})
     with atomic_file(path, force=force) as temporary:
-        save_file(tensors, temporary, metadata={_KEY: json.dumps(structure)})
+        temporary.write_bytes(content)
 
 
 def is_tcja_file(path: Path) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tcja_deploy import files
 from tcja_deploy.errors import ExportError
 from tcja_deploy.files import (
     atomic_directory,
@@ -55,19 +56,25 @@ def failing(error: BaseException) -> Callable[[], None]:
     return fail
 
 
+CHANGES = ("rename", "replace", "symlink_to", "hardlink_to")
+"""Methods of ``Path`` that let a name mean something else."""
+
+
 @pytest.fixture
-def fail_rename(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Let the n-th rename from now on fail as on a full disk."""
+def fail_change(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Let the n-th change of a name from now on fail as on a full disk."""
 
     def arrange(n: int) -> None:
-        rename, count = Path.rename, iter(range(n + 1000))
+        count = iter(range(n + 1000))
+        for name in CHANGES:
+            real = getattr(Path, name)
 
-        def limited(self: Path, target: Path) -> Path:
-            if next(count) == n:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            return rename(self, target)
+            def limited(self: Path, target: Path, real: Any = real) -> Any:
+                if next(count) == n:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                return real(self, target)
 
-        monkeypatch.setattr(Path, "rename", limited)
+            monkeypatch.setattr(Path, name, limited)
 
     return arrange
 
@@ -195,13 +202,30 @@ def test_folder_that_fails(tmp_path: Path, error: BaseException) -> None:
     assert tree(tmp_path) == {"d": "a folder", "d/manifest.json": OURS}
 
 
-@pytest.mark.parametrize("n", [0, 1])
-def test_folder_that_cannot_be_moved_leaves_the_old_one(tmp_path: Path, fail_rename: Any, n: int) -> None:
+@pytest.fixture
+def no_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that cannot let two paths change places."""
+    monkeypatch.setattr(files, "exchange", lambda one, other: False)
+
+
+@pytest.mark.usefixtures("no_exchange")
+@pytest.mark.parametrize("n", [0, 1, 3, 4, 5, 6])
+def test_folder_that_cannot_be_moved_leaves_the_old_one(tmp_path: Path, fail_change: Any, n: int) -> None:
+    """Changes: current; a link for a; second name, link, replacement for the manifest; turned, its replacement."""
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "manifest.json").write_text(OURS)
     with pytest.raises(ExportError, match="No space left"):
-        write(atomic_directory(tmp_path / "d", force=True), {"a": "new"}, lambda: fail_rename(n))
+        write(atomic_directory(tmp_path / "d", force=True), {"a": "new"}, lambda: fail_change(n))
     assert tree(tmp_path) == {"d": "a folder", "d/manifest.json": OURS}
+
+
+def test_folders_change_places_in_one_call(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "manifest.json").write_text(OURS)
+    before = (tmp_path / "d").stat().st_ino
+    with atomic_directory(tmp_path / "d", force=True) as partial:
+        inode = partial.stat().st_ino
+    assert before != (tmp_path / "d").stat().st_ino == inode
 
 
 # -- several files -------------------------------------------------------------------------------------------------------
@@ -213,18 +237,6 @@ def test_staged(tmp_path: Path) -> None:
         assert not (tmp_path / "a").exists()
     assert tree(tmp_path) == {"a": "A", "b": "B", "other": "mine"}
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) & 0o444 == 0o444
-
-
-def test_staged_moves_the_last_name_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    moved: list[str] = []
-    rename = Path.rename
-    monkeypatch.setattr(
-        Path, "rename", lambda self, target: (moved.append(target.name), rename(self, target))[1]
-    )
-    with staged_files(tmp_path, ["z", "m", "a"]) as folder:
-        for name in "amz":
-            (folder / name).write_text(name)
-    assert moved == ["z", "m", "a"]
 
 
 def test_staged_names_that_are_taken(tmp_path: Path) -> None:
@@ -268,16 +280,16 @@ def test_staged_that_fails(tmp_path: Path, error: BaseException) -> None:
     assert tree(tmp_path) == {"a": "old"}
 
 
-@pytest.mark.parametrize("n", range(4))
+@pytest.mark.parametrize("n", [0, 2, 3, 4, 6, 7, 8, 9])
 def test_staged_files_that_cannot_all_be_moved_leave_the_old_ones(
-    tmp_path: Path, fail_rename: Any, n: int
+    tmp_path: Path, fail_change: Any, n: int
 ) -> None:
-    """Moves: old a away, new a, (no old b) new b, old c away, new c."""
+    """Changes: current; second name, link, replacement for a and for c; link for b; turned, its replacement."""
     (tmp_path / "a").write_text("old a")
     (tmp_path / "c").write_text("old c")
     texts = {name: f"new {name}" for name in "abc"}
     with pytest.raises(ExportError, match="No space left"):
-        write(staged_files(tmp_path, ["a", "b", "c"], force=True), texts, lambda: fail_rename(n))
+        write(staged_files(tmp_path, ["a", "b", "c"], force=True), texts, lambda: fail_change(n))
     assert tree(tmp_path) == {"a": "old a", "c": "old c"}
 
 

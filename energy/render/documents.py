@@ -20,8 +20,8 @@ from tcja_deploy.energy.render.reproduce_tables import reproduction_tables
 from tcja_deploy.energy.render.table import Table, energy_text, recordings_text
 from tcja_deploy.energy.report import Report
 from tcja_deploy.energy.reproduce import Reproduction
-from tcja_deploy.errors import ExportError, UsageError
-from tcja_deploy.files import atomic_file
+from tcja_deploy.errors import UsageError
+from tcja_deploy.files import atomic_file, output_folder, staged_files
 
 __all__ = [
     "FORMATS",
@@ -154,17 +154,11 @@ def write_plots(folder: Path, plots: Sequence[Plot], *, force: bool = False) -> 
     Raises:
         ExportError: A file is there already and `force` is not set, or writing fails.
     """
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise ExportError(f"the folder cannot be made ({error.strerror})", where=str(folder)) from error
-    written = []
-    for plot in plots:
-        path = folder / f"{plot.key}.svg"
-        with atomic_file(path, force=force) as temporary:
-            temporary.write_text(plot.svg, encoding="utf-8")
-        written.append(path)
-    return written
+    texts = {f"{plot.key}.svg": plot.svg for plot in plots}
+    with output_folder(folder), staged_files(folder, list(texts), force=force) as partial:
+        for name, text in texts.items():
+            (partial / name).write_text(text, encoding="utf-8")
+    return [folder / name for name in texts]
 
 
 def _report_page(title: str, report: Report) -> str:
