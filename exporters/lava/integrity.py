@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tcja_deploy.errors import FileFormatError
 from tcja_deploy.files import sha256
+from tcja_deploy.unsupported import bullets
 
 __all__ = [
     "FORMAT",
@@ -108,7 +109,7 @@ def check_files(path: Path, manifest: Mapping[str, Any]) -> None:
     ]
     if problems:
         raise FileFormatError(
-            "the bundle is damaged:\n  - " + "\n  - ".join(problems), where=str(path), hint="export it again"
+            f"the bundle is damaged:{bullets(problems)}", where=str(path), hint="export it again"
         )
 
 

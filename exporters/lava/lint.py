@@ -12,6 +12,7 @@ import numpy as np
 
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.runtime.integers.network import UNITY, Gate, IntegerNetwork, Layer
+from tcja_deploy.unsupported import bullets
 
 __all__ = ["Findings", "check", "lint"]
 
@@ -70,7 +71,7 @@ def check(network: IntegerNetwork) -> Findings:
     findings = lint(network)
     if findings.errors:
         raise UnsupportedError(
-            "Lava would load this network and compute something else:\n  - " + "\n  - ".join(findings.errors),
+            f"Lava would load this network and compute something else:{bullets(findings.errors)}",
             where=network.name,
         )
     return findings

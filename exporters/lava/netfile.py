@@ -16,6 +16,7 @@ import numpy as np
 
 from tcja_deploy.errors import FileFormatError
 from tcja_deploy.runtime.integers.network import IntArray, Layer, Pair
+from tcja_deploy.unsupported import bullets
 
 __all__ = ["read_net", "write_net"]
 
@@ -128,9 +129,7 @@ def read_net(path: Path, described: list[dict[str, Any]]) -> tuple[Layer, ...]:
     except OSError as error:
         raise FileFormatError(f"is not a readable HDF5 file ({error})", where=str(path)) from None
     if problems:
-        raise FileFormatError(
-            "is not a network this program wrote:\n  - " + "\n  - ".join(problems), where=str(path)
-        )
+        raise FileFormatError(f"is not a network this program wrote:{bullets(problems)}", where=str(path))
     return layers
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tcja_deploy.ir import Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.integers.network import HostInput, Layer, Pair, Readout, SpatialPool
+from tcja_deploy.unsupported import Unsupported
 
 __all__ = ["FloatArray", "FloatGate", "FloatLayer", "FloatNeuron", "Plan", "normalise"]
 
@@ -45,15 +46,20 @@ class FloatNeuron:
         return abs(self.v_decay / 4096 / self.leak - 1) if self.leak else 0.0
 
 
-def normalise(op: ir.Neuron) -> FloatNeuron | str:
-    """The rule of a neuron, or the reason why Lava's neuron cannot have it.
+def normalise(op: ir.Neuron) -> FloatNeuron:
+    """The rule of a neuron.
 
     With w = v - v_rest, ``LIF`` and ``PLIF`` are w <- (1 - q) w + gain x, ``IF`` is w <- w + x; all fire at
     w >= v_threshold - v_rest and return to w = 0, which is Lava's reset.
+
+    Raises:
+        Unsupported: If Lava's neuron cannot have it.
     """
     distance = op.v_threshold - op.v_rest
     if op.v_reset is None:
-        return "soft reset: Lava's neuron returns to zero after a spike and cannot subtract the threshold"
+        raise Unsupported(
+            "soft reset: Lava's neuron returns to zero after a spike and cannot subtract the threshold"
+        )
     leak, gain = 0.0, 1.0
     if isinstance(op, ir.LIF):
         leak = 1 / op.tau

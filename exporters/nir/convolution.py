@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.ir.op import Array
 from tcja_deploy.ir.ops import Conv2d
+from tcja_deploy.unsupported import Unsupported
 
 __all__ = ["diagonal", "portable"]
 
@@ -25,7 +25,7 @@ def portable(op: Conv2d) -> tuple[Conv2d, str]:
     sides, ``P - p`` zeros in front and ``P - q`` zeros behind.
 
     Raises:
-        UnsupportedError: If no square kernel does it: height and width would need an even and an odd one.
+        Unsupported: If no square kernel does it: height and width would need an even and an odd one.
     """
     done = []
     if op.groups > 1:
@@ -39,7 +39,7 @@ def portable(op: Conv2d) -> tuple[Conv2d, str]:
     fixed = [k - p - q for k, p, q in zip(op.weight.shape[2:], front, back, strict=True)]
     size = max(n + 2 * max(p, q) for n, p, q in zip(fixed, front, back, strict=True))
     if any((size - n) % 2 for n in fixed):
-        raise UnsupportedError(
+        raise Unsupported(
             f"the kernel {op.weight.shape[2:]} with padding {op.padding} equals no square kernel with even padding, and "
             "readers of NIR take no other"
         )

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import nir
 import numpy as np
 
-from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.unsupported import Unsupported
 
 __all__ = ["Written", "integrator", "logical_or", "power_of_two", "spiking", "spiking_with_current"]
 
@@ -78,10 +78,10 @@ def _refuse_soft_reset(op: ir.Neuron) -> None:
     """NIR has no soft reset.
 
     Raises:
-        UnsupportedError: If the neuron has.
+        Unsupported: If the neuron has.
     """
     if op.v_reset is None:
-        raise UnsupportedError(
+        raise Unsupported(
             "a spike lowers this membrane by the threshold (soft reset), NIR's neurons can only return to v_reset"
         )
 
@@ -90,7 +90,7 @@ def spiking(op: ir.Neuron, shape: Shape, dt: float, scale: float = 1.0) -> Writt
     """A neuron whose input arrives multiplied by ``scale``.
 
     Raises:
-        UnsupportedError: If it has soft reset.
+        Unsupported: If it has soft reset.
     """
     _refuse_soft_reset(op)
     zero = _full(shape, 0.0)
@@ -121,7 +121,7 @@ def spiking_with_current(
     ``i += -a i + x`` and ``u += -b u + i`` with ``w_in = tau_syn / dt`` and ``r = tau_mem / dt``.
 
     Raises:
-        UnsupportedError: If the neuron has soft reset.
+        Unsupported: If the neuron has soft reset.
     """
     _refuse_soft_reset(op)
     if current.decay_input:

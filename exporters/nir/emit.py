@@ -14,10 +14,11 @@ import numpy as np
 
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters.nir.convolution import diagonal
-from tcja_deploy.exporters.nir.rules import RULES, obstacle
+from tcja_deploy.exporters.nir.rules import RULES, unsupported_nodes
 from tcja_deploy.exporters.nir.writer import Value, Writer
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.unsupported import Unsupported, UnsupportedParts
 
 __all__ = ["Emission", "emit"]
 
@@ -48,39 +49,45 @@ def emit(network: Graph, dt: float, metadata: dict[str, Any]) -> Emission:
     Raises:
         UnsupportedError: If NIR cannot hold a node; lists all of them.
     """
-    found = [(n.name, reason) for n in network if (reason := obstacle(network, n))]
-    if found:
-        lines = "".join(f"\n  - {name}: {reason}" for name, reason in found)
-        raise UnsupportedError(f"NIR cannot express {len(found)} node{'s' if len(found) > 1 else ''}:{lines}")
+    unsupported = unsupported_nodes(network)
+    _raise(unsupported)
     writer = Writer(network, dt)
     values: dict[str, Value] = {}
     names: dict[str, str] = {}
     for node in network:
         inputs = [values[i] for i in node.inputs]
-        if isinstance(node.op, ir.Input):
-            value = writer.put(node, nir.Input(np.array(node.signal.features)), Value(()))
-        elif isinstance(node.op, ir.Add):
-            value = _add(writer, node, inputs)
-        else:
-            value = RULES[type(node.op)](writer, node, node.op, inputs[0])
+        value = Value(())
+        with unsupported.at(node.name):
+            if isinstance(node.op, ir.Input):
+                value = writer.put(node, nir.Input(np.array(node.signal.features)), value)
+            elif isinstance(node.op, ir.Add):
+                value = _add(writer, node, inputs)
+            else:
+                value = RULES[type(node.op)](writer, node, node.op, inputs[0])
         values[node.name] = value
         if len(value.sources) == 1 and value.factor == 1.0:
             names[node.name] = value.sources[0]
     result = values[network.output]
     if len(result.sources) > 1:
-        result = _gathered(writer, network[network.output], result)
-        names[network.output] = result.sources[0]
+        with unsupported.at(network.output):
+            result = _gathered(writer, network[network.output], result)
+            names[network.output] = result.sources[0]
+    _raise(unsupported)
     writer.nodes["output"] = nir.Output(np.array(network[network.output].signal.features))
     writer.edges.append((result.sources[0], "output"))
     graph = nir.NIRGraph(writer.nodes, writer.edges, metadata=metadata)
     return Emission(graph, names, {name: "; ".join(texts) for name, texts in writer.notes.items()})
 
 
+def _raise(unsupported: UnsupportedParts) -> None:
+    unsupported.raise_if_any(UnsupportedError, "NIR cannot express {}", noun="node")
+
+
 def _add(writer: Writer, node: Node, inputs: list[Value]) -> Value:
     """Edges that meet are added up by whoever reads them."""
     sources = tuple(s for x in inputs for s in x.sources)
     if len(set(sources)) < len(sources):
-        raise UnsupportedError("adds a value to itself, and NIR has no double edges", where=node.name)
+        raise Unsupported("adds a value to itself, and NIR has no double edges")
     writer.note(node, "edges that meet in the next node")
     return Value(sources)
 
@@ -91,7 +98,7 @@ def _gathered(writer: Writer, node: Node, x: Value) -> Value:
     if len(features) == 1:
         return writer.put(node, nir.Linear(np.eye(features[0], dtype=np.float32)), x)
     if len(features) != 3:
-        raise UnsupportedError("a sum of such frames cannot be the result of a NIR graph", where=node.name)
+        raise Unsupported(f"is a sum of frames {list(features)}, which cannot be the result of a NIR graph")
     op = diagonal(np.ones((features[0], 1, 1), np.float32))
     written = nir.Conv2d(features[1:], op.weight, 1, 0, 1, 1, np.zeros(features[0], np.float32))
     return writer.put(node, written, x)

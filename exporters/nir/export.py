@@ -20,7 +20,7 @@ from tcja_deploy.exporters.folding import folding_effect, folding_note
 from tcja_deploy.exporters.nir.artifact import MANIFEST, agreements
 from tcja_deploy.exporters.nir.emit import Emission, emit
 from tcja_deploy.exporters.nir.gates import divergence, fold_gates, mean_gates
-from tcja_deploy.exporters.nir.parts import split_readout, stages
+from tcja_deploy.exporters.nir.stages import split_readout, stages
 from tcja_deploy.exporters.report import ExportReport, Fidelity, NodeReport, manifest
 from tcja_deploy.files import atomic_directory, sha256, staged_files
 from tcja_deploy.ir import Graph, Op
@@ -97,7 +97,7 @@ def export_nir(
     if gate not in ("refuse", "mean", "split"):
         raise UsageError(f"unknown gate treatment {gate!r}", hint="choose refuse, mean or split")
     if not (np.isfinite(dt) and dt > 0):
-        raise UsageError(f"dt = {dt} is no time step")
+        raise UsageError(f"dt = {dt} is not a time step")
     blocks = [n.name for n in graph if isinstance(n.op, ir.TCJA)]
     if gate == "refuse" and blocks:
         raise UnsupportedError(

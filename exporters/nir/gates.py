@@ -15,6 +15,7 @@ from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir.op import Array
 from tcja_deploy.runtime.compare import Agreement, compare
 from tcja_deploy.runtime.sequence import run, run_with_spikes
+from tcja_deploy.unsupported import Unsupported, UnsupportedParts
 
 __all__ = ["divergence", "fold_gates", "mean_gates"]
 
@@ -64,7 +65,7 @@ def fold_gates(graph: Graph, gates: Mapping[str, Array]) -> Graph:
     Raises:
         UnsupportedError: If something else than weights reads a block's result.
     """
-    builder = GraphBuilder(graph.T)
+    builder, found = GraphBuilder(graph.T), UnsupportedParts()
     renamed: dict[str, str] = {}
     factors: dict[str, Array] = {}  # of values, one number a channel or, behind a flattening, a feature
     for node in graph:
@@ -83,16 +84,23 @@ def fold_gates(graph: Graph, gates: Mapping[str, Array]) -> Graph:
             elif isinstance(op, ir.Conv2d | ir.Linear):
                 op = replace(op, weight=_scaled(op, factor))
             else:
-                raise UnsupportedError(
-                    f"{type(op).__name__} reads a gated value: the mean gate has no weights to fold into",
-                    where=node.name,
-                    hint="use gate='split'",
+                found.add(
+                    node.name,
+                    Unsupported(
+                        f"{type(op).__name__} reads a gated value: the mean gate has no weights to fold into"
+                    ),
                 )
         builder.add(node.name, op, *inputs)
     if graph.output in factors:
-        raise UnsupportedError(
-            "the result is a gated value: there are no weights behind it", hint="use gate='split'"
+        found.add(
+            graph.output, Unsupported("is the result and a gated value: there are no weights behind it")
         )
+    found.raise_if_any(
+        UnsupportedError,
+        "mean gates cannot stand in for {}",
+        noun="gate",
+        hint="use gate='split' (--gate split)",
+    )
     return builder.finish(renamed.get(graph.output, graph.output), graph.source)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import nir
 import numpy as np
 
-from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters.nir.convolution import diagonal, portable
 from tcja_deploy.exporters.nir.dynamics import (
     integrator,
@@ -17,11 +16,12 @@ from tcja_deploy.exporters.nir.dynamics import (
     spiking,
     spiking_with_current,
 )
-from tcja_deploy.exporters.nir.writer import Rule, Value, Writer
+from tcja_deploy.exporters.nir.writer import Value, Writer, WriterRule
 from tcja_deploy.ir import Graph, Kind, Node, Op
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.unsupported import Unsupported, UnsupportedParts
 
-__all__ = ["RULES", "obstacle"]
+__all__ = ["RULES", "unsupported_nodes"]
 
 
 # -- weights -----------------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def _equal_windows(op: ir.AdaptiveAvgPool2d, features: tuple[int, ...]) -> ir.Av
 def _adaptive_avg_pool(w: Writer, node: Node, op: ir.AdaptiveAvgPool2d, x: Value) -> Value:
     same = _equal_windows(op, w.input(node).features)
     if same is None:
-        raise TypeError(f"obstacle() let {node.name} pass")
+        raise Unsupported("its windows differ in size")
     return x if same.kernel == (1, 1) else _avg_pool(w, node, same, x)
 
 
@@ -164,7 +164,7 @@ def _integrator(w: Writer, node: Node, op: ir.LI, x: Value) -> Value:
     return w.put(node, integrator(op, node.signal.features, w.dt), x)
 
 
-RULES: dict[type[Op], Rule] = {
+RULES: dict[type[Op], WriterRule] = {
     ir.AdaptiveAvgPool2d: _adaptive_avg_pool,
     ir.Affine: _affine,
     ir.AvgPool2d: _avg_pool,
@@ -183,20 +183,31 @@ RULES: dict[type[Op], Rule] = {
 
 
 # -- what NIR cannot hold ----------------------------------------------------------------------------------------
-def obstacle(graph: Graph, node: Node) -> str:
-    """Why NIR cannot hold a node; empty if it can."""
-    if isinstance(node.op, ir.Input):
-        return ""
+def unsupported_nodes(graph: Graph) -> UnsupportedParts:
+    """The nodes that NIR cannot hold, and why."""
+    found = UnsupportedParts()
+    for node in graph.nodes[1:]:
+        with found.at(node.name):
+            _check(graph, node)
+    return found
+
+
+def _check(graph: Graph, node: Node) -> None:
+    """Raises ``Unsupported`` if NIR cannot hold a node."""
     if type(node.op) not in {*RULES, ir.Add}:
-        return f"NIR has no primitive for {type(node.op).__name__}"
+        raise Unsupported(f"NIR has no primitive for {type(node.op).__name__}")
     inputs = graph.signals_in(node)
     for signal in (*inputs, node.signal):
         if signal.dims != ("T", "N", *signal.features):
-            return f"NIR computes frame by frame, and this is {signal}"
-    return _misfit(node.op, inputs[0].features, inputs[0].kind)
+            raise Unsupported(f"NIR computes frame by frame, and this is {signal}")
+    if reason := _misfit(node.op, inputs[0].features, inputs[0].kind):
+        raise Unsupported(reason)
+    if isinstance(node.op, ir.Conv2d):
+        portable(node.op)
 
 
 def _misfit(op: Op, features: tuple[int, ...], kind: Kind) -> str:
+    """Why NIR cannot hold an op that reads such frames; empty if it can."""
     match op:
         case ir.MaxPool2d() if kind is not Kind.BINARY:
             return f"NIR has no max-pooling; of binary spikes it is a logical or, but these are {kind}"
@@ -216,9 +227,4 @@ def _misfit(op: Op, features: tuple[int, ...], kind: Kind) -> str:
             return "an integrator whose input is multiplied by a leak of 0 computes nothing"
         case ir.Conv1d(padding=(left, right), groups=groups) if left != right or groups != 1:
             return "NIR's readers take 1-D convolutions with the same padding on both sides and one group"
-        case ir.Conv2d():
-            try:
-                portable(op)
-            except UnsupportedError as error:
-                return error.reason
     return ""

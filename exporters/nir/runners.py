@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tcja_deploy.errors import ToolchainError, UnsupportedError, UsageError
 from tcja_deploy.ir import Node
-from tcja_deploy.nir_file.desk import Comparison
+from tcja_deploy.nir_file.context import Comparison
 from tcja_deploy.nir_file.load import load_nir
 from tcja_deploy.nir_file.notes import READOUT
 from tcja_deploy.runtime.sequence import run

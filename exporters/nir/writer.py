@@ -12,7 +12,7 @@ import nir
 from tcja_deploy.ir import Graph, Node, Op, Signal
 from tcja_deploy.ir import ops as ir
 
-__all__ = ["Rule", "Value", "Writer"]
+__all__ = ["Value", "Writer", "WriterRule"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Value:
     factor: float = 1.0
 
 
-Rule = Callable[["Writer", Node, Any, Value], Value]
+WriterRule = Callable[["Writer", Node, Any, Value], Value]
 """Writes a node that reads a value: (writer, node, op, input) -> result."""
 
 

@@ -7,17 +7,31 @@ a step model drops the leading time axis (``dropped = 1``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters.onnx.emitter import Emitter
 from tcja_deploy.ir import Dim, Op, Signal
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.unsupported import Unsupported, UnsupportedParts
 
-__all__ = ["FRAME", "TENSOR", "fire", "membrane"]
+__all__ = ["FRAME", "TENSOR", "fire", "membrane", "refuse"]
+
+
+def refuse(nodes: Iterable[tuple[str, Op]]) -> None:
+    """Report nodes, given by name and op, that have no rule.
+
+    Raises:
+        UnsupportedError: If there are any; lists all of them.
+    """
+    found = UnsupportedParts()
+    for name, op in nodes:
+        found.add(name, Unsupported(f"{type(op).__name__} has no form in standard ONNX ops"))
+    found.raise_if_any(UnsupportedError, "ONNX cannot express {}", noun="node")
 
 
 # -- neurons: one step, used by both exports ----------------------------------------------------------------

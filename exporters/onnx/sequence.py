@@ -8,9 +8,8 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper
 
-from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters.onnx.emitter import Emitter
-from tcja_deploy.exporters.onnx.rules import FRAME, TENSOR, fire, membrane
+from tcja_deploy.exporters.onnx.rules import FRAME, TENSOR, fire, membrane, refuse
 from tcja_deploy.ir import Dim, Graph, Node, Op, Signal
 from tcja_deploy.ir import ops as ir
 
@@ -60,9 +59,7 @@ def sequence_model(
         UnsupportedError: If an op has no rule; lists every such node.
     """
     known = {*FRAME, *TENSOR, *_SEQUENCE, ir.Input}
-    missing = [f"{n.name} ({type(n.op).__name__})" for n in graph if type(n.op) not in known]
-    if missing:
-        raise UnsupportedError("ONNX has no rule for " + ", ".join(missing))
+    refuse((n.name, n.op) for n in graph if type(n.op) not in known)
     e = Emitter(opset, graph.T, reserved=[n.name for n in graph.nodes[1:]])
     values = _Values(e)
     input_name = e.unique(graph.input.name)

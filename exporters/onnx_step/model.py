@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters.onnx.emitter import Emitter
-from tcja_deploy.exporters.onnx.rules import FRAME, TENSOR, fire, membrane
+from tcja_deploy.exporters.onnx.rules import FRAME, TENSOR, fire, membrane, refuse
 from tcja_deploy.exporters.onnx_step.gate import emit_gate
 from tcja_deploy.exporters.onnx_step.parts import Clock, Parts, State, frame_shape
 from tcja_deploy.ir import Kind, Op, Signal
@@ -64,13 +64,11 @@ def step_model(plan: Plan, *, opset: int, metadata: dict[str, str]) -> StepModel
         UnsupportedError: If an op has no rule; lists every such node.
     """
     links = [link for link in plan.links if link.name != plan.output + MEAN]
-    missing = [
-        f"{link.name} ({type(link.cell.op).__name__})"
+    refuse(
+        (link.name, link.cell.op)
         for link in links
         if isinstance(link.cell, Every | Window) and type(link.cell.op) not in {*FRAME, *TENSOR}
-    ]
-    if missing:
-        raise UnsupportedError("ONNX has no rule for " + ", ".join(missing))
+    )
     emission = _Emission(plan, opset)
     for link in links:
         emission.emit(link)

@@ -14,11 +14,12 @@ from tcja_deploy.files import sha256
 from tcja_deploy.ir import Graph, GraphBuilder, Kind, Op
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.nir_file.container import read_nir_file
-from tcja_deploy.nir_file.desk import Comparison, Desk, Offence, Reading, ShapeOffence, free
+from tcja_deploy.nir_file.context import Comparison, NodeContext, Reading, free
 from tcja_deploy.nir_file.neurons import TEMPORAL
 from tcja_deploy.nir_file.notes import read_notes
 from tcja_deploy.nir_file.rules import RULES
 from tcja_deploy.nir_file.wiring import Wiring
+from tcja_deploy.unsupported import Unsupported, UnsupportedInContext, UnsupportedParts
 
 __all__ = ["load_nir"]
 
@@ -50,11 +51,11 @@ def load_nir(
 
     Raises:
         FileFormatError: If the file is missing, damaged or no NIR file.
-        TraceError: If a node has no translation; lists every offender.
+        TraceError: If a node has no translation; lists every such node.
         UsageError: If an argument is missing or makes no sense.
     """
     if dt is not None and not (np.isfinite(dt) and dt > 0):
-        raise UsageError(f"dt = {dt} is no time step", hint="pass a positive number, such as 1e-4")
+        raise UsageError(f"dt = {dt} is not a time step", hint="pass a positive number, such as 1e-4")
     if comparison not in (">", ">="):
         raise UsageError(f"unknown comparison {comparison!r}", hint="'>' or '>='")
     if isinstance(source, str | Path):
@@ -67,11 +68,11 @@ def load_nir(
         content, origin = source.to_dict(), {"format": "NIR"}
     else:
         raise UsageError(
-            f"a {type(source).__name__} is no NIR graph", hint="pass a .nir file or a nir.NIRGraph"
+            f"a {type(source).__name__} is not a NIR graph", hint="pass a .nir file or a nir.NIRGraph"
         )
     where = origin.get("file", "")
     if content.get("type") != "NIRGraph":
-        raise FileFormatError(f"the root is a {content.get('type')} and no NIRGraph", where=where)
+        raise FileFormatError(f"the root is a {content.get('type')} and not a NIRGraph", where=where)
     notes = read_notes(content, where)
     dt = notes.dt if dt is None else dt
     T = notes.T if timesteps is None else timesteps
@@ -99,7 +100,9 @@ def load_nir(
         if not other.misshapen:
             translation, output = other, result
             origin["assumptions"] = "the input's first axis, of length 1, is the batch"
-    _raise(translation.offences)
+    translation.unsupported.raise_if_any(
+        TraceError, "{} of the NIR graph cannot be translated", whole="graph"
+    )
     for i, op in enumerate(notes.readout):
         output = _readout(translation.builder, free(f"readout.{i}", translation.taken), op, output, where)
     if dt is not None:
@@ -142,19 +145,21 @@ class _Translation:
         self.taken |= self.wiring.nodes.keys()
 
     @property
-    def offences(self) -> list[tuple[str, Offence]]:
-        return self.wiring.offences
+    def unsupported(self) -> UnsupportedParts:
+        """What cannot be translated."""
+        return self.wiring.unsupported
 
     @property
     def misshapen(self) -> bool:
         """Whether shapes do not fit."""
-        return any(isinstance(offence, ShapeOffence) for _, offence in self.offences)
+        return self.unsupported.any_in_context
 
-    def offend(self, name: str, reason: str, hint: str = "") -> None:
-        self.offences.append((name, Offence(reason, hint)))
+    def refuse(self, name: str, reason: str, hint: str = "") -> None:
+        """Note why a node cannot be translated."""
+        self.unsupported.add(name, Unsupported(reason, hint))
 
     def run(self) -> str:
-        """Translate everything; the name of the result, or something if there were offences."""
+        """Translate everything; the name of the result, or something if something cannot be translated."""
         result = ""
         for name in self.wiring.order():
             node = self.wiring.nodes[name]
@@ -162,8 +167,8 @@ class _Translation:
             if not sources:
                 if node.get("type") == "Input":
                     self._input(name, node)
-                elif not self.offences:
-                    self.offend(name, "reads nothing")
+                elif not self.unsupported:
+                    self.refuse(name, "reads nothing")
                 continue
             if any(s in self.tainted for s in self.wiring.sources[name]) or len(sources) < len(
                 self.wiring.sources[name]
@@ -174,13 +179,13 @@ class _Translation:
                 self.values[name] = x
                 if not self.wiring.targets.get(name):
                     if result:
-                        self.offend(name, "is a second output", "translate one network at a time")
+                        self.refuse(name, "is a second output", "translate one network at a time")
                     self._check_shape(name, node, x)
                     result = x
             else:
                 self.values[name] = self._translate(name, node, x)
-        if not result and not self.offences:
-            self.offend("", "no output can be reached from an input")
+        if not result and not self.unsupported:
+            self.refuse("", "no output can be reached from an input")
         return result
 
     def _input(self, name: str, node: Mapping[str, Any]) -> None:
@@ -189,9 +194,9 @@ class _Translation:
         if self.drop_samples:
             shape = shape[1:]
         if any(isinstance(self.builder[v].op, ir.Input) for v in self.values.values()):
-            self.offend(name, "is a second input", "merge the inputs")
+            self.refuse(name, "is a second input", "merge the inputs")
         elif shape.dtype.kind not in "iu" or not shape.size or shape.min() < 1:
-            self.offend(name, f"has no shape: {shape.tolist()}")
+            self.refuse(name, f"has no shape: {shape.tolist()}")
         else:
             self.values[name] = self.builder.add(name, ir.Input(tuple(map(int, shape)), self.input_kind))
 
@@ -201,7 +206,7 @@ class _Translation:
         if self.drop_samples:
             shape = shape[1:]
         if shape and shape != features and name not in self.tainted:
-            self.offend(name, f"is declared {shape}, but computes {features}", "the file contradicts itself")
+            self.refuse(name, f"is declared {shape}, but computes {features}", "the file contradicts itself")
 
     def _sum(self, name: str, values: list[str]) -> str:
         """Several edges into one node are added up."""
@@ -211,33 +216,19 @@ class _Translation:
             return self.builder.add(free(f"{name}.sum", self.taken), ir.Add(), *values)
         except GraphError as error:
             if not self.tainted:
-                self.offend(name, error.reason)
+                self.refuse(name, error.reason)
             return values[0]
 
     def _translate(self, name: str, node: Mapping[str, Any], x: str) -> str:
         kind = str(node.get("type"))
-        try:
+        with self.unsupported.at(name, certain=name not in self.tainted):
             if kind not in RULES:
-                raise Offence(f"{kind} has no translation", f"known: {', '.join(RULES)}")
-            return RULES[kind](Desk(self.builder, name, node, self.reading, self.taken), x)
-        except Offence as offence:
-            if name not in self.tainted or not isinstance(offence, ShapeOffence):
-                self.offences.append((name, offence))
-        except GraphError as error:
-            if name not in self.tainted:
-                self.offences.append((name, ShapeOffence(error.reason)))
-        except (TypeError, ValueError, OverflowError) as error:
-            self.offend(name, f"has a parameter that is not readable ({error})")
+                raise Unsupported(f"{kind} has no translation", f"known: {', '.join(RULES)}")
+            try:
+                return RULES[kind](NodeContext(self.builder, name, node, self.reading, self.taken), x)
+            except GraphError as error:
+                raise UnsupportedInContext(error.reason) from error
+            except (TypeError, ValueError, OverflowError) as error:
+                raise Unsupported(f"has a parameter that is not readable ({error})") from error
         self.tainted.add(name)
         return x
-
-
-def _raise(offences: list[tuple[str, Offence]]) -> None:
-    if not offences:
-        return
-    lines = []
-    for name, reason, hint in dict.fromkeys((n, o.reason, o.hint) for n, o in offences):
-        lines.append(f"\n  - {name or 'graph'}: {reason}" + (f"\n      -> {hint}" if hint else ""))
-    raise TraceError(
-        f"{len(lines)} part{'s' if len(lines) > 1 else ''} of the NIR graph cannot be translated:{''.join(lines)}"
-    )

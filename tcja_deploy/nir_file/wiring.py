@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tcja_deploy.nir_file.desk import Offence
+from tcja_deploy.unsupported import Unsupported, UnsupportedParts
 
 __all__ = ["Wiring", "mapping"]
 
@@ -21,13 +21,13 @@ class Wiring:
         nodes: Parameters of each node.
         targets: For each node those that read it.
         sources: For each node those whose results it adds up.
-        offences: What is wrong, by node.
+        unsupported: What cannot be translated, by node.
     """
 
     nodes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     targets: dict[str, list[str]] = field(default_factory=dict)
     sources: dict[str, list[str]] = field(default_factory=dict)
-    offences: list[tuple[str, Offence]] = field(default_factory=list)
+    unsupported: UnsupportedParts = field(default_factory=UnsupportedParts)
 
     @classmethod
     def of(cls, graph: Mapping[str, Any]) -> Wiring:
@@ -52,16 +52,16 @@ class Wiring:
                     found[name] = f"{path}.{inner[0]}"
                 else:
                     broken.add(name)
-                    self.offences.append((path, Offence(f"is a subgraph with {len(inner)} {kind} nodes")))
+                    self.unsupported.add(path, Unsupported(f"is a subgraph with {len(inner)} {kind} nodes"))
         for a, b in np.asarray(graph.get("edges", ()), object).reshape(-1, 2).tolist():
             if a in broken or b in broken:
                 continue
             source, target = ends["Output"].get(a, prefix + str(a)), ends["Input"].get(b, prefix + str(b))
             missing = [n for n in (source, target) if n not in self.nodes]
             if missing:
-                self.offences.append((missing[0], Offence("is named by an edge, but is no node")))
+                self.unsupported.add(missing[0], Unsupported("is named by an edge, but is not a node"))
             elif target in self.targets.get(source, ()):
-                self.offences.append((source, Offence(f"is connected twice to {target}")))
+                self.unsupported.add(source, Unsupported(f"is connected twice to {target}"))
             else:
                 self.targets.setdefault(source, []).append(target)
                 self.sources.setdefault(target, []).append(source)
@@ -90,8 +90,8 @@ class Wiring:
         reached = [name for name in left if any(s in done for s in self.sources[name])]
         name = next((n for n in (*reached, *left) if self._returns(n, done)), left[0])
         cycle = " -> ".join(self._returns(name, done))
-        self.offences.append(
-            (name, Offence(f"is part of a cycle ({cycle})", "recurrent connections have no translation"))
+        self.unsupported.add(
+            name, Unsupported(f"is part of a cycle ({cycle})", "recurrent connections have no translation")
         )
         return name
 

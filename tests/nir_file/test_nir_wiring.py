@@ -85,7 +85,7 @@ def test_all_offenders_in_one_error() -> None:
         "lif_2: has a time constant of 0.1 time steps",
         "threshold: fires without input",
         "affine: weight holds numbers that are not finite",
-        "ghost: is named by an edge, but is no node",
+        "ghost: is named by an edge, but is not a node",
     ):
         assert part in text
 
@@ -128,11 +128,11 @@ def test_dt_and_timesteps_are_asked_for(tmp_path: Path) -> None:
         load_nir(path, T)
     with pytest.raises(UsageError, match="number of time steps"):
         load_nir(path, dt=DT)
-    with pytest.raises(UsageError, match="no time step"):
+    with pytest.raises(UsageError, match="not a time step"):
         load_nir(path, T, dt=-1.0)
     with pytest.raises(UsageError, match="comparison"):
         load_nir(path, T, dt=DT, comparison="=")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="no NIR graph"):
+    with pytest.raises(UsageError, match="not a NIR graph"):
         load_nir(3, T)
     assert load_nir(graph_of(nir.Linear(weights(F, F))), T).T == T  # no neurons, no dt
 

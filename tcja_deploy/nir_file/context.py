@@ -10,22 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.ir import GraphBuilder, Op
+from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
 
-__all__ = ["Comparison", "Desk", "Offence", "Reading", "Rule", "ShapeOffence", "free"]
+__all__ = ["Comparison", "NodeContext", "NodeRule", "Reading", "free"]
 
 Comparison = Literal[">", ">="]
-
-
-class Offence(Exception):  # noqa: N818
-    """Something that cannot be translated; collected, and reported together with all others."""
-
-    def __init__(self, reason: str, hint: str = "") -> None:
-        super().__init__(reason)
-        self.reason, self.hint = reason, hint
-
-
-class ShapeOffence(Offence):
-    """An offence that may only follow from an earlier one, because shapes are not certain after that."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +33,8 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Desk:
-    """One NIR node at work.
+class NodeContext:
+    """One NIR node in its place: what a rule reads, and where it writes.
 
     Attributes:
         builder: Where ops go.
@@ -74,23 +63,23 @@ class Desk:
         """A parameter of the file.
 
         Raises:
-            Offence: If it is not there.
+            Unsupported: If it is not there.
         """
         if name not in self.fields:
-            raise Offence(f"the file does not give {name}")
+            raise Unsupported(f"the file does not give {name}")
         return self.fields[name]
 
     def array(self, name: str, ndim: int) -> NDArray[np.float32]:
         """Weights.
 
         Raises:
-            Offence: If they have another number of axes, or are not finite.
+            Unsupported: If they have another number of axes, or are not finite.
         """
         value = np.ascontiguousarray(np.asarray(self.field(name)), np.float32)
         if value.ndim != ndim:
-            raise Offence(f"{name} has {value.ndim} axes instead of {ndim}")
+            raise Unsupported(f"{name} has {value.ndim} axes instead of {ndim}")
         if not np.isfinite(value).all():
-            raise Offence(f"{name} holds numbers that are not finite")
+            raise Unsupported(f"{name} holds numbers that are not finite")
         return value
 
     def bias(self) -> NDArray[np.float32] | None:
@@ -104,18 +93,18 @@ class Desk:
         """A neuron parameter that all neurons share.
 
         Raises:
-            Offence: If neurons differ, or the array does not fit the input.
+            Unsupported: If neurons differ, or the array does not fit the input.
         """
         value = np.asarray(self.field(name), np.float64)
         if value.size != 1 and value.shape != self.features(x):
-            raise ShapeOffence(
+            raise UnsupportedInContext(
                 f"{name} has shape {list(value.shape)}, but the neurons are {list(self.features(x))}"
             )
         low, high = float(value.min(initial=np.inf)), float(value.max(initial=-np.inf))
         if not np.isfinite([low, high]).all():
-            raise Offence(f"{name} holds numbers that are not finite")
+            raise Unsupported(f"{name} holds numbers that are not finite")
         if low != high:
-            raise Offence(
+            raise Unsupported(
                 f"{name} differs from neuron to neuron ({low:g} to {high:g})",
                 "give all neurons of a layer the same value",
             )
@@ -125,7 +114,7 @@ class Desk:
         """Sizes such as a stride: one number for all axes, or one each."""
         value = np.asarray(self.field(name))
         if value.dtype.kind not in "iu" or value.size not in (1, count):
-            raise Offence(f"{name} = {value.tolist()} is not {count} whole numbers")
+            raise Unsupported(f"{name} = {value.tolist()} is not {count} whole numbers")
         return tuple(int(n) for n in np.broadcast_to(value.ravel(), count))
 
     def time(self, name: str, x: str) -> float:
@@ -141,5 +130,5 @@ def free(name: str, taken: set[str]) -> str:
     return name
 
 
-Rule = Callable[[Desk, str], str]
+NodeRule = Callable[[NodeContext, str], str]
 """Emits a node that reads a value; returns the name of its result."""

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tcja_deploy.errors import UnsupportedError
-from tcja_deploy.exporters.nir.rules import obstacle
+from tcja_deploy.exporters.nir.rules import unsupported_nodes
 from tcja_deploy.ir import Graph, GraphBuilder, Node, Op
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.nir_file.notes import READOUT
+from tcja_deploy.unsupported import UnsupportedParts
 
 __all__ = ["Stage", "part", "split_readout", "stages"]
 
@@ -66,16 +67,20 @@ def stages(graph: Graph) -> list[Stage]:
     Raises:
         UnsupportedError: If a neuron is among what NIR cannot hold: it would run on the host.
     """
-    reasons = {node.name: obstacle(graph, node) for node in graph}
-    neurons = [f"\n  - {n.name}: {reasons[n.name]}" for n in graph.neurons if reasons[n.name]]
-    if neurons:
-        raise UnsupportedError(f"NIR cannot hold these neurons:{''.join(neurons)}")
+    on_host, neurons = unsupported_nodes(graph), UnsupportedParts()
+    for name, reason in on_host:
+        if isinstance(graph[name].op, ir.Neuron):
+            neurons.add(name, reason)
+    neurons.raise_if_any(
+        UnsupportedError, "NIR cannot express {}, and on the host there are none", noun="neuron"
+    )
+    places = on_host.places
     found: list[tuple[bool, str, list[Node]]] = []
     entry, block = graph.input.name, []
     for i, node in enumerate(graph.nodes[1:], start=1):
         block.append(node)
         if _is_cut(graph, i):
-            host = any(reasons[n.name] for n in block)
+            host = any(n.name in places for n in block)
             if found and found[-1][0] == host:
                 found[-1][2].extend(block)
             else:
