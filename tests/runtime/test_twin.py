@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -132,6 +135,56 @@ def test_reduced_precision_falls_back_to_float64():
         np.testing.assert_array_equal(Twin(network).run(frames).payload, expected)
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def child(code, **environment):
+    """Run code in an interpreter of its own, whose settings nobody else sees."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, (environment, done.stderr)
+
+
+def test_a_setting_that_permits_fewer_bits_counts_as_inexact():
+    """Newer versions of torch have one for each operation of oneDNN, which the older, common setting does not show."""
+    child("""
+import torch
+from tcja_deploy.runtime.integers.sums import float32_is_exact
+
+assert float32_is_exact()
+for part in ("conv", "matmul"):
+    setting = getattr(torch.backends.mkldnn, part, None)
+    if setting is not None:
+        before = setting.fp32_precision
+        setting.fp32_precision = "bf16"
+        assert not float32_is_exact(), part
+        setting.fp32_precision = before
+torch.set_float32_matmul_precision("medium")
+assert not float32_is_exact()
+""")
+
+
+def test_what_no_setting_of_torch_tells_is_found_by_trial():
+    """oneDNN's own variable has an effect where the processor multiplies bfloat16; torch's settings do not show it."""
+    code = """
+import torch
+from torch.nn import functional
+from tcja_deploy.runtime.integers.sums import float32_is_exact
+
+assert torch.get_float32_matmul_precision() == "highest"
+for samples, size in ((1, 8), (1, 16), (2, 16), (4, 32)):
+    x = (torch.arange(samples * 64.0 * size * size) * 11 % 13).reshape(samples, 64, size, size)
+    w = (torch.arange(32 * 64 * 9.0) * 389 % 2047 - 1023).reshape(32, 64, 3, 3)
+    for kernel, a, b in ((functional.conv2d, x, w), (functional.linear, x.flatten(1)[:, :576], w.flatten(1))):
+        if not torch.equal(kernel(a, b).double(), kernel(a.double(), b.double())):
+            assert not float32_is_exact(), (kernel, samples, size)
+"""
+    for mode in ("STRICT", "BF16", "ANY"):
+        child(code, ONEDNN_DEFAULT_FPMATH_MODE=mode)
 
 
 def test_chunks_and_blocks_do_not_change_results(monkeypatch):

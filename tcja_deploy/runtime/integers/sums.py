@@ -7,7 +7,8 @@ Kernels that do not add integers exactly (Winograd transforms, reduced precision
 
 from __future__ import annotations
 
-from functools import cache
+from contextlib import suppress
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -45,17 +46,44 @@ def fits_float32(layer: Layer, peak: int) -> bool:
 
 
 def float32_is_exact() -> bool:
-    """Whether this machine's convolutions and matrix products add integers exactly, tried on sums just below 2**24.
+    """Whether this machine's convolutions and matrix products add integers exactly, as torch is set up now.
 
     They do not where torch is told to compute in bfloat16 or TF32, or where a kernel transforms its input (Winograd).
+    Which kernel runs depends on the sizes, so a trial alone proves too little: a setting that permits fewer bits
+    counts as inexact, and what no setting tells (such as oneDNN's own environment variables) is tried on sums as
+    large as the network's in every kind of kernel.
     """
-    weight, x = _trial(1023, 14)
-    flat, vector = weight.reshape(16, -1), x.reshape(-1)[: 64 * 9][None]
-    single, double = (
-        (functional.conv2d(x.to(kind), weight.to(kind)), functional.linear(vector.to(kind), flat.to(kind)))
-        for kind in (torch.float32, torch.float64)
+    return _permitted_bits() <= {"highest", "ieee", "none"} and _trials_are_exact(
+        torch.backends.mkldnn.enabled
     )
-    return all(torch.equal(one.double(), other) for one, other in zip(single, double, strict=True))
+
+
+def _permitted_bits() -> set[str]:
+    """What torch may compute float32 products in; newer versions have a setting for each library and operation."""
+    found = set()
+    with suppress(
+        RuntimeError
+    ):  # torch does not answer where the common setting and those of operations differ
+        found.add(torch.get_float32_matmul_precision())
+    onednn = torch.backends.mkldnn
+    for part in (onednn, getattr(onednn, "matmul", None), getattr(onednn, "conv", None)):
+        found.add(getattr(part, "fp32_precision", "none"))
+    return found
+
+
+@cache
+def _trials_are_exact(onednn: bool) -> bool:
+    weight, x = _trial(1023, 14)
+    flat, rows = weight.reshape(16, -1), x.reshape(-1)[: 4 * 64 * 9].reshape(4, -1)
+    dense = [(functional.linear, rows[:1], flat), (functional.linear, rows.repeat(16, 1), flat)]
+    images = [x, x.repeat(1, 1, 3, 3), x.repeat(2, 1, 3, 3).contiguous(memory_format=torch.channels_last)]
+    padded = partial(functional.conv2d, padding=1)
+    kernels = [(padded, image, weight) for image in images]
+    kernels += [(functional.conv2d, image, weight[:, :, :1, :1].contiguous()) for image in images]
+    return all(
+        torch.equal(kernel(a.float(), b.float()).double(), kernel(a, b))
+        for kernel, a, b in (*dense, *kernels)
+    )
 
 
 def _trial(most: int, peak: int) -> tuple[Tensor, Tensor]:
