@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from golden_files import Golden
+from golden_files import DATA, LARGER, NMNIST, Golden, golden_runs
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
@@ -23,21 +23,28 @@ settings.register_profile("tcja-ci", _untimed, derandomize=True, database=None, 
 settings.load_profile("tcja-ci" if os.environ.get("CI") else "tcja")
 
 
-@pytest.fixture(scope="session")
-def shared() -> Path:
-    """The folder with golden files and recordings, which is no part of the repository."""
-    folder = Path(__file__).resolve().parents[2] / "shared"
-    if not folder.is_dir():
-        pytest.skip(f"the shared files are not at {folder}")
-    return folder
+def pytest_report_header() -> str:
+    """Say which data the tests run on."""
+    larger = (
+        f"and the larger sets in {LARGER}" if LARGER.is_dir() else "alone; tests of larger sets are left out"
+    )
+    return f"data: {DATA} {larger}"
 
 
-@pytest.fixture(scope="session")
-def golden(shared: Path) -> Golden:
-    """The authors' checkpoint with input and results."""
-    checkpoint, results = shared / "golden" / "dvs128_checkpoint_max.pth", shared / "golden" / "dvs128_io.npz"
-    if not (checkpoint.is_file() and results.is_file()):
-        pytest.skip(f"the golden files are not in {checkpoint.parent}")
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where the larger sets are not there, tests of figures that were measured on them are not selected."""
+    if LARGER.is_dir():
+        return
+    left_out = [item for item in items if item.get_closest_marker("larger_sets")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session", params=golden_runs(), ids=lambda files: files[0].stem)
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """A checkpoint of the authors with input and results."""
+    checkpoint, results = request.param
     with np.load(results) as io:
         arrays: dict[str, NDArray[Any]] = dict(io)
     frames = np.ascontiguousarray(arrays["x"].swapaxes(0, 1), np.float32)
@@ -47,9 +54,6 @@ def golden(shared: Path) -> Golden:
 
 
 @pytest.fixture(scope="session")
-def nmnist(shared: Path) -> Path:
-    """1000 recordings of N-MNIST, in ``Train`` and ``Test``."""
-    folder = shared / "data" / "n-mnist"
-    if not folder.is_dir():
-        pytest.skip(f"the N-MNIST recordings are not at {folder}")
-    return folder
+def nmnist() -> Path:
+    """Recordings of N-MNIST, in ``Train`` and ``Test``: 1000 where the larger sets are, otherwise 20."""
+    return NMNIST

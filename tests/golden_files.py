@@ -1,4 +1,4 @@
-"""What the golden files hold."""
+"""Where the data of the tests lie, and what the golden files hold."""
 
 from __future__ import annotations
 
@@ -7,6 +7,29 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+DATA = Path(__file__).resolve().parent / "data"
+"""What comes with the tests; its README tells sources and licences."""
+
+LARGER = Path(__file__).resolve().parents[2] / "shared"
+"""Larger sets beside the checkout, an addition."""
+
+NMNIST = next(
+    folder for folder in (LARGER / "data" / "n-mnist", DATA / "n-mnist") if (folder / "Test").is_dir()
+)
+"""The larger set of N-MNIST recordings at hand."""
+
+
+def golden_runs() -> list[tuple[Path, Path]]:
+    """Checkpoint and results of each golden run at hand."""
+    small, large = DATA / "golden" / "dvs128_16channels", LARGER / "golden" / "dvs128"
+    files = [(Path(f"{stem}_checkpoint_max.pth"), Path(f"{stem}_io.npz")) for stem in (small, large)]
+    return [pair for pair in files if all(file.is_file() for file in pair)]
+
+
+def count_recordings(folder: Path) -> int:
+    """How many recordings of N-MNIST a folder holds."""
+    return sum(1 for _ in folder.glob("**/*.bin"))
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ def test_numbers_of_the_published_comparison() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.larger_sets
 def test_the_measured_comparison_is_what_is_measured(nmnist: Path) -> None:
     """Every cell of the table, measured again."""
     graph = load(shipped("nmnist_checkpoint_max.pth"))

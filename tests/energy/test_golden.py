@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from energy_nets import Stored
+from golden_files import NMNIST, Golden
 
 from tcja_deploy.api import load
 from tcja_deploy.data import path as shipped
@@ -20,28 +19,16 @@ from tcja_deploy.passes.fold import fold_batch_norm
 from tcja_deploy.runtime.activity.collect import Joined
 from tcja_deploy.runtime.activity.record import Measure
 
-SHARED = Path(__file__).parents[3] / "shared"
-GOLDEN = SHARED / "golden"
-NMNIST = SHARED / "data" / "n-mnist"
-
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the golden files are not beside the checkout")
-needs_nmnist = pytest.mark.skipif(
-    not NMNIST.is_dir(), reason="the N-MNIST recordings are not beside the checkout"
-)
-
 
 @pytest.fixture(scope="module")
-def dvs128() -> tuple[Measured, dict[str, np.ndarray]]:
-    graph = load(GOLDEN / "dvs128_checkpoint_max.pth")
-    with np.load(GOLDEN / "dvs128_io.npz") as file:
-        recorded = dict(file)
-    return measure(graph, Stored(recorded["x"]), counted=fold_batch_norm(graph)), recorded
+def dvs128(golden: Golden) -> tuple[Measured, Golden]:
+    graph = load(golden.checkpoint)
+    return measure(graph, Stored(golden.frames.swapaxes(0, 1)), counted=fold_batch_norm(graph)), golden
 
 
-@needs_golden
-def test_spike_counts_equal_the_recorded_ones(dvs128: tuple[Measured, dict[str, np.ndarray]]) -> None:
+def test_spike_counts_equal_the_recorded_ones(dvs128: tuple[Measured, Golden]) -> None:
     m, recorded = dvs128
-    expected = {k[6:]: int(v) for k, v in recorded.items() if k.startswith("count_")}
+    expected = recorded.counts
     assert len(expected) == 9
     counted = {name: int(m.activity[name].counts().sum()) for name in expected}
     # Another summation order may flip a spike at the threshold: the README of the golden files allows a few in a million.
@@ -49,28 +36,31 @@ def test_spike_counts_equal_the_recorded_ones(dvs128: tuple[Measured, dict[str, 
         assert abs(counted[name] - count) <= max(3, 5e-6 * count), name
 
 
-@needs_golden
-def test_rates_equal_the_recorded_ones(dvs128: tuple[Measured, dict[str, np.ndarray]]) -> None:
+def test_rates_equal_the_recorded_ones(dvs128: tuple[Measured, Golden]) -> None:
     m, recorded = dvs128
     for row in rates(m).neurons:
         # rate_<module> is the mean output, which for binary spikes is the firing rate; float64, a few flips allowed.
-        assert row.rate.mean == pytest.approx(float(recorded[f"rate_{row.name}"]), rel=1e-5)
+        assert row.rate.mean == pytest.approx(float(recorded.rates[row.name]), rel=1e-5)
 
 
-@needs_golden
-def test_energy_report_of_the_golden_network(dvs128: tuple[Measured, dict[str, np.ndarray]]) -> None:
-    m, _ = dvs128
+def test_energy_report_of_the_golden_network(dvs128: tuple[Measured, Golden]) -> None:
+    m, golden = dvs128
+    channels = len(load(golden.checkpoint)["conv.0.0"].op.constants()["weight"])
+    sides = [64, 32, 16, 8]  # of the convolutions between spiking maps
+    convolutions = 9 * (2 * channels * 128**2 + channels**2 * sum(side**2 for side in sides))
+    macs = convolutions + (16 * channels) * (4 * channels) + (4 * channels) * 110
+    assert channels != 128 or macs == 841_014_272
     report = make_report(m, [load_profile("asic45")])
     ann = next(e for e in report.estimates if e.convention == "paper v1" and e.subject == "ANN fp32")
     assert ann.energy_pJ is not None
-    assert ann.energy_pJ.mean == pytest.approx(841_014_272 * 4.6)
+    assert ann.energy_pJ.mean == pytest.approx(macs * 4.6)
     for row in (
         report.layers
     ):  # every layer of this network is a padded 3x3 convolution or dense: the formula is an upper bound
         assert row.synops.mean <= row.synops_by_rate
 
 
-@needs_nmnist
+@pytest.mark.larger_sets
 @pytest.mark.slow
 def test_a_thousand_real_recordings_in_one_call() -> None:
     graph = load(shipped("nmnist_checkpoint_max.pth"))

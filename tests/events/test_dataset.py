@@ -6,6 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from golden_files import count_recordings
 
 from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.events import integrate, make_events, open_data, read_nmnist
@@ -333,10 +334,10 @@ def test_a_large_stack_is_read_piece_by_piece(tmp_path):
 
 def test_nmnist(nmnist):
     data = open_data(nmnist / "Test", timesteps=10, sensor=(34, 34))
-    assert len(data) == 100
+    assert len(data) == count_recordings(nmnist / "Test") > 0
     assert data.class_names == tuple("0123456789")
     assert np.bincount(data.labels).tolist() == [
         len(list((nmnist / "Test" / digit).glob("*.bin"))) for digit in "0123456789"
     ]
-    for index in range(0, 100, 25):
+    for index in range(0, len(data), max(1, len(data) // 4)):
         assert data[index][0].sum() == len(read_nmnist(nmnist / "Test" / data.names[index]))

@@ -81,6 +81,7 @@ def test_digits_accuracy(tested):
     assert reached == pytest.approx(_stated("digits_test_events.npz"), abs=ONE_RECORDING)
 
 
+@pytest.mark.larger_sets
 def test_nmnist_accuracy(tested, nmnist):
     recordings = open_data(nmnist / "Test", timesteps=10, sensor=(34, 34))
     reached = tested("nmnist_checkpoint_max.pth", recordings)

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from golden_files import count_recordings
 from onnx_cases import checked, run_model, session
 from spikingjelly.activation_based import functional
 
@@ -67,7 +68,11 @@ def test_golden_checkpoint(golden: Golden, tmp_path: Path) -> None:
     report("golden DVS128", result.agreement)
     assert result.agreement.passed  # type: ignore[union-attr]
     assert np.array_equal(run(graph, golden.frames).numpy(), golden.output)
-    assert np.array_equal(run_model(tmp_path / "dvs128.onnx", golden.frames), golden.output)
+    # The same spikes, averaged over T and over ten voters in another order: a rounding of each of the two divisions and sums.
+    four_roundings = 4 * np.finfo(np.float32).eps
+    np.testing.assert_allclose(
+        run_model(tmp_path / "dvs128.onnx", golden.frames), golden.output, rtol=four_roundings, atol=0
+    )
     ours: dict[str, int] = {}
 
     def observe(node: Node, value: torch.Tensor) -> None:
@@ -81,7 +86,7 @@ def test_golden_checkpoint(golden: Golden, tmp_path: Path) -> None:
         print(
             f"{what}: {sum(map(abs, wrong.values()))} of {total} counts differ from the authors' code {wrong}"
         )
-        # shared/golden/README.md: equal "to within a few spikes in a million"
+        # the golden files' README: equal "to within a few spikes in a million"
         assert sum(map(abs, wrong.values())) <= 5e-6 * total
 
 
@@ -133,7 +138,7 @@ def test_every_nmnist_recording(nmnist: Path, tmp_path: Path) -> None:
     report("N-MNIST, batch normalisation folded", agreement)
     assert agreement.passed
     theirs, ours, onnx_ours = (np.concatenate(r) for r in results.values())
-    assert len(theirs) == 1000
+    assert len(theirs) == count_recordings(nmnist) > 0
     assert np.array_equal(theirs, ours)  # to the last bit
     print(
         f"onnxruntime against SpikingJelly: {(onnx_ours.argmax(1) != theirs.argmax(1)).sum()} predictions and "

@@ -49,7 +49,7 @@ def test_golden_checkpoint_needs_no_option(golden: Golden) -> None:
     assert np.array_equal(y.numpy(), golden.output)
     counts = {name: int(s.sum()) for name, s in spikes.items()}
     wrong = {name: n - golden.counts[name] for name, n in counts.items() if n != golden.counts[name]}
-    # shared/golden/README.md: equal "to within a few spikes in a million"
+    # the golden files' README: equal "to within a few spikes in a million"
     assert sum(map(abs, wrong.values())) <= 5e-6 * sum(counts.values()), wrong
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from tcja_deploy.ir import Graph, GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.stream import Emission, Stepper
 
-SHARED = Path(__file__).parents[2] / ".." / "shared"
 SMALL: dict[str, dict[str, Any]] = {
     "dvs128": {"channels": 8},
     "ncaltech101": {"channels": [4, 4, 6, 6, 8], "hidden": 32},

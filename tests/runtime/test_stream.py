@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stream_graphs import DISTANCE, SHARED, SMALL, graphs, random_frames, run_stream, strong
+from stream_graphs import DISTANCE, SMALL, graphs, random_frames, run_stream, strong
 
 from tcja_deploy import zoo
 from tcja_deploy.errors import DataError, UnsupportedError, UsageError
@@ -82,19 +82,14 @@ def test_zoo_networks_against_batched_kernels(name):
 
 
 @pytest.mark.slow
-def test_the_authors_dvs128_checkpoint():
+def test_the_authors_dvs128_checkpoint(golden):
     from tcja_deploy.frontend.load import load
 
-    file = SHARED / "golden" / "dvs128_checkpoint_max.pth"
-    if not file.is_file():
-        pytest.skip(f"the golden checkpoint is not at {file}")
-    graph = load(file)
-    golden = np.load(SHARED / "golden" / "dvs128_io.npz")
-    frames = golden["x"].swapaxes(0, 1).astype(np.float32)
+    graph, frames = load(golden.checkpoint), golden.frames
     results, values = run_stream(stream(graph), frames)
-    assert np.array_equal(results[0].numpy(), golden["y"])
+    assert np.array_equal(results[0].numpy(), golden.output)
     for node in graph.neurons:
-        assert np.count_nonzero(values[node.name]) == golden[f"count_{node.name}"]
+        assert np.count_nonzero(values[node.name]) == golden.counts[node.name]
     assert_equal_with_same_kernels(graph, frames, "burst")
 
 

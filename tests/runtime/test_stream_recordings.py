@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from stream_graphs import SHARED, SMALL, run_stream
+from golden_files import NMNIST
+from stream_graphs import SMALL, run_stream
 
 from tcja_deploy import zoo
 from tcja_deploy.data import path
@@ -18,8 +19,6 @@ from tcja_deploy.runtime.stream import fit, run_by_frame, stream, sweep
 from tcja_deploy.runtime.stream.check import compare_stream, compare_twin
 from tcja_deploy.runtime.synthetic import synthetic_frames
 
-RECORDINGS = SHARED / "data" / "n-mnist"
-
 
 @pytest.fixture(scope="module")
 def graph() -> Graph:
@@ -28,14 +27,12 @@ def graph() -> Graph:
 
 @pytest.fixture(scope="module")
 def batches(graph) -> list[tuple[np.ndarray, np.ndarray]]:
-    if not RECORDINGS.is_dir():
-        pytest.skip(f"the N-MNIST recordings are not at {RECORDINGS}")
-    return list(open_data(RECORDINGS / "Test", timesteps=graph.T, sensor=(34, 34)).batches(25))
+    return list(open_data(NMNIST / "Test", timesteps=graph.T, sensor=(34, 34)).batches(25))
 
 
-def test_100_recordings_have_the_spikes_of_the_sequence_form(graph, batches):
+def test_recordings_have_the_spikes_of_the_sequence_form(graph, batches):
     agreement = compare_stream(graph, (frames for frames, _ in batches))
-    assert agreement.samples == 100
+    assert agreement.samples == sum(len(labels) for _, labels in batches) > 0
     assert agreement.passed, agreement
     for layer in agreement.layers:
         if layer.first is not None and layer.first.distance is not None:
@@ -52,15 +49,15 @@ def test_with_equal_kernels_not_a_bit_differs(graph, batches):
         assert all(np.array_equal(values[n.name], reference[n.name]) for n in graph.neurons)
 
 
-def test_the_twin_gives_the_same_integers_on_100_recordings(graph, batches):
+def test_the_twin_gives_the_same_integers_on_recordings(graph, batches):
     network = quantise(graph, [batches[0][0]]).network
     agreement = compare_twin(network, (frames for frames, _ in batches))
-    assert agreement.samples == 100
+    assert agreement.samples == sum(len(labels) for _, labels in batches) > 0
     assert (agreement.mismatches, agreement.output_difference) == (0, 0.0)
 
 
 def test_a_fitted_profile_gains_on_recordings_it_has_not_seen(graph, batches):
-    train = open_data(RECORDINGS / "Train", timesteps=graph.T, sensor=(34, 34), limit=100)
+    train = open_data(NMNIST / "Train", timesteps=graph.T, sensor=(34, 34), limit=100)
     linear = fit(graph, (frames for frames, _ in train.batches(25)), linear=True)
     profiles = {"zeros": None, "mean": linear.without_slopes(), "linear": linear}
     rows = {r.estimate: r for r in sweep(graph, batches, lookaheads=[0], profiles=profiles)}
@@ -131,10 +128,7 @@ def test_zoo_networks_on_the_twin(name):
 
 
 @pytest.mark.slow
-def test_the_authors_dvs128_checkpoint_on_the_twin():
-    file = SHARED / "golden" / "dvs128_checkpoint_max.pth"
-    if not file.is_file():
-        pytest.skip(f"the golden checkpoint is not at {file}")
-    frames = np.load(SHARED / "golden" / "dvs128_io.npz")["x"].swapaxes(0, 1).astype(np.float32)
-    agreement = compare_twin(quantise(load(file), [frames]).network, [frames])
+def test_the_authors_dvs128_checkpoint_on_the_twin(golden):
+    frames = golden.frames
+    agreement = compare_twin(quantise(load(golden.checkpoint), [frames]).network, [frames])
     assert (agreement.mismatches, agreement.output_difference) == (0, 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from golden_files import count_recordings
 
 from tcja_deploy.data import path
 from tcja_deploy.events import open_data
@@ -27,6 +28,7 @@ def nmnist_bundle(nmnist, tmp_path_factory):
     return graph, folder, report
 
 
+@pytest.mark.larger_sets
 def test_quantisation_costs_at_most_half_a_point_on_nmnist(nmnist_bundle):
     _, _, report = nmnist_bundle
     accuracy = report.accuracy
@@ -43,7 +45,7 @@ def test_nmnist_in_lava(nmnist_bundle, nmnist, lava_python):
     graph, folder, _ = nmnist_bundle
     frames = [frames for frames, _ in batches(graph, nmnist / "Test", RECORDINGS)]
     agreement = verify_bundle(folder, frames, python=lava_python, timeout=600)
-    assert agreement.samples == RECORDINGS
+    assert agreement.samples == min(RECORDINGS, count_recordings(nmnist / "Test"))
     assert agreement.mismatches == 0, agreement.layers
     assert agreement.passed
     assert all(layer.spikes > 0 for layer in agreement.layers)
