@@ -24,7 +24,7 @@ from tcja_deploy.exporters.onnx import export_onnx
 from tcja_deploy.exporters.onnx_step import export_onnx_step
 from tcja_deploy.exporters.report import ExportReport, Fidelity
 from tcja_deploy.ir import Node
-from tcja_deploy.runtime.compare import Agreement
+from tcja_deploy.runtime.compare import OUTPUT_BOUND, Agreement
 from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.stream import stream
 from tcja_deploy.runtime.stream.check import compare_stream
@@ -67,7 +67,11 @@ def _refused(made: Net, error: UnsupportedError) -> str:
 
 
 def sequence(made: Net, folder: Path) -> str:
-    """The sequence runtime against the module itself: every spike and every output, bit for bit."""
+    """The sequence runtime against the module itself: every spike and every output, bit for bit.
+
+    A module that takes frame after frame calls PyTorch's kernels on ``N`` rows instead of ``T N``; some processors' kernels
+    then sum in another order. Behind equal spikes its outputs may differ by ``OUTPUT_BOUND`` of the largest.
+    """
     frames = made.family.frames(SAMPLES)
     expected, spikes = made.forward(frames)
     compared: set[str] = set()
@@ -82,7 +86,10 @@ def sequence(made: Net, folder: Path) -> str:
     output = run(made.graph, frames, observe=observe)
     assert compared == {n.name for n in made.graph.neurons}
     assert compared
-    assert torch.equal(output, expected)
+    if made.family.by_steps:
+        assert (output - expected).abs().max() <= OUTPUT_BOUND * expected.abs().max()
+    else:
+        assert torch.equal(output, expected)
     return "exact"
 
 
