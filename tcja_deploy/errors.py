@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from tcja_deploy.text import printable
+
 __all__ = [
     "DataError",
     "DeployError",
@@ -41,7 +43,7 @@ class DeployError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.reason}" if self.where else self.reason
-        return f"{text}\n  -> {self.hint}" if self.hint else text
+        return printable(f"{text}\n  -> {self.hint}" if self.hint else text, keep="\n")
 
 
 class UsageError(DeployError):

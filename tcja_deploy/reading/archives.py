@@ -1,0 +1,106 @@
+"""The one look into zip archives (``.npz`` files, checkpoints of torch) before anything is unpacked."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from tcja_deploy.errors import DeployError, FileFormatError
+from tcja_deploy.files import path_status
+from tcja_deploy.reading.limits import check_bytes
+
+__all__ = ["damage_told", "members", "open_archive"]
+
+_DIRECTORY_BYTES = 1 << 24
+"""Of the list of members: some 200,000 of them, more than any checkpoint has tensors."""
+
+_INFLATION = 1032
+"""Deflate makes at most so many bytes of one."""
+
+_SLACK = 1 << 16
+
+
+@contextmanager
+def open_archive(
+    path: Path, error: type[DeployError] = FileFormatError, what: str = "archive"
+) -> Iterator[zipfile.ZipFile]:
+    """An archive whose members are together within the limit and claim no more than they can hold.
+
+    Whatever goes wrong inside the block while members are read (zip, zlib, wrong types, checksums) ends as an ``error`` too.
+
+    Raises:
+        DeployError: Of class ``error``, if it is no archive, damaged, encrypted, or larger than it can be or may be.
+    """
+    if path_status(path, error) != "file":
+        raise error("there is no such file", where=str(path))
+    with damage_told(path, what, error), path.open("rb") as stream:
+        if _directory_size(stream) > _DIRECTORY_BYTES:
+            raise error("the list of members is longer than that of any file of numbers", where=str(path))
+        with zipfile.ZipFile(stream) as archive:
+            held = path.stat().st_size
+            total = 0
+            for member in archive.infolist():
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise ValueError(
+                        f"{member.filename[:80]!r} is packed in a way that is not used for numbers"
+                    )
+                if member.flag_bits & 1:
+                    raise ValueError(f"{member.filename[:80]!r} is encrypted")
+                packed = min(member.compress_size, held)
+                most = packed if member.compress_type == zipfile.ZIP_STORED else packed * _INFLATION + _SLACK
+                if member.file_size > most:
+                    raise ValueError(
+                        f"{member.filename[:80]!r} claims {member.file_size:,} bytes, which {packed:,} cannot hold"
+                    )
+                total += member.file_size
+            check_bytes(total, "what is packed in it", where=str(path), error=error)
+            yield archive
+
+
+def members(path: Path, error: type[DeployError] = FileFormatError) -> dict[str, int]:
+    """Unpacked size of each member of an archive; errors as ``open_archive``."""
+    with open_archive(path, error) as archive:
+        return {member.filename: member.file_size for member in archive.infolist()}
+
+
+@contextmanager
+def damage_told(path: Path, what: str, error: type[DeployError] = FileFormatError) -> Iterator[None]:
+    """Whatever a parser of the standard library or of NumPy raises inside (there is no end of kinds) becomes one error.
+
+    Raises:
+        DeployError: Of class ``error``; those that are raised inside pass.
+    """
+    try:
+        yield
+    except DeployError:
+        raise
+    except OSError as problem:
+        raise error(f"cannot be read ({problem.strerror or problem})", where=str(path)) from problem
+    except MemoryError as problem:
+        raise error("does not fit into memory", where=str(path)) from problem
+    except Exception as problem:
+        said = f"{type(problem).__name__}: {problem}"
+        raise error(
+            f"is not a readable {what} ({said[:200]})",
+            where=str(path), hint="the file is damaged or of another kind",
+        ) from problem  # fmt: skip
+
+
+def _directory_size(stream: IO[bytes]) -> int:
+    """Bytes that the list of members claims, by the record at the end of the file."""
+    size = stream.seek(0, 2)
+    stream.seek(max(0, size - (1 << 16) - 128))
+    tail = stream.read()
+    stream.seek(0)
+    end = tail.rfind(b"PK\5\6")
+    if end < 0 or len(tail) < end + 22:
+        return 0  # zipfile will say that it is no archive
+    claimed: int = struct.unpack_from("<I", tail, end + 12)[0]
+    large = tail.rfind(b"PK\6\6", 0, end)
+    if large >= 0 and len(tail) >= large + 48:
+        claimed = max(claimed if claimed != 0xFFFFFFFF else 0, struct.unpack_from("<Q", tail, large + 40)[0])
+    return min(claimed, size)
