@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from tcja_deploy import zoo
-from tcja_deploy.energy.measure import measure
+from tcja_deploy.energy.count.measure import measure
 from tcja_deploy.passes.fold import fold_batch_norm
 from tcja_deploy.runtime.sequence import run
 

@@ -25,10 +25,10 @@ from tcja_deploy.cli.options import (
 from tcja_deploy.errors import UsageError
 
 if TYPE_CHECKING:
-    from tcja_deploy.energy.conventions import Convention
-    from tcja_deploy.energy.counts import Measured
-    from tcja_deploy.energy.render.table import Table
-    from tcja_deploy.energy.reproduce import Reproduction
+    from tcja_deploy.energy.count.inventory import Measured
+    from tcja_deploy.energy.price.conventions import Convention
+    from tcja_deploy.energy.report.render.table import Table
+    from tcja_deploy.energy.report.reproduce import Reproduction
     from tcja_deploy.hardware_profiles import Profile
     from tcja_deploy.ir import Graph
 
@@ -110,11 +110,11 @@ def energy(
 ) -> None:
     """Energy per inference by named conventions side by side, from exact counts over a data set."""
     from tcja_deploy.cli.rates import provenance
-    from tcja_deploy.energy.conventions import CountsAs, FirstLayer, MemoryModel, Options
-    from tcja_deploy.energy.render.documents import FORMATS, report_document, reproduction_document
-    from tcja_deploy.energy.render.report_tables import summary_tables
-    from tcja_deploy.energy.render.reproduce_tables import reproduction_summary
-    from tcja_deploy.energy.report import make_report
+    from tcja_deploy.energy.price.conventions import CountsAs, FirstLayer, MemoryModel, Options
+    from tcja_deploy.energy.report.record import make_report
+    from tcja_deploy.energy.report.render.documents import FORMATS, report_document, reproduction_document
+    from tcja_deploy.energy.report.render.report_tables import summary_tables
+    from tcja_deploy.energy.report.render.reproduce_tables import reproduction_summary
 
     options = Options(
         _choice(FirstLayer, "--first-layer", first_layer),
@@ -165,7 +165,7 @@ def _selection(
 ) -> tuple[list[Convention] | None, list[Profile]]:
     """What was asked for; without technology nodes, where a convention needs one, the
     45 nm ones."""
-    from tcja_deploy.energy.conventions import convention
+    from tcja_deploy.energy.price.conventions import convention
     from tcja_deploy.hardware_profiles import ChipKind, load_profile
 
     chosen = [convention(name) for name in dict.fromkeys(names or ())]
@@ -184,7 +184,7 @@ def _measured(
 ) -> tuple[Measured, dict[str, str], bool]:
     """Activity from recordings or from a file."""
     from tcja_deploy.cli.rates import measured_model
-    from tcja_deploy.energy.measure import join
+    from tcja_deploy.energy.count.measure import join
     from tcja_deploy.files import sha256
     from tcja_deploy.passes.fold import fold_batch_norm
     from tcja_deploy.runtime.activity.file import load_activity
@@ -213,7 +213,7 @@ def _identities(profiles: Sequence[Profile]) -> str:
 
 def _reproduction(measured: Measured | None, prices: Profile) -> Reproduction:
     from tcja_deploy import zoo
-    from tcja_deploy.energy.reproduce import reproduce
+    from tcja_deploy.energy.report.reproduce import reproduce
 
     graphs = [(name, zoo.build(name)) for name in ("ncaltech101", "dvs128", "cifar10dvs")]
     return reproduce(graphs, prices, measured)
@@ -228,8 +228,8 @@ def _show(
     as_json: bool,
 ) -> None:
     from tcja_deploy.cli.render import print_table, print_written
-    from tcja_deploy.energy.render.documents import write_text
-    from tcja_deploy.energy.render.formats import to_rich
+    from tcja_deploy.energy.report.render.documents import write_text
+    from tcja_deploy.energy.report.render.formats import to_rich
 
     for path in output:  # first: a reader may close the pipe
         write_text(path, render, force=force)

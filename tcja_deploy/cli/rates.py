@@ -25,7 +25,7 @@ from tcja_deploy.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from tcja_deploy.energy.counts import Measured
+    from tcja_deploy.energy.count.inventory import Measured
     from tcja_deploy.ir import Graph
 
 __all__ = ["measured_model", "provenance", "rates"]
@@ -40,7 +40,7 @@ def measured_model(
     normalisation folded; the spikes are those of the network as it is.
     """
     from tcja_deploy.cli.render import progress_bar
-    from tcja_deploy.energy.measure import measure
+    from tcja_deploy.energy.count.measure import measure
     from tcja_deploy.passes.fold import fold_batch_norm
     from tcja_deploy.runtime.activity.collect import Joined, workers
 
@@ -121,11 +121,11 @@ def rates(
 ) -> None:
     """Firing rates of every layer over a data set, from exact spike counts."""
     from tcja_deploy.cli.render import print_table, print_written
-    from tcja_deploy.energy.rates import rates as find_rates
-    from tcja_deploy.energy.render.documents import FORMATS, rates_document, write_plots, write_text
-    from tcja_deploy.energy.render.formats import to_rich
-    from tcja_deploy.energy.render.plots import RATE_PLOTS, rate_plots
-    from tcja_deploy.energy.render.rate_tables import rate_summary
+    from tcja_deploy.energy.report.rates import rates as find_rates
+    from tcja_deploy.energy.report.render.documents import FORMATS, rates_document, write_plots, write_text
+    from tcja_deploy.energy.report.render.formats import to_rich
+    from tcja_deploy.energy.report.render.plots import RATE_PLOTS, rate_plots
+    from tcja_deploy.energy.report.render.rate_tables import rate_summary
     from tcja_deploy.runtime.activity.file import save_activity
 
     check_outputs(output or [], force=force, suffixes=FORMATS)

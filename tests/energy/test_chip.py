@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from energy_nets import measured, spikes, weights
 
-from tcja_deploy.energy.chip import chip_lines, latency_ns
-from tcja_deploy.energy.counts import Drive, Measured
-from tcja_deploy.energy.lines import Line
-from tcja_deploy.energy.placement import place
+from tcja_deploy.energy.count.inventory import Drive, Measured
+from tcja_deploy.energy.place.placement import place
+from tcja_deploy.energy.price.chip import chip_lines, latency_ns
+from tcja_deploy.energy.price.lines import Line
 from tcja_deploy.hardware_profiles import Profile, load_profile
 from tcja_deploy.ir import GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir

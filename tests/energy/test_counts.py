@@ -10,11 +10,11 @@ from energy_nets import measured, one_layer, small_snn, spikes, weights, with_un
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcja_deploy.energy.branches import attention_nodes, first_layers
-from tcja_deploy.energy.counts import Layer, Measured, Part, Primitive, Status
-from tcja_deploy.energy.measure import join
-from tcja_deploy.energy.quantities import Macs, Ops, Rate
-from tcja_deploy.energy.rules import _RULES, take_inventory
+from tcja_deploy.energy.count.branches import attention_nodes, first_layers
+from tcja_deploy.energy.count.inventory import Layer, Measured, Part, Primitive, Status
+from tcja_deploy.energy.count.measure import join
+from tcja_deploy.energy.count.quantities import Macs, Ops, Rate
+from tcja_deploy.energy.count.rules import _RULES, take_inventory
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.ir import Graph, GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir

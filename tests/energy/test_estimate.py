@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 from energy_nets import measured, one_layer, small_snn, spikes, weights, with_unknown_op
 
-from tcja_deploy.energy.conventions import (
+from tcja_deploy.energy.count.inventory import Measured
+from tcja_deploy.energy.count.measure import join
+from tcja_deploy.energy.count.quantities import Ops
+from tcja_deploy.energy.count.rules import take_inventory
+from tcja_deploy.energy.price.conventions import (
     CONVENTIONS,
     CountsAs,
     FirstLayer,
@@ -17,15 +21,11 @@ from tcja_deploy.energy.conventions import (
     Options,
     convention,
 )
-from tcja_deploy.energy.counts import Measured
-from tcja_deploy.energy.estimate import Estimate, ann_lines, estimate, estimates, snn_lines
-from tcja_deploy.energy.lines import Line, Twin
-from tcja_deploy.energy.measure import join
-from tcja_deploy.energy.prices import quantised_mac
-from tcja_deploy.energy.quantities import Ops
-from tcja_deploy.energy.report import make_report
-from tcja_deploy.energy.rules import take_inventory
-from tcja_deploy.energy.sensitivity import tornado
+from tcja_deploy.energy.price.estimate import Estimate, ann_lines, estimate, estimates, snn_lines
+from tcja_deploy.energy.price.lines import Line, Twin
+from tcja_deploy.energy.price.prices import quantised_mac
+from tcja_deploy.energy.report.record import make_report
+from tcja_deploy.energy.report.sensitivity import tornado
 from tcja_deploy.errors import UnsupportedError, UsageError
 from tcja_deploy.hardware_profiles import Unit, load_profile
 from tcja_deploy.ir import Graph, GraphBuilder, Kind

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcja_deploy.cli.inspect import _rows
-from tcja_deploy.energy.fanout import fan_out, macs, pool_windows
+from tcja_deploy.energy.count.fanout import fan_out, macs, pool_windows
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.ir import Kind, Op, Signal
 from tcja_deploy.ir import ops as ir

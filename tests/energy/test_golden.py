@@ -9,10 +9,10 @@ from golden_files import NMNIST, Golden
 
 from tcja_deploy.api import load
 from tcja_deploy.data import path as shipped
-from tcja_deploy.energy.counts import Measured
-from tcja_deploy.energy.measure import measure
-from tcja_deploy.energy.rates import rates
-from tcja_deploy.energy.report import make_report
+from tcja_deploy.energy.count.inventory import Measured
+from tcja_deploy.energy.count.measure import measure
+from tcja_deploy.energy.report.rates import rates
+from tcja_deploy.energy.report.record import make_report
 from tcja_deploy.events import open_data
 from tcja_deploy.hardware_profiles import load_profile
 from tcja_deploy.passes.fold import fold_batch_norm

@@ -11,7 +11,7 @@ import torch
 from energy_nets import measured, spikes, weights
 from torch import Tensor, nn
 
-from tcja_deploy.energy.rules import take_inventory
+from tcja_deploy.energy.count.rules import take_inventory
 from tcja_deploy.ir import Graph, GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcja_deploy import zoo
-from tcja_deploy.energy.matching import one_each
-from tcja_deploy.energy.placement import place
-from tcja_deploy.energy.rules import take_inventory
+from tcja_deploy.energy.count.rules import take_inventory
+from tcja_deploy.energy.place.matching import one_each
+from tcja_deploy.energy.place.placement import place
 from tcja_deploy.hardware_profiles import Profile, load_profile
 from tcja_deploy.ir import Graph, GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir

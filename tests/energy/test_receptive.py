@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from tcja_deploy.energy.placement import place
-from tcja_deploy.energy.receptive import field, synapses
-from tcja_deploy.energy.rules import take_inventory
+from tcja_deploy.energy.count.rules import take_inventory
+from tcja_deploy.energy.place.placement import place
+from tcja_deploy.energy.place.receptive import field, synapses
 from tcja_deploy.hardware_profiles import load_profile
 from tcja_deploy.ir import ops as ir
 

@@ -9,11 +9,11 @@ import pytest
 from energy_nets import measured, small_snn, spikes
 
 from tcja_deploy import zoo
-from tcja_deploy.energy.conventions import CONVENTIONS, FirstLayer, Options
-from tcja_deploy.energy.estimate import ann_lines
-from tcja_deploy.energy.lines import Twin
-from tcja_deploy.energy.reproduce import PUBLISHED, Reproduction, _implied, compare, reproduce
-from tcja_deploy.energy.rules import take_inventory
+from tcja_deploy.energy.count.rules import take_inventory
+from tcja_deploy.energy.price.conventions import CONVENTIONS, FirstLayer, Options
+from tcja_deploy.energy.price.estimate import ann_lines
+from tcja_deploy.energy.price.lines import Twin
+from tcja_deploy.energy.report.reproduce import PUBLISHED, Reproduction, _implied, compare, reproduce
 from tcja_deploy.hardware_profiles import load_profile
 
 ASIC = load_profile("asic45")
@@ -111,8 +111,8 @@ def test_verdicts_follow_the_rounding_interval(monkeypatch: pytest.MonkeyPatch) 
     macs = sum(x.macs.dense for x in m.inventory.trunk)
     row = compare(m, ASIC, macs).rows[0].snn
     assert row.interval is not None
-    from tcja_deploy.energy import reproduce as module
-    from tcja_deploy.energy.statistics import Interval
+    from tcja_deploy.energy.price.statistics import Interval
+    from tcja_deploy.energy.report import reproduce as module
 
     for low, high, verdict in (
         (row.interval.low, row.interval.high, "consistent"),

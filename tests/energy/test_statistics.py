@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from energy_nets import measured, small_snn, spikes
 
-from tcja_deploy.energy.rates import rates
-from tcja_deploy.energy.render.frames import rate_frame
-from tcja_deploy.energy.statistics import bootstrap_means, summarise
+from tcja_deploy.energy.price.statistics import bootstrap_means, summarise
+from tcja_deploy.energy.report.rates import rates
+from tcja_deploy.energy.report.render.frames import rate_frame
 from tcja_deploy.ir import GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
 
@@ -59,7 +59,7 @@ def test_constants_and_single_recordings() -> None:
 
 
 def test_blocks_of_resamples_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tcja_deploy.energy import statistics
+    from tcja_deploy.energy.price import statistics
 
     x = np.random.default_rng(3).random((40, 2))
     whole = bootstrap_means(x)

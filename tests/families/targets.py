@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from family_nets import Net
 
-from tcja_deploy.energy.measure import measure
+from tcja_deploy.energy.count.measure import measure
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters.lava import export_lava
 from tcja_deploy.exporters.nir import export_nir

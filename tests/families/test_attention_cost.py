@@ -12,8 +12,8 @@ from family_nets import net
 from spikingjelly.activation_based import layer, neuron
 from torch import nn
 
-from tcja_deploy.energy.counts import Part, Primitive
-from tcja_deploy.energy.measure import measure
+from tcja_deploy.energy.count.inventory import Part, Primitive
+from tcja_deploy.energy.count.measure import measure
 from tcja_deploy.frontend.trace import trace
 from tcja_deploy.ir import Kind
 
@@ -115,7 +115,7 @@ def test_attention_is_no_part_of_the_trunk() -> None:
 
 
 def measure_trunk(key: str):
-    from tcja_deploy.energy.rules import take_inventory
+    from tcja_deploy.energy.count.rules import take_inventory
 
     return take_inventory(net(key).graph).trunk
 

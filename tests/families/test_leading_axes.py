@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tcja_deploy.energy.rules import take_inventory
+from tcja_deploy.energy.count.rules import take_inventory
 from tcja_deploy.exporters.onnx import export_onnx
 from tcja_deploy.ir import Graph, GraphBuilder, Kind, Op
 from tcja_deploy.ir import ops as ir

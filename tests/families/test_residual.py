@@ -8,7 +8,7 @@ from family_nets import net
 from spikingjelly.activation_based import functional
 from untrained import settle
 
-from tcja_deploy.energy.rules import take_inventory
+from tcja_deploy.energy.count.rules import take_inventory
 from tcja_deploy.errors import UnsupportedError, UsageError
 from tcja_deploy.exporters.lava.lower import lower
 from tcja_deploy.frontend.trace import trace

@@ -11,8 +11,8 @@ from attention_blocks import JointAttention
 from spikingjelly.activation_based import functional, neuron
 from torch import nn
 
-from tcja_deploy.energy.counts import Primitive
-from tcja_deploy.energy.rules import take_inventory
+from tcja_deploy.energy.count.inventory import Primitive
+from tcja_deploy.energy.count.rules import take_inventory
 from tcja_deploy.exporters.onnx import export_onnx
 from tcja_deploy.frontend.trace import trace
 from tcja_deploy.ir import Graph

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tcja_deploy.energy.counts import Measured
-from tcja_deploy.energy.rules import take_inventory
+from tcja_deploy.energy.count.inventory import Measured
+from tcja_deploy.energy.count.rules import take_inventory
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.activity.collect import Progress, Recordings, Workers, collect

@@ -8,16 +8,16 @@ from fractions import Fraction
 
 import numpy as np
 
-from tcja_deploy.energy.conventions import CONVENTIONS, Convention, FirstLayer, Options
-from tcja_deploy.energy.counts import Coverage, Layer, Measured, Work
-from tcja_deploy.energy.estimate import Estimate, estimates
-from tcja_deploy.energy.lines import paper_snn
-from tcja_deploy.energy.placement import Fit, place
-from tcja_deploy.energy.quantities import Macs
-from tcja_deploy.energy.rates import Rates, rates
-from tcja_deploy.energy.sensitivity import Tornado, tornado
-from tcja_deploy.energy.statistics import Summary, summarise
-from tcja_deploy.energy.thresholds import RATE, THRESHOLDS, Verdict
+from tcja_deploy.energy.count.inventory import Coverage, Layer, Measured, Work
+from tcja_deploy.energy.count.quantities import Macs
+from tcja_deploy.energy.place.placement import Fit, place
+from tcja_deploy.energy.price.conventions import CONVENTIONS, Convention, FirstLayer, Options
+from tcja_deploy.energy.price.estimate import Estimate, estimates
+from tcja_deploy.energy.price.lines import paper_snn
+from tcja_deploy.energy.price.statistics import Summary, summarise
+from tcja_deploy.energy.report.rates import Rates, rates
+from tcja_deploy.energy.report.sensitivity import Tornado, tornado
+from tcja_deploy.energy.report.thresholds import RATE, THRESHOLDS, Verdict
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.hardware_profiles import ChipKind, Profile
 from tcja_deploy.runtime.activity.record import Measure

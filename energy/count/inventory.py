@@ -20,7 +20,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from tcja_deploy.energy.quantities import Ints, Macs, Ops, Rate
+from tcja_deploy.energy.count.quantities import Ints, Macs, Ops, Rate
 from tcja_deploy.ir import Graph, Kind, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.activity.collect import frame_shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tcja_deploy.energy.counts import Primitive
+from tcja_deploy.energy.count.inventory import Primitive
 from tcja_deploy.hardware_profiles import (
     Bound,
     Bounds,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tcja_deploy.energy.quantities import Ints, Macs
+from tcja_deploy.energy.count.quantities import Ints, Macs
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.ir import Op, Signal
 from tcja_deploy.ir import ops as ir

@@ -9,12 +9,12 @@ from fractions import Fraction
 
 import numpy as np
 
-from tcja_deploy.energy.branches import attention_nodes
-from tcja_deploy.energy.conventions import MemoryModel
-from tcja_deploy.energy.counts import Drive, Layer, Measured, Part
-from tcja_deploy.energy.lines import Line, Twin, shared_work
-from tcja_deploy.energy.prices import BITS, Price, dram, sram
-from tcja_deploy.energy.quantities import Ops
+from tcja_deploy.energy.count.branches import attention_nodes
+from tcja_deploy.energy.count.inventory import Drive, Layer, Measured, Part
+from tcja_deploy.energy.count.quantities import Ops
+from tcja_deploy.energy.price.conventions import MemoryModel
+from tcja_deploy.energy.price.lines import Line, Twin, shared_work
+from tcja_deploy.energy.price.prices import BITS, Price, dram, sram
 from tcja_deploy.hardware_profiles import Pricing
 from tcja_deploy.ir import Kind
 

@@ -26,10 +26,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tcja_deploy.energy.counts import Inventory, Layer
-from tcja_deploy.energy.matching import one_each
-from tcja_deploy.energy.quantities import Ints
-from tcja_deploy.energy.receptive import field, synapses
+from tcja_deploy.energy.count.inventory import Inventory, Layer
+from tcja_deploy.energy.count.quantities import Ints
+from tcja_deploy.energy.place.matching import one_each
+from tcja_deploy.energy.place.receptive import field, synapses
 from tcja_deploy.hardware_profiles import Limits, Profile, Quantity
 
 __all__ = ["Fit", "Placed", "place"]

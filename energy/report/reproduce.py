@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tcja_deploy.energy.conventions import FirstLayer, Options
-from tcja_deploy.energy.counts import Inventory, Measured, Primitive
-from tcja_deploy.energy.prices import arithmetic
-from tcja_deploy.energy.report import FirstLayerRow, first_layers
-from tcja_deploy.energy.rules import take_inventory
-from tcja_deploy.energy.statistics import Interval
+from tcja_deploy.energy.count.inventory import Inventory, Measured, Primitive
+from tcja_deploy.energy.count.rules import take_inventory
+from tcja_deploy.energy.price.conventions import FirstLayer, Options
+from tcja_deploy.energy.price.prices import arithmetic
+from tcja_deploy.energy.price.statistics import Interval
+from tcja_deploy.energy.report.record import FirstLayerRow, first_layers
 from tcja_deploy.hardware_profiles import Profile
 from tcja_deploy.ir import Graph
 

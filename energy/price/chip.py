@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from tcja_deploy.energy.counts import Drive, Layer, Measured, Part, Primitive
-from tcja_deploy.energy.lines import Line
-from tcja_deploy.energy.placement import Fit, place
-from tcja_deploy.energy.prices import Price, arithmetic, chip_price
-from tcja_deploy.energy.quantities import Ops
+from tcja_deploy.energy.count.inventory import Drive, Layer, Measured, Part, Primitive
+from tcja_deploy.energy.count.quantities import Ops
+from tcja_deploy.energy.place.placement import Fit, place
+from tcja_deploy.energy.price.lines import Line
+from tcja_deploy.energy.price.prices import Price, arithmetic, chip_price
 from tcja_deploy.hardware_profiles import (
     Bound,
     Bounds,

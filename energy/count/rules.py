@@ -7,10 +7,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tcja_deploy.energy.branches import attention_nodes, first_layers
-from tcja_deploy.energy.counts import Coverage, Drive, Inventory, Layer, Part, Primitive, Status, Work
-from tcja_deploy.energy.fanout import elements, fan_out, macs, pool_windows, taps
-from tcja_deploy.energy.quantities import Ints
+from tcja_deploy.energy.count.branches import attention_nodes, first_layers
+from tcja_deploy.energy.count.fanout import elements, fan_out, macs, pool_windows, taps
+from tcja_deploy.energy.count.inventory import (
+    Coverage,
+    Drive,
+    Inventory,
+    Layer,
+    Part,
+    Primitive,
+    Status,
+    Work,
+)
+from tcja_deploy.energy.count.quantities import Ints
 from tcja_deploy.ir import Graph, Kind, Node, Op, Signal
 from tcja_deploy.ir import ops as ir
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from tcja_deploy.energy.quantities import Ints
+from tcja_deploy.energy.count.quantities import Ints
 from tcja_deploy.ir import Op
 from tcja_deploy.ir import ops as ir
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tcja_deploy.energy.chip import chip_lines, processor_ann
-from tcja_deploy.energy.conventions import Convention, Options
-from tcja_deploy.energy.counts import Measured
-from tcja_deploy.energy.lines import Line, Twin, paper_ann, paper_snn, strict_ann, strict_snn
-from tcja_deploy.energy.statistics import Interval, Summary, summarise
-from tcja_deploy.energy.traffic import ann_traffic, snn_traffic
+from tcja_deploy.energy.count.inventory import Measured
+from tcja_deploy.energy.price.chip import chip_lines, processor_ann
+from tcja_deploy.energy.price.conventions import Convention, Options
+from tcja_deploy.energy.price.lines import Line, Twin, paper_ann, paper_snn, strict_ann, strict_snn
+from tcja_deploy.energy.price.statistics import Interval, Summary, summarise
+from tcja_deploy.energy.price.traffic import ann_traffic, snn_traffic
 from tcja_deploy.errors import UsageError
 from tcja_deploy.hardware_profiles import ChipKind, Precision, Pricing, Profile
 

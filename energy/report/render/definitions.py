@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tcja_deploy.energy.conventions import CONVENTIONS, FirstLayer
-from tcja_deploy.energy.thresholds import THRESHOLDS
+from tcja_deploy.energy.price.conventions import CONVENTIONS, FirstLayer
+from tcja_deploy.energy.report.thresholds import THRESHOLDS
 
 __all__ = ["conventions_text", "thresholds_text"]
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tcja_deploy.energy.conventions import CONVENTIONS, CountsAs, MemoryModel, Options
-from tcja_deploy.energy.counts import Measured, Part, Primitive
-from tcja_deploy.energy.estimate import snn_lines
-from tcja_deploy.energy.lines import Line
-from tcja_deploy.energy.prices import arithmetic
+from tcja_deploy.energy.count.inventory import Measured, Part, Primitive
+from tcja_deploy.energy.price.conventions import CONVENTIONS, CountsAs, MemoryModel, Options
+from tcja_deploy.energy.price.estimate import snn_lines
+from tcja_deploy.energy.price.lines import Line
+from tcja_deploy.energy.price.prices import arithmetic
 from tcja_deploy.hardware_profiles import Profile
 from tcja_deploy.ir import Kind
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tcja_deploy.energy.counts import Measured
-from tcja_deploy.energy.statistics import Summary, summarise
+from tcja_deploy.energy.count.inventory import Measured
+from tcja_deploy.energy.price.statistics import Summary, summarise
 
 __all__ = ["BINS", "RateRow", "Rates", "rates"]
 

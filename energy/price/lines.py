@@ -9,10 +9,10 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from tcja_deploy.energy.conventions import CountsAs, FirstLayer, Options
-from tcja_deploy.energy.counts import Layer, Measured, Part, Primitive, Work
-from tcja_deploy.energy.prices import Price, arithmetic, quantised_mac
-from tcja_deploy.energy.quantities import Ops
+from tcja_deploy.energy.count.inventory import Layer, Measured, Part, Primitive, Work
+from tcja_deploy.energy.count.quantities import Ops
+from tcja_deploy.energy.price.conventions import CountsAs, FirstLayer, Options
+from tcja_deploy.energy.price.prices import Price, arithmetic, quantised_mac
 from tcja_deploy.hardware_profiles import Pricing
 from tcja_deploy.ir import Kind
 
