@@ -19,7 +19,16 @@ from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph, Node, Op
 from tcja_deploy.ir import ops as ir
 
-__all__ = ["Observer", "as_frames", "charge", "evaluate", "neuron_step", "run", "run_with_spikes"]
+__all__ = [
+    "Observer",
+    "as_frames",
+    "charge",
+    "evaluate",
+    "integrate",
+    "neuron_step",
+    "run",
+    "run_with_spikes",
+]
 
 Observer = Callable[[Node, Tensor], None]
 """Called with every node and its value, shaped like the node's signal; it must not change the value."""
@@ -130,19 +139,28 @@ def neuron_step(op: ir.Neuron, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     return spikes, h - spikes * op.v_threshold if op.v_reset is None else h.masked_fill_(fired, op.v_reset)
 
 
-def _neuron(op: ir.Neuron, x: Tensor) -> Tensor:
-    v, out = torch.full_like(x[0], op.v_rest), torch.empty_like(x)
+def integrate(op: ir.Neuron | ir.LI, x: Tensor, v: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Neurons or integrators over a window.
+
+    Args:
+        op: What they compute.
+        x: Input ``[T, N, ...]``.
+        v: Membrane ``[N, ...]`` to begin with; the resting one if not given.
+
+    Returns:
+        The result ``[T, N, ...]``, and the membrane afterwards.
+    """
+    v, out = torch.full_like(x[0], op.v_rest) if v is None else v, torch.empty_like(x)
     for t in range(len(x)):
-        out[t], v = neuron_step(op, x[t], v)
-    return out
+        if isinstance(op, ir.LI):
+            out[t] = v = charge(op, x[t], v)
+        else:
+            out[t], v = neuron_step(op, x[t], v)
+    return out, v
 
 
-def _integrator(op: ir.LI, x: Tensor) -> Tensor:
-    v, out = torch.full_like(x[0], op.v_leak), torch.empty_like(x)
-    for t in range(len(x)):
-        v = charge(op, x[t], v)
-        out[t] = v
-    return out
+def _integrated(op: ir.Neuron | ir.LI, x: Tensor) -> Tensor:
+    return integrate(op, x)[0]
 
 
 def _tensor(a: NDArray[Any]) -> Tensor:
@@ -254,14 +272,14 @@ _RULES: dict[type[Op], Callable[..., Tensor]] = {
     ir.Conv2d: _conv2d,
     ir.ConvTranspose2d: _conv_transpose2d,
     ir.Flatten: lambda op, x: x.flatten(2),
-    ir.IF: _neuron,
+    ir.IF: _integrated,
     ir.Input: lambda op, x: x,
-    ir.LI: _integrator,
-    ir.LIF: _neuron,
+    ir.LI: _integrated,
+    ir.LIF: _integrated,
     ir.Linear: lambda op, x: F.linear(x, _tensor(op.weight), _bias(op.bias)),
     ir.MaxPool2d: _pooled(lambda op, x: F.max_pool2d(x, op.kernel, op.stride, op.padding)),
     ir.Mul: _fold(torch.mul),
-    ir.PLIF: _neuron,
+    ir.PLIF: _integrated,
     ir.Permute: lambda op, x: x.permute(op.order),
     ir.ReLU: lambda op, x: torch.relu(x),
     ir.Reduce: _reduce,
