@@ -58,8 +58,8 @@ def trace(
 
     Raises:
         UsageError: If ``input_shape`` or ``timesteps`` is needed.
-        TraceError: If something has no translation (lists every part with its module path and what to do), or the graph computes
-            something else than the module.
+        TraceError: If something has no translation (lists every part with its module path and what to do), or the graph
+            computes something else than the module.
     """
     if not isinstance(module, nn.Module):
         raise UsageError(f"a {type(module).__name__} is no model", hint="pass a path or a torch.nn.Module")
