@@ -70,7 +70,7 @@ ALLOWED: dict[str, set[str]] = {
     "ir_file": BASE | {"files", "reading"},
     "nir_file": BASE | {"files", "reading"},
     "passes": BASE,
-    "runtime": BASE | {"files", "reading"},
+    "runtime": BASE | {"files", "passes", "reading"},
     "zoo": BASE,
     "events": {"errors", "files", "reading"},
     "data": {"errors", "files", "reading"},

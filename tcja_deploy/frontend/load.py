@@ -36,7 +36,6 @@ def load(
     batch_first: bool | None = None,
     dt: float | None = None,
     trust_pickle: bool = False,
-    prove: bool = True,
 ) -> Graph:
     """Read or trace a trained network; arguments, result and errors as of ``tcja_deploy.load``, which hands them on."""
     if not isinstance(source, str | Path):
@@ -53,7 +52,6 @@ def load(
             input_shape=input_shape,
             input_kind=_kind(input_kind),
             batch_first=batch_first,
-            prove=prove,
         )
     path = Path(source)
     if not path.is_file():
@@ -85,7 +83,7 @@ def load(
             _refuse("pickled module", arch=arch, dt=dt)
             return trace(
                 content, timesteps=timesteps, input_shape=input_shape, input_kind=_kind(input_kind),
-                batch_first=batch_first, source={**provenance, "format": "pickled module"}, prove=prove,
+                batch_first=batch_first, source={**provenance, "format": "pickled module"},
             )  # fmt: skip
         from tcja_deploy.frontend.checkpoint import from_state
 

@@ -52,7 +52,7 @@ class ModuleTracer(torch.fx.Tracer):
         self.unsupported = UnsupportedParts()
         self.swaps_first = False
         self.output: Traced | None = None
-        self.batch_first = batch_first
+        self._batch_first = batch_first
         self._input_op = input_op
         self._rules = rules
         self._scopes: list[str] = [""]
@@ -238,7 +238,7 @@ class ModuleTracer(torch.fx.Tracer):
         self._input_name = self.unique("input")
         self.builder.add(self._input_name, self._input_op)
         traced = Traced(self._input_name, self.builder.signal(self._input_name), self.view)
-        if self.batch_first:
+        if self._batch_first:
             order = (1, 0, *range(2, len(traced.signal.dims)))
             traced = self.emit("input.batch_first", ir.Permute(order), traced)
         return traced

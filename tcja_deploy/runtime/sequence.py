@@ -24,10 +24,10 @@ __all__ = [
     "as_frames",
     "charge",
     "evaluate",
-    "integrate",
     "neuron_step",
     "run",
     "run_with_spikes",
+    "tcja_gate",
 ]
 
 Observer = Callable[[Node, Tensor], None]
@@ -139,28 +139,19 @@ def neuron_step(op: ir.Neuron, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     return spikes, h - spikes * op.v_threshold if op.v_reset is None else h.masked_fill_(fired, op.v_reset)
 
 
-def integrate(op: ir.Neuron | ir.LI, x: Tensor, v: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Neurons or integrators over a window.
-
-    Args:
-        op: What they compute.
-        x: Input ``[T, N, ...]``.
-        v: Membrane ``[N, ...]`` to begin with; the resting one if not given.
-
-    Returns:
-        The result ``[T, N, ...]``, and the membrane afterwards.
-    """
-    v, out = torch.full_like(x[0], op.v_rest) if v is None else v, torch.empty_like(x)
+def _neuron(op: ir.Neuron, x: Tensor) -> Tensor:
+    v, out = torch.full_like(x[0], op.v_rest), torch.empty_like(x)
     for t in range(len(x)):
-        if isinstance(op, ir.LI):
-            out[t] = v = charge(op, x[t], v)
-        else:
-            out[t], v = neuron_step(op, x[t], v)
-    return out, v
+        out[t], v = neuron_step(op, x[t], v)
+    return out
 
 
-def _integrated(op: ir.Neuron | ir.LI, x: Tensor) -> Tensor:
-    return integrate(op, x)[0]
+def _integrator(op: ir.LI, x: Tensor) -> Tensor:
+    v, out = torch.full_like(x[0], op.v_leak), torch.empty_like(x)
+    for t in range(len(x)):
+        v = charge(op, x[t], v)
+        out[t] = v
+    return out
 
 
 def _tensor(a: NDArray[Any]) -> Tensor:
@@ -218,7 +209,11 @@ def _pooled(kernel: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _tcja(op: ir.TCJA, x: Tensor) -> Tensor:
-    z = x.permute(1, 0, 2, 3, 4).mean((3, 4))  # [N, T, C]
+    return x * tcja_gate(op, x.permute(1, 0, 2, 3, 4).mean((3, 4)))[..., None, None]
+
+
+def tcja_gate(op: ir.TCJA, z: Tensor) -> Tensor:
+    """The gate ``[T, N, C]`` of a TCJA block from the means over space ``[N, T, C]``."""
     tm = cm = None
     if op.cla is not None:
         cm = F.conv1d(F.pad(z, ir.same_padding(op.k_c)), _tensor(op.cla)).permute(1, 0, 2)
@@ -230,7 +225,7 @@ def _tcja(op: ir.TCJA, x: Tensor) -> Tensor:
         gate = tm * cm if op.fusion == "multiply" else tm + cm
     if gate is None:
         raise TypeError("a TCJA block without kernels")
-    return x * torch.sigmoid(gate)[..., None, None]
+    return torch.sigmoid(gate)
 
 
 def _reduce(op: ir.Reduce, x: Tensor) -> Tensor:
@@ -272,14 +267,14 @@ _RULES: dict[type[Op], Callable[..., Tensor]] = {
     ir.Conv2d: _conv2d,
     ir.ConvTranspose2d: _conv_transpose2d,
     ir.Flatten: lambda op, x: x.flatten(2),
-    ir.IF: _integrated,
+    ir.IF: _neuron,
     ir.Input: lambda op, x: x,
-    ir.LI: _integrated,
-    ir.LIF: _integrated,
+    ir.LI: _integrator,
+    ir.LIF: _neuron,
     ir.Linear: lambda op, x: F.linear(x, _tensor(op.weight), _bias(op.bias)),
     ir.MaxPool2d: _pooled(lambda op, x: F.max_pool2d(x, op.kernel, op.stride, op.padding)),
     ir.Mul: _fold(torch.mul),
-    ir.PLIF: _integrated,
+    ir.PLIF: _neuron,
     ir.Permute: lambda op, x: x.permute(op.order),
     ir.ReLU: lambda op, x: torch.relu(x),
     ir.Reduce: _reduce,

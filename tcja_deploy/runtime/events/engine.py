@@ -1,0 +1,116 @@
+"""Running a compiled graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tcja_deploy.ir import Graph, Node
+from tcja_deploy.ir import ops as ir
+from tcja_deploy.passes.fold import fold_batch_norm
+from tcja_deploy.runtime.events import kernels
+from tcja_deploy.runtime.events.plan import Layer, Plan, compile_graph
+from tcja_deploy.runtime.events.threads import available_cores, share
+from tcja_deploy.runtime.events.values import Dense, Spikes, Value
+from tcja_deploy.runtime.events.vectors import LANES
+from tcja_deploy.runtime.sequence import as_frames, evaluate, tcja_gate
+
+__all__ = ["Observer", "run", "run_plan"]
+
+Observer = Callable[[Node, Value], None]
+"""Called with every node that has a value of its own, and the value; it must not change it."""
+
+
+def run_plan(
+    plan: Plan,
+    frames: Tensor | NDArray[Any],
+    *,
+    threads: int | None = None,
+    observe: Observer | None = None,
+) -> Tensor:
+    """Run a compiled graph over a window.
+
+    Args:
+        plan: What to run.
+        frames: ``[T, N, ...]``, the frames of the window (any number type, computed in float32).
+        threads: Threads that share the work; ``None`` for all cores that the process may use. The result does not depend on it.
+        observe: Called after each node, but those whose value only a neuron reads that is run with them.
+
+    Returns:
+        The output, shaped like the output signal.
+
+    Raises:
+        DataError: If the frames do not have the shape that the graph expects.
+    """
+    graph, threads = plan.graph, threads or available_cores()
+    last_reader = {name: node.name for node in graph for name in node.inputs}
+    values: dict[str, Value] = {}
+    with torch.inference_mode():
+        x = as_frames(graph, frames)
+        for node in graph:
+            inputs = [values[name] for name in node.inputs]
+            value = _value(plan, node, inputs, x, threads)
+            if value is None:  # the neuron behind reads what this node reads
+                values[node.name] = inputs[0]
+            else:
+                values[node.name] = value
+                if observe is not None:
+                    observe(node, value)
+            for name in node.inputs:
+                if last_reader[name] == node.name:
+                    values.pop(name, None)
+        return values[graph.output].dense
+
+
+def _value(plan: Plan, node: Node, inputs: list[Value], x: Tensor, threads: int) -> Value | None:
+    op = node.op
+    if isinstance(op, ir.Input):
+        return Dense(x, threads)
+    if node.name in plan.fused:
+        return _run_layer(plan.layers[plan.fused[node.name]], inputs[0], threads)
+    layer = plan.layers.get(node.name)
+    if layer is not None:
+        return _run_layer(layer, inputs[0], threads) if layer.neuron is None else None
+    source = inputs[0]
+    if isinstance(op, ir.Flatten):
+        return source.flattened()
+    if isinstance(source, Spikes) and len(source.features) == 3:
+        if isinstance(op, ir.MaxPool2d):
+            return source.pooled(op.kernel, op.stride, op.padding, node.signal.features[1:])
+        if isinstance(op, ir.TCJA) and source.gate is None:
+            area = np.float32(source.features[1] * source.features[2])
+            z = torch.from_numpy(source.by_channel.astype(np.float32) / area)
+            gate = tcja_gate(op, z)
+            return source.gated(np.ascontiguousarray(gate.permute(1, 0, 2).numpy()))
+    result = evaluate(op, *(value.dense for value in inputs))
+    if isinstance(op, ir.Neuron) and node.signal.dims[:2] == ("T", "N") and result.ndim in (3, 5):
+        return Spikes.of(result, threads)
+    return Dense(result, threads)
+
+
+def _run_layer(layer: Layer, source: Value, threads: int) -> Value:
+    events = source.events
+    N, _, _, T, _ = events.shape
+    H, W = layer.size
+    shape = (*layer.space, layer.columns, T)
+    width = (0,) * (len(layer.bias) // len(layer.weights) // LANES)
+    given = (width, shape, events.ends, events.index, events.scale, layer.weights, layer.bias, layer.taps)
+    features = (layer.outputs, H, W) if layer.spatial else (layer.outputs,)
+    if layer.neuron is not None:
+        bits = np.empty((N, H, W, T, -(-layer.outputs // LANES)), np.uint16)
+        share(kernels.spiking_layer, N * H, threads, *given, layer.neuron, bits)
+        return Spikes(bits, layer.outputs, threads, features)
+    out = np.empty((N, H, W, T, len(layer.bias)), np.float32)
+    share(kernels.real_layer, N * H, threads, *given, out)
+    moved = torch.from_numpy(out)[..., : layer.outputs].permute(3, 0, 4, 1, 2)
+    return Dense(moved if layer.spatial else moved[..., 0, 0], threads)
+
+
+def run(graph: Graph, frames: Tensor | NDArray[Any], *, threads: int | None = None) -> Tensor:
+    """Run a graph over a window once; compile it with ``plan.compile_graph`` to run it often."""
+    return run_plan(compile_graph(fold_batch_norm(graph)), frames, threads=threads)

@@ -1,0 +1,299 @@
+"""The loops of the engine, compiled by Numba at their first call and kept on disk.
+
+Values lie with space outside and time inside, ``[N, H, W, T, C]``: what a neuron receives over a window lies together, and its
+membrane stays in the cache until the window ends. Every function works on a range of rows, so that threads can share them; no
+sum crosses a row, and none depends on how rows are shared.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+from tcja_deploy.runtime.events.vectors import LANES, append_rows, bits_set, lowest_bit, step, sum_rows
+
+__all__ = [
+    "count_bits",
+    "count_nonzero",
+    "list_bits",
+    "list_nonzero",
+    "pack",
+    "pool",
+    "real_layer",
+    "spiking_layer",
+    "sum_bits",
+    "unpack",
+]
+
+_compiled = numba.njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
+
+
+# -- lists of what is active ---------------------------------------------------------------------------------------------
+@_compiled
+def count_bits(lo: int, hi: int, bits: Any, counts: Any) -> None:
+    """Spikes in each of the frames ``[M, words]``: ``counts [M]``."""
+    for i in range(lo, hi):
+        n = 0
+        for word in bits[i]:
+            n += bits_set(word)
+        counts[i] = n
+
+
+@_compiled
+def list_bits(
+    lo: int, hi: int, bits: Any, ends: Any, gates: Any, steps: int, area: int, index: Any, scale: Any
+) -> None:
+    """Channels that spike in each frame of ``bits [M, words]``, rising; with their gate ``gates [N, T, C]``, if there is one.
+
+    A frame is ``(n, place, t)`` with ``area`` places and ``steps`` steps.
+    """
+    for i in range(lo, hi):
+        at = ends[i]
+        for w in range(bits.shape[1]):
+            word = np.uint32(bits[i, w])
+            while word:
+                channel = w * LANES + lowest_bit(word)
+                index[at] = channel
+                if gates is not None:
+                    scale[at] = gates[i // (area * steps), i % steps, channel]
+                word &= word - np.uint32(1)
+                at += 1
+
+
+@_compiled
+def count_nonzero(lo: int, hi: int, frames: Any, counts: Any) -> None:
+    """Values that are not zero at each place: ``frames [T, N, C, H, W]``, ``counts [N, H, W, T]``; a row is ``(n, y)``."""
+    T, _, C, H, W = frames.shape
+    for row in range(lo, hi):
+        n, y = row // H, row % H
+        for t in range(T):
+            for c in range(C):
+                line = frames[t, n, c, y]
+                for x in range(W):
+                    if line[x] != 0:
+                        counts[n, y, x, t] += 1
+
+
+@_compiled
+def list_nonzero(lo: int, hi: int, frames: Any, ends: Any, index: Any, scale: Any) -> None:
+    """Channels and values of what is not zero, by place; ``ends [N, H, W, T]`` is where each list begins, and is moved on."""
+    T, _, C, H, W = frames.shape
+    for row in range(lo, hi):
+        n, y = row // H, row % H
+        for t in range(T):
+            for c in range(C):
+                line = frames[t, n, c, y]
+                for x in range(W):
+                    if line[x] != 0:
+                        at = ends[n, y, x, t]
+                        index[at] = c
+                        scale[at] = line[x]
+                        ends[n, y, x, t] = at + 1
+
+
+def _room(scale: Any, size: int) -> Any:
+    """Room for as many values as given, ``None`` where there are none."""
+    return None if scale is None else np.empty(size, np.float32)
+
+
+@overload(_room, strict=False)
+def _typed_room(scale: Any, size: Any) -> Any:
+    """``_room`` for Numba, which has to know beforehand which of the two it is."""
+    if isinstance(scale, types.NoneType):
+        return lambda scale, size: None
+    return lambda scale, size: np.empty(size, np.float32)
+
+
+# -- layers --------------------------------------------------------------------------------------------------------------
+@_compiled
+def _gather(
+    n: int, y: int, x: int, shape: Any, ends: Any, index: Any, scale: Any, taps: Any, block: int, meets: Any,
+    rows: Any, scales: Any, stops: Any,
+) -> int:  # fmt: skip
+    """Weight rows that the neurons at one place receive over the window: ``rows``, up to ``stops[t]`` for step t.
+
+    ``meets [taps, 2]`` has room for the input places around and the rows that they meet.
+    """
+    height, width, channels, columns, steps = shape
+    tap_y, tap_x = taps
+    found = 0
+    for a in range(tap_y.shape[1]):
+        yy = tap_y[y, a, 0]
+        if yy < 0:
+            break
+        for b in range(tap_x.shape[1]):
+            xx = tap_x[x, b, 0]
+            if xx < 0:
+                break
+            i = ((n * height + yy) * width + xx) * steps
+            if ends[i + steps] > ends[i]:  # not silent over the window
+                meets[found, 0] = i
+                meets[found, 1] = (tap_y[y, a, 1] * columns + tap_x[x, b, 1]) * channels * block
+                found += 1
+    m = 0
+    for t in range(steps):
+        for k in range(found):
+            start, end = ends[meets[k, 0] + t], ends[meets[k, 0] + t + 1]
+            if end > start:
+                append_rows(rows, scales, m, index, scale, start, end, np.int32(block), np.int32(meets[k, 1]))
+                m += end - start
+        stops[t] = m
+    return m
+
+
+@_compiled
+def _copy(whole: Any, bits: Any) -> None:
+    """Copy ``[T, words]`` from an array with as many words or more."""
+    for t in range(bits.shape[0]):
+        for w in range(bits.shape[1]):
+            bits[t, w] = whole[t, w]
+
+
+@_compiled
+def spiking_layer(
+    lo: int, hi: int, width: Any, shape: Any, ends: Any, index: Any, scale: Any, weights: Any, bias: Any, taps: Any,
+    neuron: Any, bits: Any,
+) -> None:  # fmt: skip
+    """Weights and neurons over a window, a row of places at a time.
+
+    Args:
+        lo: First row ``(n, y)`` of the output.
+        hi: Behind the last one.
+        width: A tuple as long as a block has vectors.
+        shape: Of the input: height, width, channels; columns of the kernel; steps.
+        ends: Where the list of each input place and step begins, and one number more.
+        index: Active channels.
+        scale: Their values, ``None`` for spikes.
+        weights: ``[blocks, taps x channels x block]``.
+        bias: ``[blocks x block]``.
+        taps: For rows and columns of the output, input place and kernel place of each tap, ``[size, taps, 2]``; input -1 ends.
+        neuron: Form and constants of the charge, threshold, strict, reset, soft.
+        bits: Spikes ``[N, H, W, T, words]``.
+    """
+    steps, blocks = shape[4], weights.shape[0]
+    block = len(bias) // blocks
+    around = taps[0].shape[1] * taps[1].shape[1]
+    room = steps * around * shape[2] + LANES
+    rows, stops, meets = np.empty(room, np.int32), np.empty(steps, np.int64), np.empty((around, 2), np.int64)
+    scales = _room(scale, room)
+    v = np.empty(block, np.float32)
+    _, H, W, _, _ = bits.shape
+    whole = np.empty((steps, blocks * len(width)), np.uint16)
+    silent = np.empty((steps, blocks * len(width)), np.uint16)
+    known = False
+    for row in range(lo, hi):
+        n, y = row // H, row % H
+        for x in range(W):
+            m = _gather(n, y, x, shape, ends, index, scale, taps, block, meets, rows, scales, stops)
+            if m == 0 and known:
+                _copy(silent, bits[n, y, x])
+                continue
+            for b in range(blocks):
+                for i in range(block):
+                    v[i] = neuron[1]
+                start = 0
+                for t in range(steps):
+                    first, out = bias[b * block :], whole[t, b * len(width) :]
+                    step(width, first, weights[b], rows, scales, start, stops[t], neuron, v, out)
+                    start = stops[t]
+            _copy(whole, bits[n, y, x])
+            if m == 0:
+                _copy(whole, silent)
+                known = True
+
+
+@_compiled
+def real_layer(
+    lo: int, hi: int, width: Any, shape: Any, ends: Any, index: Any, scale: Any, weights: Any, bias: Any, taps: Any, out: Any
+) -> None:  # fmt: skip
+    """As ``spiking_layer``, without neurons: sums ``[N, H, W, T, blocks x block]``."""
+    steps, blocks = shape[4], weights.shape[0]
+    block = len(bias) // blocks
+    around = taps[0].shape[1] * taps[1].shape[1]
+    room = steps * around * shape[2] + LANES
+    rows, stops, meets = np.empty(room, np.int32), np.empty(steps, np.int64), np.empty((around, 2), np.int64)
+    scales = _room(scale, room)
+    _, H, W, _, _ = out.shape
+    for row in range(lo, hi):
+        n, y = row // H, row % H
+        for column in range(W):
+            _gather(n, y, column, shape, ends, index, scale, taps, block, meets, rows, scales, stops)
+            for b in range(blocks):
+                start = 0
+                for t in range(steps):
+                    x = out[n, y, column, t, b * block : (b + 1) * block]
+                    for i in range(block):
+                        x[i] = bias[b * block + i]
+                    sum_rows(width, x, weights[b], rows, scales, start, stops[t])
+                    start = stops[t]
+
+
+# -- bits ----------------------------------------------------------------------------------------------------------------
+@_compiled
+def pool(lo: int, hi: int, bits: Any, kernel: Any, stride: Any, padding: Any, out: Any) -> None:
+    """Maximum of spikes over windows of places; a row is ``(n, y)`` of ``out [N, H, W, T x words]``."""
+    _, H, W, size = bits.shape
+    _, h, w, _ = out.shape
+    for row in range(lo, hi):
+        n, y = row // h, row % h
+        for x in range(w):
+            for i in range(size):
+                out[n, y, x, i] = 0
+            for a in range(kernel[0]):
+                yy = y * stride[0] - padding[0] + a
+                if yy < 0 or yy >= H:
+                    continue
+                for b in range(kernel[1]):
+                    xx = x * stride[1] - padding[1] + b
+                    if 0 <= xx < W:
+                        for i in range(size):
+                            out[n, y, x, i] |= bits[n, yy, xx, i]
+
+
+@_compiled
+def sum_bits(lo: int, hi: int, bits: Any, by_channel: Any, by_neuron: Any) -> None:
+    """Spikes of ``bits [N, P, T, words]`` by sample, step and channel ``[N, T, C]``, and by neuron ``[P, C]``: of samples
+    ``lo`` to ``hi``; ``by_neuron`` of this range alone."""
+    _, P, T, words = bits.shape
+    for n in range(lo, hi):
+        for p in range(P):
+            for t in range(T):
+                for w in range(words):
+                    word = np.uint32(bits[n, p, t, w])
+                    while word:
+                        c = w * LANES + lowest_bit(word)
+                        by_channel[n, t, c] += 1
+                        if by_neuron is not None:
+                            by_neuron[p, c] += 1
+                        word &= word - np.uint32(1)
+
+
+@_compiled
+def unpack(lo: int, hi: int, bits: Any, gates: Any, out: Any) -> None:
+    """Spikes ``[N, P, T, words]`` as numbers ``[T, N, C, P]`` (zero before), times ``gates [N, T, C]``; a row is a sample."""
+    _, P, T, words = bits.shape
+    for n in range(lo, hi):
+        for p in range(P):
+            for t in range(T):
+                for w in range(words):
+                    word = np.uint32(bits[n, p, t, w])
+                    while word:
+                        c = w * LANES + lowest_bit(word)
+                        out[t, n, c, p] = 1 if gates is None else gates[n, t, c]
+                        word &= word - np.uint32(1)
+
+
+@_compiled
+def pack(lo: int, hi: int, frames: Any, bits: Any) -> None:
+    """Spikes ``[T, N, C, P]`` as bits ``[N, P, T, words]`` (zero before); a row is a sample."""
+    T, _, C, P = frames.shape
+    for n in range(lo, hi):
+        for t in range(T):
+            for c in range(C):
+                for p in range(P):
+                    if frames[t, n, c, p] != 0:
+                        bits[n, p, t, c // LANES] |= np.uint16(1 << (c % LANES))

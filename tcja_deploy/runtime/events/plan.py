@@ -1,0 +1,221 @@
+"""From a graph to the steps of the engine: which nodes are run together, and with what tables."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcja_deploy.ir import Graph, Node
+from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.events.vectors import LANES
+
+__all__ = ["Charge", "Layer", "Plan", "compile_graph", "neuron_constants"]
+
+
+class Charge(IntEnum):
+    """How a neuron's membrane is charged, each rounded as the sequence runtime rounds it."""
+
+    SUM = 0  #: ``v + x``
+    DECAY_INPUT = 1  #: ``v + (x - (v - rest)) leak``
+    DECAY_INPUT_DIVIDED = 2  #: ``v + (x - (v - rest)) / leak``
+    DECAY = 3  #: ``v - (v - rest) leak + x``
+    DECAY_DIVIDED = 4  #: ``v - (v - rest) / leak + x``
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """Weights with the neurons behind them, or without.
+
+    Attributes:
+        name: Of the neurons, or of the weights if they stand alone.
+        source: Name of the value it reads.
+        space: Height, width and channels of the input.
+        size: Height and width of the output.
+        outputs: Channels of the output.
+        columns: Columns of the kernel.
+        weights: ``[blocks, taps x channels x block]``, 64-byte aligned.
+        bias: ``[blocks x block]``; NaN where a block is longer than the outputs, which never fires.
+        taps: See ``kernels.spiking_layer``.
+        neuron: See ``neuron_constants``; ``None`` without neurons.
+        spatial: Whether the output has height and width as axes.
+    """
+
+    name: str
+    source: str
+    space: tuple[int, int, int]
+    size: tuple[int, int]
+    outputs: int
+    columns: int
+    weights: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    taps: tuple[NDArray[np.int64], NDArray[np.int64]]
+    neuron: tuple[Any, ...] | None
+    spatial: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A graph, ready to run.
+
+    Attributes:
+        graph: The network.
+        layers: By the name of the node with weights, what runs with it.
+        fused: Names of neurons that are run with the weights before them, and those weights.
+    """
+
+    graph: Graph
+    layers: dict[str, Layer]
+    fused: dict[str, str]
+
+
+def compile_graph(graph: Graph, *, keep: Collection[str] = ()) -> Plan:
+    """Steps for a graph.
+
+    Args:
+        graph: The network; fold its batch normalisation before.
+        keep: Values that have to appear, although a neuron alone reads them.
+    """
+    layers: dict[str, Layer] = {}
+    fused: dict[str, str] = {}
+    for node in graph:
+        if not isinstance(node.op, ir.Conv2d | ir.ConvTranspose2d | ir.Linear):
+            continue
+        readers = graph.readers(node.name)
+        alone = len(readers) == 1 and node.name != graph.output and node.name not in keep
+        behind = readers[0] if alone and isinstance(readers[0].op, ir.Neuron) else None
+        layer = _layer(graph, node, behind)
+        if layer is not None:
+            layers[node.name] = layer
+            if behind is not None and layer.neuron is not None:
+                fused[behind.name] = node.name
+    return Plan(graph, layers, fused)
+
+
+def _layer(graph: Graph, node: Node, behind: Node | None) -> Layer | None:
+    """The node's layer; ``None`` if torch should do it."""
+    (signal,) = graph.signals_in(node)
+    if signal.dims[:2] != ("T", "N") or not signal.kind.sparse or "T" in node.signal.dims[2:]:
+        return None
+    op, source = node.op, node.inputs[0]
+    if isinstance(op, ir.Linear):
+        if len(signal.dims) != 3:
+            return None
+        before = graph[source]
+        shape = (signal.size, 1, 1)
+        if isinstance(before.op, ir.Flatten):
+            origin = graph.signals_in(before)[0]
+            if len(origin.features) == 3:
+                shape = origin.features
+        op = ir.Conv2d(op.weight.reshape(-1, *shape), op.bias)
+    else:
+        if len(signal.dims) != 5:
+            return None
+        shape = signal.features
+    C, H, W = shape
+    kernel, bias = _plain_kernel(op)
+    size = node.signal.features[1:] or (1, 1)
+    taps = _taps(op, (H, W), size)
+    weights, biases = _blocks(kernel, bias)
+    if np.iinfo(np.uint16).max < C or weights[0].size > np.iinfo(np.int32).max:
+        return None
+    neuron = None if behind is None else neuron_constants(behind.op)
+    name = node.name if behind is None or neuron is None else behind.name
+    return Layer(
+        name,
+        source,
+        (H, W, C),
+        size,
+        kernel.shape[3],
+        kernel.shape[1],
+        weights,
+        biases,
+        taps,
+        neuron,
+        len(node.signal.features) == 3,
+    )
+
+
+def _plain_kernel(op: ir.Conv2d | ir.ConvTranspose2d) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Weights ``[kH, kW, C, O]`` without groups, zero between them, and the bias ``[O]``."""
+    w = (
+        op.weight if isinstance(op, ir.Conv2d) else op.weight.swapaxes(0, 1)
+    )  # [O (or O / groups), C / groups (or C), ...]
+    if op.groups > 1:
+        outputs, inputs = (len(op.weight), op.weight.shape[1] * op.groups)
+        if isinstance(op, ir.ConvTranspose2d):
+            outputs, inputs = op.weight.shape[1] * op.groups, len(op.weight)
+        full = np.zeros((outputs, inputs, *w.shape[2:]), np.float32)
+        o, c = outputs // op.groups, inputs // op.groups
+        for g in range(op.groups):
+            part = w[g * o : (g + 1) * o] if isinstance(op, ir.Conv2d) else w[:, g * c : (g + 1) * c]
+            full[g * o : (g + 1) * o, g * c : (g + 1) * c] = part
+        w = full
+    bias = np.zeros(len(w), np.float32) if op.bias is None else op.bias
+    return w.transpose(2, 3, 1, 0), bias
+
+
+def _taps(
+    op: ir.Conv2d | ir.ConvTranspose2d, source: tuple[int, int], size: tuple[int, int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """For rows and for columns of the output: which input meets which part of the kernel, ``[size, taps, 2]``."""
+    found = []
+    for axis in (0, 1):
+        k, s, d, p = op.weight.shape[2 + axis], op.stride[axis], op.dilation[axis], op.padding[axis]
+        table = np.full((size[axis], k, 2), -1, np.int64)
+        for i in range(size[axis]):
+            if isinstance(op, ir.Conv2d):
+                pairs = [(i * s - p + m * d, m) for m in range(k)]
+            else:
+                pairs = [((i + p - m * d) // s, m) for m in range(k) if (i + p - m * d) % s == 0]
+            pairs = [(place, m) for place, m in pairs if 0 <= place < source[axis]]
+            table[i, : len(pairs)] = np.array(pairs, np.int64).reshape(-1, 2)
+        found.append(table)
+    return found[0], found[1]
+
+
+def _blocks(
+    kernel: NDArray[np.float32], bias: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Weights and bias in blocks of outputs that fit the registers."""
+    outputs = kernel.shape[3]
+    block = min((LANES * k for k in (8, 4, 2, 1)), key=lambda b: -(-outputs // b) * (b // LANES + 1))
+    blocks = -(-outputs // block)
+    flat = kernel.reshape(-1, outputs)
+    padded = np.zeros((len(flat), blocks * block), np.float32)
+    padded[:, :outputs] = flat
+    weights = _aligned((blocks, len(flat) * block))
+    weights[:] = padded.reshape(len(flat), blocks, block).swapaxes(0, 1).reshape(blocks, -1)
+    biases = np.full(blocks * block, np.nan, np.float32)
+    biases[:outputs] = bias
+    return weights, biases
+
+
+def _aligned(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """An array that begins with a cache line: a vector that crosses two is read at half the speed."""
+    size, line = int(np.prod(shape)) * 4, 64
+    raw = np.empty(size + line, np.uint8)
+    start = -raw.ctypes.data % line
+    return raw[start : start + size].view(np.float32).reshape(shape)
+
+
+def neuron_constants(op: Any) -> tuple[Any, ...] | None:
+    """Form, rest, leak, gain, drift of the charge; threshold, strict, reset, soft; ``None`` for neurons unknown here."""
+    f = np.float32
+    fire = (f(op.v_threshold), op.strict, f(op.v_rest), op.v_reset is None)
+    if isinstance(op, ir.IF):
+        return int(Charge.SUM), f(op.v_rest), f(0), f(1), f(0), *fire
+    if isinstance(op, ir.PLIF):
+        form = Charge.DECAY_INPUT if op.decay_input else Charge.DECAY
+        return int(form), f(op.v_rest), f(op.decay), f(1), f(0), *fire
+    if isinstance(op, ir.LIF):
+        form = Charge.DECAY_INPUT_DIVIDED if op.decay_input else Charge.DECAY_DIVIDED
+        leak = f(op.tau)
+        if np.frexp(leak)[0] == 0.5:  # a power of two: its inverse is exact, and multiplying is faster
+            form, leak = Charge(form - 1), f(1) / leak
+        return int(form), f(op.v_rest), leak, f(1), f(0), *fire
+    return None

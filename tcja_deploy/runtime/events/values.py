@@ -1,0 +1,199 @@
+"""What travels between the layers of the engine: dense numbers, spikes as bits, and lists of what is active."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tcja_deploy.errors import DataError
+from tcja_deploy.runtime.events import kernels
+from tcja_deploy.runtime.events.threads import share
+from tcja_deploy.runtime.events.vectors import LANES
+
+__all__ = ["Dense", "Events", "Spikes", "Value"]
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """The active elements of frames ``[N, H, W, T, C]``, place by place and step by step.
+
+    Attributes:
+        shape: ``(N, H, W, T, C)``.
+        ends: ``[N H W T + 1]``: where each list begins, and the end of the last one.
+        index: Active channels, and ``LANES`` numbers without meaning behind the last list.
+        scale: Their values; ``None`` if all are 1.
+    """
+
+    shape: tuple[int, int, int, int, int]
+    ends: NDArray[np.int32]
+    index: NDArray[np.uint16]
+    scale: NDArray[np.float32] | None
+
+
+class Value:
+    """The result of a node, in one of several forms that are made from one another when somebody asks."""
+
+    threads: int
+
+    @property
+    def dense(self) -> Tensor:
+        """As the sequence runtime has it."""
+        raise NotImplementedError
+
+    @property
+    def events(self) -> Events:
+        """As lists, by place even where it was flattened."""
+        raise NotImplementedError
+
+    def flattened(self) -> Value:
+        """All axes of a frame in one."""
+        raise NotImplementedError
+
+
+class Dense(Value):
+    """Numbers, shaped like the signal.
+
+    Args:
+        tensor: The numbers.
+        threads: For what is made of them.
+        places: The same as ``[T, N, C, H, W]``, where they were flattened.
+    """
+
+    def __init__(self, tensor: Tensor, threads: int, places: Tensor | None = None) -> None:
+        self._tensor, self.threads, self._places = tensor, threads, places
+
+    @property
+    def dense(self) -> Tensor:
+        """See ``Value``."""
+        return self._tensor
+
+    @cached_property
+    def events(self) -> Events:
+        """See ``Value``; of ``[T, N, C, H, W]`` or ``[T, N, C]``."""
+        tensor = self._tensor if self._places is None else self._places
+        frames = np.ascontiguousarray(tensor.numpy())
+        if frames.ndim == 3:
+            frames = frames[..., None, None]
+        T, N, C, H, W = frames.shape
+        counts = np.zeros((N, H, W, T), np.int32)
+        share(kernels.count_nonzero, N * H, self.threads, frames, counts)
+        ends = _ends(counts)
+        index, scale = np.empty(ends[-1] + LANES, np.uint16), np.empty(ends[-1] + LANES, np.float32)
+        moving = ends[:-1].reshape(counts.shape).copy()
+        share(kernels.list_nonzero, N * H, self.threads, frames, moving, index, scale)
+        return Events((N, H, W, T, C), ends, index, scale)
+
+    def flattened(self) -> Dense:
+        """See ``Value``."""
+        return Dense(self._tensor.flatten(2), self.threads, self._tensor if self._tensor.ndim == 5 else None)
+
+
+class Spikes(Value):
+    """Spikes as bits, which may carry a gate a channel and step.
+
+    Args:
+        bits: ``[N, H, W, T, words]``, 16 channels a word.
+        channels: C.
+        threads: For what is made of them.
+        gate: ``[N, T, C]``: what a spike stands for; ``None`` for 1.
+        features: Shape of a frame: ``(C, H, W)``, or ``(C H W,)`` where it was flattened.
+    """
+
+    def __init__(
+        self,
+        bits: NDArray[np.uint16],
+        channels: int,
+        threads: int,
+        features: tuple[int, ...],
+        gate: NDArray[np.float32] | None = None,
+    ) -> None:
+        self.bits, self.channels, self.threads, self.features, self.gate = (
+            bits,
+            channels,
+            threads,
+            features,
+            gate,
+        )
+
+    @staticmethod
+    def of(spikes: Tensor, threads: int) -> Spikes:
+        """Of zeros and ones ``[T, N, C, H, W]`` or ``[T, N, C]``."""
+        frames = spikes.numpy()
+        T, N, C = frames.shape[:3]
+        H, W = frames.shape[3:] or (1, 1)
+        bits = np.zeros((N, H * W, T, -(-C // LANES)), np.uint16)
+        share(kernels.pack, N, threads, np.ascontiguousarray(frames).reshape(T, N, C, H * W), bits)
+        return Spikes(bits.reshape(N, H, W, *bits.shape[2:]), C, threads, frames.shape[2:])
+
+    @cached_property
+    def dense(self) -> Tensor:
+        """See ``Value``."""
+        N, H, W, T, words = self.bits.shape
+        out = np.zeros((T, N, self.channels, H * W), np.float32)
+        share(kernels.unpack, N, self.threads, self.bits.reshape(N, H * W, T, words), self.gate, out)
+        return torch.from_numpy(out.reshape(T, N, *self.features))
+
+    @cached_property
+    def events(self) -> Events:
+        """See ``Value``."""
+        N, H, W, T, words = self.bits.shape
+        flat = self.bits.reshape(-1, words)
+        counts = np.empty(len(flat), np.int32)
+        share(kernels.count_bits, len(flat), self.threads, flat, counts)
+        ends = _ends(counts)
+        index = np.empty(ends[-1] + LANES, np.uint16)
+        scale = None if self.gate is None else np.empty(ends[-1] + LANES, np.float32)
+        share(kernels.list_bits, len(flat), self.threads, flat, ends, self.gate, T, H * W, index, scale)
+        return Events((N, H, W, T, self.channels), ends, index, scale)
+
+    @cached_property
+    def by_channel(self) -> NDArray[np.int32]:
+        """Spikes by sample, step and channel ``[N, T, C]``."""
+        N, H, W, T, words = self.bits.shape
+        counts = np.zeros((N, T, self.channels), np.int32)
+        share(kernels.sum_bits, N, self.threads, self.bits.reshape(N, H * W, T, words), counts, None)
+        return counts
+
+    def with_bits(self, bits: NDArray[np.uint16]) -> Spikes:
+        """Other spikes with the same gate."""
+        return Spikes(bits, self.channels, self.threads, (self.channels, *bits.shape[1:3]), self.gate)
+
+    def gated(self, gate: NDArray[np.float32]) -> Spikes:
+        """The same spikes, each worth its gate ``[N, T, C]``."""
+        return Spikes(self.bits, self.channels, self.threads, self.features, gate)
+
+    def flattened(self) -> Spikes:
+        """See ``Value``."""
+        size = int(np.prod(self.features))
+        return Spikes(self.bits, self.channels, self.threads, (size,), self.gate)
+
+    def pooled(self, kernel: Any, stride: Any, padding: Any, size: tuple[int, int]) -> Spikes:
+        """Maximum over windows of places."""
+        N, H, W, T, words = self.bits.shape
+        out = np.empty((N, *size, T, words), np.uint16)
+        share(
+            kernels.pool, N * size[0], self.threads,
+            self.bits.reshape(N, H, W, T * words), kernel, stride, padding, out.reshape(N, *size, T * words),
+        )  # fmt: skip
+        return self.with_bits(out)
+
+
+def _ends(counts: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Where lists of these lengths begin.
+
+    Raises:
+        DataError: There are too many events for the engine's indices.
+    """
+    ends = np.zeros(counts.size + 1, np.int64)
+    np.cumsum(counts.ravel(), out=ends[1:])
+    if ends[-1] > np.iinfo(np.int32).max - LANES:
+        raise DataError(
+            "a batch with more than 2 ** 31 events does not fit", hint="use a smaller --batch-size"
+        )
+    return ends.astype(np.int32)

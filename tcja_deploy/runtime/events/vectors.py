@@ -1,0 +1,276 @@
+"""Vector instructions for the kernels, written as LLVM code: sums of weight rows in registers, spikes as bits.
+
+Numba's loops keep arrays in memory, and a sum that is stored and loaded for every row it adds takes twice the time. Here the
+accumulators are LLVM vectors of 16 numbers, which become one register with AVX-512, two with AVX2, four with SSE or NEON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+__all__ = ["LANES", "append_rows", "bits_set", "lowest_bit", "step", "sum_rows"]
+
+LANES = 16
+"""Numbers in a vector, and neurons in a word of bits."""
+
+_I64, _I32, _I16, _F32 = ir.IntType(64), ir.IntType(32), ir.IntType(16), ir.FloatType()
+_VECTOR = ir.VectorType(_F32, LANES)
+_ACCUMULATORS = 8
+"""Vectors that are summed side by side, so that an addition need not wait for the one before."""
+
+
+def _pointer(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """Where the elements of a NumPy array lie; ``None`` for ``None``."""
+    return (
+        None if isinstance(kind, types.NoneType) else context.make_array(kind)(context, builder, value).data
+    )
+
+
+def _number(i: int) -> Any:
+    return ir.Constant(_I64, i)
+
+
+def _load(builder: Any, pointer: Any, offset: Any, kind: Any) -> Any:
+    at = builder.bitcast(builder.gep(pointer, [offset]), kind.as_pointer())
+    loaded = builder.load(at)
+    loaded.align = kind.element.width // 8 if isinstance(kind.element, ir.IntType) else 4
+    return loaded
+
+
+def _store(builder: Any, value: Any, pointer: Any, offset: Any) -> None:
+    at = builder.bitcast(builder.gep(pointer, [offset]), value.type.as_pointer())
+    builder.store(value, at).align = 4
+
+
+def _spread(builder: Any, scalar: Any) -> Any:
+    """A vector with the same number in all lanes."""
+    kind = ir.VectorType(scalar.type, LANES)
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(_I32, 0))
+    lanes = ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES)
+    return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), lanes)
+
+
+def _loop(
+    builder: Any,
+    start: Any,
+    end: Any,
+    step: int,
+    carried: Sequence[Any],
+    body: Callable[[Any, list[Any]], list[Any]],
+) -> tuple[Any, list[Any]]:
+    """``for i in range(start, end, step): carried = body(i, carried)``; the next ``i`` and what is carried in the end."""
+    before = builder.block
+    head, inside, after = (builder.append_basic_block(name) for name in ("head", "body", "after"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    i = builder.phi(_I64)
+    i.add_incoming(start, before)
+    values = [builder.phi(value.type) for value in carried]
+    for phi, value in zip(values, carried, strict=True):
+        phi.add_incoming(value, before)
+    builder.cbranch(builder.icmp_signed("<", i, end), inside, after)
+    builder.position_at_end(inside)
+    results = body(i, list(values))
+    i.add_incoming(builder.add(i, _number(step)), builder.block)
+    for phi, value in zip(values, results, strict=True):
+        phi.add_incoming(value, builder.block)
+    builder.branch(head)
+    builder.position_at_end(after)
+    return i, values
+
+
+def _add_rows(
+    builder: Any, table: Any, index: Any, scale: Any, first: Any, last: Any, sums: list[Any]
+) -> list[Any]:
+    """The sums after the rows ``index[first:last]`` of ``table``, in an order that depends on their number alone."""
+    width = len(sums)
+    unrolled = max(1, _ACCUMULATORS // width)
+
+    def add(j: Any, sums: list[Any]) -> list[Any]:
+        row = builder.gep(table, [builder.sext(builder.load(builder.gep(index, [j])), _I64)])
+        factor = None if scale is None else _spread(builder, builder.load(builder.gep(scale, [j])))
+        new = []
+        for k, total in enumerate(sums):
+            part = _load(builder, row, _number(k * LANES), _VECTOR)
+            if factor is None:
+                new.append(builder.fadd(total, part))
+            else:  # one rounding where the processor can, two elsewhere
+                part = builder.fmul(part, factor, flags=("contract",))
+                new.append(builder.fadd(total, part, flags=("contract",)))
+        return new
+
+    def several(j: Any, sums: list[Any]) -> list[Any]:
+        new: list[Any] = []
+        for u in range(unrolled):
+            new += add(builder.add(j, _number(u)), sums[u * width : (u + 1) * width])
+        return new
+
+    zero = ir.Constant(_VECTOR, [0.0] * LANES)
+    sums = sums + [zero] * (width * (unrolled - 1))
+    whole = builder.sub(last, _number(unrolled - 1))
+    j, sums = _loop(builder, first, whole, unrolled, sums, several)
+    while len(sums) > width:
+        half = len(sums) // 2
+        sums = [builder.fadd(a, b) for a, b in zip(sums[:half], sums[half:], strict=True)]
+    return _loop(builder, j, last, 1, sums, add)[1] if unrolled > 1 else sums
+
+
+def _charged(
+    builder: Any, form: Any, x: list[Any], v: list[Any], rest: Any, leak: Any, gain: Any, drift: Any
+) -> list[Any]:
+    """Membranes before the comparison, by the form that ``plan.Charge`` numbers."""
+    sub, add, mul, div = builder.fsub, builder.fadd, builder.fmul, builder.fdiv
+    rules: list[Callable[[Any, Any], Any]] = [
+        lambda x, v: add(v, x),
+        lambda x, v: add(v, mul(sub(x, sub(v, rest)), leak)),
+        lambda x, v: add(v, div(sub(x, sub(v, rest)), leak)),
+        lambda x, v: add(sub(v, mul(sub(v, rest), leak)), x),
+        lambda x, v: add(sub(v, div(sub(v, rest), leak)), x),
+        lambda x, v: add(add(mul(v, leak), drift), mul(x, gain)),
+    ]
+    after = builder.append_basic_block("charged")
+    blocks = [builder.append_basic_block(f"form{i}") for i in range(len(rules))]
+    chosen = builder.switch(form, blocks[-1])
+    results = []
+    for i, (block, rule) in enumerate(zip(blocks, rules, strict=True)):
+        if i < len(rules) - 1:
+            chosen.add_case(ir.Constant(form.type, i), block)
+        builder.position_at_end(block)
+        results.append([rule(a, b) for a, b in zip(x, v, strict=True)])
+        builder.branch(after)
+    builder.position_at_end(after)
+    merged = []
+    for k in range(len(x)):
+        phi = builder.phi(_VECTOR)
+        for block, values in zip(blocks, results, strict=True):
+            phi.add_incoming(values[k], block)
+        merged.append(phi)
+    return merged
+
+
+@intrinsic  # type: ignore[misc]
+def sum_rows(
+    typing: Any, width: Any, total: Any, weights: Any, rows: Any, scales: Any, start: Any, end: Any
+) -> Any:
+    """Add to ``total`` the rows of ``weights`` that begin at ``rows[start:end]``, each times its ``scales`` (``None`` for 1).
+
+    ``width`` is a tuple as long as a row has vectors: its type alone matters.
+    """
+    signature = types.void(width, total, weights, rows, scales, types.int64, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        out, table, index, scale = (
+            _pointer(context, builder, signature.args[i], args[i]) for i in range(1, 5)
+        )
+        sums = [_load(builder, out, _number(k * LANES), _VECTOR) for k in range(width.count)]
+        for k, total in enumerate(_add_rows(builder, table, index, scale, args[5], args[6], sums)):
+            _store(builder, total, out, _number(k * LANES))
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic  # type: ignore[misc]
+def step(
+    typing: Any, width: Any, bias: Any, weights: Any, rows: Any, scales: Any, start: Any, end: Any, neuron: Any, v: Any,
+    bits: Any,
+) -> Any:  # fmt: skip
+    """One step of as many neurons as ``width`` vectors have: their input is the bias and the rows as in ``sum_rows``.
+
+    ``neuron`` as ``plan.neuron_constants`` gives it; the membranes ``v`` change, ``bits`` are the spikes.
+    """
+    signature = types.void(width, bias, weights, rows, scales, types.int64, types.int64, neuron, v, bits)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        first, table, index, scale, membrane, out = (
+            _pointer(context, builder, signature.args[i], args[i]) for i in (1, 2, 3, 4, 8, 9)
+        )
+        constants = [builder.extract_value(args[7], i) for i in range(9)]
+        rest, leak, gain, drift, threshold, reset = (
+            _spread(builder, constants[i]) for i in (1, 2, 3, 4, 5, 7)
+        )
+        strict, soft = (builder.icmp_unsigned("!=", c, c.type(0)) for c in (constants[6], constants[8]))
+        places = [_number(k * LANES) for k in range(width.count)]
+        x = [_load(builder, first, place, _VECTOR) for place in places]
+        x = _add_rows(builder, table, index, scale, args[5], args[6], x)
+        before = [_load(builder, membrane, place, _VECTOR) for place in places]
+        charged = _charged(builder, constants[0], x, before, rest, leak, gain, drift)
+        for k, (place, h) in enumerate(zip(places, charged, strict=True)):
+            above, reached = (builder.fcmp_ordered(sign, h, threshold) for sign in (">", ">="))
+            fired = builder.select(strict, above, reached)
+            after = builder.select(soft, builder.fsub(h, threshold), reset)
+            _store(builder, builder.select(fired, after, h), membrane, place)
+            builder.store(builder.bitcast(fired, _I16), builder.gep(out, [_number(k)]))
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic  # type: ignore[misc]
+def append_rows(
+    typing: Any,
+    rows: Any,
+    scales: Any,
+    at: Any,
+    index: Any,
+    scale: Any,
+    start: Any,
+    end: Any,
+    factor: Any,
+    base: Any,
+) -> Any:
+    """``rows[at:] = index[start:end] * factor + base`` and ``scales[at:] = scale[start:end]``, 16 at a time: the arrays are as
+    much longer."""
+    signature = types.void(
+        rows, scales, types.int64, index, scale, types.int64, types.int64, types.int32, types.int32
+    )
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        out, out_scale, source, source_scale = (
+            _pointer(context, builder, signature.args[i], args[i]) for i in (0, 1, 3, 4)
+        )
+        at, start, end = args[2], args[5], args[6]
+        factors, bases = _spread(builder, args[7]), _spread(builder, args[8])
+
+        def copy(j: Any, nothing: list[Any]) -> list[Any]:
+            found = _load(builder, source, j, ir.VectorType(_I16, LANES))
+            wide = builder.zext(found, ir.VectorType(_I32, LANES))
+            to = builder.add(at, builder.sub(j, start))
+            _store(builder, builder.add(builder.mul(wide, factors), bases), out, to)
+            if out_scale is not None:
+                _store(builder, _load(builder, source_scale, j, _VECTOR), out_scale, to)
+            return []
+
+        _loop(builder, start, end, LANES, [], copy)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic  # type: ignore[misc]
+def lowest_bit(typing: Any, word: Any) -> Any:
+    """Position of the lowest set bit of a number that is not zero."""
+    if not isinstance(word, types.Integer):
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return word(word), generate
+
+
+@intrinsic  # type: ignore[misc]
+def bits_set(typing: Any, word: Any) -> Any:
+    """How many bits of a number are set."""
+    if not isinstance(word, types.Integer):
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return word(word), generate
