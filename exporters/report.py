@@ -86,7 +86,7 @@ def manifest(
     import onnxruntime
     import torch
 
-    from tcja_deploy import __version__
+    from tcja_deploy.version import __version__
 
     content = {
         "format": "tcja-deploy-manifest",

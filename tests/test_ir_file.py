@@ -329,7 +329,7 @@ CASES: list[tuple[Callable[[Structure, Tensors], object], str]] = [
     (put("source", "file")("other.pth"), "does not match the checksum"),
     (put("output")("fc.0"), "does not match the checksum"),
     (put("output")(None), "'None' is no str"),
-    (put("output")("gone"), "the output is no value of the graph"),
+    (put("output")("gone"), "the output is not a value of the graph"),
     (put("sha256")("0" * 64), "does not match the checksum"),
     (put("sha256")(None), "'None' is no str"),
     (lambda s, t: s.pop("sha256"), "KeyError: 'sha256'"),

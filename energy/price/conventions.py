@@ -1,216 +1,141 @@
-"""The four conventions: what each counts, what it leaves out and why, with formulas and sources. Defined here
-alone."""
+"""The conventions side by side. Each is defined, with its words, options and rules, in the file of its name."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
+from tcja_deploy.energy.count.inventory import Measured
+from tcja_deploy.energy.price import hardware, memory, paper, strict
+from tcja_deploy.energy.price.convention import Convention
+from tcja_deploy.energy.price.hardware import HARDWARE
+from tcja_deploy.energy.price.line import Line, Twin
+from tcja_deploy.energy.price.memory import MEMORY, MemoryModel
+from tcja_deploy.energy.price.paper import PAPER, FirstLayer
+from tcja_deploy.energy.price.strict import STRICT, CountsAs
 from tcja_deploy.errors import UsageError
-from tcja_deploy.hardware_profiles import ChipKind
+from tcja_deploy.hardware_profiles import Pricing, Profile
 
-__all__ = ["CONVENTIONS", "Convention", "CountsAs", "FirstLayer", "MemoryModel", "Options", "convention"]
-
-
-class FirstLayer(StrEnum):
-    """How the `paper` convention prices the layer that reads the event frames. Publications do not agree."""
-
-    AC = "ac"  #: rate x T x MACs, accumulations like any other layer
-    MAC_ONCE = "mac-once"  #: one dense pass of MACs, as if the frame were presented once
-    MAC_NNZ = "mac-nnz"  #: rate x T x MACs, but multiply-accumulates (MA-SNN, for event frames)
-    MAC_DENSE = "mac-dense-T"  #: T dense passes of MACs
-
-    @property
-    def meaning(self) -> str:
-        """One line for reports."""
-        return {
-            FirstLayer.AC: "input rate x T x MACs, as accumulations",
-            FirstLayer.MAC_ONCE: "one dense pass, as MACs",
-            FirstLayer.MAC_NNZ: "ratio of non-zero pixels x T x MACs, as MACs (MA-SNN)",
-            FirstLayer.MAC_DENSE: "T dense passes, as MACs",
-        }[self]
-
-
-class CountsAs(StrEnum):
-    """How `strict` prices whole-number inputs, such as event counts."""
-
-    MAC = "mac"  #: one multiply-accumulate for each non-zero element
-    REPEAT = "repeat"  #: as many accumulations as the number says
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryModel:
-    """Assumptions of the `memory` convention.
-
-    Attributes:
-        reuse: Operations that one read of a weight serves; 1 is no reuse. Holds for the SNN and for the ANN.
-        dram: Whether every weight is fetched from DRAM once per inference, besides the on-chip reads.
-        partial_sums: Whether every synaptic operation reads and writes its accumulator in the state memory;
-            if not, accumulators are registers. The ANN keeps its sums in registers either way.
-        weight_bit: Bits of a weight; `None` for the precision of the price list.
-        state_bit: Bits of a membrane; `None` for the precision of the price list.
-        payload_bit: Bits of a graded spike's payload or an activation; `None` for the precision of the price
-            list.
-    """
-
-    reuse: int = 1
-    dram: bool = False
-    partial_sums: bool = False
-    weight_bit: int | None = None
-    state_bit: int | None = None
-    payload_bit: int | None = None
-
-    def __post_init__(self) -> None:
-        bits = (self.weight_bit, self.state_bit, self.payload_bit)
-        if self.reuse < 1 or any(b is not None and b < 1 for b in bits):
-            raise UsageError("weight reuse and bit widths must be positive whole numbers")
+__all__ = [
+    "ACCOUNTINGS",
+    "CONVENTIONS",
+    "Accounting",
+    "Alternative",
+    "Options",
+    "ann_lines",
+    "convention",
+    "snn_lines",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Choices that a convention leaves open; every report prints them."""
+    """Choices that the conventions leave open; every report prints them.
+
+    Attributes:
+        first_layer: Of `paper`.
+        counts_as: Of `strict`, and of `memory`, which builds on it.
+        memory: Of `memory`.
+    """
 
     first_layer: FirstLayer = FirstLayer.AC
     counts_as: CountsAs = CountsAs.MAC
     memory: MemoryModel = field(default_factory=MemoryModel)
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """The choices as text."""
+        return paper.facts(self.first_layer) | strict.facts(self.counts_as) | memory.facts(self.memory)
+
 
 @dataclass(frozen=True, slots=True)
-class Convention:
-    """One way to account for energy.
+class Alternative:
+    """One choice made otherwise.
 
     Attributes:
-        name: Name.
-        version: Version of its definition; changes whenever a number could change.
-        title: In one line.
-        formulas: What is added up.
-        excluded: What is left out, and why.
-        sources: Where the convention is from.
-        kinds: Kinds of profiles that can price it.
+        name: What is chosen.
+        options: All choices, with this one made otherwise.
+        there: What it is then.
+        here: What it is now.
     """
 
     name: str
-    version: str
-    title: str
-    formulas: tuple[str, ...]
-    excluded: tuple[str, ...]
-    sources: tuple[str, ...]
-    kinds: tuple[ChipKind, ...]
-
-    @property
-    def label(self) -> str:
-        """Name and version, printed with every number."""
-        return f"{self.name} v{self.version}"
+    options: Options
+    there: str
+    here: str
 
 
-_HOROWITZ = "Horowitz, ISSCC 2014, doi:10.1109/ISSCC.2014.6757323 (prices of the 45 nm profile)"
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """How a convention is computed.
 
-CONVENTIONS = {
-    c.name: c
-    for c in (
-        Convention(
-            "paper",
-            "1",
-            "The published accounting: firing rate x steps x MACs, arithmetic alone",
-            (
-                "SOP_l = r_l T M_l, with r_l the share of non-zero inputs of layer l over the window and M_l its dense "
-                "MACs of one pass (padding counted)",
-                "E_SNN = E_first + sum over the other layers of SOP_l E_AC",
-                "E_first: ac: SOP_1 E_AC; mac-once: M_1 E_MAC; mac-nnz: SOP_1 E_MAC; mac-dense-T: T M_1 E_MAC",
-                "E_ANN = E_MAC sum_l M_l, one pass of the same layers",
-            ),
-            (
-                "batch normalisation: folded into the weights",
-                "attention (squeeze, TLA, CLA, sigmoid, gate), neurons, pooling, bias, read-out: not counted by the papers",
-                "memory, data movement, static power: arithmetic alone",
-                "payloads of gated spikes: priced as accumulations like binary spikes",
-                "borders: kernel positions over the padding are counted, for spikes at the mean over positions",
-            ),
-            (
-                "Zhu et al., TCJA-SNN, TNNLS 2024, arXiv:2206.10177",
-                "Yao et al., MA-SNN, TPAMI 2023, arXiv:2209.13929 (mac-nnz)",
-                _HOROWITZ,
-            ),
-            (ChipKind.ASIC,),
-        ),
-        Convention(
-            "strict",
-            "1",
-            "Every operation of the network, counted exactly, arithmetic alone",
-            (
-                "SOP_l = sum over non-zero inputs of the weights that each one meets, borders, strides, dilation and "
-                "groups included",
-                "binary inputs: E_AC a SOP; event counts: E_MAC a SOP, or E_AC times the count with 'repeat'; graded "
-                "spikes, and numbers other than 1 where the network declares spikes: E_MAC a SOP; dense real inputs: "
-                "E_MAC for each border-aware MAC, every step",
-                "neurons, each step: leak E_MULT, integration E_AC, threshold E_CMP; soft reset E_AC a spike. The "
-                "input factor 1/tau is folded into the weights; a hard reset writes a constant and computes nothing",
-                "TCJA: squeeze E_AC a spike and one E_MULT a channel and step; TLA and CLA E_MAC, padding left out; "
-                "fusion E_MULT or E_AC; sigmoid; gate E_MULT a spike",
-                "pooling: E_CMP or E_AC for each spike and window; bias E_AC an output and step; unfolded batch "
-                "normalisation E_MAC an element; residual sums E_AC an operand; read-out likewise",
-                "E_ANN: border-aware MACs of one pass, bias, pooling, and one comparison a neuron (ReLU)",
-            ),
-            (
-                "memory, data movement, control, static power: see memory and hardware",
-                "attention in the ANN: one pass has no time axis to attend to, which favours the ANN",
-            ),
-            ("this project's docs/energy.md, sections Synaptic operations and All other work", _HOROWITZ),
-            (ChipKind.ASIC,),
-        ),
-        Convention(
-            "memory",
-            "1",
-            "strict, and the traffic of weights, membranes and spikes to on-chip memory",
-            (
-                "E = E_strict + sum of accesses x bits / word bits x E_SRAM(size of the buffer)",
-                "weights: one read for each operation that uses one, divided by the stated reuse",
-                "membranes: one read and one write for each neuron and step",
-                "spikes: each event into a layer written and read once, address ceil(log2 elements) bits and, unless "
-                "binary, a payload; dense values likewise, without address",
-                "with partial_sums, one read and one write of an accumulator for each SOP",
-                "with dram, every stored weight fetched once per inference",
-                "ANN: weights and activations by the same rules, no membranes",
-            ),
-            (
-                "control, clock, wires between memory banks, static power: no price at hand",
-                "leakage of the memories: no price at hand",
-            ),
-            (
-                "this project's docs/energy.md, section Conventions",
-                "Davidson and Furber, Front. Neurosci. 2021, doi:10.3389/fnins.2021.651141 (why traffic decides)",
-                _HOROWITZ,
-            ),
-            (ChipKind.ASIC,),
-        ),
-        Convention(
-            "hardware",
-            "1",
-            "Published prices of one chip, as far as they go",
-            (
-                "E = SOP E_synop + graded SOP E_synop_graded + updates E_neuron + spikes E_spike + messages E_axon "
-                "+ static power x chips x latency",
-                "event counts enter as graded spikes where the chip prices them, else as repeated binary spikes; fractions "
-                "among them, and numbers other than 1 where the network declares spikes, as graded spikes",
-                "messages: one for each spike and channel slice of the layer that reads it (see Placement)",
-                "latency: T steps of the chip's time step; else, with the chip's operation times, T times the busiest "
-                "layer's share per core plus the barrier: an estimate, perfect balance makes it short and operation times "
-                "published as maxima make it long",
-                "CPU and GPU: dense MACs of all T steps; their published prices do not profit from zeros",
-                "a price that is all-in stands alone",
-            ),
-            (
-                "terms without a published price: listed, never zero",
-                "attention and dense layers on spiking chips: the chips have no such operation; listed",
-                "pooling, bias, residual sums, read-out: done on the way by the chip's own means",
-                "host, input and output, DRAM: no price at hand",
-            ),
-            ("the profile's own sources, printed with each price",),
-            (ChipKind.NEUROMORPHIC, ChipKind.PROCESSOR),
-        ),
-    )
+    Attributes:
+        snn: Lines of the spiking network.
+        ann: Lines of the twin that it is compared with.
+        alternatives: The choices, each made otherwise, where they are worth a sensitivity analysis; `None` otherwise.
+        by_node: Whether a report shows the energy node by node: the convention counts every operation, and no more.
+        choices: What its options mean: a title, and each value with its meaning.
+    """
+
+    snn: Callable[[Measured, Profile, Options], list[Line]]
+    ann: Callable[[Measured, Pricing, Options, Twin], list[Line]]
+    alternatives: Callable[[Options], list[Alternative]] | None = None
+    by_node: bool = False
+    choices: tuple[str, tuple[tuple[str, str], ...]] | None = None
+
+
+def _of_strict(o: Options) -> list[Alternative]:
+    return [
+        Alternative(name, replace(o, counts_as=value), there, here)
+        for name, value, there, here in strict.alternatives(o.counts_as)
+    ]
+
+
+def _of_memory(o: Options) -> list[Alternative]:
+    return _of_strict(o) + [
+        Alternative(name, replace(o, memory=value), there, here)
+        for name, value, there, here in memory.alternatives(o.memory)
+    ]
+
+
+ACCOUNTINGS = {
+    PAPER: Accounting(
+        snn=lambda m, profile, o: paper.snn_lines(m, profile.pricing, o.first_layer),
+        ann=lambda m, pricing, o, twin: paper.ann_lines(m, pricing, twin),
+        choices=("Treatments of the first layer", tuple((t.value, t.meaning) for t in FirstLayer)),
+    ),
+    STRICT: Accounting(
+        snn=lambda m, profile, o: strict.snn_lines(m, profile.pricing, o.counts_as),
+        ann=lambda m, pricing, o, twin: strict.ann_lines(m, pricing, twin),
+        alternatives=_of_strict,
+        by_node=True,
+    ),
+    MEMORY: Accounting(
+        snn=lambda m, profile, o: memory.snn_lines(m, profile.pricing, o.counts_as, o.memory),
+        ann=lambda m, pricing, o, twin: memory.ann_lines(m, pricing, twin, o.memory),
+        alternatives=_of_memory,
+    ),
+    HARDWARE: Accounting(
+        snn=lambda m, profile, o: hardware.snn_lines(m, profile),
+        ann=lambda m, pricing, o, twin: hardware.ann_lines(m, pricing),
+    ),
 }
+"""How each convention is computed, in the order of reports. A new convention is a file and an entry here."""
+
+CONVENTIONS = {c.name: c for c in ACCOUNTINGS}
 """The conventions by name."""
+
+
+def snn_lines(m: Measured, convention: Convention, profile: Profile, options: Options) -> list[Line]:
+    """All lines of the spiking network."""
+    return ACCOUNTINGS[convention].snn(m, profile, options)
+
+
+def ann_lines(
+    m: Measured, convention: Convention, pricing: Pricing, options: Options, twin: Twin
+) -> list[Line]:
+    """All lines of the ANN twin; spiking chips do not run one."""
+    return ACCOUNTINGS[convention].ann(m, pricing, options, twin)
 
 
 def convention(name: str) -> Convention:

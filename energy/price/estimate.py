@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.energy.count.inventory import Measured
-from tcja_deploy.energy.price.chip import chip_lines, processor_ann
-from tcja_deploy.energy.price.conventions import Convention, Options
-from tcja_deploy.energy.price.lines import Line, Twin, paper_ann, paper_snn, strict_ann, strict_snn
+from tcja_deploy.energy.price.convention import Convention
+from tcja_deploy.energy.price.conventions import CONVENTIONS, Options, ann_lines, snn_lines
+from tcja_deploy.energy.price.line import Line, Twin
 from tcja_deploy.energy.price.statistics import Interval, Summary, summarise
-from tcja_deploy.energy.price.traffic import ann_traffic, snn_traffic
 from tcja_deploy.errors import UsageError
-from tcja_deploy.hardware_profiles import ChipKind, Precision, Pricing, Profile
+from tcja_deploy.hardware_profiles import ChipKind, Precision, Profile
 
-__all__ = ["Entry", "Estimate", "Unpriced", "ann_lines", "estimate", "estimates", "snn_lines", "twins"]
+__all__ = ["Entry", "Estimate", "Unpriced", "estimate", "estimates", "twins"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,32 +97,6 @@ class Estimate:
         return not self.unpriced
 
 
-def snn_lines(m: Measured, convention: Convention, profile: Profile, options: Options) -> list[Line]:
-    """All lines of the spiking network."""
-    rules: dict[str, Callable[[], list[Line]]] = {
-        "paper": lambda: paper_snn(m, profile.pricing, options),
-        "strict": lambda: strict_snn(m, profile.pricing, options),
-        "memory": lambda: (
-            strict_snn(m, profile.pricing, options) + snn_traffic(m, profile.pricing, options.memory)
-        ),
-        "hardware": lambda: chip_lines(m, profile),
-    }
-    return rules[convention.name]()
-
-
-def ann_lines(
-    m: Measured, convention: Convention, pricing: Pricing, options: Options, twin: Twin
-) -> list[Line]:
-    """All lines of the ANN twin; none for spiking chips, which do not run one."""
-    rules: dict[str, Callable[[], list[Line]]] = {
-        "paper": lambda: paper_ann(m, pricing, twin),
-        "strict": lambda: strict_ann(m, pricing, twin),
-        "memory": lambda: strict_ann(m, pricing, twin) + ann_traffic(m, pricing, twin, options.memory),
-        "hardware": lambda: processor_ann(m, pricing),
-    }
-    return rules[convention.name]()
-
-
 def twins(profile: Profile, T: int) -> tuple[Twin, ...]:
     """The networks that an SNN is compared with on a profile: ANN, and the bit-matched QNN for 8-bit
     arithmetic."""
@@ -155,7 +128,7 @@ def estimates(
         if not any(p is used for _, used in pairs):
             raise UsageError(
                 f"no chosen convention can use the {p.kind.value} profile {p.name!r}",
-                hint="spiking chips and processors need --convention hardware, technology nodes one of the others",
+                hint=f"it prices --convention {' or '.join(c.name for c in CONVENTIONS.values() if p.kind in c.kinds)}",
             )
     for c, p in pairs:
         done.append(estimate(m, "SNN", c, p, snn_lines(m, c, p, options)))

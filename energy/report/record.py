@@ -11,9 +11,10 @@ import numpy as np
 from tcja_deploy.energy.count.inventory import Coverage, Layer, Measured, Work
 from tcja_deploy.energy.count.quantities import Macs
 from tcja_deploy.energy.place.placement import Fit, place
-from tcja_deploy.energy.price.conventions import CONVENTIONS, Convention, FirstLayer, Options
+from tcja_deploy.energy.price.convention import Convention
+from tcja_deploy.energy.price.conventions import CONVENTIONS, Options, snn_lines
 from tcja_deploy.energy.price.estimate import Estimate, estimates
-from tcja_deploy.energy.price.lines import paper_snn
+from tcja_deploy.energy.price.paper import PAPER, FirstLayer
 from tcja_deploy.energy.price.statistics import Summary, summarise
 from tcja_deploy.energy.report.rates import Rates, rates
 from tcja_deploy.energy.report.sensitivity import Tornado, tornado
@@ -170,8 +171,7 @@ def make_report(
     if conventions is None:
         conventions = [c for c in CONVENTIONS.values() if any(p.kind in c.kinds for p in profiles)]
     technologies = [p for p in profiles if p.kind is ChipKind.ASIC]
-    names = [c.name for c in conventions]
-    paper = technologies[0] if technologies and "paper" in names else None
+    paper = technologies[0] if technologies and PAPER in conventions else None
     sparseness = _sparseness(m)
     spikes, rate = sparseness or (None, None)
     return Report(
@@ -195,9 +195,9 @@ def make_report(
         ),
         fits=tuple(place(m.inventory, p) for p in profiles if p.kind is ChipKind.NEUROMORPHIC),
         tornados=tuple(
-            tornado(m, name, technologies[0], options)
-            for name in names
-            if technologies and name in ("strict", "memory")
+            found
+            for c in conventions
+            if technologies and (found := tornado(m, c, technologies[0], options)) is not None
         ),
         provenance=dict(provenance or {}),
     )
@@ -207,7 +207,7 @@ def first_layers(m: Measured, profile: Profile, options: Options) -> tuple[First
     """The `paper` energy of the network under each treatment of the first layer."""
     columns = []
     for treatment in FirstLayer:
-        lines = paper_snn(m, profile.pricing, replace(options, first_layer=treatment))
+        lines = snn_lines(m, PAPER, profile, replace(options, first_layer=treatment))
         energies = [e for line in lines if (e := line.energies()) is not None]
         columns.append(sum(energies, np.zeros(len(m))))
     summaries = summarise(np.stack(columns, axis=1))

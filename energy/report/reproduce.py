@@ -13,7 +13,8 @@ from fractions import Fraction
 
 from tcja_deploy.energy.count.inventory import Inventory, Measured, Primitive
 from tcja_deploy.energy.count.rules import take_inventory
-from tcja_deploy.energy.price.conventions import FirstLayer, Options
+from tcja_deploy.energy.price.conventions import Options
+from tcja_deploy.energy.price.paper import FirstLayer
 from tcja_deploy.energy.price.prices import arithmetic
 from tcja_deploy.energy.price.statistics import Interval
 from tcja_deploy.energy.report.record import FirstLayerRow, first_layers

@@ -13,7 +13,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from tcja_deploy import __version__
 from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.exporters.lava.accuracy import Accuracy, evaluate
 from tcja_deploy.exporters.lava.bundle import Bundle, read_bundle, write_bundle
@@ -30,6 +29,7 @@ from tcja_deploy.runtime.compare import Agreement, FirstMismatch, LayerAgreement
 from tcja_deploy.runtime.integers.network import IntegerNetwork
 from tcja_deploy.runtime.integers.twin import Twin, encode
 from tcja_deploy.runtime.synthetic import synthetic_frames
+from tcja_deploy.version import __version__
 
 __all__ = ["LavaReport", "export_lava", "verify_bundle"]
 

@@ -14,7 +14,6 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from tcja_deploy import __version__
 from tcja_deploy.errors import DataError, UnsupportedError, UsageError
 from tcja_deploy.exporters.folding import folding_effect, folding_note
 from tcja_deploy.exporters.nir.artifact import MANIFEST, agreements
@@ -32,6 +31,7 @@ from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.compare import BOUND, Agreement
 from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.synthetic import synthetic_frames
+from tcja_deploy.version import __version__
 
 __all__ = ["DT", "NirReport", "export_nir"]
 

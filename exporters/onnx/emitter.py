@@ -119,7 +119,7 @@ class Emitter:
         Raises:
             onnx.checker.ValidationError: If the emitted graph is not valid; a defect of the exporter.
         """
-        from tcja_deploy import __version__
+        from tcja_deploy.version import __version__
 
         graph = helper.make_graph(self.nodes, name, inputs, outputs, self.initializers)
         model = helper.make_model(

@@ -10,10 +10,10 @@ import warnings
 
 import typer
 
-from tcja_deploy import __version__
 from tcja_deploy.cli import demo, energy, export, inspect, lava, profiles, rates, stream, verify
 from tcja_deploy.cli.interrupt import orderly_interrupts
 from tcja_deploy.errors import DeployError, ExportError
+from tcja_deploy.version import __version__
 
 __all__ = ["app", "main"]
 

@@ -26,7 +26,7 @@ from tcja_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     from tcja_deploy.energy.count.inventory import Measured
-    from tcja_deploy.energy.price.conventions import Convention
+    from tcja_deploy.energy.price.convention import Convention
     from tcja_deploy.energy.report.render.table import Table
     from tcja_deploy.energy.report.reproduce import Reproduction
     from tcja_deploy.hardware_profiles import Profile
@@ -110,7 +110,10 @@ def energy(
 ) -> None:
     """Energy per inference by named conventions side by side, from exact counts over a data set."""
     from tcja_deploy.cli.rates import provenance
-    from tcja_deploy.energy.price.conventions import CountsAs, FirstLayer, MemoryModel, Options
+    from tcja_deploy.energy.price.conventions import Options
+    from tcja_deploy.energy.price.memory import MemoryModel
+    from tcja_deploy.energy.price.paper import FirstLayer
+    from tcja_deploy.energy.price.strict import CountsAs
     from tcja_deploy.energy.report.record import make_report
     from tcja_deploy.energy.report.render.documents import FORMATS, report_document, reproduction_document
     from tcja_deploy.energy.report.render.report_tables import summary_tables

@@ -76,8 +76,8 @@ def provenance(model: Path | None = None, graph: Graph | None = None) -> dict[st
     import numpy
     import torch
 
-    from tcja_deploy import __version__
     from tcja_deploy.files import sha256
+    from tcja_deploy.version import __version__
 
     facts = {} if model is None else {"model file": str(model), "model SHA-256": sha256(model)}
     return {

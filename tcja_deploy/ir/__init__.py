@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tcja_deploy.ir.builder import GraphBuilder
 from tcja_deploy.ir.dump import dump
-from tcja_deploy.ir.graph import Graph, GraphBuilder, Node
+from tcja_deploy.ir.graph import Graph, Node
 from tcja_deploy.ir.op import Op
 from tcja_deploy.ir.signal import Dim, Kind, Signal, Value
 from tcja_deploy.ir.verify import verify, violations

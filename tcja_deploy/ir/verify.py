@@ -27,7 +27,7 @@ def violations(graph: Graph) -> list[str]:
     if sum(isinstance(n.op, Input) for n in graph.nodes) > 1:
         found.append("graph: there is more than one input")
     if graph.output not in signals:
-        found.append(f"graph: the output {graph.output!r} is no value of the graph")
+        found.append(f"graph: the output {graph.output!r} is not a value of the graph")
     unread = set(signals) - {i for n in graph.nodes for i in n.inputs} - {graph.output}
     found += [f"{name}: nobody reads this value" for name in signals if name in unread]
     return found

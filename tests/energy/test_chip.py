@@ -10,8 +10,8 @@ from energy_nets import measured, spikes, weights
 
 from tcja_deploy.energy.count.inventory import Drive, Measured
 from tcja_deploy.energy.place.placement import place
-from tcja_deploy.energy.price.chip import chip_lines, latency_ns
-from tcja_deploy.energy.price.lines import Line
+from tcja_deploy.energy.price.hardware import latency_ns, snn_lines
+from tcja_deploy.energy.price.line import Line
 from tcja_deploy.hardware_profiles import Profile, load_profile
 from tcja_deploy.ir import GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
@@ -81,14 +81,14 @@ def test_latency_is_that_of_the_busiest_layer(m: Measured, chip: Profile) -> Non
     assert found[0] == round(max(spans))
     assert "maxima" not in found[1]
     (static,) = only(
-        chip_lines(m, chip), "static power"
+        snn_lines(m, chip), "static power"
     )  # 1 mW is 1 pJ a nanosecond; four chips wait together
     assert static.energies() == pytest.approx(np.full(3, 7.0 * 4 * found[0]))
 
 
 def test_messages_go_to_every_slice_of_the_reader(m: Measured, chip: Profile) -> None:
     (line,) = only(
-        chip_lines(m, chip), "messages"
+        snn_lines(m, chip), "messages"
     )  # what the host sends into the first layer is not among them
     assert line.node == "b"
     assert line.energies() == pytest.approx(2 * 50.0 * m.events(Drive("lif_a")))
@@ -96,7 +96,7 @@ def test_messages_go_to_every_slice_of_the_reader(m: Measured, chip: Profile) ->
 
 def test_updates_cost_between_idle_and_active(m: Measured) -> None:
     loihi = load_profile("loihi1")
-    first, _ = only(chip_lines(m, loihi), "updates")
+    first, _ = only(snn_lines(m, loihi), "updates")
     assert first.price.pJ is not None
     assert (first.price.pJ.low, first.price.pJ.value, first.price.pJ.high) == (52, 81, 81)
     assert first.ops.total == 3 * 10 * T

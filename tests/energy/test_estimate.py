@@ -13,17 +13,13 @@ from tcja_deploy.energy.count.inventory import Measured
 from tcja_deploy.energy.count.measure import join
 from tcja_deploy.energy.count.quantities import Ops
 from tcja_deploy.energy.count.rules import take_inventory
-from tcja_deploy.energy.price.conventions import (
-    CONVENTIONS,
-    CountsAs,
-    FirstLayer,
-    MemoryModel,
-    Options,
-    convention,
-)
-from tcja_deploy.energy.price.estimate import Estimate, ann_lines, estimate, estimates, snn_lines
-from tcja_deploy.energy.price.lines import Line, Twin
+from tcja_deploy.energy.price.conventions import CONVENTIONS, Options, ann_lines, convention, snn_lines
+from tcja_deploy.energy.price.estimate import Estimate, estimate, estimates
+from tcja_deploy.energy.price.line import Line, Twin
+from tcja_deploy.energy.price.memory import MemoryModel
+from tcja_deploy.energy.price.paper import FirstLayer
 from tcja_deploy.energy.price.prices import quantised_mac
+from tcja_deploy.energy.price.strict import CountsAs
 from tcja_deploy.energy.report.record import make_report
 from tcja_deploy.energy.report.sensitivity import tornado
 from tcja_deploy.errors import UnsupportedError, UsageError
@@ -362,7 +358,7 @@ def test_report_holds_everything_and_refuses_the_uncountable(m: Measured) -> Non
 def test_tornado_bars_contain_the_base_and_are_sorted() -> None:
     m = measured(small_snn(bias=True), spikes(RNG, 5, 4, 2, 8, 12))
     for name in ("strict", "memory"):
-        t = tornado(m, name, ASIC, Options())
+        t = tornado(m, convention(name), ASIC, Options())
         assert t.base_pJ == pytest.approx(total(lines_of(m, name)))
         assert [b.swing for b in t.bars] == sorted((b.swing for b in t.bars), reverse=True)
         for bar in t.bars:
@@ -376,7 +372,7 @@ def test_tornado_bars_contain_the_base_and_are_sorted() -> None:
 def test_what_is_left_out_takes_its_memory_traffic_along(memory: MemoryModel) -> None:
     m = measured(small_snn(bias=True), spikes(RNG, 2, 4, 2, 8, 12))
     options = Options(memory=memory)
-    bars = {b.name: b for b in tornado(m, "memory", ASIC, options).bars}
+    bars = {b.name: b for b in tornado(m, convention("memory"), ASIC, options).bars}
     lines = lines_of(m, "memory", memory=memory)
     block = total([x for x in lines if x.node == "tcja"])  # all that the attention block does
     assert bars["attention"].swing == pytest.approx(block)
@@ -388,7 +384,7 @@ def test_borders_bar_equals_a_full_recount() -> None:
     # All work of a one-layer net is synaptic, so the bar must equal the energy at the mean dense fan-out.
     graph = one_layer(ir.Conv2d(weights(RNG, 6, 4, 3, 3), padding=SAME), (4, 8, 8), T=2)
     m = measured(graph, spikes(RNG, 3, 2, 4, 8, 8))
-    (bar,) = [b for b in tornado(m, "strict", ASIC, Options()).bars if b.name == "borders"]
+    (bar,) = [b for b in tornado(m, convention("strict"), ASIC, Options()).bars if b.name == "borders"]
     (layer,) = m.inventory.trunk
     assert bar.high_pJ == pytest.approx(m.synops_by_rate(layer).mean * AC)
 

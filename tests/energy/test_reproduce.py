@@ -10,9 +10,9 @@ from energy_nets import measured, small_snn, spikes
 
 from tcja_deploy import zoo
 from tcja_deploy.energy.count.rules import take_inventory
-from tcja_deploy.energy.price.conventions import CONVENTIONS, FirstLayer, Options
-from tcja_deploy.energy.price.estimate import ann_lines
-from tcja_deploy.energy.price.lines import Twin
+from tcja_deploy.energy.price.conventions import CONVENTIONS, Options, ann_lines
+from tcja_deploy.energy.price.line import Twin
+from tcja_deploy.energy.price.paper import FirstLayer
 from tcja_deploy.energy.report.reproduce import PUBLISHED, Reproduction, _implied, compare, reproduce
 from tcja_deploy.hardware_profiles import load_profile
 

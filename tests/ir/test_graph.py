@@ -147,7 +147,7 @@ def test_a_network() -> None:
             lambda b: b.add("x", ir.LIF(), "mean"),
             r"x: LIF: a neuron needs a stream of frames \[T, N, ...\], got graded\[N, 4\]",
         ),
-        (lambda b: b.finish("nowhere"), "nowhere: the output is no value of the graph"),
+        (lambda b: b.finish("nowhere"), "nowhere: the output is not a value of the graph"),
     ],
 )
 def test_what_cannot_be_built(add: Any, message: str) -> None:
@@ -237,11 +237,11 @@ CASES: list[tuple[Graph, list[str]]] = [
     (replace(G, T=0), ["graph: T = 0 is not positive", "conv.3: CLA weights (4, 4, 2) do not fit T = 0"]),
     (
         replace(G, nodes=(), output="x"),
-        ["graph: the first node is not the input", "graph: the output 'x' is no value of the graph"],
+        ["graph: the first node is not the input", "graph: the output 'x' is not a value of the graph"],
     ),
     (
         replace(G, output="nowhere"),
-        ["graph: the output 'nowhere' is no value of the graph", "vote: nobody reads this value"],
+        ["graph: the output 'nowhere' is not a value of the graph", "vote: nobody reads this value"],
     ),
     (
         replace(G, nodes=(*G.nodes, Node("vote", RELU, ("mean",), Value("vote", G["mean"].signal)))),

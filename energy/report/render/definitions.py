@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tcja_deploy.energy.price.conventions import CONVENTIONS, FirstLayer
+from tcja_deploy.energy.price.conventions import ACCOUNTINGS
 from tcja_deploy.energy.report.thresholds import THRESHOLDS
 
 __all__ = ["conventions_text", "thresholds_text"]
@@ -11,7 +11,7 @@ __all__ = ["conventions_text", "thresholds_text"]
 def conventions_text() -> str:
     """All conventions in Markdown."""
     parts = []
-    for c in CONVENTIONS.values():
+    for c, accounting in ACCOUNTINGS.items():
         kinds = " or ".join(kind.value for kind in c.kinds)
         parts += [
             f"### `{c.name}`, version {c.version}",
@@ -21,13 +21,9 @@ def conventions_text() -> str:
         ]
         for title, lines in (("Adds up", c.formulas), ("Leaves out", c.excluded), ("Sources", c.sources)):
             parts += [f"{title}:", "", *(f"- {line}" for line in lines), ""]
-        if c.name == "paper":
-            parts += [
-                "Treatments of the first layer:",
-                "",
-                *(f"- `{t.value}`: {t.meaning}" for t in FirstLayer),
-                "",
-            ]
+        if accounting.choices is not None:
+            title, values = accounting.choices
+            parts += [f"{title}:", "", *(f"- `{value}`: {meaning}" for value, meaning in values), ""]
     return "\n".join(parts)
 
 

@@ -105,7 +105,7 @@ def report_document(report: Report, suffix: str) -> str:
 
 
 def _facts(report: Report) -> dict[str, str]:
-    return {**report.model, **_choices(report), **report.provenance}
+    return {**report.model, **report.options.facts, **report.provenance}
 
 
 def rates_document(found: Rates, facts: Mapping[str, str], suffix: str) -> str:
@@ -225,16 +225,3 @@ def _cards(report: Report) -> list[tuple[str, str]]:
     if report.spikes_per_synapse is not None:
         cards.append((f"{report.spikes_per_synapse:.3g}", "spikes per synapse and inference"))
     return cards
-
-
-def _choices(report: Report) -> dict[str, str]:
-    options, memory = report.options, report.options.memory
-    bits = {"weight": memory.weight_bit, "state": memory.state_bit, "payload": memory.payload_bit}
-    return {
-        "first layer in 'paper'": f"{options.first_layer.value} ({options.first_layer.meaning})",
-        "event counts in 'strict'": options.counts_as.value,
-        "weight reuse in 'memory'": str(memory.reuse),
-        "DRAM in 'memory'": "yes" if memory.dram else "no",
-        "accumulators in memory": "yes" if memory.partial_sums else "no, registers",
-        "bits in 'memory'": ", ".join(f"{k} {v or 'as the price list'}" for k, v in bits.items()),
-    }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tcja_deploy.energy.count.inventory import Part
+from tcja_deploy.energy.price.conventions import ACCOUNTINGS
 from tcja_deploy.energy.price.estimate import Estimate
 from tcja_deploy.energy.report.rates import BINS, RateRow, Rates
 from tcja_deploy.energy.report.record import Report
@@ -92,7 +93,8 @@ def report_plots(report: Report) -> list[Plot]:
         group = [e for e in report.estimates if e.convention == convention and e.energy_pJ is not None]
         if group:
             plots.append(_totals(f"energy_{i}", convention, group))
-    layered = [e for e in report.estimates if e.subject == "SNN" and e.convention.startswith("strict")]
+    by_node = {c.label for c in report.conventions if ACCOUNTINGS[c].by_node}
+    layered = [e for e in report.estimates if e.subject == "SNN" and e.convention in by_node]
     plots += [_layers(e) for e in layered[:1] if e.energy_pJ is not None and e.energy_pJ.mean]
     plots += [_tornado(f"sensitivity_{i}", t) for i, t in enumerate(report.tornados) if t.bars]
     return plots + rate_plots(report.rates)

@@ -1,4 +1,4 @@
-"""Lines of the `hardware` convention: what one chip's published prices say, and what they leave open."""
+"""The `hardware` convention: what one chip's published prices say, and what they leave open."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import math
 from tcja_deploy.energy.count.inventory import Drive, Layer, Measured, Part, Primitive
 from tcja_deploy.energy.count.quantities import Ops
 from tcja_deploy.energy.place.placement import Fit, place
-from tcja_deploy.energy.price.lines import Line
+from tcja_deploy.energy.price.convention import Convention
+from tcja_deploy.energy.price.line import Line
 from tcja_deploy.energy.price.prices import Price, arithmetic, chip_price
 from tcja_deploy.hardware_profiles import (
     Bound,
@@ -25,11 +26,37 @@ from tcja_deploy.hardware_profiles.vocabulary import OP_CLASSES
 from tcja_deploy.ir import Kind
 from tcja_deploy.ir import ops as ir
 
-__all__ = ["chip_lines", "latency_ns", "processor_ann"]
+__all__ = ["HARDWARE", "ann_lines", "latency_ns", "snn_lines"]
+
+HARDWARE = Convention(
+    "hardware",
+    "1",
+    "Published prices of one chip, as far as they go",
+    (
+        "E = SOP E_synop + graded SOP E_synop_graded + updates E_neuron + spikes E_spike + messages E_axon "
+        "+ static power x chips x latency",
+        "event counts enter as graded spikes where the chip prices them, else as repeated binary spikes; fractions "
+        "among them, and numbers other than 1 where the network declares spikes, as graded spikes",
+        "messages: one for each spike and channel slice of the layer that reads it (see Placement)",
+        "latency: T steps of the chip's time step; else, with the chip's operation times, T times the busiest "
+        "layer's share per core plus the barrier: an estimate, perfect balance makes it short and operation times "
+        "published as maxima make it long",
+        "CPU and GPU: dense MACs of all T steps; their published prices do not profit from zeros",
+        "a price that is all-in stands alone",
+    ),
+    (
+        "terms without a published price: listed, never zero",
+        "attention and dense layers on spiking chips: the chips have no such operation; listed",
+        "pooling, bias, residual sums, read-out: done on the way by the chip's own means",
+        "host, input and output, DRAM: no price at hand",
+    ),
+    ("the profile's own sources, printed with each price",),
+    (ChipKind.NEUROMORPHIC, ChipKind.PROCESSOR),
+)
 
 
-def chip_lines(m: Measured, profile: Profile) -> list[Line]:
-    """Priced and unpriced work of a network on a chip or processor."""
+def snn_lines(m: Measured, profile: Profile) -> list[Line]:
+    """Lines of the spiking network: its priced and its unpriced work on a chip or processor."""
     if profile.kind is ChipKind.PROCESSOR:
         return _processor(m, profile.pricing)
     fit = place(m.inventory, profile)
@@ -51,8 +78,8 @@ def _processor(m: Measured, pricing: Pricing) -> list[Line]:
     ]
 
 
-def processor_ann(m: Measured, pricing: Pricing) -> list[Line]:
-    """The ANN twin on a processor: one pass of dense MACs."""
+def ann_lines(m: Measured, pricing: Pricing) -> list[Line]:
+    """Lines of the twin, which runs on processors: one pass of dense MACs."""
     mac = arithmetic(Primitive.MAC, pricing)
     return [
         Line(x.node, Part.SYNAPSES, "dense MACs", Ops.constant(x.macs.dense, len(m)), mac)

@@ -1,0 +1,68 @@
+"""A priced line, and the ordinary network that a spiking one is compared with."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcja_deploy.energy.count.inventory import Part, Primitive
+from tcja_deploy.energy.count.quantities import Ops
+from tcja_deploy.energy.price.prices import Price, arithmetic, quantised_mac
+from tcja_deploy.hardware_profiles import Pricing
+
+__all__ = ["Line", "Twin"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Line:
+    """Operations of one sort at one place, and what each costs.
+
+    Attributes:
+        node: Name of the node.
+        part: What it is for.
+        what: Name of the operation in the network.
+        ops: Operations per inference, one count a recording.
+        price: Price of one operation.
+    """
+
+    node: str
+    part: Part
+    what: str
+    ops: Ops
+    price: Price
+
+    def energies(self, bound: str = "value") -> NDArray[np.float64] | None:
+        """Energy of each recording in pJ at the `low`, nominal (`value`) or `high` price; `None` without a
+        price."""
+        if self.price.pJ is None:
+            return None
+        return self.ops.per_recording() * float(getattr(self.price.pJ, bound))
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """The non-spiking network an SNN is compared with: the same layers, one pass, ReLU for the neurons.
+
+    Attributes:
+        name: Name in reports.
+        bits: Bits of its activations if they are fewer than the arithmetic has; `None` otherwise.
+    """
+
+    name: str
+    bits: int | None = None
+
+    @staticmethod
+    def bit_matched(T: int) -> Twin:
+        """The quantised network whose activations tell as many levels apart as T steps of spikes, `0..T`.
+
+        Bits: `ceil(log2(T + 1))` (Yan et al. 2024, arXiv:2409.08290).
+        """
+        bits = math.ceil(math.log2(T + 1))
+        return Twin(f"QNN {bits}-bit", bits)
+
+    def mac(self, pricing: Pricing) -> Price:
+        """Price of its multiply-accumulate."""
+        return arithmetic(Primitive.MAC, pricing) if self.bits is None else quantised_mac(pricing, self.bits)

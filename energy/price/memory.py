@@ -1,0 +1,221 @@
+"""The `memory` convention: strict, and the traffic of weights, membranes and spikes to memory."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from tcja_deploy.energy.count.branches import attention_nodes
+from tcja_deploy.energy.count.inventory import Drive, Layer, Measured, Part
+from tcja_deploy.energy.count.quantities import Ops
+from tcja_deploy.energy.price import strict
+from tcja_deploy.energy.price.convention import HOROWITZ, Convention
+from tcja_deploy.energy.price.line import Line, Twin
+from tcja_deploy.energy.price.prices import BITS, Price, dram, sram
+from tcja_deploy.errors import UsageError
+from tcja_deploy.hardware_profiles import ChipKind, Pricing
+from tcja_deploy.ir import Kind
+
+__all__ = [
+    "MEMORY",
+    "PER_SYNOP",
+    "MemoryModel",
+    "address_bits",
+    "alternatives",
+    "ann_lines",
+    "facts",
+    "serving",
+    "snn_lines",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryModel:
+    """Assumptions of the `memory` convention.
+
+    Attributes:
+        reuse: Operations that one read of a weight serves; 1 is no reuse. Holds for the SNN and for the ANN.
+        dram: Whether every weight is fetched from DRAM once per inference, besides the on-chip reads.
+        partial_sums: Whether every synaptic operation reads and writes its accumulator in the state memory;
+            if not, accumulators are registers. The ANN keeps its sums in registers either way.
+        weight_bit: Bits of a weight; `None` for the precision of the price list.
+        state_bit: Bits of a membrane; `None` for the precision of the price list.
+        payload_bit: Bits of a graded spike's payload or an activation; `None` for the precision of the price
+            list.
+    """
+
+    reuse: int = 1
+    dram: bool = False
+    partial_sums: bool = False
+    weight_bit: int | None = None
+    state_bit: int | None = None
+    payload_bit: int | None = None
+
+    def __post_init__(self) -> None:
+        bits = (self.weight_bit, self.state_bit, self.payload_bit)
+        if self.reuse < 1 or any(b is not None and b < 1 for b in bits):
+            raise UsageError("weight reuse and bit widths must be positive whole numbers")
+
+
+MEMORY = Convention(
+    "memory",
+    "1",
+    "strict, and the traffic of weights, membranes and spikes to on-chip memory",
+    (
+        "E = E_strict + sum of accesses x bits / word bits x E_SRAM(size of the buffer)",
+        "weights: one read for each operation that uses one, divided by the stated reuse",
+        "membranes: one read and one write for each neuron and step",
+        "spikes: each event into a layer written and read once, address ceil(log2 elements) bits and, unless "
+        "binary, a payload; dense values likewise, without address",
+        "with partial_sums, one read and one write of an accumulator for each SOP",
+        "with dram, every stored weight fetched once per inference",
+        "ANN: weights and activations by the same rules, no membranes",
+    ),
+    (
+        "control, clock, wires between memory banks, static power: no price at hand",
+        "leakage of the memories: no price at hand",
+    ),
+    (
+        "this project's docs/energy.md, section Conventions",
+        "Davidson and Furber, Front. Neurosci. 2021, doi:10.3389/fnins.2021.651141 (why traffic decides)",
+        HOROWITZ,
+    ),
+    (ChipKind.ASIC,),
+)
+
+
+PER_SYNOP = {(Part.WEIGHTS, "weight read"), (Part.STATE, "accumulator read and write")}
+"""Traffic that comes with every synaptic operation, by part and name."""
+
+
+def facts(memory: MemoryModel) -> dict[str, str]:
+    """The choices as text."""
+    bits = {"weight": memory.weight_bit, "state": memory.state_bit, "payload": memory.payload_bit}
+    return {
+        f"weight reuse in '{MEMORY.name}'": str(memory.reuse),
+        f"DRAM in '{MEMORY.name}'": "yes" if memory.dram else "no",
+        "accumulators in memory": "yes" if memory.partial_sums else "no, registers",
+        f"bits in '{MEMORY.name}'": ", ".join(f"{k} {v or 'as the price list'}" for k, v in bits.items()),
+    }
+
+
+def alternatives(memory: MemoryModel) -> list[tuple[str, MemoryModel, str, str]]:
+    """Each choice made otherwise: its name, the other model, and what the other and this one are."""
+    much, on = 64 * memory.reuse, {True: "with", False: "without"}
+    dram, sums = not memory.dram, not memory.partial_sums
+    return [
+        ("weight reuse", replace(memory, reuse=much), f"x {much}", f"x {memory.reuse}"),
+        ("DRAM fetch of the weights", replace(memory, dram=dram), on[dram], on[not dram]),
+        ("accumulators in memory", replace(memory, partial_sums=sums), on[sums], on[not sums]),
+    ]
+
+
+def serving(m: Measured) -> dict[tuple[str, str], Part]:
+    """Memory traffic, by node and name, that serves work of another part and is left out with it."""
+    found = {(w.node, f"weight read: {w.what}"): w.part for w in m.inventory.works}
+    names = ("weight read", "weight fetch", "events", "values", "accumulator read and write")
+    found |= {(x.node, name): Part.ATTENTION for x in m.inventory.layers if x.attention for name in names}
+    blocks = {w.node for w in m.inventory.works if w.part is Part.ATTENTION}
+    return found | {(node, "weight fetch"): Part.ATTENTION for node in blocks}
+
+
+def snn_lines(m: Measured, pricing: Pricing, counts_as: strict.CountsAs, memory: MemoryModel) -> list[Line]:
+    """Lines of the spiking network."""
+    return strict.snn_lines(m, pricing, counts_as) + _snn_traffic(m, pricing, memory)
+
+
+def ann_lines(m: Measured, pricing: Pricing, twin: Twin, memory: MemoryModel) -> list[Line]:
+    """Lines of the twin."""
+    return strict.ann_lines(m, pricing, twin) + _ann_traffic(m, pricing, twin, memory)
+
+
+def address_bits(elements: int) -> int:
+    """Bits that tell the elements of one frame apart: `ceil(log2 elements)`."""
+    return math.ceil(math.log2(elements)) if elements > 1 else 1
+
+
+def _snn_traffic(m: Measured, pricing: Pricing, memory: MemoryModel) -> list[Line]:
+    """Accesses of the spiking network in one inference."""
+    default = BITS[pricing.precision]
+    weight = memory.weight_bit or default
+    state = memory.state_bit or default
+    payload = memory.payload_bit or default
+    lines = []
+    for layer in m.inventory.layers:
+        stored = _weights(m, layer)
+        lines.append(_weight_reads(layer.node, m.synops(layer), stored, weight, memory, pricing))
+        lines.append(_events(m, layer, pricing, payload))
+        if memory.partial_sums:
+            sums = math.prod(layer.shape_out)
+            ops = Ops(m.synops(layer).events, Fraction(2))
+            price = sram(pricing, sums * state, state)
+            lines.append(Line(layer.node, Part.STATE, "accumulator read and write", ops, price))
+    for work in m.inventory.works:
+        if work.weights:
+            line = _weight_reads(work.node, m.work(work), work.weights, weight, memory, pricing)
+            lines.append(replace(line, what=f"weight read: {work.what}"))
+    for node in m.inventory.membranes:
+        updates = node.signal.size * m.inventory.graph.T
+        price = sram(pricing, node.signal.size * state, state)
+        ops = Ops.constant(2 * updates, len(m))
+        lines.append(Line(node.name, Part.STATE, "membrane read and write", ops, price))
+    return lines + _fetches(m, pricing, weight, memory)
+
+
+def _ann_traffic(m: Measured, pricing: Pricing, twin: Twin, memory: MemoryModel) -> list[Line]:
+    """Accesses of the ANN twin in its one pass: weights by the same reuse, activations written and read
+    once."""
+    default = BITS[pricing.precision]
+    weight = memory.weight_bit or default
+    bits = twin.bits or memory.payload_bit or default
+    lines = []
+    for layer in m.inventory.trunk:
+        ops = Ops.constant(layer.macs.aware, len(m))
+        lines.append(_weight_reads(layer.node, ops, _weights(m, layer), weight, memory, pricing))
+        size = math.prod(layer.shape_in)
+        moved = Ops.constant(2 * size, len(m))
+        lines.append(Line(layer.node, Part.TRAFFIC, "activations", moved, sram(pricing, size * bits, bits)))
+    for work, ops in strict.shared_work(m):
+        if work.weights:
+            line = _weight_reads(work.node, ops, work.weights, weight, memory, pricing)
+            lines.append(replace(line, what=f"weight read: {work.what}"))
+    attention = attention_nodes(m.inventory.graph)  # the twin has none
+    return lines + [x for x in _fetches(m, pricing, weight, memory) if x.node not in attention]
+
+
+def _weights(m: Measured, layer: Layer) -> int:
+    return int(m.inventory.graph[layer.node].op.constants()["weight"].size)
+
+
+def _weight_reads(node: str, ops: Ops, stored: int, bits: int, memory: MemoryModel, pricing: Pricing) -> Line:
+    reads = Ops(ops.events, ops.each / memory.reuse)
+    return Line(node, Part.WEIGHTS, "weight read", reads, sram(pricing, stored * bits, bits))
+
+
+def _events(m: Measured, layer: Layer, pricing: Pricing, payload: int) -> Line:
+    """Messages into a layer, each written to and read from a queue once.
+
+    The queue is taken as large as one frame: a bit map for binary spikes, payloads otherwise.
+    """
+    size = math.prod(layer.shape_in)
+    if not layer.kind.sparse:
+        ops = Ops.constant(2 * layer.sites, len(m))
+        return Line(layer.node, Part.TRAFFIC, "values", ops, sram(pricing, size * payload, payload))
+    extra = 0 if layer.kind is Kind.BINARY else payload
+    ops = Ops(m.events(Drive(layer.source)), Fraction(2))
+    price = sram(pricing, size * max(1, extra), address_bits(size) + extra)
+    return Line(layer.node, Part.TRAFFIC, "events", ops, price)
+
+
+def _fetches(m: Measured, pricing: Pricing, bits: int, memory: MemoryModel) -> list[Line]:
+    if not memory.dram:
+        return []
+    price: Price = dram(pricing, bits)
+    return [
+        Line(n.name, Part.WEIGHTS, "weight fetch", Ops(np.full(len(m), n.op.parameters, np.int64)), price)
+        for n in m.inventory.graph
+        if n.op.parameters
+    ]
