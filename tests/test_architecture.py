@@ -162,6 +162,24 @@ def test_no_module_leads_back_to_itself() -> None:
     assert circles(arrows()) == []
 
 
+def test_the_folders_of_a_part_lead_one_way() -> None:
+    """Such as energy's count, place, price and report, or the runtime's stream and its integers."""
+    folders: dict[str, set[str]] = {}
+    for name, targets in arrows().items():
+        if (own := folder(name)) is not None:
+            reached = {place for target in targets if (place := folder(target)) not in (None, own)}
+            folders[own] = folders.get(own, set()) | {place for place in reached if place is not None}
+    assert {"tcja_deploy.energy.price", "tcja_deploy.runtime.stream"} <= set(folders)
+    assert circles(folders) == []
+
+
+def folder(module: str) -> str | None:
+    """The sub-folder of a part that a module lies in; ``None`` for files of the part itself."""
+    home = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+    names = home.split(".")
+    return ".".join(names[:3]) if len(names) > 2 else None
+
+
 def test_the_ir_knows_no_framework() -> None:
     for name, file in MODULES.items():
         if part(name) == "ir":

@@ -34,6 +34,7 @@ from tcja_deploy.events import EventData
 from tcja_deploy.files import atomic_file
 from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.compare import Agreement
+from tcja_deploy.runtime.integers.check import compare_twin
 from tcja_deploy.runtime.integers.stream import plan_twin
 from tcja_deploy.runtime.stream import (
     Divergence,
@@ -47,7 +48,7 @@ from tcja_deploy.runtime.stream import (
     save_profile,
     sweep,
 )
-from tcja_deploy.runtime.stream.check import compare_stream, compare_twin
+from tcja_deploy.runtime.stream.check import compare_stream
 from tcja_deploy.runtime.stream.decision import Batch, Steps, outcome
 from tcja_deploy.runtime.stream.plan import Schedule
 from tcja_deploy.runtime.stream.timing import timing

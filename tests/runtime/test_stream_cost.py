@@ -16,6 +16,7 @@ from tcja_deploy import zoo
 from tcja_deploy.errors import DataError, FileFormatError, UsageError
 from tcja_deploy.ir import GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.integers.stream import plan_twin
 from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.stream import (
     Stepper,
@@ -24,7 +25,6 @@ from tcja_deploy.runtime.stream import (
     load_profile,
     measure,
     plan,
-    plan_twin,
     save_profile,
     stream,
     sweep,

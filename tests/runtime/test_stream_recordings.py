@@ -15,8 +15,9 @@ from tcja_deploy.exporters.lava.quantise import quantise
 from tcja_deploy.frontend.load import load
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import fold_batch_norm
+from tcja_deploy.runtime.integers.check import compare_twin
 from tcja_deploy.runtime.stream import fit, run_by_frame, stream, sweep
-from tcja_deploy.runtime.stream.check import compare_stream, compare_twin
+from tcja_deploy.runtime.stream.check import compare_stream
 from tcja_deploy.runtime.synthetic import synthetic_frames
 
 

@@ -12,9 +12,10 @@ from integer_nets import random_frames, random_network
 from stream_graphs import run_stream
 
 from tcja_deploy.errors import DataError, UsageError
+from tcja_deploy.runtime.integers.check import compare_twin
+from tcja_deploy.runtime.integers.stream import stream_twin
 from tcja_deploy.runtime.integers.twin import Twin
-from tcja_deploy.runtime.stream import Estimate, Profile, state_from_bytes, state_to_bytes, stream_twin
-from tcja_deploy.runtime.stream.check import compare_twin
+from tcja_deploy.runtime.stream import Estimate, Profile, state_from_bytes, state_to_bytes
 from tcja_deploy.runtime.stream.plan import GATE
 
 

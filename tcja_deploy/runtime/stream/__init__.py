@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tcja_deploy.runtime.integers.stream import plan_twin, stream_twin
 from tcja_deploy.runtime.stream.cost import StreamCost, measure
 from tcja_deploy.runtime.stream.engine import Emission, Stepper, StreamState, advance, initial, stream
 from tcja_deploy.runtime.stream.estimate import Estimate, Profile, fit
@@ -27,13 +26,11 @@ __all__ = [
     "load_profile",
     "measure",
     "plan",
-    "plan_twin",
     "run_by_frame",
     "save_profile",
     "state_from_bytes",
     "state_to_bytes",
     "stream",
-    "stream_twin",
     "sweep",
     "timing",
 ]
