@@ -7,6 +7,9 @@ vectors.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from tcja_deploy.energy.count.quantities import Ints, Macs
@@ -15,7 +18,10 @@ from tcja_deploy.ir import Op, Signal
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.activity.collect import frame_order
 
-__all__ = ["elements", "fan_out", "macs", "pool_windows", "taps", "transposed_taps"]
+__all__ = ["FAN_OUT", "elements", "fan_out", "macs", "pool_windows", "taps", "transposed_taps"]
+
+
+Lengths = tuple[int, ...]
 
 
 def taps(n_in: int, n_out: int, kernel: int, *, stride: int = 1, dilation: int = 1, pad: int = 0) -> Ints:
@@ -50,46 +56,52 @@ def fan_out(op: Op, x: Signal, T: int) -> Ints:
     Raises:
         UnsupportedError: The op has no weights to fan out to.
     """
-    lengths = x.shape(T, 1)
-    own = np.ones((1,) * len(lengths), np.int64)
-    match op:
-        case ir.Linear():
-            own = own * op.weight.shape[0]
-        case ir.Conv1d():
-            n_in = lengths[-1]
-            span = op.dilation * (op.weight.shape[2] - 1) + 1
-            n_out = (n_in + sum(op.padding) - span) // op.stride + 1
-            along = taps(
-                n_in, n_out, op.weight.shape[2], stride=op.stride, dilation=op.dilation, pad=op.padding[0]
-            )
-            own = own * along * (op.weight.shape[0] // op.groups)
-        case ir.Conv2d():
-            out = op.infer(x, T=T).shape(T, 1)
-            rows, columns = (
-                taps(
-                    lengths[a],
-                    out[a],
-                    op.weight.shape[a],
-                    stride=op.stride[a],
-                    dilation=op.dilation[a],
-                    pad=p,
-                )
-                for a, p in ((-2, op.padding[0]), (-1, op.padding[1]))
-            )
-            own = own * np.outer(rows, columns) * (op.weight.shape[0] // op.groups)
-        case ir.ConvTranspose2d():
-            out = op.infer(x, T=T).shape(T, 1)
-            rows, columns = (
-                transposed_taps(
-                    lengths[a], out[a], op.weight.shape[a],
-                    stride=op.stride[a], dilation=op.dilation[a], pad=op.padding[a],
-                )
-                for a in (-2, -1)
-            )  # fmt: skip
-            own = own * np.outer(rows, columns) * op.weight.shape[1]
-        case _:
-            raise UnsupportedError(f"{type(op).__name__} has no synapses")
-    return _framed(own, x)
+    if type(op) not in FAN_OUT:
+        raise UnsupportedError(f"{type(op).__name__} has no synapses")
+    each = FAN_OUT[type(op)](op, x.shape(T, 1), op.infer(x, T=T).shape(T, 1))
+    return _framed(np.ones((1,) * len(x.dims), np.int64) * each, x)
+
+
+def _linear(op: ir.Linear, lengths: Lengths, out: Lengths) -> Ints:
+    return np.array(len(op.weight), np.int64)
+
+
+def _conv1d(op: ir.Conv1d, lengths: Lengths, out: Lengths) -> Ints:
+    kernel = op.weight.shape[2]
+    along = taps(lengths[-1], out[-1], kernel, stride=op.stride, dilation=op.dilation, pad=op.padding[0])
+    return along * (len(op.weight) // op.groups)
+
+
+def _conv2d(op: ir.Conv2d, lengths: Lengths, out: Lengths) -> Ints:
+    rows, columns = (
+        taps(lengths[a], out[a], op.weight.shape[a], stride=op.stride[a], dilation=op.dilation[a], pad=p)
+        for a, p in ((-2, op.padding[0]), (-1, op.padding[1]))
+    )
+    return np.outer(rows, columns) * (len(op.weight) // op.groups)
+
+
+def _conv_transpose2d(op: ir.ConvTranspose2d, lengths: Lengths, out: Lengths) -> Ints:
+    rows, columns = (
+        transposed_taps(
+            lengths[a],
+            out[a],
+            op.weight.shape[a],
+            stride=op.stride[a],
+            dilation=op.dilation[a],
+            pad=op.padding[a],
+        )
+        for a in (-2, -1)
+    )
+    return np.outer(rows, columns) * op.weight.shape[1]
+
+
+FAN_OUT: dict[type[Op], Callable[[Any, Lengths, Lengths], Ints]] = {
+    ir.Conv1d: _conv1d,
+    ir.Conv2d: _conv2d,
+    ir.ConvTranspose2d: _conv_transpose2d,
+    ir.Linear: _linear,
+}
+"""Weights that each position of the trailing axes meets: (op, shape of the input, shape of the result) -> map."""
 
 
 def pool_windows(op: Op, x: Signal, T: int) -> Ints:

@@ -23,26 +23,26 @@ from tcja_deploy.energy.count.quantities import Ints
 from tcja_deploy.ir import Graph, Kind, Node, Op, Signal
 from tcja_deploy.ir import ops as ir
 
-__all__ = ["take_inventory"]
+__all__ = ["RULES", "take_inventory"]
 
 
 def take_inventory(graph: Graph) -> Inventory:
     """Everything a graph does in one inference, op by op."""
-    desk = _Desk(graph, attention_nodes(graph), first_layers(graph))
+    tally = _Tally(graph, attention_nodes(graph), first_layers(graph))
     for node in graph:
-        rule = _RULES.get(type(node.op))
+        rule = RULES.get(type(node.op))
         if rule is None:
-            desk.note(node, Status.UNSUPPORTED, f"there is no counting rule for {type(node.op).__name__}")
+            tally.note(node, Status.UNSUPPORTED, f"there is no counting rule for {type(node.op).__name__}")
         elif isinstance(rule, str):
-            desk.note(node, Status.IGNORED, rule)
+            tally.note(node, Status.IGNORED, rule)
         else:
-            reason = rule(desk, node)
-            desk.note(node, Status.IGNORED if reason else Status.COUNTED, reason or "")
-    return Inventory(graph, tuple(desk.layers), tuple(desk.works), tuple(desk.coverage), desk.maps)
+            reason = rule(tally, node)
+            tally.note(node, Status.IGNORED if reason else Status.COUNTED, reason or "")
+    return Inventory(graph, tuple(tally.layers), tuple(tally.works), tuple(tally.coverage), tally.maps)
 
 
 @dataclass
-class _Desk:
+class _Tally:
     """The inventory while it is being taken."""
 
     graph: Graph
@@ -80,14 +80,14 @@ class _Desk:
         self.works.append(Work(node.name, part, what, primitive, dense, drive, weights))
 
 
-Rule = Callable[[_Desk, Node], str | None]
+CountingRule = Callable[[_Tally, Node], str | None]
 """Files the work of a node; returns a reason if there is nothing to count."""
 
 
-def _synapses(desk: _Desk, node: Node) -> None:
-    (x,) = desk.inputs(node)
-    op, T = node.op, desk.graph.T
-    desk.layers.append(
+def _synapses(tally: _Tally, node: Node) -> None:
+    (x,) = tally.inputs(node)
+    op, T = node.op, tally.graph.T
+    tally.layers.append(
         Layer(
             node=node.name,
             op=type(op).__name__,
@@ -98,67 +98,69 @@ def _synapses(desk: _Desk, node: Node) -> None:
             shape_out=node.signal.features,
             parameters=op.parameters,
             macs=macs(op, x, T),
-            sites=desk.size(x),
-            first=node.name in desk.first,
-            attention=node.name in desk.attention,
+            sites=tally.size(x),
+            first=node.name in tally.first,
+            attention=node.name in tally.attention,
         )
     )
-    desk.map(node.inputs[0], node.name, fan_out(op, x, T))
+    tally.map(node.inputs[0], node.name, fan_out(op, x, T))
     bias = op.constants()["bias"]
     if bias is not None:
-        desk.add(node, Part.BIAS, "bias", Primitive.ADD, desk.size(node.signal), weights=bias.size)
+        tally.add(node, Part.BIAS, "bias", Primitive.ADD, tally.size(node.signal), weights=bias.size)
 
 
-def _batch_norm(desk: _Desk, node: Node) -> None:
+def _batch_norm(tally: _Tally, node: Node) -> None:
     channels = node.op.parameters // 4  # a factor and an offset each, from four stored statistics
-    desk.add(node, Part.NORM, "scale and offset", Primitive.MAC, desk.size(node.signal), weights=2 * channels)
+    tally.add(
+        node, Part.NORM, "scale and offset", Primitive.MAC, tally.size(node.signal), weights=2 * channels
+    )
 
 
-def _pooling(desk: _Desk, node: Node) -> str | None:
-    (x,) = desk.inputs(node)
+def _pooling(tally: _Tally, node: Node) -> str | None:
+    (x,) = tally.inputs(node)
     if x == node.signal and isinstance(node.op, ir.AdaptiveAvgPool2d):
         return "the size stays: nothing to compute"
-    weights = pool_windows(node.op, x, desk.graph.T)
-    dense = int(weights.sum()) * (desk.size(x) // weights.size)
-    drive = desk.map(node.inputs[0], node.name, weights) if x.kind.sparse else None
+    weights = pool_windows(node.op, x, tally.graph.T)
+    dense = int(weights.sum()) * (tally.size(x) // weights.size)
+    drive = tally.map(node.inputs[0], node.name, weights) if x.kind.sparse else None
     if isinstance(node.op, ir.MaxPool2d):
-        desk.add(node, Part.POOLING, "maximum", Primitive.COMPARE, dense, drive)
+        tally.add(node, Part.POOLING, "maximum", Primitive.COMPARE, dense, drive)
     else:
-        desk.add(node, Part.POOLING, "sum", Primitive.ADD, dense, drive)
-        desk.add(node, Part.POOLING, "divide by window", Primitive.MULTIPLY, desk.size(node.signal))
+        tally.add(node, Part.POOLING, "sum", Primitive.ADD, dense, drive)
+        tally.add(node, Part.POOLING, "divide by window", Primitive.MULTIPLY, tally.size(node.signal))
     return None
 
 
-def _neuron(desk: _Desk, node: Node) -> None:
-    op, updates = node.op, desk.size(node.signal)
+def _neuron(tally: _Tally, node: Node) -> None:
+    op, updates = node.op, tally.size(node.signal)
     if not isinstance(op, ir.IF):
-        desk.add(node, Part.NEURON, "leak", Primitive.MULTIPLY, updates)
-    desk.add(node, Part.NEURON, "integrate", Primitive.ADD, updates)
-    desk.add(node, Part.NEURON, "threshold", Primitive.COMPARE, updates)
+        tally.add(node, Part.NEURON, "leak", Primitive.MULTIPLY, updates)
+    tally.add(node, Part.NEURON, "integrate", Primitive.ADD, updates)
+    tally.add(node, Part.NEURON, "threshold", Primitive.COMPARE, updates)
     if isinstance(op, ir.Neuron) and op.v_reset is None:
-        desk.add(node, Part.NEURON, "soft reset", Primitive.ADD, updates, Drive(node.name))
+        tally.add(node, Part.NEURON, "soft reset", Primitive.ADD, updates, Drive(node.name))
 
 
-def _integrator(desk: _Desk, node: Node) -> None:
-    updates = desk.size(node.signal)
+def _integrator(tally: _Tally, node: Node) -> None:
+    updates = tally.size(node.signal)
     if node.op.constants()["decay"]:
-        desk.add(node, Part.NEURON, "leak", Primitive.MULTIPLY, updates)
-    desk.add(node, Part.NEURON, "integrate", Primitive.ADD, updates)
+        tally.add(node, Part.NEURON, "leak", Primitive.MULTIPLY, updates)
+    tally.add(node, Part.NEURON, "integrate", Primitive.ADD, updates)
 
 
-def _tcja(desk: _Desk, node: Node) -> None:
-    op, T = node.op, desk.graph.T
+def _tcja(tally: _Tally, node: Node) -> None:
+    op, T = node.op, tally.graph.T
     if not isinstance(op, ir.TCJA):
         raise TypeError(type(op).__name__)
-    (x,) = desk.inputs(node)
-    channels, size = x.features[0], desk.size(x)
+    (x,) = tally.inputs(node)
+    channels, size = x.features[0], tally.size(x)
     gates = T * channels
     drive = Drive(node.inputs[0]) if x.kind.sparse else None
 
     def add(
         what: str, primitive: Primitive, dense: int, drive: Drive | None = None, weights: int = 0
     ) -> None:
-        desk.add(node, Part.ATTENTION, what, primitive, dense, drive, weights)
+        tally.add(node, Part.ATTENTION, what, primitive, dense, drive, weights)
 
     add("squeeze: sum", Primitive.ADD, size, drive)
     add("squeeze: divide by area", Primitive.MULTIPLY, gates)
@@ -174,91 +176,91 @@ def _tcja(desk: _Desk, node: Node) -> None:
     add("gate", Primitive.MULTIPLY, size, drive)
 
 
-def _sum_of(desk: _Desk, node: Node) -> None:
+def _sum_of(tally: _Tally, node: Node) -> None:
     """The first dense operand starts the sum; every other dense element, and every spike, is one addition."""
-    whole = desk.size(node.signal)
-    dense = [s for s in desk.inputs(node) if not s.kind.sparse]
+    whole = tally.size(node.signal)
+    dense = [s for s in tally.inputs(node) if not s.kind.sparse]
     if len(dense) > 1:
-        desk.add(node, Part.RESIDUAL, "sum", Primitive.ADD, whole * (len(dense) - 1))
-    for name, x in zip(node.inputs, desk.inputs(node), strict=True):
+        tally.add(node, Part.RESIDUAL, "sum", Primitive.ADD, whole * (len(dense) - 1))
+    for name, x in zip(node.inputs, tally.inputs(node), strict=True):
         if x.kind.sparse:
-            drive = Drive(name) if desk.size(x) == whole else None
-            desk.add(node, Part.RESIDUAL, f"sum: {name}", Primitive.ADD, whole, drive)
+            drive = Drive(name) if tally.size(x) == whole else None
+            tally.add(node, Part.RESIDUAL, f"sum: {name}", Primitive.ADD, whole, drive)
 
 
-def _product(desk: _Desk, node: Node) -> None:
+def _product(tally: _Tally, node: Node) -> None:
     """Nothing to multiply where a spike is missing: driven by the most specific sparse operand of full
     size, the first of several."""
-    whole = desk.size(node.signal)
+    whole = tally.size(node.signal)
     order = list(Kind)
     sparse = [
         (order.index(x.kind), name)
-        for name, x in zip(node.inputs, desk.inputs(node), strict=True)
-        if x.kind.sparse and desk.size(x) == whole
+        for name, x in zip(node.inputs, tally.inputs(node), strict=True)
+        if x.kind.sparse and tally.size(x) == whole
     ]
     drive = Drive(min(sparse, key=lambda operand: operand[0])[1]) if sparse else None
     for _ in node.inputs[1:]:
-        desk.add(
+        tally.add(
             node,
             Part.OTHER,
-            "gate" if node.name in desk.attention else "product",
+            "gate" if node.name in tally.attention else "product",
             Primitive.MULTIPLY,
             whole,
             drive,
         )
 
 
-def _affine(desk: _Desk, node: Node) -> str | None:
-    op, whole = node.op, desk.size(node.signal)
+def _affine(tally: _Tally, node: Node) -> str | None:
+    op, whole = node.op, tally.size(node.signal)
     if not isinstance(op, ir.Affine):
         raise TypeError(type(op).__name__)
     if op.scale == 1 and op.offset == 0:
         return "scale 1 and offset 0: nothing to compute"
-    sparse = desk.inputs(node)[0].kind.sparse
+    sparse = tally.inputs(node)[0].kind.sparse
     if op.offset == 0:
-        desk.add(
+        tally.add(
             node, Part.OTHER, "scale", Primitive.MULTIPLY, whole, Drive(node.inputs[0]) if sparse else None
         )
     else:
         both = Primitive.ADD if op.scale in (1, -1) else Primitive.MAC
-        desk.add(node, Part.OTHER, "scale and offset", both, whole)
+        tally.add(node, Part.OTHER, "scale and offset", both, whole)
     return None
 
 
-def _reduction(desk: _Desk, node: Node) -> None:
-    op, (x,) = node.op, desk.inputs(node)
+def _reduction(tally: _Tally, node: Node) -> None:
+    op, (x,) = node.op, tally.inputs(node)
     how = op.how if isinstance(op, ir.Reduce) else "mean"
     part = Part.READOUT if isinstance(op, ir.TimeMean | ir.Vote) else Part.OTHER
     drive = Drive(node.inputs[0]) if x.kind.sparse else None
-    used = desk.size(x)
+    used = tally.size(x)
     if isinstance(op, ir.Vote):  # outputs beyond the last whole group of voters are not read
-        used = desk.size(node.signal) * op.voters
+        used = tally.size(node.signal) * op.voters
         mask = (np.arange(x.features[-1]) < node.signal.features[-1] * op.voters).astype(np.int64)
-        drive = drive and desk.map(drive.value, node.name, mask.reshape((1,) * len(x.features) + mask.shape))
+        drive = drive and tally.map(drive.value, node.name, mask.reshape((1,) * len(x.features) + mask.shape))
     if how == "max":
-        desk.add(node, part, "maximum", Primitive.COMPARE, used, drive)
+        tally.add(node, part, "maximum", Primitive.COMPARE, used, drive)
         return
-    desk.add(node, part, "sum", Primitive.ADD, used, drive)
+    tally.add(node, part, "sum", Primitive.ADD, used, drive)
     if how == "mean":
-        desk.add(node, part, "divide by count", Primitive.MULTIPLY, desk.size(node.signal))
+        tally.add(node, part, "divide by count", Primitive.MULTIPLY, tally.size(node.signal))
 
 
-def _sigmoid(desk: _Desk, node: Node) -> None:
-    desk.add(node, Part.OTHER, "sigmoid", Primitive.SIGMOID, desk.size(node.signal))
+def _sigmoid(tally: _Tally, node: Node) -> None:
+    tally.add(node, Part.OTHER, "sigmoid", Primitive.SIGMOID, tally.size(node.signal))
 
 
-def _relu(desk: _Desk, node: Node) -> str | None:
-    (x,) = desk.inputs(node)
+def _relu(tally: _Tally, node: Node) -> str | None:
+    (x,) = tally.inputs(node)
     if x.kind in (Kind.BINARY, Kind.COUNT):
         return "its input is never negative"
     drive = Drive(node.inputs[0]) if x.kind.sparse else None
-    desk.add(node, Part.OTHER, "rectify", Primitive.COMPARE, desk.size(x), drive)
+    tally.add(node, Part.OTHER, "rectify", Primitive.COMPARE, tally.size(x), drive)
     return None
 
 
 _MOVE = "moves numbers, computes none"
 
-_RULES: dict[type[Op], Rule | str] = {
+RULES: dict[type[Op], CountingRule | str] = {
     ir.AdaptiveAvgPool2d: _pooling,
     ir.Add: _sum_of,
     ir.Affine: _affine,
@@ -287,3 +289,4 @@ _RULES: dict[type[Op], Rule | str] = {
     ir.TimeMean: _reduction,
     ir.Vote: _reduction,
 }
+"""How each op is counted; a text says why there is nothing to count."""

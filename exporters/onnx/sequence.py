@@ -13,7 +13,7 @@ from tcja_deploy.exporters.onnx.rules import FRAME, TENSOR, fire, membrane, refu
 from tcja_deploy.ir import Dim, Graph, Node, Op, Signal
 from tcja_deploy.ir import ops as ir
 
-__all__ = ["sequence_model"]
+__all__ = ["SEQUENCE", "sequence_model"]
 
 
 class _Values:
@@ -58,7 +58,7 @@ def sequence_model(
     Raises:
         UnsupportedError: If an op has no rule; lists every such node.
     """
-    known = {*FRAME, *TENSOR, *_SEQUENCE, ir.Input}
+    known = {*FRAME, *TENSOR, *SEQUENCE, ir.Input}
     refuse((n.name, n.op) for n in graph if type(n.op) not in known)
     e = Emitter(opset, graph.T, reserved=[n.name for n in graph.nodes[1:]])
     values = _Values(e)
@@ -72,9 +72,9 @@ def sequence_model(
     for node in graph.nodes[1:]:
         ins = graph.signals_in(node)
         folded_name = f"{node.name}/frames" if node.signal.streams else node.name
-        if type(node.op) in _SEQUENCE:
+        if type(node.op) in SEQUENCE:
             xs = [values.whole(i, s) for i, s in zip(node.inputs, ins, strict=True)]
-            values.put(node, _SEQUENCE[type(node.op)](e, node.op, xs[0], node.name), folded=False)
+            values.put(node, SEQUENCE[type(node.op)](e, node.op, xs[0], node.name), folded=False)
         elif type(node.op) in FRAME:
             x = values.folded(node.inputs[0], ins[0])
             values.put(
@@ -150,7 +150,7 @@ def _tcja(e: Emitter, op: ir.TCJA, x: str, name: str) -> str:
     return e.node("Mul", [x, gate], name)
 
 
-_SEQUENCE: dict[type[Op], Callable[[Emitter, Any, str, str], str]] = {
+SEQUENCE: dict[type[Op], Callable[[Emitter, Any, str, str], str]] = {
     ir.IF: _neuron,
     ir.LI: _integrator,
     ir.LIF: _neuron,

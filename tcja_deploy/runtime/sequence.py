@@ -20,6 +20,7 @@ from tcja_deploy.ir import Graph, Node, Op
 from tcja_deploy.ir import ops as ir
 
 __all__ = [
+    "RULES",
     "Observer",
     "as_frames",
     "charge",
@@ -107,7 +108,7 @@ def as_frames(graph: Graph, frames: Tensor | NDArray[Any]) -> Tensor:
 
 def evaluate(op: Op, *inputs: Tensor) -> Tensor:
     """Value of one op over a window; inputs and result are shaped like their signals."""
-    return _RULES[type(op)](op, *inputs)
+    return RULES[type(op)](op, *inputs)
 
 
 def charge(op: ir.Neuron | ir.LI, x: Tensor, v: Tensor) -> Tensor:
@@ -253,7 +254,7 @@ def _fold(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]
     return rule
 
 
-_RULES: dict[type[Op], Callable[..., Tensor]] = {
+RULES: dict[type[Op], Callable[..., Tensor]] = {
     ir.AdaptiveAvgPool2d: _pooled(lambda op, x: F.adaptive_avg_pool2d(x, op.output_size)),
     ir.Add: _fold(torch.add),
     ir.Affine: lambda op, x: x * op.scale + op.offset,
@@ -284,3 +285,4 @@ _RULES: dict[type[Op], Callable[..., Tensor]] = {
     ir.TimeMean: lambda op, x: x.mean(0),
     ir.Vote: _vote,
 }
+"""How torch evaluates each op over a whole window: (op, inputs) -> result."""
