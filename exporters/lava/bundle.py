@@ -26,14 +26,15 @@ from tcja_deploy.exporters.lava.integrity import (
     VERSION,
     array,
     check_files,
-    load_arrays,
     read_manifest,
     write_manifest,
 )
 from tcja_deploy.exporters.lava.lint import check
-from tcja_deploy.exporters.lava.netfile import net_input_shape, read_net, write_net
+from tcja_deploy.exporters.lava.netfile import net_input_shape, read_nets, write_net
 from tcja_deploy.exporters.lava.schedule import GatePart, SegmentPart, latency, parts
 from tcja_deploy.files import atomic_directory
+from tcja_deploy.reading.arrays import read_npz
+from tcja_deploy.reading.limits import check_bytes
 from tcja_deploy.runtime.integers import gate_arithmetic
 from tcja_deploy.runtime.integers.network import Gate, HostInput, IntegerNetwork, Layer, Readout, SpatialPool
 from tcja_deploy.runtime.integers.twin import Twin, encode
@@ -64,7 +65,7 @@ class Bundle:
             FileFormatError: Arrays that do not fit the network.
         """
         file = self.path / "golden.npz"
-        arrays = load_arrays(file)
+        arrays = read_npz(file)
         stages = {}
         try:
             for index, stage in enumerate(self.network.stages):
@@ -73,7 +74,11 @@ class Bundle:
                 if isinstance(stage, Layer):
                     value = np.unpackbits(value, count=prod(shape))
                 stages[stage.name] = value.reshape(shape).astype(np.int64)
-            return array(arrays, "payload", file).astype(np.int64), stages
+            payload = array(arrays, "payload", file)
+            host = self.network.host_input
+            if payload.dtype.kind not in "iu" or payload.shape != (self.network.frames, 1, *host.out_shape):
+                raise ValueError(f"payloads of {payload.dtype} {payload.shape}")
+            return payload.astype(np.int64), stages
         except (TypeError, ValueError) as error:
             raise FileFormatError(f"does not fit the network ({error})", where=str(file)) from None
 
@@ -202,9 +207,12 @@ def read_bundle(path: Path) -> Bundle:
     check_files(path, manifest)
     try:
         network = _network(path, manifest)
+        for stage in network.stages:
+            values = 8 * network.frames * max(prod(stage.in_shape), prod(stage.out_shape))
+            check_bytes(values, "one window of this stage", where=f"{path}: {stage.name}")
     except GraphError as error:
         raise FileFormatError(f"the parts do not fit together: {error}", where=str(path)) from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FileFormatError(
             f"the manifest is incomplete or wrong ({type(error).__name__}: {error})",
             where=str(path / "manifest.json"),
@@ -228,13 +236,16 @@ def _network(path: Path, manifest: dict[str, Any]) -> IntegerNetwork:
         return path / name
 
     stages: list[Layer | Gate] = []
+    segments = [entry for entry in manifest["parts"] if entry["kind"] == "segment"]
+    nets = iter(read_nets([(inside(entry["file"]), entry["layers"]) for entry in segments]))
     for entry in manifest["parts"]:
         if entry["kind"] == "segment":
-            stages += read_net(inside(entry["file"]), entry["layers"])
+            stages += next(nets)
         else:
             stages.append(_read_gate(inside(entry["file"]), entry, int(manifest["frames"])))
-    host = load_arrays(inside("host.npz")) if "host.npz" in listed else {}
+    host = read_npz(inside("host.npz")) if "host.npz" in listed else {}
     about, readout = manifest["input"], manifest["readout"]
+    _check_host(path, about, readout, host)
     return IntegerNetwork(
         str(manifest["name"]),
         int(manifest["frames"]),
@@ -251,6 +262,42 @@ def _network(path: Path, manifest: dict[str, Any]) -> IntegerNetwork:
         tuple(stages),
         Readout(host.get("weight"), host.get("bias"), int(readout["vote"]), bool(readout["time_mean"])),
     )
+
+
+def _check_host(
+    path: Path, about: dict[str, Any], readout: dict[str, Any], host: dict[str, NDArray[Any]]
+) -> None:
+    """What the host does before and behind the network has to be possible."""
+    kinds = {"rows": ("iu", 2), "columns": ("iu", 2), "weight": ("f", 2), "bias": ("f", 1)}
+    for key, value in host.items():
+        kind, rank = kinds.get(key, ("", 0))
+        if (
+            value.dtype.kind not in kind
+            or value.ndim != rank
+            or not value.size
+            or not np.isfinite(value).all()
+        ):
+            raise FileFormatError(
+                f"holds {key} that is not what the host computes with", where=str(path / "host.npz")
+            )
+    shape, limbs = about["shape"], about["limbs"]
+    positive = (
+        *shape,
+        *limbs,
+        about["scale"],
+        about["unit"],
+        about["peak"],
+        readout["vote"],
+        len(shape),
+        len(limbs),
+    )
+    if min(positive) < 1 or max(positive) > _LARGEST or len(shape) not in (1, 3):
+        raise FileFormatError(
+            "the manifest's input or readout is not possible", where=str(path / "manifest.json")
+        )
+    pooled = [(host.get("rows"), 1), (host.get("columns"), 2)]
+    if any(m is not None and (len(shape) != 3 or m.shape[1] != shape[axis]) for m, axis in pooled):
+        raise FileFormatError("holds pooling that does not fit the input", where=str(path / "host.npz"))
 
 
 def _gate_arrays(gate: Gate) -> dict[str, Any]:
@@ -271,31 +318,48 @@ def _gate_arrays(gate: Gate) -> dict[str, Any]:
 
 
 def _read_gate(file: Path, entry: dict[str, Any], frames: int) -> Gate:
-    arrays = load_arrays(file)
+    arrays = read_npz(file)
+
+    def whole(key: str, least: int, most: int, rank: int = 0) -> NDArray[np.int64]:
+        value = array(arrays, key, file)
+        fits = value.dtype.kind in "iu" and value.ndim == rank and value.size > 0
+        if not fits or int(value.min()) < least or int(value.max()) > most:
+            raise FileFormatError(
+                f"{key} is not made of whole numbers from {least} to {most} on {rank} axes", where=str(file)
+            )
+        return value.astype(np.int64)
+
+    def weights(key: str) -> NDArray[np.int64] | None:
+        return whole(key, -_LARGEST, _LARGEST, 3) if key in arrays else None
+
     pool = None
     if "pool" in arrays:
-        kernel, stride = (tuple(int(v) for v in arrays[key]) for key in ("pool_kernel", "pool_stride"))
+        kernel, stride = (whole(key, 1, _LARGEST, 1).tolist() for key in ("pool_kernel", "pool_stride"))
         kind = str(arrays["pool"])
         if kind not in ("max", "sum") or len(kernel) != 2 or len(stride) != 2:
             raise FileFormatError("holds a pool that is not known", where=str(file))
         pool = SpatialPool("max" if kind == "max" else "sum", (kernel[0], kernel[1]), (stride[0], stride[1]))
     fusion = str(array(arrays, "fusion", file))
     if fusion not in ("multiply", "add"):
-        raise FileFormatError(f"holds a fusion {fusion!r} that is not known", where=str(file))
-    channels, height, width = (int(v) for v in entry["in_shape"])
+        raise FileFormatError(f"holds a fusion {fusion[:40]!r} that is not known", where=str(file))
+    channels, height, width = entry["in_shape"]
     return Gate(
         str(entry["name"]),
         (channels, height, width),
         frames,
-        arrays.get("tla"),
-        arrays.get("cla"),
+        weights("tla"),
+        weights("cla"),
         "multiply" if fusion == "multiply" else "add",
-        int(array(arrays, "fraction", file)),
-        int(array(arrays, "index_bits", file)),
-        array(arrays, "table", file),
-        int(array(arrays, "one", file)),
+        int(whole("fraction", 0, _BITS)),
+        int(whole("index_bits", 0, _BITS)),
+        whole("table", 0, _LARGEST, 1),
+        int(whole("one", 1, _LARGEST)),
         pool,
     )
+
+
+_BITS, _LARGEST = 62, 1 << 40
+"""Fraction bits and integers of a gate: more do not fit its 64-bit sums."""
 
 
 def _host_arrays(network: IntegerNetwork) -> dict[str, NDArray[Any]]:

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import FileFormatError
-from tcja_deploy.files import sha256
+from tcja_deploy.files import path_status, sha256
+from tcja_deploy.reading.json_text import check_structure, read_json
 from tcja_deploy.unsupported import bullets
 
 __all__ = [
@@ -26,15 +25,12 @@ __all__ = [
     "VERSION",
     "array",
     "check_files",
-    "load_arrays",
     "read_manifest",
     "seal",
     "write_manifest",
 ]
 
 FORMAT, VERSION = "tcja-deploy Lava bundle", 1
-MAX_MANIFEST = 1 << 24
-MAX_ARRAYS = 1 << 31
 SEAL = "manifest_sha256"
 
 
@@ -62,15 +58,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         FileFormatError: None, damaged, of another version, or of something else.
     """
     file = path / "manifest.json"
-    if not file.is_file():
-        raise FileFormatError("there is no manifest.json", where=str(path), hint="is this a Lava bundle?")
-    if file.stat().st_size > MAX_MANIFEST:
-        raise FileFormatError("is larger than any manifest", where=str(file))
-    try:
-        manifest = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise FileFormatError(f"is not readable JSON ({error})", where=str(file)) from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    manifest: dict[str, Any] = read_json(file, hint="is this a Lava bundle?")
+    if manifest.get("format") != FORMAT:
         raise FileFormatError("is not the manifest of a Lava bundle", where=str(file))
     if manifest.get("version") != VERSION:
         raise FileFormatError(
@@ -82,7 +71,23 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise FileFormatError(
             "its content has changed (SHA-256 differs)", where=str(file), hint="export the bundle again"
         )
+    try:
+        check_structure(manifest, _STRUCTURE)
+    except ValueError as error:
+        raise FileFormatError(f"the manifest is incomplete or wrong ({error})", where=str(file)) from None
     return manifest
+
+
+_LAYER = {"name": str, "kind": str, "in_shape": [int]}
+_STRUCTURE = {
+    "name": str,
+    "frames": int,
+    "files": {str: {"sha256": str, "bytes": int}},
+    "parts": [{"kind": str, "file": str, "name?": str, "in_shape": [int], "layers?": [_LAYER]}],
+    "input": {"shape": [int], "binary": bool, "peak": int, "scale": int, "unit": int, "limbs": [int]},
+    "readout": {"vote": int, "time_mean": bool},
+}
+"""Of the manifest, as far as it is read."""
 
 
 def check_files(path: Path, manifest: Mapping[str, Any]) -> None:
@@ -91,9 +96,7 @@ def check_files(path: Path, manifest: Mapping[str, Any]) -> None:
     Raises:
         FileFormatError: Names all files that are not as listed.
     """
-    listed = manifest.get("files")
-    if not isinstance(listed, dict):
-        raise FileFormatError("the manifest lists no files", where=str(path))
+    listed = manifest["files"]
     root = path.resolve()
     problems = [
         f"{name}: {problem}"
@@ -115,10 +118,13 @@ def check_files(path: Path, manifest: Mapping[str, Any]) -> None:
 
 def _problem(file: Path, facts: Any, root: Path) -> str:
     """What is wrong with a listed file; empty if nothing."""
+    try:
+        if path_status(file) != "file":
+            return "is missing"
+    except FileFormatError as error:
+        return error.reason
     if file.is_symlink() or not file.resolve().is_relative_to(root):
         return "lies outside the bundle"
-    if not file.is_file():
-        return "is missing"
     size = file.stat().st_size
     if not isinstance(facts, dict) or size != facts.get("bytes"):
         return f"has {size} bytes, not those of the manifest"
@@ -127,23 +133,6 @@ def _problem(file: Path, facts: Any, root: Path) -> str:
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     return "" if same else "its content has changed (SHA-256 differs)"
-
-
-def load_arrays(file: Path) -> dict[str, NDArray[Any]]:
-    """All arrays of an .npz file, with their unpacked size checked before anything is unpacked.
-
-    Raises:
-        FileFormatError: No archive of plain arrays, or a larger one than ``MAX_ARRAYS``.
-    """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > MAX_ARRAYS:
-            raise FileFormatError(f"would unpack to {size} bytes", where=str(file))
-        with np.load(file, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise FileFormatError(f"is not a readable archive of arrays ({error})", where=str(file)) from None
 
 
 def array(arrays: Mapping[str, NDArray[Any]], key: str, file: Path) -> NDArray[Any]:

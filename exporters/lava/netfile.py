@@ -7,6 +7,7 @@ encodings it accepts. The reader therefore takes exactly what the writer writes 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -15,15 +16,15 @@ import h5py
 import numpy as np
 
 from tcja_deploy.errors import FileFormatError
+from tcja_deploy.reading.hdf5 import Tree, read_hdf5_files
 from tcja_deploy.runtime.integers.network import IntArray, Layer, Pair
 from tcja_deploy.unsupported import bullets
 
-__all__ = ["read_net", "write_net"]
+__all__ = ["read_nets", "write_net"]
 
 CONV_KEYS = {"type", "shape", "weight", "bias", "stride", "padding", "dilation", "groups", "neuron"}
 DENSE_KEYS = {"type", "shape", "weight", "bias", "neuron"}
 NEURON_KEYS = {"type", "iDecay", "vDecay", "vThMant"}
-MAX_WEIGHTS = 1 << 28
 
 
 def _text(value: str) -> Any:
@@ -70,12 +71,13 @@ def write_net(path: Path, layers: tuple[Layer, ...]) -> None:
 class _Entry:
     """One group of the file, with errors that name it."""
 
-    def __init__(self, group: h5py.Group, problems: list[str]) -> None:
+    def __init__(self, name: str, group: Tree, problems: list[str]) -> None:
+        self.name = name
         self.group = group
         self.problems = problems
 
     def complain(self, reason: str) -> None:
-        self.problems.append(f"{self.group.name}: {reason}")
+        self.problems.append(f"{self.name}: {reason}")
 
     def keys(self, allowed: set[str]) -> bool:
         found = set(self.group)
@@ -86,22 +88,18 @@ class _Entry:
         return found == allowed
 
     def kind(self) -> str:
-        value = self.group["type"][()] if isinstance(self.group.get("type"), h5py.Dataset) else None
-        if isinstance(value, np.ndarray) and value.shape == (1,) and value.dtype.kind == "S":
-            return bytes(value[0]).decode("ascii", "replace")
+        value = self.group.get("type")
+        if isinstance(value, np.ndarray) and value.shape == (1,) and value.dtype == object:
+            return str(value[0])
         self.complain("has no readable type")
         return ""
 
     def integers(self, key: str, *ranks: int) -> IntArray:
         item = self.group.get(key)
-        if not isinstance(item, h5py.Dataset) or item.dtype.kind != "i" or item.ndim not in ranks:
+        if not isinstance(item, np.ndarray) or item.dtype.kind != "i" or item.ndim not in ranks:
             self.complain(f"{key} is not an array of integers with {' or '.join(map(str, ranks))} axes")
-        elif item.is_virtual or item.external:
-            self.complain(f"{key} refers to another file")
-        elif prod(item.shape) > MAX_WEIGHTS:
-            self.complain(f"{key} has {prod(item.shape)} values, more than this reader takes")
         else:
-            return np.asarray(item[()], np.int64)
+            return item.astype(np.int64)
         return np.zeros((0,) * ranks[0], np.int64)
 
     def pair(self, key: str) -> Pair:
@@ -112,36 +110,35 @@ class _Entry:
         return int(value[0]), int(value[1])
 
 
-def read_net(path: Path, described: list[dict[str, Any]]) -> tuple[Layer, ...]:
-    """Read one segment back.
+def read_nets(segments: Sequence[tuple[Path, list[dict[str, Any]]]]) -> list[tuple[Layer, ...]]:
+    """Read segments back.
 
     Args:
-        path: The file.
-        described: For each layer its "name", "kind" and "in_shape", as the manifest says.
+        segments: The file of each, and for each of its layers "name", "kind" and "in_shape", as the manifest says.
 
     Raises:
-        FileFormatError: Anything that the writer would not have written; all problems at once.
+        FileFormatError: Anything that the writer would not have written; all problems of a file at once.
     """
-    problems: list[str] = []
-    try:
-        with h5py.File(path, "r") as file:
-            layers = _read(file, described, problems)
-    except OSError as error:
-        raise FileFormatError(f"is not a readable HDF5 file ({error})", where=str(path)) from None
-    if problems:
-        raise FileFormatError(f"is not a network this program wrote:{bullets(problems)}", where=str(path))
-    return layers
+    found = []
+    trees = read_hdf5_files([path for path, _ in segments])
+    for (path, described), tree in zip(segments, trees, strict=True):
+        problems: list[str] = []
+        layers = _read(tree, described, problems)
+        if problems:
+            raise FileFormatError(f"is not a network this program wrote:{bullets(problems)}", where=str(path))
+        found.append(layers)
+    return found
 
 
-def _read(file: h5py.File, described: list[dict[str, Any]], problems: list[str]) -> tuple[Layer, ...]:
-    root = file.get("layer", getlink=False)
-    if set(file) != {"layer"} or not isinstance(root, h5py.Group) or not _plain_links(file):
+def _read(file: Tree, described: list[dict[str, Any]], problems: list[str]) -> tuple[Layer, ...]:
+    root = file.get("layer")
+    if set(file) != {"layer"} or not isinstance(root, dict):
         problems.append("/: must hold one plain group named 'layer'")
         return ()
-    if set(root) != {str(i) for i in range(len(root))}:
-        problems.append("/layer: entries must be numbered from 0; netx counts them")
+    if set(root) != {str(i) for i in range(len(root))} or not all(isinstance(g, dict) for g in root.values()):
+        problems.append("/layer: entries must be groups numbered from 0; netx counts them")
         return ()
-    entries = [_Entry(root[str(i)], problems) for i in range(len(root))]
+    entries = [_Entry(f"/layer/{i}", root[str(i)], problems) for i in range(len(root))]
     kinds = [entry.kind() for entry in entries]
     expected = ["input"]
     for index, about in enumerate(described):
@@ -170,25 +167,15 @@ def _read(file: h5py.File, described: list[dict[str, Any]], problems: list[str])
     return tuple(layers)
 
 
-def _plain_links(group: h5py.Group) -> bool:
-    """Whether all entries, at any depth, lie in this file."""
-    for key in group:
-        if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-            return False
-        if isinstance(group[key], h5py.Group) and not _plain_links(group[key]):
-            return False
-    return True
-
-
 def _layer(entry: _Entry, about: dict[str, Any]) -> Layer | None:
     kind: Literal["conv", "dense", "pool"] = about["kind"]
     spatial = kind != "dense"
     if not entry.keys(CONV_KEYS if spatial else DENSE_KEYS):
         return None
-    if not isinstance(entry.group["neuron"], h5py.Group):
+    if not isinstance(entry.group["neuron"], dict):
         entry.complain("neuron is not a group")
         return None
-    neuron = _Entry(entry.group["neuron"], entry.problems)
+    neuron = _Entry(f"{entry.name}/neuron", entry.group["neuron"], entry.problems)
     if not neuron.keys(NEURON_KEYS):
         return None
     if neuron.kind() != "LOIHI":

@@ -4,69 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
 from tcja_deploy.errors import FileFormatError, VerificationError
+from tcja_deploy.exporters.onnx.session import Model
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.compare import BOUND, Agreement, compare
 from tcja_deploy.runtime.sequence import as_frames
 
-__all__ = ["open_session", "session_with_spikes", "verify_onnx"]
+__all__ = ["model_with_spikes", "verify_onnx"]
 
 
-def session_with_spikes(path: Path, graph: Graph) -> onnxruntime.InferenceSession:
-    """A session on a model whose spiking layers are outputs as well, in the order of the graph.
+def model_with_spikes(path: Path, graph: Graph) -> Model:
+    """A model of a graph, started so that its spiking layers can be read.
 
     Raises:
         FileFormatError: If the file is no ONNX model or not one of this graph.
     """
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:
-        raise FileFormatError(f"this is no readable ONNX model ({error})", where=str(path)) from error
-    present = {name for node in model.graph.node for name in node.output}
-    missing = [n.name for n in graph.neurons if n.name not in present]
-    props = {p.key: p.value for p in model.metadata_props}
-    if missing or props.get("tcja_deploy.model_sha256") not in (None, graph.hash):
+    model = Model(path)
+    names = [n.name for n in graph.neurons]
+    if model.lacking(names) or model.properties.get("tcja_deploy.model_sha256") not in (None, graph.hash):
         raise FileFormatError(
             "this ONNX model was not exported from the given network",
             where=str(path),
             hint="pass the model it was exported from; the manifest beside the ONNX file names it",
         )
-    shown = {o.name for o in model.graph.output}
-    for node in graph.neurons:
-        if node.name not in shown:
-            shape: list[Any] = [graph.T if d == "T" else d for d in node.signal.dims]
-            model.graph.output.append(helper.make_tensor_value_info(node.name, TensorProto.FLOAT, shape))
-    return open_session(model, path)
+    model.start(show=names)
+    return model
 
 
-def open_session(model: onnx.ModelProto, path: Path) -> onnxruntime.InferenceSession:
-    """A session on a model, whose weights may lie in a file beside ``path``.
+def _check_shapes(
+    path: Path, graph: Graph, results: dict[str, NDArray[np.generic]], result: str, samples: int
+) -> None:
+    """A model that was changed may give values of other shapes.
 
     Raises:
-        FileFormatError: If onnxruntime does not accept it.
+        VerificationError: If one does.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is raised
-    options.add_session_config_entry(_DATA_FOLDER, str(path.parent.resolve()))
-    try:
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # onnxruntime's exceptions have no common base
-        raise FileFormatError(f"onnxruntime does not accept this model ({error})", where=str(path)) from error
-
-
-_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
-"""onnxruntime's option for where weights outside of the file lie, when the model is given as bytes."""
+    for name, node in {**{n.name: n for n in graph.neurons}, result: graph[graph.output]}.items():
+        wanted, value = tuple(node.signal.shape(graph.T, samples)), results[name]
+        if value.shape != wanted or value.dtype != np.float32:
+            raise VerificationError(
+                f"{name} is {value.dtype} {list(value.shape)} instead of float32 {list(wanted)}",
+                where=str(path),
+            )
 
 
 def verify_onnx(
@@ -94,22 +78,22 @@ def verify_onnx(
         DataError: If the frames do not have the shape that the graph expects.
         VerificationError: If there are no samples, or the model fails on them.
     """
-    session = session_with_spikes(path, graph)
+    model = model_with_spikes(path, graph)
     reference = fold_batch_norm(graph)
-    batch_first = session.get_modelmeta().custom_metadata_map.get("tcja_deploy.layout") == "N,T"
-    names = [o.name for o in session.get_outputs()]
-    streams = graph[graph.output].signal.streams
+    batch_first = model.properties.get("tcja_deploy.layout") == "N,T"
+    if len(model.inputs) != 1:
+        raise FileFormatError(f"this model takes {len(model.inputs)} inputs instead of one", where=str(path))
+    (entry,), result = model.inputs, model.outputs[0]
+    last = graph[graph.output]
+    swapped = batch_first and last.signal.streams
     total = Agreement((), 0, 0, 0.0, bound)
     for batch in batches:
         frames = as_frames(graph, batch).numpy()
         fed = np.ascontiguousarray(frames.swapaxes(0, 1) if batch_first else frames, np.float32)
-        try:
-            results = dict(zip(names, session.run(None, {session.get_inputs()[0].name: fed}), strict=True))
-        except Exception as error:  # as above
-            raise VerificationError(f"onnxruntime fails on this model ({error})", where=str(path)) from error
-        output = results[names[0]]
-        if batch_first and streams:
-            output = output.swapaxes(0, 1)
+        wanted = dict.fromkeys([result, *(n.name for n in graph.neurons)])
+        results = model.run({entry: fed}, list(wanted))
+        output = results[result].swapaxes(0, 1) if swapped and results[result].ndim > 1 else results[result]
+        _check_shapes(path, graph, {**results, result: output}, result, frames.shape[1])
         total += compare(reference, frames, output, results, bound=bound, first_sample=total.samples)
         if progress is not None:
             progress(total.samples)

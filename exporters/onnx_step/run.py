@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import DataError, FileFormatError, UsageError
-from tcja_deploy.exporters.onnx.verify import open_session
+from tcja_deploy.exporters.onnx.session import Model
+from tcja_deploy.files import path_status
+from tcja_deploy.reading.json_text import parse_json
+from tcja_deploy.reading.limits import check_bytes
+from tcja_deploy.reading.onnx_file import onnx_metadata
 from tcja_deploy.runtime.stream.engine import Emission
 
 __all__ = ["OnnxStepper", "step_properties"]
@@ -21,17 +24,17 @@ __all__ = ["OnnxStepper", "step_properties"]
 States = Mapping[str, NDArray[np.generic]]
 
 
-def step_properties(path: Path) -> tuple[onnx.ModelProto, dict[str, str]]:
-    """A step model (its weights may lie in another file) and its metadata.
+def step_properties(path: Path) -> dict[str, str]:
+    """What a step model says of itself in its metadata.
 
     Raises:
         FileFormatError: If the file is no step model, or one that does not say what it is.
     """
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except Exception as error:
-        raise FileFormatError(f"this is no readable ONNX model ({error})", where=str(path)) from error
-    properties = {p.key: p.value for p in model.metadata_props}
+    if path_status(path) != "file":
+        raise FileFormatError("there is no such file", where=str(path))
+    properties = onnx_metadata(path)
+    if properties is None:
+        raise FileFormatError("this is no readable ONNX model", where=str(path))
     if properties.get("tcja_deploy.target") != "step":
         raise FileFormatError(
             "this ONNX model takes no single frames",
@@ -43,7 +46,7 @@ def step_properties(path: Path) -> tuple[onnx.ModelProto, dict[str, str]]:
         raise FileFormatError(
             f"this ONNX model lacks {', '.join(missing)}", where=str(path), hint="export it again"
         )
-    return model, properties
+    return properties
 
 
 _PROPERTIES = tuple(
@@ -65,46 +68,75 @@ class OnnxStepper:
         state: The states before the next frame, by name.
     """
 
-    def __init__(self, path: Path | str, samples: int = 1, show: Sequence[str] = ()) -> None:
+    def __init__(
+        self, path: Path | str, samples: int = 1, show: Sequence[str] = (), *, trusted: bool = False
+    ) -> None:
         """Open a model.
 
         Args:
             path: The ``.onnx`` file.
             samples: N.
             show: Names of spiking layers to read after each step, or of further tensors.
+            trusted: Run the model in this process: quicker by about a millisecond a step, for models of your own; others are
+                held to the limits on memory and time in a process of their own.
 
         Raises:
-            FileFormatError: If the file is no step model, is damaged, or has no such tensor.
+            FileFormatError: If the file is no step model, is damaged, contradicts itself, or has no such tensor.
             UsageError: If ``samples`` is not positive.
         """
         if samples < 1:
             raise UsageError(f"a stream needs at least one sample, got {samples}")
         path = Path(path)
-        model, properties = step_properties(path)
-        self._names = [o.name for o in model.graph.output]
-        try:
-            self.latency = int(properties["tcja_deploy.latency"])
-            self.frames_per_window = int(properties["tcja_deploy.T"])
-            layers = dict(json.loads(properties["tcja_deploy.layers"]))
-            self._show = {name: str(layers.get(name, name)) for name in show}
-            self.state: States = {
-                name: np.full(
-                    [samples if d == "N" else d for d in about["shape"]], about["value"], about["dtype"]
-                )
-                for name, about in json.loads(properties["tcja_deploy.states"]).items()
-            }
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise FileFormatError(
-                f"the notes of tcja-deploy in this model are damaged ({error})", where=str(path)
-            ) from error
-        _expose(model, self._show.values(), path)
-        self._session = open_session(model, path)
+        properties = step_properties(path)
+        where = str(path)
+        self.latency, self.frames_per_window = (
+            _whole(properties[f"tcja_deploy.{name}"], name, where) for name in ("latency", "T")
+        )
+        layers = parse_json(properties["tcja_deploy.layers"], {str: str}, where=where, hint=_DAMAGED)
+        described = parse_json(properties["tcja_deploy.states"], _STATES, where=where, hint=_DAMAGED)
+        self._show = {name: layers.get(name, name) for name in show}
+        self._model = Model(path, trusted=trusted)
+        lacking = self._model.lacking(list(self._show.values()))
+        if lacking:
+            raise FileFormatError("the model has no such tensor", where=f"{path}: {lacking[0]}")
+        self._model.start(show=list(self._show.values()))
+        self._names = self._model.outputs
+        frame, *states = self._model.inputs.items()
+        self._input, self._frame = frame
+        self._check(described, dict(states), samples, where)
+        self.state: States = {
+            name: np.full(
+                [samples if d == "N" else d for d in about["shape"]], about["value"], about["dtype"]
+            )
+            for name, about in described.items()
+        }
         self._streams = properties["tcja_deploy.output"] == "stream"
-        self._input = self._session.get_inputs()[0]
         self._samples = samples
         self.shown: dict[str, NDArray[np.generic]] = {}
         self._latest: torch.Tensor | None = None
         self._given = 0
+
+    def _check(
+        self, described: Mapping[str, Any], inputs: Mapping[str, list[int | str]], samples: int, where: str
+    ) -> None:
+        """What the metadata say of the states has to be what the model takes and gives.
+
+        Raises:
+            FileFormatError: If they contradict each other, or the states are larger than the limit.
+        """
+        needed = {"output", "frame", "valid", *(f"{name}.next" for name in described)}
+        if described.keys() != inputs.keys() or not needed <= set(self._names):
+            raise FileFormatError("the model and its notes on its states contradict each other", where=where)
+        total = 0
+        for name, about in described.items():
+            axes = [d if isinstance(d, int) else "N" for d in inputs[name]]
+            if about["shape"] != axes or about["dtype"] not in _DTYPES:
+                raise FileFormatError(
+                    f"the state {name} is {about['dtype']} {about['shape']} by its notes, the model takes {axes}",
+                    where=where,
+                )
+            total += math.prod(samples if d == "N" else d for d in axes) * np.dtype(about["dtype"]).itemsize
+        check_bytes(total, "the state of the stream", where=where)
 
     def push(self, frame: NDArray[Any] | torch.Tensor) -> list[Emission]:
         """Push one frame ``[N, ...]`` and return the result that became final, if there is one.
@@ -113,13 +145,11 @@ class OnnxStepper:
             DataError: If the frame does not fit the model.
         """
         x = np.ascontiguousarray(frame, np.float32)
-        want = [d if isinstance(d, int) else self._samples for d in self._input.shape]
+        want = [d if isinstance(d, int) else self._samples for d in self._frame]
         if list(x.shape) != want:
             raise DataError(f"the frame has shape {list(x.shape)}, the model expects {want}")
-        wanted = [*self._names, *self._show.values()]
-        values = dict(
-            zip(wanted, self._session.run(wanted, {self._input.name: x, **self.state}), strict=True)
-        )
+        wanted = dict.fromkeys([*self._names, *self._show.values()])
+        values = self._model.run({self._input: x, **self.state}, list(wanted))
         self.state = {name: values[f"{name}.next"] for name in self.state}
         self.shown = {name: values[tensor] for name, tensor in self._show.items()}
         output, index, final = torch.from_numpy(values["output"]), int(values["frame"]), bool(values["valid"])
@@ -135,14 +165,18 @@ class OnnxStepper:
         """The mean over the frames so far, where the result is a mean over time; else the latest frame of the result."""
         return self._latest
 
+    def close(self) -> None:
+        """End the model's process, if it has one; the end of the program does so as well."""
+        self._model.close()
 
-def _expose(model: onnx.ModelProto, names: Iterable[str], path: Path) -> None:
-    """Make inner tensors outputs."""
-    inferred = {v.name: v for v in onnx.shape_inference.infer_shapes(model).graph.value_info}
-    shown = {o.name for o in model.graph.output}
-    for name in names:
-        if name in shown:
-            continue
-        if name not in inferred:
-            raise FileFormatError("the model has no such tensor", where=f"{path}: {name}")
-        model.graph.output.append(inferred[name])
+
+_DAMAGED = "the notes of tcja-deploy in this model are damaged: export it again"
+_STATES = {str: {"shape": [(int, str)], "value": (float, bool), "dtype": str}}
+_DTYPES = ("float32", "float64", "int32", "int64", "bool", "uint8", "int8")
+_MOST_STEPS = 1 << 40
+
+
+def _whole(text: str, name: str, where: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 14 and int(text) < _MOST_STEPS):
+        raise FileFormatError(f"the notes in this model are damaged: {name} is {text[:20]!r}", where=where)
+    return int(text)

@@ -47,13 +47,17 @@ def verify_onnx_step(
         FileFormatError: If the file is not an export of the graph, or was exported with another profile.
         VerificationError: If there are no samples, or the two emit results at different steps.
     """
-    properties = step_properties(path)[1]
+    properties = step_properties(path)
     if properties.get("tcja_deploy.model_sha256") != graph.hash:
         raise FileFormatError(
             "this ONNX model was not exported from the given network", where=str(path),
             hint="pass the model it was exported from; the manifest beside the ONNX file names it",
         )  # fmt: skip
     lookahead = properties["tcja_deploy.lookahead"]
+    if lookahead != "exact" and not (lookahead.isascii() and lookahead.isdigit() and len(lookahead) < 10):
+        raise FileFormatError(
+            f"the notes in this model are damaged: lookahead is {lookahead[:20]!r}", where=str(path)
+        )
     ahead = None if lookahead == "exact" else int(lookahead)
     network = plan(fold_batch_norm(graph), lookahead=ahead, profile=profile, schedule="paced")
     if properties["tcja_deploy.profile_sha256"] != network.guesses.hash:

@@ -263,14 +263,14 @@ def _onnx(
     layers = [node.name for node in job.graph.neurons]
     return _Work(
         plan(job.graph, lookahead=lookahead, profile=profile, schedule=schedule),
-        lambda samples: OnnxStepper(path, samples),
+        lambda samples: OnnxStepper(path, samples, trusted=True),
         lambda batches: verify_onnx_step(path, job.graph, batches, profile=profile),
         lambda: onnx_feed(path, layers),
         "onnxruntime",
         True,  # compared with the stream of the same look-ahead
         {
             "bytes of the model's states, per recording": sum(
-                a.nbytes for a in OnnxStepper(path).state.values()
+                a.nbytes for a in OnnxStepper(path, trusted=True).state.values()
             )
         },
     )

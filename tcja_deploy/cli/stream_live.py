@@ -93,7 +93,7 @@ def onnx_feed(path: Path, layers: list[str]) -> Feed:
     from tcja_deploy.exporters.onnx_step import OnnxStepper
     from tcja_deploy.runtime.stream.decision import Decisions
 
-    stepper, decisions = OnnxStepper(path, show=layers), Decisions()
+    stepper, decisions = OnnxStepper(path, show=layers, trusted=True), Decisions()
 
     def feed(frame: Any) -> Moment:
         emissions = stepper.push(frame)

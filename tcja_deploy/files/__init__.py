@@ -18,6 +18,7 @@ from tcja_deploy.files.system import exchange, flush, hold, locked
 __all__ = [
     "atomic_directory",
     "atomic_file",
+    "being_written",
     "check_free",
     "output_folder",
     "path_status",
@@ -289,6 +290,15 @@ def staged_files(parent: Path, names: Sequence[str], *, force: bool = False) -> 
         _finish(folder, files, parent, check, lambda: switch(folder, order))
 
 
+_OPEN: set[Path] = set()
+"""Hidden folders that this process is writing in."""
+
+
+def being_written(path: Path) -> bool:
+    """Whether this process has just written a file itself, in a place where no other program looks: it can be trusted."""
+    return not _OPEN.isdisjoint(path.resolve().parents)
+
+
 @contextmanager
 def _workshop(parent: Path, where: Path) -> Iterator[Path]:
     """A hidden folder for work in progress, removed in any case; what goes wrong with files in it is an ``ExportError``."""
@@ -299,12 +309,14 @@ def _workshop(parent: Path, where: Path) -> Iterator[Path]:
             handle = hold(folder)
     except OSError as error:
         raise _failed(error, where) from error
+    _OPEN.add(folder.resolve())
     try:
         (folder / NEW).mkdir()
         yield folder
     except OSError as error:
         raise _failed(error, where) from error
     finally:
+        _OPEN.discard(folder.resolve())
         if not unfinished(folder):
             shutil.rmtree(folder, ignore_errors=True)
         if handle is not None:

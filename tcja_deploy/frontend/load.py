@@ -18,7 +18,7 @@ from tcja_deploy.errors import DeployError, FileFormatError, UsageError
 from tcja_deploy.files import sha256
 from tcja_deploy.ir import Graph, Kind
 from tcja_deploy.ir_file import is_tcja_file, load_graph
-from tcja_deploy.nir_file.container import is_hdf5
+from tcja_deploy.reading.hdf5 import is_hdf5
 
 if TYPE_CHECKING:
     from torch import nn

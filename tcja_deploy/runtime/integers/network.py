@@ -73,6 +73,9 @@ class Layer:
 
     def __post_init__(self) -> None:
         weight, spatial = self.weight, self.kind != "dense"
+        geometry = (self.groups, *self.stride, *self.dilation, *self.in_shape, weight.size)
+        if min(geometry) < 1 or min(self.padding) < 0:
+            raise _fail(self.name, "groups, stride, dilation and sizes are positive, padding is not negative")
         if weight.ndim != (4 if spatial else 2) or len(self.in_shape) not in ((3,) if spatial else (1, 3)):
             raise _fail(
                 self.name, f"{self.kind} weight {weight.shape} does not fit an input of {self.in_shape}"
@@ -201,6 +204,9 @@ class Gate:
 
     def __post_init__(self) -> None:
         channels, height, width = self.in_shape
+        pool = (1,) if self.pool is None else (*self.pool.kernel, *self.pool.stride)
+        if min(*self.in_shape, *pool) < 1:
+            raise _fail(self.name, "sizes, kernel and stride of the pool are positive")
         if self.tla is None and self.cla is None:
             raise _fail(self.name, "a gate needs temporal or channel-wise weights")
         for label, weight, size in (("tla", self.tla, channels), ("cla", self.cla, self.frames)):

@@ -20,6 +20,7 @@ from tcja_deploy.exporters.lava.bundle import read_bundle, write_bundle
 from tcja_deploy.exporters.lava.integrity import seal
 from tcja_deploy.exporters.lava.schedule import latency, parts
 from tcja_deploy.files import sha256
+from tcja_deploy.reading.limits import Limits, limited
 from tcja_deploy.runtime.integers.network import Gate, HostInput, Layer, Readout
 from tcja_deploy.runtime.integers.twin import Twin
 
@@ -208,7 +209,7 @@ def test_paths_stay_inside(written, tmp_path):
         (lambda m: m.__setitem__("format", "other"), "not the manifest of a Lava bundle"),
         (lambda m: m.__setitem__("version", 99), "has version 99, this program reads 1"),
         (lambda m: m.__setitem__("version", "1"), "has version '1'"),
-        (lambda m: m.pop("files"), "lists no files"),
+        (lambda m: m.pop("files"), "files is missing"),
         (lambda m: m["files"].pop("gate_0.npz"), "gate_0.npz: does not belong"),
         (lambda m: m.pop("parts"), "incomplete or wrong"),
         (
@@ -231,17 +232,18 @@ def test_a_folder_without_manifest_or_with_rubbish(tmp_path):
     with pytest.raises(FileFormatError, match="no manifest"):
         read_bundle(tmp_path)
     (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(FileFormatError, match="not readable JSON"):
+    with pytest.raises(FileFormatError, match="no readable JSON"):
         read_bundle(tmp_path)
     (tmp_path / "manifest.json").write_text("[1]")
-    with pytest.raises(FileFormatError, match="not the manifest"):
+    with pytest.raises(FileFormatError, match="is a list"):
         read_bundle(tmp_path)
 
 
-def test_archives_that_would_explode_are_refused(written, monkeypatch):
+def test_archives_that_would_explode_are_refused(written):
     path, _ = written
-    monkeypatch.setattr(integrity, "MAX_ARRAYS", 1000)
-    with pytest.raises(FileFormatError, match="would unpack to"):
+    np.savez_compressed(path / "gate_0.npz", table=np.zeros(1 << 24))
+    relist(path, "gate_0.npz")
+    with limited(Limits(memory=1 << 26)), pytest.raises(FileFormatError, match="the limit is 64 MB"):
         read_bundle(path)
 
 
@@ -249,7 +251,7 @@ def test_pickles_are_refused(written):
     path, _ = written
     np.savez(path / "gate_0.npz", table=np.array([{}], dtype=object))
     relist(path, "gate_0.npz")
-    with pytest.raises(FileFormatError, match="not a readable archive"):
+    with pytest.raises(FileFormatError, match="pickled object array"):
         read_bundle(path)
 
 
