@@ -1,8 +1,8 @@
 """Opening and running ONNX models that nobody vouches for.
 
 Neither onnxruntime nor onnx's own parser and checker bound what a model may ask for: a loop of 2**62 rounds, a constant of
-6 GB. A model is looked at first (ops, sizes, files it refers to), then runs in a process of its own with limits on memory and time;
-models that this process has just written run here.
+6 GB. A model is looked at first (ops, sizes, files it refers to), then runs in a process of its own with limits on memory and
+time; models that this process has just written run here.
 """
 
 from __future__ import annotations
