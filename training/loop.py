@@ -58,7 +58,7 @@ def train(
     """Train with Adam, a cosine schedule and the mean squared error of the firing rates, as the authors do.
 
     Args:
-        net: Takes `[T, N, 2, H, W]`, returns firing rates `[N, classes]`.
+        net: Takes `[T, N, 2, H, W]`, returns firing rates `[N, classes]`; trained on the device it is on.
         recordings: Counts `[N, T, 2, H, W]` and labels.
         epochs: Fixed number of epochs.
         batch: Recordings a step.
@@ -67,13 +67,14 @@ def train(
         seed: Of order, motion and dropout.
     """
     torch.manual_seed(seed)
-    frames, labels = recordings
+    device = next(net.parameters()).device
+    frames, labels = (part.to(device) for part in recordings)
     optimizer = torch.optim.Adam(net.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs)
     for epoch in range(epochs):
         start, total = time.perf_counter(), 0.0
         net.train()
-        for chosen in torch.randperm(len(labels)).split(batch):
+        for chosen in torch.randperm(len(labels)).to(device).split(batch):
             rates = net(_moved(frames[chosen], motion))
             target = nn.functional.one_hot(labels[chosen], rates.shape[1]).float()
             loss = nn.functional.mse_loss(rates, target)
@@ -89,7 +90,8 @@ def train(
 
 def accuracy(net: nn.Module, recordings: Recordings, batch: int = 50) -> float:
     """Share of recordings whose class has the highest firing rate (ties go to the lower class)."""
-    frames, labels = recordings
+    device = next(net.parameters()).device
+    frames, labels = (part.to(device) for part in recordings)
     net.eval()
     hits = 0
     with torch.no_grad():
@@ -105,7 +107,7 @@ def save_checkpoint(net: nn.Module, path: Path, *, epochs: int, test_accuracy: f
     Optimizer and schedule are left empty: the file is for deployment, not for going on with the training.
     """
     content = {
-        "net": net.state_dict(),
+        "net": {name: weight.cpu() for name, weight in net.state_dict().items()},
         "optimizer": {},
         "lr_scheduler": {},
         "epoch": epochs - 1,
@@ -126,7 +128,7 @@ def _moved(frames: torch.Tensor, motion: Motion) -> torch.Tensor:
     cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
     across, down = (2 * motion.pixels / size * _between_minus_one_and_one(n) for size in (width, height))
     matrix = torch.stack([cos, -sin, across, sin, cos, down], dim=1).reshape(n, 2, 3)
-    grid = nn.functional.affine_grid(matrix, [n, 1, height, width], align_corners=False)
+    grid = nn.functional.affine_grid(matrix, [n, 1, height, width], align_corners=False).to(frames.device)
     moved = nn.functional.grid_sample(frames.flatten(1, 2).float(), grid, mode="nearest", align_corners=False)
     return moved.reshape(n, timesteps, channels, height, width).transpose(0, 1)
 

@@ -21,6 +21,7 @@ from sklearn.model_selection import train_test_split
 from tcja_deploy import data
 from tcja_deploy.events import Camera, Events, integrate, record
 from tcja_deploy.files import atomic_file
+from tcja_deploy.runtime.device import open_device
 from training import loop
 from training.network import TCJANet34
 
@@ -41,7 +42,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=data.path("digits_checkpoint_max.pth"))
     parser.add_argument("--events", type=Path, default=data.path("digits_test_events.npz"))
     parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--device", default="cpu", help="cpu, or a GPU such as cuda")
     arguments = parser.parse_args()
+    device = open_device(arguments.device)
 
     torch.set_num_threads(1)  # sums in one order: the same weights each time
     torch.manual_seed(SEED)
@@ -54,7 +57,7 @@ def main() -> None:
     training, held_out = train_test_split(
         np.arange(len(labels)), test_size=HELD_OUT, random_state=SEED, stratify=labels
     )
-    net = TCJANet34(timesteps=TIMESTEPS)
+    net = TCJANet34(timesteps=TIMESTEPS).to(device)
     train, test = (_frames(recordings, labels, chosen) for chosen in (training, held_out))
     loop.train(
         net, train, epochs=arguments.epochs, batch=25, learning_rate=3e-3, motion=loop.Motion(), seed=SEED

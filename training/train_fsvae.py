@@ -10,7 +10,7 @@ about a minute on one core.
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy
 
 from tcja_deploy.files import atomic_file
+from tcja_deploy.runtime.device import open_device
 from tcja_deploy.zoo.fsvae import Decoder, Encoder, Prior, Sizes, draw
 
 __all__ = ["digits", "fit_prior", "main", "recognised", "save", "train"]
@@ -73,7 +74,7 @@ def train(
     decoder.train()
     for epoch in range(epochs):
         start, total = time.perf_counter(), 0.0
-        for chosen in torch.randperm(len(pictures)).split(batch):
+        for chosen in torch.randperm(len(pictures)).to(pictures.device).split(batch):
             x = pictures[chosen]
             spikes = encoder(over_time(x, sizes.T))
             y = decoder(draw(spikes, sizes.k))
@@ -130,21 +131,30 @@ def save(path: Path, encoder: Encoder, decoder: Decoder, prior: Prior) -> None:
         torch.save(content, partial)
 
 
-def main(folder: Path) -> None:
+def main() -> None:
     """Train, test, save."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, nargs="?", default=Path(), help="where the weights go")
+    parser.add_argument("--device", default="cpu", help="cpu, or a GPU such as cuda")
+    arguments = parser.parse_args()
+    device = open_device(arguments.device)
     pictures, labels = digits()
     sizes = Sizes()
     torch.manual_seed(0)
-    encoder, decoder = Encoder(sizes), Decoder(sizes)
-    train(encoder, decoder, sizes, pictures[:TRAINING])
+    encoder, decoder = Encoder(sizes).to(device), Decoder(sizes).to(device)
+    train(encoder, decoder, sizes, pictures[:TRAINING].to(device))
+    for part in (encoder, decoder):
+        part.cpu()
     prior = fit_prior(encoder, sizes, pictures[:TRAINING], labels[:TRAINING])
     error = reconstruction(encoder, decoder, sizes, pictures[TRAINING:])
     share = recognised(decoder, prior, pictures, labels)
     print(
         f"held-out reconstruction: mean squared error {error:.4f}; generated digits recognised: {share:.1%}"
     )
-    save(folder / "fsvae_digits.pt", encoder, decoder, prior)
+    save(arguments.folder / "fsvae_digits.pt", encoder, decoder, prior)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path())
+    main()

@@ -15,6 +15,7 @@ import torch
 
 from tcja_deploy import data
 from tcja_deploy.events import open_data
+from tcja_deploy.runtime.device import open_device
 from training import loop
 from training.network import TCJANet34
 
@@ -32,11 +33,13 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=data.path("nmnist_checkpoint_max.pth"))
     parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--device", default="cpu", help="cpu, or a GPU such as cuda")
     arguments = parser.parse_args()
+    device = open_device(arguments.device)
 
     torch.set_num_threads(1)  # sums in one order: the same weights each time
     torch.manual_seed(SEED)
-    net = TCJANet34()
+    net = TCJANet34().to(device)
     train, test = (
         loop.load(open_data(arguments.data / split, timesteps=10, sensor=(34, 34)))
         for split in ("Train", "Test")

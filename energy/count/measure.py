@@ -23,6 +23,7 @@ def measure(
     data_facts: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     shared: Workers | None = None,
+    device: str = "cpu",
 ) -> Measured:
     """Count the activity of a network over a data set, and join it with the network's inventory.
 
@@ -35,6 +36,7 @@ def measure(
         data_facts: What identifies the frames, such as the hash of the recordings; kept with the counts.
         progress: Called with the number of recordings that this process has finished.
         shared: This process among several that share the recordings.
+        device: Where torch computes, such as "cuda".
 
     Raises:
         DataError: The data do not fit the network.
@@ -48,6 +50,7 @@ def measure(
         origin={"model": graph.hash, **(data_facts or {})},
         progress=progress,
         shared=shared,
+        device=device,
     )
     return Measured(inventory, activity)
 

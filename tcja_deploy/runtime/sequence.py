@@ -6,6 +6,7 @@ very spikes that the traced model gives on the same machine.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -35,12 +36,16 @@ Observer = Callable[[Node, Tensor], None]
 """Called with every node and its value, shaped like the node's signal; it must not change the value."""
 
 
+_CPU = torch.device("cpu")
+
+
 def run(graph: Graph, frames: Tensor | NDArray[Any], *, observe: Observer | None = None) -> Tensor:
     """Run a graph over a window.
 
     Args:
         graph: What to run.
-        frames: ``[T, N, ...]``, the frames of the window (any number type, computed in float32).
+        frames: ``[T, N, ...]``, the frames of the window (any number type, computed in float32), on the device that is to
+            compute (see ``runtime.device``).
         observe: Called after each node.
 
     Returns:
@@ -72,9 +77,9 @@ def run_with_spikes(
 
     def observe(node: Node, value: Tensor) -> None:
         if isinstance(node.op, ir.Neuron):
-            spikes[node.name] = value.numpy()
+            spikes[node.name] = value.cpu().numpy()
 
-    return run(graph, frames, observe=observe).numpy(), spikes
+    return run(graph, frames, observe=observe).cpu().numpy(), spikes
 
 
 def as_frames(graph: Graph, frames: Tensor | NDArray[Any]) -> Tensor:
@@ -155,13 +160,23 @@ def _integrator(op: ir.LI, x: Tensor) -> Tensor:
     return out
 
 
-def _tensor(a: NDArray[Any]) -> Tensor:
-    """The same numbers; shares memory unless the array must not be written to, which a tensor cannot promise."""
-    return torch.from_numpy(a if a.flags.writeable else a.copy())
+_MOVED: dict[tuple[int, torch.device], Tensor] = {}
+"""Weights on other devices, by the array that they are copies of; they go when it goes."""
 
 
-def _bias(a: NDArray[np.float32] | None) -> Tensor | None:
-    return None if a is None else _tensor(a)
+def _tensor(a: NDArray[Any], device: torch.device = _CPU) -> Tensor:
+    """The same numbers; on the CPU shares memory unless the array must not be written to, which a tensor cannot promise."""
+    if device == _CPU:
+        return torch.from_numpy(a if a.flags.writeable else a.copy())
+    key = (id(a), device)
+    if key not in _MOVED:
+        _MOVED[key] = torch.from_numpy(a.copy()).to(device)
+        weakref.finalize(a, _MOVED.pop, key, None)
+    return _MOVED[key]
+
+
+def _bias(a: NDArray[np.float32] | None, device: torch.device) -> Tensor | None:
+    return None if a is None else _tensor(a, device)
 
 
 def _pad(x: Tensor, padding: tuple[int, int, int, int]) -> tuple[Tensor, tuple[int, int]]:
@@ -175,14 +190,14 @@ def _pad(x: Tensor, padding: tuple[int, int, int, int]) -> tuple[Tensor, tuple[i
 def _conv2d(op: ir.Conv2d, x: Tensor) -> Tensor:
     lead = x.shape[:-3]
     flat, padding = _pad(x.reshape(-1, *x.shape[-3:]), op.padding)
-    y = F.conv2d(flat, _tensor(op.weight), _bias(op.bias), op.stride, padding, op.dilation, op.groups)
+    y = F.conv2d(flat, _tensor(op.weight, x.device), _bias(op.bias, x.device), op.stride, padding, op.dilation, op.groups)
     return y.view(*lead, *y.shape[1:])
 
 
 def _conv_transpose2d(op: ir.ConvTranspose2d, x: Tensor) -> Tensor:
     lead = x.shape[:-3]
     y = F.conv_transpose2d(
-        x.reshape(-1, *x.shape[-3:]), _tensor(op.weight), _bias(op.bias),
+        x.reshape(-1, *x.shape[-3:]), _tensor(op.weight, x.device), _bias(op.bias, x.device),
         op.stride, op.padding, op.output_padding, op.groups, op.dilation,
     )  # fmt: skip
     return y.view(*lead, *y.shape[1:])
@@ -191,13 +206,13 @@ def _conv_transpose2d(op: ir.ConvTranspose2d, x: Tensor) -> Tensor:
 def _conv1d(op: ir.Conv1d, x: Tensor) -> Tensor:
     lead = x.shape[:-2]
     flat = F.pad(x.reshape(-1, *x.shape[-2:]), op.padding)
-    y = F.conv1d(flat, _tensor(op.weight), _bias(op.bias), op.stride, 0, op.dilation, op.groups)
+    y = F.conv1d(flat, _tensor(op.weight, x.device), _bias(op.bias, x.device), op.stride, 0, op.dilation, op.groups)
     return y.view(*lead, *y.shape[1:])
 
 
 def _batch_norm(op: ir.BatchNorm1d | ir.BatchNorm2d, x: Tensor) -> Tensor:
     flat = x.reshape(-1, *x.shape[op.channel_axis :])
-    mean, var, gamma, beta = map(_tensor, (op.mean, op.var, op.gamma, op.beta))
+    mean, var, gamma, beta = (_tensor(a, x.device) for a in (op.mean, op.var, op.gamma, op.beta))
     return F.batch_norm(flat, mean, var, gamma, beta, False, 0.0, op.eps).view(x.shape)
 
 
@@ -217,9 +232,9 @@ def tcja_gate(op: ir.TCJA, z: Tensor) -> Tensor:
     """The gate ``[T, N, C]`` of a TCJA block from the means over space ``[N, T, C]``."""
     tm = cm = None
     if op.cla is not None:
-        cm = F.conv1d(F.pad(z, ir.same_padding(op.k_c)), _tensor(op.cla)).permute(1, 0, 2)
+        cm = F.conv1d(F.pad(z, ir.same_padding(op.k_c)), _tensor(op.cla, z.device)).permute(1, 0, 2)
     if op.tla is not None:
-        tm = F.conv1d(F.pad(z.permute(0, 2, 1), ir.same_padding(op.k_t)), _tensor(op.tla)).permute(2, 0, 1)
+        tm = F.conv1d(F.pad(z.permute(0, 2, 1), ir.same_padding(op.k_t)), _tensor(op.tla, z.device)).permute(2, 0, 1)
     if tm is None or cm is None:
         gate = tm if cm is None else cm
     else:
@@ -272,7 +287,7 @@ RULES: dict[type[Op], Callable[..., Tensor]] = {
     ir.Input: lambda op, x: x,
     ir.LI: _integrator,
     ir.LIF: _neuron,
-    ir.Linear: lambda op, x: F.linear(x, _tensor(op.weight), _bias(op.bias)),
+    ir.Linear: lambda op, x: F.linear(x, _tensor(op.weight, x.device), _bias(op.bias, x.device)),
     ir.MaxPool2d: _pooled(lambda op, x: F.max_pool2d(x, op.kernel, op.stride, op.padding)),
     ir.Mul: _fold(torch.mul),
     ir.PLIF: _neuron,

@@ -128,7 +128,7 @@ def draw(spikes: Tensor, k: int, generator: torch.Generator | None = None) -> Te
     """
     groups = spikes.reshape(*spikes.shape[:2], -1, k)
     chosen = torch.randint(k, (*groups.shape[:3], 1), generator=generator)
-    return groups.gather(3, chosen).squeeze(3)
+    return groups.gather(3, chosen.to(groups.device)).squeeze(3)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from torch import Tensor
 from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.ir import Graph, Node, Signal
 from tcja_deploy.runtime.activity.record import Activity, Recorder, ValueActivity, Watch
+from tcja_deploy.runtime.device import open_device
 from tcja_deploy.runtime.sequence import run
 
 __all__ = ["Joined", "Recordings", "Workers", "collect", "frame_order", "frame_shape", "workers"]
@@ -124,6 +125,7 @@ def collect(
     origin: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     shared: Workers | None = None,
+    device: str = "cpu",
 ) -> Activity:
     """Run a graph over a data set and count.
 
@@ -138,9 +140,10 @@ def collect(
         progress: Called after each batch.
         shared: This process among several, as ``workers()`` gives it; every process gets the counts of all
             recordings.
+        device: Where torch computes, such as "cuda".
 
     Raises:
-        UsageError: The batch size is not positive.
+        UsageError: The batch size is not positive, or there is no such device.
         DataError: There are no recordings, or they do not fit the graph.
     """
     if batch_size < 1:
@@ -148,7 +151,7 @@ def collect(
     if not len(data):
         raise DataError("the data set holds no recordings")
     shared = shared or Workers()
-    recorder = Recorder(watches, origin)
+    recorder, place = Recorder(watches, origin), open_device(device)
 
     def observe(node: Node, value: Tensor) -> None:
         if recorder.watches(node.name):
@@ -158,7 +161,7 @@ def collect(
     for indices in shared.batches(len(data), batch_size):
         recorder.begin(list(indices))
         frames = np.stack([data[i][0] for i in indices], axis=1)
-        run(graph, frames, observe=observe)
+        run(graph, torch.from_numpy(frames).to(place), observe=observe)
         done += len(indices)
         if progress is not None:
             progress(done)

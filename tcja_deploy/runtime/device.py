@@ -1,0 +1,64 @@
+"""Where torch computes: the CPU, or a GPU with settings that keep its results those of the CPU up to the order of sums."""
+
+from __future__ import annotations
+
+import math
+import os
+
+import torch
+
+from tcja_deploy.errors import UsageError
+from tcja_deploy.ir import Graph
+
+__all__ = ["device_name", "open_device", "samples_that_fit"]
+
+_SHARE = 0.5
+"""Part of the free memory that a batch may take: kernels need room to work in."""
+
+_COPIES = 4
+"""Values of the largest size that are held at once: input and result of a layer, membranes, flags of the counting."""
+
+
+def open_device(name: str) -> torch.device:
+    """A device by torch's name for it, ready to compute reproducibly in whole float32.
+
+    On a GPU products are not rounded to TF32, and kernels are chosen that give the same sums on every run.
+
+    Raises:
+        UsageError: There is no such device.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"--device {name!r} is unknown", hint="use cpu, cuda or cuda:1") from error
+    if device.type == "cpu":
+        return device
+    if device.type != "cuda":
+        raise UsageError(f"--device {name!r} is not supported", hint="use cpu, cuda or cuda:1")
+    if not torch.cuda.is_available():
+        built = torch.version.cuda is not None
+        raise UsageError(
+            "there is no GPU that torch can use",
+            hint="is nvidia-smi happy?" if built else "this torch was built for the CPU: install one for CUDA",
+        )
+    if device.index is not None and device.index >= torch.cuda.device_count():
+        raise UsageError(f"there is no GPU {device.index}, there are {torch.cuda.device_count()}")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """What to call it in a report: the card's own name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def samples_that_fit(graph: Graph, device: torch.device) -> int:
+    """Recordings that a GPU's free memory holds at once, at least 1."""
+    largest = max(math.prod(node.signal.shape(graph.T, 1)) for node in graph)
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(1, int(free * _SHARE) // (largest * 4 * _COPIES))
