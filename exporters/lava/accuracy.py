@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tcja_deploy.exporters.lava.quantise import Quantised, StageReport
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.runtime.compare import predictions
+from tcja_deploy.runtime.device import open_device
 from tcja_deploy.runtime.integers.twin import Twin
 from tcja_deploy.runtime.sequence import run
 
@@ -49,6 +50,8 @@ def evaluate(
     graph: Graph,
     quantised: Quantised,
     batches: Iterable[tuple[NDArray[Any], NDArray[np.int64] | None]],
+    *,
+    device: str = "cpu",
 ) -> Accuracy:
     """Run both networks over labelled batches.
 
@@ -56,9 +59,10 @@ def evaluate(
         graph: The float network.
         quantised: The integer one.
         batches: Frames (T, n, ...) with labels (n,), or None for unlabelled ones; a label below zero is none.
+        device: Where torch runs the float network, such as "cuda".
     """
     network = quantised.network
-    twin = Twin(network)
+    twin, place = Twin(network), open_device(device)
     names = {stage.name: quantised.plan.values[stage.name] for stage in network.stages}
     layers = [stage.name for stage in network.stages if names[stage.name] is not None]
     sums = {
@@ -68,7 +72,7 @@ def evaluate(
     totals = np.zeros(5, np.int64)
     for frames, labels in batches:
         integer = twin.run(frames, record=layers)
-        float_output = _compare(graph, frames, integer.recorded, names, sums)
+        float_output = _compare(graph, frames, integer.recorded, names, sums, place)
         for name, counts in integer.counts.items():
             events[name] += (counts.wraps, counts.saturations, 0)
             events[name][2] = max(events[name][2], counts.peak)
@@ -107,15 +111,17 @@ def _compare(
     recorded: dict[str, NDArray[np.integer]],
     names: dict[str, str | None],
     sums: dict[str, NDArray[np.int64]],
+    device: torch.device,
 ) -> NDArray[np.float32]:
     """Output of the float network; adds to ``sums`` what its spikes and the recorded ones have in common."""
     by_node = {node: stage for stage, node in names.items() if node is not None}
 
     def observe(node: Node, value: torch.Tensor) -> None:
         if (stage := by_node.get(node.name)) is not None:
-            fired = value.numpy() != 0
+            fired = value.cpu().numpy() != 0
             other = recorded[stage] != 0
             sums[stage] += (fired.size, fired.sum(), other.sum(), (fired != other).sum())
 
-    output: NDArray[np.float32] = run(graph, frames.astype(np.float32), observe=observe).numpy()
+    part = torch.from_numpy(frames.astype(np.float32)).to(device)
+    output: NDArray[np.float32] = run(graph, part, observe=observe).cpu().numpy()
     return output

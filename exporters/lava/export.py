@@ -68,6 +68,7 @@ def export_lava(
     verify: bool = True,
     force: bool = False,
     progress: Callable[[str], None] = lambda stage: None,
+    device: str = "cpu",
 ) -> LavaReport:
     """Quantise a network and write it as a bundle for lava-dl.
 
@@ -80,6 +81,7 @@ def export_lava(
         verify: Read the bundle back and compare its golden sample with the twin.
         force: Replace what is there.
         progress: Called with the name of each stage that is quantised.
+        device: Where torch runs the float network, such as "cuda".
 
     Raises:
         UnsupportedError: Nodes or numbers that Lava cannot express; lists all of them.
@@ -98,12 +100,12 @@ def export_lava(
         raise DataError(
             "there are no calibration data", hint="pass --data with recordings like those to come"
         )
-    quantised = quantise(
-        graph, batches, options, name=graph.source.get("architecture", "network"), progress=progress
-    )
+    name = graph.source.get("architecture", "network")
+    quantised = quantise(graph, batches, options, name=name, progress=progress, device=device)
     if quantised.samples < quantised.offered:
         notes.append(f"calibrated on {quantised.samples} of {quantised.offered} samples, evenly spread")
-    accuracy = evaluate(graph, quantised, [(batch, None) for batch in batches] if test is None else test)
+    labelled = [(batch, None) for batch in batches] if test is None else test
+    accuracy = evaluate(graph, quantised, labelled, device=device)
     measured_on = "calibration data" if test is None else "test data"
     network = quantised.network
     notes += _warnings(network, accuracy)

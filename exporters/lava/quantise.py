@@ -1,5 +1,4 @@
-"""From a graph and calibration data to an integer network, stage by stage, with a report of what each stage
-lost.
+"""From a graph and calibration data to an integer network, stage by stage, with a report of what each stage lost.
 
 With normalised weights w, bias b and payloads x (see ``plan``), a scale S and the unit G that stands for a
 payload of one:
@@ -31,6 +30,7 @@ from tcja_deploy.exporters.lava.plan import FloatArray, FloatGate, FloatLayer, P
 from tcja_deploy.exporters.lava.rounding import compensated, input_rows
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.passes import fold_batch_norm
+from tcja_deploy.runtime.device import open_device
 from tcja_deploy.runtime.integers.network import Gate, HostInput, IntegerNetwork, Layer, Readout
 from tcja_deploy.runtime.integers.sums import linear_part
 from tcja_deploy.runtime.integers.twin import LayerCounts, Twin, encode
@@ -138,6 +138,7 @@ def quantise(
     *,
     name: str = "network",
     progress: Callable[[str], None] = lambda stage: None,
+    device: str = "cpu",
 ) -> Quantised:
     """Quantise a network.
 
@@ -148,6 +149,7 @@ def quantise(
         options: See ``Options``.
         name: Name of the integer network.
         progress: Called with the name of each stage before it is quantised.
+        device: Where torch runs the float network, such as "cuda".
 
     Raises:
         UnsupportedError: Nodes that Lava cannot express, or a layer that fits no budget.
@@ -159,7 +161,7 @@ def quantise(
     everything = _frames(batches)
     offered = everything.shape[1]
     frames = everything[:, _spread(offered, plan)]
-    observed = _observe(folded, plan, frames, options)
+    observed = _observe(folded, plan, frames, options, open_device(device))
     host = plan.host_input
     payload: NDArray[np.integer] = encode(host, frames)
     if not host.binary:
@@ -209,7 +211,9 @@ def _spread(samples: int, plan: Plan) -> NDArray[np.int64]:
     return np.linspace(0, samples - 1, min(samples, most)).astype(np.int64)
 
 
-def _observe(graph: Graph, plan: Plan, frames: NDArray[Any], options: Options) -> dict[str, _Observed]:
+def _observe(
+    graph: Graph, plan: Plan, frames: NDArray[Any], options: Options, device: torch.device
+) -> dict[str, _Observed]:
     """Run the float network over the calibration data, a few samples at a time."""
     by_synapse = {stage.synapse: stage for stage in plan.stages if isinstance(stage, FloatLayer)}
     observed = {stage.name: _Observed() for stage in by_synapse.values()}
@@ -220,15 +224,17 @@ def _observe(graph: Graph, plan: Plan, frames: NDArray[Any], options: Options) -
             return
         entry = observed[stage.name]
         flat = value.reshape(value.shape[0] * value.shape[1], value.shape[2], -1)  # (T*N, O, pixels)
-        offset = torch.as_tensor(stage.offset, dtype=value.dtype).reshape(1, -1, 1)
+        offset = torch.as_tensor(stage.offset, dtype=value.dtype, device=device).reshape(1, -1, 1)
         peaks = (flat - offset).abs().amax(2) * stage.neuron.gain
-        entry.peaks.append((peaks if options.per_channel else peaks.amax(1, keepdim=True)).double().numpy())
-        entry.total = entry.total + flat.double().sum((0, 2)).numpy() * stage.neuron.gain
+        peaks = peaks if options.per_channel else peaks.amax(1, keepdim=True)
+        entry.peaks.append(peaks.double().cpu().numpy())
+        entry.total = entry.total + flat.double().sum((0, 2)).cpu().numpy() * stage.neuron.gain
         entry.count += flat.shape[0] * flat.shape[2]
 
     step = max(1, (1 << 22) // max(1, int(np.prod(frames.shape[2:])) * frames.shape[0] * 16))
     for start in range(0, frames.shape[1], step):
-        run(graph, frames[:, start : start + step].astype(np.float32), observe=observe)
+        part = torch.from_numpy(frames[:, start : start + step].astype(np.float32))
+        run(graph, part.to(device), observe=observe)
     return observed
 
 

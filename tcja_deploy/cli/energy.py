@@ -13,10 +13,12 @@ import typer
 from tcja_deploy.cli.options import (
     ALL,
     AS_FOUND,
+    AS_USUAL,
     ForceOption,
     JsonOption,
     Loading,
     Recordings,
+    Running,
     check_outputs,
     load_model,
     refuse_recordings,
@@ -105,6 +107,7 @@ def energy(
     ] = False,
     how: Loading = AS_FOUND,
     which: Recordings = ALL,
+    running: Running = AS_USUAL,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -137,7 +140,7 @@ def energy(
     facts, prints = provenance(), True
     if model is not None:
         graph = load_model(model, how)
-        measured, found, prints = _measured(graph, data, activity, which)
+        measured, found, prints = _measured(graph, data, activity, which, running)
         facts = {**provenance(model, graph), **found}
     if not prints:
         return
@@ -184,6 +187,7 @@ def _measured(
     data: Sequence[Path] | None,
     activity: Path | None,
     which: Recordings,
+    running: Running,
 ) -> tuple[Measured, dict[str, str], bool]:
     """Activity from recordings or from a file."""
     from tcja_deploy.cli.rates import measured_model
@@ -193,7 +197,7 @@ def _measured(
     from tcja_deploy.runtime.activity.file import load_activity
 
     if data and activity is None:
-        return measured_model(graph, data, which)
+        return measured_model(graph, data, which, running)
     if data or activity is None:
         raise UsageError(
             "energy depends on activity: give either recordings (--data) or kept counts (--activity)",

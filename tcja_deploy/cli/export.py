@@ -79,6 +79,10 @@ def export(
             help="Labelled recordings to compare float and integer network on.", rich_help_panel=_LAVA
         ),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Where the float network runs: cpu or cuda.", rich_help_panel=_LAVA),
+    ] = None,
     gate_bits: Annotated[
         int | None, typer.Option(help="A gate of one becomes 2**bits.", rich_help_panel=_LAVA)
     ] = None,
@@ -115,6 +119,7 @@ def export(
         "lookahead": lookahead,
         "profile": profile,
         "test": test,
+        "device": device,
         "gate_bits": gate_bits,
         "threshold_rule": threshold_rule,
         "per_channel": per_channel,

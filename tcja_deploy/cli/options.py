@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 __all__ = [
     "ALL",
     "AS_FOUND",
+    "AS_USUAL",
     "DataOption",
     "ForceOption",
     "JsonOption",
     "Loading",
     "ModelArgument",
     "Recordings",
+    "Running",
     "check_outputs",
     "given_dataset",
     "load_model",
@@ -103,21 +105,27 @@ class Recordings(NamedTuple):
     ] = None
 
 
-AS_FOUND, ALL = Loading(), Recordings()
+class Running(NamedTuple):
+    """What the user said about what runs the network."""
+
+    device: Annotated[str, typer.Option(help="Where torch computes: cpu, or a GPU such as cuda.")] = "cpu"
+
+
+AS_FOUND, ALL, AS_USUAL = Loading(), Recordings(), Running()
 """Nothing said."""
 
 
 def shared_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take ``Loading`` and ``Recordings`` as values: each of their fields becomes an option of it.
+    """Let a command take ``Loading``, ``Recordings`` and ``Running`` as values: each of their fields becomes an option of it.
 
     The option's default is that of the field in the parameter's default.
     """
     hints = get_type_hints(command, include_extras=True)
     parameters: list[inspect.Parameter] = []
-    groups: dict[str, type[Loading] | type[Recordings]] = {}
+    groups: dict[str, type[Loading] | type[Recordings] | type[Running]] = {}
     for parameter in inspect.signature(command).parameters.values():
         hint = hints[parameter.name]
-        if hint is Loading or hint is Recordings:
+        if hint is Loading or hint is Recordings or hint is Running:
             groups[parameter.name] = hint
             parameters += [
                 parameter.replace(name=name, annotation=kind, default=getattr(parameter.default, name))

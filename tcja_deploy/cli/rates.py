@@ -13,11 +13,13 @@ import typer
 from tcja_deploy.cli.options import (
     ALL,
     AS_FOUND,
+    AS_USUAL,
     ForceOption,
     JsonOption,
     Loading,
     ModelArgument,
     Recordings,
+    Running,
     check_outputs,
     load_model,
     open_dataset,
@@ -30,9 +32,12 @@ if TYPE_CHECKING:
 
 __all__ = ["measured_model", "provenance", "rates"]
 
+_MOST_AT_ONCE = 256
+"""Recordings run at once on a GPU, however large its memory is: more are not faster."""
+
 
 def measured_model(
-    graph: Graph, data: Sequence[Path], which: Recordings
+    graph: Graph, data: Sequence[Path], which: Recordings, running: Running
 ) -> tuple[Measured, dict[str, str], bool]:
     """Activity of a model over data sets, facts about them, and whether this process is the one that prints.
 
@@ -43,7 +48,11 @@ def measured_model(
     from tcja_deploy.energy.count.measure import measure
     from tcja_deploy.passes.fold import fold_batch_norm
     from tcja_deploy.runtime.activity.collect import Joined, workers
+    from tcja_deploy.runtime.device import open_device, samples_that_fit
 
+    if which.batch_size == ALL.batch_size and running.device != AS_USUAL.device:
+        fit = samples_that_fit(graph, open_device(running.device))
+        which = which._replace(batch_size=min(fit, _MOST_AT_ONCE))
     parts = [open_dataset(graph, path, which) for path in data]
     recordings = Joined(parts)
     identity = {
@@ -62,6 +71,7 @@ def measured_model(
                 data_facts=identity,
                 progress=progress,
                 shared=shared,
+                device=running.device,
             )
     facts = {"data": ", ".join(map(str, data)), **identity, "recordings": str(len(recordings))}
     return measured, facts, shared.rank == 0
@@ -116,6 +126,7 @@ def rates(
     ] = None,
     how: Loading = AS_FOUND,
     which: Recordings = ALL,
+    running: Running = AS_USUAL,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -134,7 +145,7 @@ def rates(
         taken = [plots / f"{key}.svg" for key in RATE_PLOTS] if plots.is_dir() else [plots]
         check_outputs(taken, force=force)
     graph = load_model(model, how)
-    measured, facts, prints = measured_model(graph, data, which)
+    measured, facts, prints = measured_model(graph, data, which, running)
     if not prints:
         return
     found = find_rates(measured)

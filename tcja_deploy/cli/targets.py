@@ -135,7 +135,7 @@ def _lava(request: Request) -> ExportReport:
     from tcja_deploy.exporters.lava import Options
 
     options = dict(request.options)
-    test = options.pop("test", None)
+    test, device = options.pop("test", None), options.pop("device", "cpu")
     which = request.which._replace(limit=None)
     labelled = None if test is None else open_dataset(request.graph, test, which).batches(which.batch_size)
     with console.status("quantising") as status:
@@ -145,6 +145,7 @@ def _lava(request: Request) -> ExportReport:
             request.path,
             data=request.batches(),
             test=labelled,
+            device=device,
             options=Options(**options),
             verify=request.verify,
             force=request.force,
@@ -173,7 +174,7 @@ TARGETS: dict[str, Target] = {
     ),
     "lava": Target(
         ".lava",
-        frozenset({"test", "gate_bits", "threshold_rule", "per_channel", "margin", "percentile"}),
+        frozenset({"test", "device", "gate_bits", "threshold_rule", "per_channel", "margin", "percentile"}),
         _lava,
         _show_lava,
     ),

@@ -39,7 +39,9 @@ def open_device(name: str) -> torch.device:
         built = torch.version.cuda is not None
         raise UsageError(
             "there is no GPU that torch can use",
-            hint="is nvidia-smi happy?" if built else "this torch was built for the CPU: install one for CUDA",
+            hint="nvidia-smi lists what there is"
+            if built
+            else "this torch was built for the CPU: install one for CUDA",
         )
     if device.index is not None and device.index >= torch.cuda.device_count():
         raise UsageError(f"there is no GPU {device.index}, there are {torch.cuda.device_count()}")

@@ -190,7 +190,15 @@ def _pad(x: Tensor, padding: tuple[int, int, int, int]) -> tuple[Tensor, tuple[i
 def _conv2d(op: ir.Conv2d, x: Tensor) -> Tensor:
     lead = x.shape[:-3]
     flat, padding = _pad(x.reshape(-1, *x.shape[-3:]), op.padding)
-    y = F.conv2d(flat, _tensor(op.weight, x.device), _bias(op.bias, x.device), op.stride, padding, op.dilation, op.groups)
+    y = F.conv2d(
+        flat,
+        _tensor(op.weight, x.device),
+        _bias(op.bias, x.device),
+        op.stride,
+        padding,
+        op.dilation,
+        op.groups,
+    )
     return y.view(*lead, *y.shape[1:])
 
 
@@ -206,7 +214,9 @@ def _conv_transpose2d(op: ir.ConvTranspose2d, x: Tensor) -> Tensor:
 def _conv1d(op: ir.Conv1d, x: Tensor) -> Tensor:
     lead = x.shape[:-2]
     flat = F.pad(x.reshape(-1, *x.shape[-2:]), op.padding)
-    y = F.conv1d(flat, _tensor(op.weight, x.device), _bias(op.bias, x.device), op.stride, 0, op.dilation, op.groups)
+    y = F.conv1d(
+        flat, _tensor(op.weight, x.device), _bias(op.bias, x.device), op.stride, 0, op.dilation, op.groups
+    )
     return y.view(*lead, *y.shape[1:])
 
 
@@ -234,7 +244,9 @@ def tcja_gate(op: ir.TCJA, z: Tensor) -> Tensor:
     if op.cla is not None:
         cm = F.conv1d(F.pad(z, ir.same_padding(op.k_c)), _tensor(op.cla, z.device)).permute(1, 0, 2)
     if op.tla is not None:
-        tm = F.conv1d(F.pad(z.permute(0, 2, 1), ir.same_padding(op.k_t)), _tensor(op.tla, z.device)).permute(2, 0, 1)
+        tm = F.conv1d(F.pad(z.permute(0, 2, 1), ir.same_padding(op.k_t)), _tensor(op.tla, z.device)).permute(
+            2, 0, 1
+        )
     if tm is None or cm is None:
         gate = tm if cm is None else cm
     else:
