@@ -54,7 +54,7 @@ def energy(
     data: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Recordings: a folder of class folders, or one .bin, .npz or .npy file; may be repeated.",
+            help="Recordings: a folder of class folders, or one file; may be repeated.",
             show_default=False,
         ),
     ] = None,

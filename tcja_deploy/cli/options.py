@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import re
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast, get_type_hints
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tcja_deploy.events import EventData
     from tcja_deploy.events.classes import LabelOrder
     from tcja_deploy.events.integrate import SplitBy
+    from tcja_deploy.events.resize import Resize
     from tcja_deploy.ir import Graph
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "check_outputs",
     "given_dataset",
     "load_model",
+    "microseconds",
     "open_dataset",
     "open_frames",
     "refuse_recordings",
@@ -49,9 +52,7 @@ ModelArgument = Annotated[
 ]
 DataOption = Annotated[
     Path | None,
-    typer.Option(
-        help="Recordings: a folder of class folders, or one .bin, .npz or .npy file.", show_default=False
-    ),
+    typer.Option(help="Recordings: a folder of class folders, or one file.", show_default=False),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -103,6 +104,23 @@ class Recordings(NamedTuple):
         str | None,
         typer.Option(help="How class names were sorted in training: 'text' (as SpikingJelly) or 'number'."),
     ] = None
+    frame_time: Annotated[
+        str | None,
+        typer.Option(help="Frames of this duration instead, as cameras run: 30ms, 5000us, 0.1s."),
+    ] = None
+    resize: Annotated[
+        str | None,
+        typer.Option(help="Bring events of another sensor to the model's size: area, crop or nearest."),
+    ] = None
+    sensor: Annotated[
+        str | None, typer.Option(help="Rows and columns of the camera as H,W, where the files do not say.")
+    ] = None
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Go on without recordings that cannot be read.")
+    ] = False
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Keep no frames of large files in the user's cache folder.")
+    ] = False
 
 
 class Running(NamedTuple):
@@ -234,19 +252,26 @@ def open_frames(
     from tcja_deploy.events import open_data
     from tcja_deploy.events.classes import read_classes
 
-    way = _one_of("--split-by", which.split_by, ("number", "time"))
-    order = (
-        None if which.label_order is None else _one_of("--label-order", which.label_order, ("text", "number"))
-    )
     if len(shape) != 3:
         raise UsageError(f"the model takes frames of shape {shape}, recordings give C,H,W")
     channels, height, width = shape
+    way = _one_of("--split-by", which.split_by, ("number", "time"))
+    frame_time = None if which.frame_time is None else microseconds(which.frame_time)
+    if frame_time is not None and way != "number":
+        raise UsageError(
+            "--frame-time and --split-by time are two ways to make frames", hint="give one of them"
+        )
+    order = (
+        None if which.label_order is None else _one_of("--label-order", which.label_order, ("text", "number"))
+    )
+    resize = None if which.resize is None else _one_of("--resize", which.resize, ("area", "crop", "nearest"))
     dataset = open_data(
         data,
         timesteps=T,
         sensor=(height, width),
         channels=channels,
         split_by=cast("SplitBy", way),
+        frame_time=frame_time,
         limit=which.limit,
         outputs=outputs,
         split=which.split,
@@ -255,40 +280,42 @@ def open_frames(
         else read_classes(which.classes, order=cast("LabelOrder", order)),
         labels=which.labels,
         label_order=cast("LabelOrder", order),
-    )
-    for note in dataset.notes:
-        _say(note)
-    _note_small_sensor(dataset, height, width)
+        resize=cast("Resize", resize),
+        camera=None if which.sensor is None else _size(which.sensor),
+        cache=not which.no_cache,
+    ).checked(skip_broken=which.skip_broken)
+    if os.environ.get("RANK", "0") == "0":  # one of the processes that share the work
+        for note in dataset.notes:
+            typer.echo(f"note: {note}", err=True)
     return dataset
+
+
+_TIMES = {"us": 1, "ms": 1_000, "s": 1_000_000}
+
+
+def microseconds(text: str) -> int:
+    """A duration such as ``30ms``, ``5000us`` or ``0.1s``; milliseconds without a unit.
+
+    Raises:
+        UsageError: It is none, or shorter than a microsecond.
+    """
+    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*(us|ms|s)?", text.strip())
+    time = round(float(found[1]) * _TIMES[found[2] or "ms"]) if found else 0
+    if time < 1:
+        raise UsageError(
+            f"--frame-time {text!r} is no duration", hint="write for instance 30ms, 5000us or 0.1s"
+        )
+    return time
+
+
+def _size(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{1,5})\s*[,x]\s*(\d{1,5})", text.strip())
+    if not found:
+        raise UsageError(f"--sensor {text!r} is not H,W", hint="write for instance 240,320")
+    return int(found[1]), int(found[2])
 
 
 def _one_of(option: str, given: str, known: tuple[str, ...]) -> str:
     if given not in known:
         raise UsageError(f"{option} {given!r} is unknown", hint=f"use {' or '.join(known)}")
     return given
-
-
-def _say(note: str) -> None:
-    """A note on standard error, from one of the processes that share the work."""
-    if os.environ.get("RANK", "0") == "0":
-        typer.echo(f"note: {note}", err=True)
-
-
-_LOOKED_AT = 3
-"""Recordings in which the extent of the events is looked at."""
-
-
-def _note_small_sensor(dataset: EventData, height: int, width: int) -> None:
-    """Coordinates of a smaller sensor are valid on a larger one, so that only their extent tells a mistake."""
-    import numpy as np
-
-    rows = columns = 0
-    for i in range(0, len(dataset), -(-len(dataset) // _LOOKED_AT)):
-        places = np.argwhere(dataset[i][0] != 0)  # [n, 4]: frame, channel, row, column
-        rows = max(rows, int(places[:, 2].max(initial=-1)) + 1)
-        columns = max(columns, int(places[:, 3].max(initial=-1)) + 1)
-    if 2 * rows <= height and 2 * columns <= width:
-        _say(
-            f"{dataset.path}: the events lie in {rows} of {height} rows and {columns} of {width} columns; recordings of "
-            "a smaller sensor are not scaled to the one that the model was trained for"
-        )

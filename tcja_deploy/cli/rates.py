@@ -57,7 +57,7 @@ def measured_model(
     recordings = Joined(parts)
     identity = {
         "data SHA-256": " ".join(part.digest for part in parts),
-        "frames split by": which.split_by,
+        "frames split by": " ".join(dict.fromkeys(str(part.framing) for part in parts)),
     }
     with workers() as shared:
         mine = sum(map(len, shared.batches(len(recordings), which.batch_size)))
@@ -107,7 +107,7 @@ def rates(
     data: Annotated[
         list[Path],
         typer.Option(
-            help="Recordings: a folder of class folders, or one .bin, .npz or .npy file; may be repeated.",
+            help="Recordings: a folder of class folders, or one file; may be repeated.",
             show_default=False,
         ),
     ],

@@ -17,6 +17,7 @@ from tcja_deploy.cli.options import (
     Recordings,
     check_outputs,
     load_model,
+    microseconds,
     open_dataset,
     shared_options,
 )
@@ -48,9 +49,7 @@ def stream(
     model: ModelArgument,
     data: Annotated[
         Path,
-        typer.Option(
-            help="Recordings: a folder of class folders, or one .bin, .npz or .npy file.", show_default=False
-        ),
+        typer.Option(help="Recordings: a folder of class folders, or one file.", show_default=False),
     ],
     lookahead: Annotated[
         int | None,
@@ -89,10 +88,6 @@ def stream(
         Path | None, typer.Option(help="Draw the sweep into this .png file.", show_default=False)
     ] = None,
     live: Annotated[bool, typer.Option("--live", help="Draw what happens, frame by frame.")] = False,
-    frame_time: Annotated[
-        float | None,
-        typer.Option("--frame-time", min=0.001, help="Milliseconds a frame.", show_default=False),
-    ] = None,
     how: Loading = AS_FOUND,
     which: Recordings = _SIDE_BY_SIDE,
     force: ForceOption = False,
@@ -129,7 +124,7 @@ def stream(
         if calibration is None
         else open_dataset(graph, calibration, which._replace(limit=None)),
         batch_size=which.batch_size,
-        frame_time=frame_time,
+        frame_time=None if which.frame_time is None else microseconds(which.frame_time) / 1000,
         as_json=as_json,
         force=force,
     )

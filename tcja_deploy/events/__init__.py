@@ -3,9 +3,11 @@
 Everything here needs numpy alone.
 """
 
-from tcja_deploy.events.dataset import EventData, open_data
+from tcja_deploy.events.dataset import EventData
+from tcja_deploy.events.formats.atis import read_nmnist
+from tcja_deploy.events.formats.numpy_files import read_event_npz, read_frames
 from tcja_deploy.events.integrate import SplitBy, integrate
-from tcja_deploy.events.readers import read_event_npz, read_frames, read_nmnist
+from tcja_deploy.events.opening import open_data
 from tcja_deploy.events.recording import Events, make_events
 from tcja_deploy.events.simulate import Camera, record, record_pixels, saccades
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,14 +14,93 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import DataError, UsageError
-from tcja_deploy.events.classes import LabelOrder, Numbering, number_classes
-from tcja_deploy.events.folders import list_folder
-from tcja_deploy.events.integrate import SplitBy, integrate
+from tcja_deploy.events.cache import MIN_FILE, FrameCache
+from tcja_deploy.events.conventions import Convention, settle
+from tcja_deploy.events.formats.base import Source
+from tcja_deploy.events.framing import Framing
+from tcja_deploy.events.loader import Loader, compact
 from tcja_deploy.events.recording import Events
-from tcja_deploy.events.sources import ACCEPTED, FileSource, Source, file_source, is_recording
 from tcja_deploy.files import sha256
 
-__all__ = ["EventData", "open_data"]
+__all__ = ["Batch", "EventData", "Recordings"]
+
+Batch = tuple[NDArray[np.float32], NDArray[np.int64] | None]
+
+
+class Recordings:
+    """The recordings of a source as frames, and the hashes of its files.
+
+    Args:
+        source: Where they are read.
+        framing: How events become frames.
+        convention: How events are stored.
+        cache: Where frames are kept between runs; None to keep none.
+        folder: The folder that names are relative to, for errors.
+    """
+
+    def __init__(
+        self, source: Source, framing: Framing, convention: Convention, cache: FrameCache | None, folder: Path
+    ) -> None:
+        self.source = source
+        self.cache = cache
+        self._framing = framing
+        self._convention = convention
+        self._folder = folder
+        self._hashes: dict[Path, str] = {}
+        self._lock = threading.Lock()
+
+    def frames(self, position: int) -> NDArray[np.generic]:
+        """The frames `[T, C, H, W]` of one recording.
+
+        Raises:
+            DataError: It cannot be read, does not fit, or holds no events.
+        """
+        key = self._key(position)
+        if self.cache is not None and key is not None:
+            kept = self.cache.get(key, self._framing.shape)
+            if kept is not None:
+                return kept
+        frames = self._made(position)
+        if self.cache is not None and key is not None:
+            self.cache.put(key, compact(frames))
+        return frames
+
+    def _made(self, position: int) -> NDArray[np.generic]:
+        stored = self.source.read(position)
+        where = str(self._folder / self.source.names[position])
+        if isinstance(stored, np.ndarray):
+            return stored
+        events = stored if isinstance(stored, Events) else settle(stored, self._convention, where=where)
+        return self._framing.frames(events, where=where)
+
+    def _key(self, position: int) -> str | None:
+        """What the frames of a recording depend on; None if they are not worth keeping."""
+        file = self.source.files[position]
+        try:
+            if self.cache is None or file.stat().st_size < MIN_FILE:
+                return None
+        except OSError:
+            return None
+        name = self.source.names[position]
+        inside = name[name.rindex("[") :] if name.endswith("]") else ""
+        return f"{self.hash(file)} {inside} {self._framing!r} {self._convention!r}"
+
+    def hash(self, file: Path) -> str:
+        """SHA-256 (hex) of a file, read once.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        with self._lock:
+            known = self._hashes.get(file)
+        if known is None:
+            try:
+                known = sha256(file)
+            except OSError as error:
+                raise DataError(f"cannot be read: {error.strerror or error}", where=str(file)) from error
+            with self._lock:
+                self._hashes[file] = known
+        return known
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +109,7 @@ class EventData:
 
     Attributes:
         path: What was opened.
-        timesteps: Frames a recording, T.
-        sensor: Rows and columns `(H, W)`.
-        channels: Channels C; 2 for events (OFF, ON).
-        split_by: How events become frames, see `integrate`.
+        framing: How events become frames of the model's size.
         labels: Class index of each recording, int64 `[N]`; None where unknown.
         class_names: Name of each class index; None where unknown. There may be classes without a recording.
         names: Name of each recording, unique and relative to `path`.
@@ -40,19 +117,36 @@ class EventData:
     """
 
     path: Path
-    timesteps: int
-    sensor: tuple[int, int]
-    channels: int
-    split_by: SplitBy
+    framing: Framing
     labels: NDArray[np.int64] | None
     class_names: tuple[str, ...] | None
     names: tuple[str, ...]
     notes: tuple[str, ...]
-    _source: Source
+    _recordings: Recordings
     _chosen: tuple[int, ...]
 
     def __len__(self) -> int:
         return len(self._chosen)
+
+    @property
+    def timesteps(self) -> int:
+        """Frames a recording, T."""
+        return self.framing.timesteps
+
+    @property
+    def sensor(self) -> tuple[int, int]:
+        """Rows and columns `(H, W)`."""
+        return self.framing.sensor
+
+    @property
+    def channels(self) -> int:
+        """Channels C; 2 for events (OFF, ON)."""
+        return self.framing.channels
+
+    @cached_property
+    def _loader(self) -> Loader:
+        plain = {"memory": 0, "ahead": 0} if self._recordings.source.mapped else {}
+        return Loader(lambda index: self._recordings.frames(self._chosen[index]), len(self), **plain)
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], int | None]:
         """The frames `[T, C, H, W]` (float32; event counts are exact) and the label of one recording.
@@ -61,26 +155,11 @@ class EventData:
             IndexError: No such recording.
             DataError: It cannot be read, does not fit, or holds no events.
         """
-        position = self._chosen[index]
-        stored = self._source.read(position)
-        label = None if self.labels is None else int(self.labels[index])
-        if not isinstance(stored, Events):
-            return stored, label
-        folder = self.path if self.path.is_dir() else self.path.parent
-        where = str(folder / self.names[index])
-        if self.channels != 2:
-            raise DataError(f"events have 2 channels (OFF, ON), the model takes {self.channels}", where=where)
-        if not len(stored):
-            raise DataError(
-                "holds no events", where=where, hint="an empty recording is usually a broken download"
-            )
-        counts = integrate(
-            stored, timesteps=self.timesteps, sensor=self.sensor, split_by=self.split_by, where=where
-        )
-        return counts.astype(np.float32), label
+        place = range(len(self))[index]
+        return self._loader[place], None if self.labels is None else int(self.labels[place])
 
-    def batches(self, size: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64] | None]]:
-        """All recordings in order, `size` at a time (the last batch may be shorter), one batch in memory.
+    def batches(self, size: int) -> Iterator[Batch]:
+        """All recordings in order, `size` at a time (the last batch may be shorter), few batches in memory.
 
         Yields:
             Frames `[T, n, C, H, W]`, float32, and labels int64 `[n]` or None.
@@ -93,13 +172,56 @@ class EventData:
             raise UsageError(f"the batch size is {size}, it must be positive")
         return self._batches(size)
 
-    def _batches(self, size: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64] | None]]:
+    def _batches(self, size: int) -> Iterator[Batch]:
         for start in range(0, len(self), size):
             stop = min(start + size, len(self))
-            frames = np.empty((self.timesteps, stop - start, self.channels, *self.sensor), dtype=np.float32)
+            frames = np.empty((self.timesteps, stop - start, *self.framing.shape[1:]), dtype=np.float32)
             for index in range(start, stop):
                 frames[:, index - start] = self[index][0]
             yield frames, None if self.labels is None else self.labels[start:stop]
+
+    def checked(self, *, skip_broken: bool = False) -> EventData:
+        """The same recordings, every one of which can be read: so that a long run does not stop at the last of them.
+
+        Args:
+            skip_broken: Leave out those that cannot be read, and say so in `notes`.
+
+        Raises:
+            DataError: One cannot be read (without `skip_broken`), or none can.
+        """
+        broken: list[tuple[int, DataError]] = []
+
+        def failed(index: int, error: Exception) -> None:
+            assert isinstance(error, DataError)
+            broken.append((index, error))
+
+        self._loader.try_all(failed, DataError)
+        if self._recordings.cache is not None:
+            self._recordings.cache.trim()
+        if not broken:
+            return self
+        first = broken[0][1]
+        if not skip_broken or len(broken) == len(self):
+            others = f" (and {len(broken) - 1} more of {len(self)} recordings)" if len(broken) > 1 else ""
+            hint = first.hint
+            if len(broken) < len(self):
+                hint = (
+                    f"{hint}; --skip-broken goes on without it"
+                    if hint
+                    else "--skip-broken goes on without it"
+                )
+            raise DataError(f"{first.reason}{others}", where=first.where, hint=hint) from first
+        out = {index for index, _ in broken}
+        kept = [index for index in range(len(self)) if index not in out]
+        named = "; ".join(f"{error.where}: {error.reason}" for _, error in broken[:3])
+        more = "; ..." if len(broken) > 3 else ""
+        return replace(
+            self,
+            labels=None if self.labels is None else self.labels[kept],
+            names=tuple(self.names[index] for index in kept),
+            notes=(*self.notes, f"skipped {len(broken)} of {len(self)} recordings: {named}{more}"),
+            _chosen=tuple(self._chosen[index] for index in kept),
+        )
 
     @cached_property
     def digest(self) -> str:
@@ -115,133 +237,8 @@ class EventData:
         seen: set[Path] = set()
         for name, position in zip(self.names, self._chosen, strict=True):
             total.update(os.fsencode(name) + b"\0")
-            file = self._source.files[position]
+            file = self._recordings.source.files[position]
             if file not in seen:
                 seen.add(file)
-                total.update(_file_digest(file))
+                total.update(bytes.fromhex(self._recordings.hash(file)))
         return total.hexdigest()
-
-
-def open_data(
-    path: Path | str,
-    *,
-    timesteps: int,
-    sensor: tuple[int, int],
-    channels: int = 2,
-    split_by: SplitBy = "number",
-    limit: int | None = None,
-    outputs: int | None = None,
-    split: str | None = None,
-    classes: Sequence[str] | None = None,
-    labels: Path | None = None,
-    label_order: LabelOrder | None = None,
-) -> EventData:
-    """Open recordings for a model that takes `[T, N, C, H, W]`.
-
-    What `path` may be:
-
-    - a folder of class folders (labels as `classes.number_classes` says); recordings lie at any depth below, sorted
-      by path; folders without recordings are no classes;
-    - the root of a data set with its parts, of which `split` names one;
-    - a folder of recordings without classes, or with a table of `labels`;
-    - one recording: N-MNIST `.bin`, event `.npz` (`t`, `x`, `y`, `p`), or frames `[T, C, H, W]` as `.npy` or
-      as `.npz` with `frames`;
-    - one file with many: `.npz` with `t`, `x`, `y`, `p` end to end, `offsets` `[N + 1]` and perhaps `labels`
-      `[N]`; frames `[N, T, C, H, W]` as `.npy`, or as `.npz` with `frames` and perhaps `labels`.
-
-    Files of other suffixes and hidden files are passed over.
-
-    Args:
-        path: File or folder.
-        timesteps: Frames T that the model takes.
-        sensor: Rows and columns `(H, W)` that the model takes.
-        channels: Channels C that the model takes; events have 2.
-        split_by: Integrate equal numbers of events per frame, or equal durations.
-        limit: Take at most this many recordings, spread evenly over the whole set (so over its classes).
-        outputs: Outputs of the model, one a class; None if unknown.
-        split: Part of the data set, `train`, `test` or `val`.
-        classes: All class names in the order of their labels.
-        labels: A table of file names and labels (CSV).
-        label_order: How class names are sorted; as the data set's own code does if None.
-
-    Raises:
-        UsageError: An argument makes no sense.
-        DataError: Nothing readable at `path`.
-    """
-    if min(timesteps, *sensor, channels) < 1:
-        raise UsageError(
-            f"timesteps = {timesteps}, sensor = {sensor} and channels = {channels} must be positive"
-        )
-    if split_by not in ("number", "time"):
-        raise UsageError(f"split_by = {split_by!r} is unknown", hint="use 'number' or 'time'")
-    if limit is not None and limit < 1:
-        raise UsageError(
-            f"limit = {limit} leaves nothing to read", hint="give a positive number, or none for all"
-        )
-    if label_order not in (None, "text", "number"):
-        raise UsageError(f"label_order = {label_order!r} is unknown", hint="use 'text' or 'number'")
-    path = Path(path)
-    shape = (timesteps, channels, *sensor)
-    if path.is_dir():
-        prepared = f"frames_number_{timesteps}_split_by_{split_by}"
-        try:
-            found = list_folder(path, is_recording, split=split, labels=labels, prepared=prepared)
-        except DataError as error:
-            raise error if error.hint else DataError(error.reason, where=error.where, hint=ACCEPTED) from None
-        names = tuple(file.relative_to(path).as_posix() for file in found.files)
-        numbering = None
-        if found.classes is not None:
-            numbering = number_classes(
-                found.classes, outputs=outputs, classes=classes, order=label_order, usual=found.order
-            )
-        source: Source = FileSource(found.files, names, shape, _labels(numbering, found.classes))
-        notes = found.notes
-    else:
-        if split is not None or labels is not None:
-            raise UsageError("--split and --labels are about folders", where=str(path))
-        source, numbering, notes = file_source(path, shape), None, ()
-    total = len(source.names)
-    if total == 0:
-        raise DataError("holds no recordings", where=str(path))
-    count = total if limit is None else min(limit, total)
-    chosen = tuple(index * total // count for index in range(count))
-    known, said = _known_labels(source.labels, numbering, outputs)
-    return EventData(
-        path=path,
-        timesteps=timesteps,
-        sensor=sensor,
-        channels=channels,
-        split_by=split_by,
-        labels=None if known is None else known[list(chosen)],
-        class_names=classes and tuple(classes) if numbering is None else numbering.names,
-        names=tuple(source.names[index] for index in chosen),
-        notes=(*notes, *(f"{path}: {note}" for note in said)),
-        _source=source,
-        _chosen=chosen,
-    )
-
-
-def _labels(numbering: Numbering | None, classes: tuple[str, ...] | None) -> NDArray[np.int64] | None:
-    """The label of each recording, from the name of its class."""
-    if numbering is None or numbering.names is None or classes is None:
-        return None
-    return np.array([numbering.labels[name] for name in classes], dtype=np.int64)
-
-
-def _known_labels(
-    labels: NDArray[np.int64] | None, numbering: Numbering | None, outputs: int | None
-) -> tuple[NDArray[np.int64] | None, list[str]]:
-    """The labels, unless they are none of the model's; and what is to be said about them."""
-    if numbering is not None:
-        return labels, [numbering.reason or f"labels ({numbering.basis}): {numbering.mapping()}"]
-    if labels is not None and outputs is not None and int(labels.max(initial=0)) >= outputs:
-        reason = f"the label {int(labels.max())} is beyond the {outputs} outputs, so no accuracy is counted"
-        return None, [reason]
-    return labels, []
-
-
-def _file_digest(file: Path) -> bytes:
-    try:
-        return bytes.fromhex(sha256(file))
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror or error}", where=str(file)) from error

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.events.classes import LabelOrder
+from tcja_deploy.events.trials import find_trials
 
 __all__ = ["Listing", "list_folder"]
 
@@ -38,6 +39,7 @@ class Listing:
         classes: The name of each recording's class; None where unknown.
         order: How the code that usually trains on such a folder sorts class names.
         notes: What was decided on the way, for the user to read.
+        spans: For trials cut out of long recordings, their start and end in microseconds; empty otherwise.
     """
 
     root: Path
@@ -45,6 +47,7 @@ class Listing:
     classes: tuple[str, ...] | None
     order: LabelOrder = "text"
     notes: tuple[str, ...] = ()
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 def list_folder(
@@ -70,6 +73,9 @@ def list_folder(
     """
     if split is not None and split not in _SPLITS:
         raise UsageError(f"--split {split!r} is unknown", hint=f"use {', '.join(_SPLITS)}")
+    trials = find_trials(path, split)
+    if trials is not None and labels is None:
+        return Listing(path, trials.files, trials.classes, "text", trials.notes, trials.spans)
     root, notes = _descend(path, split, prepared)
     if labels is not None:
         files = tuple(_recordings(root, is_recording))

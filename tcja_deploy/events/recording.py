@@ -26,19 +26,38 @@ class Events:
         x: Columns, int64 `[N]`, 0 at the left.
         y: Rows, int64 `[N]`, 0 at the top.
         p: Polarities, int64 `[N]`: 1 where it became brighter (ON), 0 where it became darker (OFF).
+        sensor: Rows and columns `(H, W)` of the camera, if the file says.
     """
 
     t: NDArray[np.int64]
     x: NDArray[np.int64]
     y: NDArray[np.int64]
     p: NDArray[np.int64]
+    sensor: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return int(self.t.shape[0])
 
     def slice(self, start: int, stop: int) -> Events:
         """The events `start` to `stop - 1` as views."""
-        return Events(self.t[start:stop], self.x[start:stop], self.y[start:stop], self.p[start:stop])
+        t, x, y, p = self.t[start:stop], self.x[start:stop], self.y[start:stop], self.p[start:stop]
+        return Events(t, x, y, p, self.sensor)
+
+    def check_order(self, *, where: str = "") -> None:
+        """Check that time does not run backwards.
+
+        Raises:
+            DataError: It does; names the first such event.
+        """
+        back = self.t[1:] < self.t[:-1]
+        if back.any():
+            first = int(np.argmax(back)) + 1
+            raise DataError(
+                f"time runs backwards {int(back.sum())} times; the first is event {first} at "
+                f"{self.t[first]} microseconds, after {self.t[first - 1]}",
+                where=where,
+                hint="the clock was reset or the file is damaged; events that are merely out of order can be sorted by t",
+            )
 
     def check_inside(self, sensor: tuple[int, int], *, where: str = "") -> None:
         """Check that every event lies on a sensor of `(H, W)` pixels.

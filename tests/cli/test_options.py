@@ -12,8 +12,17 @@ import typer
 from typer.testing import CliRunner
 
 from tcja_deploy import zoo
-from tcja_deploy.cli.options import ALL, AS_FOUND, Loading, Recordings, open_frames, shared_options
+from tcja_deploy.cli.options import (
+    ALL,
+    AS_FOUND,
+    Loading,
+    Recordings,
+    microseconds,
+    open_frames,
+    shared_options,
+)
 from tcja_deploy.cli.targets import TARGETS, Request
+from tcja_deploy.errors import UsageError
 from tcja_deploy.runtime.synthetic import synthetic_frames
 
 
@@ -67,14 +76,40 @@ def test_test_recordings_are_split_like_those_for_calibration(
     assert synthetic_frames(graph, 1).shape == seen[0].shape
 
 
-@pytest.mark.parametrize(("side", "noted"), [(128, True), (68, True), (66, False), (34, False)])
-def test_recordings_of_a_smaller_sensor_are_noted(
+@pytest.mark.parametrize(("side", "noted"), [(128, True), (40, True), (38, False), (20, False)])
+def test_recordings_in_a_corner_are_noted(
     side: int, noted: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    corner = np.arange(34)
+    corner = np.arange(20)
     np.savez(tmp_path / "r.npz", t=corner, x=corner, y=corner, p=corner * 0)
     open_frames(4, (2, side, side), tmp_path / "r.npz", ALL)
     said = capsys.readouterr()
     assert said.out == ""
-    expected = f"r.npz: the events lie in 34 of {side} rows and 34 of {side} columns"
+    expected = f"r.npz: the events lie in 20 of {side} rows and 20 of {side} columns"
     assert (expected in said.err) == noted == bool(said.err)
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [("30ms", 30_000), ("30", 30_000), ("5000us", 5000), (".1 s", 100_000), ("0.5us", None), ("x", None)],
+)
+def test_durations(text: str, time: int | None) -> None:
+    if time is not None:
+        assert microseconds(text) == time
+        return
+    with pytest.raises(UsageError, match="is no duration"):
+        microseconds(text)
+
+
+def test_senseless_ways_to_read(tmp_path: Path) -> None:
+    corner = np.arange(20)
+    np.savez(tmp_path / "r.npz", t=corner, x=corner, y=corner, p=corner * 0)
+    for change, reason in (
+        ({"frame_time": "3ms", "split_by": "time"}, "two ways"),
+        ({"resize": "bilinear"}, "--resize 'bilinear' is unknown"),
+        ({"label_order": "x"}, "--label-order 'x' is unknown"),
+        ({"sensor": "12"}, "is not H,W"),
+        ({"split_by": "events"}, "--split-by 'events' is unknown"),
+    ):
+        with pytest.raises(UsageError, match=reason):
+            open_frames(4, (2, 20, 20), tmp_path / "r.npz", ALL._replace(**change))

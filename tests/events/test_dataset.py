@@ -223,9 +223,9 @@ def test_stack_errors_name_the_recording(tmp_path, stack):
 def test_a_stack_that_unpacks_too_far_is_refused_by_its_header(tmp_path, monkeypatch, stack):
     """With the limit lowered: a file of four GiB would be slow to make."""
     np.savez_compressed(tmp_path / "a.npz", frames=stack)
-    monkeypatch.setattr("tcja_deploy.events.sources._MAX_UNPACKED", stack.nbytes)
+    monkeypatch.setattr("tcja_deploy.events.formats.packed._MAX_UNPACKED", stack.nbytes)
     assert len(_open(tmp_path / "a.npz")) == 6
-    monkeypatch.setattr("tcja_deploy.events.sources._MAX_UNPACKED", stack.nbytes - 1)
+    monkeypatch.setattr("tcja_deploy.events.formats.packed._MAX_UNPACKED", stack.nbytes - 1)
     with pytest.raises(DataError, match=f"unpacks to {stack.nbytes} bytes") as caught:
         _open(tmp_path / "a.npz")
     assert ".npy" in caught.value.hint
@@ -267,12 +267,12 @@ def test_an_empty_recording_is_refused(tmp_path):
 def test_nothing_to_read(tmp_path, folder):
     (tmp_path / "empty").mkdir()
     (tmp_path / "classes" / "a").mkdir(parents=True)
-    (tmp_path / "a.aedat").write_bytes(b"x")
+    (tmp_path / "a.xyz").write_bytes(b"x")
     for name, message in (
         ("empty", "no recordings"),
         ("classes", "no recordings"),
         ("none", "no such file"),
-        ("a.aedat", "unknown kind"),
+        ("a.xyz", "unknown kind"),
     ):
         with pytest.raises(DataError, match=message) as caught:
             _open(tmp_path / name)

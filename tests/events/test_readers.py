@@ -102,7 +102,8 @@ GOOD = {"t": [0, 1], "x": [0, 1], "y": [0, 1], "p": [0, 1]}
         ({"t": [2**62, 0]}, "beyond 2\\^62"),
         ({"t": ["a", "b"]}, "expected whole numbers"),
         ({"t": np.array([{}, 1], dtype=object)}, "pickled object array"),
-        ({"t": np.zeros(2, dtype=[("a", "i4")])}, "expected numbers"),
+        ({"t": np.zeros(2, dtype=[("a", "i4")])}, "expected whole numbers"),
+        ({"t": np.zeros(2, dtype=[("a", "i4", 2)])}, "expected numbers"),
     ],
 )
 def test_bad_event_columns(tmp_path, change, message):

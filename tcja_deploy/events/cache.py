@@ -1,0 +1,87 @@
+"""Frames kept in the user's cache folder, under the hash of the file they come from and how they were made."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["MIN_FILE", "FrameCache", "cache_folder"]
+
+MIN_FILE = 2**18
+"""Bytes of a file below which decoding it again takes no longer than reading its frames."""
+
+_LIMIT = 4 * 2**30
+_VERSION = 1
+"""Counts up whenever the same file and options give other frames."""
+
+
+def cache_folder() -> Path:
+    """The user's cache folder for frames: `$XDG_CACHE_HOME` or `~/.cache`."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if base else Path.home() / ".cache") / "tcja-deploy" / "frames"
+
+
+class FrameCache:
+    """A folder of arrays. It may vanish at any time, be read-only or damaged: then frames are made again."""
+
+    def __init__(self, folder: Path | None = None, limit: int = _LIMIT) -> None:
+        self._folder = folder or cache_folder()
+        self._limit = limit
+        self._written = 0
+
+    def _path(self, key: str) -> Path:
+        name = hashlib.sha256(f"{_VERSION} {key}".encode()).hexdigest()
+        return self._folder / name[:2] / f"{name}.npy"
+
+    def get(self, key: str, shape: tuple[int, ...]) -> NDArray[np.generic] | None:
+        """The frames under a key; None if there are none of that shape."""
+        path = self._path(key)
+        try:
+            frames: NDArray[np.generic] = np.load(path, allow_pickle=False)
+            os.utime(path)
+        except (OSError, ValueError, EOFError):
+            return None
+        return frames if frames.shape == shape and frames.dtype.kind in "uif" else None
+
+    def put(self, key: str, frames: NDArray[np.generic]) -> None:
+        """Keep frames; without a word if the folder cannot be written to."""
+        path = self._path(key)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+            try:
+                with os.fdopen(handle, "wb") as stream:
+                    np.save(stream, frames)
+                Path(name).replace(path)
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
+        except OSError:
+            return
+        self._written += frames.nbytes
+
+    def trim(self) -> None:
+        """Remove what was not used for longest, if something was added and the folder has grown beyond its limit."""
+        if not self._written:
+            return
+        try:
+            kept = sorted(
+                (
+                    (status.st_mtime, status.st_size, path)
+                    for path in self._folder.glob("??/*.npy")
+                    if (status := path.stat())
+                ),
+                reverse=True,
+            )
+            total = 0
+            for _, size, path in kept:
+                total += size
+                if total > self._limit:
+                    path.unlink(missing_ok=True)
+        except OSError:
+            return

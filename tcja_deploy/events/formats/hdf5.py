@@ -1,0 +1,140 @@
+"""HDF5: events as v2e, RVT and DSEC store them, and tonic's disk cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tcja_deploy.errors import DataError
+from tcja_deploy.events.formats.arrays import ArrayHeader
+from tcja_deploy.events.formats.base import Columns, FrameShape, Reader, Stored, by_alias, check_count
+from tcja_deploy.events.formats.frames import check_frame_header, check_frames
+from tcja_deploy.events.formats.numpy_files import array_of_events
+
+__all__ = ["HDF5"]
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except DataError:
+        raise
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"not a readable HDF5 file: {error}",
+            where=str(path),
+            hint="the file is damaged or of another kind",
+        ) from error
+
+
+def _read(path: Path, shape: FrameShape) -> Stored:
+    with _opened(path) as file:
+        cached = _item(file, "data/0")
+        if cached is not None and _is_array(cached):  # tonic's cache
+            return _array(cached, path, shape)
+        for group in (_item(file, "events"), _item(file, "CD/events"), file):
+            if group is None:
+                continue
+            if _is_array(group):
+                return _array(group, path, shape)
+            names = by_alias(tuple(group))
+            if names is not None:
+                return _columns(group, names, path)
+        frames = _item(file, "frames")
+        if frames is not None and _is_array(frames):
+            return _array(frames, path, shape)
+        raise DataError(
+            f"holds no events; it holds {sorted(file)[:8]}",
+            where=str(path),
+            hint="events are the datasets events/t, events/x, events/y and events/p, or one dataset 'events'",
+        )
+
+
+def _item(file: Any, name: str) -> Any:
+    """What stands under a path of plain links; None if nothing does, or a link leads elsewhere."""
+    import h5py
+
+    node = file
+    for part in name.split("/"):
+        if not isinstance(node, h5py.Group) or not isinstance(node.get(part, getlink=True), h5py.HardLink):
+            return None
+        node = node[part]
+    return node
+
+
+def _is_array(node: Any) -> bool:
+    import h5py
+
+    return isinstance(node, h5py.Dataset)
+
+
+def _loaded(dataset: Any, path: Path) -> Any:
+    """A dataset that lies in the file itself."""
+    if not _is_array(dataset) or dataset.is_virtual or dataset.external:
+        raise DataError(f"'{dataset.name}' is no dataset of this file", where=str(path))
+    if dataset.dtype.hasobject:
+        raise DataError(f"'{dataset.name}' has dtype {dataset.dtype}, expected numbers", where=str(path))
+    return dataset[()]
+
+
+def _columns(group: Any, names: dict[str, str], path: Path) -> Columns:
+    arrays = {}
+    for key, name in names.items():
+        dataset = _item(group, name)
+        if dataset is None or not _is_array(dataset):
+            raise DataError(f"'{name}' is no dataset of this file", where=str(path))
+        check_count(max(dataset.shape, default=0), path)
+        arrays[key] = _loaded(dataset, path)
+    return Columns(**arrays, sensor=_sensor(group))
+
+
+def _sensor(group: Any) -> tuple[int, int] | None:
+    """The camera's size where the file says, as RVT does: scalars `height` and `width` beside the events."""
+    sizes = [_item(group, name) for name in ("height", "width")]
+    if any(
+        size is None or not _is_array(size) or size.shape or size.dtype.kind not in "iu" for size in sizes
+    ):
+        return None
+    height, width = (int(size[()]) for size in sizes)
+    return (height, width) if 0 < height < 2**14 and 0 < width < 2**14 else None
+
+
+def _array(dataset: Any, path: Path, shape: FrameShape) -> Stored:
+    header = ArrayHeader(tuple(dataset.shape), dataset.dtype)
+    if dataset.dtype.names is not None or (len(dataset.shape) == 2 and dataset.shape[1] == 4):
+        check_count(max(dataset.shape, default=0), path)
+        return array_of_events(np.asarray(_loaded(dataset, path)), where=str(path))
+    check_frame_header(header, shape, where=str(path))
+    return check_frames(_loaded(dataset, path), where=str(path))
+
+
+def _label(path: Path) -> int | None:
+    """The label in a file of tonic's cache."""
+    with _opened(path) as file:
+        target = _item(file, "target/0")
+        if target is None or not _is_array(target) or target.shape or target.dtype.kind not in "iu":
+            return None
+        return int(target[()])
+
+
+HDF5 = Reader(
+    name="HDF5 `.h5`, `.hdf5`",
+    suffixes=(".h5", ".hdf5"),
+    holds="`events/t`, `events/x`, `events/y`, `events/p`; one dataset `events`, structured or `[N, 4]`; `frames`; or a "
+    "file of tonic's cache with its label",
+    of="v2e, RVT, DSEC, tonic's `DiskCachedDataset`",
+    by="h5py",
+    recognise=lambda head: head.start.startswith(_SIGNATURE),
+    read=_read,
+    label=_label,
+)
