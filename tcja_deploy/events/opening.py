@@ -292,7 +292,7 @@ def _fitted(framing: Framing, extent: _Extent, path: Path) -> tuple[Framing, lis
         raise wrong_size(camera, framing.sensor, str(path), reach)
     if framing.resize is None:
         return framing, [
-            f"the events lie in {extent.rows} of {height} rows and {extent.columns} of {width} columns; recordings of a smaller "
-            "sensor are not scaled to the one that the model was trained for"
+            f"the events lie in {extent.rows} of {height} rows and {extent.columns} of {width} columns; recordings of a "
+            "smaller sensor are not scaled to the one that the model was trained for"
         ]
     return replace(framing, camera=camera), [f"camera taken for {camera[0]} x {camera[1]} pixels, as {reach}"]

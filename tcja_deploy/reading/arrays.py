@@ -127,7 +127,9 @@ def _header(stream: IO[bytes], size: int, path: Path, key: str, error: type[Depl
             hint="loading a pickle runs code from the file, so it is refused; save it again as numbers",
         )
     fields = dtype.fields or {}  # a structured array of single numbers, as events often are
-    if dtype.kind not in "biufU" and not (fields and all(kind.kind in "biuf" for kind, *_ in fields.values())):
+    if dtype.kind not in "biufU" and not (
+        fields and all(kind.kind in "biuf" for kind, *_ in fields.values())
+    ):
         raise error(f"'{key}' has dtype {dtype}, expected numbers", where=str(path))
     header = ArrayHeader(tuple(int(length) for length in shape), dtype)
     if any(length < 0 for length in header.shape) or stream.tell() + header.nbytes != size:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from event_streams import streams
+from golden_files import LARGER
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -87,9 +88,10 @@ def test_what_faery_writes(tmp_path: Path, name: str, version: str | None) -> No
     assert found.sensor == (5, 7)
 
 
-def test_a_real_recording_of_a_davis(shared: Path) -> None:
+@pytest.mark.larger_sets
+def test_a_real_recording_of_a_davis() -> None:
     """As told by the README beside the file, from faery 0.7.1."""
-    found = read(shared / "data" / "raw" / "sample.aedat4")
+    found = read(LARGER / "data" / "raw" / "sample.aedat4")
     assert len(found) == 111_954
     assert found.sensor == (240, 320)
     rows = np.stack([found.t, found.x, found.y, found.p], 1)[:3].tolist()
