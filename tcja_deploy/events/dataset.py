@@ -189,13 +189,7 @@ class EventData:
         Raises:
             DataError: One cannot be read (without `skip_broken`), or none can.
         """
-        broken: list[tuple[int, DataError]] = []
-
-        def failed(index: int, error: Exception) -> None:
-            assert isinstance(error, DataError)
-            broken.append((index, error))
-
-        self._loader.try_all(failed, DataError)
+        broken = self._loader.failures()
         if self._recordings.cache is not None:
             self._recordings.cache.trim()
         if not broken:

@@ -14,6 +14,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from tcja_deploy.errors import DataError
+
 __all__ = ["Loader", "compact"]
 
 _MEMORY = 2**28
@@ -84,20 +86,16 @@ class Loader:
         frames = self._load(index) if coming is None else coming.result()
         return frames.astype(np.float32)
 
-    def try_all(self, failed: Callable[[int, Exception], None], kind: type[Exception]) -> None:
-        """Make all frames once, in parallel, and tell of those that raise an error of a kind, in order."""
+    def failures(self) -> list[tuple[int, DataError]]:
+        """Make all frames once, in parallel; the numbers of those that cannot be made, with the errors."""
 
-        def attempt(index: int) -> Exception | None:
+        def attempt(index: int) -> DataError | None:
             try:
                 self._load(index)
-            except kind as error:
+            except DataError as error:
                 return error
             return None
 
-        if self._count < 2 * self._threads:
-            found = map(attempt, range(self._count))
-        else:
-            found = self._pool.map(attempt, range(self._count))
-        for index, error in enumerate(found):
-            if error is not None:
-                failed(index, error)
+        few = self._count < 2 * self._threads
+        tried = map(attempt, range(self._count)) if few else self._pool.map(attempt, range(self._count))
+        return [(index, error) for index, error in enumerate(tried) if error is not None]
