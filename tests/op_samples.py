@@ -327,6 +327,19 @@ def affine(m: Making) -> Sample:
     return m.sample(ir.Affine(scale, offset), m.pick(*ANY_DIMS))
 
 
+def cut(m: Making) -> Sample:
+    dims = m.pick(("T", "N", 5, 4), ("N", 5, 4), ("N", "T", 5))
+    axis = m.pick(*(i for i, d in enumerate(dims) if d != "N"))
+    length = m.T if dims[axis] == "T" else int(dims[axis])
+    start = m.int(0, length - 1)
+    return m.sample(ir.Slice(axis, start, m.int(start + 1, length), m.int(1, 3)), dims)
+
+
+def clamp(m: Making) -> Sample:
+    low, high = m.pick((0.0, 1.0), (-0.5, 0.5), (0.0, ir.LARGEST), (-ir.LARGEST, 1.0), (0.25, 2.0))
+    return m.sample(ir.Clamp(low, high), m.pick(*ANY_DIMS))
+
+
 MAKERS: dict[str, Callable[[Making], Sample]] = {
     "AdaptiveAvgPool2d": adaptive_avg_pool2d,
     "Add": broadcast(ir.Add),
@@ -334,6 +347,7 @@ MAKERS: dict[str, Callable[[Making], Sample]] = {
     "AvgPool2d": pool(ir.AvgPool2d),
     "BatchNorm1d": batch_norm(ir.BatchNorm1d, 0),
     "BatchNorm2d": batch_norm(ir.BatchNorm2d, 2),
+    "Clamp": clamp,
     "Concat": concat,
     "Conv1d": conv1d,
     "Conv2d": conv2d,
@@ -352,6 +366,7 @@ MAKERS: dict[str, Callable[[Making], Sample]] = {
     "Reduce": reduction,
     "Reshape": reshape,
     "Sigmoid": lambda m: m.sample(ir.Sigmoid(), m.pick(*ANY_DIMS), exact=False),
+    "Slice": cut,
     "TCJA": tcja,
     "TimeMean": lambda m: m.sample(ir.TimeMean(), ("T", "N", *m.lengths(m.int(0, 3)))),
     "Vote": vote,

@@ -258,6 +258,16 @@ def _relu(tally: _Tally, node: Node) -> str | None:
     return None
 
 
+def _clamp(desk: _Desk, node: Node) -> str | None:
+    (x,) = desk.inputs(node)
+    drive = Drive(node.inputs[0]) if x.kind.sparse and node.signal.kind.sparse else None
+    bounds = (
+        sum(abs(v) < ir.LARGEST for v in (node.op.low, node.op.high)) if isinstance(node.op, ir.Clamp) else 0
+    )
+    desk.add(node, Part.OTHER, "clamp", Primitive.COMPARE, bounds * desk.size(x), drive)
+    return None
+
+
 _MOVE = "moves numbers, computes none"
 
 RULES: dict[type[Op], CountingRule | str] = {
@@ -267,6 +277,7 @@ RULES: dict[type[Op], CountingRule | str] = {
     ir.AvgPool2d: _pooling,
     ir.BatchNorm1d: _batch_norm,
     ir.BatchNorm2d: _batch_norm,
+    ir.Clamp: _clamp,
     ir.Concat: _MOVE,
     ir.Conv1d: _synapses,
     ir.Conv2d: _synapses,
@@ -285,6 +296,7 @@ RULES: dict[type[Op], CountingRule | str] = {
     ir.Reduce: _reduction,
     ir.Reshape: _MOVE,
     ir.Sigmoid: _sigmoid,
+    ir.Slice: _MOVE,
     ir.TCJA: _tcja,
     ir.TimeMean: _reduction,
     ir.Vote: _reduction,

@@ -229,9 +229,32 @@ def _vote(e: Emitter, op: ir.Vote, xs: Sequence[str], name: str, ins: Sequence[S
     return e.reduce("mean", groups, [len(lead) + 1], False, name)
 
 
+def _slice(
+    e: Emitter, op: ir.Slice, xs: Sequence[str], name: str, ins: Sequence[Signal], dropped: int
+) -> str:
+    numbers = {"from": op.start, "to": op.stop, "axis": op.axis - dropped, "stride": op.stride}
+    return e.node(
+        "Slice",
+        [xs[0], *(e.constant(np.array([v], np.int64), f"{name}.{k}") for k, v in numbers.items())],
+        name,
+    )
+
+
+def _clamp(
+    e: Emitter, op: ir.Clamp, xs: Sequence[str], name: str, ins: Sequence[Signal], dropped: int
+) -> str:
+    bounds = {"low": op.low, "high": op.high}
+    return e.node(
+        "Clip",
+        [xs[0], *(e.constant(np.array(v, np.float32), f"{name}.{k}") for k, v in bounds.items())],
+        name,
+    )
+
+
 TENSOR: dict[type[Op], Callable[..., str]] = {
     ir.Add: _chain("Add"),
     ir.Affine: _affine,
+    ir.Clamp: _clamp,
     ir.Concat: lambda e, op, xs, name, ins, dropped: e.node("Concat", xs, name, axis=op.axis - dropped),
     ir.Mul: _chain("Mul"),
     ir.Permute: lambda e, op, xs, name, ins, dropped: e.node(
@@ -243,6 +266,7 @@ TENSOR: dict[type[Op], Callable[..., str]] = {
     ),
     ir.Reshape: _reshape,
     ir.Sigmoid: lambda e, op, xs, name, ins, dropped: e.node("Sigmoid", xs, name),
+    ir.Slice: _slice,
     ir.Vote: _vote,
 }
 """Rules on tensors shaped like their signals: (emitter, op, inputs, name, input signals, dropped leading axes) -> result."""

@@ -24,8 +24,12 @@ def _number(value: Any, x: Traced, T: int) -> float:
     Raises:
         Unsupported: If it is not one number.
     """
-    if isinstance(value, torch.Tensor) and value.numel() == 1 and value.ndim <= len(x.shape(T)):
-        return float(value.detach())
+    if (
+        isinstance(value, torch.Tensor)
+        and value.numel()
+        and not any(s for s, n in zip(value.stride(), value.shape, strict=True) if n > 1)
+    ) and torch.broadcast_shapes(value.shape, x.shape(T)) == x.shape(T):
+        return float(value.detach()[(0,) * value.ndim])
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     raise Unsupported(
@@ -50,7 +54,8 @@ def _pairwise(
                 return _swap(tr, label, tr.emit(label, op(), _swap(tr, label, a), _swap(tr, label, b)))
             return tr.emit(label, op(), a, b)
         x, other = (a, b) if isinstance(a, Traced) else (b, a)
-        return tr.emit(label, scalar(_number(other, x, tr.T)), x)
+        affine = scalar(_number(other, x, tr.T))
+        return x if (affine.scale, affine.offset) == (1, 0) else tr.emit(label, affine, x)
 
     return rule
 

@@ -42,8 +42,8 @@ class RuleContext(Protocol):
             UnsupportedInContext: If it ran before on the same frames.
         """
 
-    def report(self, found: Unsupported) -> None:
-        """Note something untranslatable at the running module."""
+    def report(self, found: Unsupported, certain: bool = True) -> None:
+        """Note something untranslatable at the running module; what may follow from something before, only if ``certain``."""
 
     def note_first_op(self, x: Traced, order: tuple[int, ...]) -> None:
         """Tell that the code reorders the axes of ``x``."""
@@ -77,16 +77,18 @@ class Rules:
         shares_memory: Whether a result may lie in the memory of its first tensor.
         container_view: How the children of a container see time; ``None`` for other modules.
         is_leaf: Whether a module is translated as a whole.
-        is_whole: Whether a module is translated as a whole even where it is the network itself.
         hands_on_state: Whether a module returns ``(result, state)``.
         refresh: Brings derived weights of a module up to date and checks its hooks.
+        remembers: Whether a module that is translated as a whole has state.
+        name_of: Name of the operation of a call, in the tables' spelling.
     """
 
-    dispatch: Callable[..., Traced]
+    dispatch: Callable[..., Traced | tuple[Traced, ...]]
     changes_in_place: Callable[[str, Any, dict[str, Any]], bool]
     shares_memory: Callable[[str, Any, Traced, Traced], bool]
     container_view: Callable[[nn.Module], View | None]
     is_leaf: Callable[[nn.Module], bool]
-    is_whole: Callable[[nn.Module], bool]
     hands_on_state: Callable[[Any], bool]
     refresh: Callable[[nn.Module], None]
+    remembers: Callable[[nn.Module], bool]
+    name_of: Callable[[str, Any], str]

@@ -7,10 +7,10 @@ from typing import Any
 
 from tcja_deploy.frontend.context import RuleContext, Rules
 from tcja_deploy.frontend.functions import FUNCTIONS, HINTS
-from tcja_deploy.frontend.modules import container_view, is_leaf, refresh, translate
-from tcja_deploy.frontend.norse import hands_on_state, is_norse
-from tcja_deploy.frontend.traced import Traced
-from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
+from tcja_deploy.frontend.modules import container_view, is_leaf, refresh, remembers, translate
+from tcja_deploy.frontend.norse import hands_on_state
+from tcja_deploy.frontend.traced import Traced, tensors_in
+from tcja_deploy.unsupported import Unsupported
 
 __all__ = ["RULES"]
 
@@ -50,20 +50,19 @@ def shares_memory(kind: str, target: Any, x: Traced, result: Traced) -> bool:
 
 def dispatch(
     tracer: RuleContext, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Traced:
+) -> Traced | tuple[Traced, ...]:
     """Translate one call.
 
     What has no rule is reported and passes its first tensor on, so that tracing finds more.
     """
-    tensors = [a for a in _flat(args) + _flat(kwargs) if isinstance(a, Traced)]
+    tensors = tensors_in((args, kwargs))
     if not tensors:
         raise TypeError(f"{target} without a tensor")
     try:
         _check_readable(kind, target, tensors)
         return _translate(tracer, kind, target, args, kwargs)
     except Unsupported as found:
-        if not (isinstance(found, UnsupportedInContext) and any(t.tainted for t in tensors)):
-            tracer.report(found)
+        tracer.report(found, certain=not any(t.tainted for t in tensors))
     except (TypeError, ValueError, RuntimeError, IndexError, KeyError) as error:
         if not any(t.tainted for t in tensors):
             called = _plain(_name(kind, target))
@@ -88,7 +87,7 @@ def _check_readable(kind: str, target: Any, tensors: list[Traced]) -> None:
 
 def _translate(
     tracer: RuleContext, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Traced:
+) -> Traced | tuple[Traced, ...]:
     if kind == "call_module":
         return translate(tracer, target, tracer.here, *args, **kwargs)
     if target is getattr:
@@ -96,7 +95,7 @@ def _translate(
             f"uses {args[1]!r} of a tensor", "tracing knows shape, ndim, dtype, device and data"
         )
     name = _plain(_name(kind, target))
-    rule: Callable[..., Traced] | None = FUNCTIONS.get(name)
+    rule: Callable[..., Traced | tuple[Traced, ...]] | None = FUNCTIONS.get(name)
     if rule is None:
         what = "Tensor method" if kind == "call_method" else "function"
         raise Unsupported(
@@ -113,22 +112,15 @@ _NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
 """Spellings that PyTorch takes as well."""
 
 
-def _flat(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return [x for v in value.values() for x in _flat(v)]
-    if isinstance(value, tuple | list):
-        return [x for v in value for x in _flat(v)]
-    return [value]
-
-
 RULES = Rules(
     dispatch=dispatch,
     changes_in_place=changes_in_place,
     shares_memory=shares_memory,
     container_view=container_view,
     is_leaf=is_leaf,
-    is_whole=is_norse,
     hands_on_state=hands_on_state,
     refresh=refresh,
+    remembers=remembers,
+    name_of=lambda kind, target: _plain(_name(kind, target)),
 )
 """Every table, for the tracer."""

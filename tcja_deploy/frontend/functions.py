@@ -221,7 +221,7 @@ def _adaptive(how: str, spatial: int) -> Callable[..., Traced]:
     return rule
 
 
-FUNCTIONS: dict[str, Callable[..., Traced]] = {
+FUNCTIONS: dict[str, Callable[..., Any]] = {
     **LAYOUT,
     **ARITHMETIC,
     "adaptive_avg_pool1d": _adaptive("mean", 1),

@@ -8,17 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 from tcja_deploy.errors import GraphError
 from tcja_deploy.frontend.context import RuleContext
-from tcja_deploy.frontend.traced import SAMPLES, Traced, View
+from tcja_deploy.frontend.traced import SAMPLES, OtherReading, Traced, View
 from tcja_deploy.ir import Dim
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
 
-__all__ = ["LAYOUT", "axes", "axis", "name_time", "reshape"]
+__all__ = ["LAYOUT", "axes", "axis", "name_time", "narrow", "reshape", "time_first"]
 
 
 def axis(x: Traced, number: int, T: int) -> int:
@@ -35,7 +35,7 @@ def axis(x: Traced, number: int, T: int) -> int:
         return number
     if number == 0:
         what = "samples and time steps lie" if x.view == "batch" else "samples lie"
-        raise Unsupported(f"works on the first axis, where {what}", "name the feature axes")
+        raise OtherReading(f"works on the first axis, where {what}", "name the feature axes")
     return number + (x.lead - 1 if x.view == "batch" else 1)
 
 
@@ -173,7 +173,7 @@ def _permute(tr: RuleContext, label: str, x: Traced, *dims: Any) -> Traced:
     tr.note_first_op(x, order)
     if x.view != "window":
         if order[0] != 0:
-            raise UnsupportedInContext(
+            raise OtherReading(
                 "moves the first axis, where samples lie", "keep samples and time steps where they are"
             )
         lead = x.lead if x.view == "batch" else 2
@@ -195,27 +195,99 @@ def _movedim(tr: RuleContext, label: str, x: Traced, source: int, destination: i
     return _permute(tr, label, x, order)
 
 
+# -- parts ------------------------------------------------------------------------------------------------------------
+def time_first(tr: RuleContext, label: str, x: Traced, axis_of_time: int) -> Traced | None:
+    """A window as a stream, with its IR axis ``axis_of_time`` in front; ``None`` if that axis is not time."""
+    dims = x.signal.dims
+    if "T" not in dims and axis_of_time < 2 and "N" in dims[:2]:
+        x = name_time(tr, label, x, axis_of_time)
+    if x.view != "window" or x.signal.dims[axis_of_time] != "T":
+        return None
+    if axis_of_time == 0:
+        return x
+    order = (axis_of_time, *(i for i in range(len(dims)) if i != axis_of_time))
+    return tr.emit(f"{label}.time_first", ir.Permute(order), x)
+
+
 def _getitem(tr: RuleContext, label: str, x: Traced, index: Any) -> Traced:
     items = list(index) if isinstance(index, tuple) else [index]
     if x.pair:
         if items == [0]:
             return replace(x, pair=False)
         raise Unsupported("takes the positions of the largest values", "use the values alone")
-    rank = len(x.shape(tr.T))
     if any(i is Ellipsis for i in items):
         i = next(i for i, item in enumerate(items) if item is Ellipsis)
         kept = sum(j is not None and j is not Ellipsis for j in items)
-        items[i : i + 1] = [slice(None)] * (rank - kept)
-    if any(not (i is None or i == slice(None)) for i in items):
-        raise UnsupportedInContext(
-            "takes out part of a tensor",
-            "apply the modules to the whole window in step mode 'm' instead of looping over time",
+        items[i : i + 1] = [slice(None)] * (len(x.shape(tr.T)) - kept)
+    if not all(item is None or isinstance(item, int | slice) for item in items):
+        raise Unsupported(
+            "takes out elements by a list or tensor of positions",
+            "take slices, and put them together with cat",
         )
-    shape = list(x.shape(tr.T))
+    numbers = [i for i in items if i is not None]
+    dropped = []
+    for position, item in enumerate(numbers):
+        length = x.shape(tr.T)[position]
+        if isinstance(item, int):
+            if not -length <= item < length:
+                raise UnsupportedInContext(f"reads element {item} of an axis of {length}")
+            item = slice(item % length, item % length + 1)
+            dropped.append(position)
+        x = narrow(tr, label, x, position, *item.indices(length))
+    shape: list[int | None] = [*x.shape(tr.T)]
+    for position in dropped:
+        shape[position] = None
     for position, item in enumerate(items):
         if item is None:
             shape.insert(position, 1)
-    return reshape(tr, label, x, shape)
+    return reshape(tr, label, x, [n for n in shape if n is not None])
+
+
+def narrow(
+    tr: RuleContext, label: str, x: Traced, dim: int, start: int, stop: int, stride: int = 1
+) -> Traced:
+    """Part of an axis that the code sees.
+
+    Raises:
+        Unsupported: If it is empty, or takes out samples.
+    """
+    length = x.shape(tr.T)[dim]
+    if (start, stop, stride) == (0, length, 1):
+        return x
+    if stride < 1 or stop <= start:
+        raise Unsupported("takes out an empty or reversed part of a tensor")
+    if x.view == "lone" and dim == 0:
+        return x
+    inner = axis(x, dim, tr.T)
+    if x.signal.dims[inner] == "N":
+        raise OtherReading("takes out some of the samples", "let forward treat all samples alike")
+    return tr.emit(label, ir.Slice(inner, start, stop, stride), x)
+
+
+def _select(tr: RuleContext, label: str, x: Traced, dim: int, index: int) -> Traced:
+    return _getitem(tr, label, x, (*[slice(None)] * (dim % len(x.shape(tr.T))), index))
+
+
+def _narrow(tr: RuleContext, label: str, x: Traced, dim: int, start: int, length: int) -> Traced:
+    dim %= len(x.shape(tr.T))
+    return narrow(tr, label, x, dim, start % x.shape(tr.T)[dim], start % x.shape(tr.T)[dim] + length)
+
+
+def _split(tr: RuleContext, label: str, x: Traced, sizes: Any, dim: int = 0) -> tuple[Traced, ...]:
+    dim %= len(x.shape(tr.T))
+    length = x.shape(tr.T)[dim]
+    if isinstance(sizes, int):
+        sizes = [min(sizes, length - start) for start in range(0, length, sizes)]
+    bounds = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
+    return tuple(narrow(tr, label, x, dim, a, b) for a, b in pairwise(bounds))
+
+
+def _chunk(tr: RuleContext, label: str, x: Traced, chunks: int, dim: int = 0) -> tuple[Traced, ...]:
+    return _split(tr, label, x, -(-x.shape(tr.T)[dim] // chunks), dim)
+
+
+def _unbind(tr: RuleContext, label: str, x: Traced, dim: int = 0) -> tuple[Traced, ...]:
+    return tuple(_select(tr, label, x, dim, i) for i in range(x.shape(tr.T)[dim]))
 
 
 # -- copies along an axis -------------------------------------------------------------------------------------------
@@ -284,8 +356,9 @@ def _to(tr: RuleContext, label: str, x: Traced, *where: Any, **named: Any) -> Tr
     return x
 
 
-LAYOUT: dict[str, Callable[..., Traced]] = {
+LAYOUT: dict[str, Callable[..., Traced | tuple[Traced, ...]]] = {
     "cat": _cat,
+    "chunk": _chunk,
     "clone": _same,
     "concat": _cat,
     "contiguous": _same,
@@ -298,10 +371,14 @@ LAYOUT: dict[str, Callable[..., Traced]] = {
     "float": _same,
     "getitem": _getitem,
     "movedim": _movedim,
+    "narrow": _narrow,
     "permute": _permute,
     "repeat": _repeat,
     "requires_grad": _same,
     "reshape": _view,
+    "select": _select,
+    "split": _split,
+    "split_with_sizes": _split,
     "squeeze": _squeeze,
     "stack": _stack,
     "swapaxes": _transpose,
@@ -309,6 +386,7 @@ LAYOUT: dict[str, Callable[..., Traced]] = {
     "transpose": _transpose,
     "type": _to,
     "type_as": _same,
+    "unbind": _unbind,
     "unflatten": _unflatten,
     "unsqueeze": _unsqueeze,
     "view": _view,

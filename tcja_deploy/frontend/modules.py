@@ -20,11 +20,11 @@ from tcja_deploy.frontend.functions import FUNCTIONS
 from tcja_deploy.frontend.neurons import NEURONS, READOUTS
 from tcja_deploy.frontend.norse import HINTS as NORSE_HINTS
 from tcja_deploy.frontend.norse import NORSE, STEP_MODES, is_norse
-from tcja_deploy.frontend.traced import Traced, View
+from tcja_deploy.frontend.traced import OtherReading, Traced, View
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
 
-__all__ = ["container_view", "is_leaf", "neuron_step_modes", "refresh", "translate"]
+__all__ = ["container_view", "is_leaf", "neuron_step_modes", "refresh", "remembers", "translate"]
 
 _COMPUTING = (
     "forward", "single_step_forward", "multi_step_forward", "single_step_functional_forward", "multi_step_functional_forward",
@@ -86,6 +86,12 @@ def is_leaf(module: nn.Module) -> bool:
         return True
     stateful = any(_key(cls) == "spikingjelly:MemoryModule" for cls in type(module).__mro__)
     return stateful or own.startswith("spikingjelly.activation_based.neuron")
+
+
+def remembers(module: nn.Module) -> bool:
+    """Whether a module that is translated as a whole has state."""
+    stateful = {**NEURONS, **READOUTS, **NORSE}
+    return _match(module, stateful) is not None or hasattr(module, "_memories")
 
 
 def neuron_step_modes(root: nn.Module) -> set[str]:
@@ -176,9 +182,7 @@ def _check_step_mode(module: Any, key: str, x: Traced) -> None:
     spiking = key in NEURONS
     if mode == "m" and x.view not in ("window", "lone"):
         if x.view == "image":
-            raise UnsupportedInContext(
-                "gets one image instead of a window", "repeat the image over time before it"
-            )
+            raise OtherReading("gets one image instead of a window", "repeat the image over time before it")
         raise UnsupportedInContext(
             "is in step mode 'm' but gets single frames",
             "call functional.set_step_mode(net, 's'), or leave out the container",

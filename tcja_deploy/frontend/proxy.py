@@ -12,8 +12,7 @@ import torch
 import torch.fx
 
 from tcja_deploy.frontend.context import ProxyContext
-from tcja_deploy.frontend.traced import Abort, Traced
-from tcja_deploy.unsupported import Unsupported
+from tcja_deploy.frontend.traced import Abort, OtherReading, Traced
 
 __all__ = ["Proxy"]
 
@@ -94,11 +93,10 @@ class Proxy(torch.fx.Proxy):
     def __iter__(self) -> Iterator[Any]:
         if self.traced.pair:
             return iter((self.values, None))
+        if self.traced.view == "window" and self.traced.signal.dims[:1] != ("N",):
+            return iter([self[i] for i in range(len(self))])
         self.context.report(
-            Unsupported(
-                "iterates over a tensor, probably over time steps",
-                "apply the modules to the whole window in step mode 'm', or trace the single-step network itself",
-            )
+            OtherReading("iterates over the samples of a batch", "let forward treat all samples alike")
         )
         raise Abort
 

@@ -14,7 +14,7 @@ from torch import nn
 from tcja_deploy.errors import TraceError, UsageError
 from tcja_deploy.frontend.dispatch import RULES
 from tcja_deploy.frontend.modules import neuron_step_modes
-from tcja_deploy.frontend.traced import View
+from tcja_deploy.frontend.traced import Reading
 from tcja_deploy.frontend.tracer import ModuleTracer
 from tcja_deploy.ir import Graph, Kind
 from tcja_deploy.ir import ops as ir
@@ -76,7 +76,7 @@ def trace(
     tracer, assumed = _settle(attempts, module, timesteps)
     if tracer.unsupported or tracer.output is None:
         _refuse(tracer, input_shape, timesteps)
-    if tracer.view == "image":
+    if tracer.reading in ("image", "static"):
         assumed.append("input: one image, the same in every time step; the graph takes it repeated")
     graph = tracer.builder.finish(
         tracer.output.name,
@@ -107,30 +107,32 @@ class _Attempts:
         self, module: nn.Module, shape: tuple[int, ...], kind: Kind | None, batch_first: bool | None
     ) -> None:
         self._module, self._shape, self._kind, self._batch_first = module, shape, kind, batch_first
-        self._views: tuple[View, View] = (
-            ("frame", "window") if neuron_step_modes(module) == {"s"} else ("window", "image")
+        self._readings: tuple[Reading, ...] = (
+            ("frame", "window", "static") if neuron_step_modes(module) == {"s"} else ("window", "image")
         )
 
     def run(self, T: int) -> ModuleTracer:
-        """The first way in which everything can be translated, else the most likely one."""
-        likely = self._view(T, self._views[0])
-        if not likely.unsupported:
-            return likely
-        other = self._view(T, self._views[1])
-        return likely if other.unsupported else other
+        """The first way in which everything can be translated, else the one with the fewest problems."""
+        tried = []
+        for reading in self._readings:
+            tried.append(self._read(T, reading))
+            if not tried[-1].unsupported:
+                return tried[-1]
+        return min(tried, key=lambda tracer: tracer.problems)
 
-    def _view(self, T: int, view: View) -> ModuleTracer:
-        if view != "window":
-            return self._once(T, view, False)
-        time_first = self._once(T, view, bool(self._batch_first))
+    def _read(self, T: int, reading: Reading) -> ModuleTracer:
+        if reading != "window":
+            return self._once(T, reading, False)
+        time_first = self._once(T, reading, bool(self._batch_first))
         if self._batch_first is not None or not (time_first.swaps_first or time_first.unsupported):
             return time_first
-        batch_first = self._once(T, view, True)
-        return time_first if batch_first.unsupported and not time_first.swaps_first else batch_first
+        batch_first = self._once(T, reading, True)
+        worse = bool(batch_first.unsupported) and batch_first.problems >= time_first.problems
+        return time_first if worse and not time_first.swaps_first else batch_first
 
-    def _once(self, T: int, view: View, batch_first: bool) -> ModuleTracer:
-        kind = self._kind or (Kind.REAL if view == "image" else Kind.COUNT)
-        tracer = ModuleTracer(T, view, batch_first, ir.Input(self._shape, kind), RULES)
+    def _once(self, T: int, reading: Reading, batch_first: bool) -> ModuleTracer:
+        kind = self._kind or (Kind.REAL if reading in ("image", "static") else Kind.COUNT)
+        tracer = ModuleTracer(T, reading, batch_first, ir.Input(self._shape, kind), RULES)
         with _untouched(self._module):
             tracer.run(self._module)
         return tracer
@@ -146,15 +148,15 @@ def _settle(attempts: _Attempts, module: nn.Module, timesteps: int | None) -> tu
         return attempts.run(timesteps), []
     attributes: set[Any] = {getattr(m, "T", None) for m in module.modules()}
     named: list[int] = sorted(T for T in attributes if type(T) is int and T > 0)
+    if len(named) == 1:
+        tracer = attempts.run(named[0])
+        return tracer, [] if tracer.unsupported else [f"T = {named[0]}: the attribute T of the model"]
     probe = attempts.run(_PROBE)
     if not probe.unsupported:
-        if len(named) != 1:
-            raise UsageError(
-                "nothing in the model tells the number of time steps",
-                hint="pass timesteps=T, or --timesteps T",
-            )
-        return attempts.run(named[0]), [f"T = {named[0]}: the attribute T of the model"]
-    candidates = list(dict.fromkeys([*named, *_sizes(module)]))
+        raise UsageError(
+            "nothing in the model tells the number of time steps", hint="pass timesteps=T, or --timesteps T"
+        )
+    candidates = named or _sizes(module)
     tried = {T: attempts.run(T) for T in candidates}
     fitting = [T for T in candidates if not tried[T].unsupported]
     if len(fitting) > 1:
@@ -164,7 +166,7 @@ def _settle(attempts: _Attempts, module: nn.Module, timesteps: int | None) -> tu
         )
     if fitting:
         return tried[fitting[0]], [f"T = {fitting[0]}: the only number of time steps that fits the weights"]
-    return min([*tried.values(), probe], key=lambda t: (len(t.unsupported), -t.emitted)), []
+    return min([*tried.values(), probe], key=lambda t: (t.problems, -t.emitted)), []
 
 
 def _sizes(module: nn.Module) -> list[int]:

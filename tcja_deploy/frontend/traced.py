@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from tcja_deploy.ir import Signal
+from tcja_deploy.unsupported import UnsupportedInContext
 
-__all__ = ["SAMPLES", "Abort", "Traced", "View"]
+__all__ = ["SAMPLES", "STATIC", "Abort", "Blank", "OtherReading", "Reading", "Traced", "View", "tensors_in"]
+
+Reading = Literal["window", "frame", "image", "static"]
+"""What a network takes: see ``View``; ``static`` is an image that a loop over time hands to a single-step network."""
 
 View = Literal["window", "batch", "frame", "image", "lone"]
 """How the code sees a stream ``[T, N, ...]`` of the graph.
@@ -24,8 +28,33 @@ SAMPLES = 7919
 """Batch size that traced code sees: a prime, so that an axis of this length cannot be anything but the batch."""
 
 
+STATIC = -1
+"""Step of a frame that is the same in every time step."""
+
+
+class OtherReading(UnsupportedInContext):
+    """Code that treats samples as something else: another reading of the first axes may be the right one."""
+
+
 class Abort(Exception):  # noqa: N818
     """Tracing cannot go on."""
+
+
+@dataclass
+class Blank:
+    """A preallocated tensor: one number everywhere, and the frames that a loop over time writes over it.
+
+    Attributes:
+        shape: Its shape as the code sees it.
+        fill: The number.
+        parts: What was written, by index along ``axis``.
+        axis: The axis along which was written.
+    """
+
+    shape: tuple[int, ...]
+    fill: float
+    parts: dict[int, Traced] = field(default_factory=dict)
+    axis: int = 0
 
 
 @dataclass(frozen=True)
@@ -42,6 +71,9 @@ class Traced:
         expanded: Shape that the code sees after ``expand``; the value itself is left to broadcasting.
         storage: Number of the memory that it shares with its views.
         stale: Whether that memory was changed through another tensor since.
+        step: In a loop over time, the step whose frame the code holds (view ``frame``), or ``STATIC``; ``None`` elsewhere.
+        since: For a running sum of frames, the step of the first one; ``step`` is that of the last.
+        blank: What a preallocated tensor holds, before it is read.
     """
 
     name: str
@@ -53,9 +85,14 @@ class Traced:
     expanded: tuple[int, ...] | None = None
     storage: int = -1
     stale: bool = False
+    step: int | None = None
+    since: int | None = None
+    blank: Blank | None = None
 
     def shape(self, T: int) -> tuple[int, ...]:
         """Shape as the code sees it."""
+        if self.blank is not None:
+            return self.blank.shape
         if self.expanded is not None:
             return self.expanded
         full = self.signal.shape(T, SAMPLES)
@@ -67,3 +104,14 @@ class Traced:
             case "lone":
                 return (1, *full[1:])
         return full[1:]
+
+
+def tensors_in(value: Any) -> list[Traced]:
+    """The tensors among arguments, nested ones included."""
+    if isinstance(value, Traced):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, tuple | list):
+        return [x for v in value for x in tensors_in(v)]
+    return []

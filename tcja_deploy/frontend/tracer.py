@@ -7,10 +7,11 @@ containers, single-step code and images that are yet to be repeated.
 from __future__ import annotations
 
 import inspect
-import sys
-from collections.abc import Callable, Iterable, Iterator
+import operator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -18,9 +19,12 @@ import torch.fx
 from torch import nn
 
 from tcja_deploy.errors import GraphError
+from tcja_deploy.frontend.blanks import Blanks, factories
 from tcja_deploy.frontend.context import Rules
+from tcja_deploy.frontend.loops import TimeLoops
 from tcja_deploy.frontend.proxy import Proxy
-from tcja_deploy.frontend.traced import Abort, Traced, View
+from tcja_deploy.frontend.traced import STATIC, Abort, OtherReading, Reading, Traced, View, tensors_in
+from tcja_deploy.frontend.values import spikingjelly_loops, untangled, without_state
 from tcja_deploy.ir import GraphBuilder, Op
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.unsupported import Unsupported, UnsupportedInContext, UnsupportedParts
@@ -30,42 +34,55 @@ __all__ = ["ModuleTracer"]
 _ENOUGH = 200
 """Reports after which tracing stops: more come from a loop over time, not from more places."""
 
+_ENOUGH_CALLS = 2000
+"""Calls on tensors that are not certain after which tracing stops."""
+
 
 class ModuleTracer(torch.fx.Tracer):
     """Traces one module into a graph builder.
 
     Args:
         T: Time steps.
-        view: How the module sees its input.
+        reading: How the module sees its input.
         batch_first: Whether the module takes ``[N, T, ...]``.
         input_op: The graph's input.
         rules: What translates calls and modules.
     """
 
-    def __init__(self, T: int, view: View, batch_first: bool, input_op: ir.Input, rules: Rules) -> None:
+    def __init__(self, T: int, reading: Reading, batch_first: bool, input_op: ir.Input, rules: Rules) -> None:
         super().__init__()
         self.T = T
-        self.view = view
+        self.reading = reading
         self.builder = GraphBuilder(T)
         self.emitted = 0
         self.values: dict[torch.fx.Node, Traced] = {}
         self.unsupported = UnsupportedParts()
         self.swaps_first = False
         self.output: Traced | None = None
+        self._misread = False
+        self._contextual = 0
+        self._uncertain = 0
         self._batch_first = batch_first
         self._input_op = input_op
         self._rules = rules
-        self._scopes: list[str] = [""]
+        self._scopes: list[tuple[str, str]] = [("", "")]
         self._names: dict[str, int] = {}
-        self._stateful: set[str] = set()
+        self._loops = TimeLoops(self, partial(rules.dispatch, self), rules.remembers)
+        self._blanks = Blanks(self, self._loops, rules.name_of)
         self._input_name = ""
         self._storages = count()
+        self._sharing: dict[int, list[torch.fx.Node]] = {}
+
+    @property
+    def problems(self) -> tuple[bool, int, int]:
+        """How wrong this reading of the time axis looks, for comparison with another one."""
+        return self._misread, self._contextual, len(self.unsupported)
 
     # -- running ---------------------------------------------------------------------------------------------
     def run(self, module: nn.Module) -> None:
         """Trace; afterwards ``output`` and ``unsupported`` tell the result."""
         try:
-            with self._time_loops_once():
+            with spikingjelly_loops(self._once_a_step), factories(self.blank):
                 graph = self.trace(module)
         except Abort:
             return
@@ -81,7 +98,7 @@ class ModuleTracer(torch.fx.Tracer):
                 )
             return
         (result,) = next(n for n in graph.nodes if n.op == "output").args
-        self._finish(_without_state(result, torch.fx.Node))
+        self._finish(without_state(result, torch.fx.Node))
 
     def _finish(self, result: Any) -> None:
         """Check what ``forward`` returned. Time that is folded into samples comes out of the graph as an axis of its own."""
@@ -90,37 +107,26 @@ class ModuleTracer(torch.fx.Tracer):
             what = "several values" if several else "something that does not depend on the input"
             self.report(Unsupported(f"forward returns {what}", "return one tensor"))
             return
-        self.output = self.values[result]
+        try:
+            self.output = self._loops.whole(self._blanks.read(self.values[result]))
+        except Unsupported as found:
+            self.report(found, certain=not self.values[result].tainted)
+            return
         if self.output.stale or self.output.expanded:
             self.report(
                 Unsupported("forward returns a tensor that was expanded or changed through another one")
             )
-        if self.output.view in ("image", "lone") and not self.output.tainted:
-            self.report(Unsupported("forward never repeats its image over time"))
+        static = self.values[result].step == STATIC
+        if (static or self.output.view in ("image", "lone")) and not self.output.tainted:
+            self.report(OtherReading("forward never repeats its image over time"))
+
+    def _once_a_step(self, x: Proxy, modules: Any) -> Any:
+        """SpikingJelly's own loop over time runs its modules once, on frames."""
+        return self._through([modules] if callable(modules) else modules, "frame", x)
 
     @contextmanager
-    def _time_loops_once(self) -> Iterator[None]:
-        """While tracing, SpikingJelly's loop over time runs its modules once, on frames."""
-        forward = sys.modules.get("spikingjelly.activation_based.functional.forward")
-        original: Callable[..., Any] | None = getattr(forward, "_multi_step_forward", None)
-        if forward is None or original is None:
-            yield
-            return
-
-        def once(x_seq: Any, modules: Any, time_dim: int) -> Any:
-            if not isinstance(x_seq, Proxy) or time_dim != 0:
-                return original(x_seq, modules, time_dim)
-            return self._through([modules] if callable(modules) else modules, "frame", x_seq)
-
-        setattr(forward, original.__name__, once)
-        try:
-            yield
-        finally:
-            setattr(forward, original.__name__, original)
-
-    @contextmanager
-    def _scope(self, path: str) -> Iterator[None]:
-        self._scopes.append(path)
+    def _scope(self, path: str, code: str) -> Iterator[None]:
+        self._scopes.append((path, code))
         try:
             yield
         finally:
@@ -150,9 +156,8 @@ class ModuleTracer(torch.fx.Tracer):
         return self._run_root, [self.root, proxy]
 
     def _run_root(self, root: Any, x: Proxy) -> Any:
-        """Norse's modules are translated at the top too, all others are run."""
-        whole = self._rules.is_whole(root)
-        return self.call_module(root, root.forward, (x,), {}) if whole else root.forward(x)
+        """The network is called like any module: its hooks run, and it may be a layer or a container."""
+        return root(x)
 
     def proxy(self, node: torch.fx.Node) -> Proxy:
         """Proxies of this tracer know their shape."""
@@ -164,9 +169,10 @@ class ModuleTracer(torch.fx.Tracer):
 
     def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Leaf modules become nodes, containers are walked through, the user's own modules are run."""
-        with self._scope(self._path(m)):
+        leaf = self._rules.container_view(m) is None and self._rules.is_leaf(m)
+        with self._scope(self._path(m), f"{type(m).__name__}.forward" if _is_own(m) else self.code):
             inner = self._rules.container_view(m)
-            if inner is None and not self._rules.is_leaf(m):
+            if inner is None and not leaf:
                 return forward(*args, **kwargs)
             with self.unsupported.at(self.here):
                 self._rules.refresh(m)
@@ -190,7 +196,7 @@ class ModuleTracer(torch.fx.Tracer):
                 self.report(Unsupported("needs [T, N, ...]", "put it outside of the other container"))
             result = self.wrap(replace(x.traced, view=inner, lead=2), x)
         for child in children:
-            result = _without_state(child(result), Proxy)
+            result = without_state(child(result), Proxy)
         if not isinstance(result, Proxy):
             self.report(Unsupported("hands on something else than one tensor"))
             raise Abort
@@ -210,7 +216,19 @@ class ModuleTracer(torch.fx.Tracer):
             return proxy
         if kind not in ("call_function", "call_method", "call_module"):
             return super().create_proxy(kind, target, args, kwargs, *rest, **named)
-        traced = self._rules.dispatch(self, kind, target, _untangle(args), _untangle(kwargs))
+        if target is operator.getitem and (frame := self._frame(*args)) is not None:
+            return frame
+        name = self._rules.name_of(kind, target)
+        if name == "unbind" and (frames := self._frames(args[0], *args[1:], *kwargs.values())) is not None:
+            return frames
+        given, named = untangled(args), untangled(kwargs)
+        traced = self._translated(name, kind, target, given, named)
+        if traced is self._blanks:
+            return args[0]
+        if not isinstance(traced, Traced | tuple):
+            return traced
+        if isinstance(traced, tuple):
+            return tuple(self._made(replace(t, storage=next(self._storages))) for t in traced)
         first = next((a for a in (*args, *kwargs.values()) if isinstance(a, Proxy)), None)
         if first is not None and self._rules.changes_in_place(kind, target, kwargs):
             return self._overwrite(first, traced)
@@ -218,18 +236,79 @@ class ModuleTracer(torch.fx.Tracer):
             traced = replace(traced, storage=next(self._storages), stale=False)
         else:
             traced = replace(traced, storage=first.traced.storage)
+        return self._made(traced)
+
+    def _made(self, value: Any) -> Any:
+        """A proxy for a new tensor."""
+        if not isinstance(value, Traced):
+            return value
         node = self.create_node("call_function", self._rules.dispatch, (), {})
-        self.values[node] = traced
+        self.values[node] = value
+        self._sharing.setdefault(value.storage, []).append(node)
         return self.proxy(node)
+
+    def _translated(self, name: str, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
+        """The result of a call: tensors, a constant, or ``self._blanks`` where it wrote into a preallocated tensor."""
+        tensors = tensors_in((args, kwargs))
+        tainted = any(t.tainted for t in tensors)
+        self._uncertain += tainted
+        if self._uncertain > _ENOUGH_CALLS:
+            raise Abort
+        try:
+            if (done := self._blanks.call(name, kind, target, args, kwargs)) is not None:
+                return done
+            args, kwargs = self._blanks.read(args), self._blanks.read(kwargs)
+            if not tensors_in((args, kwargs)):
+                return self._blanks.computed(target, kind, args, kwargs)
+            return self._loops.call(name, kind, target, args, kwargs)
+        except Unsupported as found:
+            self.report(found, certain=not tainted)
+            return replace(tensors[0], tainted=True, since=None, pair=self._rules.hands_on_state(target))
+
+    def blank(self, shape: tuple[int, ...], fill: float) -> Proxy:
+        """A preallocated tensor."""
+        proxy: Proxy = self._made(self._blanks.new(shape, fill))
+        return proxy
+
+    def _frame(self, x: Any, index: Any) -> Any:
+        """One time step of a window; ``None`` if the index asks for something else."""
+        if not isinstance(x, Proxy) or x.traced.view != "window" or x.traced.pair or x.traced.blank:
+            return None
+        items = [*index] if isinstance(index, tuple) else [index]
+        if Ellipsis in items:
+            i = items.index(Ellipsis)
+            items[i : i + 1] = [slice(None)] * (x.ndim + 1 - len(items) + items.count(None))
+        numbers = [i for i, item in enumerate(items) if type(item) is int]
+        for i in numbers:
+            position = i - items[:i].count(None)
+            if position >= x.ndim or not -x.shape[position] <= items[i] < x.shape[position]:
+                return None
+            label = f"{self.here}.frame".lstrip(".")
+            try:
+                frame = self._loops.frame(label, x.traced, position, items[i] % x.shape[position])
+            except Unsupported:  # a tensor whose axes are not certain
+                return None
+            if frame is not None:
+                proxy = self._made(replace(frame, storage=x.traced.storage, stale=x.traced.stale))
+                rest = (*items[:i], *items[i + 1 :])
+                return proxy if all(r == slice(None) for r in rest) else proxy[rest]
+        return None
+
+    def _frames(self, x: Proxy, dim: int = 0) -> Any:
+        """All time steps of a window; ``None`` if ``dim`` is another axis."""
+        lead = (slice(None),) * (dim % x.ndim)
+        if self._frame(x, (*lead, 0)) is None:
+            return None
+        return tuple(self._frame(x, (*lead, i)) for i in range(x.shape[dim]))
 
     def _overwrite(self, target: Proxy, result: Traced) -> Proxy:
         """``target`` holds another value from now on; other tensors on the same memory must not be read any more."""
         storage = target.traced.storage
-        if result.name == target.traced.name:
+        before = target.traced
+        if (result.name, result.step, result.since) == (before.name, before.step, before.since):
             return target
-        for node, traced in self.values.items():
-            if traced.storage == storage:
-                self.values[node] = replace(traced, stale=True)
+        for node in self._sharing.get(storage, ()):
+            self.values[node] = replace(self.values[node], stale=True)
         self.values[target.node] = replace(result, storage=storage, stale=False)
         return target
 
@@ -237,7 +316,10 @@ class ModuleTracer(torch.fx.Tracer):
     def _input(self, name: str) -> Traced:
         self._input_name = self.unique("input")
         self.builder.add(self._input_name, self._input_op)
-        traced = Traced(self._input_name, self.builder.signal(self._input_name), self.view)
+        signal = self.builder.signal(self._input_name)
+        if self.reading == "static":
+            return Traced(self._input_name, signal, "frame", step=STATIC)
+        traced = Traced(self._input_name, signal, self.reading)
         if self._batch_first:
             order = (1, 0, *range(2, len(traced.signal.dims)))
             traced = self.emit("input.batch_first", ir.Permute(order), traced)
@@ -246,7 +328,12 @@ class ModuleTracer(torch.fx.Tracer):
     @property
     def here(self) -> str:
         """Path of the module that is running."""
-        return self._scopes[-1]
+        return self._scopes[-1][0]
+
+    @property
+    def code(self) -> str:
+        """Name of the ``forward`` that is running."""
+        return self._scopes[-1][1]
 
     def unique(self, name: str) -> str:
         """A node name that is not taken."""
@@ -264,7 +351,8 @@ class ModuleTracer(torch.fx.Tracer):
         try:
             self.builder.add(unique, op, *(x.name for x in inputs))
         except GraphError as error:
-            raise UnsupportedInContext(error.reason) from None
+            samples_first = any(x.signal.dims[:1] == ("N",) for x in inputs)
+            raise (OtherReading if samples_first else UnsupportedInContext)(error.reason) from None
         self.emitted += 1
         first = inputs[0]
         tainted = any(x.tainted for x in inputs)
@@ -276,20 +364,18 @@ class ModuleTracer(torch.fx.Tracer):
         Raises:
             UnsupportedInContext: If it ran before; a loop over time that cannot be translated has been reported already.
         """
-        if path in self._stateful:
-            raise UnsupportedInContext(
-                "has state and is called more than once in one pass",
-                "give each place its own neuron; for a loop over time, trace the single-step network itself",
-            )
-        self._stateful.add(path)
+        self._loops.ran(path)
 
-    def report(self, found: Unsupported) -> None:
-        """Note something untranslatable at the running module.
+    def report(self, found: Unsupported, certain: bool = True) -> None:
+        """Note something untranslatable at the running module; what may follow from something before, only if ``certain``.
 
         Raises:
             Abort: If there are so many that only a loop can be the cause.
         """
-        self.unsupported.add(self.here, found)
+        self._misread |= certain and isinstance(found, OtherReading)
+        self._contextual += isinstance(found, UnsupportedInContext)
+        if certain or not isinstance(found, UnsupportedInContext):
+            self.unsupported.add(self.here, found)
         if self.unsupported.additions >= _ENOUGH:
             raise Abort
 
@@ -299,33 +385,6 @@ class ModuleTracer(torch.fx.Tracer):
             self.swaps_first = True
 
 
-def _without_state(result: Any, kind: type) -> Any:
-    """The tensor alone, where Norse's code hands on ``(tensor, state)`` with states that hold nothing traced."""
-    if isinstance(result, Proxy) and result.traced.pair:
-        return result.values
-    if not isinstance(result, tuple | list) or not result or not isinstance(result[0], kind):
-        return result
-    return result if any(isinstance(x, kind) for x in _leaves(result[1:])) else result[0]
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if not isinstance(value, tuple | list):
-        yield value
-        return
-    for part in value:
-        yield from _leaves(part)
-
-
-def _untangle(value: Any) -> Any:
-    """Arguments with proxies replaced by what they stand for."""
-    if isinstance(value, torch.fx.Proxy) and isinstance(value.tracer, ModuleTracer):
-        return value.tracer.values[value.node]  # for an attribute of a tensor, this is where it is called
-    if isinstance(value, torch.Size):
-        return tuple(value)
-    if isinstance(value, tuple | list):
-        return type(value)(_untangle(v) for v in value)
-    if isinstance(value, dict):
-        return {k: _untangle(v) for k, v in value.items()}
-    return value
+def _is_own(module: nn.Module) -> bool:
+    """Whether a module's ``forward`` is the user's code."""
+    return type(module).__module__.partition(".")[0] not in ("torch", "spikingjelly", "norse")

@@ -76,7 +76,7 @@ def test_images_repeated_over_time(name: str) -> None:
 
 def test_image_that_is_not_repeated() -> None:
     one_step = body(lambda s, x: s.lif(s.bn(s.conv(x.unsqueeze(0)))))
-    with pytest.raises(TraceError, match="conv"):
+    with pytest.raises(TraceError, match="gets a window of one time step"):
         traced(one_step)
     with pytest.raises(TraceError, match="conv"):
         traced(body(lambda s, x: torch.relu(convolved(s, x))))  # no network over time at all

@@ -6,6 +6,7 @@ from tcja_deploy.ir.op import Op
 from tcja_deploy.ir.ops.integrator import LI
 from tcja_deploy.ir.ops.neuron import IF, LIF, PLIF, Neuron
 from tcja_deploy.ir.ops.norm import BatchNorm1d, BatchNorm2d
+from tcja_deploy.ir.ops.part import LARGEST, Clamp, Slice
 from tcja_deploy.ir.ops.pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from tcja_deploy.ir.ops.synapse import Conv1d, Conv2d, ConvTranspose2d, Linear
 from tcja_deploy.ir.ops.tcja import TCJA, same_padding
@@ -28,8 +29,8 @@ from tcja_deploy.ir.ops.tensor import (
 OPS: dict[str, type[Op]] = {
     op.__name__: op
     for op in (
-        Add, Affine, AdaptiveAvgPool2d, AvgPool2d, BatchNorm1d, BatchNorm2d, Concat, Conv1d, Conv2d, ConvTranspose2d,
-        Flatten, IF, Input, LI, LIF, Linear, MaxPool2d, Mul, PLIF, Permute, ReLU, Reduce, Reshape, Sigmoid, TCJA,
+        Add, Affine, AdaptiveAvgPool2d, AvgPool2d, BatchNorm1d, BatchNorm2d, Clamp, Concat, Conv1d, Conv2d, ConvTranspose2d,
+        Flatten, IF, Input, LI, LIF, Linear, MaxPool2d, Mul, PLIF, Permute, ReLU, Reduce, Reshape, Sigmoid, Slice, TCJA,
         TimeMean, Vote,
     )
 }  # fmt: skip
@@ -37,6 +38,7 @@ OPS: dict[str, type[Op]] = {
 
 __all__ = [
     "IF",
+    "LARGEST",
     "LI",
     "LIF",
     "OPS",
@@ -48,6 +50,7 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
+    "Clamp",
     "Concat",
     "Conv1d",
     "Conv2d",
@@ -63,6 +66,7 @@ __all__ = [
     "Reduce",
     "Reshape",
     "Sigmoid",
+    "Slice",
     "TimeMean",
     "Vote",
     "same_padding",
