@@ -258,13 +258,13 @@ def _relu(tally: _Tally, node: Node) -> str | None:
     return None
 
 
-def _clamp(desk: _Desk, node: Node) -> str | None:
-    (x,) = desk.inputs(node)
+def _clamp(tally: _Tally, node: Node) -> str | None:
+    (x,) = tally.inputs(node)
     drive = Drive(node.inputs[0]) if x.kind.sparse and node.signal.kind.sparse else None
     bounds = (
         sum(abs(v) < ir.LARGEST for v in (node.op.low, node.op.high)) if isinstance(node.op, ir.Clamp) else 0
     )
-    desk.add(node, Part.OTHER, "clamp", Primitive.COMPARE, bounds * desk.size(x), drive)
+    tally.add(node, Part.OTHER, "clamp", Primitive.COMPARE, bounds * tally.size(x), drive)
     return None
 
 
