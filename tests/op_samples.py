@@ -215,6 +215,35 @@ def neuron(cls: type[ir.Neuron]) -> Callable[[Making], Sample]:
     return make
 
 
+def affine_constants(m: Making, features: tuple[int, ...]) -> dict[str, Any]:
+    """Constants of an affine charge, for all or one a channel."""
+
+    def each(*numbers: float) -> Array:
+        many = bool(features) and m.pick(False, True)
+        shape = (features[0], *(1,) * (len(features) - 1)) if many else (1,)
+        return m.rng.choice(numbers, shape).astype(np.float32)
+
+    return {
+        "leak": each(0.25, 0.9, 0.0, 1.0, -0.5), "offset": each(0.0) if m.pick(True, False) else each(0.1, -0.3),
+        "gain": each(1.0) if m.pick(True, False) else each(0.7, 2.0), "v_initial": m.pick(0.0, 0.4, -1.0),
+        "floor": m.pick(None, None, 0.0, -0.2), "v_reset": m.pick(0.0, None, 0.3, 1.2), "strict": m.pick(False, True),
+    }  # fmt: skip
+
+
+def affine_neuron(m: Making) -> Sample:
+    features = m.lengths(m.int(0, 3))
+    firing = {"v_threshold": m.pick(1.0, 0.5, -0.1), "drop": m.pick(None, 0.8)}
+    return m.sample(ir.AffineNeuron(**affine_constants(m, features), **firing), ("T", "N", *features))
+
+
+def affine_integrator(m: Making) -> Sample:
+    features = m.lengths(m.int(0, 3))
+    threshold = m.pick(None, 0.5)
+    return m.sample(
+        ir.AffineIntegrator(**affine_constants(m, features), v_threshold=threshold), ("T", "N", *features)
+    )
+
+
 def leaky_integrator(m: Making) -> Sample:
     op = ir.LI(m.pick(0.0, 0.5, 1.0, 0.3), m.pick(True, False), m.pick(0.0, 0.5, -0.3))
     return m.sample(op, ("T", "N", *m.lengths(m.int(0, 3))))
@@ -341,6 +370,8 @@ def clamp(m: Making) -> Sample:
 
 
 MAKERS: dict[str, Callable[[Making], Sample]] = {
+    "AffineIntegrator": affine_integrator,
+    "AffineNeuron": affine_neuron,
     "AdaptiveAvgPool2d": adaptive_avg_pool2d,
     "Add": broadcast(ir.Add),
     "Affine": affine,

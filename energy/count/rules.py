@@ -131,11 +131,37 @@ def _pooling(tally: _Tally, node: Node) -> str | None:
     return None
 
 
+def _charge(tally: _Tally, node: Node, op: ir.AffineNeuron | ir.AffineIntegrator) -> None:
+    """What ``a V + b + g X`` takes, without factors of 1, and a product with 0."""
+    updates = tally.size(node.signal)
+    if (op.leak != 1).any():
+        tally.add(node, Part.NEURON, "leak", Primitive.MULTIPLY, updates)
+    if op.has_gain:
+        tally.add(node, Part.NEURON, "gain", Primitive.MULTIPLY, updates)
+    if op.has_offset:
+        tally.add(node, Part.NEURON, "offset", Primitive.ADD, updates)
+    if op.floor is not None:
+        tally.add(node, Part.NEURON, "floor", Primitive.COMPARE, updates)
+    tally.add(node, Part.NEURON, "integrate", Primitive.ADD, updates)
+
+
+def _affine_integrator(tally: _Tally, node: Node) -> None:
+    op = node.op
+    if not isinstance(op, ir.AffineIntegrator):
+        raise TypeError(type(op).__name__)
+    _charge(tally, node, op)
+    if op.v_threshold is not None:
+        tally.add(node, Part.NEURON, "threshold", Primitive.COMPARE, tally.size(node.signal))
+
+
 def _neuron(tally: _Tally, node: Node) -> None:
     op, updates = node.op, tally.size(node.signal)
-    if not isinstance(op, ir.IF):
-        tally.add(node, Part.NEURON, "leak", Primitive.MULTIPLY, updates)
-    tally.add(node, Part.NEURON, "integrate", Primitive.ADD, updates)
+    if isinstance(op, ir.AffineNeuron):
+        _charge(tally, node, op)
+    else:
+        if not isinstance(op, ir.IF):
+            tally.add(node, Part.NEURON, "leak", Primitive.MULTIPLY, updates)
+        tally.add(node, Part.NEURON, "integrate", Primitive.ADD, updates)
     tally.add(node, Part.NEURON, "threshold", Primitive.COMPARE, updates)
     if isinstance(op, ir.Neuron) and op.v_reset is None:
         tally.add(node, Part.NEURON, "soft reset", Primitive.ADD, updates, Drive(node.name))
@@ -283,6 +309,8 @@ RULES: dict[type[Op], CountingRule | str] = {
     ir.Conv2d: _synapses,
     ir.ConvTranspose2d: _synapses,
     ir.Flatten: _MOVE,
+    ir.AffineIntegrator: _affine_integrator,
+    ir.AffineNeuron: _neuron,
     ir.IF: _neuron,
     ir.Input: "where frames enter",
     ir.LI: _integrator,

@@ -55,12 +55,15 @@ def normalise(op: ir.Neuron) -> FloatNeuron:
     Raises:
         Unsupported: If Lava's neuron cannot have it.
     """
+    factor = 1.0
+    if isinstance(op, ir.AffineNeuron):
+        op, factor = op.plain()
     distance = op.v_threshold - op.v_rest
     if op.v_reset is None:
         raise Unsupported(
             "soft reset: Lava's neuron returns to zero after a spike and cannot subtract the threshold"
         )
-    leak, gain = 0.0, 1.0
+    leak, gain = 0.0, factor
     if isinstance(op, ir.LIF):
         leak = 1 / op.tau
     elif isinstance(op, ir.PLIF):

@@ -90,10 +90,13 @@ def spiking(op: ir.Neuron, shape: Shape, dt: float, scale: float = 1.0) -> Writt
     """A neuron whose input arrives multiplied by ``scale``.
 
     Raises:
-        Unsupported: If it has soft reset.
+        Unsupported: If it has soft reset, or a constant that NIR's neurons do not have.
     """
     _refuse_soft_reset(op)
     zero = _full(shape, 0.0)
+    if isinstance(op, ir.AffineNeuron):
+        op, gain = op.plain()
+        scale /= gain
     if isinstance(op, ir.IF):
         node = nir.IF(r=_full(shape, 1 / dt), v_threshold=_full(shape, _threshold(op, scale)), v_reset=zero)
         return Written(node, _note(op, scale))
@@ -143,8 +146,28 @@ def spiking_with_current(
     return Written(node, _note(op, scale))
 
 
-def integrator(op: ir.LI, shape: Shape, dt: float) -> nir.NIRNode:
-    """A leaky integrator, or one without leak."""
+def integrator(op: ir.LI | ir.AffineIntegrator, shape: Shape, dt: float) -> nir.NIRNode:
+    """A leaky integrator, or one without leak.
+
+    Raises:
+        Unsupported: If it is neither.
+    """
+    if isinstance(op, ir.AffineIntegrator):
+        if op.v_threshold is not None:
+            raise Unsupported(
+                "hands on its membrane and resets it at a threshold, NIR's neurons hand on spikes"
+            )
+        q, rest, gain = op.leaky()
+        if rest != op.v_initial:
+            raise Unsupported(f"begins at {op.v_initial:g} but leaks to {rest:g}")
+        if q == 0:
+            return nir.I(r=_full(shape, gain / dt))
+        return nir.LI(
+            tau=_full(shape, dt / q),
+            r=_full(shape, gain / q),
+            v_leak=_full(shape, rest),
+            metadata={"leak": "multiplication"},
+        )
     if op.decay == 0:
         return nir.I(r=_full(shape, 1 / dt))
     return nir.LI(

@@ -156,7 +156,7 @@ def _neuron(w: Writer, node: Node, op: ir.Neuron, x: Value) -> Value:
     return w.put(node, written.node, x)
 
 
-def _integrator(w: Writer, node: Node, op: ir.LI, x: Value) -> Value:
+def _integrator(w: Writer, node: Node, op: ir.LI | ir.AffineIntegrator, x: Value) -> Value:
     readers = w.network.readers(node.name)
     if len(readers) == 1 and _current_of(w.network, readers[0]) is op:
         w.note(node, f"current of {readers[0].name}")
@@ -167,6 +167,8 @@ def _integrator(w: Writer, node: Node, op: ir.LI, x: Value) -> Value:
 RULES: dict[type[Op], WriterRule] = {
     ir.AdaptiveAvgPool2d: _adaptive_avg_pool,
     ir.Affine: _affine,
+    ir.AffineIntegrator: _integrator,
+    ir.AffineNeuron: _neuron,
     ir.AvgPool2d: _avg_pool,
     ir.BatchNorm1d: _batch_norm1d,
     ir.BatchNorm2d: _batch_norm2d,
@@ -204,6 +206,10 @@ def _check(graph: Graph, node: Node) -> None:
         raise Unsupported(reason)
     if isinstance(node.op, ir.Conv2d):
         portable(node.op)
+    if isinstance(node.op, ir.AffineNeuron):
+        node.op.plain()
+    if isinstance(node.op, ir.AffineIntegrator):
+        integrator(node.op, node.signal.features, 1.0)
 
 
 def _misfit(op: Op, features: tuple[int, ...], kind: Kind) -> str:

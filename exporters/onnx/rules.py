@@ -35,8 +35,10 @@ def refuse(nodes: Iterable[tuple[str, Op]]) -> None:
 
 
 # -- neurons: one step, used by both exports ----------------------------------------------------------------
-def membrane(e: Emitter, op: ir.Neuron | ir.LI, x: str, v: str, name: str) -> str:
+def membrane(e: Emitter, op: ir.Neuron | ir.LI | ir.AffineIntegrator, x: str, v: str, name: str) -> str:
     """``H[t]`` from input and previous membrane, in the runtime's order of operations."""
+    if isinstance(op, ir.AffineNeuron | ir.AffineIntegrator):
+        return _affine_charge(e, op, x, v, name)
     if isinstance(op, ir.IF):
         return e.node("Add", [v, x], f"{name}/membrane")
     leak = (
@@ -55,17 +57,47 @@ def membrane(e: Emitter, op: ir.Neuron | ir.LI, x: str, v: str, name: str) -> st
     return e.node("Add", [decayed, x], f"{name}/membrane")
 
 
-def fire(e: Emitter, op: ir.Neuron, h: str, name: str, *, last: bool = False) -> tuple[str, str]:
-    """Spikes (boolean) and the membrane after the reset; the latter is empty where nobody needs it (``last``)."""
-    threshold = e.constant(float(op.v_threshold), "v_threshold")
+def _affine_charge(e: Emitter, op: ir.AffineNeuron | ir.AffineIntegrator, x: str, v: str, name: str) -> str:
+    layer = name.rpartition("/t")[0] or name  # constants are those of the layer, not of a step
+    h = e.node("Mul", [v, e.constant(op.leak, f"{layer}.leak")], f"{name}/leaked")
+    if op.has_offset:
+        h = e.node("Add", [h, e.constant(op.offset, f"{layer}.offset")], f"{name}/with_offset")
+    if op.has_gain:
+        x = e.node("Mul", [x, e.constant(op.gain, f"{layer}.gain")], f"{name}/scaled_input")
+    h = e.node("Add", [h, x], f"{name}/membrane")
+    if op.floor is None:
+        return h
+    return e.node("Max", [h, e.constant(float(op.floor), "floor")], f"{name}/above_floor")
+
+
+def integrated(
+    e: Emitter, op: ir.LI | ir.AffineIntegrator, x: str, v: str, name: str, *, last: bool = False
+) -> tuple[str, str]:
+    """The result of an integrator's step and its membrane afterwards; as for ``fire``, empty after the ``last`` one."""
+    h = membrane(e, op, x, v, name)
+    if isinstance(op, ir.LI) or op.v_threshold is None or last:
+        return h, h
+    return h, _reset(e, op, h, op.v_threshold, op.v_threshold, name)[1]
+
+
+def _reset(
+    e: Emitter, op: ir.Neuron | ir.AffineIntegrator, h: str, v_threshold: float, drop: float, name: str
+) -> tuple[str, str]:
+    threshold = e.constant(float(v_threshold), "v_threshold")
     fired = e.node("Greater" if op.strict else "GreaterOrEqual", [h, threshold], f"{name}/fired")
-    if last:
-        return fired, ""
     if op.v_reset is None:
-        reset = e.node("Sub", [h, threshold], f"{name}/lowered")
+        reset = e.node("Sub", [h, e.constant(float(drop), "drop")], f"{name}/lowered")
     else:
         reset = e.constant(float(op.v_reset), "v_reset")
     return fired, e.node("Where", [fired, reset, h], f"{name}/reset")
+
+
+def fire(e: Emitter, op: ir.Neuron, h: str, name: str, *, last: bool = False) -> tuple[str, str]:
+    """Spikes (boolean) and the membrane after the reset; the latter is empty where nobody needs it (``last``)."""
+    if not last:
+        return _reset(e, op, h, op.v_threshold, op.lowered_by, name)
+    threshold = e.constant(float(op.v_threshold), "v_threshold")
+    return e.node("Greater" if op.strict else "GreaterOrEqual", [h, threshold], f"{name}/fired"), ""
 
 
 # -- frame rules ---------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from tcja_deploy.exporters.onnx.emitter import Emitter
-from tcja_deploy.exporters.onnx.rules import FRAME, TENSOR, fire, membrane, refuse
+from tcja_deploy.exporters.onnx.rules import FRAME, TENSOR, fire, integrated, membrane, refuse
 from tcja_deploy.ir import Dim, Graph, Node, Op, Signal
 from tcja_deploy.ir import ops as ir
 
@@ -117,12 +117,12 @@ def _neuron(e: Emitter, op: ir.Neuron, x: str, name: str) -> str:
     return e.node("Cast", [whole], name, to=TensorProto.FLOAT)
 
 
-def _integrator(e: Emitter, op: ir.LI, x: str, name: str) -> str:
+def _integrator(e: Emitter, op: ir.LI | ir.AffineIntegrator, x: str, name: str) -> str:
     frames = e.split(x, e.T, [f"{name}/t{t}/input" for t in range(e.T)])
-    v, membranes = e.constant(float(op.v_leak), "v_leak"), []
+    v, membranes = e.constant(float(op.v_rest), "v_rest"), []
     for t, frame in enumerate(frames):
-        v = membrane(e, op, frame, v, f"{name}/t{t}")
-        membranes.append(v)
+        h, v = integrated(e, op, frame, v, f"{name}/t{t}", last=t == e.T - 1)
+        membranes.append(h)
     return e.node("Concat", membranes, name, axis=0)
 
 
@@ -151,6 +151,8 @@ def _tcja(e: Emitter, op: ir.TCJA, x: str, name: str) -> str:
 
 
 SEQUENCE: dict[type[Op], Callable[[Emitter, Any, str, str], str]] = {
+    ir.AffineIntegrator: _integrator,
+    ir.AffineNeuron: _neuron,
     ir.IF: _neuron,
     ir.LI: _integrator,
     ir.LIF: _neuron,

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters.onnx.emitter import Emitter
-from tcja_deploy.exporters.onnx.rules import FRAME, TENSOR, fire, membrane, refuse
+from tcja_deploy.exporters.onnx.rules import FRAME, TENSOR, fire, integrated, membrane, refuse
 from tcja_deploy.exporters.onnx_step.gate import emit_gate
 from tcja_deploy.exporters.onnx_step.parts import Clock, Parts, State, frame_shape
 from tcja_deploy.ir import Kind, Op, Signal
@@ -104,9 +104,10 @@ class _Emission:
                 return e.node("Cast", [fired], name, to=TensorProto.FLOAT)
             case Integrators(op, features):
                 before, following = parts.state(f"{name}.v", ("N", *features), initial=op.v_rest)
-                v = membrane(e, op, xs[0], parts.restarted(before, clock, f"{name}/before", op.v_rest), name)
+                v = parts.restarted(before, clock, f"{name}/before", op.v_rest)
+                y, v = integrated(e, op, xs[0], v, name)
                 following(v)
-                return v
+                return y
             case Gate():
                 return emit_gate(parts, cell, xs[0], clock, name)
             case Scale():

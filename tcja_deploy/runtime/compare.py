@@ -291,6 +291,6 @@ def _distance(graph: Graph, name: str, frames: NDArray[np.float32], where: tuple
     for x in trace[0]:
         h = charge(op, x, v)
         fired = bool(h > op.v_threshold if op.strict else h >= op.v_threshold)
-        after = h - op.v_threshold if op.v_reset is None else torch.tensor(op.v_reset)
+        after = h - op.lowered_by if op.v_reset is None else torch.tensor(op.v_reset)
         v = after if fired else h
     return float(h) - op.v_threshold

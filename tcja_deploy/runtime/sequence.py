@@ -22,10 +22,13 @@ from tcja_deploy.ir import ops as ir
 
 __all__ = [
     "RULES",
+    "Membrane",
     "Observer",
     "as_frames",
     "charge",
     "evaluate",
+    "integrate",
+    "integrator_step",
     "neuron_step",
     "run",
     "run_with_spikes",
@@ -116,8 +119,18 @@ def evaluate(op: Op, *inputs: Tensor) -> Tensor:
     return RULES[type(op)](op, *inputs)
 
 
-def charge(op: ir.Neuron | ir.LI, x: Tensor, v: Tensor) -> Tensor:
+Membrane = ir.Neuron | ir.LI | ir.AffineIntegrator
+"""Ops whose state is a membrane."""
+
+
+def charge(op: Membrane, x: Tensor, v: Tensor) -> Tensor:
     """Membrane before the comparison with the threshold (``H[t]``), from input and previous membrane."""
+    if isinstance(op, ir.AffineNeuron | ir.AffineIntegrator):
+        h = v * _tensor(op.leak, x.device)
+        if op.has_offset:
+            h = h + _tensor(op.offset, x.device)
+        h = h + (x * _tensor(op.gain, x.device) if op.has_gain else x)
+        return h if op.floor is None else h.clamp_min(op.floor)
     if isinstance(op, ir.IF):
         return v + x
     leak = v if op.v_rest == 0.0 else v - op.v_rest
@@ -142,22 +155,38 @@ def neuron_step(op: ir.Neuron, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     h = charge(op, x, v)
     fired = h > op.v_threshold if op.strict else h >= op.v_threshold
     spikes = fired.to(h.dtype)
-    return spikes, h - spikes * op.v_threshold if op.v_reset is None else h.masked_fill_(fired, op.v_reset)
+    return spikes, h - spikes * op.lowered_by if op.v_reset is None else h.masked_fill_(fired, op.v_reset)
 
 
-def _neuron(op: ir.Neuron, x: Tensor) -> Tensor:
-    v, out = torch.full_like(x[0], op.v_rest), torch.empty_like(x)
+def integrator_step(op: ir.LI | ir.AffineIntegrator, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """One time step of integrators; arguments and result as of ``neuron_step``, with the membrane in place of spikes."""
+    h = charge(op, x, v)
+    if isinstance(op, ir.LI) or op.v_threshold is None:
+        return h, h
+    fired = h > op.v_threshold if op.strict else h >= op.v_threshold
+    after = h - op.v_threshold if op.v_reset is None else torch.full_like(h, op.v_reset)
+    return h, torch.where(fired, after, h)
+
+
+def integrate(op: Membrane, x: Tensor, v: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Neurons or integrators over a window.
+
+    Args:
+        op: What they compute.
+        x: Input ``[T, N, ...]``.
+        v: Membrane ``[N, ...]`` to begin with; the resting one if not given.
+
+    Returns:
+        The result ``[T, N, ...]``, and the membrane afterwards.
+    """
+    v, out = torch.full_like(x[0], op.v_rest) if v is None else v, torch.empty_like(x)
     for t in range(len(x)):
-        out[t], v = neuron_step(op, x[t], v)
-    return out
+        out[t], v = neuron_step(op, x[t], v) if isinstance(op, ir.Neuron) else integrator_step(op, x[t], v)
+    return out, v
 
 
-def _integrator(op: ir.LI, x: Tensor) -> Tensor:
-    v, out = torch.full_like(x[0], op.v_leak), torch.empty_like(x)
-    for t in range(len(x)):
-        v = charge(op, x[t], v)
-        out[t] = v
-    return out
+def _integrated(op: Membrane, x: Tensor) -> Tensor:
+    return integrate(op, x)[0]
 
 
 _MOVED: dict[tuple[int, torch.device], Tensor] = {}
@@ -285,6 +314,8 @@ RULES: dict[type[Op], Callable[..., Tensor]] = {
     ir.AdaptiveAvgPool2d: _pooled(lambda op, x: F.adaptive_avg_pool2d(x, op.output_size)),
     ir.Add: _fold(torch.add),
     ir.Affine: lambda op, x: x * op.scale + op.offset,
+    ir.AffineIntegrator: _integrated,
+    ir.AffineNeuron: _integrated,
     ir.AvgPool2d: _pooled(
         lambda op, x: F.avg_pool2d(x, op.kernel, op.stride, op.padding, False, op.count_include_pad)
     ),
@@ -296,14 +327,14 @@ RULES: dict[type[Op], Callable[..., Tensor]] = {
     ir.Conv2d: _conv2d,
     ir.ConvTranspose2d: _conv_transpose2d,
     ir.Flatten: lambda op, x: x.flatten(2),
-    ir.IF: _neuron,
+    ir.IF: _integrated,
     ir.Input: lambda op, x: x,
-    ir.LI: _integrator,
-    ir.LIF: _neuron,
+    ir.LI: _integrated,
+    ir.LIF: _integrated,
     ir.Linear: lambda op, x: F.linear(x, _tensor(op.weight, x.device), _bias(op.bias, x.device)),
     ir.MaxPool2d: _pooled(lambda op, x: F.max_pool2d(x, op.kernel, op.stride, op.padding)),
     ir.Mul: _fold(torch.mul),
-    ir.PLIF: _neuron,
+    ir.PLIF: _integrated,
     ir.Permute: lambda op, x: x.permute(op.order),
     ir.ReLU: lambda op, x: torch.relu(x),
     ir.Reduce: _reduce,

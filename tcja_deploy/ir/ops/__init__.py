@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tcja_deploy.ir.op import Op
-from tcja_deploy.ir.ops.integrator import LI
-from tcja_deploy.ir.ops.neuron import IF, LIF, PLIF, Neuron
+from tcja_deploy.ir.ops.integrator import LI, AffineIntegrator
+from tcja_deploy.ir.ops.neuron import IF, LIF, PLIF, AffineNeuron, Neuron
 from tcja_deploy.ir.ops.norm import BatchNorm1d, BatchNorm2d
 from tcja_deploy.ir.ops.part import LARGEST, Clamp, Slice
 from tcja_deploy.ir.ops.pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
@@ -29,7 +29,8 @@ from tcja_deploy.ir.ops.tensor import (
 OPS: dict[str, type[Op]] = {
     op.__name__: op
     for op in (
-        Add, Affine, AdaptiveAvgPool2d, AvgPool2d, BatchNorm1d, BatchNorm2d, Clamp, Concat, Conv1d, Conv2d, ConvTranspose2d,
+        Add, Affine, AffineIntegrator, AffineNeuron,
+        AdaptiveAvgPool2d, AvgPool2d, BatchNorm1d, BatchNorm2d, Clamp, Concat, Conv1d, Conv2d, ConvTranspose2d,
         Flatten, IF, Input, LI, LIF, Linear, MaxPool2d, Mul, PLIF, Permute, ReLU, Reduce, Reshape, Sigmoid, Slice, TCJA,
         TimeMean, Vote,
     )
@@ -47,6 +48,8 @@ __all__ = [
     "AdaptiveAvgPool2d",
     "Add",
     "Affine",
+    "AffineIntegrator",
+    "AffineNeuron",
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",

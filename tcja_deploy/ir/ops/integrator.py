@@ -1,4 +1,4 @@
-"""The leaky integrator: a membrane that nobody compares with a threshold."""
+"""Integrators: membranes that are handed on themselves."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import ClassVar
 import numpy as np
 
 from tcja_deploy.ir.op import Array, Frames, Op, State
+from tcja_deploy.ir.ops.neuron import Charge
 from tcja_deploy.ir.ops.numeric import float32
 from tcja_deploy.ir.signal import Kind, Signal
 
-__all__ = ["LI"]
+__all__ = ["LI", "AffineIntegrator"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,4 +66,49 @@ class LI(Op):
         for frame in x[0]:
             v = self.charge(frame, v)
             out.append(v)
+        return np.stack(out)
+
+
+@dataclass(frozen=True, eq=False)
+class AffineIntegrator(Charge, Op):
+    """The charge of ``Charge``, handed on itself: the result is ``H[t]``. Result kind: real.
+
+    Without a threshold ``V[t] = H[t]``: a leaky sum. With one it is the membrane of a neuron whose spikes only reset it (LIAF,
+    leaky integrate and analog fire), by the rule of ``Neuron``.
+
+    Attributes:
+        v_threshold: Where it is reset, or ``None`` if it never is.
+        v_reset: Membrane after a reset, or ``None``: the threshold is taken off.
+        strict: Reset above the threshold only, not at it.
+    """
+
+    v_threshold: float | None = None
+    v_reset: float | None = 0.0
+    strict: bool = False
+
+    membrane: ClassVar[bool] = True
+
+    def infer(self, *inputs: Signal, T: int) -> Signal:
+        (x,) = inputs
+        self._require(x.streams, f"an integrator needs a stream of frames [T, N, ...], got {x}")
+        self.check_frame(x)
+        return x.with_kind(Kind.REAL)
+
+    def initial_state(self, *inputs: Signal, T: int, N: int) -> State:
+        return (np.full(inputs[0].shape(T, N)[1:], self.v_initial, np.float32),)
+
+    def step(self, frames: Frames, state: State) -> tuple[Frames, State]:
+        h = self.charge(frames[0], state[0])
+        if self.v_threshold is None:
+            return (h,), (h,)
+        threshold = np.float32(self.v_threshold)
+        fired = h > threshold if self.strict else h >= threshold
+        after = h - threshold if self.v_reset is None else np.float32(self.v_reset)
+        return (h,), (float32(np.where(fired, after, h)),)
+
+    def apply(self, *x: Array) -> Array:
+        v, out = np.full_like(x[0][0], self.v_initial, dtype=np.float32), []
+        for frame in x[0]:
+            (h,), (v,) = self.step((frame,), (v,))
+            out.append(h)
         return np.stack(out)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 
+from tcja_deploy.errors import GraphError
 from tcja_deploy.ir.op import Array, Frames, Op, State
 from tcja_deploy.ir.ops.numeric import float32
 from tcja_deploy.ir.signal import Kind, Signal
+from tcja_deploy.unsupported import Unsupported
 
-__all__ = ["IF", "LIF", "PLIF", "Neuron"]
+__all__ = ["IF", "LIF", "PLIF", "AffineNeuron", "Charge", "Neuron"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +23,7 @@ class Neuron(Op):
 
     Fire: ``S[t] = 1 if H[t] >= v_threshold`` (``>`` if ``strict``) else 0.
     Hard reset (``v_reset`` a number): ``V[t] = v_reset S[t] + (1 - S[t]) H[t]``.
-    Soft reset (``v_reset`` is ``None``): ``V[t] = H[t] - S[t] v_threshold``.
+    Soft reset (``v_reset`` is ``None``): ``V[t] = H[t] - S[t] v_threshold`` (``lowered_by``).
     Before the first frame ``V = v_reset``, or 0 with soft reset. All in float32, as SpikingJelly 2 computes it.
 
     Attributes:
@@ -39,6 +42,11 @@ class Neuron(Op):
     def v_rest(self) -> float:
         """Membrane before the first frame, which is also where the leak pulls to."""
         return 0.0 if self.v_reset is None else self.v_reset
+
+    @property
+    def lowered_by(self) -> float:
+        """What a spike takes off the membrane with soft reset."""
+        return self.v_threshold
 
     def charge(self, x: Array, v: Array) -> Array:
         """Membrane before the comparison, from input and previous membrane (both ``[N, ...]``)."""
@@ -62,7 +70,8 @@ class Neuron(Op):
         h = self.charge(frames[0], state[0])
         fired = h > threshold if self.strict else h >= threshold
         s = fired.astype(np.float32)
-        v = h - s * threshold if self.v_reset is None else np.where(fired, np.float32(self.v_reset), h)
+        lowered = h - s * np.float32(self.lowered_by)
+        v = lowered if self.v_reset is None else np.where(fired, np.float32(self.v_reset), h)
         return (s,), (v,)
 
     def apply(self, *x: Array) -> Array:
@@ -128,3 +137,139 @@ class IF(Neuron):
 
     def charge(self, x: Array, v: Array) -> Array:
         return v + x
+
+
+# -- the general neuron ----------------------------------------------------------------------------------------------------
+def _one() -> Array:
+    return np.ones(1, np.float32)
+
+
+def _zero() -> Array:
+    return np.zeros(1, np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Charge:
+    """The charge ``H[t] = max(a V[t-1] + b + g X[t], floor)``, computed as ``((V a) + b) + (X g)``.
+
+    ``b = 0``, ``g = 1`` and no floor are left out, so that nothing is rounded that the source does not round.
+
+    Attributes:
+        leak: The factor ``a`` of the membrane: ``[1]`` for all neurons, or one a channel (``[C, 1, 1]`` for frames
+            ``[C, H, W]``), or any shape that broadcasts to a frame.
+        offset: ``b``, of the same form.
+        gain: The factor ``g`` of the input, of the same form.
+        v_initial: The membrane ``V`` before the first frame.
+        floor: Smallest value of ``H``, or ``None``.
+    """
+
+    leak: Array = field(default_factory=_one)
+    offset: Array = field(default_factory=_zero)
+    gain: Array = field(default_factory=_one)
+    v_initial: float = 0.0
+    floor: float | None = None
+
+    @property
+    def v_rest(self) -> float:
+        """Membrane before the first frame, as all neurons call it."""
+        return self.v_initial
+
+    @property
+    def has_offset(self) -> bool:
+        """Whether ``b`` is added."""
+        return bool(self.offset.any())
+
+    @property
+    def has_gain(self) -> bool:
+        """Whether the input is multiplied."""
+        return bool((self.gain != 1).any())
+
+    def charge(self, x: Array, v: Array) -> Array:
+        """Membrane before the comparison, from input and previous membrane (both ``[N, ...]``)."""
+        h = v * self.leak
+        if self.has_offset:
+            h = h + self.offset
+        h = h + (x * self.gain if self.has_gain else x)
+        return float32(h if self.floor is None else np.maximum(h, np.float32(self.floor)))
+
+    def check_frame(self, x: Signal) -> None:
+        """Whether the constants broadcast to a frame of the input.
+
+        Raises:
+            GraphError: If they do not.
+        """
+        for name in ("leak", "offset", "gain"):
+            shape = getattr(self, name).shape
+            fits = zip(reversed(shape), reversed(x.features), strict=False)
+            if shape != (1,) and (len(shape) > len(x.features) or any(n not in (1, m) for n, m in fits)):
+                raise GraphError(f"{name} of shape {list(shape)} does not fit frames {list(x.features)}")
+
+    def leaky(self) -> tuple[float, float, float]:
+        """The same charge as a leaky integrator: leak ``q``, where it pulls to, and the factor of the input.
+
+        ``H = V - q (V - rest) + g X``.
+
+        Raises:
+            Unsupported: If it is none; names the constant.
+        """
+        for name in ("leak", "offset", "gain"):
+            constant = getattr(self, name)
+            if (constant != constant.flat[0]).any():
+                raise Unsupported(f"has a {name} for each channel")
+        a, b, g = (float(c.flat[0]) for c in (self.leak, self.offset, self.gain))
+        if not 0 <= a <= 1:
+            raise Unsupported(f"multiplies its membrane by {a:g} in each step, which is no leak")
+        if self.floor is not None:
+            raise Unsupported(f"keeps its membrane above {self.floor:g}")
+        if a == 1 and b:
+            raise Unsupported(f"adds {b:g} to its membrane in each step")
+        if g <= 0:
+            raise Unsupported(f"multiplies its input by {g:g}, which is not positive")
+        return float(np.float32(1 - a)), b / (1 - a) if b else 0.0, g
+
+
+@dataclass(frozen=True, eq=False)
+class AffineNeuron(Charge, Neuron):
+    """The general neuron: the charge of ``Charge``; fire and reset as ``Neuron``.
+
+    ``LIF``, ``PLIF`` and ``IF`` are its cases that keep the order of operations of their sources. Here nothing ties
+    the reset to the resting membrane or to the first one, and the threshold may lie anywhere. With ``a = 0`` it has no memory.
+
+    Attributes:
+        drop: What a spike takes off the membrane with soft reset; the threshold if ``None``.
+    """
+
+    drop: float | None = None
+
+    @property
+    def lowered_by(self) -> float:
+        return self.v_threshold if self.drop is None else self.drop
+
+    def faults(self) -> list[str]:
+        return []
+
+    def infer(self, *inputs: Signal, T: int) -> Signal:
+        y = super().infer(*inputs, T=T)
+        self.check_frame(inputs[0])
+        return y
+
+    def plain(self) -> tuple[IF | PLIF, float]:
+        """The ``IF`` or ``PLIF`` that computes the same up to rounding, and the factor of its input.
+
+        Raises:
+            Unsupported: If there is none; names the constant that does not fit.
+        """
+        q, rest, gain = self.leaky()
+        if self.v_reset is None and self.lowered_by != self.v_threshold:
+            raise Unsupported(
+                f"a spike lowers its membrane by {self.lowered_by:g}, which is not the threshold"
+            )
+        reset = 0.0 if self.v_reset is None else self.v_reset
+        if q and not math.isclose(rest, reset, rel_tol=1e-6, abs_tol=1e-6):
+            raise Unsupported(f"leaks to {rest:g} but is reset to {reset:g}")
+        if q < 1 and not math.isclose(self.v_initial, reset, rel_tol=1e-6, abs_tol=1e-6):
+            raise Unsupported(f"begins at {self.v_initial:g} but is reset to {reset:g}")
+        if reset >= self.v_threshold:
+            raise Unsupported(f"its threshold {self.v_threshold:g} does not lie above its reset {reset:g}")
+        firing = {"v_threshold": self.v_threshold, "v_reset": self.v_reset, "strict": self.strict}
+        return (PLIF(**firing, decay=q, decay_input=False) if q else IF(**firing)), gain

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tcja_deploy.ir import Op
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.sequence import charge, evaluate, neuron_step
+from tcja_deploy.runtime.sequence import evaluate, integrator_step, neuron_step
 
 __all__ = [
     "Cell",
@@ -205,9 +205,9 @@ class Neurons(PlainCell):
 
 @dataclass(frozen=True, eq=False)
 class Integrators(PlainCell):
-    """Leaky integrators; state: the membrane ``v`` ``[N, ...]``, which is also the result."""
+    """Leaky integrators; state: the membrane ``v`` ``[N, ...]``, which is also the result (before a reset)."""
 
-    op: ir.LI
+    op: ir.LI | ir.AffineIntegrator
     features: tuple[int, ...]
     macs: int = 0
 
@@ -218,12 +218,12 @@ class Integrators(PlainCell):
 
     def initial(self, samples: int) -> CellState:
         """See ``Cell``."""
-        return {"v": torch.full((samples, *self.features), self.op.v_leak)}
+        return {"v": torch.full((samples, *self.features), self.op.v_rest)}
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
         """See ``Cell``."""
-        v = charge(self.op, inputs[0], state["v"])
-        return [v], {"v": v}
+        y, v = integrator_step(self.op, inputs[0], state["v"])
+        return [y], {"v": v}
 
 
 @dataclass(frozen=True, eq=False)

@@ -249,6 +249,8 @@ def _gate(op: ir.TCJA, x: Signal, T: int) -> Gate:
 
 
 CELLS: dict[type[Op], Callable[[Any, Signal, int], Cell]] = {
+    ir.AffineIntegrator: lambda op, x, T: Integrators(op, x.features),
+    ir.AffineNeuron: lambda op, x, T: Neurons(op, x.features),
     ir.IF: lambda op, x, T: Neurons(op, x.features),
     ir.LI: lambda op, x, T: Integrators(op, x.features),
     ir.LIF: lambda op, x, T: Neurons(op, x.features),
