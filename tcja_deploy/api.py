@@ -32,6 +32,7 @@ def load(
     batch_first: bool | None = None,
     dt: float | None = None,
     trust_pickle: bool = False,
+    prove: bool = True,
 ) -> Graph:
     """Read or trace a trained network.
 
@@ -47,13 +48,15 @@ def load(
         batch_first: Whether a module takes ``[N, T, ...]``; found out if not given.
         dt: Length of a time step of a ``.nir`` file, if it does not tell; see ``nir_file.load.load_nir`` for more.
         trust_pickle: Allow a file to run code while it is loaded.
+        prove: Run a module beside the graph on made-up windows, and refuse it if they compute different things. ``False`` hands
+            the graph out unproven, and its source and every manifest say so.
 
     Returns:
         The graph, time-major: ``[T, N, ...]`` in.
 
     Raises:
         FileFormatError: If the file is missing, damaged or of an unknown kind.
-        TraceError: If the network cannot be translated; lists every offender.
+        TraceError: If the network cannot be translated (lists every offender), or the graph is proven wrong.
         GraphError: If it breaks a rule of the IR, such as weights that are not finite.
         UsageError: If an argument is missing or contradicts the model.
     """
@@ -68,6 +71,7 @@ def load(
         batch_first=batch_first,
         dt=dt,
         trust_pickle=trust_pickle,
+        prove=prove,
     )
 
 

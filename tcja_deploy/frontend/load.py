@@ -36,6 +36,7 @@ def load(
     batch_first: bool | None = None,
     dt: float | None = None,
     trust_pickle: bool = False,
+    prove: bool = True,
 ) -> Graph:
     """Read or trace a trained network; arguments, result and errors as of ``tcja_deploy.load``, which hands them on."""
     if not isinstance(source, str | Path):
@@ -52,6 +53,7 @@ def load(
             input_shape=input_shape,
             input_kind=_kind(input_kind),
             batch_first=batch_first,
+            prove=prove,
         )
     path = Path(source)
     if not path.is_file():
@@ -83,7 +85,7 @@ def load(
             _refuse("pickled module", arch=arch, dt=dt)
             return trace(
                 content, timesteps=timesteps, input_shape=input_shape, input_kind=_kind(input_kind),
-                batch_first=batch_first, source={**provenance, "format": "pickled module"},
+                batch_first=batch_first, source={**provenance, "format": "pickled module"}, prove=prove,
             )  # fmt: skip
         from tcja_deploy.frontend.checkpoint import from_state
 

@@ -14,6 +14,7 @@ from torch import nn
 from tcja_deploy.errors import TraceError, UsageError
 from tcja_deploy.frontend.dispatch import RULES
 from tcja_deploy.frontend.modules import neuron_step_modes
+from tcja_deploy.frontend.proof import prove as proven
 from tcja_deploy.frontend.traced import Reading
 from tcja_deploy.frontend.tracer import ModuleTracer
 from tcja_deploy.ir import Graph, Kind
@@ -38,10 +39,12 @@ def trace(
     input_kind: Kind | None = None,
     batch_first: bool | None = None,
     source: dict[str, str] | None = None,
+    prove: bool = True,
 ) -> Graph:
     """Translate a live network in evaluation mode: dropout is off, batch normalisation uses its running statistics.
 
-    The module is not run on data, and afterwards it is as it was: weights, buffers, memories, training flags, attributes.
+    What was read is proven by running a copy of the module beside the graph (``frontend.proof``). Then the module is as it
+    was: weights, buffers, memories, training flags, attributes.
 
     Args:
         module: SpikingJelly 2.x network: multi-step; single-step (then it is the network of one time step); or multi-step
@@ -51,10 +54,12 @@ def trace(
         input_kind: What the frames hold; event counts if not given, real numbers for a repeated image.
         batch_first: Whether the module takes ``[N, T, ...]``; found out if not given.
         source: Provenance for manifests.
+        prove: Whether to prove what was read; if not, the source of the graph says so.
 
     Raises:
         UsageError: If ``input_shape`` or ``timesteps`` is needed.
-        TraceError: If something has no translation; lists every part with its module path and what to do.
+        TraceError: If something has no translation (lists every part with its module path and what to do), or the graph
+            computes something else than the module.
     """
     if not isinstance(module, nn.Module):
         raise UsageError(f"a {type(module).__name__} is no model", hint="pass a path or a torch.nn.Module")
@@ -87,7 +92,9 @@ def trace(
             **(source or {}),
         },
     )
-    return _own_weights(simplify(recognise_tcja(graph)))
+    graph = _own_weights(simplify(recognise_tcja(graph)))
+    proof = proven(graph, module, tracer.view, tracer.batch_first) if prove else "switched off"
+    return replace(graph, source={**graph.source, "proof": proof})
 
 
 def _own_weights(graph: Graph) -> Graph:

@@ -62,7 +62,7 @@ class ModuleTracer(torch.fx.Tracer):
         self._misread = False
         self._contextual = 0
         self._uncertain = 0
-        self._batch_first = batch_first
+        self.batch_first = batch_first
         self._input_op = input_op
         self._rules = rules
         self._scopes: list[tuple[str, str]] = [("", "")]
@@ -320,7 +320,7 @@ class ModuleTracer(torch.fx.Tracer):
         if self.reading == "static":
             return Traced(self._input_name, signal, "frame", step=STATIC)
         traced = Traced(self._input_name, signal, self.reading)
-        if self._batch_first:
+        if self.batch_first:
             order = (1, 0, *range(2, len(traced.signal.dims)))
             traced = self.emit("input.batch_first", ir.Permute(order), traced)
         return traced

@@ -147,5 +147,5 @@ def test_single_step_networks(data: st.DataObject) -> None:
     with torch.no_grad():
         expected = torch.stack([net(frame) for frame in x])
     # The module convolves N frames at once, the graph T N: where kernels sum in another order, a spike at the threshold may
-    # flip. Measured: none in 2,000 networks.
-    assert torch.equal(graph_forward(graph, x)[0], expected)
+    # flip. Measured: none in 2,000 networks; their last sums differ by 1e-7.
+    assert torch.allclose(graph_forward(graph, x)[0], expected, rtol=0, atol=1e-6)

@@ -1,0 +1,335 @@
+"""Proof that a traced graph computes what its module computes: both are run on the same windows of made-up frames.
+
+Reading code can miss what the code remembers: a membrane in a plain attribute, a counter, the frame before. So a copy of the
+module is run in evaluation mode on two windows whose frames all differ: the first; the second right behind it, without a
+reset; and the second once more after a reset as SpikingJelly does it (every ``reset()`` is called). Each time the graph has to
+give the same spikes and the same outputs; where nothing was reset, it goes on with the membranes of its own neurons, or begins
+anew if the module does. The frames are scaled until every layer of neurons spikes, if a scale does that.
+
+What may differ is rounding. Outputs agree to ``OUTPUT_BOUND`` of the largest. A spike may differ where the membrane lies within
+``_NEAR`` of the threshold, relative to the largest membrane of its layer: the same terms summed in another order do that. One
+such spike changes everything behind it, so each part is then compared on what the module itself handed it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tcja_deploy.errors import TraceError
+from tcja_deploy.frontend.subject import Subject
+from tcja_deploy.frontend.traced import View
+from tcja_deploy.ir import Graph, Kind, Node
+from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.compare import OUTPUT_BOUND
+from tcja_deploy.runtime.sequence import charge, evaluate, integrate, neuron_step, run
+
+__all__ = ["prove"]
+
+_GAINS = (1, 2, 4, 8, 16, 64, 256)
+"""Factors of the made-up frames that are tried, until every layer spikes."""
+
+_NEAR = 1e-5
+"""How near the threshold a membrane is, relative to the largest of its layer, where rounding may decide about a spike."""
+
+_LARGE = 2e8
+"""Multiply-accumulates of a window and sample above which one sample has to do instead of two."""
+
+States = dict[str, Tensor]
+"""Membranes by node."""
+
+
+def prove(graph: Graph, module: nn.Module, view: View, batch_first: bool) -> str:
+    """Run both; the module is copied, and is afterwards as it was.
+
+    Args:
+        graph: What was read.
+        module: What it was read from.
+        view: How the module sees the time axis of its input.
+        batch_first: Whether it takes ``[N, T, ...]``.
+
+    Returns:
+        What was proven, in words for the graph's source.
+
+    Raises:
+        TraceError: If the module fails, or the graph computes something else; with the path of the part where that begins, and
+            the attributes in which it remembers something.
+    """
+    macs = sum(n.op.macs(*graph.signals_in(n), T=graph.T) for n in graph if n.inputs)
+    samples = 1 if macs > _LARGE else 2
+    samples += samples == graph.T  # so that shapes tell the two axes apart
+    gain, spiking = _gain(graph, view)
+    windows = [_frames(graph, view, samples, gain, seed) for seed in (1, 2)]
+    beside = _Beside(graph, Subject(module, view, batch_first))
+    beside.compare("the first window", windows[0])
+    beside.compare("a second window without a reset", windows[1])
+    beside.compare("a second window after a reset", windows[1], reset=True)
+    layers = len(graph.neurons)
+    active = f", {spiking} of {layers} layers of neurons spiked" if layers else ""
+    return f"equal to the module on 3 windows of {samples} made-up sample{'s' * (samples > 1)}{active}"
+
+
+# -- frames ----------------------------------------------------------------------------------------------------------------
+def _frames(graph: Graph, view: View, samples: int, gain: int, seed: int) -> Tensor:
+    """A window ``[T, N, ...]`` whose frames differ; one image for code that repeats it."""
+    rng = np.random.default_rng(seed)
+    shape = (1 if view == "image" else graph.T, samples, *graph.input_shape)
+    match graph.input.signal.kind:
+        case Kind.COUNT:
+            x = rng.poisson(0.5, shape) * float(gain)
+        case Kind.BINARY:
+            x = rng.random(shape) < min(0.9, 0.2 * gain)
+        case _:
+            x = rng.normal(0, 1, shape)
+            x[:, ::2] = rng.random(x[:, ::2].shape)
+            x *= gain
+    return torch.from_numpy(np.repeat(x.astype(np.float32), graph.T // shape[0], 0))
+
+
+def _gain(graph: Graph, view: View) -> tuple[int, int]:
+    """The smallest factor of the frames for which most layers of neurons spike, and how many do."""
+    best = (1, -1)
+    for gain in _GAINS:
+        spiking = 0
+
+        def count(node: Node, value: Tensor) -> None:
+            nonlocal spiking
+            spiking += isinstance(node.op, ir.Neuron) and bool(value.any())
+
+        run(graph, _frames(graph, view, 1, gain, 1), observe=count)
+        if spiking > best[1]:
+            best = (gain, spiking)
+        if spiking == len(graph.neurons):
+            break
+    return best
+
+
+# -- two runs --------------------------------------------------------------------------------------------------------------
+class _Beside:
+    """The module beside the graph, window after window."""
+
+    def __init__(self, graph: Graph, subject: Subject) -> None:
+        self._graph, self._subject = graph, subject
+        self._past: list[Tensor | None] = []
+        self._states: States = {}
+
+    def compare(self, what: str, frames: Tensor, *, reset: bool = False) -> None:
+        """Run both on the next window; the module is asked to forget before, if ``reset``.
+
+        Raises:
+            TraceError: If the graph computes something else, beginning anew or where it stopped.
+        """
+        if reset:
+            self._subject.reset()
+            self._past.append(None)
+        recall: list[States] = [{}]
+        if self._past:  # integrators of some libraries begin each window anew, their neurons do not
+            spiking = {n.name for n in self._graph.neurons}
+            recall = [self._states, {k: v for k, v in self._states.items() if k in spiking}, {}]
+        if reset:
+            recall.reverse()
+        found = _run_module(self._graph, self._subject, frames, only_spikes=True)
+        for states in recall:
+            after = dict(states)
+            if _agree(found, _run_graph(self._graph, frames, after)):
+                self._past.append(frames)
+                self._states = after
+                return
+        self._diagnose(what, frames, recall)
+
+    def _diagnose(self, what: str, frames: Tensor, recall: list[States]) -> None:
+        """Part by part, on what the module handed each of them: rounding, or something else?"""
+        self._subject.fresh()
+        for window in self._past:
+            if window is None:
+                self._subject.reset()
+            else:
+                self._subject.window(window)
+        before = self._subject.memory()
+        found = _run_module(self._graph, self._subject, frames, only_spikes=False)
+        changed = self._subject.changed(before)
+        trials = [_part_by_part(self._graph, frames, dict(states), found) for states in recall]
+        rounding = next((t for t in trials if t.only_rounding), None)
+        if rounding is None:
+            raise _refusal(self._graph, what, trials[0], changed)
+        self._past.append(frames)
+        self._states = rounding.states
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the module gave: its output as it came, and the results ``[T, N, ...]`` of parts by path."""
+
+    output: Tensor
+    heard: dict[str, Tensor]
+
+
+def _run_module(graph: Graph, subject: Subject, frames: Tensor, *, only_spikes: bool) -> _Found:
+    """Run it on a window and listen to the parts that have a node of their own (``only_spikes``: to neurons alone)."""
+    shapes = {n.name: n.signal.shape(graph.T, frames.shape[1]) for n in graph}
+    spiking = {n.name for n in graph.neurons if n.signal.kind is Kind.BINARY}
+    parts: dict[str, list[Tensor]] = defaultdict(list)
+
+    def heard(path: str, value: Tensor) -> None:
+        if path in spiking:
+            parts[path].append(value != 0)
+        elif path in shapes and not only_spikes:
+            parts[path].append(value.clone())
+
+    with subject.listening(heard):
+        output = subject.window(frames)
+    whole = {p: v for p, values in parts.items() if (v := _whole(values, shapes[p])) is not None}
+    return _Found(output, whole)
+
+
+def _whole(parts: list[Tensor], shape: tuple[int, ...]) -> Tensor | None:
+    """One value of this shape from the results of one call or of a call for each step; ``None`` if it is something else."""
+    y = parts[0] if len(parts) == 1 else torch.stack(parts) if len(parts) == shape[0] else None
+    if y is not None and y.ndim == len(shape) and y.shape[:2] == (shape[1], shape[0]):
+        y = y.transpose(0, 1)  # batch-first code
+    return y.reshape(shape) if y is not None and y.numel() == math.prod(shape) else None
+
+
+def _run_graph(graph: Graph, frames: Tensor, states: States) -> _Found:
+    """Output and spikes by node; neurons begin with ``states``, which afterwards hold what they end with."""
+    spikes: dict[str, Tensor] = {}
+    values: dict[str, Tensor] = {}
+    for node, value in _evaluated(graph, frames, values, states):
+        values[node.name] = value
+        if isinstance(node.op, ir.Neuron) and node.signal.kind is Kind.BINARY:
+            spikes[node.name] = value != 0
+    return _Found(values[graph.output], spikes)
+
+
+def _evaluated(
+    graph: Graph, frames: Tensor, values: dict[str, Tensor], states: States
+) -> Iterator[tuple[Node, Tensor]]:
+    """Each node with its value; the caller puts into ``values`` what the nodes behind it are to read."""
+    last_reader = {name: node.name for node in graph for name in node.inputs}
+    for node in graph:
+        with torch.inference_mode():
+            inputs = [values[name] for name in node.inputs] if node.inputs else [frames]
+            if isinstance(node.op, ir.Neuron | ir.LI):
+                value, states[node.name] = integrate(node.op, inputs[0], states.get(node.name))
+            else:
+                value = evaluate(node.op, *inputs)
+        yield node, value
+        for name in node.inputs:
+            if last_reader[name] == node.name:
+                values.pop(name, None)
+
+
+def _agree(module: _Found, graph: _Found) -> bool:
+    """Whether two runs gave the same output, up to rounding, and the same spikes where both are known."""
+    same = all(bool((s == graph.heard[name]).all()) for name, s in module.heard.items())
+    return same and _gap(module.output, graph.output) <= OUTPUT_BOUND
+
+
+def _gap(module: Tensor, graph: Tensor) -> float:
+    """Largest difference relative to the largest value; infinite for other numbers of values."""
+    if module.numel() != graph.numel():
+        return math.inf
+    difference = (module.reshape(graph.shape) - graph).abs().nan_to_num(math.inf)
+    return float(difference.max()) / (float(module.abs().max()) or 1.0) if difference.numel() else 0.0
+
+
+# -- where they part -------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Parts:
+    """A comparison part by part.
+
+    Attributes:
+        gap: Of the output, as ``_gap`` has it.
+        first: The first part whose result is another one for the same input; ``None`` if no part that can be heard is.
+        wrong_spikes: Whether that part is a layer of neurons.
+        near: Whether there are neurons that cannot be heard with a membrane at the threshold.
+        states: Memories of the graph afterwards.
+    """
+
+    gap: float
+    first: str | None
+    wrong_spikes: bool
+    near: bool
+    states: States
+
+    @property
+    def only_rounding(self) -> bool:
+        """Whether nothing but sums in another order can be the cause."""
+        return not self.wrong_spikes and (self.gap <= OUTPUT_BOUND or (self.first is None and self.near))
+
+
+def _part_by_part(graph: Graph, frames: Tensor, states: States, module: _Found) -> _Parts:
+    """Run the graph; behind each part that was heard go on with what the module had there, if only rounding differs."""
+    values: dict[str, Tensor] = {}
+    first: str | None = None
+    near = wrong_spikes = False
+    begun = dict(states)
+    for node, value in _evaluated(graph, frames, values, states):
+        heard = module.heard.get(node.name)
+        same = True
+        if isinstance(node.op, ir.Neuron):
+            at_threshold = _margin(node.op, values[node.inputs[0]], begun.get(node.name)) <= _NEAR
+            if heard is None:
+                near = near or bool(at_threshold.any())
+            else:
+                differs = heard != value
+                begins = differs & (differs.cumsum(0) == 1)
+                same = bool(at_threshold[begins].all())
+                wrong_spikes = wrong_spikes or not same
+        elif heard is not None:
+            same = _gap(heard, value) <= OUTPUT_BOUND
+            if not same and heard.ndim > 1 and heard.shape[:2] == value.shape[:2]:
+                turned = heard.reshape(heard.shape[1], heard.shape[0], *heard.shape[2:]).transpose(0, 1)
+                if _gap(turned, value) <= OUTPUT_BOUND:  # batch-first code
+                    heard, same = turned, True
+        if not same:
+            first = first or node.name
+        values[node.name] = value if heard is None or not same else heard.to(value.dtype)
+    return _Parts(_gap(module.output, values[graph.output]), first, wrong_spikes, near, states)
+
+
+def _margin(op: ir.Neuron, x: Tensor, v: Tensor | None) -> Tensor:
+    """Distance of each membrane from the threshold before the comparison, relative to the largest membrane."""
+    v = torch.full_like(x[0], op.v_rest) if v is None else v
+    membranes = []
+    for frame in x:
+        membranes.append(charge(op, frame, v).clone())
+        _, v = neuron_step(op, frame, v)
+    h = torch.stack(membranes)
+    return (h - op.v_threshold).abs() / (max(float(h.abs().max()), abs(op.v_threshold)) or 1.0)
+
+
+def _refusal(graph: Graph, what: str, parts: _Parts, changed: dict[str, list[str]]) -> TraceError:
+    """Names the part in which the results begin to differ, and what it remembers."""
+    stateful = [n.name for n in graph if isinstance(n.op, ir.Neuron | ir.LI)]
+    unknown = {
+        p: names for p, names in changed.items() if not any(_inside(p, s) or _inside(s, p) for s in stateful)
+    }
+    guilty = next((p for p in unknown if parts.first is not None and _inside(p, parts.first)), None)
+    guilty = guilty if guilty is not None else next(iter(unknown), None)
+    gap = (
+        "other outputs" if math.isinf(parts.gap) else f"outputs that differ by {parts.gap:.2g} of the largest"
+    )
+    seen = f"on made-up frames ({what}) the module and what was read of it give {gap}"
+    if guilty is not None:
+        names = ", ".join(repr(n) for n in unknown[guilty])
+        return TraceError(
+            f"keeps {names} from one time step to the next, and no translation of that memory was found; {seen}",
+            where=guilty or "forward",
+            hint="docs/neurons.md tells which modules with a memory of their own are read",
+        )
+    return TraceError(
+        f"computes something else than was read of it; {seen}",
+        where=parts.first or "forward",
+        hint="what depends on more than the input, such as random numbers, the batch or a call counter, cannot be read",
+    )
+
+
+def _inside(path: str, outer: str) -> bool:
+    return path == outer or path.startswith(f"{outer}.")
