@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from tcja_deploy.errors import TraceError
 from tcja_deploy.frontend.subject import Subject
-from tcja_deploy.frontend.traced import View
+from tcja_deploy.frontend.traced import Reading
 from tcja_deploy.ir import Graph, Kind, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.compare import OUTPUT_BOUND
@@ -45,7 +45,7 @@ States = dict[str, Tensor]
 """Membranes by node."""
 
 
-def prove(graph: Graph, module: nn.Module, view: View, batch_first: bool) -> str:
+def prove(graph: Graph, module: nn.Module, view: Reading, batch_first: bool) -> str:
     """Run both; the module is copied, and is afterwards as it was.
 
     Args:
@@ -76,10 +76,10 @@ def prove(graph: Graph, module: nn.Module, view: View, batch_first: bool) -> str
 
 
 # -- frames ----------------------------------------------------------------------------------------------------------------
-def _frames(graph: Graph, view: View, samples: int, gain: int, seed: int) -> Tensor:
+def _frames(graph: Graph, view: Reading, samples: int, gain: int, seed: int) -> Tensor:
     """A window ``[T, N, ...]`` whose frames differ; one image for code that repeats it."""
     rng = np.random.default_rng(seed)
-    shape = (1 if view == "image" else graph.T, samples, *graph.input_shape)
+    shape = (1 if view in ("image", "static") else graph.T, samples, *graph.input_shape)
     match graph.input.signal.kind:
         case Kind.COUNT:
             x = rng.poisson(0.5, shape) * float(gain)
@@ -92,7 +92,7 @@ def _frames(graph: Graph, view: View, samples: int, gain: int, seed: int) -> Ten
     return torch.from_numpy(np.repeat(x.astype(np.float32), graph.T // shape[0], 0))
 
 
-def _gain(graph: Graph, view: View) -> tuple[int, int]:
+def _gain(graph: Graph, view: Reading) -> tuple[int, int]:
     """The smallest factor of the frames for which most layers of neurons spike, and how many do."""
     best = (1, -1)
     for gain in _GAINS:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tcja_deploy.errors import TraceError
-from tcja_deploy.frontend.traced import View
+from tcja_deploy.frontend.traced import Reading
 
 __all__ = ["Subject", "copied"]
 
@@ -64,7 +64,7 @@ class Subject:
         batch_first: Whether it takes ``[N, T, ...]``.
     """
 
-    def __init__(self, module: nn.Module, view: View, batch_first: bool) -> None:
+    def __init__(self, module: nn.Module, view: Reading, batch_first: bool) -> None:
         self._original, self._view, self._batch_first = module, view, batch_first
         self._takes_state = "state" in inspect.signature(module.forward).parameters
         self.fresh()
@@ -107,7 +107,7 @@ class Subject:
             with torch.no_grad():
                 if self._view == "frame":
                     return torch.stack([self._call(frame.clone()) for frame in frames])
-                if self._view == "image":
+                if self._view in ("image", "static"):
                     return self._call(frames[0].clone())
                 return self._call((frames.transpose(0, 1) if self._batch_first else frames).clone())
         except Exception as error:  # forward is the user's code

@@ -93,7 +93,7 @@ def trace(
         },
     )
     graph = _own_weights(simplify(recognise_tcja(graph)))
-    proof = proven(graph, module, tracer.view, tracer.batch_first) if prove else "switched off"
+    proof = proven(graph, module, tracer.reading, tracer.batch_first) if prove else "switched off"
     return replace(graph, source={**graph.source, "proof": proof})
 
 
