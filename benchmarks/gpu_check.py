@@ -28,7 +28,7 @@ import torch
 from tcja_deploy import zoo
 from tcja_deploy.errors import UsageError
 from tcja_deploy.ir import Graph
-from tcja_deploy.runtime.activity.collect import collect
+from tcja_deploy.runtime.activity.collect import TorchWindows, collect
 from tcja_deploy.runtime.activity.record import Watch
 from tcja_deploy.runtime.compare import BOUND, compare
 from tcja_deploy.runtime.device import device_name, open_device, samples_that_fit
@@ -75,7 +75,8 @@ def check(graph: Graph, samples: int, rounds: int) -> dict[str, Any]:
     watches = [Watch(node.name, node.signal.features, graph.T, binary=True) for node in graph.neurons]
 
     def counting() -> Any:
-        return collect(graph, Stored(frames), watches, batch_size=samples, device="cuda")
+        windows = TorchWindows(graph, device)
+        return collect(graph, Stored(frames), watches, batch_size=samples, windows=windows)
 
     return {
         "neuron_steps": found.neuron_steps,

@@ -10,6 +10,7 @@ from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.activity.collect import Progress, Recordings, Workers, collect
 from tcja_deploy.runtime.activity.record import Activity
+from tcja_deploy.runtime.engines import choose, counting
 
 __all__ = ["join", "measure"]
 
@@ -23,6 +24,7 @@ def measure(
     data_facts: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     shared: Workers | None = None,
+    engine: str = "torch",
     device: str = "cpu",
 ) -> Measured:
     """Count the activity of a network over a data set, and join it with the network's inventory.
@@ -36,21 +38,23 @@ def measure(
         data_facts: What identifies the frames, such as the hash of the recordings; kept with the counts.
         progress: Called with the number of recordings that this process has finished.
         shared: This process among several that share the recordings.
+        engine: What runs the network, see ``runtime.engines``: "torch", "events" or "auto".
         device: Where torch computes, such as "cuda".
 
     Raises:
         DataError: The data do not fit the network.
     """
     inventory = take_inventory(counted or graph)
+    watches = inventory.watches()
     activity = collect(
         graph,
         data,
-        inventory.watches(),
+        watches,
         batch_size=batch_size,
         origin={"model": graph.hash, **(data_facts or {})},
         progress=progress,
         shared=shared,
-        device=device,
+        windows=counting(graph, choose(graph, engine, device), [watch.name for watch in watches]),
     )
     return Measured(inventory, activity)
 

@@ -126,6 +126,12 @@ class Recordings(NamedTuple):
 class Running(NamedTuple):
     """What the user said about what runs the network."""
 
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="What runs the network: auto, torch or events (in a time that follows the spikes)."
+        ),
+    ] = "auto"
     device: Annotated[str, typer.Option(help="Where torch computes: cpu, or a GPU such as cuda.")] = "cpu"
 
 

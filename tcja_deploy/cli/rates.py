@@ -49,6 +49,7 @@ def measured_model(
     from tcja_deploy.passes.fold import fold_batch_norm
     from tcja_deploy.runtime.activity.collect import Joined, workers
     from tcja_deploy.runtime.device import open_device, samples_that_fit
+    from tcja_deploy.runtime.engines import choose
 
     if which.batch_size == ALL.batch_size and running.device != AS_USUAL.device:
         fit = samples_that_fit(graph, open_device(running.device))
@@ -71,9 +72,16 @@ def measured_model(
                 data_facts=identity,
                 progress=progress,
                 shared=shared,
+                engine=running.engine,
                 device=running.device,
             )
-    facts = {"data": ", ".join(map(str, data)), **identity, "recordings": str(len(recordings))}
+    engine = choose(graph, running.engine, running.device).label
+    facts = {
+        "engine": engine,
+        "data": ", ".join(map(str, data)),
+        **identity,
+        "recordings": str(len(recordings)),
+    }
     return measured, facts, shared.rank == 0
 
 

@@ -14,7 +14,7 @@ from tcja_deploy.data import path
 from tcja_deploy.errors import UsageError
 from tcja_deploy.events import open_data
 from tcja_deploy.ir import Node
-from tcja_deploy.runtime.activity.collect import collect
+from tcja_deploy.runtime.activity.collect import TorchWindows, collect
 from tcja_deploy.runtime.activity.record import Watch
 from tcja_deploy.runtime.compare import BOUND, compare
 from tcja_deploy.runtime.device import device_name, open_device, samples_that_fit
@@ -68,7 +68,10 @@ def test_counts_of_the_gpu(nmnist: Path) -> None:
     graph = td.load(path("nmnist_checkpoint_max.pth"))
     data = open_data(nmnist / "Test", timesteps=graph.T, sensor=(34, 34), limit=100)
     watches = [Watch(node.name, node.signal.features, graph.T, binary=True) for node in graph.neurons]
-    here, there = (collect(graph, data, watches, batch_size=10, device=name) for name in ("cpu", "cuda"))
+    here, there = (
+        collect(graph, data, watches, batch_size=10, windows=TorchWindows(graph, open_device(name)))
+        for name in ("cpu", "cuda")
+    )
     neuron_steps = sum(v.size * v.steps * len(data) for v in here.values.values())
     moved = sum(int(np.abs(here[name].neurons - there[name].neurons).sum()) for name in here.values)
     assert moved <= BOUND * neuron_steps

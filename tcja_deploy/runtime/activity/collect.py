@@ -24,10 +24,20 @@ from torch import Tensor
 from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.ir import Graph, Node, Signal
 from tcja_deploy.runtime.activity.record import Activity, Recorder, ValueActivity, Watch
-from tcja_deploy.runtime.device import open_device
 from tcja_deploy.runtime.sequence import run
 
-__all__ = ["Joined", "Recordings", "Workers", "collect", "frame_order", "frame_shape", "workers"]
+__all__ = [
+    "Joined",
+    "Recordings",
+    "TorchWindows",
+    "Windows",
+    "Workers",
+    "collect",
+    "frame_order",
+    "frame_shape",
+    "frames_first",
+    "workers",
+]
 
 Progress = Callable[[int], None]
 """Called with the number of recordings that this process has finished."""
@@ -110,10 +120,39 @@ def frame_shape(signal: Signal, T: int) -> tuple[int, tuple[int, ...]]:
     return (T if "T" in signal.dims else 1), signal.features
 
 
-def _frames(signal: Signal, value: Tensor) -> Tensor:
+def frames_first(signal: Signal, value: Tensor) -> Tensor:
     """A value as ``[steps, n, *features]``."""
     moved = value.permute(frame_order(signal))
     return moved if "T" in signal.dims else moved[None]
+
+
+class Windows(Protocol):
+    """Runs a network over windows and feeds a recorder, which has begun a batch of as many samples."""
+
+    def count(self, frames: NDArray[np.float32], recorder: Recorder, /) -> None:
+        """Run frames ``[T, N, ...]`` and count their watched values."""
+
+    def flush(self, recorder: Recorder, /) -> None:
+        """Hand on what was kept back; called after the last window."""
+
+
+class TorchWindows:
+    """See ``Windows``; by the sequence runtime."""
+
+    def __init__(self, graph: Graph, device: torch.device) -> None:
+        self._graph, self._device = graph, device
+
+    def count(self, frames: NDArray[np.float32], recorder: Recorder, /) -> None:
+        """See ``Windows``."""
+
+        def observe(node: Node, value: Tensor) -> None:
+            if recorder.watches(node.name):
+                recorder.add(node.name, frames_first(node.signal, value))
+
+        run(self._graph, torch.from_numpy(frames).to(self._device), observe=observe)
+
+    def flush(self, recorder: Recorder, /) -> None:
+        """See ``Windows``."""
 
 
 def collect(
@@ -125,7 +164,7 @@ def collect(
     origin: Mapping[str, str] | None = None,
     progress: Progress | None = None,
     shared: Workers | None = None,
-    device: str = "cpu",
+    windows: Windows | None = None,
 ) -> Activity:
     """Run a graph over a data set and count.
 
@@ -140,10 +179,10 @@ def collect(
         progress: Called after each batch.
         shared: This process among several, as ``workers()`` gives it; every process gets the counts of all
             recordings.
-        device: Where torch computes, such as "cuda".
+        windows: What runs them (see ``runtime.engines``); the sequence runtime on the CPU if not given.
 
     Raises:
-        UsageError: The batch size is not positive, or there is no such device.
+        UsageError: The batch size is not positive.
         DataError: There are no recordings, or they do not fit the graph.
     """
     if batch_size < 1:
@@ -151,20 +190,16 @@ def collect(
     if not len(data):
         raise DataError("the data set holds no recordings")
     shared = shared or Workers()
-    recorder, place = Recorder(watches, origin), open_device(device)
-
-    def observe(node: Node, value: Tensor) -> None:
-        if recorder.watches(node.name):
-            recorder.add(node.name, _frames(node.signal, value))
-
+    recorder, windows = Recorder(watches, origin), windows or TorchWindows(graph, torch.device("cpu"))
     done = 0
     for indices in shared.batches(len(data), batch_size):
         recorder.begin(list(indices))
         frames = np.stack([data[i][0] for i in indices], axis=1)
-        run(graph, torch.from_numpy(frames).to(place), observe=observe)
+        windows.count(frames, recorder)
         done += len(indices)
         if progress is not None:
             progress(done)
+    windows.flush(recorder)
     activity = recorder.finish()
     return activity if shared.count == 1 else _reduce(activity, len(data))
 

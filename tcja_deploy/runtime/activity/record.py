@@ -207,6 +207,10 @@ class Recorder:
         """Whether a value is recorded."""
         return name in self._watches
 
+    def watch(self, name: str) -> Watch | None:
+        """What is recorded of a value; ``None`` if it is not recorded."""
+        return self._watches.get(name)
+
     def begin(self, samples: Sequence[int] | Ints) -> None:
         """Start a batch of recordings, given by their numbers in the data set.
 
@@ -247,6 +251,24 @@ class Recorder:
             table, neurons = _count(x, [_slice(m, step, k) for m in self._maps[name]], watch)
         self._open[name][..., step : step + k] = table.transpose(2, 3).numpy()
         self._neurons[name] += neurons.numpy()
+
+    def add_table(self, name: str, table: Ints) -> None:
+        """Counts of a whole window ``[1 + maps, len(Measure), n, steps]`` that were made elsewhere; ``add_neurons`` follows.
+
+        Raises:
+            DataError: The shape does not fit, or the value was counted before.
+        """
+        seen = self._seen[name]
+        if seen.any() or table.shape != self._open[name].shape:
+            raise DataError(
+                f"got counts of shape {list(table.shape)}, or they were counted before", where=name
+            )
+        seen[:] = True
+        self._open[name][...] = table
+
+    def add_neurons(self, name: str, neurons: NDArray[np.integer[Any]]) -> None:
+        """Non-zero elements at each position ``[*features]`` that belong to tables of ``add_table``."""
+        self._neurons[name] += neurons
 
     def finish(self) -> Activity:
         """Everything that was counted.

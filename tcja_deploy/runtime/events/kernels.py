@@ -18,9 +18,12 @@ from tcja_deploy.runtime.events.vectors import LANES, append_rows, bits_set, low
 
 __all__ = [
     "count_bits",
+    "count_neurons",
     "count_nonzero",
     "list_bits",
+    "list_neurons",
     "list_nonzero",
+    "measure_events",
     "pack",
     "pool",
     "real_layer",
@@ -255,9 +258,8 @@ def pool(lo: int, hi: int, bits: Any, kernel: Any, stride: Any, padding: Any, ou
 
 
 @_compiled
-def sum_bits(lo: int, hi: int, bits: Any, by_channel: Any, by_neuron: Any) -> None:
-    """Spikes of ``bits [N, P, T, words]`` by sample, step and channel ``[N, T, C]``, and by neuron ``[P, C]``: of samples
-    ``lo`` to ``hi``; ``by_neuron`` of this range alone."""
+def sum_bits(lo: int, hi: int, bits: Any, by_channel: Any) -> None:
+    """Spikes of ``bits [N, P, T, words]`` by sample, step and channel ``[N, T, C]``; a row is a sample."""
     _, P, T, words = bits.shape
     for n in range(lo, hi):
         for p in range(P):
@@ -267,9 +269,46 @@ def sum_bits(lo: int, hi: int, bits: Any, by_channel: Any, by_neuron: Any) -> No
                     while word:
                         c = w * LANES + lowest_bit(word)
                         by_channel[n, t, c] += 1
-                        if by_neuron is not None:
-                            by_neuron[p, c] += 1
                         word &= word - np.uint32(1)
+
+
+@_compiled
+def count_neurons(lo: int, hi: int, bits: Any, counts: Any) -> None:
+    """Add the spikes of ``bits [N, P, T, words]`` by neuron to ``counts [P, 16 words]``; a row is a place."""
+    N, _, T, words = bits.shape
+    for p in range(lo, hi):
+        for n in range(N):
+            for t in range(T):
+                for w in range(words):
+                    word = np.uint32(bits[n, p, t, w])
+                    while word:
+                        counts[p, w * LANES + lowest_bit(word)] += 1
+                        word &= word - np.uint32(1)
+
+
+@_compiled
+def list_neurons(lo: int, hi: int, ends: Any, index: Any, N: int, P: int, T: int, counts: Any) -> None:
+    """Add the active elements of lists by neuron to ``counts [P, C]``; a row is a place."""
+    for p in range(lo, hi):
+        for n in range(N):
+            first = (n * P + p) * T
+            for j in range(ends[first], ends[first + T]):
+                counts[p, index[j]] += 1
+
+
+@_compiled
+def measure_events(lo: int, hi: int, ends: Any, scale: Any, measured: Any) -> None:
+    """Of each list: its length, units, whole numbers, and the sum of their magnitudes (``record.Measure``)."""
+    for i in range(lo, hi):
+        measured[0, i] = ends[i + 1] - ends[i]
+        for j in range(ends[i], ends[i + 1]):
+            size = abs(scale[j])
+            if size == 1:
+                measured[1, i] += 1
+            whole = np.int64(size)
+            if size == whole:
+                measured[2, i] += 1
+                measured[3, i] += whole
 
 
 @_compiled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -73,6 +74,11 @@ class Dense(Value):
         """See ``Value``."""
         return self._tensor
 
+    @property
+    def flat(self) -> bool:
+        """Whether the lists are by place although the frames are not."""
+        return self._places is not None
+
     @cached_property
     def events(self) -> Events:
         """See ``Value``; of ``[T, N, C, H, W]`` or ``[T, N, C]``."""
@@ -143,21 +149,26 @@ class Spikes(Value):
     def events(self) -> Events:
         """See ``Value``."""
         N, H, W, T, words = self.bits.shape
-        flat = self.bits.reshape(-1, words)
-        counts = np.empty(len(flat), np.int32)
-        share(kernels.count_bits, len(flat), self.threads, flat, counts)
-        ends = _ends(counts)
+        flat, ends = self.bits.reshape(N * H * W * T, words), _ends(self.by_place)
         index = np.empty(ends[-1] + LANES, np.uint16)
         scale = None if self.gate is None else np.empty(ends[-1] + LANES, np.float32)
         share(kernels.list_bits, len(flat), self.threads, flat, ends, self.gate, T, H * W, index, scale)
         return Events((N, H, W, T, self.channels), ends, index, scale)
 
     @cached_property
+    def by_place(self) -> NDArray[np.int32]:
+        """Spikes by sample, place and step ``[N, H, W, T]``."""
+        flat = self.bits.reshape(math.prod(self.bits.shape[:4]), self.bits.shape[4])
+        counts = np.empty(len(flat), np.int32)
+        share(kernels.count_bits, len(flat), self.threads, flat, counts)
+        return counts.reshape(self.bits.shape[:4])
+
+    @cached_property
     def by_channel(self) -> NDArray[np.int32]:
         """Spikes by sample, step and channel ``[N, T, C]``."""
         N, H, W, T, words = self.bits.shape
         counts = np.zeros((N, T, self.channels), np.int32)
-        share(kernels.sum_bits, N, self.threads, self.bits.reshape(N, H * W, T, words), counts, None)
+        share(kernels.sum_bits, N, self.threads, self.bits.reshape(N, H * W, T, words), counts)
         return counts
 
     def with_bits(self, bits: NDArray[np.uint16]) -> Spikes:

@@ -1,0 +1,105 @@
+"""Counts from bits and lists are those of the sequence runtime's dense values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from op_samples import Making, values
+
+import tcja_deploy as td
+from tcja_deploy.data import path
+from tcja_deploy.energy.count.measure import measure
+from tcja_deploy.errors import UsageError
+from tcja_deploy.events import open_data
+from tcja_deploy.ir import Graph, GraphBuilder, Kind
+from tcja_deploy.ir import ops as ir
+from tcja_deploy.passes import fold_batch_norm
+from tcja_deploy.runtime.activity.collect import collect
+from tcja_deploy.runtime.activity.record import Watch
+from tcja_deploy.runtime.engines import choose, counting, event_driven
+
+
+class Stored:
+    """Recordings from a window ``[T, N, ...]``."""
+
+    def __init__(self, frames: np.ndarray) -> None:
+        self.frames = frames
+
+    def __len__(self) -> int:
+        return int(self.frames.shape[1])
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, None]:
+        return self.frames[:, index], None
+
+
+def network(m: Making, kind: Kind) -> Graph:
+    """Spikes, pools, gates, sums and lists of every kind, in numbers that are not rounded before the gate."""
+    channels, height, width = m.int(1, 20), m.int(4, 7), m.int(4, 7)
+    b = GraphBuilder(m.T)
+    x = b.add("input", ir.Input((2, height, width), kind))
+    x = b.add("conv", ir.Conv2d(m.weight(channels, 2, 3, 3), padding=(1, 1, 1, 1)), x)
+    x = b.add("spikes", ir.IF(v_threshold=0.5), x)
+    x = b.add("gated", ir.TCJA(cla=m.weight(m.T, m.T, 3)), x)
+    x = b.add("pooled", ir.MaxPool2d((2, 2), (2, 2)), x)
+    y = b.add("mean", ir.AvgPool2d((2, 2), (1, 1)), x)
+    x = b.add("flat", ir.Flatten(), y)
+    x = b.add("fc", ir.Linear(m.weight(5, b.signal("flat").size)), x)
+    return b.finish(b.add("out", ir.IF(v_threshold=0.5), x))
+
+
+@given(st.data())
+@settings(max_examples=40)
+def test_every_table(data: st.DataObject) -> None:
+    m = Making(data.draw)
+    kind = data.draw(st.sampled_from([Kind.BINARY, Kind.COUNT, Kind.GRADED]))
+    graph = network(m, kind)
+    watches = []
+    for node in graph:
+        if node.op.macs(*graph.signals_in(node), T=graph.T):
+            continue
+        features = node.signal.features
+        maps = {}
+        for i in range(m.int(0, 2)):
+            extents = [n if m.int(0, 1) else 1 for n in (graph.T, *features)] if m.int(0, 2) == 0 else [
+                1, 1, *(n if m.int(0, 1) else 1 for n in features[1:])
+            ]  # fmt: skip
+            maps[f"map{i}"] = m.rng.integers(0, 10, extents)
+        binary = node.signal.kind is Kind.BINARY and node.name != "input"
+        watches.append(Watch(node.name, features, graph.T, maps, binary))
+    recordings = Stored(values(m.rng, kind, (m.T, 5, *graph.input_shape)))
+    expected = collect(graph, recordings, watches, batch_size=2)
+    names = [watch.name for watch in watches]
+    windows = counting(graph, choose(graph, "events"), names)
+    found = collect(graph, recordings, watches, batch_size=2, windows=windows)
+    assert found.same_as(expected)
+
+
+def test_recordings(nmnist: Path) -> None:
+    """Everything that energy asks for, of real recordings: all counts equal, for any batch size."""
+    graph = td.load(path("nmnist_checkpoint_max.pth"))
+    recordings = open_data(nmnist / "Test", timesteps=graph.T, sensor=(34, 34), limit=20)
+    folded = fold_batch_norm(graph)
+    expected = measure(graph, recordings, counted=folded)
+    for size in (4, 7):
+        found = measure(graph, recordings, counted=folded, batch_size=size, engine="events")
+        assert found.activity.same_as(expected.activity)
+
+
+def test_the_choice() -> None:
+    graph = td.load(path("nmnist_checkpoint_max.pth"))
+    assert event_driven(graph) > 0.99
+    assert choose(graph).engine == "events"
+    assert "sparse" in choose(graph).label
+    assert choose(graph, "torch").engine == "torch"
+    b = GraphBuilder(2)
+    x = b.add("input", ir.Input((3, 8, 8), Kind.REAL))
+    x = b.add("conv", ir.Conv2d(np.ones((4, 3, 3, 3), np.float32)), x)
+    real = b.finish(b.add("spikes", ir.IF(), x))
+    assert choose(real).engine == "torch"
+    assert choose(real, "events").engine == "events"
+    with pytest.raises(UsageError, match="--engine"):
+        choose(real, "onnxruntime")
