@@ -14,7 +14,7 @@ from tcja_deploy.runtime.activity.collect import frames_first
 from tcja_deploy.runtime.activity.record import Measure, Recorder, Watch
 from tcja_deploy.runtime.events import kernels
 from tcja_deploy.runtime.events.threads import share
-from tcja_deploy.runtime.events.values import Dense, Spikes, Value
+from tcja_deploy.runtime.events.values import Spikes, Value
 from tcja_deploy.runtime.events.vectors import LANES
 
 __all__ = ["Counter"]
@@ -45,45 +45,36 @@ class Counter:
         for name, counts in self._neurons.items():
             watch = recorder.watch(name)
             if watch is not None:
-                by_place = counts[:, : watch.features[0]].T
-                recorder.add_neurons(name, by_place.reshape(watch.features))
+                channels = int(np.prod(watch.features)) // len(counts)
+                recorder.add_neurons(name, counts[:, :channels].T.reshape(watch.features))
         self._neurons = {}
 
     def _by_place(self, recorder: Recorder, node: Node, value: Value, watch: Watch) -> bool:
         """Count from bits or lists; false if that cannot be done."""
-        plain = node.signal.dims[:2] == ("T", "N") and len(watch.features) in (1, 3)
-        if not plain or any(m.shape[1] > 1 or m.shape[0] > 1 for m in watch.maps.values()):
+        placed = node.signal.dims[:2] == ("T", "N") and len(watch.features) in (1, 3)
+        alike = all(m.shape[0] == m.shape[1] == 1 for m in watch.maps.values())
+        if not placed or not alike or not node.signal.kind.sparse:
             return False
-        if isinstance(value, Spikes) and value.features == watch.features and len(watch.features) in (1, 3):
-            if len(watch.features) == 1 and value.bits.shape[1:3] != (1, 1):
-                return False
-            if value.gate is not None and not ((value.gate > 0) & (value.gate < 1)).all():
-                return False
+        if isinstance(value, Spikes) and (value.gate is None or bool((value.gate % 1 != 0).all())):
             N, H, W, T, words = value.bits.shape
-            planes = [value.by_place.reshape(N, H * W, T)]
-            counts = self._room(node.name, H * W, words * LANES)
+            found = np.zeros((1 + len(watch.maps), N, T), np.int64)
+            places, weights = value.by_place.reshape(N, H * W, T), _weights(watch, (H, W))
+            share(kernels.weigh_places, N, value.threads, places, weights, found)
+            measures = slice(None) if value.gate is None else slice(Measure.NONZERO, Measure.NONZERO + 1)
+            table = np.zeros((len(found), len(Measure), N, T), np.int64)
+            table[:, measures] = found[:, None]
             bits = value.bits.reshape(N, H * W, T, words)
-            share(kernels.count_neurons, H * W, value.threads, bits, counts)
-        elif isinstance(value, Dense) and node.signal.kind.sparse and not value.flat:
+            share(
+                kernels.count_neurons, H * W, value.threads, bits, self._room(node.name, H * W, words * LANES)
+            )
+        else:
             events = value.events
             N, H, W, T, C = events.shape
-            measured = np.zeros((len(Measure), N * H * W * T), np.int64)
-            share(
-                kernels.measure_events, measured.shape[1], value.threads, events.ends, events.scale, measured
-            )
-            planes = [*measured.reshape(len(Measure), N, H * W, T)]
-            counts = self._room(node.name, H * W, C)
-            share(kernels.list_neurons, H * W, value.threads, events.ends, events.index, N, H * W, T, counts)
-        else:
-            return False
-        gated = isinstance(value, Spikes) and value.gate is not None
-        table = np.zeros((1 + len(watch.maps), len(Measure), N, T), np.int64)
-        for row, weights in enumerate([None, *watch.maps.values()]):
-            for measure in Measure:
-                if gated and measure is not Measure.NONZERO:
-                    continue
-                plane = planes[measure if len(planes) > 1 else 0]
-                table[row, measure] = _weighed(plane, weights, (H, W))
+            scale = events.scale
+            table = np.zeros((1 + len(watch.maps), len(Measure), N, T), np.int64)
+            share(kernels.weigh_events, N, value.threads, events.ends, scale, _weights(watch, (H, W)), table)
+            given = (events.ends, events.index, scale, (N, H * W, T), self._room(node.name, H * W, C))
+            share(kernels.list_neurons, H * W, value.threads, *given)
         recorder.add_table(node.name, table)
         return True
 
@@ -93,12 +84,8 @@ class Counter:
         return self._neurons[name]
 
 
-def _weighed(plane: Ints, weights: Ints | None, size: tuple[int, int]) -> Ints:
-    """Counts ``[N, places, T]`` summed over places, times a map ``[1, 1, H or 1, W or 1]`` (or ``[1, 1]``)."""
-    if weights is None:
-        total: Ints = plane.sum(1, dtype=np.int64)
-        return total
-    if weights.size == 1:
-        return plane.sum(1, dtype=np.int64) * int(weights.ravel()[0])
-    wide = np.broadcast_to(weights[0, 0], size).ravel()
-    return np.einsum("npt,p->nt", plane, wide, dtype=np.int64, casting="unsafe")
+def _weights(watch: Watch, size: tuple[int, int]) -> NDArray[np.int64]:
+    """One for the plain count, and the maps of a value, by place ``[1 + maps, H W]``."""
+    rows = [np.ones(size, np.int64)]
+    rows += [np.broadcast_to(m.reshape(m.shape[2:] or (1, 1)), size) for m in watch.maps.values()]
+    return np.stack(rows).reshape(len(rows), -1)

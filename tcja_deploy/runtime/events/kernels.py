@@ -23,13 +23,14 @@ __all__ = [
     "list_bits",
     "list_neurons",
     "list_nonzero",
-    "measure_events",
     "pack",
     "pool",
     "real_layer",
     "spiking_layer",
     "sum_bits",
     "unpack",
+    "weigh_events",
+    "weigh_places",
 ]
 
 _compiled = numba.njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
@@ -281,34 +282,61 @@ def count_neurons(lo: int, hi: int, bits: Any, counts: Any) -> None:
             for t in range(T):
                 for w in range(words):
                     word = np.uint32(bits[n, p, t, w])
-                    while word:
-                        counts[p, w * LANES + lowest_bit(word)] += 1
-                        word &= word - np.uint32(1)
+                    if word:
+                        first = w * LANES
+                        for lane in range(LANES):
+                            counts[p, first + lane] += np.int32((word >> np.uint32(lane)) & np.uint32(1))
 
 
 @_compiled
-def list_neurons(lo: int, hi: int, ends: Any, index: Any, N: int, P: int, T: int, counts: Any) -> None:
-    """Add the active elements of lists by neuron to ``counts [P, C]``; a row is a place."""
+def list_neurons(lo: int, hi: int, ends: Any, index: Any, scale: Any, shape: Any, counts: Any) -> None:
+    """Add the non-zero elements of lists by neuron to ``counts [P, C]``; ``shape`` is ``(N, P, T)``, a row is a place."""
+    N, P, T = shape
     for p in range(lo, hi):
         for n in range(N):
             first = (n * P + p) * T
             for j in range(ends[first], ends[first + T]):
-                counts[p, index[j]] += 1
+                if scale[j] != 0:
+                    counts[p, index[j]] += 1
 
 
 @_compiled
-def measure_events(lo: int, hi: int, ends: Any, scale: Any, measured: Any) -> None:
-    """Of each list: its length, units, whole numbers, and the sum of their magnitudes (``record.Measure``)."""
-    for i in range(lo, hi):
-        measured[0, i] = ends[i + 1] - ends[i]
-        for j in range(ends[i], ends[i + 1]):
-            size = abs(scale[j])
-            if size == 1:
-                measured[1, i] += 1
-            whole = np.int64(size)
-            if size == whole:
-                measured[2, i] += 1
-                measured[3, i] += whole
+def weigh_places(lo: int, hi: int, counts: Any, weights: Any, table: Any) -> None:
+    """Counts ``[N, P, T]`` times weights ``[R, P]``, summed over places: ``table [R, N, T]``; a row is a sample."""
+    _, P, T = counts.shape
+    for n in range(lo, hi):
+        for p in range(P):
+            for r in range(len(weights)):
+                weight = weights[r, p]
+                for t in range(T):
+                    table[r, n, t] += weight * counts[n, p, t]
+
+
+@_compiled
+def weigh_events(lo: int, hi: int, ends: Any, scale: Any, weights: Any, table: Any) -> None:
+    """The elements of lists that are not zero, units, whole numbers, and the sum of magnitudes of whole numbers
+    (``record.Measure``), times weights ``[R, P]`` of their places: ``table [R, 4, N, T]``; a row is a sample."""
+    R, _, _, T = table.shape
+    P = weights.shape[1]
+    for n in range(lo, hi):
+        for p in range(P):
+            for t in range(T):
+                i = (n * P + p) * T + t
+                found = units = whole = total = 0
+                for j in range(ends[i], ends[i + 1]):
+                    size = abs(scale[j])
+                    rounded = np.int64(size)
+                    found += size != 0
+                    units += size == 1
+                    if size == rounded and size != 0:
+                        whole += 1
+                        total += rounded
+                if found:
+                    for r in range(R):
+                        table[r, 0, n, t] += weights[r, p] * found
+                        table[r, 1, n, t] += weights[r, p] * units
+                        table[r, 2, n, t] += weights[r, p] * whole
+                        table[r, 3, n, t] += weights[r, p] * total
 
 
 @_compiled

@@ -74,11 +74,6 @@ class Dense(Value):
         """See ``Value``."""
         return self._tensor
 
-    @property
-    def flat(self) -> bool:
-        """Whether the lists are by place although the frames are not."""
-        return self._places is not None
-
     @cached_property
     def events(self) -> Events:
         """See ``Value``; of ``[T, N, C, H, W]`` or ``[T, N, C]``."""
