@@ -19,10 +19,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from tcja_deploy.errors import FileFormatError, GraphError
-from tcja_deploy.files import atomic_file
+from tcja_deploy.files import atomic_file, path_status
 from tcja_deploy.ir import Graph, GraphBuilder, Op
 from tcja_deploy.ir.constants import conform, field_types
 from tcja_deploy.ir.ops import OPS
+from tcja_deploy.reading.json_text import parse_json
+from tcja_deploy.reading.limits import check_bytes
 
 __all__ = ["FORMAT_VERSION", "is_tcja_file", "load_graph", "save_graph"]
 
@@ -82,7 +84,7 @@ def load_graph(path: Path) -> Graph:
     where = str(path)
     text, tensors = _read(path)
     try:
-        structure = _plain(json.loads(text), dict)
+        structure = _plain(parse_json(text, dict, where=where, hint=_AGAIN), dict)
         version = _plain(structure["version"], int)
         if version > FORMAT_VERSION:
             raise FileFormatError(
@@ -113,6 +115,8 @@ def _checksum(graph: Graph) -> str:
 def _read(path: Path) -> tuple[str, Tensors]:
     """The structure's text and the tensors, none of them larger than the file."""
     where = str(path)
+    if path_status(path) == "file":
+        check_bytes(path.stat().st_size, "the file", where=where)
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
@@ -126,7 +130,7 @@ def _read(path: Path) -> tuple[str, Tensors]:
             return metadata[_KEY], {name: file.get_tensor(name) for name in names}
     except FileNotFoundError as error:
         raise FileFormatError("there is no such file", where=where) from error
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, OverflowError) as error:
         raise FileFormatError(
             f"the file is truncated or damaged ({error})", where=where, hint=_AGAIN
         ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +11,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tcja_deploy.errors import FileFormatError, VerificationError
+from tcja_deploy.errors import FileFormatError, GraphError, VerificationError
 from tcja_deploy.exporters.nir.gates import fold_gates
 from tcja_deploy.exporters.nir.runners import NirRun, find_runner, spelled
-from tcja_deploy.files import sha256
+from tcja_deploy.files import path_status, sha256
 from tcja_deploy.ir import Graph
+from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir_file import load_graph
 from tcja_deploy.nir_file.container import read_nir_file
 from tcja_deploy.nir_file.notes import METADATA, READOUT
 from tcja_deploy.passes import fold_batch_norm
+from tcja_deploy.reading.json_text import parse_json, read_json
 from tcja_deploy.runtime.compare import BOUND, Agreement, compare
 from tcja_deploy.runtime.sequence import evaluate, run_with_spikes
 
@@ -52,13 +53,26 @@ def notes_of(path: Path) -> dict[str, Any]:
     text = content.get("metadata", {}).get(METADATA)
     if not isinstance(text, str):
         raise FileFormatError("this NIR file was not written by tcja-deploy", where=str(path))
-    try:
-        notes = json.loads(text)
-        if not isinstance(notes, dict) or not isinstance(notes["layers"], dict):
-            raise ValueError("no layers")
-    except (ValueError, KeyError) as error:
-        raise FileFormatError(f"the notes in this file are damaged ({error})", where=str(path)) from error
+    notes: dict[str, Any] = parse_json(text, _NOTES, where=str(path), hint="export it again")
+    for op, *arguments in notes["readout"]:
+        if op not in READOUT:
+            raise FileFormatError(f"the readout {str(op)[:40]!r} is not known", where=str(path))
+        try:
+            READOUT[op](*arguments)
+        except (GraphError, TypeError, ValueError) as error:
+            raise FileFormatError(
+                f"the readout in this file is damaged ({error})", where=str(path)
+            ) from error
     return notes
+
+
+_NOTES = {
+    "dt": float,
+    "layers": {str: str},
+    "readout": [[object]],
+    "model_sha256?": str,
+    "gates?": {str: [float]},
+}
 
 
 def _spikes(notes: Mapping[str, Any], result: NirRun) -> dict[str, NDArray[np.float32]]:
@@ -121,7 +135,9 @@ def _stages(folder: Path) -> list[dict[str, str]]:
         for entry in entries:
             name, path = entry["file"], folder / entry["file"]
             if entry["kind"] not in ("nir", "host") or Path(name).name != name:
-                raise ValueError(f"stage {name!r}")
+                raise ValueError(f"stage {name[:60]!r}")
+            if path_status(path) != "file":
+                raise FileFormatError("this file of a stage is missing", where=str(path))
             if sha256(path) != entry["sha256"]:
                 raise FileFormatError("this file is not the one that was exported", where=str(path))
     except (KeyError, TypeError, ValueError) as error:
@@ -137,15 +153,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         FileFormatError: If there is none that can be read.
     """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError) as error:
-        raise FileFormatError(
-            f"this folder has no readable {MANIFEST} ({error})", where=str(folder)
-        ) from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("nir"), dict):
-        raise FileFormatError("this is no manifest of an export to NIR", where=str(folder / MANIFEST))
+    manifest: dict[str, Any] = read_json(folder / MANIFEST, _MANIFEST, hint="this is no export to NIR")
     return manifest
+
+
+_STAGE = {"kind": str, "file": str, "sha256": str}
+_MANIFEST = {"nir": {"model_sha256?": str, "gates?": {str: [float]}, "stages": [_STAGE]}}
 
 
 def verify_nir(
@@ -179,6 +192,26 @@ def verify_nir(
     return agreements(path, graph, batches, (runner,), bound=bound, progress=progress)[0]
 
 
+def _constant_gates(
+    noted: Mapping[str, list[float]], graph: Graph, path: Path
+) -> dict[str, NDArray[np.float32]]:
+    """The constant gates that an export noted.
+
+    Raises:
+        FileFormatError: If they are not those of the graph's blocks: one positive number a channel.
+    """
+    gates = {name: np.asarray(values, np.float32) for name, values in noted.items()}
+    blocks = {n.name: graph[n.inputs[0]].signal.features[0] for n in graph if isinstance(n.op, ir.TCJA)}
+    for name, values in gates.items():
+        if values.shape != (blocks.get(name, -1),) or not (np.isfinite(values).all() and (values > 0).all()):
+            raise FileFormatError(
+                f"the constant gates noted for {name[:60]!r} do not fit the network", where=str(path)
+            )
+    if gates and gates.keys() != blocks.keys():
+        raise FileFormatError("the constant gates noted are not those of all blocks", where=str(path))
+    return gates
+
+
 def agreements(
     path: Path,
     graph: Graph,
@@ -196,7 +229,7 @@ def agreements(
             where=str(path),
             hint="pass the model it was exported from",
         )
-    gates = {name: np.asarray(values, np.float32) for name, values in notes.get("gates", {}).items()}
+    gates = _constant_gates(notes.get("gates", {}), graph, path)
     reference = fold_batch_norm(fold_gates(graph, gates) if gates else graph)
     totals = [Agreement((), 0, 0, 0.0, bound) for _ in runners]
     for frames in batches:

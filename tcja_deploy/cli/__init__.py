@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import sys
 import traceback
 import warnings
@@ -12,7 +13,9 @@ import typer
 
 from tcja_deploy.cli import demo, energy, export, inspect, lava, profiles, rates, stream, verify
 from tcja_deploy.cli.interrupt import orderly_interrupts
-from tcja_deploy.errors import DeployError, ExportError
+from tcja_deploy.errors import DeployError, ExportError, FileFormatError, UsageError
+from tcja_deploy.reading.limits import out_of_memory_told
+from tcja_deploy.text import a_screen
 from tcja_deploy.version import __version__
 
 __all__ = ["app", "main"]
@@ -59,8 +62,18 @@ def _options(
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Show the version."
     ),
+    limits: str | None = typer.Option(
+        None,
+        metavar="MEMORY,TIME",
+        help="What reading one file may take: 4GB,60s if not given.",
+        show_default=False,
+    ),
 ) -> None:
     """Global options; ``--debug`` is acted on in ``main``."""
+    if limits is not None:
+        from tcja_deploy.reading.limits import parse_limits, use_limits
+
+        use_limits(parse_limits(limits))
 
 
 def _debug() -> None:
@@ -73,7 +86,7 @@ def main() -> None:
     """Entry point: run a command and turn errors into messages and exit codes."""
     _print_anything()
     try:
-        with orderly_interrupts(), warnings.catch_warnings():
+        with orderly_interrupts(), out_of_memory_told(), warnings.catch_warnings():
             if "--debug" not in sys.argv:
                 warnings.simplefilter(
                     "ignore"
@@ -93,24 +106,28 @@ def main() -> None:
             raise
     except Exception as error:
         _debug()
-        if isinstance(error, OSError) and error.filename is None and error.errno in _FULL:
-            message, code = (
-                f"error: the output could not be printed ({error.strerror})",
-                ExportError.exit_code,
-            )
-        else:
-            message, code = (
-                (
-                    f"internal error: {type(error).__name__}: {error}\n"
-                    "  -> this is a defect of tcja-deploy; run again with 'tcja-deploy --debug ...' and report the traceback"
-                ),
-                70,
-            )
+        message, code = _unforeseen(error)
     else:
         return
     if message:
-        sys.stderr.write(message + "\n")
+        sys.stderr.write(a_screen(message) + "\n")
     sys.exit(code)
+
+
+def _unforeseen(error: Exception) -> tuple[str, int]:
+    """Message and exit code for what no command foresaw: paths that the system refuses, full disks, and defects."""
+    if isinstance(error, OSError) and error.filename is None and error.errno in _FULL:
+        return f"error: the output could not be printed ({error.strerror})", ExportError.exit_code
+    if isinstance(error, OSError) and error.filename is not None:
+        kind = ExportError if error.errno in _FULL else FileFormatError
+        return f"error: {os.fsdecode(error.filename)}: {error.strerror}", kind.exit_code
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        name = error.object[:200]
+        return f"error: {name!r}: this name is not valid UTF-8\n  -> rename the file", UsageError.exit_code
+    return (
+        f"internal error: {type(error).__name__}: {error}\n"
+        "  -> this is a defect of tcja-deploy; run again with 'tcja-deploy --debug ...' and report the traceback"
+    ), 70
 
 
 _CLOSED_PIPE, _INTERRUPTED = 141, 130

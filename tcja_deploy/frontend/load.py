@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tcja_deploy.errors import DeployError, FileFormatError, UsageError
-from tcja_deploy.files import sha256
+from tcja_deploy.files import path_status, sha256
+from tcja_deploy.frontend.size import check_size
 from tcja_deploy.ir import Graph, Kind
 from tcja_deploy.ir_file import is_tcja_file, load_graph
 from tcja_deploy.reading.hdf5 import is_hdf5
+from tcja_deploy.reading.limits import out_of_memory_told
+from tcja_deploy.text import printable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,6 +42,26 @@ def load(
     prove: bool = True,
 ) -> Graph:
     """Read or trace a trained network; arguments, result and errors as of ``tcja_deploy.load``, which hands them on."""
+    with out_of_memory_told():
+        return check_size(
+            _load(
+                source, arch=arch, timesteps=timesteps, input_shape=input_shape, input_kind=input_kind,
+                batch_first=batch_first, dt=dt, trust_pickle=trust_pickle,
+            )
+        )  # fmt: skip
+
+
+def _load(
+    source: str | Path | nn.Module,
+    *,
+    arch: str | None,
+    timesteps: int | None,
+    input_shape: tuple[int, ...] | None,
+    input_kind: Kind | str | None,
+    batch_first: bool | None,
+    dt: float | None,
+    trust_pickle: bool,
+) -> Graph:
     if not isinstance(source, str | Path):
         if type(source).__name__ == "NIRGraph":
             from tcja_deploy.nir_file.load import load_nir
@@ -56,10 +79,11 @@ def load(
             prove=prove,
         )
     path = Path(source)
-    if not path.is_file():
+    status = path_status(path)
+    if status != "file":
+        said = {"missing": "there is no such file", "folder": "this is a folder, a model is one file"}
         raise FileFormatError(
-            "there is no such file" if not path.exists() else "this is a folder, a model is one file",
-            where=str(path),
+            said.get(status, "this is a device, FIFO or socket and no file"), where=str(path)
         )
     with _in_file(path):
         if is_tcja_file(path):
@@ -76,7 +100,7 @@ def load(
             )
             return load_nir(path, timesteps, dt=dt)
         content = _inner_module(_unpickle(path, trust_pickle))
-        provenance = {"file": path.name, "file_sha256": sha256(path)}
+        provenance = {"file": printable(path.name), "file_sha256": sha256(path)}
         from torch import nn
 
         if isinstance(content, nn.Module):

@@ -12,6 +12,10 @@ from tcja_deploy.ir.verify import verify
 __all__ = ["GraphBuilder"]
 
 
+_LONGEST = 500
+"""Characters of a node's name."""
+
+
 class GraphBuilder:
     """Builds a graph node by node, inferring every signal.
 
@@ -34,6 +38,8 @@ class GraphBuilder:
         """
         if name in self._nodes:
             raise GraphError("two nodes have this name", where=name)
+        if not name.isprintable() or len(name) > _LONGEST:
+            raise GraphError("a node's name has control characters, or is very long", where=name[:_LONGEST])
         missing = [i for i in inputs if i not in self._nodes]
         if missing:
             raise GraphError(f"reads values that do not exist (yet): {', '.join(missing)}", where=name)

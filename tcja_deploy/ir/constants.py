@@ -33,6 +33,9 @@ def _resolved(hint: Any) -> Any:
     return hint
 
 
+_LARGEST = (1 << 31) - 1
+"""Of sizes, strides, paddings and counts: what backends keep in 32 bits."""
+
 _known: dict[type[Any], dict[str, Any]] = {}
 
 
@@ -69,6 +72,8 @@ def _conform(value: object, option: Any) -> Any:
     if option is bool and isinstance(value, bool | np.bool_):
         return bool(value)
     if option is int and isinstance(value, int | np.integer) and not isinstance(value, bool):
+        if abs(int(value)) > _LARGEST:
+            raise ValueError(value)
         return int(value)
     if (
         option is float

@@ -19,6 +19,7 @@ from tcja_deploy.nir_file.neurons import TEMPORAL
 from tcja_deploy.nir_file.notes import read_notes
 from tcja_deploy.nir_file.rules import RULES
 from tcja_deploy.nir_file.wiring import Wiring
+from tcja_deploy.text import printable
 from tcja_deploy.unsupported import Unsupported, UnsupportedInContext, UnsupportedParts
 
 __all__ = ["load_nir"]
@@ -60,10 +61,13 @@ def load_nir(
         raise UsageError(f"unknown comparison {comparison!r}", hint="'>' or '>='")
     if isinstance(source, str | Path):
         path = Path(source)
-        if not path.is_file():
-            raise FileFormatError("there is no such file", where=str(path))
         content, version = read_nir_file(path)
-        origin = {"file": path.name, "file_sha256": sha256(path), "format": "NIR", "nir_version": version}
+        origin = {
+            "file": printable(path.name),
+            "file_sha256": sha256(path),
+            "format": "NIR",
+            "nir_version": version,
+        }
     elif hasattr(source, "to_dict") and type(source).__name__ == "NIRGraph":
         content, origin = source.to_dict(), {"format": "NIR"}
     else:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from tcja_deploy.errors import FileFormatError, GraphError
 from tcja_deploy.ir import Kind, Op
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.reading.json_text import parse_json
 
 __all__ = ["METADATA", "READOUT", "Notes", "read_notes"]
 
@@ -38,6 +36,9 @@ class Notes:
     readout: tuple[Op, ...] = ()
 
 
+_STRUCTURE = {"dt": float, "T": int, "input_kind": str, "readout": [[object]]}
+
+
 def read_notes(content: Mapping[str, Any], where: str) -> Notes:
     """The notes in a NIR graph (as ``container.read_nir_file`` gives it); empty ones if another program wrote it.
 
@@ -48,10 +49,10 @@ def read_notes(content: Mapping[str, Any], where: str) -> Notes:
     text = metadata.get(METADATA) if isinstance(metadata, Mapping) else None
     if text is None:
         return Notes()
+    said = parse_json(str(text), _STRUCTURE, where=where, hint="export it again")
     try:
-        said = json.loads(text)
         dt, T = float(said["dt"]), said["T"]
-        if not (np.isfinite(dt) and dt > 0 and isinstance(T, int) and T > 0):
+        if not (dt > 0 and T > 0):
             raise ValueError(f"dt = {dt}, T = {T}")
         readout = tuple(READOUT[name](*arguments) for name, *arguments in said["readout"])
         return Notes(dt, T, Kind(said["input_kind"]), readout)

@@ -14,7 +14,15 @@ from dataclasses import dataclass
 
 from tcja_deploy.errors import DeployError, FileFormatError, UsageError
 
-__all__ = ["Limits", "check_bytes", "current_limits", "limited", "out_of_memory_told", "parse_limits"]
+__all__ = [
+    "Limits",
+    "check_bytes",
+    "current_limits",
+    "limited",
+    "out_of_memory_told",
+    "parse_limits",
+    "use_limits",
+]
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,11 @@ def limited(limits: Limits) -> Iterator[None]:
         yield
     finally:
         _CURRENT.reset(token)
+
+
+def use_limits(limits: Limits) -> None:
+    """Let other limits hold from now on."""
+    _CURRENT.set(limits)
 
 
 _UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40, "S": 1}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from numpy.typing import NDArray
 
 from tcja_deploy.errors import FileFormatError
 from tcja_deploy.files import atomic_file
+from tcja_deploy.reading.arrays import read_npz
+from tcja_deploy.reading.json_text import parse_json
 from tcja_deploy.runtime.activity.record import Activity, Measure, ValueActivity
 
 __all__ = ["load_activity", "save_activity"]
@@ -50,27 +51,39 @@ def load_activity(path: Path) -> Activity:
     Raises:
         FileFormatError: The file is missing, damaged, or of another format or version.
     """
-    hint = "'tcja-deploy rates --save FILE.npz' writes such files"
-    if not path.is_file():
-        raise FileFormatError("there is no such file", where=str(path), hint=hint)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-        if "header" not in arrays:
-            raise ValueError(f"it holds {', '.join(arrays) or 'nothing'}")
-        header = json.loads(str(arrays["header"]))
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path)
+    except FileFormatError as error:
+        error.hint = error.hint if "pickle" in error.hint else _HINT
+        raise
+    where = str(path)
+    text = arrays.get("header")
+    if text is None or text.shape != () or text.dtype.kind != "U":
         raise FileFormatError(
-            f"cannot be read as recorded activity ({error})", where=str(path), hint=hint
-        ) from error
+            f"cannot be read as recorded activity (it holds {', '.join(arrays)[:200] or 'nothing'})",
+            where=where,
+            hint=_HINT,
+        )
+    header = parse_json(str(text), _STRUCTURE, where=where, hint=_HINT)
     try:
         return _parse(header, arrays)
     except (KeyError, TypeError, ValueError) as error:
-        raise FileFormatError(f"is damaged ({error})", where=str(path)) from error
+        raise FileFormatError(f"is damaged ({error})", where=where) from error
+
+
+_HINT = "'tcja-deploy rates --save FILE.npz' writes such files"
+_STRUCTURE = {
+    "format": str,
+    "version": int,
+    "measures": [str],
+    "origin": {str: str},
+    "values": [{"name": str, "features": [int], "maps": [str]}],
+}
+"""Of the header."""
 
 
 def _parse(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Activity:
-    if not isinstance(header, dict) or header.get("format") != _FORMAT:
+    if header["format"] != _FORMAT:
         raise ValueError("it holds no activity")
     if header["version"] != _VERSION or header["measures"] != [m.name.lower() for m in Measure]:
         raise ValueError(f"version {header['version']} of the format, this program reads version {_VERSION}")
@@ -80,7 +93,7 @@ def _parse(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Act
     values = {}
     for i, entry in enumerate(header["values"]):
         table, neurons = arrays[f"table{i}"], arrays[f"neurons{i}"]
-        features, maps = tuple(map(int, entry["features"])), tuple(map(str, entry["maps"]))
+        features, maps = tuple(entry["features"]), tuple(entry["maps"])
         fits = (
             table.dtype == neurons.dtype == np.int64
             and table.ndim == 4

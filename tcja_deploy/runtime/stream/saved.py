@@ -13,8 +13,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from tcja_deploy.errors import FileFormatError
-from tcja_deploy.files import atomic_file
+from tcja_deploy.files import atomic_file, path_status
 from tcja_deploy.ir import Graph
+from tcja_deploy.reading.json_text import parse_json
+from tcja_deploy.reading.limits import check_bytes
 from tcja_deploy.runtime.stream.engine import StreamState, initial
 from tcja_deploy.runtime.stream.estimate import Profile
 from tcja_deploy.runtime.stream.packing import Packed
@@ -52,7 +54,7 @@ def state_from_bytes(plan: Plan, data: bytes) -> StreamState:
     """
     try:
         tensors = load(data)
-        about = json.loads(tensors.pop("about").tobytes())
+        about = parse_json(tensors.pop("about").tobytes(), _STRUCTURE)
         if about["version"] != _VERSION:
             raise FileFormatError(f"the state has version {about['version']}, this program reads {_VERSION}")
         if about["identity"] != plan.identity:
@@ -63,6 +65,17 @@ def state_from_bytes(plan: Plan, data: bytes) -> StreamState:
         return _state(plan, about, tensors)
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise FileFormatError(f"this is no saved state of a stream ({error})") from error
+
+
+_STRUCTURE = {
+    "version": int,
+    "identity": str,
+    "samples": int,
+    "pushed": int,
+    "given": {str: int},
+    "clocks": {str: int},
+    "queues": [{"reader": str, "input": int, "items": [{"shape": [int], "dtype": str, "bits": bool}]}],
+}
 
 
 def _state(plan: Plan, about: dict[str, Any], tensors: dict[str, Any]) -> StreamState:
@@ -139,13 +152,12 @@ def load_profile(graph: Graph, path: Path) -> Profile:
     Raises:
         FileFormatError: If the file cannot be read, is no profile, or is not one of this graph.
     """
+    if path_status(path) != "file":
+        raise FileFormatError("there is no such profile", where=str(path), hint="'stream --fit' makes one")
+    check_bytes(path.stat().st_size, "the file", where=str(path))
     try:
         arrays = load(path.read_bytes())
-    except FileNotFoundError:
-        raise FileFormatError(
-            "there is no such profile", where=str(path), hint="'stream --fit' makes one"
-        ) from None
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise FileFormatError(f"this is no readable profile ({error})", where=str(path)) from error
     try:
         return Profile.from_arrays(graph, arrays)
