@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from tcja_deploy.errors import DeployError, FileFormatError, UsageError
 from tcja_deploy.files import path_status, sha256
-from tcja_deploy.frontend.size import check_size
+from tcja_deploy.frontend.size import within_limits
 from tcja_deploy.ir import Graph, Kind
 from tcja_deploy.ir_file import is_tcja_file, load_graph
 from tcja_deploy.reading.hdf5 import is_hdf5
-from tcja_deploy.reading.limits import out_of_memory_told
 from tcja_deploy.text import printable
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 
 
+@within_limits
 def load(
     source: str | Path | nn.Module,
     *,
@@ -42,26 +42,6 @@ def load(
     prove: bool = True,
 ) -> Graph:
     """Read or trace a trained network; arguments, result and errors as of ``tcja_deploy.load``, which hands them on."""
-    with out_of_memory_told():
-        return check_size(
-            _load(
-                source, arch=arch, timesteps=timesteps, input_shape=input_shape, input_kind=input_kind,
-                batch_first=batch_first, dt=dt, trust_pickle=trust_pickle,
-            )
-        )  # fmt: skip
-
-
-def _load(
-    source: str | Path | nn.Module,
-    *,
-    arch: str | None,
-    timesteps: int | None,
-    input_shape: tuple[int, ...] | None,
-    input_kind: Kind | str | None,
-    batch_first: bool | None,
-    dt: float | None,
-    trust_pickle: bool,
-) -> Graph:
     if not isinstance(source, str | Path):
         if type(source).__name__ == "NIRGraph":
             from tcja_deploy.nir_file.load import load_nir

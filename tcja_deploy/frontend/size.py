@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from math import prod
+from typing import ParamSpec
 
 from tcja_deploy.errors import GraphError
 from tcja_deploy.ir import Graph
-from tcja_deploy.reading.limits import check_bytes
+from tcja_deploy.reading.limits import check_bytes, out_of_memory_told
 
-__all__ = ["check_size"]
+__all__ = ["check_size", "within_limits"]
 
+_Arguments = ParamSpec("_Arguments")
 _MOST_STEPS = 1 << 20
 _FLOAT32 = 4
+
+
+def within_limits(load: Callable[_Arguments, Graph]) -> Callable[_Arguments, Graph]:
+    """Let what reads a graph refuse one that is too large to run, and say so where memory or stack run out."""
+
+    @functools.wraps(load)
+    def checked(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> Graph:
+        with out_of_memory_told():
+            return check_size(load(*arguments, **options))
+
+    return checked
 
 
 def check_size(graph: Graph) -> Graph:
