@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,23 +33,31 @@ def load(
     dt: float | None = None,
     trust_pickle: bool = False,
     prove: bool = True,
+    weights: str | Path | None = None,
+    weights_key: str | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Graph:
     """Read or trace a trained network.
 
     Args:
         source: A ``.tcja`` file, a checkpoint of the TCJA authors' scripts (dict with ``net``), a state dict in their layout
-            (of their TET networks as well), a pickled module (with ``trust_pickle``), a ``.nir`` file, or a live module of
-            SpikingJelly or Norse.
+            (of their TET networks as well; of PyTorch or safetensors), a pickled module (with ``trust_pickle``), a ``.nir``
+            file, a live module of SpikingJelly or Norse, or the code that builds one: ``"models.py:build"`` or
+            ``"package.module:Class"``, which is then run.
         arch: Zoo network that the weights belong to, if keys and shapes do not tell.
         timesteps: T, if the weights do not tell.
         input_shape: One input frame, ``(C, H, W)``; needed for modules.
-        input_kind: What the frames of a module hold, ``"binary"``, ``"count"``, ``"graded"`` or ``"real"``; event counts if not
-            given, real numbers for an image that the module repeats over time. Every other source tells it.
+        input_kind: What the frames hold, ``"binary"``, ``"count"``, ``"graded"`` or ``"real"``; if not given, what the source
+            tells, for a module event counts, or real numbers for an image that it repeats over time.
         batch_first: Whether a module takes ``[N, T, ...]``; found out if not given.
         dt: Length of a time step of a ``.nir`` file, if it does not tell; see ``nir_file.load.load_nir`` for more.
         trust_pickle: Allow a file to run code while it is loaded.
         prove: Run a module beside the graph on made-up windows, and refuse it if they compute different things. ``False`` hands
             the graph out unproven, and its source and every manifest say so.
+        weights: File of the weights of a network that code builds; without it, it keeps those that the code gives it.
+        weights_key: Which of several state dicts of a file is meant, by the keys that lead to it, such as
+            ``"state_dict_ema"``; if not given, the weights before averaged ones. ``source`` of the graph names what was read.
+        settings: Arguments for the code that builds the network; texts are read as its signature says.
 
     Returns:
         The graph, time-major: ``[T, N, ...]`` in.
@@ -59,6 +67,7 @@ def load(
         TraceError: If the network cannot be translated (lists every offender), or the graph is proven wrong.
         GraphError: If it breaks a rule of the IR, such as weights that are not finite.
         UsageError: If an argument is missing or contradicts the model.
+        CodeError: If named code fails, or makes no network.
     """
     from tcja_deploy.frontend.load import load as implementation
 
@@ -72,6 +81,9 @@ def load(
         dt=dt,
         trust_pickle=trust_pickle,
         prove=prove,
+        weights=weights,
+        weights_key=weights_key,
+        settings=settings,
     )
 
 

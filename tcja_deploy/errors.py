@@ -10,6 +10,7 @@ from typing import ClassVar
 from tcja_deploy.text import printable
 
 __all__ = [
+    "CodeError",
     "DataError",
     "DeployError",
     "ExportError",
@@ -104,3 +105,9 @@ class ToolchainError(DeployError):
     """An external program or environment (Python 3.10, lava-dl) that is missing or failed (exit code 11)."""
 
     exit_code = 11
+
+
+class CodeError(DeployError):
+    """Code that the user named failed, or made no network; names file and line (exit code 12)."""
+
+    exit_code = 12

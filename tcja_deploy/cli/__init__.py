@@ -23,8 +23,8 @@ __all__ = ["app", "main"]
 _EPILOG = (
     "Exit codes: 0 done; 2 wrong usage; 3 unreadable model or artifact; 4 unreadable data; 5 model cannot be traced; "
     "6 invalid graph; 7 target cannot express the model; 8 nothing could be written; 9 verification failed; "
-    "10 invalid hardware profile; 11 external tool missing or failed; 70 a defect of tcja-deploy; 130 interrupted; "
-    "141 output pipe closed."
+    "10 invalid hardware profile; 11 external tool missing or failed; 12 named code failed; "
+    "70 a defect of tcja-deploy; 130 interrupted; 141 output pipe closed."
 )
 
 app = typer.Typer(

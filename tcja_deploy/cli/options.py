@@ -46,7 +46,7 @@ ModelArgument = Annotated[
     Path,
     typer.Argument(
         metavar="MODEL",
-        help="Checkpoint, state dict, pickled module, .tcja or .nir file.",
+        help="Checkpoint, state dict, pickled module, .tcja or .nir file; or code that builds the network, models.py:NAME.",
         show_default=False,
     ),
 ]
@@ -75,6 +75,25 @@ class Loading(NamedTuple):
     ] = False
     dt: Annotated[
         float | None, typer.Option("--dt", help="Seconds of a time step of a .nir file, if it does not tell.")
+    ] = None
+    input_kind: Annotated[
+        str | None,
+        typer.Option(help="What the frames hold, if not what the model says: binary, count, graded or real."),
+    ] = None
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="File of weights for a network that code builds.", show_default=False),
+    ] = None
+    weights_key: Annotated[
+        str | None, typer.Option(help="Which state dict of a file with several, such as state_dict_ema.")
+    ] = None
+    set: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Argument for the code that builds the network; repeat for more.",
+        ),
     ] = None
 
 
@@ -186,14 +205,44 @@ def load_model(model: Path, how: Loading) -> Graph:
             raise UsageError(
                 f"--input-shape {how.input_shape!r} is not C,H,W", hint="write for instance 2,128,128"
             ) from None
-    return load(
+    graph = load(
         model,
         arch=how.arch,
         timesteps=how.timesteps,
         input_shape=shape,
+        input_kind=how.input_kind,
         trust_pickle=how.trust_pickle,
         dt=how.dt,
+        weights=how.weights,
+        weights_key=how.weights_key,
+        settings=_settings(how.set or []),
     )
+    if how.weights_key is None:
+        _note_choice(graph)
+    return graph
+
+
+def _settings(given: Iterable[str]) -> dict[str, str]:
+    """Arguments written as ``NAME=VALUE``, by name."""
+    settings: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier() or name in settings:
+            reason = "is given twice" if name in settings else "is not NAME=VALUE"
+            raise UsageError(f"--set {text!r} {reason}", hint="write for instance --set T=10")
+        settings[name] = value
+    return settings
+
+
+def _note_choice(graph: Graph) -> None:
+    """A file with several state dicts was read as most would mean it; that is never left unsaid."""
+    others = graph.source.get("weights_not_read")
+    if others and os.environ.get("RANK", "0") == "0":
+        typer.echo(
+            f"note: read the weights under {graph.source.get('weights_key', 'the top of the file')}, not those under {others}; "
+            "--weights-key chooses",
+            err=True,
+        )
 
 
 def check_outputs(

@@ -67,7 +67,7 @@ def from_state(
     """Graph of a state dict.
 
     Args:
-        state: Weights by key; leading ``module.`` (DataParallel) and ``_orig_mod.`` (torch.compile) are dropped.
+        state: Weights by key, without what trainers and wrappers put in front (``weights.authors_keys``).
         arch: Name in ``ARCHITECTURES``, to overrule what is assumed of pooling, neurons, readout and input size.
         timesteps: T; needed only if the network has no CLA weights to read it off.
         input_shape: ``(C, H, W)`` of a frame, to overrule the known sensors.
@@ -77,7 +77,6 @@ def from_state(
         TraceError: If the keys are not in the authors' layout, or weights are missing, left over or misshapen; lists all.
         UsageError: If an argument is needed, unknown, or contradicts the weights.
     """
-    state = {re.sub(r"^(module\.|_orig_mod\.)+", "", k): v for k, v in state.items()}
     if tet.matches(state):
         if arch is not None:
             raise UsageError(f"--arch {arch} does not apply: the keys are those of the authors' TET networks")
@@ -172,7 +171,7 @@ def _habits(named: Architecture | None, *, several_dense: bool) -> _Habits:
 
 def _positions(state: State, part: str, parameters: tuple[str, ...]) -> list[int]:
     """Positions of the layers with weights in a ``Sequential``, in order."""
-    keys = (re.match(rf"{part}\.(\d+)\.(.+)$", key) for key in state)
+    keys = (re.match(rf"{part}\.(\d{{1,4}})\.(.+)$", key) for key in state)
     return sorted({int(m.group(1)) for m in keys if m and m.group(2) in parameters})
 
 
@@ -235,7 +234,7 @@ def _conv_layers(state: State, positions: list[int], pool: str) -> list[Layer]:
 
 
 def _kernel(weight: NDArray[Any] | None) -> int:
-    return 0 if weight is None else int(weight.shape[-1])
+    return int(weight.shape[-1]) if weight is not None and weight.ndim else 0
 
 
 def _head(state: State, fc: list[int], habits: _Habits) -> list[Layer]:

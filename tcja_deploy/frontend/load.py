@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import argparse
-import os
-import pickle
-import re
-import sys
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tcja_deploy.errors import DeployError, FileFormatError, UsageError
 from tcja_deploy.files import path_status, sha256
+from tcja_deploy.frontend.named_code import CodeName, built, code_name, importable
 from tcja_deploy.frontend.size import within_limits
-from tcja_deploy.ir import Graph, Kind
+from tcja_deploy.frontend.state_dicts import choose, find_module
+from tcja_deploy.frontend.weights import Arrays, arrays, authors_keys
+from tcja_deploy.ir import Graph, GraphBuilder, Kind
+from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir_file import is_tcja_file, load_graph
 from tcja_deploy.reading.hdf5 import is_hdf5
 from tcja_deploy.text import printable
+from tcja_deploy.torch_file.machine import Foreign
+from tcja_deploy.torch_file.read import read_weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,63 +41,173 @@ def load(
     dt: float | None = None,
     trust_pickle: bool = False,
     prove: bool = True,
+    weights: str | Path | None = None,
+    weights_key: str | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Graph:
     """Read or trace a trained network; arguments, result and errors as of ``tcja_deploy.load``, which hands them on."""
+    asked = _Asked(timesteps, input_shape, _kind(input_kind), batch_first, prove)
+    code = code_name(source) if isinstance(source, str | Path) else None
+    if code is not None:
+        _refuse("network that is built by code", arch=arch, dt=dt)
+        return _from_code(code, asked, weights, weights_key, settings or {})
+    _refuse(
+        "model that is not named by its code", "has no use for", weights=weights, settings=settings or None
+    )
     if not isinstance(source, str | Path):
+        _refuse("model in memory", "has no use for", weights_key=weights_key)
         if type(source).__name__ == "NIRGraph":
             from tcja_deploy.nir_file.load import load_nir
 
-            return load_nir(source, timesteps, dt=dt)
-        from tcja_deploy.frontend.trace import trace
-
+            return _with_kind(load_nir(source, timesteps, dt=dt), asked.kind)
         _refuse("module", arch=arch, dt=dt)
-        return trace(
-            source,
-            timesteps=timesteps,
-            input_shape=input_shape,
-            input_kind=_kind(input_kind),
-            batch_first=batch_first,
-            prove=prove,
-        )
-    path = Path(source)
-    status = path_status(path)
-    if status != "file":
-        said = {"missing": "there is no such file", "folder": "this is a folder, a model is one file"}
-        raise FileFormatError(
-            said.get(status, "this is a device, FIFO or socket and no file"), where=str(path)
-        )
+        return asked.trace(source, {})
+    path = _existing(Path(source), "a model is one file")
     with _in_file(path):
         if is_tcja_file(path):
             _refuse(
                 ".tcja file", arch=arch, timesteps=timesteps, input_shape=input_shape, input_kind=input_kind,
-                batch_first=batch_first, dt=dt,
+                batch_first=batch_first, dt=dt, weights_key=weights_key,
             )  # fmt: skip
             return load_graph(path)
         if is_hdf5(path):
             from tcja_deploy.nir_file.load import load_nir
 
             _refuse(
-                "NIR file", arch=arch, input_shape=input_shape, input_kind=input_kind, batch_first=batch_first
+                "NIR file",
+                arch=arch,
+                input_shape=input_shape,
+                batch_first=batch_first,
+                weights_key=weights_key,
             )
-            return load_nir(path, timesteps, dt=dt)
-        content = _inner_module(_unpickle(path, trust_pickle))
-        provenance = {"file": printable(path.name), "file_sha256": sha256(path)}
-        from torch import nn
+            return _with_kind(load_nir(path, timesteps, dt=dt), asked.kind)
+        return _from_weights(path, asked, arch, dt, weights_key, trust_pickle)
 
-        if isinstance(content, nn.Module):
-            from tcja_deploy.frontend.trace import trace
 
-            _refuse("pickled module", arch=arch, dt=dt)
-            return trace(
-                content, timesteps=timesteps, input_shape=input_shape, input_kind=_kind(input_kind),
-                batch_first=batch_first, source={**provenance, "format": "pickled module"}, prove=prove,
-            )  # fmt: skip
-        from tcja_deploy.frontend.checkpoint import from_state
+_KINDS = (
+    "known: .tcja and .nir files, PyTorch checkpoints and state dicts, safetensors, pickled modules with --trust-pickle, and "
+    "code that builds a network, models.py:NAME; what was exported to ONNX is no source, 'tcja-deploy verify' compares it "
+    "with its own"
+)
 
-        _refuse("checkpoint", input_kind=input_kind, batch_first=batch_first, dt=dt)
-        state, kind = _state(content)
-        provenance["format"] = kind
-        return from_state(state, arch=arch, timesteps=timesteps, input_shape=input_shape, source=provenance)
+
+class _Asked(NamedTuple):
+    """What was said about a network that is traced or whose layout is read off its weights."""
+
+    timesteps: int | None
+    input_shape: tuple[int, ...] | None
+    kind: Kind | None
+    batch_first: bool | None
+    prove: bool
+
+    def trace(self, module: nn.Module, source: dict[str, str]) -> Graph:
+        """The graph of a live module."""
+        from tcja_deploy.frontend.trace import trace
+
+        return trace(
+            module, timesteps=self.timesteps, input_shape=self.input_shape, input_kind=self.kind,
+            batch_first=self.batch_first, source=source, prove=self.prove,
+        )  # fmt: skip
+
+
+def _from_code(
+    code: CodeName, asked: _Asked, weights: str | Path | None, key: str | None, settings: Mapping[str, Any]
+) -> Graph:
+    """The graph of a network that named code builds, with weights from a file.
+
+    Without a file, the network has the weights that the code gives it, which the graph's ``source`` tells.
+    """
+    if weights is None:
+        _refuse("network without a file of weights", "has no use for", weights_key=key)
+    with built(code, settings) as (network, facts):
+        if weights is None:
+            facts["weights"] = "as the code makes them"
+        else:
+            from tcja_deploy.frontend.strict import load_strictly
+
+            path = _existing(Path(weights), "weights are one file")
+            with _in_file(path):
+                keep = any(k.endswith("_orig") for k in network.state_dict())
+                state, said = _state(read_weights(path), key, modules=True, keep_pruned=keep)
+                facts |= {**_file_facts(path), **said, **load_strictly(network, state)}
+        return asked.trace(network, facts)
+
+
+def _from_weights(
+    path: Path, asked: _Asked, arch: str | None, dt: float | None, key: str | None, trust: bool
+) -> Graph:
+    """The graph of a file of PyTorch: of a whole module where that is allowed, else by the layout of its state dict."""
+    try:
+        content = read_weights(path)
+    except FileFormatError as error:
+        error.hint = error.hint or _KINDS
+        raise
+    module = find_module(content) or (("", content) if isinstance(content, Foreign) else None)
+    if module is not None and key is None:
+        name, found = module
+        _refuse("pickled module", arch=arch, dt=dt)
+        if not trust:
+            raise FileFormatError(
+                f"this file holds Python objects beyond plain weights ({found.name}); loading them would run code from the "
+                "file",
+                hint="pass --trust-pickle if you trust whoever made the file; or name the code of the network and take the "
+                f"weights alone, which runs nothing from the file: models.py:NAME --weights {path.name}",
+            )
+        return asked.trace(_unpickled(path, name), {**_file_facts(path), "format": "pickled module"})
+    from tcja_deploy.frontend.checkpoint import from_state
+
+    _refuse("checkpoint", batch_first=asked.batch_first, dt=dt)
+    state, said = _state(content, key)
+    state, taken_off = authors_keys(state)
+    facts = {**_file_facts(path), "format": "checkpoint" if said.get("weights_key") else "state dict"}
+    return _with_kind(
+        from_state(
+            state, arch=arch, timesteps=asked.timesteps, input_shape=asked.input_shape,
+            source={**facts, **said, **taken_off},
+        ),
+        asked.kind,
+    )  # fmt: skip
+
+
+def _state(
+    content: Any, key: str | None, *, modules: bool = False, keep_pruned: bool = False
+) -> tuple[Arrays, dict[str, str]]:
+    """The weights that are meant, and what is to be said about the choice."""
+    chosen = choose(content, key, modules=modules)
+    state, facts = arrays(chosen.entries, keep_pruned=keep_pruned)
+    if chosen.others:
+        facts = {"weights_not_read": ", ".join(p or "(the file itself)" for p in chosen.others[:8]), **facts}
+    return state, ({"weights_key": chosen.path, **facts} if chosen.path else facts)
+
+
+def _existing(path: Path, wanted: str) -> Path:
+    """The path, if there is a file.
+
+    Raises:
+        FileFormatError: If there is none.
+    """
+    status = path_status(path)
+    if status != "file":
+        said = {"missing": "there is no such file", "folder": f"this is a folder, {wanted}"}
+        raise FileFormatError(
+            said.get(status, "this is a device, FIFO or socket and no file"), where=str(path)
+        )
+    return path
+
+
+def _file_facts(path: Path) -> dict[str, str]:
+    return {"file": printable(path.name), "file_sha256": sha256(path)}
+
+
+def _with_kind(graph: Graph, kind: Kind | None) -> Graph:
+    """The graph with frames of another signal kind, where that was said; the kinds of all values follow."""
+    if kind is None or graph.input.signal.kind == kind:
+        return graph
+    builder = GraphBuilder(graph.T)
+    for node in graph:
+        op = replace(node.op, kind=kind) if isinstance(node.op, ir.Input) else node.op
+        builder.add(node.name, op, *node.inputs)
+    return builder.finish(graph.output, graph.source)
 
 
 @contextmanager
@@ -119,127 +230,40 @@ def _kind(given: Kind | str | None) -> Kind | None:
         ) from None
 
 
-def _refuse(kind: str, **arguments: object) -> None:
+def _refuse(kind: str, verb: str = "already fixes", **arguments: object) -> None:
     """Arguments that a source has no use for are mistakes, not to be ignored."""
     given = [name for name, value in arguments.items() if value is not None]
     if given:
-        verb = "has no use for" if given == ["dt"] else "already fixes"
+        verb = "has no use for" if given == ["dt"] else verb
         raise UsageError(f"a {kind} {verb} {', '.join(given)}")
 
 
-def _unpickle(path: Path, trust: bool) -> Any:
+def _unpickled(path: Path, key: str) -> Any:
+    """The module of a file whose code may run, or the one under a key.
+
+    Raises:
+        FileFormatError: If it cannot be built.
+    """
     import torch
 
     try:
-        with torch.serialization.safe_globals(_plain_types()), warnings.catch_warnings():
+        with importable(Path.cwd()), warnings.catch_warnings():
             # torch's advice on pickle protocols; what matters is raised below
             warnings.simplefilter("ignore")
-            if not trust:
-                return torch.load(path, map_location="cpu", weights_only=True)
-            with _classes_from_here():
-                return torch.load(path, map_location="cpu", weights_only=False)
-    except Exception as error:  # the unpickler of a damaged or hostile file may raise anything
-        if isinstance(error, pickle.UnpicklingError) and not trust and _is_torch_file(path):
-            found = re.search(r"GLOBAL ([\w.]+)", str(error))
-            raise FileFormatError(
-                f"this file holds Python objects beyond plain weights{f' ({found[1]})' if found else ''}; loading them "
-                "would run code from the file",
-                hint="save model.state_dict() instead, or pass --trust-pickle if you trust whoever made the file",
-            ) from error
-        if isinstance(error, AttributeError | ImportError):
-            raise FileFormatError(
-                f"the pickled object cannot be built ({error})",
-                hint="the module's class must be importable: run in its project's folder or set PYTHONPATH; a class of the "
-                "script that saved it (__main__) is only there: pass the live module to tcja_deploy.load in that script",
-            ) from error
-        raise FileFormatError(_UNKNOWN, hint=_KINDS) from error
-
-
-@contextmanager
-def _classes_from_here() -> Iterator[None]:
-    """Modules of the current folder can be imported, as in a script that lies there."""
-    here = os.getcwd()
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)
-
-
-def _plain_types() -> list[Any]:
-    """What training scripts save beside weights and what runs no code: numbers of NumPy and command line options."""
-    import numpy as np
-
-    numbers = [np.dtype(name) for name in ("float64", "float32", "int64", "int32", "bool")]
-    scalar = np.float64(0).__reduce__()[
-        0
-    ]  # the function that rebuilds a number; NumPy moved it between versions
-    return [argparse.Namespace, np.dtype, scalar, *(type(n) for n in numbers)]
-
-
-_UNKNOWN = "this is no model file that tcja-deploy knows, or it is damaged"
-_KINDS = (
-    "known: .tcja and .nir files, PyTorch checkpoints and state dicts, pickled modules with --trust-pickle; what was "
-    "exported to ONNX is no source, 'tcja-deploy verify' compares it with its own"
-)
-
-
-def _is_torch_file(path: Path) -> bool:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            return any(n.endswith("data.pkl") for n in archive.namelist())
-    with path.open("rb") as stream:
-        return stream.read(1) == b"\x80"
-
-
-_NAMES = ("net", "state_dict", "model", "model_state_dict")
-"""Keys under which training scripts save what they trained."""
-
-
-def _inner_module(content: Any) -> Any:
-    """A whole module that was saved under one of the usual names, else the content itself."""
+            content = torch.load(path, map_location="cpu", weights_only=False)
+    except (AttributeError, ImportError) as error:
+        raise FileFormatError(
+            f"the pickled object cannot be built ({error})",
+            hint="the module's class must be importable: run in its project's folder or set PYTHONPATH; a class of the "
+            "script that saved it (__main__) is only there: pass the live module to tcja_deploy.load in that script",
+        ) from error
+    except Exception as error:  # code of the file may raise anything
+        raise FileFormatError(
+            f"the pickled object cannot be built ({type(error).__name__}: {error})"
+        ) from error
     from torch import nn
 
-    found = [
-        content[k] for k in _NAMES if isinstance(content, Mapping) and isinstance(content.get(k), nn.Module)
-    ]
-    return found[0] if found else content
-
-
-def _state(content: Any) -> tuple[dict[str, Any], str]:
-    """The state dict inside a loaded file, as arrays, and what the file was."""
-    import torch
-
-    kind = "state dict"
-    if isinstance(content, Mapping) and not _is_state(content):
-        named = [k for k in _NAMES if isinstance(content.get(k), Mapping)]
-        others = [k for k, v in content.items() if _is_state(v)]
-        if named or len(others) == 1:
-            content, kind = content[(named or others)[0]], "checkpoint"
-        elif content:
-            keys = ", ".join(map(str, list(content)[:8]))
-            raise FileFormatError(
-                f"the file holds a {type(content).__name__} and no state dict under a key that tells which one is meant; its "
-                f"keys: {keys}",
-                hint=_SAVE,
-            )
-    if not _is_state(content):
-        raise FileFormatError(f"the file holds a {type(content).__name__} and no state dict", hint=_SAVE)
-    return {
-        str(k): v.detach().cpu().numpy() if v.dtype != torch.bfloat16 else v.float().numpy()
-        for k, v in content.items()
-    }, kind
-
-
-_SAVE = "save the checkpoint as torch.save({'net': model.state_dict()}, path)"
-
-
-def _is_state(content: Any) -> bool:
-    """Whether this is a state dict: names of tensors."""
-    import torch
-
-    return (
-        isinstance(content, Mapping)
-        and bool(content)
-        and all(isinstance(v, torch.Tensor) for v in content.values())
-    )
+    module = content[key] if key else content
+    if not isinstance(module, nn.Module):
+        raise FileFormatError(f"the file holds a {type(module).__name__} and no module")
+    return module

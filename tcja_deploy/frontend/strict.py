@@ -1,0 +1,115 @@
+"""Weights into a live network as ``load_state_dict`` puts them, strictly, after prefixes of trainers are taken off."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tcja_deploy.errors import FileFormatError, TraceError
+from tcja_deploy.frontend.state_dicts import is_averaged
+from tcja_deploy.frontend.weights import Arrays
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["load_strictly"]
+
+_WRAPPERS = ("_orig_mod", "module")
+"""What ``torch.compile`` and ``DataParallel`` put into keys, around a network or a part of it."""
+
+_SHOWN = 12
+
+
+def load_strictly(network: nn.Module, state: Arrays) -> dict[str, str]:
+    """Give a network its weights.
+
+    Returns:
+        Facts for the graph's ``source``: which prefix was taken off, which keys lie outside it.
+
+    Raises:
+        TraceError: If keys are missing or left over, or shapes or kinds of numbers differ; lists them.
+        FileFormatError: If several sets of the weights fit, and nothing tells which is meant.
+    """
+    import torch
+
+    expected = network.state_dict()
+    fitted, facts = _fitted(state, expected)
+    problems = _problems(fitted, expected)
+    if not problems:
+        try:
+            with torch.no_grad():
+                network.load_state_dict({k: torch.from_numpy(v) for k, v in fitted.items()}, strict=True)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            problems = [str(error)]
+    if problems:
+        more = f"\n  - and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise TraceError(
+            "the weights do not fit the network:" + "".join(f"\n  - {p}" for p in problems[:_SHOWN]) + more,
+            hint="build the network with the arguments it was trained with: --set NAME=VALUE; --weights-key chooses among "
+            "several state dicts of a file",
+        )
+    return facts
+
+
+def _fitted(state: Arrays, expected: Mapping[str, Any]) -> tuple[Arrays, dict[str, str]]:
+    """The weights with the keys of the network, as far as taking something off in front makes them so."""
+    fits: Counter[str] = Counter()
+    plain = {_unwrapped(key, expected): value for key, value in state.items()}
+    for key in plain:
+        parts = key.split(".")
+        for cut in range(len(parts)):
+            if ".".join(parts[cut:]) in expected:
+                fits["".join(f"{p}." for p in parts[:cut])] += 1
+    if not fits:
+        return state, {}
+    most = max(fits.values())
+    best = [p for p, n in fits.items() if n == most]
+    usual = [p for p in best if not is_averaged(p.rstrip("."))] or best
+    if "" in best:
+        usual = [""]
+    if len(usual) > 1:
+        names = [p.rstrip(".") for p in usual]
+        raise FileFormatError(
+            f"several sets of weights fit the network: {', '.join(names)}",
+            hint=f"choose one, for instance --weights-key {names[0]}",
+        )
+    prefix = usual[0]
+    outside = [k for k in plain if not k.startswith(prefix) and k != "n_averaged"]
+    facts = {"key_prefix": prefix} if set(prefix.split(".")) - {*_WRAPPERS, ""} else {}
+    if outside:
+        facts["keys_not_read"] = ", ".join(outside[:8]) + (", ..." if len(outside) > 8 else "")
+    return {k.removeprefix(prefix): v for k, v in plain.items() if k.startswith(prefix)}, facts
+
+
+def _unwrapped(key: str, expected: Mapping[str, Any]) -> str:
+    """The key without wrappers between its parts, where the network has none."""
+    if key in expected:
+        return key
+    for wrappers in (_WRAPPERS[:1], _WRAPPERS):
+        short = ".".join(p for p in key.split(".") if p not in wrappers)
+        if short in expected:
+            return short
+    return ".".join(p for p in key.split(".") if p != "_orig_mod")
+
+
+def _problems(state: Arrays, expected: Mapping[str, Any]) -> list[str]:
+    """What ``load_state_dict`` would refuse, and what it would convert without a word."""
+    from torch import Tensor
+    from torch.nn.parameter import is_lazy
+
+    found = [f"{key}: missing in the file" for key in expected if key not in state]
+    for key, value in state.items():
+        if key not in expected:
+            found.append(f"{key}: the network has no such weight")
+            continue
+        place = expected[key]
+        if not isinstance(place, Tensor) or is_lazy(place):
+            continue
+        if tuple(place.shape) != value.shape and not (place.shape == () and value.shape == (1,)):
+            found.append(f"{key}: has shape {value.shape}, the network's has {tuple(place.shape)}")
+        elif place.is_floating_point() != (value.dtype.kind == "f"):
+            found.append(
+                f"{key}: holds {value.dtype}, the network's is {str(place.dtype).removeprefix('torch.')}"
+            )
+    return found

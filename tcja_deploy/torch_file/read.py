@@ -1,0 +1,71 @@
+"""One door for files of weights, recognised by content."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from tcja_deploy.errors import FileFormatError
+from tcja_deploy.torch_file.archive import read_archive
+from tcja_deploy.torch_file.legacy import read_pickles, read_tar
+from tcja_deploy.torch_file.rebuild import builders
+from tcja_deploy.torch_file.safe import is_safetensors, read_safetensors
+from tcja_deploy.torch_file.tensors import Allowance
+
+__all__ = ["read_weights"]
+
+_EMBEDDED_DEPTH = 2
+"""Files within files: what ``pickle.dump`` makes of a tensor is one."""
+
+_PICKLE = b"\x80"
+_TAR = slice(257, 262)
+
+
+def read_weights(path: Path) -> Any:
+    """What a file of weights holds, without running any code of it.
+
+    Containers are dictionaries, lists and tuples; tensors are ``StoredTensor``, which reads its numbers when asked;
+    whatever would need a class to be looked up is a ``Foreign``, and a class or function by itself a ``Name``.
+
+    Raises:
+        FileFormatError: If the file is damaged or of another kind.
+    """
+    allowance = Allowance(path.stat().st_size)
+    depth = 0
+
+    def embedded(content: bytes) -> Any:
+        nonlocal depth
+        if not isinstance(content, bytes) or depth >= _EMBEDDED_DEPTH:
+            raise FileFormatError("a file inside its pickle is not readable")
+        depth += 1
+        try:
+            return read_pickles(content, known)
+        finally:
+            depth -= 1
+
+    known = builders(allowance, embedded)
+    try:
+        if _is_archive(path):
+            return read_archive(path, known)
+        if is_safetensors(path):
+            return read_safetensors(path, allowance)
+        with path.open("rb") as stream:
+            head = stream.read(_TAR.stop)
+        if head[_TAR] == b"ustar":
+            return read_tar(path, known, allowance)
+        try:
+            return read_pickles(path, known)
+        except FileFormatError as error:
+            if head[:1] == _PICKLE:
+                raise
+            raise FileFormatError("this is no file of weights, or it is damaged") from error
+    except OSError as error:
+        raise FileFormatError(f"the file cannot be read ({error.strerror or error})") from error
+
+
+def _is_archive(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile as error:
+        raise FileFormatError(f"the archive is damaged ({error})") from error
