@@ -24,6 +24,7 @@ from tcja_deploy.energy.count.quantities import Ints, Macs, Ops, Rate
 from tcja_deploy.ir import Graph, Kind, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.activity.collect import frame_shape
+from tcja_deploy.runtime.activity.predicted import Predicted
 from tcja_deploy.runtime.activity.record import Activity, Measure, Watch
 
 __all__ = ["Coverage", "Drive", "Inventory", "Layer", "Measured", "Part", "Primitive", "Status", "Work"]
@@ -204,6 +205,7 @@ class Measured:
 
     inventory: Inventory
     activity: Activity
+    predicted: Predicted | None = None
 
     def __len__(self) -> int:
         return len(self.activity)

@@ -8,8 +8,10 @@ from tcja_deploy.energy.count.inventory import Measured
 from tcja_deploy.energy.count.rules import take_inventory
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.ir import Graph
-from tcja_deploy.runtime.activity.collect import Progress, Recordings, Workers, collect
+from tcja_deploy.runtime.activity.collect import Progress, Recordings, Workers, collect, summed
+from tcja_deploy.runtime.activity.predicted import Outcomes
 from tcja_deploy.runtime.activity.record import Activity
+from tcja_deploy.runtime.activity.stopwatch import Stopwatch
 from tcja_deploy.runtime.engines import choose, counting
 
 __all__ = ["join", "measure"]
@@ -26,6 +28,8 @@ def measure(
     shared: Workers | None = None,
     engine: str = "torch",
     device: str = "cpu",
+    class_names: tuple[str, ...] | None = None,
+    stopwatch: Stopwatch | None = None,
 ) -> Measured:
     """Count the activity of a network over a data set, and join it with the network's inventory.
 
@@ -40,12 +44,16 @@ def measure(
         shared: This process among several that share the recordings.
         engine: What runs the network, see ``runtime.engines``: "torch", "events" or "auto".
         device: Where torch computes, such as "cuda".
+        class_names: Names of the classes that labels and predictions are about, kept with the predictions.
+        stopwatch: Takes the time spent on reading, on the network and on counting.
 
     Raises:
         DataError: The data do not fit the network.
     """
     inventory = take_inventory(counted or graph)
     watches = inventory.watches()
+    features = graph[graph.output].signal.features
+    outcomes = Outcomes(len(data)) if len(features) == 1 else None
     activity = collect(
         graph,
         data,
@@ -55,8 +63,15 @@ def measure(
         progress=progress,
         shared=shared,
         windows=counting(graph, choose(graph, engine, device), [watch.name for watch in watches]),
+        outcomes=outcomes,
+        stopwatch=stopwatch,
     )
-    return Measured(inventory, activity)
+    if outcomes is None:
+        return Measured(inventory, activity)
+    several = shared is not None and shared.count > 1
+    return Measured(
+        inventory, activity, outcomes.finish(features[0], class_names, summed if several else None)
+    )
 
 
 def join(graph: Graph, activity: Activity, counted: Graph | None = None) -> Measured:

@@ -9,6 +9,7 @@ import numpy as np
 
 from tcja_deploy.energy.count.inventory import Measured
 from tcja_deploy.energy.price.statistics import Summary, summarise
+from tcja_deploy.energy.report.confusion import Confusion, confusion
 
 __all__ = ["BINS", "RateRow", "Rates", "rates"]
 
@@ -58,12 +59,14 @@ class Rates:
         steps: Time steps of an inference.
         neurons: The spiking layers, in order.
         inputs: What enters each layer with weights, in order; dense inputs have no rate and are left out.
+        confusion: Predictions against labels; `None` where they are unknown.
     """
 
     recordings: int
     steps: int
     neurons: tuple[RateRow, ...]
     inputs: tuple[RateRow, ...]
+    confusion: Confusion | None = None
 
 
 def rates(m: Measured) -> Rates:
@@ -74,7 +77,7 @@ def rates(m: Measured) -> Rates:
     summaries = summarise(np.stack([m.rates(name) for name in names], axis=1)) if names else []
     by_name = dict(zip(names, summaries, strict=True))
     rows = [[_row(m, name, reader, by_name[name]) for name, reader in group] for group in (neurons, inputs)]
-    return Rates(len(m), m.inventory.graph.T, tuple(rows[0]), tuple(rows[1]))
+    return Rates(len(m), m.inventory.graph.T, tuple(rows[0]), tuple(rows[1]), confusion(m.predicted))
 
 
 def _row(m: Measured, name: str, reader: str, rate: Summary) -> RateRow:

@@ -29,6 +29,7 @@ from tcja_deploy.cli.options import (
 if TYPE_CHECKING:
     from tcja_deploy.energy.count.inventory import Measured
     from tcja_deploy.ir import Graph
+    from tcja_deploy.runtime.activity.stopwatch import Stopwatch
 
 __all__ = ["measured_model", "provenance", "rates"]
 
@@ -37,7 +38,11 @@ _MOST_AT_ONCE = 256
 
 
 def measured_model(
-    graph: Graph, data: Sequence[Path], which: Recordings, running: Running
+    graph: Graph,
+    data: Sequence[Path],
+    which: Recordings,
+    running: Running,
+    stopwatch: Stopwatch | None = None,
 ) -> tuple[Measured, dict[str, str], bool]:
     """Activity of a model over data sets, facts about them, and whether this process is the one that prints.
 
@@ -55,7 +60,7 @@ def measured_model(
         fit = samples_that_fit(graph, open_device(running.device))
         which = which._replace(batch_size=min(fit, _MOST_AT_ONCE))
     parts = [open_dataset(graph, path, which) for path in data]
-    recordings = Joined(parts)
+    recordings, names = Joined(parts), {part.class_names for part in parts}
     identity = {
         "data SHA-256": " ".join(part.digest for part in parts),
         "frames split by": " ".join(dict.fromkeys(str(part.framing) for part in parts)),
@@ -74,6 +79,8 @@ def measured_model(
                 shared=shared,
                 engine=running.engine,
                 device=running.device,
+                class_names=names.pop() if len(names) == 1 else None,
+                stopwatch=stopwatch,
             )
     engine = choose(graph, running.engine, running.device).label
     facts = {
@@ -82,6 +89,9 @@ def measured_model(
         **identity,
         "recordings": str(len(recordings)),
     }
+    notes = [note for part in parts for note in part.notes]
+    if notes:
+        facts["about the data"] = "; ".join(notes)
     return measured, facts, shared.rank == 0
 
 
@@ -129,6 +139,9 @@ def rates(
         Path | None,
         typer.Option(help="Keep the counts (.npz), for 'tcja-deploy energy --activity'.", show_default=False),
     ] = None,
+    profile_time: Annotated[
+        bool, typer.Option("--profile-time", help="Print where the time of the run goes.")
+    ] = False,
     plots: Annotated[
         Path | None, typer.Option(help="Write the plots as SVG into this folder.", show_default=False)
     ] = None,
@@ -139,13 +152,14 @@ def rates(
     as_json: JsonOption = False,
 ) -> None:
     """Firing rates of every layer over a data set, from exact spike counts."""
-    from tcja_deploy.cli.render import print_table, print_written
+    from tcja_deploy.cli.render import print_table, print_written, time_table
     from tcja_deploy.energy.report.rates import rates as find_rates
     from tcja_deploy.energy.report.render.documents import FORMATS, rates_document, write_plots, write_text
     from tcja_deploy.energy.report.render.formats import to_rich
     from tcja_deploy.energy.report.render.plots import RATE_PLOTS, rate_plots
     from tcja_deploy.energy.report.render.rate_tables import rate_summary
     from tcja_deploy.runtime.activity.file import save_activity
+    from tcja_deploy.runtime.activity.stopwatch import Stopwatch
 
     check_outputs(output or [], force=force, suffixes=FORMATS)
     check_outputs([save] if save is not None else [], force=force)
@@ -153,7 +167,9 @@ def rates(
         taken = [plots / f"{key}.svg" for key in RATE_PLOTS] if plots.is_dir() else [plots]
         check_outputs(taken, force=force)
     graph = load_model(model, how)
-    measured, facts, prints = measured_model(graph, data, which, running)
+    watch = Stopwatch()
+    with watch.part("opening and checking the recordings"):
+        measured, facts, prints = measured_model(graph, data, which, running, watch)
     if not prints:
         return
     found = find_rates(measured)
@@ -172,4 +188,6 @@ def rates(
         return
     for table in rate_summary(found):
         print_table(to_rich(table))
+    if profile_time:
+        print_table(time_table(watch.seconds))
     print_written(written)

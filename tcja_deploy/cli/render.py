@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,6 +32,7 @@ __all__ = [
     "print_written",
     "progress_bar",
     "table",
+    "time_table",
     "verdict",
 ]
 
@@ -64,6 +65,15 @@ def table(title: str, *columns: str, left: int = 1) -> Table:
 
 _NARROWEST = 14
 """Characters to which a column of text may be folded."""
+
+
+def time_table(seconds: Mapping[str, float]) -> Table:
+    """Where the time of a run went: seconds by part, and their shares."""
+    total = sum(seconds.values())
+    result = table(f"Time: {total:.2f} s", "part", "seconds", "share")
+    for name, spent in seconds.items():
+        result.add_row(name, f"{spent:.2f}", f"{100 * spent / total:.1f} %" if total else "-")
+    return result
 
 
 def print_table(result: Table) -> None:

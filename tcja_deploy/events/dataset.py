@@ -114,6 +114,7 @@ class EventData:
         class_names: Name of each class index; None where unknown. There may be classes without a recording.
         names: Name of each recording, unique and relative to `path`.
         notes: What was decided for the user on opening, to be printed once.
+        whole: Whether `checked` found nothing but whole numbers in the frames, as event counts are.
     """
 
     path: Path
@@ -124,6 +125,7 @@ class EventData:
     notes: tuple[str, ...]
     _recordings: Recordings
     _chosen: tuple[int, ...]
+    whole: bool = True
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -193,7 +195,7 @@ class EventData:
         if self._recordings.cache is not None:
             self._recordings.cache.trim()
         if not broken:
-            return self
+            return self if self._loader.whole else self._fractional()
         first = broken[0][1]
         if not skip_broken or len(broken) == len(self):
             others = f" (and {len(broken) - 1} more of {len(self)} recordings)" if len(broken) > 1 else ""
@@ -215,7 +217,14 @@ class EventData:
             names=tuple(self.names[index] for index in kept),
             notes=(*self.notes, f"skipped {len(broken)} of {len(self)} recordings: {named}{more}"),
             _chosen=tuple(self._chosen[index] for index in kept),
+            whole=self._loader.whole,
         )
+
+    def _fractional(self) -> EventData:
+        """The same, with the frames read so far, known not to be counts."""
+        other = replace(self, whole=False)
+        other.__dict__["_loader"] = self._loader
+        return other
 
     @cached_property
     def digest(self) -> str:

@@ -31,7 +31,11 @@ def compact(frames: NDArray[np.generic]) -> NDArray[np.generic]:
 
 
 class Loader:
-    """Makes frames by a function of their number."""
+    """Makes frames by a function of their number.
+
+    Attributes:
+        whole: Whether all numbers in the frames made so far are whole, as counts are.
+    """
 
     def __init__(
         self,
@@ -50,6 +54,7 @@ class Loader:
         self._kept: dict[int, NDArray[np.generic]] = {}
         self._coming: dict[int, Future[NDArray[np.generic]]] = {}
         self._last = -1
+        self.whole = True
         self._lock = threading.Lock()
 
     @cached_property
@@ -61,6 +66,8 @@ class Loader:
         if kept is not None:
             return kept
         frames = compact(self._make(index))
+        if self.whole and frames.dtype.kind == "f" and (frames != np.rint(frames)).any():
+            self.whole = False
         with self._lock:
             if index not in self._kept and frames.nbytes <= self._room:
                 self._room -= frames.nbytes

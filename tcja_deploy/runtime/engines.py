@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tcja_deploy.errors import UsageError
 from tcja_deploy.ir import Graph, Node
-from tcja_deploy.runtime.activity.collect import TorchWindows, Windows
+from tcja_deploy.runtime.activity.collect import TorchWindows, Windows, frames_first
 from tcja_deploy.runtime.activity.record import Recorder
 from tcja_deploy.runtime.device import device_name, open_device
 
@@ -108,14 +108,17 @@ class _EventWindows:
         self._plan = compile_graph(folded if names.issuperset(watched) else graph, keep=watched)
         self._counter = Counter()
 
-    def count(self, frames: NDArray[np.float32], recorder: Recorder) -> None:
+    def count(self, frames: NDArray[np.float32], recorder: Recorder) -> NDArray[np.float32]:
         """See ``Windows``."""
         from tcja_deploy.runtime.events.engine import run_plan
 
         def observe(node: Node, value: Value) -> None:
             self._counter.add(recorder, node, value)
 
-        run_plan(self._plan, frames, observe=observe)
+        found = run_plan(self._plan, frames, observe=observe)
+        graph = self._plan.graph
+        result: NDArray[np.float32] = frames_first(graph[graph.output].signal, found).numpy()
+        return result
 
     def flush(self, recorder: Recorder) -> None:
         """See ``Windows``."""

@@ -13,6 +13,7 @@ from typing import Any
 from tcja_deploy.energy.report.rates import Rates
 from tcja_deploy.energy.report.record import Report
 from tcja_deploy.energy.report.render import report_tables as tables
+from tcja_deploy.energy.report.render.confusion_tables import confusion_table
 from tcja_deploy.energy.report.render.formats import one_line, to_csv, to_latex, to_markdown
 from tcja_deploy.energy.report.render.html import Page
 from tcja_deploy.energy.report.render.plots import Plot, rate_plots, report_plots
@@ -115,6 +116,7 @@ def rates_document(found: Rates, facts: Mapping[str, str], suffix: str) -> str:
     if suffix == ".json":
         return _json("tcja-deploy firing rates", {**plain(found), "provenance": dict(facts)})
     listed = [neuron_table(found), input_table(found), step_table(found)]
+    listed += [] if found.confusion is None else [confusion_table(found.confusion)]
     if suffix != ".html":
         return _joined("Firing rates", facts, listed, suffix)
     page = Page("Firing rates", f"{recordings_text(found.recordings)}, T = {found.steps} time steps")
@@ -183,6 +185,7 @@ def _report_page(title: str, report: Report) -> str:
         ("layers", "Layers", ["energy_by_node", "layers", "synops"]),
         ("operations", "All other operations", ["operations", "coverage"]),
         ("rates", "Activity", ["rates", "rates_over_time", "rate_histogram", "input_rates"]),
+        ("predictions", "Predictions", ["confusion"]),
         ("sensitivity", "Sensitivity", ["sensitivity_"]),
         ("fit", "Fit on chips", ["fit", "fit_"]),
         ("unpriced", "Unpriced work", ["unpriced"]),

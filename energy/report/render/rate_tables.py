@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tcja_deploy.energy.report.rates import RateRow, Rates
+from tcja_deploy.energy.report.render.confusion_tables import accuracy_table
 from tcja_deploy.energy.report.render.table import Column, Table, recordings_text, shape_text
 
 __all__ = ["input_table", "neuron_table", "rate_summary", "rates_table", "step_table"]
@@ -58,7 +59,8 @@ def rate_summary(rates: Rates) -> list[Table]:
     counts = ("shape", "neurons", "silent", "saturated", "spikes_per_neuron_per_inference")
     activity = replace(neurons.only("layer", *counts), title="Activity of single neurons", notes=())
     entering = inputs.only("layer", "value", "kind", "rate_mean", "rate_ci95")
-    return [neurons.only("layer", *spread), activity, entering]
+    predictions = [] if rates.confusion is None else [accuracy_table(rates.confusion)]
+    return [neurons.only("layer", *spread), activity, entering, *predictions]
 
 
 def input_table(rates: Rates) -> Table:

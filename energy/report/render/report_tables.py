@@ -10,6 +10,7 @@ from tcja_deploy.energy.place.placement import Fit
 from tcja_deploy.energy.price.estimate import Estimate
 from tcja_deploy.energy.report.record import Report
 from tcja_deploy.energy.report.render.chip_tables import fits_table, populations_table
+from tcja_deploy.energy.report.render.confusion_tables import confusion_table
 from tcja_deploy.energy.report.render.network_tables import (
     coverage_table,
     layers_table,
@@ -101,6 +102,7 @@ def all_tables(report: Report) -> list[Table]:
         works_table(report),
         neuron_table(report.rates),
         input_table(report.rates),
+        *([] if report.rates.confusion is None else [confusion_table(report.rates.confusion)]),
         *tornado_tables(report),
         fits_table(report),
         *(populations_table(fit) for fit in report.fits),

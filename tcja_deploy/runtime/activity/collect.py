@@ -23,7 +23,10 @@ from torch import Tensor
 
 from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.ir import Graph, Node, Signal
+from tcja_deploy.runtime.activity.predicted import Outcomes
 from tcja_deploy.runtime.activity.record import Activity, Recorder, ValueActivity, Watch
+from tcja_deploy.runtime.activity.stopwatch import Stopwatch
+from tcja_deploy.runtime.compare import predictions
 from tcja_deploy.runtime.sequence import run
 
 __all__ = [
@@ -36,6 +39,7 @@ __all__ = [
     "frame_order",
     "frame_shape",
     "frames_first",
+    "summed",
     "workers",
 ]
 
@@ -129,8 +133,8 @@ def frames_first(signal: Signal, value: Tensor) -> Tensor:
 class Windows(Protocol):
     """Runs a network over windows and feeds a recorder, which has begun a batch of as many samples."""
 
-    def count(self, frames: NDArray[np.float32], recorder: Recorder, /) -> None:
-        """Run frames ``[T, N, ...]`` and count their watched values."""
+    def count(self, frames: NDArray[np.float32], recorder: Recorder, /) -> NDArray[np.float32]:
+        """Run frames ``[T, N, ...]``, count their watched values, and give the result ``[steps, N, *features]``."""
 
     def flush(self, recorder: Recorder, /) -> None:
         """Hand on what was kept back; called after the last window."""
@@ -142,14 +146,18 @@ class TorchWindows:
     def __init__(self, graph: Graph, device: torch.device) -> None:
         self._graph, self._device = graph, device
 
-    def count(self, frames: NDArray[np.float32], recorder: Recorder, /) -> None:
+    def count(self, frames: NDArray[np.float32], recorder: Recorder, /) -> NDArray[np.float32]:
         """See ``Windows``."""
 
         def observe(node: Node, value: Tensor) -> None:
             if recorder.watches(node.name):
                 recorder.add(node.name, frames_first(node.signal, value))
 
-        run(self._graph, torch.from_numpy(frames).to(self._device), observe=observe)
+        found = run(self._graph, torch.from_numpy(frames).to(self._device), observe=observe)
+        result: NDArray[np.float32] = (
+            frames_first(self._graph[self._graph.output].signal, found).cpu().numpy()
+        )
+        return result
 
     def flush(self, recorder: Recorder, /) -> None:
         """See ``Windows``."""
@@ -165,6 +173,8 @@ def collect(
     progress: Progress | None = None,
     shared: Workers | None = None,
     windows: Windows | None = None,
+    outcomes: Outcomes | None = None,
+    stopwatch: Stopwatch | None = None,
 ) -> Activity:
     """Run a graph over a data set and count.
 
@@ -180,6 +190,8 @@ def collect(
         shared: This process among several, as ``workers()`` gives it; every process gets the counts of all
             recordings.
         windows: What runs them (see ``runtime.engines``); the sequence runtime on the CPU if not given.
+        outcomes: Takes the predicted class of each recording; the network's result must be one number a class.
+        stopwatch: Takes the time spent on reading, on the network and on counting.
 
     Raises:
         UsageError: The batch size is not positive.
@@ -191,11 +203,17 @@ def collect(
         raise DataError("the data set holds no recordings")
     shared = shared or Workers()
     recorder, windows = Recorder(watches, origin), windows or TorchWindows(graph, torch.device("cpu"))
+    watch = stopwatch or Stopwatch()
     done = 0
     for indices in shared.batches(len(data), batch_size):
         recorder.begin(list(indices))
-        frames = np.stack([data[i][0] for i in indices], axis=1)
-        windows.count(frames, recorder)
+        with watch.part("reading and integration"):
+            loaded = [data[i] for i in indices]
+            frames = np.stack([frames for frames, _ in loaded], axis=1)
+        with watch.part("the network, with its spikes counted"):
+            result = windows.count(frames, recorder)
+        if outcomes is not None:
+            outcomes.add(list(indices), predictions(result, streams=True), [label for _, label in loaded])
         done += len(indices)
         if progress is not None:
             progress(done)
@@ -209,7 +227,7 @@ def _reduce(activity: Activity, total: int) -> Activity:
     summed."""
     present = np.zeros(total, np.int64)
     present[activity.samples] = 1
-    _sum(present)
+    summed(present)
     wrong = np.flatnonzero(present != 1)
     if len(wrong):
         raise DataError(f"recording {wrong[0]} was counted {present[wrong[0]]} times")
@@ -217,11 +235,11 @@ def _reduce(activity: Activity, total: int) -> Activity:
     for name, v in activity.values.items():
         table = np.zeros((*v.table.shape[:2], total, v.steps), np.int64)
         table[:, :, activity.samples] = v.table
-        values[name] = ValueActivity(name, v.features, v.maps, _sum(table), _sum(v.neurons))
+        values[name] = ValueActivity(name, v.features, v.maps, summed(table), summed(v.neurons))
     return Activity(np.arange(total, dtype=np.int64), values, activity.origin)
 
 
-def _sum(a: NDArray[np.int64]) -> NDArray[np.int64]:
+def summed(a: NDArray[np.int64]) -> NDArray[np.int64]:
     """Sum over all processes, in place.
 
     Raises:
