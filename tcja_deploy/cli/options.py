@@ -273,10 +273,19 @@ def open_dataset(graph: Graph, data: Path, which: Recordings = ALL) -> EventData
         DataError: If there is nothing readable.
         UsageError: If an option makes no sense.
     """
+    from tcja_deploy.ir import Kind
+
     features = graph[graph.output].signal.features
-    return open_frames(
+    dataset = open_frames(
         graph.T, graph.input_shape, data, which, outputs=features[0] if len(features) == 1 else None
     )
+    kind = graph.input.signal.kind
+    if not dataset.whole and kind in (Kind.BINARY, Kind.COUNT):
+        _say(
+            f"{dataset.path}: the frames hold fractions, no whole numbers, but the model is said to take event counts: its first "
+            "layer multiplies; --input-kind real says so"
+        )
+    return dataset
 
 
 def given_dataset(graph: Graph, data: Path | None, which: Recordings) -> EventData | None:
@@ -339,10 +348,15 @@ def open_frames(
         camera=None if which.sensor is None else _size(which.sensor),
         cache=not which.no_cache,
     ).checked(skip_broken=which.skip_broken)
-    if os.environ.get("RANK", "0") == "0":  # one of the processes that share the work
-        for note in dataset.notes:
-            typer.echo(f"note: {note}", err=True)
+    for note in dataset.notes:
+        _say(note)
     return dataset
+
+
+def _say(note: str) -> None:
+    """A note on standard error, from one of the processes that share the work."""
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(f"note: {note}", err=True)
 
 
 _TIMES = {"us": 1, "ms": 1_000, "s": 1_000_000}
