@@ -282,8 +282,8 @@ def open_dataset(graph: Graph, data: Path, which: Recordings = ALL) -> EventData
     kind = graph.input.signal.kind
     if not dataset.whole and kind in (Kind.BINARY, Kind.COUNT):
         _say(
-            f"{dataset.path}: the frames hold fractions, no whole numbers, but the model is said to take event counts: its first "
-            "layer multiplies; --input-kind real says so"
+            f"{dataset.path}: the frames hold fractions, no whole numbers, but the model is said to take event counts: its "
+            "first layer multiplies; --input-kind real says so"
         )
     return dataset
 
