@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tcja_deploy.errors import DataError, FileFormatError, UsageError
+from tcja_deploy.errors import DataError, FileFormatError, UsageError, VerificationError
 from tcja_deploy.exporters.onnx.session import Model
 from tcja_deploy.files import path_status
 from tcja_deploy.reading.json_text import parse_json
@@ -143,6 +143,7 @@ class OnnxStepper:
 
         Raises:
             DataError: If the frame does not fit the model.
+            VerificationError: If the model fails, or gives back states of another shape than it takes.
         """
         x = np.ascontiguousarray(frame, np.float32)
         want = [d if isinstance(d, int) else self._samples for d in self._frame]
@@ -150,9 +151,19 @@ class OnnxStepper:
             raise DataError(f"the frame has shape {list(x.shape)}, the model expects {want}")
         wanted = dict.fromkeys([*self._names, *self._show.values()])
         values = self._model.run({self._input: x, **self.state}, list(wanted))
+        for name, before in self.state.items():
+            after = values[f"{name}.next"]
+            if after.shape != before.shape or after.dtype != before.dtype:
+                raise VerificationError(f"the model gives {name} back as {after.dtype} {list(after.shape)}")
+        if values["frame"].size != 1 or values["valid"].size != 1 or values["output"].dtype != np.float32:
+            raise VerificationError("the model's frame, valid or output are not those of a step model")
         self.state = {name: values[f"{name}.next"] for name in self.state}
         self.shown = {name: values[tensor] for name, tensor in self._show.items()}
-        output, index, final = torch.from_numpy(values["output"]), int(values["frame"]), bool(values["valid"])
+        output, index, final = (
+            torch.from_numpy(values["output"]),
+            int(values["frame"].item()),
+            bool(values["valid"].item()),
+        )
         self._latest = output if index >= 0 else None
         if not final:
             return []

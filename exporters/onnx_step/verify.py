@@ -126,7 +126,14 @@ class _Pair:
                 f"at step {self.reference.state.pushed - 1} the model emits {[e.frame for e in got]}, "
                 f"the stream {[e.frame for e in expected]}"
             )
+        for name, value in seen.items():
+            if name in self.layers and self.other.shown[name].shape != tuple(value.shape):
+                raise VerificationError(
+                    f"{name} has the shape {list(self.other.shown[name].shape)} in the model"
+                )
         for a, b in zip(expected, got, strict=True):
+            if a.value.shape != b.value.shape:
+                raise VerificationError(f"the model's results have the shape {list(b.value.shape)}")
             self.difference = max(self.difference, float((a.value - b.value).abs().max()))
             if a.window < -(-self.pushed // self.reference.plan.T):  # of silence afterwards nothing counts
                 values = (a.value.numpy(), b.value.numpy())

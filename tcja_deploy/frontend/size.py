@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from math import prod
+from pathlib import Path
 from typing import ParamSpec
 
-from tcja_deploy.errors import GraphError
+from tcja_deploy.errors import DeployError, FileFormatError, GraphError
 from tcja_deploy.ir import Graph
 from tcja_deploy.reading.limits import check_bytes, out_of_memory_told
 
@@ -19,12 +20,29 @@ _FLOAT32 = 4
 
 
 def within_limits(load: Callable[_Arguments, Graph]) -> Callable[_Arguments, Graph]:
-    """Let what reads a graph refuse one that is too large to run, and say so where memory or stack run out."""
+    """Let what reads a graph refuse one that is too large to run, and say so where memory or stack run out.
+
+    What reading a file raises beyond this package's own errors is taken for the file's fault (``--debug`` shows it all);
+    with code from the file allowed, or for a module in memory, it is passed on.
+    """
 
     @functools.wraps(load)
     def checked(*arguments: _Arguments.args, **options: _Arguments.kwargs) -> Graph:
+        source = arguments[0] if arguments else options.get("source")
+        read = isinstance(source, str | Path) and not options.get("trust_pickle")
         with out_of_memory_told():
-            return check_size(load(*arguments, **options))
+            try:
+                return check_size(load(*arguments, **options))
+            except (DeployError, MemoryError, RecursionError, OSError):
+                raise
+            except Exception as error:
+                if not read:  # a module in memory: a defect
+                    raise
+                raise FileFormatError(
+                    f"the content of this file does not fit together ({type(error).__name__}: {error})"[:300],
+                    where=str(source),
+                    hint="the file is damaged, or made by another program in a way that is not known",
+                ) from error
 
     return checked
 

@@ -32,4 +32,15 @@ def read_nir_file(path: Path) -> tuple[dict[str, Any], str]:
             where=str(path),
             hint="known HDF5 files are .nir files (Lava's .net files cannot be read)",
         )
+    _check_types(node, str(path))
     return node, version if isinstance(version, str) else ""
+
+
+def _check_types(node: dict[str, Any], where: str) -> None:
+    """Every node says what it is, in a text."""
+    pending = [node]
+    while pending:
+        current = pending.pop()
+        if not isinstance(current.get("type", ""), str):
+            raise FileFormatError("a node's type is no text", where=where, hint="export it again")
+        pending += [value for value in current.values() if isinstance(value, dict)]

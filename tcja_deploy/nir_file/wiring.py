@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tcja_deploy.errors import FileFormatError
 from tcja_deploy.unsupported import Unsupported, UnsupportedParts
 
 __all__ = ["Wiring", "mapping"]
@@ -53,7 +54,7 @@ class Wiring:
                 else:
                     broken.add(name)
                     self.unsupported.add(path, Unsupported(f"is a subgraph with {len(inner)} {kind} nodes"))
-        for a, b in np.asarray(graph.get("edges", ()), object).reshape(-1, 2).tolist():
+        for a, b in _edges(graph):
             if a in broken or b in broken:
                 continue
             source, target = ends["Output"].get(a, prefix + str(a)), ends["Input"].get(b, prefix + str(b))
@@ -110,6 +111,20 @@ class Wiring:
                     came[target] = current
                     ahead.append(target)
         return []
+
+
+def _edges(graph: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Pairs of names.
+
+    Raises:
+        FileFormatError: If they are none.
+    """
+    edges = np.asarray(graph.get("edges", ()), object)
+    if edges.size == 0:
+        return []
+    if edges.ndim != 2 or edges.shape[1] != 2 or not all(isinstance(name, str) for name in edges.flat):
+        raise FileFormatError("the edges of the graph are no pairs of names", hint="export it again")
+    return [(str(a), str(b)) for a, b in edges]
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

@@ -1,0 +1,95 @@
+"""One damaged file after another, and what may not happen: anything but success or a ``DeployError``, 10 s, 4 GB."""
+
+from __future__ import annotations
+
+import resource
+import time
+import traceback
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from targets import TARGETS, Target, damaged
+
+from tcja_deploy.errors import DeployError
+from tcja_deploy.reading.limits import out_of_memory_told
+
+MOST_SECONDS, MOST_BYTES = 10.0, 4 << 30
+
+
+@dataclass
+class Count:
+    """Inputs of one target.
+
+    Attributes:
+        read: Those that were read without an error.
+        refused: Those that ended as a ``DeployError``.
+        slowest: Seconds of the slowest.
+        violations: What went wrong, with the number that makes the input again.
+    """
+
+    read: int = 0
+    refused: int = 0
+    slowest: float = 0.0
+    violations: list[str] = field(default_factory=list)
+
+
+def one(target: Target, data: bytes, folder: Path, count: Count, name: str) -> None:
+    """Let a target read one input."""
+    path = folder / f"input{Path(target.files[0]).suffix}"
+    path.write_bytes(data)
+    begin = time.monotonic()
+    wrong = ""
+    try:
+        with warnings.catch_warnings(), out_of_memory_told():
+            warnings.simplefilter("ignore")
+            target.read(path)
+        count.read += 1
+    except DeployError as error:
+        count.refused += 1
+        if not str(error).replace("\n", "").isprintable():
+            wrong = f"a message with control characters: {str(error)!r:.200}"
+    except Exception:
+        wrong = traceback.format_exc(limit=-3)
+    seconds = time.monotonic() - begin
+    count.slowest = max(count.slowest, seconds)
+    if seconds > MOST_SECONDS:
+        wrong = wrong or f"took {seconds:.1f} s"
+    used = max(
+        resource.getrusage(who).ru_maxrss << 10 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    if used > MOST_BYTES:
+        wrong = wrong or f"took {used >> 20} MB"
+    if wrong:
+        count.violations.append(f"{target.name} {name}: {wrong}")
+        (folder / f"violation_{target.name}_{len(count.violations)}{path.suffix}").write_bytes(data)
+
+
+def fuzz(target: Target, seconds: float, folder: Path, seed: int = 0) -> Count:
+    """Damage after damage, for some time."""
+    count, number, end = Count(), 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        name = f"{seed}.{number}"
+        one(target, damaged(target, Random(f"{target.name}.{name}")), folder, count, name)
+        number += 1
+    return count
+
+
+def everything(minutes: float, folder: Path, seed: int) -> dict[str, Count]:
+    """All targets, in turns, for some time together."""
+    counts = {name: Count() for name in TARGETS}
+    turns, end, turn = 60.0 * minutes / len(TARGETS), time.monotonic() + 60 * minutes, 0
+    while time.monotonic() < end:
+        for name, target in TARGETS.items():
+            part = fuzz(target, min(20.0, turns), folder, seed + turn)
+            count = counts[name]
+            count.read, count.refused = count.read + part.read, count.refused + part.refused
+            count.slowest = max(count.slowest, part.slowest)
+            count.violations += part.violations
+            print(
+                f"{name}: {count.read + count.refused:,} inputs, {len(count.violations)} violations",
+                flush=True,
+            )
+        turn += 1
+    return counts

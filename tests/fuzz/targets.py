@@ -1,0 +1,160 @@
+"""What is fuzzed: every reader of files, with files of the corpus that it reads and the kinds of damage that fit them."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import mutations as m
+import numpy as np
+
+CORPUS = Path(__file__).resolve().parent / "corpus"
+Mutation = Callable[[bytes, Random], bytes]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader.
+
+    Attributes:
+        name: Of the reader.
+        files: Files of the corpus.
+        mutations: Kinds of damage.
+        read: Reads a file; may raise a ``DeployError``.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    mutations: tuple[Mutation, ...]
+    read: Callable[[Path], object]
+
+
+def _model(path: Path) -> object:
+    import tcja_deploy
+
+    return tcja_deploy.load(path)
+
+
+def _activity(path: Path) -> object:
+    from tcja_deploy.runtime.activity.file import load_activity
+
+    return load_activity(path)
+
+
+def _recording(path: Path) -> object:
+    from tcja_deploy.events import open_data
+
+    data = open_data(path, timesteps=5, sensor=(34, 34), channels=2, split_by="time")
+    return [data[i] for i in range(min(len(data), 3))]
+
+
+def _onnx(path: Path) -> object:
+    from tcja_deploy.artifacts import artifact_target
+    from tcja_deploy.exporters.onnx.session import Model
+
+    artifact_target(path)
+    model = Model(path)
+    try:
+        model.start()
+        shapes = {
+            name: [d if isinstance(d, int) else 1 for d in shape] for name, shape in model.inputs.items()
+        }
+        sizes = [int(np.prod(shape, dtype=object)) for shape in shapes.values()]
+        if min(sizes, default=0) > 0 and max(sizes) < 1 << 20:
+            return model.run({n: np.zeros(s, np.float32) for n, s in shapes.items()}, model.outputs)
+        return model
+    finally:
+        model.close()
+
+
+def _step(path: Path) -> object:
+    from tcja_deploy.exporters.onnx_step import OnnxStepper
+
+    stepper = OnnxStepper(path)
+    try:
+        return stepper.push(np.zeros((1, 2, 34, 34), np.float32))
+    finally:
+        stepper.close()
+
+
+def _segment(path: Path) -> object:
+    from tcja_deploy.exporters.lava.netfile import read_nets
+
+    described = next(
+        p for p in json.loads((CORPUS / "lava.json").read_bytes())["parts"] if p["kind"] == "segment"
+    )
+    return read_nets([(path, described["layers"])])
+
+
+def _json(path: Path) -> object:
+    from tcja_deploy.artifacts import artifact_target
+
+    folder = path.with_name("folder")
+    folder.mkdir(exist_ok=True)
+    (folder / "manifest.json").write_bytes(path.read_bytes())
+    return artifact_target(folder)
+
+
+def _split(path: Path) -> object:
+    from tcja_deploy.exporters.nir.artifact import read_manifest
+
+    folder = path.with_name("folder")
+    folder.mkdir(exist_ok=True)
+    (folder / "manifest.json").write_bytes(path.read_bytes())
+    return read_manifest(folder)
+
+
+def _arrays(path: Path) -> object:
+    from tcja_deploy.reading.arrays import read_npz
+
+    return read_npz(path)
+
+
+@functools.cache
+def _graph() -> Any:
+    import tcja_deploy
+
+    return tcja_deploy.load(CORPUS / "tiny.tcja")
+
+
+def _profile(path: Path) -> object:
+    from tcja_deploy.runtime.stream.saved import load_profile
+
+    return load_profile(_graph(), path)
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("tcja", ("tiny.tcja",), (m.flip, m.safetensors_header, m.safetensors_header), _model),
+        Target("checkpoint", ("tiny.pth",), (m.flip, m.zip_members), _model),
+        Target("legacy", ("tiny_legacy.pth",), (m.flip,), _model),
+        Target("activity", ("act.npz",), (m.flip, m.zip_members, m.zip_members), _activity),
+        Target("recording", ("one.npz", "one.bin"), (m.flip, m.zip_members), _recording),
+        Target("arrays", ("gate_0.npz", "act.npz", "one.npz"), (m.flip, m.zip_members), _arrays),
+        Target("profile", ("prof.safetensors",), (m.flip, m.safetensors_header), _profile),
+        Target("manifest", ("lava.json", "split.json"), (m.flip, m.json_text), _json),
+        Target("split", ("split.json",), (m.flip, m.json_text), _split),
+        Target("nir", ("tiny.nir",), (m.flip, m.hdf5, m.hdf5), _model),
+        Target("segment", ("segment_0.net",), (m.flip, m.hdf5), _segment),
+        Target("onnx", ("tiny.onnx",), (m.flip, m.onnx_model, m.onnx_model), _onnx),
+        Target("step", ("tiny.step.onnx",), (m.flip, m.onnx_model, m.onnx_model), _step),
+    )
+}
+"""Readers by name."""
+
+
+def damaged(target: Target, rng: Random) -> bytes:
+    """A damaged file for a target."""
+    data = (CORPUS / rng.choice(target.files)).read_bytes()
+    for _ in range(rng.choice([1, 1, 1, 2])):
+        try:
+            data = rng.choice(target.mutations)(data, rng)
+        except Exception:  # what an earlier damage left is not of the format any more
+            data = m.flip(data, rng)
+    return data

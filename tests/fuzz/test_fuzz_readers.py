@@ -1,0 +1,52 @@
+"""Some seconds of fuzzing for every reader, from another seed each day, and all that ever broke one."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from running import Count, fuzz, one
+from targets import CORPUS, TARGETS, damaged
+
+SECONDS = 4.0
+KINDS = {
+    "pth": "checkpoint",
+    "act": "activity",
+    "rec": "recording",
+    "nir": "nir",
+    "onnx": "onnx",
+    "onnxstep": "step",
+    "loops": "nir",
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_damaged_files_are_read_or_refused(tmp_path: Path, name: str) -> None:
+    count = fuzz(TARGETS[name], SECONDS, tmp_path, seed=int(time.time()) // 86_400)
+    assert count.violations == []
+    assert count.refused > 0
+
+
+@pytest.mark.parametrize("file", sorted((CORPUS / "damaged").iterdir()), ids=lambda file: file.name)
+def test_what_once_broke_a_reader(tmp_path: Path, file: Path) -> None:
+    count = Count()
+    one(TARGETS[KINDS[file.stem.split("-")[0]]], file.read_bytes(), tmp_path, count, file.name)
+    assert count.violations == []
+
+
+@pytest.mark.parametrize("name", ["activity", "arrays", "manifest", "profile", "tcja"])
+def test_damage_by_hypothesis(tmp_path: Path, name: str) -> None:
+    """The same with what hypothesis draws, so that a failing input is made as small as it can be."""
+
+    @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(st.randoms(use_true_random=False))
+    def check(rng: Random) -> None:
+        count = Count()
+        one(TARGETS[name], damaged(TARGETS[name], rng), tmp_path, count, "hypothesis")
+        assert count.violations == []
+
+    check()
