@@ -20,6 +20,7 @@ from tcja_deploy.files import being_written, path_status
 from tcja_deploy.reading.child import Child, ForeignError
 from tcja_deploy.reading.limits import check_bytes
 from tcja_deploy.reading.messages import Arrays, Message
+from tcja_deploy.runtime.threads import available_cores
 
 __all__ = ["Model", "worker"]
 
@@ -178,6 +179,8 @@ class _Worker:
         self.model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in show if n not in shown)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised
+        options.intra_op_num_threads = available_cores()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a good neighbour
         options.add_session_config_entry(_DATA_FOLDER, str(self.path.parent))
         self.session = onnxruntime.InferenceSession(
             self.model.SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -15,6 +15,7 @@ from tcja_deploy.cli import demo, energy, export, inspect, lava, profiles, rates
 from tcja_deploy.cli.interrupt import orderly_interrupts
 from tcja_deploy.errors import DeployError, ExportError, FileFormatError, UsageError
 from tcja_deploy.reading.limits import out_of_memory_told
+from tcja_deploy.runtime.threads import share_the_machine
 from tcja_deploy.text import a_screen
 from tcja_deploy.version import __version__
 
@@ -85,6 +86,7 @@ def _debug() -> None:
 def main() -> None:
     """Entry point: run a command and turn errors into messages and exit codes."""
     _print_anything()
+    share_the_machine()
     try:
         with orderly_interrupts(), out_of_memory_told(), warnings.catch_warnings():
             if "--debug" not in sys.argv:

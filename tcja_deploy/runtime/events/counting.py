@@ -13,9 +13,9 @@ from tcja_deploy.ir import Node
 from tcja_deploy.runtime.activity.collect import frames_first
 from tcja_deploy.runtime.activity.record import Measure, Recorder, Watch
 from tcja_deploy.runtime.events import kernels
-from tcja_deploy.runtime.events.threads import share
 from tcja_deploy.runtime.events.values import Spikes, Value
 from tcja_deploy.runtime.events.vectors import LANES
+from tcja_deploy.runtime.threads import share
 
 __all__ = ["Counter"]
 

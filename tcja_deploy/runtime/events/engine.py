@@ -15,10 +15,10 @@ from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes.fold import fold_batch_norm
 from tcja_deploy.runtime.events import kernels
 from tcja_deploy.runtime.events.plan import Layer, Plan, compile_graph
-from tcja_deploy.runtime.events.threads import available_cores, share
 from tcja_deploy.runtime.events.values import Dense, Spikes, Value
 from tcja_deploy.runtime.events.vectors import LANES
 from tcja_deploy.runtime.sequence import as_frames, evaluate, tcja_gate
+from tcja_deploy.runtime.threads import available_cores, share
 
 __all__ = ["Observer", "run", "run_plan"]
 

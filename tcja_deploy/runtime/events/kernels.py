@@ -14,7 +14,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from tcja_deploy.runtime.events.vectors import LANES, append_rows, bits_set, lowest_bit, step, sum_rows
+from tcja_deploy.runtime.events.vectors import LANES, add_bits, append_rows, bits_set, lowest_bit, step, sum_rows
 
 __all__ = [
     "count_bits",
@@ -276,16 +276,12 @@ def sum_bits(lo: int, hi: int, bits: Any, by_channel: Any) -> None:
 @_compiled
 def count_neurons(lo: int, hi: int, bits: Any, counts: Any) -> None:
     """Add the spikes of ``bits [N, P, T, words]`` by neuron to ``counts [P, 16 words]``; a row is a place."""
-    N, _, T, words = bits.shape
+    N, P, T, words = bits.shape
+    flat, sums = bits.ravel(), counts.ravel()
     for p in range(lo, hi):
         for n in range(N):
-            for t in range(T):
-                for w in range(words):
-                    word = np.uint32(bits[n, p, t, w])
-                    if word:
-                        first = w * LANES
-                        for lane in range(LANES):
-                            counts[p, first + lane] += np.int32((word >> np.uint32(lane)) & np.uint32(1))
+            for w in range(words):
+                add_bits(sums, (p * words + w) * LANES, flat, (n * P + p) * T * words + w, T, words)
 
 
 @_compiled

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from tcja_deploy.errors import DataError
 from tcja_deploy.runtime.events import kernels
-from tcja_deploy.runtime.events.threads import share
 from tcja_deploy.runtime.events.vectors import LANES
+from tcja_deploy.runtime.threads import share
 
 __all__ = ["Dense", "Events", "Spikes", "Value"]
 

@@ -13,13 +13,14 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["LANES", "append_rows", "bits_set", "lowest_bit", "step", "sum_rows"]
+__all__ = ["LANES", "add_bits", "append_rows", "bits_set", "lowest_bit", "step", "sum_rows"]
 
 LANES = 16
 """Numbers in a vector, and neurons in a word of bits."""
 
 _I64, _I32, _I16, _F32 = ir.IntType(64), ir.IntType(32), ir.IntType(16), ir.FloatType()
 _VECTOR = ir.VectorType(_F32, LANES)
+_FLAGS = ir.VectorType(ir.IntType(1), LANES)
 _ACCUMULATORS = 8
 """Vectors that are summed side by side, so that an addition need not wait for the one before."""
 
@@ -247,6 +248,26 @@ def append_rows(
             return []
 
         _loop(builder, start, end, LANES, [], copy)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic  # type: ignore[misc]
+def add_bits(typing: Any, counts: Any, at: Any, bits: Any, start: Any, steps: Any, stride: Any) -> Any:
+    """Add 16 neurons' spikes to ``counts[at:]``: the words ``bits[start + t stride]`` of ``t < steps``."""
+    signature = types.void(counts, types.int64, bits, types.int64, types.int64, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        out, words = (_pointer(context, builder, signature.args[i], args[i]) for i in (0, 2))
+        wide = ir.VectorType(_I32, LANES)
+
+        def add(t: Any, sums: list[Any]) -> list[Any]:
+            word = builder.load(builder.gep(words, [builder.add(args[3], builder.mul(t, args[5]))]))
+            return [builder.add(sums[0], builder.zext(builder.bitcast(word, _FLAGS), wide))]
+
+        _, (total,) = _loop(builder, _number(0), args[4], 1, [_load(builder, out, args[1], wide)], add)
+        _store(builder, total, out, args[1])
         return context.get_dummy_value()
 
     return signature, generate

@@ -1,17 +1,22 @@
-"""Threads for the kernels: as many as this process may really use, asleep when there is nothing to do."""
+"""Threads: as many as this process may really use, asleep when there is nothing to do.
+
+It imports nothing heavy, because what it says has to be known before torch starts its own.
+"""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["available_cores", "share"]
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+__all__ = ["available_cores", "share", "share_the_machine"]
 
 _PIECES = 8
 """Pieces of work a thread, so that one that is held up does not keep the others waiting."""
@@ -25,6 +30,17 @@ def available_cores() -> int:
         cores = min(cores, max(1, math.floor(quota)))
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     return min(cores, int(asked)) if asked.isdigit() and int(asked) else cores
+
+
+def share_the_machine() -> None:
+    """Tell libraries that are not loaded yet to be good neighbours, where the user has not said otherwise.
+
+    Threads of OpenMP (torch's) that wait for work spin, which on a busy machine takes the cores from those who have some: a
+    process beside another of two threads then runs several times slower. They sleep instead, and there are no more of them than
+    cores that the process may use.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(available_cores()))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _quota() -> float | None:
@@ -45,6 +61,8 @@ def _quota() -> float | None:
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor
+
     return ThreadPoolExecutor(threads, thread_name_prefix="events")
 
 
