@@ -14,7 +14,15 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from tcja_deploy.runtime.events.vectors import LANES, add_bits, append_rows, bits_set, lowest_bit, step, sum_rows
+from tcja_deploy.runtime.events.vectors import (
+    LANES,
+    add_bits,
+    append_rows,
+    bits_set,
+    lowest_bit,
+    step,
+    sum_rows,
+)
 
 __all__ = [
     "count_bits",
