@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 
+from tcja_deploy.frontend.constants import combined, number, weights
 from tcja_deploy.frontend.context import RuleContext
-from tcja_deploy.frontend.layout import axes, name_time
-from tcja_deploy.frontend.traced import Traced
+from tcja_deploy.frontend.layout import LAYOUT, axes, name_time
+from tcja_deploy.frontend.traced import SAMPLES, Traced
+from tcja_deploy.ir import Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
 
@@ -19,27 +21,20 @@ __all__ = ["ARITHMETIC"]
 
 
 def _number(value: Any, x: Traced, T: int) -> float:
-    """A constant that a signal is combined with.
+    """One number that a signal is combined with.
 
     Raises:
-        Unsupported: If it is not one number.
+        Unsupported: If it differs among elements.
     """
-    if (
-        isinstance(value, torch.Tensor)
-        and value.numel()
-        and not any(s for s, n in zip(value.stride(), value.shape, strict=True) if n > 1)
-    ) and torch.broadcast_shapes(value.shape, x.shape(T)) == x.shape(T):
-        return float(value.detach()[(0,) * value.ndim])
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    raise Unsupported(
-        "combines the signal with a constant tensor", "fold the constant into a layer's weights"
-    )
+    one = number(value, x, T)
+    if one is None:
+        raise Unsupported(
+            "divides by a constant tensor", "multiply by its reciprocal, if the last digit does not matter"
+        )
+    return one
 
 
-def _pairwise(
-    op: Callable[[], ir.Add | ir.Mul], scalar: Callable[[float], ir.Affine]
-) -> Callable[..., Traced]:
+def _pairwise(op: type[ir.Add] | type[ir.Mul], scalar: Callable[[float], ir.Affine]) -> Callable[..., Traced]:
     def rule(tr: RuleContext, label: str, a: Any, b: Any) -> Traced:
         if isinstance(a, Traced) and isinstance(b, Traced):
             if a.view != b.view or (a.view == "batch" and a.lead != b.lead):
@@ -54,7 +49,10 @@ def _pairwise(
                 return _swap(tr, label, tr.emit(label, op(), _swap(tr, label, a), _swap(tr, label, b)))
             return tr.emit(label, op(), a, b)
         x, other = (a, b) if isinstance(a, Traced) else (b, a)
-        affine = scalar(_number(other, x, tr.T))
+        one = number(other, x, tr.T)
+        if one is None:
+            return combined(tr, label, x, other, op is ir.Mul)
+        affine = scalar(one)
         return x if (affine.scale, affine.offset) == (1, 0) else tr.emit(label, affine, x)
 
     return rule
@@ -88,26 +86,28 @@ def _sub(tr: RuleContext, label: str, a: Any, b: Any) -> Traced:
     if isinstance(a, Traced) and isinstance(b, Traced):
         return _add(tr, label, a, _neg(tr, f"{label}.minus", b))
     if isinstance(b, Traced):
-        return tr.emit(label, ir.Affine(-1.0, _number(a, b, tr.T)), b)
-    return tr.emit(label, ir.Affine(1.0, -_number(b, a, tr.T)), a)
+        if (one := number(a, b, tr.T)) is None:
+            return combined(tr, label, _neg(tr, f"{label}.minus", b), a, False)
+        return tr.emit(label, ir.Affine(-1.0, one), b)
+    return _add(tr, label, a, -b)
 
 
 def _div(tr: RuleContext, label: str, a: Any, b: Any) -> Traced:
     if isinstance(b, Traced):
         raise Unsupported("divides by a signal")
-    number = _number(b, a, tr.T)
+    divisor = _number(b, a, tr.T)
     before = tr.builder[a.name]
     if isinstance(before.op, ir.Reduce) and before.op.how == "sum":
         source = Traced(before.inputs[0], tr.builder.signal(before.inputs[0]), a.view, a.lead)
         lengths = source.signal.shape(tr.T, 0)
-        if number == math.prod(lengths[i] for i in before.op.axes):
+        if divisor == math.prod(lengths[i] for i in before.op.axes):
             return _mean(tr, label, source, before.op.axes, before.op.keepdims)
-    if number == 0 or math.frexp(number)[0] not in (0.5, -0.5):
+    if divisor == 0 or (math.frexp(divisor)[0] not in (0.5, -0.5) and a.signal.kind is not Kind.BINARY):
         raise Unsupported(
-            f"divides by {number:g}, which rounds unlike a product",
-            f"multiply by {number:g} ** -1 instead, if the last digit does not matter",
+            f"divides by {divisor:g}, which rounds unlike a product",
+            f"multiply by {divisor:g} ** -1 instead, if the last digit does not matter",
         )
-    return tr.emit(label, ir.Affine(1.0 / number, 0.0), a)
+    return tr.emit(label, ir.Affine(1.0 / divisor, 0.0), a)
 
 
 def _pow(tr: RuleContext, label: str, x: Any, exponent: Any = 2) -> Traced:
@@ -147,6 +147,45 @@ def _max(tr: RuleContext, label: str, x: Traced, dim: Any = None, keepdim: bool 
     return replace(_reduce("max")(tr, label, x, dim, keepdim), pair=True)
 
 
+def _clamp(tr: RuleContext, label: str, x: Traced, min: Any = None, max: Any = None) -> Traced:
+    low = -ir.LARGEST if min is None else _number(min, x, tr.T)
+    high = ir.LARGEST if max is None else _number(max, x, tr.T)
+    if (low, high) == (0, ir.LARGEST):
+        return tr.emit(label, ir.ReLU(), x)
+    return tr.emit(label, ir.Clamp(low, high), x)
+
+
+_LARGEST_PRODUCT = 1 << 26
+"""Elements of the products of a matrix multiplication, of one sample and time step, up to which it is written out."""
+
+
+def _matmul(tr: RuleContext, label: str, a: Any, b: Any) -> Traced:
+    """Product of two matrices: of all pairs of a row and a column, the sum of the products."""
+    if isinstance(a, Traced) and isinstance(b, torch.Tensor) and b.ndim == 2:
+        return tr.emit(label, ir.Linear(weights(b.t())), a)
+    if isinstance(b, Traced) and isinstance(a, torch.Tensor) and a.ndim == 2:
+        turned = LAYOUT["transpose"](tr, f"{label}.turn", b, -1, -2)
+        return LAYOUT["transpose"](tr, f"{label}.back", tr.emit(label, ir.Linear(weights(a)), turned), -1, -2)  # type: ignore[no-any-return]
+    if not isinstance(a, Traced) or not isinstance(b, Traced):
+        raise Unsupported("multiplies a matrix with a constant of more than two axes", "use a linear layer")
+    left, right = a.shape(tr.T), b.shape(tr.T)
+    if len(left) != len(right) or len(left) < 3:
+        raise UnsupportedInContext(
+            f"multiplies matrices of {len(left)} and {len(right)} axes", "give both the same leading axes"
+        )
+    if math.prod(n for n in left[:-2] if n % SAMPLES) * left[-2] * left[-1] * right[-1] > _LARGEST_PRODUCT:
+        raise Unsupported(
+            "multiplies matrices of two signals that are too large to write out",
+            "use smaller windows of attention",
+        )
+    rows = LAYOUT["unsqueeze"](tr, f"{label}.rows", a, -2)
+    columns = LAYOUT["unsqueeze"](
+        tr, f"{label}.columns", LAYOUT["transpose"](tr, f"{label}.turn", b, -1, -2), -3
+    )
+    products = _mul(tr, f"{label}.products", rows, columns)
+    return tr.emit(label, ir.Reduce("sum", (len(products.signal.dims) - 1,), False), products)
+
+
 def _dropout(tr: RuleContext, label: str, x: Traced, p: float = 0.5, training: bool = True) -> Traced:
     if training and p:
         raise Unsupported("drops out at inference as well", "pass training=self.training")
@@ -156,15 +195,22 @@ def _dropout(tr: RuleContext, label: str, x: Traced, p: float = 0.5, training: b
 ARITHMETIC: dict[str, Callable[..., Traced]] = {
     "add": _add,
     "amax": _reduce("max"),
+    "bmm": _matmul,
+    "clamp": _clamp,
+    "clamp_max": lambda tr, label, x, max: _clamp(tr, label, x, None, max),
+    "clamp_min": _clamp,
+    "clip": _clamp,
     "div": _div,
     "divide": _div,
     "dropout": _dropout,
     "dropout1d": _dropout,
     "dropout2d": _dropout,
+    "hardtanh": lambda tr, label, x, min_val=-1.0, max_val=1.0: _clamp(tr, label, x, min_val, max_val),
     "iadd": _add,
     "imul": _mul,
     "isub": _sub,
     "itruediv": _div,
+    "matmul": _matmul,
     "max": _max,
     "mean": _reduce("mean"),
     "mul": _mul,
@@ -172,6 +218,7 @@ ARITHMETIC: dict[str, Callable[..., Traced]] = {
     "neg": _neg,
     "negative": _neg,
     "pow": _pow,
+    "relu6": lambda tr, label, x: _clamp(tr, label, x, 0.0, 6.0),
     "relu": lambda tr, label, x: tr.emit(label, ir.ReLU(), x),
     "sigmoid": lambda tr, label, x: tr.emit(label, ir.Sigmoid(), x),
     "square": _pow,

@@ -6,45 +6,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from tcja_deploy.frontend.arithmetic import ARITHMETIC
+from tcja_deploy.frontend.constants import array, by_channel, weights
 from tcja_deploy.frontend.context import RuleContext
+from tcja_deploy.frontend.copies import COPIES
 from tcja_deploy.frontend.layout import LAYOUT, axis, reshape
+from tcja_deploy.frontend.parts import PARTS
 from tcja_deploy.frontend.traced import Traced
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
 
-__all__ = ["FUNCTIONS", "HINTS", "array", "pair", "weights"]
+__all__ = ["FUNCTIONS", "HINTS", "pair"]
 
 
 # -- arguments ----------------------------------------------------------------------------------------------------
-def array(tensor: Any) -> NDArray[np.float32] | None:
-    """Weights as float32; ``None`` stays.
-
-    Raises:
-        Unsupported: If they are not known before the network runs.
-    """
-    if tensor is None:
-        return None
-    if not isinstance(tensor, torch.Tensor):
-        raise Unsupported("has weights that depend on the input")
-    return np.ascontiguousarray(tensor.detach().cpu().float().numpy())
-
-
-def weights(tensor: Any) -> NDArray[np.float32]:
-    """Weights as float32.
-
-    Raises:
-        Unsupported: If there are none, or they are not known before the network runs.
-    """
-    result = array(tensor)
-    if result is None:
-        raise Unsupported("has no weight")
-    return result
-
-
 def pair(value: int | Sequence[int]) -> tuple[int, int]:
     """One number for both axes, or two."""
     return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[-1]))
@@ -70,7 +46,9 @@ def _batched(tr: RuleContext, x: Traced, rank: int, what: str) -> None:
     if seen != rank:
         raise UnsupportedInContext(
             f"{what} gets {seen} axes instead of {rank}",
-            "wrap it in SeqToANNContainer, or use SpikingJelly's layer in step mode 'm'",
+            "fold time into the batch before it: x.flatten(0, 1), or SpikingJelly's layer in step mode 'm'"
+            if x.view == "window" and seen == rank + 1
+            else f"give it {rank} axes",
         )
 
 
@@ -137,7 +115,7 @@ def _batch_norm(
     tr: RuleContext, label: str, x: Traced, mean: Any, var: Any, weight: Any = None, bias: Any = None,
     training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
 ) -> Traced:  # fmt: skip
-    """Normalisation of ``[N, C]`` or ``[N, C, H, W]``."""
+    """Normalisation of ``[N, C]`` or ``[N, C, ...]``."""
     if training or mean is None:
         raise Unsupported(
             "normalises with the statistics of the running batch", "use track_running_stats=True"
@@ -146,10 +124,9 @@ def _batch_norm(
     scale = np.ones_like(stats[0]) if weight is None else weights(weight)
     shift = np.zeros_like(stats[0]) if bias is None else weights(bias)
     seen = len(x.shape(tr.T))
-    if seen == 2:
-        return tr.emit(label, ir.BatchNorm1d(scale, shift, *stats, float(eps)), x)
-    _batched(tr, x, 4, "batch normalisation")
-    return tr.emit(label, ir.BatchNorm2d(scale, shift, *stats, float(eps)), x)
+    if not 2 <= seen <= 5:
+        raise UnsupportedInContext(f"batch normalisation gets {seen} axes", "give it [N, C] or [N, C, ...]")
+    return by_channel(tr, label, x, axis(x, 1, tr.T), (scale, shift, *stats), float(eps))
 
 
 # -- pooling ---------------------------------------------------------------------------------------------------------
@@ -157,16 +134,60 @@ def _avg_pool1d(
     tr: RuleContext, label: str, x: Traced, kernel_size: Any, stride: Any = None, padding: Any = 0,
     ceil_mode: bool = False, count_include_pad: bool = True,
 ) -> Traced:  # fmt: skip
-    """Average pooling along the last axis without overlap: a vote."""
-    kernel = pair(kernel_size)[0]
-    if (kernel if not stride else pair(stride)[0]) != kernel or pair(padding)[0]:
-        raise Unsupported(
-            "averages over overlapping or padded windows of neurons",
-            "use kernel_size == stride and no padding",
-        )
-    if ceil_mode and x.shape(tr.T)[-1] % kernel:
+    """Average pooling along the last axis; without overlap it is a vote."""
+    kernel, before = pair(kernel_size)[0], pair(padding)[0]
+    step = pair(stride)[0] if stride else kernel
+    if ceil_mode and (x.shape(tr.T)[-1] + 2 * before - kernel) % step:
         raise Unsupported("averages over an incomplete last window", "use ceil_mode=False")
-    return tr.emit(label, ir.Vote(kernel), x)
+    if step == kernel and not before:
+        return tr.emit(label, ir.Vote(kernel), x)
+    return _as_row(tr, label, x, ir.AvgPool2d((1, kernel), (1, step), (0, before), count_include_pad))
+
+
+def _max_pool1d(
+    tr: RuleContext, label: str, x: Traced, kernel_size: Any, stride: Any = None, padding: Any = 0,
+    dilation: Any = 1, ceil_mode: bool = False, return_indices: bool = False,
+) -> Traced:  # fmt: skip
+    kernel, before = pair(kernel_size)[0], pair(padding)[0]
+    step = pair(stride)[0] if stride else kernel
+    incomplete = ceil_mode and (x.shape(tr.T)[-1] + 2 * before - kernel) % step
+    if pair(dilation)[0] != 1 or incomplete or return_indices:
+        raise Unsupported("pools with dilation, incomplete windows or indices", "use plain max pooling")
+    return _as_row(tr, label, x, ir.MaxPool2d((1, kernel), (1, step), (0, before)))
+
+
+def _as_row(tr: RuleContext, label: str, x: Traced, op: ir.AvgPool2d | ir.MaxPool2d) -> Traced:
+    """1-D pooling of ``[N, C, L]`` as 2-D pooling of ``[N, C, 1, L]``."""
+    _batched(tr, x, 3, "1-D pooling")
+    *lead, length = x.shape(tr.T)
+    flat = x.view == "window" and len(x.signal.dims) == 3  # [T, N, L]: the samples are the channels here
+    y = tr.emit(label, op, reshape(tr, f"{label}.row", x, [*lead, *(1,) * (1 + flat), length]))
+    return reshape(tr, f"{label}.line", y, [*lead, y.shape(tr.T)[-1]])
+
+
+def _interpolate(
+    tr: RuleContext, label: str, x: Traced, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
+    align_corners: Any = None, recompute_scale_factor: Any = None, antialias: bool = False,
+) -> Traced:  # fmt: skip
+    """Enlargement by whole factors: every element several times, side by side."""
+    space = x.shape(tr.T)[2:]
+    given = size if size is not None else scale_factor
+    wanted = [*given] if isinstance(given, tuple | list) else [given] * len(space)
+    factors = [w / n if size is not None else float(w) for w, n in zip(wanted, space, strict=True)]
+    if mode not in ("nearest", "nearest-exact") or any(f < 1 or f != int(f) for f in factors):
+        raise Unsupported(
+            f"interpolates by {mode!r} with factors {factors}", "use mode='nearest' and whole factors"
+        )
+    for i, factor in enumerate(factors):
+        if factor > 1:
+            shape = list(x.shape(tr.T))
+            place = i + 3
+            y = reshape(tr, f"{label}.part", x, [*shape[:place], 1, *shape[place:]])
+            y = tr.emit(label, ir.Concat(axis(y, place, tr.T)), *[y] * int(factor))
+            x = reshape(
+                tr, f"{label}.whole", y, [*shape[: place - 1], shape[place - 1] * int(factor), *shape[place:]]
+            )
+    return x
 
 
 def _incomplete_windows(
@@ -223,6 +244,8 @@ def _adaptive(how: str, spatial: int) -> Callable[..., Traced]:
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     **LAYOUT,
+    **PARTS,
+    **COPIES,
     **ARITHMETIC,
     "adaptive_avg_pool1d": _adaptive("mean", 1),
     "adaptive_avg_pool2d": _adaptive("mean", 2),
@@ -237,19 +260,20 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "conv2d": _conv2d,
     "conv3d": _conv3d,
     "conv_transpose2d": _conv_transpose2d,
+    "interpolate": _interpolate,
     "linear": _linear,
+    "max_pool1d": _max_pool1d,
+    "upsample": _interpolate,
     "max_pool2d": _max_pool2d,
 }
 """Rules by name of the function, operator or tensor method, underscores around it left out."""
 
-_NO_PRODUCT = "the IR has no product of two signals other than element by element"
-_NO_PART = "apply the modules to the whole window in step mode 'm'; parts of a tensor cannot be taken out"
 _RANDOM = "a deployed network must not draw random numbers: feed encoded frames instead"
 _SURROGATE = "use SpikingJelly's neurons instead of comparisons"
-_SOFTMAX = "leave it out: it does not change which output is largest"
+_SOFTMAX = "leave it out where it is the last layer: it does not change which output is largest"
 HINTS: dict[str, str] = {
-    **dict.fromkeys(("bmm", "einsum", "matmul", "mm"), _NO_PRODUCT),
-    **dict.fromkeys(("chunk", "index_select", "narrow", "select", "split", "unbind"), _NO_PART),
+    **dict.fromkeys(("gather", "index_select"), "take slices, and put them together with cat"),
+    **dict.fromkeys(("baddbmm", "einsum"), "write it as transpose and matmul"),
     **dict.fromkeys(("bernoulli", "rand_like", "randn_like", "poisson"), _RANDOM),
     **dict.fromkeys(("eq", "ge", "gt", "heaviside", "le", "lt", "sign", "where"), _SURROGATE),
     **dict.fromkeys(("argmax", "log_softmax", "softmax"), _SOFTMAX),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from itertools import pairwise, product
+from itertools import product
 from typing import Any
 
 from tcja_deploy.errors import GraphError
@@ -18,7 +18,7 @@ from tcja_deploy.ir import Dim
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
 
-__all__ = ["LAYOUT", "axes", "axis", "name_time", "narrow", "reshape", "time_first"]
+__all__ = ["LAYOUT", "axes", "axis", "name_time", "numbers", "reshape", "time_first"]
 
 
 def axis(x: Traced, number: int, T: int) -> int:
@@ -125,10 +125,10 @@ def name_time(tr: RuleContext, label: str, x: Traced, position: int) -> Traced:
 
 
 def _view(tr: RuleContext, label: str, x: Traced, *shape: Any) -> Traced:
-    return reshape(tr, label, x, _sizes(shape))
+    return reshape(tr, label, x, numbers(shape))
 
 
-def _sizes(arguments: Sequence[Any]) -> tuple[int, ...]:
+def numbers(arguments: Sequence[Any]) -> tuple[int, ...]:
     """Numbers given one by one or as one sequence."""
     one = len(arguments) == 1 and isinstance(arguments[0], tuple | list)
     return tuple(arguments[0] if one else arguments)
@@ -169,7 +169,7 @@ def _squeeze(tr: RuleContext, label: str, x: Traced, dim: Any = None) -> Traced:
 
 
 def _permute(tr: RuleContext, label: str, x: Traced, *dims: Any) -> Traced:
-    order = tuple(i % len(x.shape(tr.T)) for i in _sizes(dims))
+    order = tuple(i % len(x.shape(tr.T)) for i in numbers(dims))
     tr.note_first_op(x, order)
     if x.view != "window":
         if order[0] != 0:
@@ -195,7 +195,6 @@ def _movedim(tr: RuleContext, label: str, x: Traced, source: int, destination: i
     return _permute(tr, label, x, order)
 
 
-# -- parts ------------------------------------------------------------------------------------------------------------
 def time_first(tr: RuleContext, label: str, x: Traced, axis_of_time: int) -> Traced | None:
     """A window as a stream, with its IR axis ``axis_of_time`` in front; ``None`` if that axis is not time."""
     dims = x.signal.dims
@@ -207,139 +206,6 @@ def time_first(tr: RuleContext, label: str, x: Traced, axis_of_time: int) -> Tra
         return x
     order = (axis_of_time, *(i for i in range(len(dims)) if i != axis_of_time))
     return tr.emit(f"{label}.time_first", ir.Permute(order), x)
-
-
-def _getitem(tr: RuleContext, label: str, x: Traced, index: Any) -> Traced:
-    items = list(index) if isinstance(index, tuple) else [index]
-    if x.pair:
-        if items == [0]:
-            return replace(x, pair=False)
-        raise Unsupported("takes the positions of the largest values", "use the values alone")
-    if any(i is Ellipsis for i in items):
-        i = next(i for i, item in enumerate(items) if item is Ellipsis)
-        kept = sum(j is not None and j is not Ellipsis for j in items)
-        items[i : i + 1] = [slice(None)] * (len(x.shape(tr.T)) - kept)
-    if not all(item is None or isinstance(item, int | slice) for item in items):
-        raise Unsupported(
-            "takes out elements by a list or tensor of positions",
-            "take slices, and put them together with cat",
-        )
-    numbers = [i for i in items if i is not None]
-    dropped = []
-    for position, item in enumerate(numbers):
-        length = x.shape(tr.T)[position]
-        if isinstance(item, int):
-            if not -length <= item < length:
-                raise UnsupportedInContext(f"reads element {item} of an axis of {length}")
-            item = slice(item % length, item % length + 1)
-            dropped.append(position)
-        x = narrow(tr, label, x, position, *item.indices(length))
-    shape: list[int | None] = [*x.shape(tr.T)]
-    for position in dropped:
-        shape[position] = None
-    for position, item in enumerate(items):
-        if item is None:
-            shape.insert(position, 1)
-    return reshape(tr, label, x, [n for n in shape if n is not None])
-
-
-def narrow(
-    tr: RuleContext, label: str, x: Traced, dim: int, start: int, stop: int, stride: int = 1
-) -> Traced:
-    """Part of an axis that the code sees.
-
-    Raises:
-        Unsupported: If it is empty, or takes out samples.
-    """
-    length = x.shape(tr.T)[dim]
-    if (start, stop, stride) == (0, length, 1):
-        return x
-    if stride < 1 or stop <= start:
-        raise Unsupported("takes out an empty or reversed part of a tensor")
-    if x.view == "lone" and dim == 0:
-        return x
-    inner = axis(x, dim, tr.T)
-    if x.signal.dims[inner] == "N":
-        raise OtherReading("takes out some of the samples", "let forward treat all samples alike")
-    return tr.emit(label, ir.Slice(inner, start, stop, stride), x)
-
-
-def _select(tr: RuleContext, label: str, x: Traced, dim: int, index: int) -> Traced:
-    return _getitem(tr, label, x, (*[slice(None)] * (dim % len(x.shape(tr.T))), index))
-
-
-def _narrow(tr: RuleContext, label: str, x: Traced, dim: int, start: int, length: int) -> Traced:
-    dim %= len(x.shape(tr.T))
-    return narrow(tr, label, x, dim, start % x.shape(tr.T)[dim], start % x.shape(tr.T)[dim] + length)
-
-
-def _split(tr: RuleContext, label: str, x: Traced, sizes: Any, dim: int = 0) -> tuple[Traced, ...]:
-    dim %= len(x.shape(tr.T))
-    length = x.shape(tr.T)[dim]
-    if isinstance(sizes, int):
-        sizes = [min(sizes, length - start) for start in range(0, length, sizes)]
-    bounds = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
-    return tuple(narrow(tr, label, x, dim, a, b) for a, b in pairwise(bounds))
-
-
-def _chunk(tr: RuleContext, label: str, x: Traced, chunks: int, dim: int = 0) -> tuple[Traced, ...]:
-    return _split(tr, label, x, -(-x.shape(tr.T)[dim] // chunks), dim)
-
-
-def _unbind(tr: RuleContext, label: str, x: Traced, dim: int = 0) -> tuple[Traced, ...]:
-    return tuple(_select(tr, label, x, dim, i) for i in range(x.shape(tr.T)[dim]))
-
-
-# -- copies along an axis -------------------------------------------------------------------------------------------
-def _repeat(tr: RuleContext, label: str, x: Traced, *sizes: Any) -> Traced:
-    times, rank = _sizes(sizes), len(x.shape(tr.T))
-    if times[len(times) - rank :] == (1,) * rank and all(n == 1 for n in times[: len(times) - rank]):
-        return reshape(tr, label, x, [*times[: len(times) - rank], *x.shape(tr.T)])
-    axis_of_time = rank if x.view == "image" else rank - 1
-    if (
-        x.view in ("image", "lone")
-        and len(times) == axis_of_time + 1
-        and times == (tr.T, *(1,) * axis_of_time)
-    ):
-        return replace(x, view="window")
-    raise Unsupported(
-        f"repeats a tensor {times} times",
-        f"only an image can be repeated, over the {tr.T} time steps; features broadcast by themselves",
-    )
-
-
-def _expand(tr: RuleContext, label: str, x: Traced, *sizes: Any) -> Traced:
-    asked, shape = _sizes(sizes), x.shape(tr.T)
-    new = len(asked) - len(shape)
-    full = (*asked[:new], *(n if a == -1 else a for a, n in zip(asked[new:], shape, strict=True)))
-    if full == shape:
-        return x
-    if any(n not in (a, 1) for a, n in zip(full[new:], shape, strict=True)):
-        raise UnsupportedInContext(f"cannot expand {shape} to {full}")
-    over_time = full == ((tr.T, *shape) if x.view == "image" else (tr.T, *shape[1:]))
-    if x.view in ("image", "lone") and over_time:
-        return replace(x, view="window")
-    return replace(x, expanded=full)
-
-
-def _expand_as(tr: RuleContext, label: str, x: Traced, other: Traced) -> Traced:
-    return _expand(tr, label, x, *other.shape(tr.T))
-
-
-def _cat(tr: RuleContext, label: str, tensors: Sequence[Traced], dim: int = 0) -> Traced:
-    first = tensors[0]
-    if len({(t.view, t.lead) for t in tensors}) != 1:
-        raise UnsupportedInContext("puts tensors side by side that are seen in different ways")
-    copies = all(t.name == first.name for t in tensors) and len(tensors) == tr.T
-    if first.view == "lone" and dim in (0, -len(first.shape(tr.T))) and copies:
-        return replace(first, view="window")
-    if len(tensors) == 1:
-        return first
-    return tr.emit(label, ir.Concat(axis(first, dim, tr.T)), *tensors)
-
-
-def _stack(tr: RuleContext, label: str, tensors: Sequence[Traced], dim: int = 0) -> Traced:
-    return _cat(tr, label, [_unsqueeze(tr, f"{label}.part", t, dim) for t in tensors], dim)
 
 
 # -- the same tensor -------------------------------------------------------------------------------------------------
@@ -357,36 +223,23 @@ def _to(tr: RuleContext, label: str, x: Traced, *where: Any, **named: Any) -> Tr
 
 
 LAYOUT: dict[str, Callable[..., Traced | tuple[Traced, ...]]] = {
-    "cat": _cat,
-    "chunk": _chunk,
     "clone": _same,
-    "concat": _cat,
     "contiguous": _same,
     "cpu": _same,
     "cuda": _same,
     "detach": _same,
-    "expand": _expand,
-    "expand_as": _expand_as,
     "flatten": _flatten,
     "float": _same,
-    "getitem": _getitem,
     "movedim": _movedim,
-    "narrow": _narrow,
     "permute": _permute,
-    "repeat": _repeat,
     "requires_grad": _same,
     "reshape": _view,
-    "select": _select,
-    "split": _split,
-    "split_with_sizes": _split,
     "squeeze": _squeeze,
-    "stack": _stack,
     "swapaxes": _transpose,
     "to": _to,
     "transpose": _transpose,
     "type": _to,
     "type_as": _same,
-    "unbind": _unbind,
     "unflatten": _unflatten,
     "unsqueeze": _unsqueeze,
     "view": _view,

@@ -51,6 +51,17 @@ def _match(module: nn.Module, known: Any) -> str | None:
     return None
 
 
+def _step_mode(module: Any) -> str | None:
+    """Step mode of one of SpikingJelly's modules; up to 0.0.0.0.12 there is a class for each mode instead."""
+    mode = getattr(module, "step_mode", None)
+    own = next(
+        (c for c in type(module).__mro__ if c.__module__.startswith("spikingjelly.clock_driven")), None
+    )
+    if mode is not None or own is None or not hasattr(module, "_memories"):
+        return mode
+    return "m" if own.__name__.startswith("MultiStep") else "s"
+
+
 def container_view(module: Any) -> View | None:
     """How the children of a container see the time axis; ``None`` if the module is no known container."""
     match _match(module, _CONTAINERS):
@@ -90,7 +101,7 @@ def is_leaf(module: nn.Module) -> bool:
 
 def remembers(module: nn.Module) -> bool:
     """Whether a module that is translated as a whole has state."""
-    stateful = {**NEURONS, **READOUTS, **NORSE}
+    stateful = {**_SPIKING, **READOUTS, **NORSE}
     return _match(module, stateful) is not None or hasattr(module, "_memories")
 
 
@@ -104,8 +115,8 @@ def neuron_step_modes(root: nn.Module) -> set[str]:
         key = _match(module, MODULES) or ""
         if key in STEP_MODES:
             modes.add(STEP_MODES[key])
-        elif key in NEURONS:
-            modes.add(str(module.step_mode))
+        elif hasattr(module, "_memories") and (mode := _step_mode(module)) is not None:
+            modes.add(mode)
         for child in module.children():
             walk(child)
 
@@ -157,7 +168,7 @@ def _unknown(module: nn.Module) -> tuple[str, str]:
     if known is not None:
         return (
             f"{cls.__name__} changes how {known.partition(':')[2]} computes",
-            "use the class as SpikingJelly has it",
+            f"use {known.partition(':')[2]} itself" if not _is_packaged(cls) else "",
         )
     if hasattr(module, "_memories") or cls.__module__.startswith("spikingjelly.activation_based.neuron"):
         return (
@@ -165,21 +176,26 @@ def _unknown(module: nn.Module) -> tuple[str, str]:
             f"the neurons with a translation are {', '.join(sorted(k.partition(':')[2] for k in NEURONS))}",
         )
     name = cls.__name__
-    return f"{cls.__module__}.{name} has no translation", _HINTS.get(name, "replace it or leave it out")
+    return f"{cls.__module__}.{name} has no translation", _HINTS.get(name, "")
 
 
-_NORM = "use BatchNorm: the statistics of the running input cannot be folded into weights"
+def _is_packaged(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] in ("spikingjelly", "norse", "torch")
+
+
+_NORM = "train with BatchNorm instead: the statistics of the running input cannot be folded into weights"
+_SOFTMAX = "leave it out where it is the last layer: it does not change which output is largest"
 _HINTS = {
     **NORSE_HINTS,
     **dict.fromkeys(("GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "LayerNorm"), _NORM),
     **dict.fromkeys(("ELU", "GELU", "LeakyReLU", "SiLU", "Tanh"), "spiking networks use neurons or ReLU"),
-    **dict.fromkeys(("LogSoftmax", "Softmax"), "leave it out: it does not change which output is largest"),
+    **dict.fromkeys(("LogSoftmax", "Softmax"), _SOFTMAX),
 }
 
 
 def _check_step_mode(module: Any, key: str, x: Traced) -> None:
-    mode = getattr(module, "step_mode", None)
-    spiking = key in NEURONS
+    mode = _step_mode(module)
+    spiking = key in _SPIKING
     if mode == "m" and x.view not in ("window", "lone"):
         if x.view == "image":
             raise OtherReading("gets one image instead of a window", "repeat the image over time before it")
@@ -190,7 +206,7 @@ def _check_step_mode(module: Any, key: str, x: Traced) -> None:
     if spiking and x.view == "batch":
         raise UnsupportedInContext(
             "is a neuron inside SeqToANNContainer: it would see time steps as further samples",
-            "put it outside, or use MultiStepContainer",
+            "put it outside of the container",
         )
     if spiking and mode == "s" and x.view != "frame":
         raise Unsupported(
@@ -223,14 +239,17 @@ def _conv_transpose2d(tracer: RuleContext, path: str, m: Any, x: Traced) -> Trac
     )
 
 
-def _batch_norm(axes: int) -> Rule:
+def _batch_norm(*ranks: int) -> Rule:
     def rule(tracer: RuleContext, path: str, m: Any, x: Traced) -> Traced:
         seen = len(x.shape(tracer.T))
-        if seen != axes:
+        if seen not in ranks:
             raise UnsupportedInContext(
-                f"{type(m).__name__} gets {seen} axes instead of {axes}", "wrap it in SeqToANNContainer"
+                f"{type(m).__name__} gets {seen} axes instead of {' or '.join(map(str, ranks))}",
+                "fold time into the batch before it: x.flatten(0, 1), or SpikingJelly's layer in step mode 'm'"
+                if x.view == "window" and seen - 1 in ranks
+                else f"give it {' or '.join(map(str, ranks))} axes",
             )
-        return FUNCTIONS["batch_norm"](
+        return FUNCTIONS["batch_norm"](  # type: ignore[no-any-return]
             tracer, path, x, m.running_mean, m.running_var, m.weight, m.bias, eps=m.eps
         )
 
@@ -264,13 +283,17 @@ def _through(tracer: RuleContext, path: str, m: Any, x: Traced) -> Traced:
 
 _POOL = ("kernel_size", "stride", "padding")
 _FOLDED: dict[str, Rule] = {
-    "AdaptiveAvgPool2d": _calls("adaptive_avg_pool2d", "output_size"),
+    **{f"AdaptiveAvgPool{n}d": _calls(f"adaptive_avg_pool{n}d", "output_size") for n in (1, 2, 3)},
+    "AvgPool1d": _calls("avg_pool1d", *_POOL, "ceil_mode", "count_include_pad"),
     "AvgPool2d": _calls("avg_pool2d", *_POOL, "ceil_mode", "count_include_pad", "divisor_override"),
-    "BatchNorm1d": _batch_norm(2),
+    "BatchNorm1d": _batch_norm(2, 3),
     "BatchNorm2d": _batch_norm(4),
+    "BatchNorm3d": _batch_norm(5),
+    "Conv1d": _conv("conv1d"),
     "Conv2d": _conv("conv2d"),
     "ConvTranspose2d": _conv_transpose2d,
     "Flatten": _calls("flatten", "start_dim", "end_dim"),
+    "MaxPool1d": _calls("max_pool1d", *_POOL, "dilation", "ceil_mode", "return_indices"),
     "MaxPool2d": _calls("max_pool2d", *_POOL, "dilation", "ceil_mode", "return_indices"),
 }
 """Layers that SpikingJelly wraps so that they fold time into the batch."""
@@ -279,28 +302,43 @@ _TORCH: dict[str, Rule] = {
     **_FOLDED,
     **{f"Adaptive{how}Pool{n}d": _calls(f"adaptive_{how.lower()}_pool{n}d", "output_size")
        for how in ("Avg", "Max") for n in (1, 2, 3)},
-    "AvgPool1d": _calls("avg_pool1d", *_POOL, "ceil_mode"),
-    "Conv1d": _conv("conv1d"),
     "Conv3d": _conv("conv3d"),
+    "AlphaDropout": _through,
     "Dropout": _through,
     "Dropout1d": _through,
     "Dropout2d": _through,
     "Dropout3d": _through,
+    "Hardtanh": _calls("hardtanh", "min_val", "max_val"),
     "Identity": _through,
     "Linear": _calls("linear", "weight", "bias"),
     "ReLU": _calls("relu"),
+    "ReLU6": _calls("relu6"),
     "Sigmoid": _calls("sigmoid"),
+    "SyncBatchNorm": _batch_norm(2, 3, 4, 5),
+    "Upsample": _calls("interpolate", "size", "scale_factor", "mode"),
+    "UpsamplingNearest2d": _calls("interpolate", "size", "scale_factor", "mode"),
     "Unflatten": _calls("unflatten", "dim", "unflattened_size"),
 }  # fmt: skip
+
+_SPIKING: dict[str, Rule] = {
+    **NEURONS,
+    **{
+        f"spikingjelly:MultiStep{name}": NEURONS[f"spikingjelly:{name}"]
+        for name in ("IFNode", "LIFNode", "ParametricLIFNode")
+    },
+}
+"""Spiking neurons, with the classes for windows that SpikingJelly has up to 0.0.0.0.12."""
 
 MODULES: dict[str, Rule] = {
     **{f"torch:{name}": rule for name, rule in _TORCH.items()},
     **{f"spikingjelly:{name}": _multi_step(rule) for name, rule in _FOLDED.items()},
-    **NEURONS,
+    **_SPIKING,
     **READOUTS,
     **NORSE,
     "spikingjelly:Dropout": _through,
     "spikingjelly:Dropout2d": _through,
+    "spikingjelly:MultiStepDropout": _through,
+    "spikingjelly:MultiStepDropout2d": _through,
     "spikingjelly:Linear": _TORCH["Linear"],
     "spikingjelly:VotingLayer": _vote,
 }

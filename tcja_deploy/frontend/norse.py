@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from tcja_deploy.frontend.constants import array
 from tcja_deploy.frontend.context import RuleContext
-from tcja_deploy.frontend.functions import array
 from tcja_deploy.frontend.layout import name_time
 from tcja_deploy.frontend.traced import Traced
 from tcja_deploy.ir import ops as ir

@@ -13,6 +13,7 @@ from torch import nn
 
 from tcja_deploy.errors import TraceError, UsageError
 from tcja_deploy.frontend.dispatch import RULES
+from tcja_deploy.frontend.einops import register as register_einops
 from tcja_deploy.frontend.modules import neuron_step_modes
 from tcja_deploy.frontend.proof import prove as proven
 from tcja_deploy.frontend.traced import Reading
@@ -67,7 +68,9 @@ def trace(
         raise TraceError(
             "TorchScript has no Python code left to trace", hint="pass the module it was made from"
         )
-    module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
+    module = unwrapped(module)
+    _refuse_snntorch(module)
+    register_einops()
     if input_shape is None:
         raise UsageError(
             "the shape of an input frame is not known",
@@ -187,17 +190,45 @@ def _sizes(module: nn.Module) -> list[int]:
     return sorted(n for n in sizes if n <= _LONGEST)
 
 
+# -- what is handed over ------------------------------------------------------------------------------------------
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The network inside ``torch.compile`` and data parallelism, however often they are nested."""
+    while True:
+        inner = {
+            "OptimizedModule": "_orig_mod",
+            "DataParallel": "module",
+            "DistributedDataParallel": "module",
+        }.get(type(module).__name__ if type(module).__module__.startswith("torch.") else "")
+        if inner is None:
+            return module
+        module = getattr(module, inner)
+
+
+def _refuse_snntorch(module: nn.Module) -> None:
+    found = {type(m).__name__ for m in module.modules() if type(m).__module__.partition(".")[0] == "snntorch"}
+    if found:
+        raise TraceError(
+            f"snnTorch's neurons ({', '.join(sorted(found))}) are not read from a live module",
+            hint="export it with snntorch.export_nir.export_to_nir(net, sample), write it with nir.write(path, graph), "
+            "and load that file",
+        )
+
+
 # -- care ----------------------------------------------------------------------------------------------------------
 @contextmanager
 def _untouched(root: nn.Module) -> Iterator[None]:
     """Evaluation mode inside; afterwards every module has the attributes, containers and buffer contents it had before."""
     attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
     containers: list[tuple[Any, Any]] = []
-    for module in root.modules():
+    for module in list(root.modules()):
         own = vars(module)
         attributes.append((own, dict(own)))
         containers += [(v, v.copy()) for v in own.values() if isinstance(v, dict | list | set)]
         own["training"] = False
+        own["_compiled_call_impl"] = None  # what module.compile() sets
+        own["_modules"].update(
+            (name, unwrapped(m)) for name, m in list(own["_modules"].items()) if m is not None
+        )
     buffers = [(b, b.clone()) for b in root.buffers()]
     try:
         yield

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import operator
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,7 +24,16 @@ from tcja_deploy.frontend.blanks import Blanks, factories
 from tcja_deploy.frontend.context import Rules
 from tcja_deploy.frontend.loops import TimeLoops
 from tcja_deploy.frontend.proxy import Proxy
-from tcja_deploy.frontend.traced import STATIC, Abort, OtherReading, Reading, Traced, View, tensors_in
+from tcja_deploy.frontend.traced import (
+    SAMPLES,
+    STATIC,
+    Abort,
+    OtherReading,
+    Reading,
+    Traced,
+    View,
+    tensors_in,
+)
 from tcja_deploy.frontend.values import spikingjelly_loops, untangled, without_state
 from tcja_deploy.ir import GraphBuilder, Op
 from tcja_deploy.ir import ops as ir
@@ -93,9 +103,7 @@ class ModuleTracer(torch.fx.Tracer):
             return
         except Exception as error:  # forward is the user's code: it may raise anything
             if not self.unsupported:
-                self.report(
-                    Unsupported(f"forward fails on an input of this shape: {type(error).__name__}: {error}")
-                )
+                self.report(Unsupported(f"forward raises {type(error).__name__} while it is traced: {error}"))
             return
         (result,) = next(n for n in graph.nodes if n.op == "output").args
         self._finish(without_state(result, torch.fx.Node))
@@ -372,6 +380,7 @@ class ModuleTracer(torch.fx.Tracer):
         Raises:
             Abort: If there are so many that only a loop can be the cause.
         """
+        found = type(found)(_readable(found.reason), _readable(found.hint))
         self._misread |= certain and isinstance(found, OtherReading)
         self._contextual += isinstance(found, UnsupportedInContext)
         if certain or not isinstance(found, UnsupportedInContext):
@@ -383,6 +392,16 @@ class ModuleTracer(torch.fx.Tracer):
         """Remember that the code swaps the first two axes of its input: it takes ``[N, T, ...]``."""
         if x.name == self._input_name and order[:2] == (1, 0):
             self.swaps_first = True
+
+
+def _readable(text: str) -> str:
+    """Words for the batch size of tracing, which no user knows."""
+
+    def name(match: re.Match[str]) -> str:
+        times, rest = divmod(int(match[0]), SAMPLES)
+        return match[0] if rest or not times else "N" if times == 1 else f"{times} N"
+
+    return re.sub(r"(?<![\w.])\d{4,}(?![\w.])", name, text)
 
 
 def _is_own(module: nn.Module) -> bool:
