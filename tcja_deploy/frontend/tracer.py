@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import operator
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,7 +24,6 @@ from tcja_deploy.frontend.context import Rules
 from tcja_deploy.frontend.loops import TimeLoops
 from tcja_deploy.frontend.proxy import Proxy
 from tcja_deploy.frontend.traced import (
-    SAMPLES,
     STATIC,
     Abort,
     OtherReading,
@@ -34,7 +32,7 @@ from tcja_deploy.frontend.traced import (
     View,
     tensors_in,
 )
-from tcja_deploy.frontend.values import spikingjelly_loops, untangled, without_state
+from tcja_deploy.frontend.values import is_own, readable, spikingjelly_loops, untangled, without_state
 from tcja_deploy.ir import GraphBuilder, Op
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.unsupported import Unsupported, UnsupportedInContext, UnsupportedParts
@@ -178,7 +176,7 @@ class ModuleTracer(torch.fx.Tracer):
     def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Leaf modules become nodes, containers are walked through, the user's own modules are run."""
         leaf = self._rules.container_view(m) is None and self._rules.is_leaf(m)
-        with self._scope(self._path(m), f"{type(m).__name__}.forward" if _is_own(m) else self.code):
+        with self._scope(self._path(m), f"{type(m).__name__}.forward" if is_own(m) else self.code):
             inner = self._rules.container_view(m)
             if inner is None and not leaf:
                 return forward(*args, **kwargs)
@@ -380,7 +378,7 @@ class ModuleTracer(torch.fx.Tracer):
         Raises:
             Abort: If there are so many that only a loop can be the cause.
         """
-        found = type(found)(_readable(found.reason), _readable(found.hint))
+        found = type(found)(readable(found.reason), readable(found.hint))
         self._misread |= certain and isinstance(found, OtherReading)
         self._contextual += isinstance(found, UnsupportedInContext)
         if certain or not isinstance(found, UnsupportedInContext):
@@ -392,18 +390,3 @@ class ModuleTracer(torch.fx.Tracer):
         """Remember that the code swaps the first two axes of its input: it takes ``[N, T, ...]``."""
         if x.name == self._input_name and order[:2] == (1, 0):
             self.swaps_first = True
-
-
-def _readable(text: str) -> str:
-    """Words for the batch size of tracing, which no user knows."""
-
-    def name(match: re.Match[str]) -> str:
-        times, rest = divmod(int(match[0]), SAMPLES)
-        return match[0] if rest or not times else "N" if times == 1 else f"{times} N"
-
-    return re.sub(r"(?<![\w.])\d{4,}(?![\w.])", name, text)
-
-
-def _is_own(module: nn.Module) -> bool:
-    """Whether a module's ``forward`` is the user's code."""
-    return type(module).__module__.partition(".")[0] not in ("torch", "spikingjelly", "norse")

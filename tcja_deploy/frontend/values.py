@@ -1,17 +1,20 @@
-"""What code hands around besides tensors: states, nested arguments, SpikingJelly's own loop over time."""
+"""What code hands around besides tensors: states, nested arguments, SpikingJelly's own loop over time, words."""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch.fx
+from torch import nn
 
 from tcja_deploy.frontend.proxy import Proxy
+from tcja_deploy.frontend.traced import SAMPLES
 
-__all__ = ["spikingjelly_loops", "untangled", "without_state"]
+__all__ = ["is_own", "readable", "spikingjelly_loops", "untangled", "without_state"]
 
 
 @contextmanager
@@ -65,3 +68,18 @@ def untangled(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: untangled(v) for k, v in value.items()}
     return value
+
+
+def readable(text: str) -> str:
+    """Words for the batch size of tracing, which no user knows."""
+
+    def name(match: re.Match[str]) -> str:
+        times, rest = divmod(int(match[0]), SAMPLES)
+        return match[0] if rest or not times else "N" if times == 1 else f"{times} N"
+
+    return re.sub(r"(?<![\w.])\d{4,}(?![\w.])", name, text)
+
+
+def is_own(module: nn.Module) -> bool:
+    """Whether a module's ``forward`` is the user's code."""
+    return type(module).__module__.partition(".")[0] not in ("torch", "spikingjelly", "norse")
