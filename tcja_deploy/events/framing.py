@@ -12,7 +12,7 @@ from tcja_deploy.events.integrate import SplitBy, integrate
 from tcja_deploy.events.recording import Events
 from tcja_deploy.events.resize import Resize, resize
 
-__all__ = ["Framing", "wrong_size"]
+__all__ = ["Framing", "sensor_text", "wrong_size"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,19 +74,20 @@ class Framing:
 
     def __str__(self) -> str:
         way = self.split_by if self.frame_time is None else f"duration, {self.frame_time / 1000:g} ms a frame"
-        return way if self.resize is None else f"{way}; resized to {_size(self.sensor)} ({self.resize})"
+        return way if self.resize is None else f"{way}; resized to {sensor_text(self.sensor)} ({self.resize})"
 
 
 def wrong_size(camera: tuple[int, int], sensor: tuple[int, int], where: str, reason: str = "") -> DataError:
     """What is said when a camera is not of the model's size; `reason` says how its size is known."""
     known = f" ({reason})" if reason else ""
     return DataError(
-        f"events of a sensor of {_size(camera)} pixels{known}, the model takes {_size(sensor)}",
+        f"events of a sensor of {sensor_text(camera)} pixels{known}, the model takes {sensor_text(sensor)}",
         where=where,
         hint="--resize area, crop or nearest brings them to the model's size, as far as it was trained so; --sensor H,W "
         "says how large the camera is, if it was taken for another",
     )
 
 
-def _size(sensor: tuple[int, int]) -> str:
+def sensor_text(sensor: tuple[int, int]) -> str:
+    """Rows and columns in words."""
     return f"{sensor[0]} x {sensor[1]}"

@@ -17,7 +17,7 @@ from tcja_deploy.events.dataset import EventData, Recordings
 from tcja_deploy.events.folders import Listing, list_folder
 from tcja_deploy.events.formats import accepted, find_reader, is_recording
 from tcja_deploy.events.formats.base import FrameShape, Source, Stored
-from tcja_deploy.events.framing import Framing, wrong_size
+from tcja_deploy.events.framing import Framing, sensor_text, wrong_size
 from tcja_deploy.events.integrate import SplitBy
 from tcja_deploy.events.recording import Events
 from tcja_deploy.events.resize import Resize, known_sensor
@@ -231,6 +231,10 @@ def _look(
     if framing.camera is None and framing.channels == 2 and extent.events:
         framing, said = _fitted(framing, extent, path)
         notes += said
+    if framing.resize is not None:
+        notes.append(
+            f"frames of another size are brought to {sensor_text(framing.sensor)} ({framing.resize})"
+        )
     if framing.frame_time is not None:
         length = framing.frame_time * framing.timesteps / 1000
         notes.append(
@@ -295,4 +299,4 @@ def _fitted(framing: Framing, extent: _Extent, path: Path) -> tuple[Framing, lis
             f"the events lie in {extent.rows} of {height} rows and {extent.columns} of {width} columns; recordings of a "
             "smaller sensor are not scaled to the one that the model was trained for"
         ]
-    return replace(framing, camera=camera), [f"camera taken for {camera[0]} x {camera[1]} pixels, as {reach}"]
+    return replace(framing, camera=camera), [f"camera taken for {sensor_text(camera)} pixels, as {reach}"]
