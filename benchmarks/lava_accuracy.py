@@ -21,7 +21,7 @@ from tcja_deploy import load
 from tcja_deploy.data import path
 from tcja_deploy.events import open_data
 from tcja_deploy.exporters.lava.accuracy import evaluate
-from tcja_deploy.exporters.lava.options import Options
+from tcja_deploy.exporters.lava.options import LavaOptions
 from tcja_deploy.exporters.lava.quantise import quantise
 
 PLAIN = {"wide_input": False, "correct_bias": False}
@@ -78,7 +78,7 @@ def main() -> None:
     test = batches("Test", None)
     table = Table("step", "test", "same", "shifted", "same", "moved spikes by layer, % of neuron-steps")
     for name, change in STEPS.items():
-        quantised = quantise(graph, calibration, Options(**change))
+        quantised = quantise(graph, calibration, LavaOptions(**change))
         plain, moved = evaluate(graph, quantised, test), evaluate(graph, quantised, list(copies(test)))
         layers = [f"{100 * s.disagreement:.3f}" for s in plain.stages if s.kind in ("conv", "dense")]
         table.add_row(

@@ -20,8 +20,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+import tcja_deploy as td
 from tcja_deploy import load, zoo
-from tcja_deploy.exporters.lava import export_lava
 from tcja_deploy.exporters.lava.bundle import read_bundle
 from tcja_deploy.exporters.lava.driver import run_lava
 from tcja_deploy.runtime.integers.twin import Twin, encode
@@ -64,7 +64,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bundle"
         start = time.perf_counter()
-        report = export_lava(graph, path, data=[frames])
+        report = td.export(graph, "lava", path, data=[frames])
         console.print(f"exported in {time.perf_counter() - start:.1f} s, latency {report.latency} steps")
         bundle = read_bundle(path)
         payload = encode(bundle.network.host_input, frames)

@@ -21,8 +21,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+import tcja_deploy as td
 from tcja_deploy import zoo
-from tcja_deploy.exporters.onnx_step import export_onnx_step
 from tcja_deploy.frontend.load import load
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import fold_batch_norm
@@ -88,7 +88,7 @@ def main() -> None:
     burst, paced = stream(graph, lookahead=D), stream(graph, lookahead=D, schedule="paced")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "step.onnx"
-        export_onnx_step(graph, path, lookahead=D, verify=False)
+        td.export(graph, "onnx-step", path, lookahead=D, verify=False)
         onnx_bytes = sum(a.nbytes for a in np.load(path.with_suffix(".states.npz")).values())
         ways: dict[str, tuple[Callable[[np.ndarray], object], int]] = {
             "torch, burst": (burst.push, held(graph, frames, D, "burst")),

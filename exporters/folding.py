@@ -6,15 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.exporters.report import change
-from tcja_deploy.ir import Graph
-from tcja_deploy.passes import fold_batch_norm
+from tcja_deploy.passes import Prepared
 from tcja_deploy.runtime.compare import Agreement, compare
 from tcja_deploy.runtime.sequence import run_with_spikes
 
 __all__ = ["folding_effect", "folding_note"]
 
 
-def folding_effect(graph: Graph, frames: NDArray[np.float32], *, bound: float) -> Agreement | None:
+def folding_effect(network: Prepared, frames: NDArray[np.float32], *, bound: float) -> Agreement | None:
     """How far folding batch normalisation takes the network from the one that was trained, both in the sequence runtime.
 
     Folding is exact up to rounding. PyTorch rounds the unfolded network in its own way (a fused multiply-add on the CPU), so a
@@ -22,17 +21,16 @@ def folding_effect(graph: Graph, frames: NDArray[np.float32], *, bound: float) -
     block the gates of all channels and steps: a network whose activity is chaotic, as without training, may end elsewhere.
 
     Args:
-        graph: The network, not folded.
+        network: The network, as it was trained and folded.
         frames: ``[T, N, ...]``.
         bound: Allowed mismatches per neuron-step.
 
     Returns:
         The folded network against the trained one; ``None`` if there is nothing to fold.
     """
-    folded = fold_batch_norm(graph)
-    if len(folded.nodes) == len(graph.nodes):
+    if len(network.folded.nodes) == len(network.trained.nodes):
         return None
-    return compare(graph, frames, *run_with_spikes(folded, frames), bound=bound)
+    return compare(network.trained, frames, *run_with_spikes(network.folded, frames), bound=bound)
 
 
 def folding_note(effect: Agreement) -> str:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import platform
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
-from tcja_deploy.files import sha256
-from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.compare import Agreement
 
-__all__ = ["ExportReport", "Fidelity", "NodeReport", "change", "manifest"]
+__all__ = ["ExportReport", "Fidelity", "NodeReport", "ReportTable", "change"]
 
 
 def change(apart: Agreement, reference: str) -> str:
@@ -51,6 +46,25 @@ class NodeReport:
 
 
 @dataclass(frozen=True)
+class ReportTable:
+    """A table that only one target has, ready to be printed.
+
+    Attributes:
+        title: Above it.
+        columns: Names of the columns.
+        rows: Cells as text.
+        text_columns: How many of the first columns are text; the others hold numbers.
+        legend: What the columns mean.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    text_columns: int = 1
+    legend: str = ""
+
+
+@dataclass(frozen=True)
 class ExportReport:
     """Result of an export.
 
@@ -59,8 +73,11 @@ class ExportReport:
         path: The artifact.
         files: All files written.
         nodes: Fate of each node.
-        agreement: Comparison with the sequence runtime; ``None`` if it was not asked for.
+        agreement: Comparison with the reference; ``None`` if it was not asked for.
         notes: Assumptions and approximations, in sentences.
+        comparisons: What else was compared, by name: ``"folding"``, what folding batch normalisation changes on the golden
+            sample; others as the target has them.
+        runtime: What ran the artifact for the comparison.
     """
 
     target: str
@@ -68,50 +85,16 @@ class ExportReport:
     files: tuple[Path, ...]
     nodes: tuple[NodeReport, ...]
     agreement: Agreement | None = None
-    notes: tuple[str, ...] = field(default_factory=tuple)
+    notes: tuple[str, ...] = ()
+    comparisons: Mapping[str, Agreement] = field(default_factory=dict)
+    runtime: str = ""
 
+    @property
+    def tables(self) -> tuple[ReportTable, ...]:
+        """What only this target has to show."""
+        return ()
 
-def manifest(
-    graph: Graph,
-    target: str,
-    files: Iterable[Path],
-    *,
-    nodes: Iterable[NodeReport],
-    agreement: Agreement | None,
-    notes: Iterable[str],
-    extra: dict[str, Any],
-) -> str:
-    """Text of the manifest that lies beside an artifact: JSON with versions, hashes, shapes, and the parity result."""
-    import onnx
-    import onnxruntime
-    import torch
-
-    from tcja_deploy.version import __version__
-
-    content = {
-        "format": "tcja-deploy-manifest",
-        "format_version": 1,
-        "target": target,
-        "model": {
-            "sha256": graph.hash,
-            "source": graph.source,
-            "T": graph.T,
-            "input": [str(d) for d in graph.input.signal.dims],
-            "input_kind": graph.input.signal.kind,
-            "output": [str(d) for d in graph[graph.output].signal.dims],
-            "parameters": graph.parameters,
-        },
-        "files": {f.name: {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in files},
-        "nodes": [{"name": n.name, "op": n.op, "fidelity": n.fidelity, "note": n.note} for n in nodes],
-        "parity": None if agreement is None else agreement.as_dict(),
-        "notes": list(notes),
-        "versions": {
-            "tcja_deploy": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "onnx": onnx.__version__,
-            "onnxruntime": onnxruntime.__version__,
-        },
-        **extra,
-    }
-    return json.dumps(content, indent=2) + "\n"
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """What only this target has to say at the end, in sentences."""
+        return ()

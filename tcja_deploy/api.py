@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tcja_deploy.exporters.report import ExportReport
+    from tcja_deploy.exporters.target import Progress
     from tcja_deploy.ir import Graph, Kind
     from tcja_deploy.runtime.compare import Agreement
 
@@ -87,46 +88,72 @@ def load(
     )
 
 
-def _exporters() -> dict[str, Callable[..., ExportReport]]:
-    from tcja_deploy.exporters import nir
-    from tcja_deploy.exporters.lava import export_lava
-    from tcja_deploy.exporters.onnx import export_onnx
-    from tcja_deploy.exporters.onnx_step import export_onnx_step
+def export(
+    graph: Graph,
+    target: str,
+    path: str | Path,
+    *,
+    data: Batches | None = None,
+    verify: bool = True,
+    bound: float = 1e-5,
+    force: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> ExportReport:
+    """Write a network for a target and, by default, verify what was written before it moves into place.
 
-    def export_nir(*args: Any, **options: Any) -> ExportReport:
-        return nir.export_nir(*args, **options)  # looked up here: without the extra "nir" it raises
-
-    return {"onnx": export_onnx, "onnx-step": export_onnx_step, "lava": export_lava, "nir": export_nir}
-
-
-def export(graph: Graph, target: str, path: str | Path, **options: Any) -> ExportReport:
-    """Write a network for a target and, by default, verify what was written.
+    An artifact that differs from its reference beyond the bound moves into place as well: the report and the manifest say so
+    (``report.agreement.passed``, ``parity``), and where it differs.
 
     Args:
         graph: From ``load``.
         target: ``"onnx"`` (whole windows), ``"onnx-step"`` (one frame and states), ``"lava"`` (a bundle for lava-dl)
             or ``"nir"``.
         path: File or folder to write.
-        **options: Of the target; see ``export_onnx``, ``export_onnx_step``, ``export_lava`` and ``export_nir`` in
+        data: Frames ``[T, n, ...]`` to calibrate and verify on; four synthetic samples if not given.
+        verify: Compare the artifact with its reference.
+        bound: Allowed mismatches per neuron-step.
+        force: Replace what is there.
+        progress: Called with what is being done, and how many samples or steps of it are done.
+        **options: Of the target: the fields of ``OnnxOptions``, ``OnnxStepOptions``, ``LavaOptions`` and ``NirOptions`` in
             ``tcja_deploy.exporters``.
 
     Raises:
-        UsageError: If there is no such target, or an argument is of another kind.
+        UsageError: If there is no such target or option, or an argument is of another kind.
+        DataError: If the data holds no sample, or frames do not fit.
         ExportError: If the artifact cannot be written.
         UnsupportedError: If the target cannot express the network.
     """
-    exporters = _exporters()
-    if target not in exporters:
-        raise UsageError(f"unknown target {target!r}", hint=f"choose one of {', '.join(exporters)}")
+    from tcja_deploy.exporters.targets import find_target
+
+    found = find_target(target)
     _check_graph(graph)
-    _check_batches(options.get("data"), "data")
+    _check_batches(data, "data")
     if not Path(path).name:
-        raise UsageError(f"{str(path)!r} names no file to write", hint="give it a name")
-    return exporters[target](graph, Path(path), **options)
+        raise UsageError(f"{str(path)!r} does not name a file to write", hint="give it a name")
+    from tcja_deploy.exporters.pipeline import run_export
+    from tcja_deploy.exporters.target import unmonitored
+
+    return run_export(
+        found,
+        graph,
+        Path(path),
+        data=data,
+        verify=verify,
+        bound=bound,
+        force=force,
+        progress=progress or unmonitored,
+        **options,
+    )
 
 
 def verify(
-    artifact: str | Path, graph: Graph | None = None, batches: Batches | None = None, **options: Any
+    artifact: str | Path,
+    graph: Graph | None = None,
+    batches: Batches | None = None,
+    *,
+    progress: Progress | None = None,
+    **options: Any,
 ) -> Agreement:
     """Run an exported artifact beside its reference, spike for spike.
 
@@ -137,11 +164,13 @@ def verify(
         artifact: An ``.onnx`` or ``.nir`` file, a Lava bundle or a split NIR export; recognised by content.
         graph: The network it was exported from; a Lava bundle holds its own.
         batches: Frames ``[T, n, ...]``; four synthetic samples if not given (a Lava bundle's own sample).
-        **options: Of the target; see ``verify_onnx``, ``verify_onnx_step``, ``verify_nir`` and ``verify_bundle`` in
-            ``tcja_deploy.exporters``.
+        progress: Called with what is being done, and how many samples or steps of it are done.
+        **options: Of the target's verification: the fields of ``Bounded``, ``OnnxStepVerification``, ``LavaVerification`` and
+            ``NirVerification`` in ``tcja_deploy.exporters``.
 
     Raises:
         FileFormatError: If the artifact is damaged or was not exported from the graph.
+        DataError: If the data holds no sample, or frames do not fit.
         UsageError: If the graph is needed and not given, or an argument is of another kind.
         ToolchainError: If the real Lava is needed and not there.
     """
@@ -150,47 +179,25 @@ def verify(
     if graph is not None:
         _check_graph(graph)
     _check_batches(batches, "batches")
-    path = Path(artifact)
-    target = artifact_target(path)
-    if target == "lava":
-        from tcja_deploy.exporters.lava import verify_bundle
+    target = artifact_target(Path(artifact))
+    from tcja_deploy.exporters.pipeline import run_verification
+    from tcja_deploy.exporters.target import unmonitored
 
-        return verify_bundle(path, batches, **options)
-    if graph is None:
-        raise UsageError(
-            "the network that this was exported from is needed", where=str(path), hint="pass it (--model)"
-        )
-    if batches is None:
-        from tcja_deploy.runtime.synthetic import synthetic_frames
-
-        network = graph
-        batches = (synthetic_frames(network, 1, seed=seed) for seed in range(4))
-    return _verifier(target)(path, graph, batches, **options)
+    return run_verification(
+        target, Path(artifact), graph, batches, progress=progress or unmonitored, **options
+    )
 
 
 def _check_graph(graph: object) -> None:
     from tcja_deploy.ir import Graph
 
     if not isinstance(graph, Graph):
-        raise UsageError(f"a {type(graph).__name__} is no graph", hint="pass what tcja_deploy.load returns")
+        raise UsageError(
+            f"a {type(graph).__name__} is not a graph", hint="pass what tcja_deploy.load returns"
+        )
 
 
 def _check_batches(batches: object, name: str) -> None:
     """One array would be taken apart along T."""
     if hasattr(batches, "shape"):
         raise UsageError(f"{name} are several arrays of frames, got one", hint=f"write {name}=[frames]")
-
-
-def _verifier(target: str) -> Callable[..., Agreement]:
-    if target == "nir":
-        from tcja_deploy.exporters import nir
-
-        verifier: Callable[..., Agreement] = nir.verify_nir
-        return verifier
-    if target == "onnx-step":
-        from tcja_deploy.exporters.onnx_step import verify_onnx_step
-
-        return verify_onnx_step
-    from tcja_deploy.exporters.onnx import verify_onnx
-
-    return verify_onnx

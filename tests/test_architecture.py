@@ -64,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "reading": {"errors", "files"},
     "unsupported": {"errors"},
     "files": {"errors"},
-    "artifacts": {"errors", "files", "reading"},
+    "artifacts": {"errors", "exporters", "files"},
     "ir": {"errors", "unsupported"},
     "ir_file": BASE | {"files", "reading"},
     "nir_file": BASE | {"files", "reading", "text"},

@@ -21,25 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import FileFormatError, GraphError
-from tcja_deploy.exporters.lava.integrity import (
-    FORMAT,
-    VERSION,
-    array,
-    check_files,
-    read_manifest,
-    write_manifest,
-)
 from tcja_deploy.exporters.lava.lint import check
 from tcja_deploy.exporters.lava.netfile import net_input_shape, read_nets, write_net
 from tcja_deploy.exporters.lava.schedule import GatePart, SegmentPart, latency, parts
-from tcja_deploy.files import atomic_directory
+from tcja_deploy.exporters.manifest import NAME, check_files, read_manifest
 from tcja_deploy.reading.arrays import read_npz
+from tcja_deploy.reading.json_text import check_structure
 from tcja_deploy.reading.limits import check_bytes
 from tcja_deploy.runtime.integers import gate_arithmetic
 from tcja_deploy.runtime.integers.network import Gate, HostInput, IntegerNetwork, Layer, Readout, SpatialPool
 from tcja_deploy.runtime.integers.twin import Twin, encode
 
-__all__ = ["Bundle", "copy_runner", "read_bundle", "write_bundle"]
+__all__ = ["Bundle", "copy_runner", "describe", "golden_arrays", "read_bundle", "write_parts"]
 
 RUNNER = Path(__file__).parent / "runner"
 
@@ -51,12 +44,12 @@ class Bundle:
     Attributes:
         path: Its folder.
         network: The integer network, from the very files that Lava will read.
-        manifest: Everything in manifest.json.
+        section: What manifest.json says of Lava.
     """
 
     path: Path
     network: IntegerNetwork
-    manifest: dict[str, Any]
+    section: dict[str, Any]
 
     def golden(self) -> tuple[NDArray[np.int64], dict[str, NDArray[np.int64]]]:
         """The sample: payloads (T, 1, ...) and for each stage its spikes or payloads (T, 1, ...).
@@ -70,11 +63,11 @@ class Bundle:
         try:
             for index, stage in enumerate(self.network.stages):
                 shape = (self.network.frames, 1, *stage.out_shape)
-                value = array(arrays, f"stage_{index}", file)
+                value = _array(arrays, f"stage_{index}", file)
                 if isinstance(stage, Layer):
                     value = np.unpackbits(value, count=prod(shape))
                 stages[stage.name] = value.reshape(shape).astype(np.int64)
-            payload = array(arrays, "payload", file)
+            payload = _array(arrays, "payload", file)
             host = self.network.host_input
             if payload.dtype.kind not in "iu" or payload.shape != (self.network.frames, 1, *host.out_shape):
                 raise ValueError(f"payloads of {payload.dtype} {payload.shape}")
@@ -89,45 +82,26 @@ def copy_runner(folder: Path) -> None:
     shutil.copy(str(gate_arithmetic.__file__), folder / "tcja_gate" / "gate_arithmetic.py")
 
 
-def write_bundle(
-    network: IntegerNetwork,
-    path: Path,
-    sample: NDArray[np.generic],
-    *,
-    about: Mapping[str, Any],
-    force: bool = False,
-) -> None:
-    """Write a bundle, all or nothing.
-
-    Args:
-        network: What to write.
-        path: The folder to make.
-        sample: Frames (T, 1, *shape) of the golden sample.
-        about: More entries for the manifest: model hash, versions, report.
-        force: Replace what is there.
+def write_parts(network: IntegerNetwork, folder: Path) -> None:
+    """Write segments, gates, the host's matrices and the runner into an empty folder.
 
     Raises:
         UnsupportedError: If Lava would compute something else.
-        ExportError: If the folder exists or cannot be written.
     """
-    findings = check(network)
-    with atomic_directory(path, force=force) as folder:
-        manifest = describe(network) | dict(about) | {"notes": list(findings.notes)}
-        for part, entry in zip(parts(network), manifest["parts"], strict=True):
-            if isinstance(part, SegmentPart):
-                write_net(folder / entry["file"], part.layers)
-            else:
-                np.savez_compressed(folder / entry["file"], **_gate_arrays(part.gate))
-        host = _host_arrays(network)
-        if host:
-            np.savez_compressed(folder / "host.npz", **host)  # type: ignore[arg-type]
-        _write_golden(network, folder / "golden.npz", sample)
-        copy_runner(folder / "runner")
-        write_manifest(folder, manifest)
+    check(network)
+    for part, entry in zip(parts(network), describe(network)["parts"], strict=True):
+        if isinstance(part, SegmentPart):
+            write_net(folder / entry["file"], part.layers)
+        else:
+            np.savez_compressed(folder / entry["file"], **_gate_arrays(part.gate))
+    host = _host_arrays(network)
+    if host:
+        np.savez_compressed(folder / "host.npz", **host)  # type: ignore[arg-type]
+    copy_runner(folder / "runner")
 
 
 def describe(network: IntegerNetwork) -> dict[str, Any]:
-    """The manifest's entries about the network itself."""
+    """The manifest's section about the network itself."""
     entries: list[dict[str, Any]] = []
     for part in parts(network):
         count = sum(
@@ -172,8 +146,6 @@ def describe(network: IntegerNetwork) -> dict[str, Any]:
         )
     host, readout = network.host_input, network.readout
     return {
-        "format": FORMAT,
-        "version": VERSION,
         "name": network.name,
         "frames": network.frames,
         "latency": latency(network),
@@ -203,10 +175,11 @@ def read_bundle(path: Path) -> Bundle:
     Raises:
         FileFormatError: A missing, changed or foreign file, or contents that do not fit together.
     """
-    manifest = read_manifest(path)
+    manifest = read_manifest(path / NAME, "lava")
     check_files(path, manifest)
     try:
-        network = _network(path, manifest)
+        section = check_structure(manifest.get("lava"), _STRUCTURE)
+        network = _network(path, section, manifest["files"])
         for stage in network.stages:
             values = 8 * network.frames * max(prod(stage.in_shape), prod(stage.out_shape))
             check_bytes(values, "one window of this stage", where=f"{path}: {stage.name}")
@@ -219,36 +192,56 @@ def read_bundle(path: Path) -> Bundle:
             hint="export the bundle again",
         ) from None
     same = describe(network)
-    changed = sorted(key for key, value in same.items() if manifest.get(key) != value)
+    changed = sorted(key for key, value in same.items() if section.get(key) != value)
     if changed:
         raise FileFormatError(
             f"the manifest contradicts the files in: {', '.join(changed)}", where=str(path / "manifest.json")
         )
-    return Bundle(path, network, manifest)
+    return Bundle(path, network, section)
 
 
-def _network(path: Path, manifest: dict[str, Any]) -> IntegerNetwork:
-    listed = manifest["files"]
+_LAYER = {"name": str, "kind": str, "in_shape": [int]}
+_STRUCTURE = {
+    "name": str,
+    "frames": int,
+    "parts": [{"kind": str, "file": str, "name?": str, "in_shape": [int], "layers?": [_LAYER]}],
+    "input": {"shape": [int], "binary": bool, "peak": int, "scale": int, "unit": int, "limbs": [int]},
+    "readout": {"vote": int, "time_mean": bool},
+}
+"""Of the manifest's section, as far as it is read."""
 
+
+def _array(arrays: Mapping[str, NDArray[Any]], key: str, file: Path) -> NDArray[Any]:
+    """One of a file's arrays.
+
+    Raises:
+        FileFormatError: If it is missing.
+    """
+    if key not in arrays:
+        raise FileFormatError(f"lacks {key!r}", where=str(file))
+    return arrays[key]
+
+
+def _network(path: Path, section: dict[str, Any], listed: Mapping[str, Any]) -> IntegerNetwork:
     def inside(name: str) -> Path:
         if name not in listed:
             raise FileFormatError(f"the manifest uses {name!r} but does not list it", where=str(path))
         return path / name
 
     stages: list[Layer | Gate] = []
-    segments = [entry for entry in manifest["parts"] if entry["kind"] == "segment"]
+    segments = [entry for entry in section["parts"] if entry["kind"] == "segment"]
     nets = iter(read_nets([(inside(entry["file"]), entry["layers"]) for entry in segments]))
-    for entry in manifest["parts"]:
+    for entry in section["parts"]:
         if entry["kind"] == "segment":
             stages += next(nets)
         else:
-            stages.append(_read_gate(inside(entry["file"]), entry, int(manifest["frames"])))
+            stages.append(_read_gate(inside(entry["file"]), entry, int(section["frames"])))
     host = read_npz(inside("host.npz")) if "host.npz" in listed else {}
-    about, readout = manifest["input"], manifest["readout"]
+    about, readout = section["input"], section["readout"]
     _check_host(path, about, readout, host)
     return IntegerNetwork(
-        str(manifest["name"]),
-        int(manifest["frames"]),
+        str(section["name"]),
+        int(section["frames"]),
         HostInput(
             tuple(about["shape"]),
             bool(about["binary"]),
@@ -321,7 +314,7 @@ def _read_gate(file: Path, entry: dict[str, Any], frames: int) -> Gate:
     arrays = read_npz(file)
 
     def whole(key: str, least: int, most: int, rank: int = 0) -> NDArray[np.int64]:
-        value = array(arrays, key, file)
+        value = _array(arrays, key, file)
         fits = value.dtype.kind in "iu" and value.ndim == rank and value.size > 0
         if not fits or int(value.min()) < least or int(value.max()) > most:
             raise FileFormatError(
@@ -339,7 +332,7 @@ def _read_gate(file: Path, entry: dict[str, Any], frames: int) -> Gate:
         if kind not in ("max", "sum") or len(kernel) != 2 or len(stride) != 2:
             raise FileFormatError("holds a pool that is not known", where=str(file))
         pool = SpatialPool("max" if kind == "max" else "sum", (kernel[0], kernel[1]), (stride[0], stride[1]))
-    fusion = str(array(arrays, "fusion", file))
+    fusion = str(_array(arrays, "fusion", file))
     if fusion not in ("multiply", "add"):
         raise FileFormatError(f"holds a fusion {fusion[:40]!r} that is not known", where=str(file))
     channels, height, width = entry["in_shape"]
@@ -368,9 +361,9 @@ def _host_arrays(network: IntegerNetwork) -> dict[str, NDArray[Any]]:
     return {key: value for key, value in arrays.items() if value is not None}
 
 
-def _write_golden(network: IntegerNetwork, file: Path, sample: NDArray[np.generic]) -> None:
-    names = [stage.name for stage in network.stages]
-    run = Twin(network).run(sample, record=names)
+def golden_arrays(network: IntegerNetwork, sample: NDArray[np.generic]) -> dict[str, NDArray[Any]]:
+    """The golden sample, frames ``[T, 1, *shape]``: payloads, results, and what each stage gives, spikes packed."""
+    run = Twin(network).run(sample, record=[stage.name for stage in network.stages])
     arrays: dict[str, NDArray[Any]] = {
         "payload": encode(network.host_input, sample).astype(np.int32),
         "values": run.values,
@@ -378,4 +371,4 @@ def _write_golden(network: IntegerNetwork, file: Path, sample: NDArray[np.generi
     for index, stage in enumerate(network.stages):
         value = run.recorded[stage.name]
         arrays[f"stage_{index}"] = np.packbits(value.ravel()) if isinstance(stage, Layer) else value
-    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # its stub takes no dictionary
+    return arrays

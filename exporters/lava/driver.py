@@ -114,7 +114,7 @@ def run_lava(
     interpreter = environment.lava_python(python)
     _check_payload(network, payload)
     _check_shared_memory(network, wanted)
-    steps = payload.shape[0] * payload.shape[1] + int(bundle.manifest["latency"])
+    steps = payload.shape[0] * payload.shape[1] + int(bundle.section["latency"])
     start = time.monotonic()
     try:
         with (

@@ -1,42 +1,33 @@
-"""Writing a bundle from a graph, and checking a bundle against the twin and the real Lava."""
+"""A network as a bundle for lava-dl: quantised, measured, described."""
 
 from __future__ import annotations
 
-import itertools
-import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from tcja_deploy.errors import DataError, UsageError
+from tcja_deploy.exporters.frames import Frames
 from tcja_deploy.exporters.lava.accuracy import Accuracy, evaluate
-from tcja_deploy.exporters.lava.bundle import Bundle, read_bundle, write_bundle
-from tcja_deploy.exporters.lava.driver import Progress, run_lava
+from tcja_deploy.exporters.lava.bundle import describe, golden_arrays, write_parts
 from tcja_deploy.exporters.lava.environment import REQUIREMENTS
 from tcja_deploy.exporters.lava.lint import lint
-from tcja_deploy.exporters.lava.options import Options
+from tcja_deploy.exporters.lava.options import LavaOptions, LavaVerification
 from tcja_deploy.exporters.lava.quantise import Quantised, StageReport, quantise
 from tcja_deploy.exporters.lava.schedule import latency
-from tcja_deploy.exporters.report import ExportReport, Fidelity, NodeReport
+from tcja_deploy.exporters.lava.verify import verify_bundle
+from tcja_deploy.exporters.report import ExportReport, Fidelity, NodeReport, ReportTable
+from tcja_deploy.exporters.target import Check, Progress, Translation
 from tcja_deploy.ir import Graph
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.compare import Agreement, FirstMismatch, LayerAgreement, predictions
+from tcja_deploy.passes import Prepared
 from tcja_deploy.runtime.integers.network import IntegerNetwork
-from tcja_deploy.runtime.integers.twin import Twin, encode
-from tcja_deploy.runtime.synthetic import synthetic_frames
-from tcja_deploy.version import __version__
 
-__all__ = ["LavaReport", "export_lava", "verify_bundle"]
-
-SYNTHETIC_SAMPLES = 4
-RECORD_BYTES = 1 << 29
-
-Labelled = Iterable[tuple[NDArray[Any], NDArray[np.int64] | None]]
+__all__ = ["LavaReport", "LavaTranslation"]
 
 
 @dataclass(frozen=True)
@@ -57,100 +48,145 @@ class LavaReport(ExportReport):
     frames: int = 0
     measured_on: str = "calibration data"
 
+    @property
+    def tables(self) -> tuple[ReportTable, ...]:
+        """What quantisation did to each stage."""
+        title = "Quantisation"
+        if self.accuracy is not None:
+            samples = f"{self.accuracy.samples} sample{'s' * (self.accuracy.samples != 1)}"
+            title += f"; columns from wraps on: {samples} of the {self.measured_on}"
+        rows = tuple(_stage_row(stage) for stage in self.stages)
+        return (ReportTable(title, _STAGE_COLUMNS, rows, 2, _LEGEND),)
 
-def export_lava(
-    graph: Graph,
-    path: Path,
-    *,
-    data: Iterable[NDArray[Any]] | None = None,
-    test: Labelled | None = None,
-    options: Options | None = None,
-    verify: bool = True,
-    force: bool = False,
-    progress: Callable[[str], None] = lambda stage: None,
-    device: str = "cpu",
-) -> LavaReport:
-    """Quantise a network and write it as a bundle for lava-dl.
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """Predictions, timing, and what to do next."""
+        lines = []
+        if self.accuracy is not None:
+            line = f"predictions: {self.accuracy.agree} of {self.accuracy.samples} equal"
+            if self.accuracy.labelled:
+                line += (
+                    f"; of {self.accuracy.labelled} with a label, float {self.accuracy.float_correct} and integer "
+                    f"{self.accuracy.integer_correct} right"
+                )
+            lines.append(f"{line} ({self.measured_on})")
+        lines.append(f"latency {self.latency} steps; N windows take {self.frames} N + {self.latency} steps")
+        return (*lines, f"next: tcja-deploy verify {self.path}  (the real Lava, spike for spike)")
+
+
+_STAGE_COLUMNS = ("stage", "kind", "scale", "W bit", "Vth bit", "wraps", "sat.", "float", "integer", "differ")
+_LEGEND = (
+    "scale: weight steps from rest to the threshold; of a gate, the integer that stands for one. W, Vth: bits of "
+    "weights and threshold. wraps: currents beyond 2**17, which change spikes. sat.: voltages cut off at 2**17. "
+    "float, integer: spikes or payloads per neuron and step. differ: share of neuron-steps where only one of the two "
+    "networks spikes."
+)
+
+
+def _stage_row(stage: StageReport) -> tuple[str, ...]:
+    def rate(value: float | None) -> str:
+        return "-" if value is None else f"{value:.4f}"
+
+    return (
+        stage.name,
+        stage.kind,
+        f"{stage.scale:.0f}",
+        str(stage.weight_bits or "-"),
+        str(stage.threshold_bits or "-"),
+        str(stage.wraps),
+        str(stage.saturations),
+        rate(stage.rate_float),
+        rate(stage.rate_integer),
+        "-" if stage.disagreement is None else f"{100 * stage.disagreement:.2f} %",
+    )
+
+
+class LavaTranslation(Translation):
+    """A network as integers, in memory.
 
     Args:
-        graph: The network; batch normalisation is folded on the way.
-        path: Folder to write.
-        data: Calibration frames (T, n, ...); four synthetic samples if not given, which the report says.
-        test: Labelled frames to compare float and integer network on; the calibration data if not given.
-        options: How to quantise.
-        verify: Read the bundle back and compare its golden sample with the twin.
-        force: Replace what is there.
+        network: The network.
+        frames: What to calibrate on; kept in memory.
+        options: How to quantise, and what to measure it on.
         progress: Called with the name of each stage that is quantised.
-        device: Where torch runs the float network, such as "cuda".
 
     Raises:
         UnsupportedError: Nodes or numbers that Lava cannot express; lists all of them.
-        ExportError: The folder exists or cannot be written.
         DataError: Data that do not fit the network.
     """
-    options = options or Options()
-    notes = []
-    if data is None:
-        data = [synthetic_frames(graph, 1, seed=seed) for seed in range(SYNTHETIC_SAMPLES)]
-        notes.append(
-            "calibrated on synthetic frames: currents may wrap and rates may differ on real recordings"
+
+    folds = False
+
+    def __init__(self, network: Prepared, frames: Frames, options: LavaOptions, progress: Progress) -> None:
+        batches = frames.keep()
+        name = network.trained.source.get("architecture", "network")
+        quantised = quantise(
+            network.folded,
+            batches,
+            options,
+            name=name,
+            progress=lambda stage: progress(f"quantising {stage}", 0),
+            device=options.device,
         )
-    batches = [np.asarray(batch) for batch in data]
-    if not batches or not batches[0].shape[1]:
-        raise DataError(
-            "there are no calibration data", hint="pass --data with recordings like those to come"
+        test: Iterable[tuple[NDArray[Any], NDArray[np.int64] | None]] = (
+            [(batch, None) for batch in batches] if options.test is None else options.test
         )
-    name = graph.source.get("architecture", "network")
-    quantised = quantise(graph, batches, options, name=name, progress=progress, device=device)
-    if quantised.samples < quantised.offered:
-        notes.append(f"calibrated on {quantised.samples} of {quantised.offered} samples, evenly spread")
-    labelled = [(batch, None) for batch in batches] if test is None else test
-    accuracy = evaluate(graph, quantised, labelled, device=device)
-    measured_on = "calibration data" if test is None else "test data"
-    network = quantised.network
-    notes += _warnings(network, accuracy)
-    nodes = _node_reports(graph, quantised)
-    about = {
-        "model": {"sha256": graph.hash, "source": graph.source},
-        "versions": {
-            "tcja_deploy": __version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "h5py": h5py.__version__,
-        },
-        "made_for": list(REQUIREMENTS[:2]),
-        "quantisation": {
-            "options": asdict(options),
-            "samples": quantised.samples,
-            "stages": [asdict(stage) for stage in accuracy.stages],
-        },
-        "accuracy": {
-            "samples": accuracy.samples,
-            "labelled": accuracy.labelled,
-            "float_correct": accuracy.float_correct,
-            "integer_correct": accuracy.integer_correct,
-            "same_prediction": accuracy.agree,
-            "on": measured_on,
-        },
-        "nodes": [asdict(node) for node in nodes],
-        "caveats": notes,
-    }
-    write_bundle(network, path, batches[0][:, :1], about=about, force=force)
-    agreement = verify_bundle(path, backend="twin") if verify else None
-    files = tuple(sorted(p for p in path.rglob("*") if p.is_file()))
-    return LavaReport(
-        "lava",
-        path,
-        files,
-        tuple(nodes),
-        agreement,
-        (*notes, *lint(network).notes),
-        accuracy.stages,
-        accuracy,
-        latency(network),
-        network.frames,
-        measured_on,
-    )
+        self._integers = quantised.network
+        self._accuracy = evaluate(network.trained, quantised, test, device=options.device)
+        self._measured_on = "calibration data" if options.test is None else "test data"
+        notes = []
+        if frames.synthetic:
+            notes.append(
+                "calibrated on synthetic frames: currents may wrap and rates may differ on real recordings"
+            )
+        if quantised.samples < quantised.offered:
+            notes.append(f"calibrated on {quantised.samples} of {quantised.offered} samples, evenly spread")
+        notes += _warnings(self._integers, self._accuracy)
+        self.notes = (*notes, *lint(self._integers).notes)
+        self.nodes = _node_reports(network.trained, quantised)
+        self.versions = {"h5py": h5py.__version__}
+        self.about = {
+            **describe(self._integers),
+            "made_for": list(REQUIREMENTS[:2]),
+            "quantisation": {
+                "options": options.quantisation,
+                "samples": quantised.samples,
+                "stages": [asdict(stage) for stage in self._accuracy.stages],
+            },
+            "accuracy": {
+                "samples": self._accuracy.samples,
+                "labelled": self._accuracy.labelled,
+                "float_correct": self._accuracy.float_correct,
+                "integer_correct": self._accuracy.integer_correct,
+                "same_prediction": self._accuracy.agree,
+                "on": self._measured_on,
+            },
+        }
+
+    def write(self, artifact: Path) -> None:
+        """Write the bundle's parts."""
+        write_parts(self._integers, artifact)
+
+    def golden(self, sample: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """Payloads, results and the values of all stages."""
+        return golden_arrays(self._integers, sample)
+
+    def check(self, artifact: Path, frames: Frames, bound: float, progress: Progress) -> Check:
+        """The staged bundle, read back, against its golden sample: what the twin of the written files computes."""
+        agreement = verify_bundle(artifact, None, LavaVerification(backend="twin"), progress)
+        return Check(agreement, runtime="the twin of the written files")
+
+    def report(self, report: ExportReport) -> LavaReport:
+        """The report with what was measured."""
+        integers = self._integers
+        return LavaReport(
+            **vars(report),
+            stages=self._accuracy.stages,
+            accuracy=self._accuracy,
+            latency=latency(integers),
+            frames=integers.frames,
+            measured_on=self._measured_on,
+        )
 
 
 def _warnings(network: IntegerNetwork, accuracy: Accuracy) -> list[str]:
@@ -167,7 +203,7 @@ def _warnings(network: IntegerNetwork, accuracy: Accuracy) -> list[str]:
     return warnings
 
 
-def _node_reports(graph: Graph, quantised: Quantised) -> list[NodeReport]:
+def _node_reports(graph: Graph, quantised: Quantised) -> tuple[NodeReport, ...]:
     by_node = {node: stage for stage, node in quantised.plan.values.items() if node is not None}
     stages = {stage.name: stage for stage in quantised.stages}
     synapses = {getattr(s, "synapse", s.name): stages[s.name] for s in quantised.plan.stages}
@@ -197,106 +233,4 @@ def _node_reports(graph: Graph, quantised: Quantised) -> list[NodeReport]:
             extra = f"off by at most {stages[by_node.get(node.name, node.name)].rounding:.2g} on the calibration data"
         text = "; ".join(part for part in (extra, note) if part)
         reports.append(NodeReport(node.name, type(node.op).__name__, fidelity, text))
-    return reports
-
-
-def verify_bundle(
-    path: Path,
-    batches: Iterable[NDArray[Any]] | None = None,
-    *,
-    backend: Literal["lava", "twin"] = "lava",
-    python: Path | str | None = None,
-    fast_conv: bool = False,
-    timeout: float = 3600.0,
-    progress: Progress | None = None,
-) -> Agreement:
-    """Compare a bundle with the twin of its own files, value for value and stage for stage.
-
-    Args:
-        path: The bundle.
-        batches: Frames (T, n, ...); the bundle's own sample if not given.
-        backend: "lava" runs the real lava-dl, several windows in a run. "twin" needs no Lava: it recomputes
-            the golden sample.
-        python: Interpreter that has lava-dl; None to look for it.
-        fast_conv: Matrix products instead of Lava's convolution loops.
-        timeout: Seconds for each run of Lava.
-        progress: Called with finished and all time steps of a run.
-
-    Returns:
-        The agreement, with a bound of 0: one differing value fails.
-
-    Raises:
-        FileFormatError: A damaged bundle.
-        ToolchainError: See ``tcja_deploy.exporters.lava.driver.run_lava``.
-    """
-    bundle = read_bundle(path)
-    twin = Twin(bundle.network)
-    if backend == "twin":
-        if batches is not None:
-            raise UsageError("the twin is the reference itself; other data can only be compared with Lava")
-        payload, stored = bundle.golden()
-        return _agreement(bundle.network, _twin_stages(twin, payload), stored, 0)
-    if backend != "lava":
-        raise UsageError(f"unknown backend {backend!r}", hint="lava or twin")
-    total: Agreement | None = None
-    for payload in _runs(bundle, batches):
-        expected = _twin_stages(twin, payload)
-        lava = run_lava(
-            bundle, payload, python=python, fast_conv=fast_conv, timeout=timeout, progress=progress
-        )
-        part = _agreement(bundle.network, expected, lava.stages, total.samples if total else 0)
-        total = total + part if total else part
-    if total is None:
-        raise DataError("there is no sample to compare")
-    return total
-
-
-def _runs(bundle: Bundle, batches: Iterable[NDArray[Any]] | None) -> Iterable[NDArray[np.int64]]:
-    """Payloads (T, N, ...), as many samples together as the recorded values of one run may take."""
-    if batches is None:
-        yield bundle.golden()[0]
-        return
-    network = bundle.network
-    per_sample = network.frames * sum(int(np.prod(stage.out_shape)) for stage in network.stages)
-    most = max(1, RECORD_BYTES // per_sample)
-    samples = (batch[:, i : i + 1] for batch in batches for i in range(batch.shape[1]))
-    while group := list(itertools.islice(samples, most)):
-        yield encode(network.host_input, np.concatenate(group, 1))
-
-
-def _twin_stages(twin: Twin, payload: NDArray[np.int64]) -> dict[str, NDArray[np.integer]]:
-    """Values of all stages for payloads that the host has encoded already."""
-    return twin.run(payload, record=[stage.name for stage in twin.network.stages], encoded=True).recorded
-
-
-def _agreement(
-    network: IntegerNetwork,
-    expected: dict[str, NDArray[Any]],
-    found: dict[str, NDArray[Any]],
-    first_sample: int,
-) -> Agreement:
-    layers = []
-    for stage in network.stages:
-        want, got = expected[stage.name], found[stage.name]
-        differs = want != got
-        first = None
-        if differs.any():
-            n, t, *index = (int(i[0]) for i in np.nonzero(differs.swapaxes(0, 1)))
-            first = FirstMismatch(first_sample + n, t, tuple(index), int(want[(t, n, *index)]), None)
-        layers.append(
-            LayerAgreement(
-                stage.name,
-                want.size,
-                int(np.count_nonzero(want)),
-                int(np.count_nonzero(got)),
-                int(differs.sum()),
-                first,
-            )
-        )
-    last = network.stages[-1].name
-    values = [network.readout(stages[last], network.unit) for stages in (expected, found)]
-    streams = not network.readout.time_mean
-    same = predictions(values[0], streams) == predictions(values[1], streams)
-    return Agreement(
-        tuple(layers), len(same), int(same.sum()), float(np.abs(values[0] - values[1]).max()), 0.0
-    )
+    return tuple(reports)

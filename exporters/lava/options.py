@@ -1,18 +1,27 @@
-"""How to quantise."""
+"""Options of exports to Lava."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from tcja_deploy.errors import UsageError
+from tcja_deploy.exporters.target import option
 
-__all__ = ["Options"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Labelled = Iterable[tuple[NDArray[Any], NDArray[np.int64] | None]]
+
+__all__ = ["LavaOptions", "LavaVerification"]
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """How to quantise.
+class LavaOptions:
+    """How to quantise, and what to measure it on.
 
     Attributes:
         gate_bits: A gate of one becomes the integer 2**gate_bits.
@@ -28,17 +37,32 @@ class Options:
         input_scale: The integer that stands for one, for inputs of real numbers.
         wide_input: Send the input twice, once times 128: the first layer's weights get 15 bits from pairs of
             8-bit synapses. Its rounding errors are those that every later layer amplifies.
+        device: Where torch runs the float network, such as "cuda".
+        test: Labelled frames ``[T, n, ...]`` to compare float and integer network on; the calibration data if not given.
     """
 
-    gate_bits: int = 6
-    threshold_rule: Literal["unbiased", "ties"] = "unbiased"
-    per_channel: bool = False
-    margin: float = 1.25
-    percentile: float = 100.0
+    gate_bits: int = field(default=6, metadata=option("A gate of one becomes 2**bits."))
+    threshold_rule: Literal["unbiased", "ties"] = field(
+        default="unbiased", metadata=option("unbiased or ties.")
+    )
+    per_channel: bool = field(
+        default=False, metadata=option("A threshold per channel; beyond what chips have.")
+    )
+    margin: float = field(default=1.25, metadata=option("Head room over the calibrated peak."))
+    percentile: float = field(default=100.0, metadata=option("Percentile of the peaks that counts."))
     compensate: bool = False
     correct_bias: bool = True
     input_scale: int = 255
     wide_input: bool = True
+    device: str = field(default="cpu", metadata=option("Where the float network runs: cpu or cuda."))
+    test: Labelled | None = field(
+        default=None,
+        metadata=option(
+            "Labelled recordings to compare float and integer network on.", reads="labelled recordings"
+        ),
+        repr=False,
+        compare=False,
+    )
 
     def __post_init__(self) -> None:
         if not 1 <= self.gate_bits <= 14:
@@ -53,3 +77,34 @@ class Options:
             raise UsageError(f"a percentile lies in 0..100, got {self.percentile:g}")
         if self.input_scale < 1:
             raise UsageError(f"the input scale must be positive, got {self.input_scale}")
+
+    @property
+    def quantisation(self) -> dict[str, Any]:
+        """How to quantise, without the data."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("test", "device")}
+
+
+@dataclass(frozen=True)
+class LavaVerification:
+    """How to run a bundle beside the twin of its own files.
+
+    Attributes:
+        backend: ``"lava"`` runs the real lava-dl, several windows in a run. ``"twin"`` needs no Lava: it recomputes the golden
+            sample.
+        fast_conv: Matrix products instead of Lava's convolution loops.
+        python: Interpreter that has lava-dl; ``None`` to look for it.
+        timeout: Seconds for each run of Lava.
+    """
+
+    backend: Literal["lava", "twin"] = field(
+        default="lava", metadata=option("lava (the real one) or twin; lava if not given.")
+    )
+    fast_conv: bool = field(
+        default=False, metadata=option("Matrix products instead of Lava's convolution loops.")
+    )
+    python: Path | None = field(default=None, metadata=option("Interpreter that has lava-dl."))
+    timeout: float = field(default=3600.0, metadata=option("Seconds for a run of Lava."))
+
+    def __post_init__(self) -> None:
+        if self.backend not in ("lava", "twin"):
+            raise UsageError(f"unknown backend {self.backend!r}", hint="lava or twin")

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from tcja_deploy.errors import DataError, UnsupportedError
 from tcja_deploy.exporters.lava.gates import gate_error, quantise_gate
 from tcja_deploy.exporters.lava.lower import lower
-from tcja_deploy.exporters.lava.options import Options
+from tcja_deploy.exporters.lava.options import LavaOptions
 from tcja_deploy.exporters.lava.plan import FloatArray, FloatGate, FloatLayer, Plan
 from tcja_deploy.exporters.lava.rounding import compensated, input_rows
 from tcja_deploy.ir import Graph, Node
@@ -36,7 +36,7 @@ from tcja_deploy.runtime.integers.sums import linear_part
 from tcja_deploy.runtime.integers.twin import LayerCounts, Twin, encode
 from tcja_deploy.runtime.sequence import run
 
-__all__ = ["Options", "Quantised", "StageReport", "quantise"]
+__all__ = ["Quantised", "StageReport", "quantise"]
 
 WEIGHT_MAX = 127
 CURRENT_MAX = (1 << 17) - 1
@@ -134,7 +134,7 @@ class _Observed:
 def quantise(
     graph: Graph,
     batches: Iterable[NDArray[Any]],
-    options: Options | None = None,
+    options: LavaOptions | None = None,
     *,
     name: str = "network",
     progress: Callable[[str], None] = lambda stage: None,
@@ -146,7 +146,7 @@ def quantise(
         graph: The network; batch normalisation is folded on the way.
         batches: Calibration frames (T, n, ...). As many as give 2 GB of spikes in the largest layer are used, spread
             over all.
-        options: See ``Options``.
+        options: See ``LavaOptions``.
         name: Name of the integer network.
         progress: Called with the name of each stage before it is quantised.
         device: Where torch runs the float network, such as "cuda".
@@ -155,7 +155,7 @@ def quantise(
         UnsupportedError: Nodes that Lava cannot express, or a layer that fits no budget.
         DataError: No data, or data that do not fit.
     """
-    options = options or Options()
+    options = options or LavaOptions()
     folded = fold_batch_norm(graph)
     plan = lower(folded, input_scale=options.input_scale)
     everything = _frames(batches)
@@ -212,7 +212,7 @@ def _spread(samples: int, plan: Plan) -> NDArray[np.int64]:
 
 
 def _observe(
-    graph: Graph, plan: Plan, frames: NDArray[Any], options: Options, device: torch.device
+    graph: Graph, plan: Plan, frames: NDArray[Any], options: LavaOptions, device: torch.device
 ) -> dict[str, _Observed]:
     """Run the float network over the calibration data, a few samples at a time."""
     by_synapse = {stage.synapse: stage for stage in plan.stages if isinstance(stage, FloatLayer)}
@@ -249,7 +249,7 @@ class _Received:
 
 
 def _layer(
-    stage: FloatLayer, observed: _Observed, received: _Received, options: Options
+    stage: FloatLayer, observed: _Observed, received: _Received, options: LavaOptions
 ) -> tuple[Layer, StageReport, NDArray[np.integer]]:
     """Quantise one layer; lower its scale while currents wrap on the data."""
     peaks = np.percentile(np.concatenate(observed.peaks), options.percentile, axis=0)
@@ -313,7 +313,7 @@ def _split(layer: Layer) -> Layer:
 
 
 def _scale(
-    stage: FloatLayer, peaks: FloatArray, unit: int, options: Options, *, wide: bool
+    stage: FloatLayer, peaks: FloatArray, unit: int, options: LavaOptions, *, wide: bool
 ) -> tuple[FloatArray, NDArray[np.int64]]:
     """Scale S, as (1,) or (O,), and the threshold it belongs to, () or (O,)."""
     flat = np.abs(stage.weight.reshape(stage.weight.shape[0], -1)).max(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,23 +11,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tcja_deploy.errors import FileFormatError, GraphError, VerificationError
-from tcja_deploy.exporters.nir.gates import fold_gates
+from tcja_deploy.errors import FileFormatError, GraphError
+from tcja_deploy.exporters.frames import Frames
+from tcja_deploy.exporters.manifest import NAME, check_files, read_manifest
+from tcja_deploy.exporters.nir.gates import with_gates
 from tcja_deploy.exporters.nir.runners import NirRun, find_runner, spelled
-from tcja_deploy.files import path_status, sha256
+from tcja_deploy.exporters.target import Progress, unmonitored
 from tcja_deploy.ir import Graph
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir_file import load_graph
 from tcja_deploy.nir_file.container import read_nir_file
 from tcja_deploy.nir_file.notes import METADATA, READOUT
-from tcja_deploy.passes import fold_batch_norm
-from tcja_deploy.reading.json_text import parse_json, read_json
+from tcja_deploy.passes import Prepared
+from tcja_deploy.reading.json_text import check_structure, parse_json
 from tcja_deploy.runtime.compare import BOUND, Agreement, compare
 from tcja_deploy.runtime.sequence import evaluate, run_with_spikes
 
-__all__ = ["MANIFEST", "NetworkRun", "agreements", "notes_of", "run_file", "run_split", "verify_nir"]
-
-MANIFEST = "manifest.json"
+__all__ = ["NetworkRun", "notes_of", "run_file", "run_split", "verify_nir"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _spikes(notes: Mapping[str, Any], result: NirRun) -> dict[str, NDArray[np.fl
 
 
 def run_file(path: Path, frames: NDArray[np.float32], *, runner: str = "sequence") -> NetworkRun:
-    """Run a ``.nir`` file that ``export_nir`` wrote, and its readout.
+    """Run a ``.nir`` file that an export wrote, and its readout.
 
     Args:
         path: The file.
@@ -103,7 +103,7 @@ def run_file(path: Path, frames: NDArray[np.float32], *, runner: str = "sequence
 
 
 def run_split(folder: Path, frames: NDArray[np.float32], *, runner: str = "sequence") -> NetworkRun:
-    """Run a folder that ``export_nir(..., gate="split")`` wrote: NIR segments by a runner, stages between them here.
+    """Run a folder that an export with ``gate="split"`` wrote: NIR segments by a runner, stages between them here.
 
     Args:
         folder: The folder.
@@ -116,7 +116,7 @@ def run_split(folder: Path, frames: NDArray[np.float32], *, runner: str = "seque
     """
     value: NDArray[np.float32] = np.asarray(frames, np.float32)
     spikes: dict[str, NDArray[np.float32]] = {}
-    for entry in _stages(folder):
+    for entry in _section(folder)["stages"]:
         path = folder / entry["file"]
         if entry["kind"] == "nir":
             result = run_file(path, value, runner=runner)
@@ -127,69 +127,26 @@ def run_split(folder: Path, frames: NDArray[np.float32], *, runner: str = "seque
     return NetworkRun(value, spikes)
 
 
-def _stages(folder: Path) -> list[dict[str, str]]:
-    """Stages of the manifest, their files checked."""
-    manifest = read_manifest(folder)
+def _section(folder: Path) -> dict[str, Any]:
+    """The manifest's section on NIR; the manifest and all files are checked.
+
+    Raises:
+        FileFormatError: If a file is missing, changed or besides, or the manifest is damaged.
+    """
+    manifest = read_manifest(folder / NAME, "nir")
+    check_files(folder, manifest)
     try:
-        entries = manifest["nir"]["stages"]
-        for entry in entries:
-            name, path = entry["file"], folder / entry["file"]
-            if entry["kind"] not in ("nir", "host") or Path(name).name != name:
-                raise ValueError(f"stage {name[:60]!r}")
-            if path_status(path) != "file":
-                raise FileFormatError("this file of a stage is missing", where=str(path))
-            if sha256(path) != entry["sha256"]:
-                raise FileFormatError("this file is not the one that was exported", where=str(path))
-    except (KeyError, TypeError, ValueError) as error:
-        raise FileFormatError(f"the manifest is damaged ({error!r})", where=str(folder)) from error
-    except OSError as error:
-        raise FileFormatError(f"a stage cannot be read ({error.strerror})", where=str(path)) from error
-    return list(entries)
+        section: dict[str, Any] = check_structure(manifest.get("nir"), _SECTION)
+        for stage in section["stages"]:
+            if stage["kind"] not in ("nir", "host") or stage["file"] not in manifest["files"]:
+                raise ValueError(f"stage {stage['file'][:60]!r}")
+    except ValueError as error:
+        raise FileFormatError(f"the manifest is damaged ({error})", where=str(folder / NAME)) from error
+    return section
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a split export.
-
-    Raises:
-        FileFormatError: If there is none that can be read.
-    """
-    manifest: dict[str, Any] = read_json(folder / MANIFEST, _MANIFEST, hint="this is no export to NIR")
-    return manifest
-
-
-_STAGE = {"kind": str, "file": str, "sha256": str}
-_MANIFEST = {"nir": {"model_sha256?": str, "gates?": {str: [float]}, "stages": [_STAGE]}}
-
-
-def verify_nir(
-    path: Path,
-    graph: Graph,
-    batches: Iterable[NDArray[np.float32]],
-    *,
-    runner: str = "sequence",
-    bound: float = BOUND,
-    progress: Callable[[int], None] | None = None,
-) -> Agreement:
-    """Compare an export with the sequence runtime, spike for spike.
-
-    Both compute the network with batch normalisation folded into the weights; what folding itself changes is another question,
-    answered by ``exporters.folding``. An export with mean gates is compared with the network that has these constant gates:
-    how far that one is from the trained network is the export's ``divergence``.
-
-    Args:
-        path: A ``.nir`` file, or the folder of a split export.
-        graph: The network it was exported from.
-        batches: Frames ``[T, n, ...]``.
-        runner: Who runs the file: one of ``RUNNERS``.
-        bound: Allowed mismatches per neuron-step.
-        progress: Called with the number of samples done.
-
-    Raises:
-        FileFormatError: If the artifact is damaged or was not exported from the graph.
-        UnsupportedError: If the runner does not take the file.
-        VerificationError: If there are no samples.
-    """
-    return agreements(path, graph, batches, (runner,), bound=bound, progress=progress)[0]
+_STAGE = {"kind": str, "file": str}
+_SECTION = {"model_sha256?": str, "gates?": {str: [float]}, "stages": [_STAGE]}
 
 
 def _constant_gates(
@@ -212,36 +169,52 @@ def _constant_gates(
     return gates
 
 
-def agreements(
+def verify_nir(
     path: Path,
-    graph: Graph,
-    batches: Iterable[NDArray[np.float32]],
-    runners: Sequence[str],
+    network: Prepared,
+    frames: Frames,
+    runners: Sequence[str] = ("sequence",),
     *,
-    bound: float,
-    progress: Callable[[int], None] | None = None,
+    bound: float = BOUND,
+    progress: Progress = unmonitored,
 ) -> tuple[Agreement, ...]:
-    """As ``verify_nir``, for several runners in one pass over the data."""
-    notes = read_manifest(path)["nir"] if path.is_dir() else notes_of(path)
-    if notes.get("model_sha256") != graph.hash:
+    """Compare an export with the sequence runtime, spike for spike, in one pass over the data for all runners.
+
+    Both compute the network with batch normalisation folded into the weights; what folding itself changes is another question,
+    answered by ``exporters.folding``. An export with mean gates is compared with the network that has these constant gates:
+    how far that one is from the trained network is the comparison ``divergence`` of the export.
+
+    Args:
+        path: A ``.nir`` file, or the folder of a split export.
+        network: The network it was exported from.
+        frames: What to run on.
+        runners: Who runs the file: some of ``RUNNERS``.
+        bound: Allowed mismatches per neuron-step.
+        progress: Called with the number of samples done.
+
+    Returns:
+        One agreement a runner.
+
+    Raises:
+        FileFormatError: If the artifact is damaged or was not exported from the network.
+        UnsupportedError: If a runner does not take the file.
+    """
+    notes = _section(path) if path.is_dir() else notes_of(path)
+    if notes.get("model_sha256") != network.trained.hash:
         raise FileFormatError(
             "this was not exported from the given network",
             where=str(path),
             hint="pass the model it was exported from",
         )
-    gates = _constant_gates(notes.get("gates", {}), graph, path)
-    reference = fold_batch_norm(fold_gates(graph, gates) if gates else graph)
+    gates = _constant_gates(notes.get("gates", {}), network.trained, path)
+    reference = with_gates(network, gates)
     totals = [Agreement((), 0, 0, 0.0, bound) for _ in runners]
-    for frames in batches:
-        x = np.asarray(frames, np.float32)
+    for batch in frames:
         for i, name in enumerate(runners):
-            result = (run_split if path.is_dir() else run_file)(path, x, runner=name)
+            result = (run_split if path.is_dir() else run_file)(path, batch, runner=name)
             first = totals[i].samples
-            totals[i] += compare(reference, x, result.output, result.spikes, bound=bound, first_sample=first)
-        if progress is not None:
-            progress(totals[0].samples)
-    if not totals[0].samples:
-        raise VerificationError(
-            "there are no samples to verify on", hint="pass --data with at least one recording"
-        )
+            totals[i] += compare(
+                reference, batch, result.output, result.spikes, bound=bound, first_sample=first
+            )
+        progress("verifying", totals[0].samples)
     return tuple(totals)

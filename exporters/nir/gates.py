@@ -13,11 +13,12 @@ from tcja_deploy.errors import DataError, UnsupportedError
 from tcja_deploy.ir import Graph, GraphBuilder, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir.op import Array
+from tcja_deploy.passes import Prepared, prepare
 from tcja_deploy.runtime.compare import Agreement, compare
 from tcja_deploy.runtime.sequence import run, run_with_spikes
 from tcja_deploy.unsupported import Unsupported, UnsupportedParts
 
-__all__ = ["divergence", "fold_gates", "mean_gates"]
+__all__ = ["divergence", "fold_gates", "mean_gates", "with_gates"]
 
 
 def mean_gates(graph: Graph, batches: Iterable[NDArray[np.float32]]) -> dict[str, Array]:
@@ -102,6 +103,11 @@ def fold_gates(graph: Graph, gates: Mapping[str, Array]) -> Graph:
         hint="use gate='split' (--gate split)",
     )
     return builder.finish(renamed.get(graph.output, graph.output), graph.source)
+
+
+def with_gates(network: Prepared, gates: Mapping[str, Array]) -> Graph:
+    """The prepared network, with constants in place of its gates if there are any. Errors as for ``fold_gates``."""
+    return prepare(fold_gates(network.trained, gates)).folded if gates else network.folded
 
 
 def _scaled(op: ir.Conv2d | ir.Linear, factor: Array) -> Array:

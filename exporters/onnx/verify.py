@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import FileFormatError, VerificationError
+from tcja_deploy.exporters.frames import Frames
 from tcja_deploy.exporters.onnx.session import Model
+from tcja_deploy.exporters.target import Progress, unmonitored
 from tcja_deploy.ir import Graph
-from tcja_deploy.passes import fold_batch_norm
+from tcja_deploy.passes import Prepared
 from tcja_deploy.runtime.compare import BOUND, Agreement, compare
-from tcja_deploy.runtime.sequence import as_frames
 
 __all__ = ["model_with_spikes", "verify_onnx"]
 
@@ -22,7 +22,7 @@ def model_with_spikes(path: Path, graph: Graph) -> Model:
     """A model of a graph, started so that its spiking layers can be read.
 
     Raises:
-        FileFormatError: If the file is no ONNX model or not one of this graph.
+        FileFormatError: If the file is not an ONNX model or not one of this graph.
     """
     model = Model(path)
     names = [n.name for n in graph.neurons]
@@ -55,11 +55,11 @@ def _check_shapes(
 
 def verify_onnx(
     path: Path,
-    graph: Graph,
-    batches: Iterable[NDArray[np.float32]],
+    network: Prepared,
+    frames: Frames,
     *,
     bound: float = BOUND,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress = unmonitored,
 ) -> Agreement:
     """Compare an exported sequence model with the sequence runtime, spike for spike.
 
@@ -68,18 +68,18 @@ def verify_onnx(
 
     Args:
         path: The ``.onnx`` file.
-        graph: The network it was exported from.
-        batches: Frames ``[T, n, ...]``.
+        network: The network it was exported from.
+        frames: What to run on.
         bound: Allowed mismatches per neuron-step.
         progress: Called with the number of samples done.
 
     Raises:
-        FileFormatError: If the file is not an export of the graph, or no model that onnxruntime accepts.
-        DataError: If the frames do not have the shape that the graph expects.
-        VerificationError: If there are no samples, or the model fails on them.
+        FileFormatError: If the file is not an export of the network, or not a model that onnxruntime accepts.
+        DataError: If frames do not have the shape that the network expects.
+        VerificationError: If the model fails on them.
     """
+    graph = network.trained
     model = model_with_spikes(path, graph)
-    reference = fold_batch_norm(graph)
     batch_first = model.properties.get("tcja_deploy.layout") == "N,T"
     if len(model.inputs) != 1:
         raise FileFormatError(f"this model takes {len(model.inputs)} inputs instead of one", where=str(path))
@@ -87,18 +87,12 @@ def verify_onnx(
     last = graph[graph.output]
     swapped = batch_first and last.signal.streams
     total = Agreement((), 0, 0, 0.0, bound)
-    for batch in batches:
-        frames = as_frames(graph, batch).numpy()
-        fed = np.ascontiguousarray(frames.swapaxes(0, 1) if batch_first else frames, np.float32)
+    for batch in frames:
+        fed = np.ascontiguousarray(batch.swapaxes(0, 1) if batch_first else batch)
         wanted = dict.fromkeys([result, *(n.name for n in graph.neurons)])
         results = model.run({entry: fed}, list(wanted))
         output = results[result].swapaxes(0, 1) if swapped and results[result].ndim > 1 else results[result]
-        _check_shapes(path, graph, {**results, result: output}, result, frames.shape[1])
-        total += compare(reference, frames, output, results, bound=bound, first_sample=total.samples)
-        if progress is not None:
-            progress(total.samples)
-    if not total.samples:
-        raise VerificationError(
-            "there are no samples to verify on", hint="pass --data with at least one recording"
-        )
+        _check_shapes(path, graph, {**results, result: output}, result, batch.shape[1])
+        total += compare(network.folded, batch, output, results, bound=bound, first_sample=total.samples)
+        progress("verifying", total.samples)
     return total

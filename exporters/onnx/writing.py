@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from tcja_deploy.errors import ExportError
 from tcja_deploy.exporters.report import Fidelity, NodeReport
-from tcja_deploy.ir import Graph
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.passes import Prepared
 
-__all__ = ["ROUNDING", "first_sample", "needs_external_data", "node_reports", "save_checked"]
+__all__ = ["ROUNDING", "needs_external_data", "node_reports", "save_checked"]
 
 ROUNDING = (
     "computed in float32; onnxruntime may sum in another order than torch, so that a membrane within rounding of "
@@ -50,26 +45,11 @@ def save_checked(model: onnx.ModelProto, path: Path, external_data: bool) -> Non
         onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
 
 
-def first_sample(
-    batches: Iterable[NDArray[np.float32]],
-) -> tuple[NDArray[np.float32], Iterable[NDArray[np.float32]]]:
-    """The first sample as ``[T, 1, ...]``, and all batches again.
-
-    Raises:
-        ExportError: If there is no sample.
-    """
-    iterator = iter(batches)
-    first = next(iterator, None)
-    if first is None or not first.shape[1]:
-        raise ExportError("the data holds no samples", hint="pass --data with at least one recording")
-    return np.asarray(first[:, :1], np.float32), itertools.chain([first], iterator)
-
-
-def node_reports(graph: Graph, folded: Graph, neuron_note: str) -> list[NodeReport]:
-    """The fate of each node of a graph that was folded on the way."""
-    kept = {n.name for n in folded}
+def node_reports(network: Prepared, neuron_note: str) -> tuple[NodeReport, ...]:
+    """The fate of each node of the trained network."""
+    kept = {n.name for n in network.folded}
     reports = []
-    for node in graph:
+    for node in network.trained:
         if node.name not in kept:
             note = f"folded into {node.inputs[0]}; float64 arithmetic, rounded once to float32"
         elif isinstance(node.op, ir.Neuron):
@@ -77,4 +57,4 @@ def node_reports(graph: Graph, folded: Graph, neuron_note: str) -> list[NodeRepo
         else:
             note = ""
         reports.append(NodeReport(node.name, type(node.op).__name__, Fidelity.EXACT, note))
-    return reports
+    return tuple(reports)

@@ -1,116 +1,90 @@
-"""Writing a step model with its initial states, manifest and golden sample."""
+"""A network as an ONNX model of one frame at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime
 from numpy.typing import NDArray
 
-from tcja_deploy.exporters.folding import folding_effect, folding_note
-from tcja_deploy.exporters.onnx.writing import (
-    ROUNDING,
-    first_sample,
-    needs_external_data,
-    node_reports,
-    save_checked,
-)
+from tcja_deploy.exporters.frames import Frames
+from tcja_deploy.exporters.onnx.recognise import TARGET_KEY
+from tcja_deploy.exporters.onnx.writing import ROUNDING, needs_external_data, node_reports, save_checked
 from tcja_deploy.exporters.onnx_step.model import StepModel, step_model
+from tcja_deploy.exporters.onnx_step.options import OnnxStepOptions
 from tcja_deploy.exporters.onnx_step.verify import verify_onnx_step
-from tcja_deploy.exporters.report import ExportReport, Fidelity, NodeReport, change, manifest
-from tcja_deploy.files import staged_files
+from tcja_deploy.exporters.report import Fidelity, NodeReport, change
+from tcja_deploy.exporters.target import Check, Progress, Translation
 from tcja_deploy.ir import Graph
-from tcja_deploy.passes import fold_batch_norm
-from tcja_deploy.runtime.compare import BOUND, Agreement
+from tcja_deploy.passes import Prepared
+from tcja_deploy.runtime.compare import Agreement
 from tcja_deploy.runtime.stream import Plan, Profile, Stepper, initial, plan
 from tcja_deploy.runtime.stream.check import compare_stream
-from tcja_deploy.runtime.synthetic import synthetic_frames
 
-__all__ = ["export_onnx_step"]
+__all__ = ["OnnxStepTranslation"]
 
 
-def export_onnx_step(
-    graph: Graph,
-    path: Path,
-    *,
-    lookahead: int | None = None,
-    profile: Profile | None = None,
-    opset: int = 17,
-    verify: bool = True,
-    data: Iterable[NDArray[np.float32]] | None = None,
-    bound: float = BOUND,
-    force: bool = False,
-    progress: Callable[[int], None] | None = None,
-) -> ExportReport:
-    """Export a network as an ONNX model that takes one frame and its states, and gives a result and the new states.
-
-    Writes ``path``, ``<stem>.states.npz`` (the states before the first frame, for one sample), ``<stem>.manifest.json``
-    and ``<stem>.golden.npz`` (frames of one window, and the results at every step). All of them or, on failure, none.
+class OnnxStepTranslation(Translation):
+    """A network as an ONNX model that takes one frame and its states, and gives a result and the new states; in memory.
 
     Args:
-        graph: The network; batch normalisation is folded into the weights on the way.
-        path: The ``.onnx`` file to write.
-        lookahead: Frames that every TCJA block waits for its gate, at most what it needs; ``None`` for exact.
-        profile: What the blocks expect of frames that have not arrived; ``None`` for zeros.
-        opset: Opset version.
-        verify: Run onnxruntime against the stream runtime, step after step, and write the result to the manifest.
-        data: Frames ``[T, n, ...]`` to verify on; four synthetic samples if not given.
-        bound: Allowed mismatches per neuron-step.
-        force: Replace files that exist.
-        progress: Called with the number of samples verified.
+        network: The network.
+        options: How to write it.
 
     Raises:
-        ExportError: If the files cannot be written.
-        UnsupportedError: If the network has an op without an ONNX form.
-        UsageError: If the look-ahead is outside ``0 .. T - 1``.
+        UnsupportedError: If the network has an op without an ONNX form; lists every node.
+        UsageError: If the look-ahead is outside ``0 .. T - 1``, or the opset is not known.
     """
-    path = path if path.suffix == ".onnx" else path.with_name(path.name + ".onnx")
-    folded = fold_batch_norm(graph)
-    network = plan(folded, lookahead=lookahead, profile=profile, schedule="paced")
-    step = step_model(network, opset=opset, metadata=_metadata(graph, network, lookahead))
-    external = needs_external_data(step.model)
-    stem = path.name.removesuffix(".onnx")
-    names = [
-        *(f"{stem}.{end}" for end in ("states.npz", "golden.npz", "manifest.json")),
-        *([f"{path.name}.data"] if external else []),
-        path.name,
-    ]
-    with staged_files(path.parent, names, force=force) as folder:
-        save_checked(step.model, folder / path.name, external)
-        batches = [synthetic_frames(graph, 1, seed=seed) for seed in range(4)] if data is None else data
-        sample, batches = first_sample(batches)
-        agreement = None
-        if verify:
-            agreement = verify_onnx_step(
-                folder / path.name, graph, batches, profile=profile, bound=bound, progress=progress
-            )
-        first = {s.name: s.initial(1) for s in step.states}
-        for end, arrays in (("states", first), ("golden", _golden(network, step, sample))):
-            np.savez_compressed(folder / f"{stem}.{end}.npz", **arrays)  # type: ignore[arg-type]  # its stub takes no dictionary
-        files = sorted(p for p in folder.iterdir() if p.suffix != ".json")
-        nodes = _nodes(graph, folded, network, profile)
-        notes = [
+
+    def __init__(self, network: Prepared, options: OnnxStepOptions) -> None:
+        self._network, self._options = network, options
+        self._plan = plan(
+            network.folded, lookahead=options.lookahead, profile=options.profile, schedule="paced"
+        )
+        metadata = _metadata(network.trained, self._plan, options.lookahead)
+        self._step = step_model(self._plan, opset=options.opset, metadata=metadata)
+        self._external = needs_external_data(self._step.model)
+        self.nodes = _nodes(network, self._plan, options.profile)
+        self.notes = (
             ROUNDING,
-            f"the result of a frame leaves {step.latency} steps after it, and the same work is done at every step",
+            f"the result of a frame leaves {self._step.latency} steps after it, and the same work is done at every step",
             "the golden sample's results are those of the stream runtime with batch normalisation folded",
-        ]
-        extra: dict[str, Any] = {"onnx_step": _about(step, opset, lookahead, profile)}
-        effect = folding_effect(graph, sample, bound=bound) if verify else None
-        if effect is not None:
-            notes.append(folding_note(effect))
-            extra["folding"] = effect.as_dict()
-        if verify and any(gate.lookahead < gate.exact_lookahead for gate in network.gates.values()):
-            apart = compare_stream(folded, [sample], lookahead=lookahead, profile=profile)
-            notes.append(_approximation_note(apart, lookahead))
-            extra["approximation"] = apart.as_dict()
-        text = manifest(graph, "onnx-step", files, nodes=nodes, agreement=agreement, notes=notes, extra=extra)
-        (folder / f"{stem}.manifest.json").write_text(text)
-    return ExportReport(
-        "onnx-step", path, tuple(path.parent / n for n in names), tuple(nodes), agreement, tuple(notes)
-    )
+        )
+        self.versions = {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
+        self.about = _about(self._step, options)
+
+    def beside(self, name: str) -> tuple[str, ...]:
+        """The states before the first frame, for one sample, and the weights if they do not lie in the model."""
+        return (_states_file(name), *((f"{name}.data",) if self._external else ()))
+
+    def write(self, artifact: Path) -> None:
+        """Write the model and its first states."""
+        save_checked(self._step.model, artifact, self._external)
+        first = {s.name: s.initial(1) for s in self._step.states}
+        np.savez_compressed(artifact.with_name(_states_file(artifact.name)), **first)  # type: ignore[arg-type]
+
+    def golden(self, sample: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
+        """Frames of one window, and the results with the step at which each leaves."""
+        return _golden(self._plan, self._step, sample)
+
+    def check(self, artifact: Path, frames: Frames, bound: float, progress: Progress) -> Check:
+        """The model in onnxruntime against the stream runtime; and the stream against the exact network where gates guess."""
+        lookahead, profile = self._options.lookahead, self._options.profile
+        agreement = verify_onnx_step(
+            artifact, self._network, frames, profile=profile, bound=bound, progress=progress
+        )
+        if all(gate.lookahead >= gate.exact_lookahead for gate in self._plan.gates.values()):
+            return Check(agreement)
+        apart = compare_stream(self._network.folded, [frames.sample], lookahead=lookahead, profile=profile)
+        return Check(agreement, {"approximation": apart}, (_approximation_note(apart, lookahead),))
+
+
+def _states_file(name: str) -> str:
+    return f"{name.removesuffix('.onnx')}.states.npz"
 
 
 def _approximation_note(apart: Agreement, lookahead: int | None) -> str:
@@ -123,7 +97,7 @@ def _approximation_note(apart: Agreement, lookahead: int | None) -> str:
 
 def _metadata(graph: Graph, network: Plan, lookahead: int | None) -> dict[str, str]:
     return {
-        "tcja_deploy.target": "step",
+        TARGET_KEY: "onnx-step",
         "tcja_deploy.model_sha256": graph.hash,
         "tcja_deploy.T": str(graph.T),
         "tcja_deploy.lookahead": "exact" if lookahead is None else str(lookahead),
@@ -133,11 +107,11 @@ def _metadata(graph: Graph, network: Plan, lookahead: int | None) -> dict[str, s
     }
 
 
-def _about(step: StepModel, opset: int, lookahead: int | None, profile: Profile | None) -> dict[str, object]:
+def _about(step: StepModel, options: OnnxStepOptions) -> dict[str, object]:
     return {
-        "opset": opset,
-        "lookahead": "exact" if lookahead is None else lookahead,
-        "estimate": "zeros" if profile is None else "profile",
+        "opset": options.opset,
+        "lookahead": "exact" if options.lookahead is None else options.lookahead,
+        "estimate": "zeros" if options.profile is None else "profile",
         "latency_steps": step.latency,
         "outputs": {
             "output": "latest result; before the window is complete, a mean over time is that of the frames so far",
@@ -151,11 +125,11 @@ def _about(step: StepModel, opset: int, lookahead: int | None, profile: Profile 
     }
 
 
-def _nodes(graph: Graph, folded: Graph, network: Plan, profile: Profile | None) -> list[NodeReport]:
+def _nodes(network: Prepared, stream: Plan, profile: Profile | None) -> tuple[NodeReport, ...]:
     """Fate of each node; a gate that does not wait long enough is an approximation."""
     reports = []
-    for report in node_reports(graph, folded, "one step of the neuron in standard ops"):
-        gate = network.gates.get(report.name)
+    for report in node_reports(network, "one step of the neuron in standard ops"):
+        gate = stream.gates.get(report.name)
         if gate is not None and gate.lookahead < gate.exact_lookahead:
             rest = "zeros" if profile is None else "the calibration profile"
             note = (
@@ -163,7 +137,7 @@ def _nodes(graph: Graph, folded: Graph, network: Plan, profile: Profile | None) 
             )
             report = replace(report, fidelity=Fidelity.APPROXIMATED, note=note)
         reports.append(report)
-    return reports
+    return tuple(reports)
 
 
 def _golden(network: Plan, step: StepModel, sample: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:

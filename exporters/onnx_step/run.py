@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import DataError, FileFormatError, UsageError, VerificationError
+from tcja_deploy.exporters.onnx.recognise import TARGET_KEY
 from tcja_deploy.exporters.onnx.session import Model
 from tcja_deploy.files import path_status
 from tcja_deploy.reading.json_text import parse_json
@@ -28,14 +29,14 @@ def step_properties(path: Path) -> dict[str, str]:
     """What a step model says of itself in its metadata.
 
     Raises:
-        FileFormatError: If the file is no step model, or one that does not say what it is.
+        FileFormatError: If the file is not a step model, or one that does not say what it is.
     """
     if path_status(path) != "file":
         raise FileFormatError("there is no such file", where=str(path))
     properties = onnx_metadata(path)
     if properties is None:
         raise FileFormatError("this is no readable ONNX model", where=str(path))
-    if properties.get("tcja_deploy.target") != "step":
+    if properties.get(TARGET_KEY) != "onnx-step":
         raise FileFormatError(
             "this ONNX model takes no single frames",
             where=str(path),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +10,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tcja_deploy.errors import FileFormatError, VerificationError
+from tcja_deploy.exporters.frames import Frames
 from tcja_deploy.exporters.onnx_step.run import OnnxStepper, step_properties
-from tcja_deploy.ir import Graph
-from tcja_deploy.passes import fold_batch_norm
-from tcja_deploy.runtime.compare import BOUND, Agreement, LayerAgreement, output_error, predictions
+from tcja_deploy.exporters.target import Progress, unmonitored
+from tcja_deploy.passes import Prepared
+from tcja_deploy.runtime.compare import (
+    BOUND,
+    Agreement,
+    LayerAgreement,
+    layer_agreement,
+    output_error,
+    predictions,
+    samples_that_differ,
+)
 from tcja_deploy.runtime.stream import Profile, Stepper, initial, plan
 
 __all__ = ["verify_onnx_step"]
@@ -22,12 +30,12 @@ __all__ = ["verify_onnx_step"]
 
 def verify_onnx_step(
     path: Path,
-    graph: Graph,
-    batches: Iterable[NDArray[np.float32]],
+    network: Prepared,
+    frames: Frames,
     *,
     profile: Profile | None = None,
     bound: float = BOUND,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress = unmonitored,
 ) -> Agreement:
     """Compare a step model with the stream runtime (same look-ahead, paced), spike for spike at every step.
 
@@ -37,16 +45,17 @@ def verify_onnx_step(
 
     Args:
         path: The ``.onnx`` file.
-        graph: The network it was exported from.
-        batches: Frames ``[T, n, ...]``.
+        network: The network it was exported from.
+        frames: What to run on.
         profile: The profile that it was exported with.
         bound: Allowed mismatches per neuron-step.
         progress: Called with the number of samples done.
 
     Raises:
-        FileFormatError: If the file is not an export of the graph, or was exported with another profile.
-        VerificationError: If there are no samples, or the two emit results at different steps.
+        FileFormatError: If the file is not an export of the network, or was exported with another profile.
+        VerificationError: If the two emit results at different steps.
     """
+    graph = network.trained
     properties = step_properties(path)
     if properties.get("tcja_deploy.model_sha256") != graph.hash:
         raise FileFormatError(
@@ -59,36 +68,33 @@ def verify_onnx_step(
             f"the notes in this model are damaged: lookahead is {lookahead[:20]!r}", where=str(path)
         )
     ahead = None if lookahead == "exact" else int(lookahead)
-    network = plan(fold_batch_norm(graph), lookahead=ahead, profile=profile, schedule="paced")
-    if properties["tcja_deploy.profile_sha256"] != network.guesses.hash:
+    reference = plan(network.folded, lookahead=ahead, profile=profile, schedule="paced")
+    if properties["tcja_deploy.profile_sha256"] != reference.guesses.hash:
         raise FileFormatError(
             "this ONNX model was exported with another profile", where=str(path),
             hint="pass the file of 'stream --fit' that it was exported with (--profile), or none if there was none",
         )  # fmt: skip
     names = [node.name for node in graph.neurons]
-    zero = tuple(LayerAgreement(name, 0, 0, 0, 0) for name in names)
-    total, pair = Agreement(zero, 0, 0, 0.0, bound), None
-    for frames in batches:
-        if pair is None or pair.samples != frames.shape[1]:
+    total, pair = Agreement((), 0, 0, 0.0, bound), None
+    for batch in frames:
+        if pair is None or pair.samples != batch.shape[1]:
             total = total if pair is None else total + pair.finish()
-            pair = _Pair(path, Stepper(network, initial(network, frames.shape[1])), names, bound)
-        for frame in frames:
+            stepper = Stepper(reference, initial(reference, batch.shape[1]))
+            pair = _Pair(path, stepper, names, bound, total.samples)
+        for frame in batch:
             pair.push(frame)
-        if progress is not None:
-            progress(total.samples + pair.pushed // graph.T * pair.samples)
-    if pair is None:
-        raise VerificationError(
-            "there are no samples to verify on", hint="pass --data with at least one recording"
-        )
-    return total + pair.finish()
+        progress("verifying", total.samples + pair.pushed // graph.T * pair.samples)
+    return total if pair is None else total + pair.finish()
 
 
 class _Pair:
     """Both runtimes on one stream of windows."""
 
-    def __init__(self, path: Path, reference: Stepper, names: list[str], bound: float) -> None:
+    def __init__(
+        self, path: Path, reference: Stepper, names: list[str], bound: float, first_sample: int
+    ) -> None:
         self.reference = reference
-        self.samples = reference.state.samples
+        self.samples, self.first_sample = reference.state.samples, first_sample
         self.other = OnnxStepper(path, self.samples, show=names)
         self.layers = {name: LayerAgreement(name, 0, 0, 0, 0) for name in names}
         self.scores: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
@@ -139,13 +145,13 @@ class _Pair:
                 values = (a.value.numpy(), b.value.numpy())
                 before = self.scores.get(a.window, (np.zeros_like(values[0]), np.zeros_like(values[1])))
                 self.scores[a.window] = (before[0] + values[0], before[1] + values[1])
-        for name, layer in self.layers.items():
-            if name in seen and self.reference.state.given[name] <= self.pushed:
-                spikes, other = seen[name].numpy() != 0, self.other.shown[name] != 0
-                differs = spikes != other
-                self.wrong |= differs.reshape(self.samples, -1).any(1)
-                self.layers[name] = replace(
-                    layer, neuron_steps=layer.neuron_steps + spikes.size, spikes=layer.spikes + int(spikes.sum()),
-                    other_spikes=layer.other_spikes + int(other.sum()),
-                    mismatches=layer.mismatches + int(differs.sum()),
-                )  # fmt: skip
+        for name in self.layers:
+            given = self.reference.state.given[name]
+            if name in seen and given <= self.pushed:
+                window, t = divmod(given - 1, self.reference.plan.T)
+                spikes, other = seen[name].numpy()[None] != 0, self.other.shown[name][None] != 0
+                found = layer_agreement(name, spikes, other, self.first_sample + window * self.samples)
+                if found.first is not None:
+                    found = replace(found, first=replace(found.first, t=t))
+                self.layers[name] += found
+                self.wrong |= samples_that_differ(spikes, other)

@@ -30,7 +30,7 @@ def demo(
     """
     from tcja_deploy.api import export, load
     from tcja_deploy.cli.options import Recordings, open_dataset
-    from tcja_deploy.cli.render import console, print_agreement, print_written, progress_bar
+    from tcja_deploy.cli.render import console, print_agreement, print_written, step_bar
     from tcja_deploy.data import path
     from tcja_deploy.errors import VerificationError
     from tcja_deploy.files import output_folder
@@ -50,7 +50,7 @@ def demo(
     console.print(
         "[bold]2. export[/] to ONNX and [bold]verify[/] in onnxruntime, spike for spike", markup=True
     )
-    with output_folder(output), progress_bar("   verifying", len(subset)) as progress:
+    with output_folder(output), step_bar(len(subset)) as progress:
         frames = (frames for frames, _ in subset.batches(4))
         report = export(graph, "onnx", output / "digits.onnx", data=frames, force=force, progress=progress)
     agreement = report.agreement

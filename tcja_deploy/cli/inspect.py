@@ -31,7 +31,7 @@ def inspect(
 
     if text and as_json:
         raise UsageError("--text and --json exclude each other")
-    if (model / "manifest.json").is_file() and artifact_target(model) == "lava":
+    if (model / "manifest.json").is_file() and artifact_target(model).name == "lava":
         if text:
             raise UsageError("--text prints graphs; a Lava bundle holds none", hint="use --json")
         show_bundle(model, as_json)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.cells import cell_len
@@ -21,16 +22,20 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from tcja_deploy.runtime.compare import Agreement
+if TYPE_CHECKING:
+    from tcja_deploy.exporters.report import ExportReport
+    from tcja_deploy.runtime.compare import Agreement
 
 __all__ = [
     "agreement_table",
     "console",
     "first_mismatches",
     "print_agreement",
+    "print_report",
     "print_table",
     "print_written",
     "progress_bar",
+    "step_bar",
     "table",
     "time_table",
     "verdict",
@@ -101,6 +106,36 @@ def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]
     ) as progress:  # fmt: skip
         task = progress.add_task(what, total=total)
         yield lambda done: progress.update(task, completed=done)
+
+
+@contextmanager
+def step_bar(samples: int | None) -> Iterator[Callable[[str, int], None]]:
+    """A bar for work in steps; call the result with what is being done and how many samples or steps of it are done."""
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+        console=_stderr, transient=True, disable=not _stderr.is_terminal,
+    ) as progress:  # fmt: skip
+        task = progress.add_task("translating", total=None)
+        yield lambda doing, done: progress.update(
+            task, description=doing, completed=done, total=samples if doing == "verifying" else None
+        )
+
+
+def print_report(report: ExportReport) -> None:
+    """What an export did, what it assumed and what it wrote."""
+    for own in report.tables:
+        result = table(own.title, *own.columns, left=own.text_columns)
+        for row in own.rows:
+            result.add_row(*row)
+        print_table(result)
+        console.print(own.legend, highlight=False)
+    if report.agreement is not None:
+        print_agreement(report.agreement, report.runtime)
+    for note in report.notes:
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+    print_written(report.files)
+    for line in report.summary:
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def print_written(files: Iterable[Path]) -> None:

@@ -255,16 +255,17 @@ def _torch(
 def _onnx(
     job: Job, lookahead: int | None, profile: Profile | None, schedule: Schedule, folder: Path
 ) -> _Work:
+    from tcja_deploy.api import export, verify
     from tcja_deploy.cli.stream_live import onnx_feed
-    from tcja_deploy.exporters.onnx_step import OnnxStepper, export_onnx_step, verify_onnx_step
+    from tcja_deploy.exporters.onnx_step.run import OnnxStepper
 
     path = folder / "step.onnx"
-    export_onnx_step(job.graph, path, lookahead=lookahead, profile=profile, verify=False)
+    export(job.graph, "onnx-step", path, lookahead=lookahead, profile=profile, verify=False)
     layers = [node.name for node in job.graph.neurons]
     return _Work(
         plan(job.graph, lookahead=lookahead, profile=profile, schedule=schedule),
         lambda samples: OnnxStepper(path, samples, trusted=True),
-        lambda batches: verify_onnx_step(path, job.graph, batches, profile=profile),
+        lambda batches: verify(path, job.graph, batches, profile=profile),
         lambda: onnx_feed(path, layers),
         "onnxruntime",
         True,  # compared with the stream of the same look-ahead

@@ -90,7 +90,7 @@ def stream_feed(plan: Plan) -> Feed:
 
 def onnx_feed(path: Path, layers: list[str]) -> Feed:
     """Frames to a step model in onnxruntime."""
-    from tcja_deploy.exporters.onnx_step import OnnxStepper
+    from tcja_deploy.exporters.onnx_step.run import OnnxStepper
     from tcja_deploy.runtime.stream.decision import Decisions
 
     stepper, decisions = OnnxStepper(path, show=layers, trusted=True), Decisions()

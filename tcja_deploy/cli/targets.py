@@ -1,183 +1,135 @@
-"""What each export target takes from the command line, and how its report is shown."""
+"""Options of the command line that come from the table of targets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import Field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
+import typer
+
+from tcja_deploy.cli.options import Recordings, open_dataset
 from tcja_deploy.errors import UsageError
+from tcja_deploy.exporters.targets import TARGETS
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from tcja_deploy.cli.options import Recordings
-    from tcja_deploy.events import EventData
-    from tcja_deploy.exporters.lava import LavaReport
-    from tcja_deploy.exporters.report import ExportReport
     from tcja_deploy.ir import Graph
 
-__all__ = ["TARGETS", "Request", "Target", "find_target"]
+__all__ = ["NOTHING", "Given", "check_given", "read_given", "target_options"]
+
+Given = dict[str, Any]
+"""Options of targets that were given, by name."""
+
+NOTHING: Given = {}
+"""None of them."""
+
+Kind = Callable[[str], type]
+"""The options dataclass of a target, by the target's name."""
+
+_TYPES: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str, "Path": Path}
 
 
-@dataclass(frozen=True)
-class Request:
-    """One export as the user asked for it.
+def _offered(kind: type) -> list[Field[Any]]:
+    """The fields that the command line offers."""
+    return [f for f in fields(kind) if f.metadata]
 
-    Attributes:
-        graph: The network.
-        path: What to write.
-        data: Recordings, or ``None`` for made-up ones.
-        which: Which recordings, and how many are run at once.
-        verify: Whether to run the result beside the reference.
-        force: Whether to replace files.
-        options: Options of the target that were given.
+
+def _takers(name: str, kind: Kind) -> list[str]:
+    return [target for target in TARGETS if name in {f.name for f in _offered(kind(target))}]
+
+
+def _parameter(field: Field[Any], takers: list[str], panel: str) -> inspect.Parameter:
+    """A parameter for Typer; ``None`` if the option is not given."""
+    declared = str(field.type).removesuffix(" | None")
+    python = Path if field.metadata["reads"] else str if declared.startswith("Literal") else _TYPES[declared]
+    flags = [f"--{field.name.replace('_', '-')}", *filter(None, [field.metadata["flag"]])]
+    title = panel.format(", ".join(takers)) if len(takers) < len(TARGETS) else None
+    option = typer.Option(*flags, help=field.metadata["help"], rich_help_panel=title, show_default=False)
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[python | None, option]
+    )
+
+
+def target_options(kind: Kind, panel: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of all targets; it gets those that the user gave as its parameter ``given``.
+
+    Args:
+        kind: The dataclass of a target.
+        panel: Title in ``--help`` of options that not all targets take; ``{}`` becomes their names.
     """
+    found: dict[str, inspect.Parameter] = {}
+    for target in TARGETS:
+        for field in _offered(kind(target)):
+            found.setdefault(field.name, _parameter(field, _takers(field.name, kind), panel))
 
-    graph: Graph
-    path: Path
-    data: EventData | None
-    which: Recordings
-    verify: bool
-    force: bool
-    options: Mapping[str, Any]
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(command, include_extras=True)
+        own = [
+            p.replace(annotation=hints[p.name], kind=inspect.Parameter.KEYWORD_ONLY)
+            for p in inspect.signature(command).parameters.values()
+            if p.name != "given"
+        ]
 
-    def batches(self) -> Iterable[NDArray[np.float32]] | None:
-        """Frames of the recordings, or ``None``."""
-        return (
-            None if self.data is None else (frames for frames, _ in self.data.batches(self.which.batch_size))
-        )
+        @functools.wraps(command)
+        def run(**arguments: Any) -> None:
+            taken = {name: arguments.pop(name) for name in found}
+            command(**arguments, given={name: value for name, value in taken.items() if value is not None})
 
+        described = cast(Any, run)
+        described.__signature__ = inspect.Signature([*own, *found.values()])
+        described.__annotations__ = {p.name: p.annotation for p in (*own, *found.values())}
+        return run
 
-@dataclass(frozen=True)
-class Target:
-    """One target.
-
-    Attributes:
-        suffix: Behind the model's name if no output is given.
-        options: Options that only some targets take.
-        run: Does the export.
-        show: Prints its report.
-    """
-
-    suffix: str
-    options: frozenset[str]
-    run: Callable[[Request], ExportReport]
-    show: Callable[[Any], None]
+    return decorate
 
 
-def find_target(name: str, given: Mapping[str, Any]) -> Target:
-    """The target of that name.
+def check_given(target: str, given: Given, kind: Kind, what: str) -> None:
+    """Refuse options of other targets.
 
     Raises:
-        UsageError: If there is none, or an option was given that belongs to another one.
+        UsageError: If there is one.
     """
-    if name not in TARGETS:
-        raise UsageError(f"unknown target {name!r}", hint=f"choose one of {', '.join(TARGETS)}")
-    for option in given:
-        if option not in TARGETS[name].options:
-            takers = ", ".join(n for n, t in TARGETS.items() if option in t.options)
-            flag = "--" + option.replace("_", "-")
-            raise UsageError(f"{flag} means nothing to --target {name}", hint=f"it belongs to {takers}")
-    return TARGETS[name]
+    for name in given:
+        takers = _takers(name, kind)
+        if target not in takers:
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(f"{flag} means nothing to {what}", hint=f"it belongs to {', '.join(takers)}")
 
 
-def _with_frames(target: str) -> Callable[[Request], ExportReport]:
-    def run(request: Request) -> ExportReport:
-        from tcja_deploy.api import export
-        from tcja_deploy.cli.render import progress_bar
+def read_given(
+    target: str, given: Mapping[str, Any], kind: Kind, graph: Graph | None, which: Recordings
+) -> Given:
+    """The options, with what files hold in place of their paths.
 
-        options = dict(request.options)
-        if "profile" in options:
-            options["profile"] = _profile(request.graph, options["profile"])
-        with progress_bar("verifying", 4 if request.data is None else len(request.data)) as progress:
-            return export(
-                request.graph,
-                target,
-                request.path,
-                data=request.batches(),
-                verify=request.verify,
-                force=request.force,
-                progress=progress,
-                **options,
-            )
-
-    return run
+    Args:
+        target: Name of the target.
+        given: Options of it.
+        kind: The dataclass of a target.
+        graph: The network that the files are about.
+        which: How to read recordings.
+    """
+    reads = {f.name: f.metadata["reads"] for f in _offered(kind(target))}
+    return {
+        name: _READERS[reads[name]](graph, value, which) if reads[name] and graph is not None else value
+        for name, value in given.items()
+    }
 
 
-def _show(other: str) -> Callable[[ExportReport], None]:
-    """Prints the comparison with ``other``, the notes and the files."""
-
-    def show(report: ExportReport) -> None:
-        from tcja_deploy.cli.render import console, print_agreement, print_written
-
-        if report.agreement is not None:
-            print_agreement(report.agreement, other)
-        for note in report.notes:
-            console.print(f"note: {note}", highlight=False, soft_wrap=True)
-        print_written(report.files)
-
-    return show
-
-
-def _profile(graph: Graph, path: Path) -> Any:
+def _profile(graph: Graph, path: Path, which: Recordings) -> Any:
     from tcja_deploy.runtime.stream.saved import load_profile
 
     return load_profile(graph, path)
 
 
-def _lava(request: Request) -> ExportReport:
-    from tcja_deploy.api import export
-    from tcja_deploy.cli.options import open_dataset
-    from tcja_deploy.cli.render import console
-    from tcja_deploy.exporters.lava import Options
-
-    options = dict(request.options)
-    test, device = options.pop("test", None), options.pop("device", "cpu")
-    which = request.which._replace(limit=None)
-    labelled = None if test is None else open_dataset(request.graph, test, which).batches(which.batch_size)
-    with console.status("quantising") as status:
-        return export(
-            request.graph,
-            "lava",
-            request.path,
-            data=request.batches(),
-            test=labelled,
-            device=device,
-            options=Options(**options),
-            verify=request.verify,
-            force=request.force,
-            progress=lambda stage: status.update(f"quantising {stage}"),
-        )
+def _labelled(graph: Graph, path: Path, which: Recordings) -> Any:
+    which = which._replace(limit=None)
+    return open_dataset(graph, path, which).batches(which.batch_size)
 
 
-def _show_lava(report: LavaReport) -> None:
-    from tcja_deploy.cli.lava import show_report
-
-    show_report(report)
-
-
-TARGETS: dict[str, Target] = {
-    "onnx": Target(
-        ".onnx",
-        frozenset({"opset", "batch_first", "external_data"}),
-        _with_frames("onnx"),
-        _show("onnxruntime"),
-    ),
-    "onnx-step": Target(
-        ".step.onnx",
-        frozenset({"opset", "lookahead", "profile"}),
-        _with_frames("onnx-step"),
-        _show("onnxruntime"),
-    ),
-    "lava": Target(
-        ".lava",
-        frozenset({"test", "device", "gate_bits", "threshold_rule", "per_channel", "margin", "percentile"}),
-        _lava,
-        _show_lava,
-    ),
-    "nir": Target(".nir", frozenset({"gate"}), _with_frames("nir"), _show("NIR, read back")),
+_READERS: dict[str, Callable[[Graph, Path, Recordings], Any]] = {
+    "profile": _profile,
+    "labelled recordings": _labelled,
 }
-"""Export targets by name."""

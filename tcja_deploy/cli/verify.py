@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,18 +22,22 @@ from tcja_deploy.cli.options import (
     refuse_recordings,
     shared_options,
 )
+from tcja_deploy.cli.targets import NOTHING, Given, check_given, read_given, target_options
 from tcja_deploy.errors import UsageError
+from tcja_deploy.exporters.target import Target
+from tcja_deploy.exporters.targets import TARGETS
 
 if TYPE_CHECKING:
-    from tcja_deploy.ir import Graph
     from tcja_deploy.runtime.compare import Agreement
 
 __all__ = ["verify"]
 
 
-_LAVA = "Lava bundles"
+def _kind(target: str) -> type:
+    return TARGETS[target].verification
 
 
+@target_options(_kind, "Artifacts of target {}")
 @shared_options
 def verify(
     artifact: Annotated[
@@ -51,32 +56,7 @@ def verify(
     data: DataOption = None,
     which: Recordings = ALL,
     as_json: JsonOption = False,
-    bound: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Allowed mismatching spikes per neuron-step; 1e-5 if not given."),
-    ] = None,
-    profile: Annotated[
-        Path | None, typer.Option(help="The profile that an onnx-step model was exported with.")
-    ] = None,
-    runner: Annotated[
-        str | None, typer.Option(help="Who runs a NIR file: sequence, sequence>=, norse or spikingjelly.")
-    ] = None,
-    backend: Annotated[
-        str | None,
-        typer.Option(help="lava (the real one) or twin; lava if not given.", rich_help_panel=_LAVA),
-    ] = None,
-    fast_conv: Annotated[
-        bool | None,
-        typer.Option(
-            "--fast-conv", help="Matrix products instead of Lava's convolution loops.", rich_help_panel=_LAVA
-        ),
-    ] = None,
-    python: Annotated[
-        Path | None, typer.Option(help="Interpreter that has lava-dl.", rich_help_panel=_LAVA)
-    ] = None,
-    timeout: Annotated[
-        float | None, typer.Option(min=1, help="Seconds for a run of Lava.", rich_help_panel=_LAVA)
-    ] = None,
+    given: Given = NOTHING,
 ) -> None:
     """Run an exported artifact beside its reference, spike for spike."""
     from tcja_deploy.artifacts import artifact_target
@@ -84,83 +64,52 @@ def verify(
     from tcja_deploy.errors import VerificationError
 
     target = artifact_target(artifact)
-    given = {
-        "bound": bound, "profile": profile, "runner": runner, "backend": backend, "fast_conv": fast_conv,
-        "python": python, "timeout": timeout,
-    }  # fmt: skip
-    options = {name: value for name, value in given.items() if value is not None}
-    _refuse(target, options)
+    check_given(target.name, given, _kind, f"this artifact, which is for target {target.name}")
     if model is None and how != AS_FOUND:
         raise UsageError("there is no model that these options could be about", hint="pass --model")
-    if target == "lava":
-        if model is not None:
-            raise UsageError("a Lava bundle holds its own network", hint="leave out --model")
-        agreement = _verify_lava(artifact, data, which, options)
-    else:
-        graph = None if model is None else load_model(model, how)
-        agreement = _verify(artifact, graph, data, which, options)
+    agreement = _verify(artifact, target, model, how, data, which, given)
     if as_json:
         typer.echo(json.dumps(agreement.as_dict(), indent=2))
     else:
-        print_agreement(agreement, _NAMES[target] if backend is None else backend)
+        print_agreement(agreement, given.get("backend", target.runtime))
     if not agreement.passed:
+        takes_profile = "profile" in {f.name for f in fields(target.verification)}
         raise VerificationError(
             "the artifact differs from the reference beyond the bound",
             where=str(artifact),
             hint="if it was exported with --profile, pass that profile"
-            if target == "onnx-step" and profile is None
+            if takes_profile and "profile" not in given
             else "the table says where; export it again if it was changed",
         )
 
 
-_NAMES = {"onnx": "onnxruntime", "onnx-step": "onnxruntime", "nir": "NIR", "lava": "Lava"}
-_TAKES = {
-    "onnx": {"bound"},
-    "onnx-step": {"bound", "profile"},
-    "nir": {"bound", "runner"},
-    "lava": {"backend", "fast_conv", "python", "timeout"},
-}
-
-
-def _refuse(target: str, options: dict[str, Any]) -> None:
-    for name in options:
-        if name not in _TAKES[target]:
-            flag = "--" + name.replace("_", "-")
-            raise UsageError(f"{flag} means nothing to this artifact, which is for target {target}")
-
-
 def _verify(
     artifact: Path,
-    graph: Graph | None,
+    target: Target[Any, Any],
+    model: Path | None,
+    how: Loading,
     data: Path | None,
     which: Recordings,
-    options: dict[str, Any],
+    given: Given,
 ) -> Agreement:
     from tcja_deploy.api import verify as run_verify
-    from tcja_deploy.cli.render import progress_bar
-    from tcja_deploy.runtime.stream.saved import load_profile
+    from tcja_deploy.cli.render import step_bar
 
-    if graph is None:
-        raise UsageError("this artifact is compared with the model it was exported from", hint="pass --model")
-    if "profile" in options:
-        options["profile"] = load_profile(graph, options["profile"])
-    dataset = given_dataset(graph, data, which)
-    batches = None if dataset is None else (frames for frames, _ in dataset.batches(which.batch_size))
-    with progress_bar("verifying", 4 if dataset is None else len(dataset)) as progress:
-        return run_verify(artifact, graph, batches, progress=progress, **options)
-
-
-def _verify_lava(artifact: Path, data: Path | None, which: Recordings, options: dict[str, Any]) -> Agreement:
-    from tcja_deploy.api import verify as run_verify
-    from tcja_deploy.cli.render import progress_bar
-    from tcja_deploy.exporters.lava.bundle import read_bundle
-
-    batches = None
-    if data is None:
-        refuse_recordings(which)
+    if target.own_input is None:
+        if model is None:
+            raise UsageError(
+                "this artifact is compared with the model it was exported from", hint="pass --model"
+            )
+        graph = load_model(model, how)
+        dataset = given_dataset(graph, data, which)
     else:
-        network = read_bundle(artifact).network
-        dataset = open_frames(network.frames, network.host_input.shape, data, which)
-        batches = (frames for frames, _ in dataset.batches(which.batch_size))
-    with progress_bar("time steps of Lava", None) as progress:
-        return run_verify(artifact, None, batches, progress=lambda done, total: progress(done), **options)
+        if model is not None:
+            raise UsageError(f"{target.about} holds its own network", hint="leave out --model")
+        graph = None
+        if data is None:
+            refuse_recordings(which)
+        dataset = None if data is None else open_frames(*target.own_input(artifact), data, which)
+    options = read_given(target.name, given, _kind, graph, which)
+    batches = None if dataset is None else (frames for frames, _ in dataset.batches(which.batch_size))
+    with step_bar(None if dataset is None else len(dataset)) as progress:
+        return run_verify(artifact, graph, batches, progress=progress, **options)

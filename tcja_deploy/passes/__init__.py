@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from tcja_deploy.passes.fold import fold_batch_norm
+from tcja_deploy.passes.prepare import Prepared, prepare
 
-__all__ = ["fold_batch_norm"]
+__all__ = ["Prepared", "fold_batch_norm", "prepare"]

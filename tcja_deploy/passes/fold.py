@@ -9,7 +9,21 @@ import numpy as np
 from tcja_deploy.ir import Graph, GraphBuilder, Op
 from tcja_deploy.ir.ops import BatchNorm1d, BatchNorm2d, Conv2d, ConvTranspose2d, Linear
 
-__all__ = ["fold_batch_norm"]
+__all__ = ["fold_batch_norm", "foldable"]
+
+
+def foldable(graph: Graph) -> dict[str, str]:
+    """Each batch normalisation that reads weights whose result nothing else reads, with the name of these weights."""
+    found = {}
+    for node in graph:
+        if isinstance(node.op, BatchNorm1d | BatchNorm2d):
+            before = graph[node.inputs[0]]
+            fits = isinstance(
+                before.op, Linear if isinstance(node.op, BatchNorm1d) else Conv2d | ConvTranspose2d
+            )
+            if fits and len(graph.readers(before.name)) == 1:
+                found[node.name] = before.name
+    return found
 
 
 def fold_batch_norm(graph: Graph) -> Graph:
@@ -20,15 +34,7 @@ def fold_batch_norm(graph: Graph) -> Graph:
     The merged node keeps the name of the weights. A layer whose result is read elsewhere too stays as it is, and so does a
     normalisation without weights before it.
     """
-    merged = {}
-    for node in graph:
-        if isinstance(node.op, BatchNorm1d | BatchNorm2d):
-            before = graph[node.inputs[0]]
-            fits = isinstance(
-                before.op, Linear if isinstance(node.op, BatchNorm1d) else Conv2d | ConvTranspose2d
-            )
-            if fits and len(graph.readers(before.name)) == 1:
-                merged[node.name] = before.name
+    merged = foldable(graph)
     builder = GraphBuilder(graph.T)
     renamed: dict[str, str] = {}
     for node in graph:

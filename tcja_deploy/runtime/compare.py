@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,9 +22,12 @@ __all__ = [
     "Agreement",
     "FirstMismatch",
     "LayerAgreement",
+    "agreement",
     "compare",
+    "layer_agreement",
     "output_error",
     "predictions",
+    "samples_that_differ",
 ]
 
 
@@ -207,6 +210,63 @@ def output_error(
     return gap / (float(np.abs(reference).max(initial=0.0)) or 1.0)
 
 
+def layer_agreement(
+    name: str, expected: NDArray[Any], other: NDArray[Any], first_sample: int = 0
+) -> LayerAgreement:
+    """Values of one layer in two runs: booleans for spikes, integers for payloads.
+
+    Args:
+        name: Of the layer.
+        expected: Those of the reference, ``[T, N, ...]``.
+        other: Those of the other run, of the same shape.
+        first_sample: Number of the first sample, for the report.
+    """
+    differs = expected != other
+    first = None
+    if differs.any():
+        t, n, *index = (int(i[0]) for i in np.nonzero(differs))
+        first = FirstMismatch(first_sample + n, t, tuple(index), int(expected[(t, n, *index)]), None)
+    return LayerAgreement(
+        name,
+        expected.size,
+        int(np.count_nonzero(expected)),
+        int(np.count_nonzero(other)),
+        int(np.count_nonzero(differs)),
+        first,
+    )
+
+
+def samples_that_differ(expected: NDArray[Any], other: NDArray[Any]) -> NDArray[np.bool_]:
+    """``[N]``, whether any value ``[T, N, ...]`` of a sample differs."""
+    differs = (expected != other).reshape(*expected.shape[:2], -1)
+    return np.asarray(differs.any((0, 2)), np.bool_)
+
+
+def agreement(
+    layers: Iterable[LayerAgreement],
+    reference: NDArray[Any],
+    other: NDArray[Any],
+    differs: NDArray[np.bool_],
+    *,
+    streams: bool,
+    bound: float,
+) -> Agreement:
+    """Two runs, from their layers and outputs.
+
+    Args:
+        layers: In order.
+        reference: Outputs ``[N, ...]``, or ``[T, N, ...]`` if they stream.
+        other: Those of the other run, of the same shape.
+        differs: ``[N]``, samples in which a spike differs.
+        streams: Whether the outputs have a time axis in front.
+        bound: Allowed mismatches per neuron-step.
+    """
+    same = predictions(reference, streams) == predictions(other, streams)
+    gap = float(np.nan_to_num(np.abs(reference - other), nan=np.inf, posinf=np.inf).max(initial=0.0))
+    error = output_error(reference, other, differs, streams)
+    return Agreement(tuple(layers), len(same), int(same.sum()), gap, bound, error)
+
+
 def compare(
     graph: Graph,
     frames: NDArray[np.float32],
@@ -236,30 +296,24 @@ def compare(
         if isinstance(node.op, ir.Neuron):
             expected = value.numpy() != 0
             other = _checked(spikes.get(node.name), node.name, expected.shape) != 0
-            differs = expected != other
-            if differs.any():
-                wrong[node.name] = differs
-            layers[node.name] = LayerAgreement(
-                node.name, expected.size, int(expected.sum()), int(other.sum()), int(differs.sum())
-            )
+            layers[node.name] = layer_agreement(node.name, expected, other, first_sample)
+            if layers[node.name].mismatches:
+                wrong[node.name] = samples_that_differ(expected, other)
 
     reference = run(graph, frames, observe=observe).numpy()
     output = _checked(output, graph.output, reference.shape)
-    seen: set[int] = set()
-    for name, differs in wrong.items():
-        t, n, *index = (int(i[0]) for i in np.nonzero(differs))
-        where = (t, n, *index)
-        distance = None if n in seen else _distance(graph, name, frames, where)
-        expected = int(not bool(np.asarray(spikes[name])[where] != 0))
-        first = FirstMismatch(first_sample + n, t, tuple(index), expected, distance)
-        layers[name] = replace(layers[name], first=first)
-        seen |= {int(i) for i in np.nonzero(differs.reshape(*differs.shape[:2], -1).any((0, 2)))[0]}
+    seen = np.zeros(frames.shape[1], bool)
+    for name, samples in wrong.items():
+        first = layers[name].first
+        if first is None:
+            raise TypeError(name)
+        n = first.sample - first_sample
+        if not seen[n]:
+            distance = _distance(graph, name, frames, (first.t, n, *first.index))
+            layers[name] = replace(layers[name], first=replace(first, distance=distance))
+        seen |= samples
     streams = graph[graph.output].signal.streams
-    same = predictions(reference, streams) == predictions(output, streams)
-    difference = float(np.nan_to_num(np.abs(reference - output), nan=np.inf, posinf=np.inf).max(initial=0.0))
-    differs_in = np.isin(np.arange(frames.shape[1]), list(seen))
-    error = output_error(reference, output, differs_in, streams)
-    return Agreement(tuple(layers.values()), frames.shape[1], int(same.sum()), difference, bound, error)
+    return agreement(layers.values(), reference, output, seen, streams=streams, bound=bound)
 
 
 def _checked(values: NDArray[Any] | None, name: str, shape: tuple[int, ...]) -> NDArray[Any]:

@@ -21,8 +21,9 @@ from tcja_deploy.cli.options import (
     open_frames,
     shared_options,
 )
-from tcja_deploy.cli.targets import TARGETS, Request
+from tcja_deploy.cli.targets import read_given
 from tcja_deploy.errors import UsageError
+from tcja_deploy.exporters.targets import TARGETS
 from tcja_deploy.runtime.synthetic import synthetic_frames
 
 
@@ -61,15 +62,11 @@ def test_test_recordings_are_split_like_those_for_calibration(
     burst[-1] = 1000
     np.savez(tmp_path / "r.npz", t=burst, x=burst * 0, y=burst * 0, p=burst * 0)
     seen: list[np.ndarray] = []
-
-    def export(*arguments: object, test: object, **options: object) -> None:
-        seen.extend(frames for frames, _ in test)  # type: ignore[attr-defined]
-
-    monkeypatch.setattr("tcja_deploy.api.export", export)
     for split_by in ("number", "time"):
         which = ALL._replace(split_by=split_by, limit=1)
-        request = Request(graph, tmp_path / "x.lava", None, which, True, False, {"test": tmp_path / "r.npz"})
-        TARGETS["lava"].run(request)
+        given = {"test": tmp_path / "r.npz"}
+        read = read_given("lava", given, lambda target: TARGETS[target].options, graph, which)
+        seen.extend(frames for frames, _ in read["test"])
     by_number, by_time = ((frames != 0).any((1, 2, 3, 4)) for frames in seen)
     assert by_number.all()
     assert by_time.tolist() == [True, False, False, True]

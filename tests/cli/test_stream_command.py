@@ -9,11 +9,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import tcja_deploy as td
 from tcja_deploy import zoo
 from tcja_deploy.cli.stream import stream
 from tcja_deploy.cli.stream_live import onnx_feed, stream_feed
 from tcja_deploy.errors import DataError, DeployError, ExportError, UsageError
-from tcja_deploy.exporters.onnx_step import export_onnx_step
 from tcja_deploy.ir import GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir_file import save_graph
@@ -124,7 +124,7 @@ def test_the_live_prediction_is_the_mean_of_the_results_so_far(engine, tmp_path)
     rng, b = np.random.default_rng(0), GraphBuilder(4)
     x = b.add("input", ir.Input((3,), Kind.REAL))
     graph = b.finish(b.add("fc", ir.Linear(rng.normal(size=(5, 3)).astype(np.float32)), x))
-    export_onnx_step(graph, tmp_path / "m.onnx", verify=False)
+    td.export(graph, "onnx-step", tmp_path / "m.onnx", verify=False)
     feed = stream_feed(plan(graph)) if engine == "torch" else onnx_feed(tmp_path / "m.onnx", [])
     frames = rng.normal(size=(4, 1, 3)).astype(np.float32)
     expected = run(graph, frames).numpy()[:, 0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,27 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tcja_deploy as td
 from tcja_deploy import zoo
 from tcja_deploy.exporters.folding import folding_effect
-from tcja_deploy.exporters.nir import export_nir
-from tcja_deploy.exporters.onnx import export_onnx
-from tcja_deploy.exporters.onnx_step import export_onnx_step
-from tcja_deploy.exporters.report import ExportReport
 from tcja_deploy.ir import Graph, GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.passes import fold_batch_norm
+from tcja_deploy.passes import fold_batch_norm, prepare
 from tcja_deploy.runtime.compare import compare
 from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.synthetic import synthetic_frames
 
-EXPORTS = {"m.onnx": export_onnx, "step.onnx": export_onnx_step, "m.nir": export_nir}
-Export = Callable[..., ExportReport]
+EXPORTS = {"m.onnx": "onnx", "step.onnx": "onnx-step", "m.nir": "nir"}
 
 
 def test_the_effect_of_folding() -> None:
     graph = zoo.build("events34", channels=(6, 8, 8), T=5, hidden=24)
     frames = synthetic_frames(graph, 2)
-    effect = folding_effect(graph, frames, bound=1e-5)
+    effect = folding_effect(prepare(graph), frames, bound=1e-5)
     assert effect is not None
     assert (effect.samples, effect.predictions_equal) == (2, 2)
     assert [layer.name for layer in effect.layers] == [n.name for n in graph.neurons]
@@ -43,7 +38,7 @@ def test_the_effect_of_folding() -> None:
     spikes: dict[str, Any] = {}
     output = run(folded, frames, observe=lambda n, v: spikes.update({n.name: v.numpy()})).numpy()
     assert compare(graph, frames, output, spikes, bound=1e-5).mismatch_rate > 1e-3
-    assert folding_effect(folded, frames, bound=1e-5) is None
+    assert folding_effect(prepare(folded), frames, bound=1e-5) is None
 
 
 def normalised(statistics: np.ndarray, threshold: float | None) -> Graph:
@@ -60,7 +55,6 @@ ONE = np.ones((1, 1, 1), np.float32)
 
 @pytest.mark.parametrize("file", EXPORTS)
 def test_a_membrane_that_folding_takes_below_the_threshold(file: str, tmp_path: Path) -> None:
-    export: Export = EXPORTS[file]
     # An input of one times a weight, plus a bias: whoever computes the folded network rounds once and equally.
     for statistics in np.random.default_rng(1).uniform(0.5, 1.5, (500, 4)).astype(np.float32):
         network = normalised(statistics, None)
@@ -69,22 +63,21 @@ def test_a_membrane_that_folding_takes_below_the_threshold(file: str, tmp_path: 
             break
     else:
         pytest.fail("folding rounds each of 500 numbers as the unfolded network does")
-    report = export(normalised(statistics, unfolded), tmp_path / file, data=[ONE])
+    report = td.export(normalised(statistics, unfolded), EXPORTS[file], tmp_path / file, data=[ONE])
     assert report.agreement is not None
     assert report.agreement.mismatches == 0
     assert "1 of 1 neuron-steps differ" in report.notes[-1]
     assert "it began 0.0e+00 from the threshold" in report.notes[-1]
     manifest = json.loads((tmp_path / f"{Path(file).stem}.manifest.json").read_text())
-    assert (manifest["parity"]["mismatches"], manifest["folding"]["mismatches"]) == (0, 1)
+    assert (manifest["parity"]["mismatches"], manifest["comparisons"]["folding"]["mismatches"]) == (0, 1)
     golden = np.load(tmp_path / f"{Path(file).stem}.golden.npz")
     assert golden["output"].sum() == 0  # what the exported network computes
 
 
 @pytest.mark.parametrize("file", EXPORTS)
 def test_without_normalisation_there_is_nothing_to_tell(file: str, tmp_path: Path) -> None:
-    export: Export = EXPORTS[file]
     graph = fold_batch_norm(normalised(np.ones(4, np.float32), 0.5))
-    report = export(graph, tmp_path / file, data=[ONE])
+    report = td.export(graph, EXPORTS[file], tmp_path / file, data=[ONE])
     manifest = json.loads((tmp_path / f"{Path(file).stem}.manifest.json").read_text())
-    assert "folding" not in manifest
+    assert "folding" not in manifest["comparisons"]
     assert not any("folding" in note for note in report.notes)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,9 @@ from tcja_deploy.errors import (
     FileFormatError,
     UnsupportedError,
     UsageError,
-    VerificationError,
 )
-from tcja_deploy.exporters.onnx import export, export_onnx, verify_onnx
+from tcja_deploy.exporters import pipeline
+from tcja_deploy.exporters.onnx import export
 from tcja_deploy.exporters.onnx.sequence import sequence_model
 from tcja_deploy.ir import Graph
 from tcja_deploy.ir import ops as ir
@@ -56,7 +57,9 @@ def test_any_number_of_samples(
     which: str, batch_first: bool, external_data: bool, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     graph: Graph = request.getfixturevalue(which)
-    report = export_onnx(graph, tmp_path / "m.onnx", batch_first=batch_first, external_data=external_data)
+    report = td.export(
+        graph, "onnx", tmp_path / "m.onnx", batch_first=batch_first, external_data=external_data
+    )
     assert report.agreement is not None
     assert report.agreement.passed
     running = session(tmp_path / "m.onnx")
@@ -80,7 +83,7 @@ def test_shapes_in_the_file(graph: Graph, streaming: Graph, tmp_path: Path) -> N
         (streaming, False, [3, "N", 2, 128, 128], [3, "N", 10]),
         (streaming, True, ["N", 3, 2, 128, 128], ["N", 3, 10]),
     ):
-        export_onnx(network, tmp_path / "m.onnx", batch_first=batch_first, verify=False, force=True)
+        td.export(network, "onnx", tmp_path / "m.onnx", batch_first=batch_first, verify=False, force=True)
         running = session(tmp_path / "m.onnx")
         assert running.get_inputs()[0].shape == inputs
         assert running.get_outputs()[0].shape == outputs
@@ -88,7 +91,7 @@ def test_shapes_in_the_file(graph: Graph, streaming: Graph, tmp_path: Path) -> N
 
 
 def test_external_data(graph: Graph, tmp_path: Path) -> None:
-    report = export_onnx(graph, tmp_path / "m.onnx", external_data=True)
+    report = td.export(graph, "onnx", tmp_path / "m.onnx", external_data=True)
     assert {f.name for f in report.files} == {"m.onnx", "m.onnx.data", "m.manifest.json", "m.golden.npz"}
     model = onnx.load(tmp_path / "m.onnx", load_external_data=False)
     outside = [i for i in model.graph.initializer if i.data_location == onnx.TensorProto.EXTERNAL]
@@ -96,24 +99,24 @@ def test_external_data(graph: Graph, tmp_path: Path) -> None:
     assert {e.value for i in outside for e in i.external_data if e.key == "location"} == {"m.onnx.data"}
     assert (tmp_path / "m.onnx").stat().st_size < (tmp_path / "m.onnx.data").stat().st_size
     onnx.checker.check_model(str(tmp_path / "m.onnx"), full_check=True)
-    assert verify_onnx(tmp_path / "m.onnx", graph, [synthetic_frames(graph, 1)]).passed
+    assert td.verify(tmp_path / "m.onnx", graph, [synthetic_frames(graph, 1)]).passed
     (tmp_path / "m.onnx.data").unlink()
     with pytest.raises(FileFormatError, match=r"m\.onnx"):
-        verify_onnx(tmp_path / "m.onnx", graph, [synthetic_frames(graph, 1)])
+        td.verify(tmp_path / "m.onnx", graph, [synthetic_frames(graph, 1)])
 
 
 def test_large_models_leave_the_protobuf_file(
     graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "needs_external_data", lambda model: True)
-    report = export_onnx(graph, tmp_path / "m.onnx", verify=False)
+    report = td.export(graph, "onnx", tmp_path / "m.onnx", verify=False)
     assert (tmp_path / "m.onnx.data").is_file()
     assert tmp_path / "m.onnx.data" in report.files
 
 
 @pytest.mark.parametrize("opset", [13, 17, 18, 23])
 def test_opset_option(graph: Graph, opset: int, tmp_path: Path) -> None:
-    export_onnx(graph, tmp_path / "m.onnx", opset=opset, data=[synthetic_frames(graph, 1)])
+    td.export(graph, "onnx", tmp_path / "m.onnx", opset=opset, data=[synthetic_frames(graph, 1)])
     model = onnx.load(tmp_path / "m.onnx")
     assert [(o.domain, o.version) for o in model.opset_import] == [("", opset)]
     checked(model)
@@ -121,7 +124,7 @@ def test_opset_option(graph: Graph, opset: int, tmp_path: Path) -> None:
 
 # -- readable names, metadata, manifest ----------------------------------------------------------------------------------
 def test_values_carry_module_paths(graph: Graph, tmp_path: Path) -> None:
-    export_onnx(graph, tmp_path / "m.onnx", verify=False)
+    td.export(graph, "onnx", tmp_path / "m.onnx", verify=False)
     model = onnx.load(tmp_path / "m.onnx")
     produced = {name for node in model.graph.node for name in node.output}
     for node in graph:
@@ -138,23 +141,23 @@ def test_values_carry_module_paths(graph: Graph, tmp_path: Path) -> None:
 
 
 def test_metadata(graph: Graph, tmp_path: Path) -> None:
-    export_onnx(graph, tmp_path / "m.onnx", verify=False, batch_first=True)
+    td.export(graph, "onnx", tmp_path / "m.onnx", verify=False, batch_first=True)
     model = onnx.load(tmp_path / "m.onnx")
     properties = {p.key: p.value for p in model.metadata_props}
     assert properties["tcja_deploy.T"] == "5"
     assert properties["tcja_deploy.model_sha256"] == graph.hash
     assert properties["tcja_deploy.layout"] == "N,T"
-    assert properties["tcja_deploy.target"] == "sequence"
+    assert properties["tcja_deploy.target"] == "onnx"
     assert properties["tcja_deploy.source.architecture"] == "events34"
     assert (model.producer_name, model.producer_version) == ("tcja-deploy", td.__version__)
 
 
 def test_manifest(graph: Graph, tmp_path: Path) -> None:
-    report = export_onnx(graph, tmp_path / "m.onnx", data=[synthetic_frames(graph, 3)])
+    report = td.export(graph, "onnx", tmp_path / "m.onnx", data=[synthetic_frames(graph, 3)])
     manifest = json.loads((tmp_path / "m.manifest.json").read_text())
     assert (manifest["format"], manifest["format_version"], manifest["target"]) == (
         "tcja-deploy-manifest",
-        1,
+        2,
         "onnx",
     )
     model = manifest["model"]
@@ -174,7 +177,7 @@ def test_manifest(graph: Graph, tmp_path: Path) -> None:
     assert "folded into conv.0.0" in fates["conv.0.1"]["note"]
     assert "5 steps" in fates["conv.1"]["note"]
     assert manifest["versions"]["tcja_deploy"] == td.__version__
-    assert manifest["folding"]["samples"] == 1
+    assert manifest["comparisons"]["folding"]["samples"] == 1
     assert manifest["notes"] == list(report.notes)
     assert manifest["onnx"] == {"opset": 17, "layout": "T,N", "external_data": False}
     assert report.files[-1] == tmp_path / "m.onnx"
@@ -183,7 +186,7 @@ def test_manifest(graph: Graph, tmp_path: Path) -> None:
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_golden_sample_reproduces(graph: Graph, batch_first: bool, tmp_path: Path) -> None:
     data = [synthetic_frames(graph, 2, seed=9)]
-    export_onnx(graph, tmp_path / "m.onnx", batch_first=batch_first, data=data)
+    td.export(graph, "onnx", tmp_path / "m.onnx", batch_first=batch_first, data=data)
     golden = np.load(tmp_path / "m.golden.npz")
     first = data[0][:, :1]
     assert np.array_equal(golden["input"], first.swapaxes(0, 1) if batch_first else first)
@@ -193,13 +196,13 @@ def test_golden_sample_reproduces(graph: Graph, batch_first: bool, tmp_path: Pat
 def test_the_same_export_gives_the_same_bytes(graph: Graph, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        export_onnx(graph, tmp_path / name / "m.onnx", verify=False)
+        td.export(graph, "onnx", tmp_path / name / "m.onnx", verify=False)
     assert (tmp_path / "a" / "m.onnx").read_bytes() == (tmp_path / "b" / "m.onnx").read_bytes()
 
 
 # -- writing ------------------------------------------------------------------------------------------------------------------
 def test_suffix_is_added(graph: Graph, tmp_path: Path) -> None:
-    assert export_onnx(graph, tmp_path / "model.v2", verify=False).path == tmp_path / "model.v2.onnx"
+    assert td.export(graph, "onnx", tmp_path / "model.v2", verify=False).path == tmp_path / "model.v2.onnx"
     assert {f.name for f in tmp_path.iterdir()} == {
         "model.v2.onnx",
         "model.v2.manifest.json",
@@ -208,39 +211,45 @@ def test_suffix_is_added(graph: Graph, tmp_path: Path) -> None:
 
 
 def test_overwriting_needs_force(graph: Graph, tmp_path: Path) -> None:
-    export_onnx(graph, tmp_path / "m.onnx", verify=False)
+    td.export(graph, "onnx", tmp_path / "m.onnx", verify=False)
     before = {f.name: f.read_bytes() for f in tmp_path.iterdir()}
-    with pytest.raises(ExportError, match=r"m\.golden\.npz") as caught:
-        export_onnx(small(1), tmp_path / "m.onnx", verify=False)
+    with pytest.raises(ExportError, match=r"m\.onnx: there is something at this path") as caught:
+        td.export(small(1), "onnx", tmp_path / "m.onnx", verify=False)
     assert "--force" in caught.value.hint
     assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == before
     (tmp_path / "m.onnx").unlink()  # any one of the files counts
-    with pytest.raises(ExportError):
-        export_onnx(small(1), tmp_path / "m.onnx", verify=False)
-    export_onnx(small(1), tmp_path / "m.onnx", verify=False, force=True)
+    with pytest.raises(ExportError, match=r"m\.golden\.npz, m\.manifest\.json"):
+        td.export(small(1), "onnx", tmp_path / "m.onnx", verify=False)
+    td.export(small(1), "onnx", tmp_path / "m.onnx", verify=False, force=True)
     assert json.loads((tmp_path / "m.manifest.json").read_text())["model"]["sha256"] == small(1).hash
 
 
 def test_missing_folder(graph: Graph, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="does not exist"):
-        export_onnx(graph, tmp_path / "nowhere" / "m.onnx", verify=False)
+        td.export(graph, "onnx", tmp_path / "nowhere" / "m.onnx", verify=False)
 
 
-@pytest.mark.parametrize("step", ["save_checked", "verify_onnx", "run", "node_reports", "manifest"])
+@pytest.mark.parametrize(
+    ("module", "step"),
+    [
+        *((export, name) for name in ("save_checked", "verify_onnx", "run", "node_reports")),
+        *((pipeline, name) for name in ("sealed", "folding_effect")),
+    ],
+)
 @pytest.mark.parametrize("force", [False, True])
 def test_failure_midway_leaves_everything_as_it_was(
-    step: str, force: bool, graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    module: ModuleType, step: str, force: bool, graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if force:
-        export_onnx(graph, tmp_path / "m.onnx", verify=False)
+        td.export(graph, "onnx", tmp_path / "m.onnx", verify=False)
     before = {f.name: f.read_bytes() for f in tmp_path.iterdir()}
 
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("broken on purpose")
 
-    monkeypatch.setattr(export, step, broken)
+    monkeypatch.setattr(module, step, broken)
     with pytest.raises(RuntimeError, match="on purpose"):
-        export_onnx(small(1), tmp_path / "m.onnx", force=force)
+        td.export(small(1), "onnx", tmp_path / "m.onnx", force=force)
     assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == before
 
 
@@ -248,9 +257,9 @@ def test_full_disk(graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def full(*args: Any, **kwargs: Any) -> Any:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(export.np, "savez_compressed", full)
+    monkeypatch.setattr(pipeline.np, "savez_compressed", full)
     with pytest.raises(ExportError, match="No space left on device"):
-        export_onnx(graph, tmp_path / "m.onnx", verify=False)
+        td.export(graph, "onnx", tmp_path / "m.onnx", verify=False)
     assert not list(tmp_path.iterdir())
 
 
@@ -260,11 +269,11 @@ def test_failing_data_leaves_nothing(graph: Graph, tmp_path: Path) -> None:
         raise DataError("unreadable recording")
 
     with pytest.raises(DataError):
-        export_onnx(graph, tmp_path / "m.onnx", data=batches())
-    with pytest.raises(ExportError, match="no samples"):
-        export_onnx(graph, tmp_path / "m.onnx", data=[])
+        td.export(graph, "onnx", tmp_path / "m.onnx", data=batches())
+    with pytest.raises(DataError, match="no samples"):
+        td.export(graph, "onnx", tmp_path / "m.onnx", data=[])
     with pytest.raises(DataError, match=r"T=5"):
-        export_onnx(graph, tmp_path / "m.onnx", data=[np.zeros((4, 1, 2, 34, 34), np.float32)])
+        td.export(graph, "onnx", tmp_path / "m.onnx", data=[np.zeros((4, 1, 2, 34, 34), np.float32)])
     assert not list(tmp_path.iterdir())
 
 
@@ -273,13 +282,13 @@ def test_op_without_a_rule(graph: Graph, tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.delitem(sequence._SEQUENCE, ir.TCJA)
     with pytest.raises(UnsupportedError, match=r"2 nodes:\n  - conv\.5: TCJA .*\n  - conv\.9: TCJA "):
-        export_onnx(graph, tmp_path / "m.onnx")
+        td.export(graph, "onnx", tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
 
 
 def test_wrong_opset_leaves_nothing(graph: Graph, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
-        export_onnx(graph, tmp_path / "m.onnx", opset=11)
+        td.export(graph, "onnx", tmp_path / "m.onnx", opset=11)
     assert not list(tmp_path.iterdir())
 
 
@@ -295,10 +304,10 @@ def tampered(path: Path, weight: str, change: Any) -> None:
 
 
 def test_progress_and_counts(graph: Graph, tmp_path: Path) -> None:
-    export_onnx(graph, tmp_path / "m.onnx", verify=False)
+    td.export(graph, "onnx", tmp_path / "m.onnx", verify=False)
     seen: list[int] = []
     batches = [synthetic_frames(graph, 2, seed=0), synthetic_frames(graph, 3, seed=1)]
-    agreement = verify_onnx(tmp_path / "m.onnx", graph, batches, progress=seen.append)
+    agreement = td.verify(tmp_path / "m.onnx", graph, batches, progress=lambda _, done: seen.append(done))
     assert seen == [2, 5]
     assert agreement.samples == 5
     spikes: dict[str, int] = {}
@@ -309,11 +318,11 @@ def test_progress_and_counts(graph: Graph, tmp_path: Path) -> None:
 
 
 def test_tampered_weight_is_found_where_it_acts(graph: Graph, tmp_path: Path) -> None:
-    export_onnx(graph, tmp_path / "m.onnx", verify=False)
+    td.export(graph, "onnx", tmp_path / "m.onnx", verify=False)
     # Channel 3 of the second convolution gets a bias that lifts its membranes by 0.5 in the first step.
     tampered(tmp_path / "m.onnx", "conv.3.0.bias", lambda w: w.__setitem__(3, w[3] + 1.0))
     batches = [synthetic_frames(graph, 1, seed=s) for s in range(3)]
-    agreement = verify_onnx(tmp_path / "m.onnx", graph, batches)
+    agreement = td.verify(tmp_path / "m.onnx", graph, batches)
     assert not agreement.passed
     layers = {layer.name: layer for layer in agreement.layers}
     assert layers["conv.1"].mismatches == 0
@@ -332,55 +341,55 @@ def test_tampered_weight_is_found_where_it_acts(graph: Graph, tmp_path: Path) ->
 
 
 def test_bound_decides(graph: Graph, tmp_path: Path) -> None:
-    export_onnx(graph, tmp_path / "m.onnx", verify=False)
+    td.export(graph, "onnx", tmp_path / "m.onnx", verify=False)
     tampered(tmp_path / "m.onnx", "conv.7.0.bias", lambda w: w.__setitem__(0, w[0] + 0.02))
     frames = [synthetic_frames(graph, 2)]
-    agreement = verify_onnx(tmp_path / "m.onnx", graph, frames, bound=1.0)
+    agreement = td.verify(tmp_path / "m.onnx", graph, frames, bound=1.0)
     assert agreement.mismatches > 0
     assert agreement.passed == (agreement.predictions_equal == 2)
-    assert not verify_onnx(tmp_path / "m.onnx", graph, frames, bound=agreement.mismatch_rate / 2).passed
+    assert not td.verify(tmp_path / "m.onnx", graph, frames, bound=agreement.mismatch_rate / 2).passed
 
 
 def test_another_network(graph: Graph, tmp_path: Path) -> None:
-    export_onnx(graph, tmp_path / "m.onnx", verify=False)
+    td.export(graph, "onnx", tmp_path / "m.onnx", verify=False)
     for other in (
         small(1),
         zoo.build("events34", channels=(6, 8, 8), T=5, kernels=(None, (4, 4), None), hidden=24),
     ):
         with pytest.raises(FileFormatError, match="not exported from the given network"):
-            verify_onnx(tmp_path / "m.onnx", other, [synthetic_frames(graph, 1)])
+            td.verify(tmp_path / "m.onnx", other, [synthetic_frames(graph, 1)])
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", bytes(1000)])
 def test_damaged_file(content: bytes, graph: Graph, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(content)
     with pytest.raises(FileFormatError, match=r"m\.onnx"):
-        verify_onnx(tmp_path / "m.onnx", graph, [synthetic_frames(graph, 1)])
+        td.verify(tmp_path / "m.onnx", graph, [synthetic_frames(graph, 1)])
 
 
 def test_truncated_file(graph: Graph, tmp_path: Path) -> None:
-    export_onnx(graph, tmp_path / "m.onnx", verify=False)
+    td.export(graph, "onnx", tmp_path / "m.onnx", verify=False)
     content = (tmp_path / "m.onnx").read_bytes()
     (tmp_path / "m.onnx").write_bytes(content[: len(content) // 2])
     with pytest.raises(FileFormatError):
-        verify_onnx(tmp_path / "m.onnx", graph, [synthetic_frames(graph, 1)])
+        td.verify(tmp_path / "m.onnx", graph, [synthetic_frames(graph, 1)])
 
 
 def test_model_that_onnxruntime_refuses(graph: Graph, tmp_path: Path) -> None:
-    export_onnx(graph, tmp_path / "m.onnx", verify=False)
+    td.export(graph, "onnx", tmp_path / "m.onnx", verify=False)
     model = onnx.load(tmp_path / "m.onnx")
     model.graph.node[3].op_type = "Not"
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(FileFormatError, match="onnxruntime does not accept"):
-        verify_onnx(tmp_path / "m.onnx", graph, [synthetic_frames(graph, 1)])
+        td.verify(tmp_path / "m.onnx", graph, [synthetic_frames(graph, 1)])
 
 
 def test_frames_of_another_shape(graph: Graph, tmp_path: Path) -> None:
-    export_onnx(graph, tmp_path / "m.onnx", verify=False)
+    td.export(graph, "onnx", tmp_path / "m.onnx", verify=False)
     with pytest.raises(DataError, match=r"\[T=5, N, 2, 34, 34\]"):
-        verify_onnx(tmp_path / "m.onnx", graph, [np.zeros((5, 1, 2, 32, 32), np.float32)])
-    with pytest.raises(VerificationError, match="no samples"):
-        verify_onnx(tmp_path / "m.onnx", graph, [])
+        td.verify(tmp_path / "m.onnx", graph, [np.zeros((5, 1, 2, 32, 32), np.float32)])
+    with pytest.raises(DataError, match="no samples"):
+        td.verify(tmp_path / "m.onnx", graph, [])
 
 
 def test_export_that_does_not_agree_is_written_and_says_so(
@@ -389,7 +398,7 @@ def test_export_that_does_not_agree_is_written_and_says_so(
     monkeypatch.setattr(
         export, "sequence_model", lambda g, **options: sequence_model(fold_batch_norm(small(5)), **options)
     )
-    report = export_onnx(graph, tmp_path / "m.onnx")
+    report = td.export(graph, "onnx", tmp_path / "m.onnx")
     assert report.agreement is not None
     assert not report.agreement.passed
     assert json.loads((tmp_path / "m.manifest.json").read_text())["parity"]["passed"] is False

@@ -20,7 +20,6 @@ from spikingjelly.activation_based import functional
 import tcja_deploy as td
 from tcja_deploy import data, zoo
 from tcja_deploy.events import open_data
-from tcja_deploy.exporters.onnx import export_onnx, verify_onnx
 from tcja_deploy.frontend.checkpoint import infer_architecture
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.ir.ops import TCJA, Neuron
@@ -64,7 +63,7 @@ def counts_in_onnx(path: Path, graph: Graph, frames: np.ndarray) -> dict[str, in
 @pytest.mark.slow
 def test_golden_checkpoint(golden: Golden, tmp_path: Path) -> None:
     graph = td.load(golden.checkpoint)
-    result = export_onnx(graph, tmp_path / "dvs128.onnx", data=[golden.frames])
+    result = td.export(graph, "onnx", tmp_path / "dvs128.onnx", data=[golden.frames])
     report("golden DVS128", result.agreement)
     assert result.agreement.passed  # type: ignore[union-attr]
     assert np.array_equal(run(graph, golden.frames).numpy(), golden.output)
@@ -98,7 +97,7 @@ def test_published_sizes_end_to_end(name: str, tmp_path: Path) -> None:
     torch.save({"net": net.state_dict(), "epoch": 0, "max_test_acc": 0.0}, tmp_path / "checkpoint_max.pth")
     graph = td.load(tmp_path / "checkpoint_max.pth")
     frames = synthetic_frames(graph, 1, seed=2)
-    result = export_onnx(graph, tmp_path / "m.onnx", data=[frames])
+    result = td.export(graph, "onnx", tmp_path / "m.onnx", data=[frames])
     report(name, result.agreement)
     checked(onnx.load(tmp_path / "m.onnx"))
     functional.reset_net(net)
@@ -117,7 +116,7 @@ def test_every_nmnist_recording(nmnist: Path, tmp_path: Path) -> None:
     graph = td.load(checkpoint)
     state = {k: v.numpy() for k, v in torch.load(checkpoint)["net"].items()}
     net = to_module(infer_architecture(state)[0], state)
-    export_onnx(graph, tmp_path / "m.onnx", verify=False)
+    td.export(graph, "onnx", tmp_path / "m.onnx", verify=False)
     running = session(tmp_path / "m.onnx")
     labels: list[np.ndarray] = []
     results: dict[str, list[np.ndarray]] = {"SpikingJelly": [], "sequence runtime": [], "onnxruntime": []}
@@ -134,7 +133,7 @@ def test_every_nmnist_recording(nmnist: Path, tmp_path: Path) -> None:
                 labels.append(classes)
                 yield frames
 
-    agreement = verify_onnx(tmp_path / "m.onnx", graph, batches())
+    agreement = td.verify(tmp_path / "m.onnx", graph, batches())
     report("N-MNIST, batch normalisation folded", agreement)
     assert agreement.passed
     theirs, ours, onnx_ours = (np.concatenate(r) for r in results.values())

@@ -19,10 +19,11 @@ sys.path.append(str(Path(__file__).parents[1] / "runtime"))
 from golden_files import NMNIST, count_recordings
 from stream_graphs import DISTANCE, SMALL, graphs, random_frames, strong
 
+import tcja_deploy as td
 from tcja_deploy import zoo
-from tcja_deploy.errors import DataError, DeployError, FileFormatError, UsageError, VerificationError
-from tcja_deploy.exporters.onnx_step import OnnxStepper, export_onnx_step, verify_onnx_step
+from tcja_deploy.errors import DataError, DeployError, FileFormatError, UsageError
 from tcja_deploy.exporters.onnx_step.model import step_model
+from tcja_deploy.exporters.onnx_step.run import OnnxStepper
 from tcja_deploy.exporters.report import Fidelity
 from tcja_deploy.ir import GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
@@ -114,8 +115,13 @@ def test_zoo_networks_over_windows_back_to_back(name, lookahead, tmp_path):
     graph = strong(zoo.build(name, seed=3, **SMALL.get(name, {})))
     batches = [synthetic_frames(graph, 2, seed=s) for s in range(3)]
     seen: list[int] = []
-    report = export_onnx_step(
-        graph, tmp_path / "m.onnx", lookahead=lookahead, data=batches, progress=seen.append
+    report = td.export(
+        graph,
+        "onnx-step",
+        tmp_path / "m.onnx",
+        lookahead=lookahead,
+        data=batches,
+        progress=lambda _, done: seen.append(done),
     )
     assert report.agreement.passed, report.agreement
     assert report.agreement.samples == 6
@@ -132,7 +138,7 @@ def test_the_authors_dvs128_checkpoint(golden, tmp_path):
     from tcja_deploy.frontend.load import load
 
     frames = golden.frames
-    report = export_onnx_step(load(golden.checkpoint), tmp_path / "m.onnx", data=[frames])
+    report = td.export(load(golden.checkpoint), "onnx-step", tmp_path / "m.onnx", data=[frames])
     assert report.agreement.passed
     stepper = OnnxStepper(tmp_path / "m.onnx")
     out = [e for f in [*frames, *[np.zeros_like(frames[0])] * stepper.latency] for e in stepper.push(f)]
@@ -160,7 +166,7 @@ def test_layers_may_be_called_like_parts_of_the_model(names, tmp_path):
         x = b.add(name, ir.LIF(v_threshold=0.5), x)
     graph = b.finish(b.add("mean", ir.TimeMean(), x))
     frames = rng.normal(size=(3, 5, 4)).astype(np.float32)
-    report = export_onnx_step(graph, tmp_path / "m.onnx", data=[frames])
+    report = td.export(graph, "onnx-step", tmp_path / "m.onnx", data=[frames])
     assert [layer.name for layer in report.agreement.layers] == list(names)
     assert all(layer.spikes > 0 for layer in report.agreement.layers)
     assert report.agreement.mismatches == 0
@@ -182,15 +188,15 @@ def frames(graph):
 def test_profiles_reach_the_model(graph, frames, tmp_path):
     profile = fit(graph, [frames[:5]], linear=True)
     for guess in (profile, profile.without_slopes()):
-        report = export_onnx_step(
-            graph, tmp_path / "m", lookahead=0, profile=guess, data=[frames[:5]], force=True
+        report = td.export(
+            graph, "onnx-step", tmp_path / "m", lookahead=0, profile=guess, data=[frames[:5]], force=True
         )
         assert report.agreement.passed
         for other in (None, Profile(), fit(graph, [frames[5:10]], linear=True)):
             with pytest.raises(FileFormatError, match="another profile"):
-                verify_onnx_step(tmp_path / "m.onnx", graph, [frames[:5]], profile=other)
+                td.verify(tmp_path / "m.onnx", graph, [frames[:5]], profile=other)
         (note,) = (note for note in report.notes if note.startswith("an approximation"))
-        apart = json.loads((tmp_path / "m.manifest.json").read_text())["approximation"]
+        apart = json.loads((tmp_path / "m.manifest.json").read_text())["comparisons"]["approximation"]
         assert f"{apart['mismatches']:,} of" in note
         expected = sweep(graph, [(frames[:5, :1], None)], lookaheads=[0], profiles={"": guess})[0]
         assert apart["mismatches"] == sum(wrong for _, wrong, _ in expected.spikes.values()) > 0
@@ -201,13 +207,13 @@ def test_profiles_reach_the_model(graph, frames, tmp_path):
 
 @pytest.mark.parametrize("opset", [13, 17, 18, 21])
 def test_opsets(graph, frames, tmp_path, opset):
-    assert export_onnx_step(graph, tmp_path / "m.onnx", opset=opset, data=[frames[:5]]).agreement.passed
+    assert td.export(graph, "onnx-step", tmp_path / "m.onnx", opset=opset, data=[frames[:5]]).agreement.passed
 
 
 def test_tla_alone_waits_as_long_as_its_kernel_and_keeps_k_t_frames(tmp_path):
     graph = zoo.build("events34", T=6, channels=(2, 3, 3), hidden=8, kernels=(None, (2, 0), (4, 0)))
-    report = export_onnx_step(graph, tmp_path / "m.onnx")
-    about = json.loads((tmp_path / "m.manifest.json").read_text())["onnx_step"]
+    report = td.export(graph, "onnx-step", tmp_path / "m.onnx")
+    about = json.loads((tmp_path / "m.manifest.json").read_text())["onnx-step"]
     assert report.agreement.passed
     assert about["latency_steps"] == 1 + 2
     assert about["states"]["conv.5:gate.ring"]["shape"] == [2, "N", 3]
@@ -217,7 +223,7 @@ def test_tla_alone_waits_as_long_as_its_kernel_and_keeps_k_t_frames(tmp_path):
 
 
 def test_states_are_shipped_and_can_be_carried_on_elsewhere(graph, frames, tmp_path):
-    export_onnx_step(graph, tmp_path / "m.onnx", verify=False)
+    td.export(graph, "onnx-step", tmp_path / "m.onnx", verify=False)
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
     shipped = dict(np.load(tmp_path / "m.states.npz"))
     assert {i.name for i in session.get_inputs()[1:]} == shipped.keys()
@@ -234,7 +240,7 @@ def test_states_are_shipped_and_can_be_carried_on_elsewhere(graph, frames, tmp_p
 
 
 def test_the_running_result_is_the_mean_so_far(graph, frames, tmp_path):
-    export_onnx_step(graph, tmp_path / "m.onnx", lookahead=0, verify=False)
+    td.export(graph, "onnx-step", tmp_path / "m.onnx", lookahead=0, verify=False)
     other = Stepper(plan(graph, lookahead=0), initial(plan(graph, lookahead=0), 2))
     stepper = OnnxStepper(tmp_path / "m.onnx", samples=2)
     for t, f in enumerate(frames):
@@ -245,7 +251,7 @@ def test_the_running_result_is_the_mean_so_far(graph, frames, tmp_path):
 
 
 def test_golden_sample_can_be_repeated(graph, tmp_path):
-    export_onnx_step(graph, tmp_path / "m.onnx", verify=False)
+    td.export(graph, "onnx-step", tmp_path / "m.onnx", verify=False)
     golden = np.load(tmp_path / "m.golden.npz")
     stepper, got = OnnxStepper(tmp_path / "m.onnx"), {}
     silence = np.zeros_like(golden["input"][0])
@@ -265,13 +271,15 @@ def test_recordings_of_the_shipped_network(tmp_path):
 
     graph = load(path("nmnist_checkpoint_max.pth"))
     data = open_data(root, timesteps=graph.T, sensor=(34, 34))
-    report = export_onnx_step(graph, tmp_path / "m.onnx", data=(frames for frames, _ in data.batches(25)))
+    report = td.export(
+        graph, "onnx-step", tmp_path / "m.onnx", data=(frames for frames, _ in data.batches(25))
+    )
     assert report.agreement.samples == count_recordings(root) > 0
     assert report.agreement.passed, report.agreement
 
 
 def test_the_example_with_bound_states(graph, frames, tmp_path):
-    export_onnx_step(graph, tmp_path / "m.onnx", verify=False)
+    td.export(graph, "onnx-step", tmp_path / "m.onnx", verify=False)
     np.save(tmp_path / "recording.npy", frames[:5, 0])
     example = Path(__file__).parents[2] / "examples" / "stream_onnx.py"
     command = [sys.executable, str(example), str(tmp_path / "m.onnx"), str(tmp_path / "recording.npy")]
@@ -282,19 +290,16 @@ def test_the_example_with_bound_states(graph, frames, tmp_path):
 
 
 def test_models_of_another_network_and_other_files_are_refused(graph, frames, tmp_path):
-    export_onnx_step(graph, tmp_path / "m.onnx", verify=False)
+    td.export(graph, "onnx-step", tmp_path / "m.onnx", verify=False)
     (tmp_path / "text.onnx").write_text("no model")
-    with pytest.raises(FileFormatError, match="no readable ONNX"):
+    with pytest.raises(FileFormatError, match="not a readable ONNX"):
         OnnxStepper(tmp_path / "text.onnx")
     with pytest.raises(FileFormatError, match="not exported from the given network"):
-        verify_onnx_step(
-            tmp_path / "m.onnx", zoo.build("events34", T=5, channels=(4, 6, 6), hidden=16, classes=9), []
-        )
-    with pytest.raises(VerificationError, match="no samples"):
-        verify_onnx_step(tmp_path / "m.onnx", graph, [])
-    from tcja_deploy.exporters.onnx import export_onnx
+        td.verify(tmp_path / "m.onnx", zoo.build("events34", T=5, channels=(4, 6, 6), hidden=16, classes=9))
+    with pytest.raises(DataError, match="no samples"):
+        td.verify(tmp_path / "m.onnx", graph, [])
 
-    export_onnx(graph, tmp_path / "sequence.onnx", verify=False)
+    td.export(graph, "onnx", tmp_path / "sequence.onnx", verify=False)
     with pytest.raises(FileFormatError, match="no single frames"):
         OnnxStepper(tmp_path / "sequence.onnx")
     model = onnx.load(tmp_path / "m.onnx")
@@ -320,32 +325,33 @@ def test_models_of_another_network_and_other_files_are_refused(graph, frames, tm
 
 
 def test_weights_in_a_file_of_their_own(graph, frames, tmp_path, monkeypatch):
-    module = sys.modules[export_onnx_step.__module__]
+    from tcja_deploy.exporters.onnx_step import export as module
+
     monkeypatch.setattr(module, "needs_external_data", lambda model: True)
-    report = export_onnx_step(graph, tmp_path / "m.onnx", data=[frames[:5]])
+    report = td.export(graph, "onnx-step", tmp_path / "m.onnx", data=[frames[:5]])
     assert (tmp_path / "m.onnx.data").stat().st_size > (tmp_path / "m.onnx").stat().st_size / 2
     assert tmp_path / "m.onnx.data" in report.files
     assert report.agreement.passed
-    assert verify_onnx_step(tmp_path / "m.onnx", graph, [frames[:5]]).passed
+    assert td.verify(tmp_path / "m.onnx", graph, [frames[:5]]).passed
 
 
 def test_a_failed_export_leaves_nothing_behind(graph, tmp_path):
     with pytest.raises(UsageError):
-        export_onnx_step(graph, tmp_path / "m.onnx", lookahead=5)
+        td.export(graph, "onnx-step", tmp_path / "m.onnx", lookahead=5)
     with pytest.raises(DeployError):
-        export_onnx_step(graph, tmp_path / "m.onnx", data=[])
+        td.export(graph, "onnx-step", tmp_path / "m.onnx", data=[])
     assert list(tmp_path.iterdir()) == []
-    export_onnx_step(graph, tmp_path / "m.onnx", verify=False)
-    with pytest.raises(DeployError, match="already there"):
-        export_onnx_step(graph, tmp_path / "m.onnx", verify=False)
+    td.export(graph, "onnx-step", tmp_path / "m.onnx", verify=False)
+    with pytest.raises(DeployError, match="something at this path"):
+        td.export(graph, "onnx-step", tmp_path / "m.onnx", verify=False)
 
 
 def test_verification_notices_a_changed_weight(graph, frames, tmp_path):
-    export_onnx_step(graph, tmp_path / "m.onnx", verify=False)
+    td.export(graph, "onnx-step", tmp_path / "m.onnx", verify=False)
     model = onnx.load(tmp_path / "m.onnx")
     weight = next(i for i in model.graph.initializer if i.name == "conv.3.0.weight")
     array = onnx.numpy_helper.to_array(weight) * np.float32(1.05)
     weight.CopyFrom(onnx.numpy_helper.from_array(array, weight.name))
     onnx.save(model, tmp_path / "m.onnx")
-    agreement = verify_onnx_step(tmp_path / "m.onnx", graph, [frames[:5]])
+    agreement = td.verify(tmp_path / "m.onnx", graph, [frames[:5]])
     assert not replace(agreement, bound=1e-5).passed

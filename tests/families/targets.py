@@ -16,12 +16,9 @@ import numpy as np
 import torch
 from family_nets import Net
 
+import tcja_deploy as td
 from tcja_deploy.energy.count.measure import measure
 from tcja_deploy.errors import UnsupportedError
-from tcja_deploy.exporters.lava import export_lava
-from tcja_deploy.exporters.nir import export_nir
-from tcja_deploy.exporters.onnx import export_onnx
-from tcja_deploy.exporters.onnx_step import export_onnx_step
 from tcja_deploy.exporters.report import ExportReport, Fidelity
 from tcja_deploy.ir import Node
 from tcja_deploy.runtime.compare import OUTPUT_BOUND, Agreement
@@ -96,7 +93,7 @@ def sequence(made: Net, folder: Path) -> str:
 def onnx(made: Net, folder: Path) -> str:
     """A model of whole windows in onnxruntime."""
     frames = made.family.frames(SAMPLES, seed=2).numpy()
-    report = export_onnx(made.graph, folder / "sequence.onnx", data=[frames])
+    report = td.export(made.graph, "onnx", folder / "sequence.onnx", data=[frames])
     _checked(report.agreement)
     return _cell(report)
 
@@ -104,7 +101,7 @@ def onnx(made: Net, folder: Path) -> str:
 def onnx_step(made: Net, folder: Path) -> str:
     """A model of one frame in onnxruntime, step after step."""
     frames = made.family.frames(SAMPLES, seed=3).numpy()
-    report = export_onnx_step(made.graph, folder / "step.onnx", data=[frames])
+    report = td.export(made.graph, "onnx-step", folder / "step.onnx", data=[frames])
     _checked(report.agreement)
     return _cell(report)
 
@@ -125,7 +122,7 @@ def lava(made: Net, folder: Path) -> str:
     """A bundle for lava-dl; read back and compared with the integer twin."""
     frames = made.family.frames(SAMPLES, seed=5).numpy()
     try:
-        report = export_lava(made.graph, folder / "bundle", data=[frames])
+        report = td.export(made.graph, "lava", folder / "bundle", data=[frames])
     except UnsupportedError as error:
         return _refused(made, error)
     assert report.agreement is not None
@@ -139,7 +136,7 @@ def nir(made: Net, folder: Path) -> str:
     cells, refusals = {}, []
     for gate in ("refuse", "split", "mean"):
         try:
-            report = export_nir(made.graph, folder / f"{gate}.nir", gate=gate, data=[frames])  # type: ignore[arg-type]
+            report = td.export(made.graph, "nir", folder / f"{gate}.nir", gate=gate, data=[frames])  # type: ignore[arg-type]
         except UnsupportedError as error:
             refusals.append(error)
             continue

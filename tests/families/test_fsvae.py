@@ -13,8 +13,8 @@ from spikingjelly.activation_based import functional
 from torch import nn
 from untrained import settle
 
+import tcja_deploy as td
 from tcja_deploy.errors import UsageError
-from tcja_deploy.exporters.onnx import export_onnx
 from tcja_deploy.frontend.trace import trace
 from tcja_deploy.ir import Kind
 from tcja_deploy.ir import ops as ir
@@ -85,7 +85,7 @@ def onnx(
     module: nn.Module, shape: tuple[int, ...], kind: Kind, frames: torch.Tensor, path: Path
 ) -> torch.Tensor:
     graph = trace(module, timesteps=len(frames), input_shape=shape, input_kind=kind)
-    agreement = export_onnx(graph, path, data=[frames.numpy()]).agreement
+    agreement = td.export(graph, "onnx", path, data=[frames.numpy()]).agreement
     assert agreement is not None
     assert agreement.passed
     session = onnxruntime.InferenceSession(str(path))

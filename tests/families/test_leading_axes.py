@@ -10,8 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import tcja_deploy as td
 from tcja_deploy.energy.count.rules import take_inventory
-from tcja_deploy.exporters.onnx import export_onnx
 from tcja_deploy.ir import Graph, GraphBuilder, Kind, Op
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.sequence import run
@@ -62,7 +62,7 @@ def graph_of(op: Op, streams: bool) -> Graph:
 def test_onnx_equals_the_sequence_run(case: str, tmp_path: Path) -> None:
     graph = graph_of(*CASES[case])
     frames = weights(T, N, *graph.input_shape)
-    export_onnx(graph, tmp_path / "m.onnx", verify=False)
+    td.export(graph, "onnx", tmp_path / "m.onnx", verify=False)
     session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
     (y,) = session.run(None, {"input": frames})
     expected = run(graph, frames).numpy()

@@ -13,7 +13,7 @@ from spikingjelly.activation_based.model import masnn, ms_resnet, sew_resnet, sp
 from torch import nn
 from untrained import settle
 
-from tcja_deploy.exporters.onnx import export_onnx
+import tcja_deploy as td
 from tcja_deploy.frontend.trace import trace
 from tcja_deploy.ir import Kind
 from tcja_deploy.runtime.sequence import run
@@ -79,7 +79,7 @@ def test_published_size(key: str, tmp_path: Path) -> None:
     assert 0 < fired < total
     assert torch.equal(output, expected)
     if key not in LARGE:
-        agreement = export_onnx(graph, tmp_path / "m.onnx", data=[frames.numpy()]).agreement
+        agreement = td.export(graph, "onnx", tmp_path / "m.onnx", data=[frames.numpy()]).agreement
         assert agreement is not None
         assert agreement.passed
         print(f"{key}: {agreement.mismatches} of {agreement.neuron_steps} neuron-steps differ in onnxruntime")

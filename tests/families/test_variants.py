@@ -11,9 +11,9 @@ from attention_blocks import JointAttention
 from spikingjelly.activation_based import functional, neuron
 from torch import nn
 
+import tcja_deploy as td
 from tcja_deploy.energy.count.inventory import Primitive
 from tcja_deploy.energy.count.rules import take_inventory
-from tcja_deploy.exporters.onnx import export_onnx
 from tcja_deploy.frontend.trace import trace
 from tcja_deploy.ir import Graph
 from tcja_deploy.ir import ops as ir
@@ -53,7 +53,7 @@ def test_variant(k_t: int, k_c: int, add: bool, tmp_path: Path) -> None:
     assert k_t == 0 or k_c == 0 or (block.fusion == "add") == add
     assert len(graph.nodes) == 3
 
-    agreement = export_onnx(graph, tmp_path / "m.onnx", data=[frames.numpy()]).agreement
+    agreement = td.export(graph, "onnx", tmp_path / "m.onnx", data=[frames.numpy()]).agreement
     assert agreement is not None
     assert agreement.passed
 

@@ -8,6 +8,7 @@ import torch
 from golden_files import NMNIST
 from stream_graphs import SMALL, run_stream
 
+import tcja_deploy as td
 from tcja_deploy import zoo
 from tcja_deploy.data import path
 from tcja_deploy.events import open_data
@@ -113,9 +114,7 @@ def test_traced_networks_of_the_zoo(name, schedule, tmp_path):
             np.array_equal(values[n.name][w * T : (w + 1) * T], reference[n.name]) for n in graph.neurons
         )
     if schedule == "paced":
-        from tcja_deploy.exporters.onnx_step import export_onnx_step
-
-        report = export_onnx_step(graph, tmp_path / "m.onnx", data=[frames[:T], frames[T:]])
+        report = td.export(graph, "onnx-step", tmp_path / "m.onnx", data=[frames[:T], frames[T:]])
         assert report.agreement.mismatches <= 1e-5 * report.agreement.neuron_steps
 
 

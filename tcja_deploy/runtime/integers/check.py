@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from tcja_deploy.runtime.compare import Agreement, LayerAgreement, output_error, predictions
+from tcja_deploy.runtime.compare import Agreement, agreement, layer_agreement, samples_that_differ
 from tcja_deploy.runtime.integers.network import IntegerNetwork
 from tcja_deploy.runtime.integers.stream import plan_twin
 from tcja_deploy.runtime.integers.twin import Twin
@@ -38,18 +38,11 @@ def compare_twin(
     for frames in batches:
         expected = twin.run(frames, record=names)
         output, values = run_plan(cells, frames, set(names))
-        layers, wrong = [], np.zeros(frames.shape[1], bool)
-        for name in names:
-            a, b = expected.recorded[name], values[name]
-            spikes, others = int(np.count_nonzero(a)), int(np.count_nonzero(b))
-            differs = a != b
-            layers.append(LayerAgreement(name, a.size, spikes, others, int(np.count_nonzero(differs))))
-            wrong |= differs.reshape(*a.shape[:2], -1).any((0, 2))
+        recorded = expected.recorded
+        layers = [layer_agreement(name, recorded[name], values[name], total.samples) for name in names]
+        wrong = np.logical_or.reduce([samples_that_differ(recorded[name], values[name]) for name in names])
         streams = not network.readout.time_mean
-        equal = predictions(expected.values, streams) == predictions(output, streams)
-        difference = float(np.abs(expected.values - output).max())
-        error = output_error(expected.values, output, wrong, streams)
-        total += Agreement(tuple(layers), frames.shape[1], int(equal.sum()), difference, 0.0, error)
+        total += agreement(layers, expected.values, output, wrong, streams=streams, bound=0.0)
         if progress is not None:
             progress(total.samples)
     return not_empty(total)

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bundles import write_bundle
 from integer_nets import random_frames, random_network
 from test_netfile import assert_same
 
 from tcja_deploy.errors import ExportError, FileFormatError, UnsupportedError
-from tcja_deploy.exporters.lava import integrity
-from tcja_deploy.exporters.lava.bundle import read_bundle, write_bundle
-from tcja_deploy.exporters.lava.integrity import seal
+from tcja_deploy.exporters import manifest as manifests
+from tcja_deploy.exporters.lava.bundle import read_bundle
 from tcja_deploy.exporters.lava.schedule import latency, parts
+from tcja_deploy.exporters.manifest import read_manifest, seal
 from tcja_deploy.files import sha256
 from tcja_deploy.reading.limits import Limits, limited
 from tcja_deploy.runtime.integers.network import Gate, HostInput, Layer, Readout
@@ -87,10 +88,10 @@ def test_host_pooling_is_stored(tmp_path):
 def test_manifest_states_timing_and_contents(written):
     path, network = written
     manifest = json.loads((path / "manifest.json").read_text())
-    assert manifest["frames"] == 8
-    assert manifest["latency"] == latency(network) == len(network.stages) - 2 + 2 * 7
-    assert [p["kind"] for p in manifest["parts"]] == ["segment", "gate", "segment", "gate", "segment"]
-    for part in manifest["parts"]:
+    assert manifest["lava"]["frames"] == 8
+    assert manifest["lava"]["latency"] == latency(network) == len(network.stages) - 2 + 2 * 7
+    assert [p["kind"] for p in manifest["lava"]["parts"]] == ["segment", "gate", "segment", "gate", "segment"]
+    for part in manifest["lava"]["parts"]:
         if part["kind"] == "segment":
             assert part["reset_offset"] == part["arrives"] + 1
     assert manifest["model"] == {"sha256": "00"}
@@ -116,7 +117,7 @@ def test_nothing_is_overwritten_or_left_without_force(written):
     with pytest.raises(ExportError, match="something at this path"):
         write_bundle(network, path, frames, about={})
     write_bundle(network, path, frames, about={"changed": True}, force=True)
-    assert read_bundle(path).manifest["changed"] is True
+    assert read_manifest(path / "manifest.json", "lava")["changed"] is True
     with pytest.raises(TypeError, match="not JSON serializable"):  # the very last step fails
         write_bundle(network, path.with_name("new"), frames, about={"what": object()})
     assert [p.name for p in path.parent.iterdir()] == ["b"]
@@ -173,7 +174,7 @@ def test_unreadable_files_are_named(written, monkeypatch):
     def denied(file):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(integrity, "sha256", denied)
+    monkeypatch.setattr(manifests, "sha256", denied)
     with pytest.raises(FileFormatError, match=r"golden\.npz: cannot be read \(Permission denied\)"):
         read_bundle(path)
 

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bundles import write_bundle
 from integer_nets import random_frames, random_network
 from lava_leftovers import leftovers
 
 from tcja_deploy.errors import DataError, FileFormatError, ToolchainError, UsageError
 from tcja_deploy.exporters.lava import bundle as bundles
 from tcja_deploy.exporters.lava import driver, environment
-from tcja_deploy.exporters.lava.bundle import read_bundle, write_bundle
+from tcja_deploy.exporters.lava.bundle import read_bundle
 from tcja_deploy.exporters.lava.driver import run_lava, shared_memory_need
 from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, Layer, Readout
 from tcja_deploy.runtime.integers.twin import Twin, encode
@@ -79,7 +80,7 @@ def test_every_value_of_several_windows(small, lava_python, clean, fast_conv):
     for name in names:
         assert expected[name].any(), name
         np.testing.assert_array_equal(result.stages[name], expected[name])
-    assert result.steps == 3 * 8 + small.manifest["latency"]
+    assert result.steps == 3 * 8 + small.section["latency"]
     assert seen[-1] == (result.steps, result.steps)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 

@@ -1,4 +1,4 @@
-"""``export_lava`` and ``verify_bundle`` without Lava."""
+"""Exports to Lava and their verification, without Lava."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from graphs import Builder, frames_for
 from test_lower import GRAPHS
 
+import tcja_deploy as td
 from tcja_deploy.errors import DataError, ExportError, UnsupportedError, UsageError
-from tcja_deploy.exporters.lava import Options, export_lava, verify_bundle
 from tcja_deploy.exporters.lava.bundle import read_bundle
-from tcja_deploy.exporters.lava.integrity import seal
+from tcja_deploy.exporters.manifest import seal
 from tcja_deploy.exporters.report import Fidelity
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes import fold_batch_norm
@@ -29,7 +29,7 @@ def test_the_report_says_what_became_of_each_node(tmp_path):
     graph = graph_with_everything()
     frames = frames_for(graph, 3)
     labels = np.array([0, 1, -1])
-    report = export_lava(graph, tmp_path / "b", data=[frames], test=[(frames, labels)])
+    report = td.export(graph, "lava", tmp_path / "b", data=[frames], test=[(frames, labels)])
     assert [node.name for node in report.nodes] == [node.name for node in graph]
     notes = {node.op: (node.fidelity, node.note) for node in report.nodes}
     assert notes["BatchNorm2d"] == (Fidelity.EXACT, "folded into 1.conv2d")
@@ -49,36 +49,44 @@ def test_the_report_says_what_became_of_each_node(tmp_path):
     assert all(file.is_file() for file in report.files)
     manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
     assert manifest["model"]["sha256"] == graph.hash
-    assert manifest["accuracy"]["on"] == "test data"
-    assert manifest["accuracy"]["labelled"] == 2
-    assert manifest["quantisation"]["options"]["gate_bits"] == 6
-    assert [stage["name"] for stage in manifest["quantisation"]["stages"]] == [s.name for s in report.stages]
-    assert manifest["made_for"] == ["lava-nc==0.10.0", "lava-dl==0.6.0"]
-    assert manifest["caveats"] == [
-        "3.lif: a pair of 8-bit synapses a weight; the host sends the input twice, once times 128"
+    assert manifest["lava"]["accuracy"]["on"] == "test data"
+    assert manifest["lava"]["accuracy"]["labelled"] == 2
+    assert manifest["lava"]["quantisation"]["options"]["gate_bits"] == 6
+    assert [stage["name"] for stage in manifest["lava"]["quantisation"]["stages"]] == [
+        s.name for s in report.stages
     ]
+    assert manifest["lava"]["made_for"] == ["lava-nc==0.10.0", "lava-dl==0.6.0"]
+    assert manifest["target"] == "lava"
+    assert manifest["parity"] == report.agreement.as_dict()
+    assert manifest["notes"] == list(report.notes)
+    assert report.notes[0] == (
+        "3.lif: a pair of 8-bit synapses a weight; the host sends the input twice, once times 128"
+    )
 
 
 def test_without_data_the_report_warns(tmp_path):
     graph = GRAPHS["gate"]()
-    report = export_lava(graph, tmp_path / "b", verify=False)
+    report = td.export(graph, "lava", tmp_path / "b", verify=False)
     assert "calibrated on synthetic frames" in report.notes[0]
     assert report.agreement is None
     assert report.accuracy.labelled == 0
     manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
-    assert manifest["caveats"] + manifest["notes"] == list(report.notes)
+    assert manifest["notes"] == list(report.notes)
+    assert manifest["parity"] is None
 
 
 def test_wraps_on_test_data_are_said(tmp_path):
     graph = GRAPHS["gate"]()
     frames = frames_for(graph)
-    report = export_lava(graph, tmp_path / "b", data=[frames], test=[(frames * 2000, None)], verify=False)
+    report = td.export(
+        graph, "lava", tmp_path / "b", data=[frames], test=[(frames * 2000, None)], verify=False
+    )
     assert any("currents wrapped on the data in" in note for note in report.notes)
 
 
 def test_real_inputs_state_their_rounding(tmp_path):
     graph = GRAPHS["real in"]()
-    report = export_lava(graph, tmp_path / "b", data=[frames_for(graph)], options=Options(input_scale=100))
+    report = td.export(graph, "lava", tmp_path / "b", data=[frames_for(graph)], input_scale=100)
     assert report.nodes[0].fidelity is Fidelity.APPROXIMATED
     assert report.nodes[0].note == "rounded to multiples of 1/100"
 
@@ -87,21 +95,21 @@ def test_refusals_leave_nothing(tmp_path):
     graph = GRAPHS["plain"]()
     frames = frames_for(graph)
     with pytest.raises(UnsupportedError, match="soft reset"):
-        export_lava(Builder((2, 6, 6)).conv(2).lif(v_reset=None).done(), tmp_path / "b")
-    with pytest.raises(DataError, match="no calibration data"):
-        export_lava(graph, tmp_path / "b", data=[])
+        td.export(Builder((2, 6, 6)).conv(2).lif(v_reset=None).done(), "lava", tmp_path / "b")
+    with pytest.raises(DataError, match="no samples"):
+        td.export(graph, "lava", tmp_path / "b", data=[])
     assert list(tmp_path.iterdir()) == []
-    export_lava(graph, tmp_path / "b", data=[frames], verify=False)
+    td.export(graph, "lava", tmp_path / "b", data=[frames], verify=False)
     with pytest.raises(ExportError, match="something at this path"):
-        export_lava(graph, tmp_path / "b", data=[frames])
-    export_lava(graph, tmp_path / "b", data=[frames], force=True)
+        td.export(graph, "lava", tmp_path / "b", data=[frames])
+    td.export(graph, "lava", tmp_path / "b", data=[frames], force=True)
 
 
 def test_the_twin_of_a_bundle_is_the_network_that_was_quantised(tmp_path):
     graph = fold_batch_norm(graph_with_everything())
     frames = frames_for(graph, 2)
-    export_lava(graph, tmp_path / "b", data=[frames])
-    agreement = verify_bundle(tmp_path / "b", backend="twin")
+    td.export(graph, "lava", tmp_path / "b", data=[frames])
+    agreement = td.verify(tmp_path / "b", backend="twin")
     assert agreement.samples == 1
     assert agreement.mismatches == 0
     assert agreement.neuron_steps == graph.T * sum(
@@ -115,7 +123,7 @@ def test_a_golden_sample_that_does_not_belong_is_found(tmp_path):
 
     graph = GRAPHS["plain"]()
     path = tmp_path / "b"
-    export_lava(graph, path, data=[frames_for(graph)])
+    td.export(graph, "lava", path, data=[frames_for(graph)])
     golden = dict(np.load(path / "golden.npz"))
     golden["stage_0"][0] ^= 128
     np.savez_compressed(path / "golden.npz", **golden)
@@ -126,7 +134,7 @@ def test_a_golden_sample_that_does_not_belong_is_found(tmp_path):
     }
     manifest["manifest_sha256"] = seal(manifest)
     (path / "manifest.json").write_text(json.dumps(manifest))
-    agreement = verify_bundle(path, backend="twin")
+    agreement = td.verify(path, backend="twin")
     assert agreement.mismatches == 1
     assert not agreement.passed
     first = agreement.layers[0].first
@@ -135,8 +143,8 @@ def test_a_golden_sample_that_does_not_belong_is_found(tmp_path):
 
 def test_backends_are_checked(tmp_path):
     graph = GRAPHS["plain"]()
-    export_lava(graph, tmp_path / "b", data=[frames_for(graph)])
+    td.export(graph, "lava", tmp_path / "b", data=[frames_for(graph)])
     with pytest.raises(UsageError, match="unknown backend"):
-        verify_bundle(tmp_path / "b", backend="loihi")
+        td.verify(tmp_path / "b", backend="loihi")
     with pytest.raises(UsageError, match="reference itself"):
-        verify_bundle(tmp_path / "b", [frames_for(graph)], backend="twin")
+        td.verify(tmp_path / "b", None, [frames_for(graph)], backend="twin")

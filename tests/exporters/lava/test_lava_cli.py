@@ -10,10 +10,10 @@ from graphs import frames_for
 from test_lower import GRAPHS
 from typer.testing import CliRunner
 
+import tcja_deploy as td
 from tcja_deploy.cli import app
-from tcja_deploy.cli.lava import show_report
+from tcja_deploy.cli.render import print_report
 from tcja_deploy.errors import UsageError
-from tcja_deploy.exporters.lava import export_lava
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +21,12 @@ def exported(tmp_path_factory):
     graph = GRAPHS["max, gate, max"]()
     frames = frames_for(graph, 3)
     path = tmp_path_factory.mktemp("cli") / "b.lava"
-    return path, export_lava(graph, path, data=[frames], test=[(frames, np.array([0, 1, -1]))])
+    return path, td.export(graph, "lava", path, data=[frames], test=[(frames, np.array([0, 1, -1]))])
 
 
 def test_the_report_says_what_was_measured_and_assumed(exported, capsys):
     path, report = exported
-    show_report(report)
+    print_report(report)
     text = " ".join(capsys.readouterr().out.split())
     assert "columns from wraps on: 3 samples of the test data" in text
     accuracy = report.accuracy
@@ -36,7 +36,8 @@ def test_the_report_says_what_was_measured_and_assumed(exported, capsys):
     assert notes
     for note in (*notes, *report.notes):
         assert note in text
-    assert f"read back: 0 of {report.agreement.neuron_steps:,} values" in text
+    assert "the twin of the written files agrees" in text
+    assert f"0 of {report.agreement.neuron_steps:,} neuron-steps differ" in text
     assert f"latency {report.latency} steps; N windows take 6 N + {report.latency}" in text
 
 

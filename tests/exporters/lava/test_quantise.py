@@ -12,7 +12,7 @@ from test_lower import GRAPHS
 from tcja_deploy.errors import DataError, UnsupportedError, UsageError
 from tcja_deploy.exporters.lava.accuracy import evaluate
 from tcja_deploy.exporters.lava.lint import lint
-from tcja_deploy.exporters.lava.options import Options
+from tcja_deploy.exporters.lava.options import LavaOptions
 from tcja_deploy.exporters.lava.quantise import quantise
 from tcja_deploy.exporters.lava.rounding import compensated
 from tcja_deploy.ir import GraphBuilder, Kind
@@ -21,7 +21,7 @@ from tcja_deploy.runtime.integers.network import Gate, Layer
 from tcja_deploy.runtime.integers.twin import Twin, integer_gate
 from tcja_deploy.runtime.sequence import run
 
-PLAIN = Options(correct_bias=False, wide_input=False)
+PLAIN = LavaOptions(correct_bias=False, wide_input=False)
 
 
 def one_neuron(*weights, bias=None, **rule):
@@ -85,7 +85,7 @@ def test_a_strict_neuron_does_not_fire_at_the_threshold():
 
 @pytest.mark.parametrize("name", GRAPHS)
 @pytest.mark.parametrize(
-    "options", [Options(), Options(per_channel=True, compensate=True)], ids=["default", "fine"]
+    "options", [LavaOptions(), LavaOptions(per_channel=True, compensate=True)], ids=["default", "fine"]
 )
 def test_the_budget_holds_and_the_networks_stay_close(name, options):
     graph = GRAPHS[name]()
@@ -180,7 +180,7 @@ def test_bias_correction_removes_the_mean_error():
 def test_gates_stay_within_their_bound(name, bits):
     """Half a step of the gate, a quarter of half a step of the table's argument, and the rounding of the weights."""
     graph = GRAPHS[name]()
-    quantised = quantise(graph, [frames_for(graph)], Options(gate_bits=bits))
+    quantised = quantise(graph, [frames_for(graph)], LavaOptions(gate_bits=bits))
     gate = next(stage for stage in quantised.network.stages if isinstance(stage, Gate))
     op = next(node.op for node in graph if isinstance(node.op, ir.TCJA))
     rng = np.random.default_rng(0)
@@ -199,7 +199,7 @@ def test_gates_stay_within_their_bound(name, bits):
 def test_the_table_saturates_without_a_jump():
     for bits in (1, 6, 14):
         graph = GRAPHS["gate"]()
-        quantised = quantise(graph, [frames_for(graph)], Options(gate_bits=bits, per_channel=True))
+        quantised = quantise(graph, [frames_for(graph)], LavaOptions(gate_bits=bits, per_channel=True))
         gate = next(stage for stage in quantised.network.stages if isinstance(stage, Gate))
         assert gate.table[0] == 0
         assert gate.table[-1] == gate.one
@@ -236,7 +236,7 @@ def test_a_layer_without_room_is_refused():
 )
 def test_options_that_make_no_sense(change, words):
     with pytest.raises(UsageError, match=words):
-        Options(**change)
+        LavaOptions(**change)
 
 
 def test_no_data():

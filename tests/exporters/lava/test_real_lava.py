@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from bundles import write_bundle
 from graphs import frames_for
 from integer_nets import random_dense_network, random_frames, random_network
 from test_lower import GRAPHS
 
-from tcja_deploy.exporters.lava.bundle import write_bundle
-from tcja_deploy.exporters.lava.export import export_lava, verify_bundle
+import tcja_deploy as td
 from tcja_deploy.runtime.integers.network import Layer
 from tcja_deploy.runtime.integers.twin import Twin
 
@@ -37,7 +37,7 @@ def case(seed, gates, kind, entry, windows):
 def equal_in_lava(network, frames, folder, lava_python):
     """Run a network in Lava; every stage of it must spike and equal the twin."""
     write_bundle(network, folder, frames[:, :1], about={})
-    agreement = verify_bundle(folder, [frames], python=lava_python, timeout=120)
+    agreement = td.verify(folder, None, [frames], python=lava_python, timeout=120)
     assert agreement.samples == frames.shape[1]
     assert [layer.name for layer in agreement.layers] == [stage.name for stage in network.stages]
     assert agreement.mismatches == 0, agreement.layers
@@ -157,9 +157,9 @@ def test_quantised_graphs(name, tmp_path, lava_python):
     """From the graph through the quantiser to Lava, with the fast convolution."""
     graph = GRAPHS[name]()
     frames = frames_for(graph, 2)
-    report = export_lava(graph, tmp_path / "b", data=[frames])
+    report = td.export(graph, "lava", tmp_path / "b", data=[frames])
     assert report.agreement.passed
-    agreement = verify_bundle(tmp_path / "b", [frames], python=lava_python, fast_conv=True, timeout=120)
+    agreement = td.verify(tmp_path / "b", None, [frames], python=lava_python, fast_conv=True, timeout=120)
     assert agreement.mismatches == 0, agreement.layers
     assert agreement.predictions_equal == 2
     assert agreement.output_difference == 0

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from golden_files import count_recordings
 
+import tcja_deploy as td
 from tcja_deploy.data import path
 from tcja_deploy.events import open_data
-from tcja_deploy.exporters.lava import export_lava, verify_bundle
 from tcja_deploy.frontend.load import load
 
 RECORDINGS = 20
@@ -24,7 +24,7 @@ def nmnist_bundle(nmnist, tmp_path_factory):
     graph = load(path("nmnist_checkpoint_max.pth"))
     calibration = [frames for frames, _ in batches(graph, nmnist / "Train", 100)]
     folder = tmp_path_factory.mktemp("nmnist") / "bundle"
-    report = export_lava(graph, folder, data=calibration, test=batches(graph, nmnist / "Test"))
+    report = td.export(graph, "lava", folder, data=calibration, test=batches(graph, nmnist / "Test"))
     return graph, folder, report
 
 
@@ -44,7 +44,7 @@ def test_quantisation_costs_at_most_half_a_point_on_nmnist(nmnist_bundle):
 def test_nmnist_in_lava(nmnist_bundle, nmnist, lava_python):
     graph, folder, _ = nmnist_bundle
     frames = [frames for frames, _ in batches(graph, nmnist / "Test", RECORDINGS)]
-    agreement = verify_bundle(folder, frames, python=lava_python, timeout=600)
+    agreement = td.verify(folder, None, frames, python=lava_python, timeout=600)
     assert agreement.samples == min(RECORDINGS, count_recordings(nmnist / "Test"))
     assert agreement.mismatches == 0, agreement.layers
     assert agreement.passed
@@ -56,11 +56,11 @@ def test_digits_in_lava(tmp_path, lava_python):
     """Lava's own convolution."""
     graph = load(path("digits_checkpoint_max.pth"))
     data = batches(graph, path("digits_test_events.npz"))
-    report = export_lava(graph, tmp_path / "b", data=[data[0][0]], test=data)
+    report = td.export(graph, "lava", tmp_path / "b", data=[data[0][0]], test=data)
     assert report.accuracy.labelled == 100
     assert report.accuracy.loss <= 1.0
     frames = [frames for frames, _ in batches(graph, path("digits_test_events.npz"), RECORDINGS)]
-    agreement = verify_bundle(tmp_path / "b", frames, python=lava_python, timeout=600)
+    agreement = td.verify(tmp_path / "b", None, frames, python=lava_python, timeout=600)
     assert agreement.samples == RECORDINGS
     assert agreement.mismatches == 0, agreement.layers
     assert all(layer.spikes > 0 for layer in agreement.layers)

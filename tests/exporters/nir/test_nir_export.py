@@ -16,15 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nir_nets import chain, conv_net, frames_of, normal, small
 
+import tcja_deploy as td
 from tcja_deploy.errors import (
     DataError,
     ExportError,
     FileFormatError,
     UnsupportedError,
     UsageError,
-    VerificationError,
 )
-from tcja_deploy.exporters.nir import export_nir, run_file, verify_nir
+from tcja_deploy.exporters.nir.artifact import run_file
 from tcja_deploy.exporters.nir.convolution import portable
 from tcja_deploy.exporters.nir.emit import emit
 from tcja_deploy.ir import GraphBuilder, Kind
@@ -74,7 +74,7 @@ def test_ordinary_convolutions_stay_as_they_are() -> None:
 # -- one file ----------------------------------------------------------------------------------------------------
 def test_files_and_manifest(tmp_path: Path) -> None:
     graph = conv_net()
-    report = export_nir(graph, tmp_path / "net", data=frames_of(graph))
+    report = td.export(graph, "nir", tmp_path / "net", data=frames_of(graph))
     assert report.path == tmp_path / "net.nir"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["net.golden.npz", "net.manifest.json", "net.nir"]
     assert set(report.files) == set(tmp_path.iterdir())
@@ -91,7 +91,7 @@ def test_files_and_manifest(tmp_path: Path) -> None:
 
 def test_the_file_says_what_it_means(tmp_path: Path) -> None:
     graph = conv_net(neuron=ir.LIF(tau=4.0, v_threshold=0.5, v_reset=-0.5, decay_input=False))
-    report = export_nir(graph, tmp_path / "net.nir", dt=1e-3, verify=False)
+    report = td.export(graph, "nir", tmp_path / "net.nir", dt=1e-3, verify=False)
     written = nir.read(report.path)  # with its own check of all shapes
     noted = json.loads(written.metadata["tcja_deploy"])
     assert (noted["dt"], noted["T"], noted["input_kind"], noted["readout"]) == (
@@ -111,7 +111,7 @@ def test_the_file_says_what_it_means(tmp_path: Path) -> None:
 
 def test_round_trip_gives_the_network_back(tmp_path: Path) -> None:
     graph = conv_net(pool=ir.MaxPool2d((2, 2), (2, 2)))
-    export_nir(graph, tmp_path / "net.nir", verify=False)
+    td.export(graph, "nir", tmp_path / "net.nir", verify=False)
     read = load_nir(tmp_path / "net.nir")
     assert [type(n.op) for n in read] == [type(n.op) for n in graph]
     for ours, theirs in zip(graph, read, strict=True):
@@ -120,8 +120,8 @@ def test_round_trip_gives_the_network_back(tmp_path: Path) -> None:
 
 
 def test_an_export_of_a_read_file_is_the_same_file(tmp_path: Path) -> None:
-    export_nir(conv_net(), tmp_path / "a.nir", verify=False)
-    export_nir(load_nir(tmp_path / "a.nir"), tmp_path / "b.nir", verify=False)
+    td.export(conv_net(), "nir", tmp_path / "a.nir", verify=False)
+    td.export(load_nir(tmp_path / "a.nir"), "nir", tmp_path / "b.nir", verify=False)
     a, b = nir.read(tmp_path / "a.nir"), nir.read(tmp_path / "b.nir")
     assert list(a.nodes) == list(b.nodes)
     assert sorted(a.edges) == sorted(b.edges)
@@ -132,19 +132,19 @@ def test_an_export_of_a_read_file_is_the_same_file(tmp_path: Path) -> None:
 
 def test_nothing_is_overwritten_or_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = conv_net()
-    export_nir(graph, tmp_path / "net.nir", verify=False)
+    td.export(graph, "nir", tmp_path / "net.nir", verify=False)
     before = (tmp_path / "net.nir").read_bytes()
-    with pytest.raises(ExportError, match="already there"):
-        export_nir(graph, tmp_path / "net.nir", verify=False)
+    with pytest.raises(ExportError, match="something at this path"):
+        td.export(graph, "nir", tmp_path / "net.nir", verify=False)
 
     def fail(*arguments: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(nir, "write", fail)
     with pytest.raises(ExportError):
-        export_nir(graph, tmp_path / "net.nir", verify=False, force=True)
+        td.export(graph, "nir", tmp_path / "net.nir", verify=False, force=True)
     with pytest.raises(ExportError):
-        export_nir(small(), tmp_path / "split", gate="split", verify=False)
+        td.export(small(), "nir", tmp_path / "split", gate="split", verify=False)
     assert (tmp_path / "net.nir").read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 3
 
@@ -152,27 +152,33 @@ def test_nothing_is_overwritten_or_left_behind(tmp_path: Path, monkeypatch: pyte
 def test_arguments(tmp_path: Path) -> None:
     graph = conv_net()
     with pytest.raises(UsageError, match="unknown gate"):
-        export_nir(graph, tmp_path / "n.nir", gate="drop")  # type: ignore[arg-type]
+        td.export(graph, "nir", tmp_path / "n.nir", gate="drop")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="not a time step"):
-        export_nir(graph, tmp_path / "n.nir", dt=0.0)
+        td.export(graph, "nir", tmp_path / "n.nir", dt=0.0)
     with pytest.raises(DataError, match="no samples"):
-        export_nir(graph, tmp_path / "n.nir", data=[])
-    export_nir(graph, tmp_path / "n.nir", verify=False)
-    with pytest.raises(VerificationError):
-        verify_nir(tmp_path / "n.nir", graph, [])
+        td.export(graph, "nir", tmp_path / "n.nir", data=[])
+    td.export(graph, "nir", tmp_path / "n.nir", verify=False)
+    with pytest.raises(DataError, match="no samples"):
+        td.verify(tmp_path / "n.nir", graph, [])
     with pytest.raises(UsageError, match="no runner"):
-        verify_nir(tmp_path / "n.nir", graph, frames_of(graph), runner="brian")
+        td.verify(tmp_path / "n.nir", graph, frames_of(graph), runner="brian")
     other = conv_net(gain=2.0)
     with pytest.raises(FileFormatError, match="not exported from the given network"):
-        verify_nir(tmp_path / "n.nir", other, frames_of(graph))
+        td.verify(tmp_path / "n.nir", other, frames_of(graph))
     nir.write(tmp_path / "foreign.nir", nir.NIRGraph.from_list(nir.Linear(np.ones((2, 2), np.float32))))
     with pytest.raises(FileFormatError, match="not written by tcja-deploy"):
-        verify_nir(tmp_path / "foreign.nir", graph, frames_of(graph))
+        td.verify(tmp_path / "foreign.nir", graph, frames_of(graph))
 
 
 def test_progress_counts_samples(tmp_path: Path) -> None:
     graph, seen = conv_net(), []
-    export_nir(graph, tmp_path / "n.nir", data=frames_of(graph, 2, 3), progress=seen.append)
+    td.export(
+        graph,
+        "nir",
+        tmp_path / "n.nir",
+        data=frames_of(graph, 2, 3),
+        progress=lambda _, done: seen.append(done),
+    )
     assert seen == [2, 4, 6]
 
 
@@ -183,10 +189,10 @@ def test_names_that_readers_would_confuse(tmp_path: Path) -> None:
         x = b.add(name, ir.Linear(np.eye(2, dtype=np.float32)), x)
     graph = b.finish(b.add("spikes", ir.IF(), x))
     x = np.ones((3, 1, 2), np.float32)
-    report = export_nir(graph, tmp_path / "n.nir", data=[x])
+    report = td.export(graph, "nir", tmp_path / "n.nir", data=[x])
     for runner in ("norse", "spikingjelly"):
         pytest.importorskip({"norse": "norse.torch", "spikingjelly": "spikingjelly"}[runner])
-        assert verify_nir(report.path, graph, [x], runner=runner).mismatches == 0
+        assert td.verify(report.path, graph, [x], runner=runner).mismatches == 0
 
 
 # -- what NIR cannot hold ------------------------------------------------------------------------------------------
@@ -282,9 +288,9 @@ def test_without_nir_there_is_a_hint() -> None:
     code = (
         "import sys; sys.modules['nir'] = None\n"
         "from tcja_deploy.errors import ToolchainError\n"
-        "import tcja_deploy.exporters.nir as target\n"
+        "from tcja_deploy.exporters.targets import TARGETS\n"
         "from tcja_deploy.nir_file.load import load_nir\n"
-        "try:\n    target.export_nir\n"
+        "try:\n    TARGETS['nir'].translate(None, None, None, None)\n"
         "except ToolchainError as error:\n    print(error.hint)\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,7 +15,6 @@ from nir_nets import RECORDINGS, Recorder, chain, counts, needs, normal
 from torch import nn
 
 import tcja_deploy as td
-from tcja_deploy.exporters.nir import export_nir
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.nir_file.load import load_nir
 from tcja_deploy.runtime.compare import compare
@@ -65,7 +64,7 @@ def test_snntorch_file_and_ours_in_snntorch(recordings: RECORDINGS, tmp_path: Pa
         10, (2, 34, 34), ir.Conv2d(normal(np.random.default_rng(0), 6, 2, 3, 3, scale=0.6), stride=(2, 2)), ir.LIF(),
         ir.Flatten(), ir.Linear(normal(np.random.default_rng(1), 10, 6 * 256, scale=0.1)), ir.LIF(),
     )  # fmt: skip
-    report = export_nir(graph, tmp_path / "ours.nir")
+    report = td.export(graph, "nir", tmp_path / "ours.nir")
     with contextlib.redirect_stdout(io.StringIO()):
         net = import_from_nir(nir.read(report.path))
         watch = Recorder(net, (snn.Leaky,))

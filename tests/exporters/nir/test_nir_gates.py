@@ -12,13 +12,15 @@ import pytest
 import torch
 from nir_nets import chain, conv_net, frames_of, normal, small
 
+import tcja_deploy as td
 from tcja_deploy.errors import (
     DataError,
     FileFormatError,
     UnsupportedError,
     UsageError,
 )
-from tcja_deploy.exporters.nir import export_nir, run_split, verify_nir
+from tcja_deploy.exporters.manifest import SEAL, seal
+from tcja_deploy.exporters.nir.artifact import run_split
 from tcja_deploy.exporters.nir.convolution import diagonal
 from tcja_deploy.exporters.nir.gates import divergence, fold_gates, mean_gates
 from tcja_deploy.exporters.report import Fidelity
@@ -29,7 +31,7 @@ from tcja_deploy.runtime.sequence import run
 
 def test_gates_are_refused_with_the_alternatives(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError) as error:
-        export_nir(small(), tmp_path / "n.nir")
+        td.export(small(), "nir", tmp_path / "n.nir")
     assert "conv.5, conv.9" in error.value.reason
     assert "--gate mean" in error.value.hint
     assert "--gate split" in error.value.hint
@@ -38,7 +40,7 @@ def test_gates_are_refused_with_the_alternatives(tmp_path: Path) -> None:
 
 def test_mean_gates_need_data(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="have to be measured"):
-        export_nir(small(), tmp_path / "n.nir", gate="mean")
+        td.export(small(), "nir", tmp_path / "n.nir", gate="mean")
     with pytest.raises(DataError):
         mean_gates(small(), [])
 
@@ -77,10 +79,9 @@ def constant(graph: Graph) -> Graph:
 def test_constant_gates_diverge_nowhere(tmp_path: Path) -> None:
     graph = constant(small())
     batches = frames_of(graph)
-    report = export_nir(graph, tmp_path / "n.nir", gate="mean", data=batches)
-    assert report.divergence is not None
-    assert report.divergence.mismatches == 0
-    assert report.divergence.predictions_equal == 4
+    report = td.export(graph, "nir", tmp_path / "n.nir", gate="mean", data=batches)
+    assert report.comparisons["divergence"].mismatches == 0
+    assert report.comparisons["divergence"].predictions_equal == 4
     assert report.agreement is not None
     assert report.agreement.mismatches == 0
     assert {n.fidelity for n in report.nodes if n.op == "TCJA"} == {Fidelity.APPROXIMATED}
@@ -90,23 +91,25 @@ def test_constant_gates_diverge_nowhere(tmp_path: Path) -> None:
 def test_divergence_is_reported_layer_by_layer(tmp_path: Path) -> None:
     graph = small()
     batches = frames_of(graph, 3, 2)
-    report = export_nir(graph, tmp_path / "n.nir", gate="mean", data=iter(batches))
-    assert report.divergence == divergence(graph, fold_gates(graph, mean_gates(graph, batches)), batches)
+    report = td.export(graph, "nir", tmp_path / "n.nir", gate="mean", data=iter(batches))
+    assert report.comparisons["divergence"] == divergence(
+        graph, fold_gates(graph, mean_gates(graph, batches)), batches
+    )
     text = "\n".join(report.notes)
-    assert f"{report.divergence.predictions_equal} of 6 predictions" in text
-    for layer in report.divergence.layers:
+    assert f"{report.comparisons['divergence'].predictions_equal} of 6 predictions" in text
+    for layer in report.comparisons["divergence"].layers:
         assert f"{layer.name}: " in text
     manifest = json.loads((tmp_path / "n.manifest.json").read_text())
-    assert manifest["nir"]["divergence"]["mismatches"] == report.divergence.mismatches
+    assert manifest["comparisons"]["divergence"]["mismatches"] == report.comparisons["divergence"].mismatches
     # Verified against the network with constant gates, which the file alone lets one rebuild.
-    assert verify_nir(report.path, graph, batches).mismatches == 0
+    assert td.verify(report.path, graph, batches).mismatches == 0
 
 
 def test_mean_gates_without_weights_behind(tmp_path: Path) -> None:
     for tail in ((), (ir.IF(),)):
         graph = chain(4, (3, 4, 4), ir.IF(), ir.TCJA(tla=np.zeros((3, 3, 2), np.float32)), *tail)
         with pytest.raises(UnsupportedError, match="weights"):
-            export_nir(graph, tmp_path / "n.nir", gate="mean", data=frames_of(graph))
+            td.export(graph, "nir", tmp_path / "n.nir", gate="mean", data=frames_of(graph))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +134,7 @@ def test_split_is_exact_for_every_kind_of_gate(op: dict[str, Any], tmp_path: Pat
         ir.Linear(normal(rng, 6, 36)), ir.LIF(), ir.Vote(2), ir.TimeMean(),
     )  # fmt: skip
     batches = frames_of(graph)
-    report = export_nir(graph, tmp_path / "net", gate="split", data=batches)
+    report = td.export(graph, "nir", tmp_path / "net", gate="split", data=batches)
     assert report.agreement is not None
     assert report.agreement.mismatches == 0
     kinds = [e["kind"] for e in json.loads((tmp_path / "net" / "manifest.json").read_text())["nir"]["stages"]]
@@ -188,14 +191,14 @@ def test_two_blocks_on_the_same_spikes(tmp_path: Path) -> None:
     assert set(gates) == {"one", "two"}
     assert not np.allclose(gates["one"], gates["two"], atol=1e-2)
     for gate in ("mean", "split"):
-        report = export_nir(graph, tmp_path / gate, gate=gate, data=frames)  # type: ignore[arg-type]
+        report = td.export(graph, "nir", tmp_path / gate, gate=gate, data=frames)  # type: ignore[arg-type]
         assert report.agreement is not None
         assert report.agreement.passed
 
 
 def test_split_of_a_network_that_nir_holds_has_one_segment(tmp_path: Path) -> None:
     graph = conv_net()
-    export_nir(graph, tmp_path / "net", gate="split", data=frames_of(graph))
+    td.export(graph, "nir", tmp_path / "net", gate="split", data=frames_of(graph))
     assert sorted(p.name for p in (tmp_path / "net").iterdir()) == [
         "0.nir",
         "1.tcja",
@@ -207,7 +210,7 @@ def test_split_of_a_network_that_nir_holds_has_one_segment(tmp_path: Path) -> No
 def test_split_keeps_neurons_on_nir(tmp_path: Path) -> None:
     graph = chain(4, (3, 4, 4), ir.IF(v_reset=None), ir.TCJA(tla=np.zeros((3, 3, 2), np.float32)))
     with pytest.raises(UnsupportedError, match="soft reset"):
-        export_nir(graph, tmp_path / "net", gate="split")
+        td.export(graph, "nir", tmp_path / "net", gate="split")
     assert not list(tmp_path.iterdir())
 
 
@@ -223,7 +226,7 @@ def test_other_attention_runs_on_the_host(tmp_path: Path) -> None:
     y = b.add("gated", ir.Mul(), s, gate)
     f = b.add("fc", ir.Linear(normal(rng, 5, 216)), b.add("flat", ir.Flatten(), y))
     graph = b.finish(b.add("out", ir.LIF(), f))
-    report = export_nir(graph, tmp_path / "net", gate="split", data=frames_of(graph))
+    report = td.export(graph, "nir", tmp_path / "net", gate="split", data=frames_of(graph))
     assert report.agreement is not None
     assert report.agreement.mismatches == 0
     stages = json.loads((tmp_path / "net" / "manifest.json").read_text())["nir"]["stages"]
@@ -237,26 +240,42 @@ def test_other_attention_runs_on_the_host(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("touch", "reason"),
     [
-        (lambda f: (f / "manifest.json").unlink(), "no readable manifest"),
-        (lambda f: (f / "manifest.json").write_text("{}"), "no manifest of an export"),
-        (lambda f: (f / "manifest.json").write_text('{"target": "nir"}'), "no manifest of an export"),
-        (lambda f: (f / "manifest.json").write_text('{"target": "nir", "nir": {}}'), "not exported from"),
-        (lambda f: (f / "1.tcja").write_bytes(b"other"), "not the one that was exported"),
-        (lambda f: (f / "2.nir").unlink(), "cannot be read"),
-        (lambda f: redirect(f, "../outside.nir"), "damaged"),
+        (lambda f: (f / "manifest.json").unlink(), "there is no manifest.json"),
+        (lambda f: (f / "manifest.json").write_text("{}"), "not a manifest"),
+        (lambda f: (f / "manifest.json").write_text('{"target": "nir"}'), "not a manifest"),
+        (lambda f: rewrite(f, lambda m: m.update(format_version=1)), "has version 1"),
+        (lambda f: rewrite(f, lambda m: m.update(nir={})), "not exported from"),
+        (lambda f: rewrite(f, lambda m: m["nir"]["stages"].append({})), "manifest is damaged"),
+        (lambda f: rewrite(f, lambda m: m.pop("nir")), "nothing of its stages"),
+        (lambda f: rewrite(f, lambda m: m.update(notes=["x"]), resealed=False), "content has changed"),
+        (lambda f: (f / "1.tcja").write_bytes(b"other"), "1.tcja: has 5 bytes"),
+        (lambda f: (f / "2.nir").unlink(), "2.nir: is missing"),
+        (lambda f: redirect(f, "../outside.nir"), "outside.nir: lies outside the export"),
     ],
 )
 def test_touched_folders(touch: Any, reason: str, tmp_path: Path) -> None:
     graph = small()
-    export_nir(graph, tmp_path / "net", gate="split", verify=False)
+    td.export(graph, "nir", tmp_path / "net", gate="split", verify=False)
     touch(tmp_path / "net")
     with pytest.raises(FileFormatError, match=reason):
-        verify_nir(tmp_path / "net", graph, frames_of(graph))
+        td.verify(tmp_path / "net", graph, frames_of(graph))
 
 
 def redirect(folder: Path, name: str) -> None:
     """Let the manifest name a file outside of its folder."""
     (folder / "0.nir").rename(folder / name)
+
+    def change(manifest: Any) -> None:
+        manifest["nir"]["stages"][0]["file"] = name
+        manifest["files"][name] = manifest["files"].pop("0.nir")
+
+    rewrite(folder, change)
+
+
+def rewrite(folder: Path, change: Any, *, resealed: bool = True) -> None:
+    """Change the manifest, and put its own hash right."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["nir"]["stages"][0]["file"] = name
+    change(manifest)
+    if resealed:
+        manifest[SEAL] = seal(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))

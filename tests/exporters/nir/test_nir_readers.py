@@ -15,7 +15,7 @@ from nir_nets import FOREIGN, INSTALLED, RECORDINGS, chain, conv_net, counts, ne
 import tcja_deploy as td
 from tcja_deploy import data as shipped
 from tcja_deploy.errors import UnsupportedError
-from tcja_deploy.exporters.nir import export_nir, run_split, verify_nir
+from tcja_deploy.exporters.nir.artifact import run_split
 from tcja_deploy.exporters.nir.runners import RUNNERS
 from tcja_deploy.ir import Graph, Kind
 from tcja_deploy.ir import ops as ir
@@ -43,8 +43,8 @@ def test_exported_networks_agree_layer_by_layer(
     if runner != "sequence":
         needs(runner)
     graph = NETS[net]()
-    report = export_nir(graph, tmp_path / "net.nir", verify=False)
-    found = verify_nir(report.path, graph, [recordings], runner=runner)
+    report = td.export(graph, "nir", tmp_path / "net.nir", verify=False)
+    found = td.verify(report.path, graph, [recordings], runner=runner)
     assert all(layer.spikes > 0 for layer in found.layers)
     assert found.predictions_equal == found.samples == 10
     # Time constants here are powers of two: nothing is rounded. The exceptions: a sum over nine, divided by nine in the
@@ -69,8 +69,8 @@ def test_other_time_constants_differ_by_rounding_alone(
         needs(runner)
     for decay_input in (True, False):
         graph = conv_net(neuron=ir.LIF(tau=tau, decay_input=decay_input))
-        report = export_nir(graph, tmp_path / "net.nir", verify=False, force=True)
-        found = verify_nir(report.path, graph, [recordings], runner=runner)
+        report = td.export(graph, "nir", tmp_path / "net.nir", verify=False, force=True)
+        found = td.verify(report.path, graph, [recordings], runner=runner)
         assert found.mismatch_rate < 1e-5
         for layer in found.layers:
             # Membranes below 4, ten steps, each rounded a few times by 2**-23.
@@ -83,8 +83,8 @@ def test_other_time_constants_differ_by_rounding_alone(
 def test_the_time_step_is_free(dt: float, runner: str, recordings: RECORDINGS, tmp_path: Path) -> None:
     needs(runner)
     graph = conv_net()
-    report = export_nir(graph, tmp_path / "net.nir", dt=dt, verify=False)
-    assert verify_nir(report.path, graph, [recordings], runner=runner).mismatches == 0
+    report = td.export(graph, "nir", tmp_path / "net.nir", dt=dt, verify=False)
+    assert td.verify(report.path, graph, [recordings], runner=runner).mismatches == 0
 
 
 @pytest.mark.parametrize("runner", FOREIGN)
@@ -95,9 +95,9 @@ def test_current_based_neurons(runner: str, recordings: RECORDINGS, tmp_path: Pa
         10, (2, 34, 34), ir.Flatten(), ir.Linear(normal(rng, 30, 2312, scale=0.1)), ir.LI(0.25, decay_input=False),
         ir.PLIF(strict=True, decay=0.125), ir.Linear(normal(rng, 10, 30, scale=2.0)), ir.LI(0.5), ir.LIF(tau=4.0),
     )  # fmt: skip
-    report = export_nir(graph, tmp_path / "net.nir")
+    report = td.export(graph, "nir", tmp_path / "net.nir")
     assert {type(n).__name__ for n in nir.read(report.path).nodes.values()} >= {"CubaLIF"}
-    found = verify_nir(report.path, graph, [recordings], runner=runner)
+    found = td.verify(report.path, graph, [recordings], runner=runner)
     assert all(layer.spikes > 0 for layer in found.layers)
     assert found.mismatch_rate <= 1e-3  # 400 neuron-steps a sample: rounding may move a spike
     for layer in found.layers:
@@ -124,8 +124,8 @@ def residual(T: int = 10) -> Graph:
 def test_residual_networks(runner: str, recordings: RECORDINGS, tmp_path: Path) -> None:
     needs(runner)
     graph = residual()
-    report = export_nir(graph, tmp_path / "net.nir")
-    found = verify_nir(report.path, graph, [recordings], runner=runner)
+    report = td.export(graph, "nir", tmp_path / "net.nir")
+    found = td.verify(report.path, graph, [recordings], runner=runner)
     assert all(layer.spikes > 0 for layer in found.layers)
     # A sum of two values in another order is the same number.
     assert found.mismatches == 0
@@ -137,8 +137,8 @@ def test_trained_tcja_network(gate: Any, runner: str, recordings: RECORDINGS, tm
     if runner != "sequence":
         needs(runner)
     graph = td.load(shipped.path("nmnist_checkpoint_max.pth"))
-    report = export_nir(graph, tmp_path / "net.nir", gate=gate, data=[recordings], verify=False)
-    found = verify_nir(report.path, graph, [recordings], runner=runner)
+    report = td.export(graph, "nir", tmp_path / "net.nir", gate=gate, data=[recordings], verify=False)
+    found = td.verify(report.path, graph, [recordings], runner=runner)
     assert all(layer.spikes > 0 for layer in found.layers)
     assert found.mismatches == 0
     assert found.predictions_equal == 10
@@ -169,11 +169,11 @@ def test_any_neuron_means_the_same_everywhere(
     graph = chain(12, (40,), neuron, kind=Kind.REAL)
     x = np.random.default_rng(seed).normal(0.4, 2.0, (12, 2, 40)).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        report = export_nir(graph, Path(folder) / "n.nir", verify=False)
+        report = td.export(graph, "nir", Path(folder) / "n.nir", verify=False)
         for name in ("sequence", *INSTALLED):
             if name == "spikingjelly" and tau == 1.0 and kind != "IF":
                 continue  # its LIFNode takes tau > 1 only
-            found = verify_nir(report.path, graph, [x], runner=name)
+            found = td.verify(report.path, graph, [x], runner=name)
             for layer in found.layers:
                 if layer.first is not None:
                     # Membranes below 16, twelve steps, each rounded a few times by half of 2**-20.
@@ -185,14 +185,14 @@ def test_any_neuron_means_the_same_everywhere(
 def test_norse_is_refused_where_it_would_stop_silently(tmp_path: Path) -> None:
     needs("norse")
     graph = chain(4, (2, 8, 8), ir.LIF(), ir.AvgPool2d((2, 2), (2, 2)))
-    report = export_nir(graph, tmp_path / "net.nir")
+    report = td.export(graph, "nir", tmp_path / "net.nir")
     frames = np.ones((4, 1, 2, 8, 8), np.float32)
     with pytest.raises(UnsupportedError, match="without a word"):
-        verify_nir(report.path, graph, [frames], runner="norse")
+        td.verify(report.path, graph, [frames], runner="norse")
     graph = chain(4, (2, 8, 8), ir.AvgPool2d((2, 2), (2, 2)))
-    report = export_nir(graph, tmp_path / "nothing.nir", data=[frames])
+    report = td.export(graph, "nir", tmp_path / "nothing.nir", data=[frames])
     with pytest.raises(UnsupportedError, match=r"Norse does not take this file: .*empty graph"):
-        verify_nir(report.path, graph, [frames], runner="norse")
+        td.verify(report.path, graph, [frames], runner="norse")
 
 
 @pytest.mark.parametrize("runner", FOREIGN)
@@ -203,7 +203,7 @@ def test_biases_arrive(runner: str, tmp_path: Path) -> None:
     graph = chain(
         3, (4,), ir.Linear(normal(rng, 5, 4), normal(rng, 5)), ir.LIF(v_threshold=0.5), kind=Kind.REAL
     )
-    export_nir(graph, tmp_path / "net.nir")
+    td.export(graph, "nir", tmp_path / "net.nir")
     x = np.zeros((3, 1, 4), np.float32)
     result = RUNNERS[runner](tmp_path / "net.nir", x, 1e-4)
     assert np.allclose(result.values["linear_0"], graph["linear.0"].op.bias)
@@ -227,9 +227,9 @@ def test_odd_convolutions(op: dict[str, Any], runner: str, tmp_path: Path) -> No
     settings_ = {k: v for k, v in op.items() if k != "shape"}
     weight = np.round(normal(rng, *op["shape"], scale=4.0))
     graph = chain(3, (2, 10, 11), ir.Conv2d(weight, **settings_), ir.IF(v_threshold=5.5))
-    export_nir(graph, tmp_path / "net.nir")
+    td.export(graph, "nir", tmp_path / "net.nir")
     x = rng.poisson(0.5, (3, 2, 2, 10, 11)).astype(np.float32)
-    found = verify_nir(tmp_path / "net.nir", graph, [x], runner=runner)
+    found = td.verify(tmp_path / "net.nir", graph, [x], runner=runner)
     assert found.layers[0].spikes > 0
     assert found.mismatches == 0
 
@@ -239,20 +239,19 @@ def test_both_readings_of_the_threshold_are_counted(tmp_path: Path) -> None:
     graph = chain(2, (1,), ir.IF(), kind=Kind.REAL)
     below = np.nextafter(np.float32(1), np.float32(0))
     x = np.array([below, 0.0], np.float32).reshape(2, 1, 1)
-    report = export_nir(graph, tmp_path / "n.nir", data=[x])
+    report = td.export(graph, "nir", tmp_path / "n.nir", data=[x])
     assert report.agreement is not None
-    assert report.inclusive is not None
-    assert (report.agreement.mismatches, report.inclusive.mismatches) == (0, 1)
+    assert (report.agreement.mismatches, report.comparisons["inclusive"].mismatches) == (0, 1)
     at = np.array([1.0, 0.0], np.float32).reshape(2, 1, 1)
     for name in ("sequence", "sequence>=", "norse", "spikingjelly"):
         if name in FOREIGN:
             needs(name)
-        assert verify_nir(report.path, graph, [at], runner=name).mismatches == 0
+        assert td.verify(report.path, graph, [at], runner=name).mismatches == 0
 
 
 def test_counts_are_those_of_the_network(recordings: RECORDINGS, tmp_path: Path) -> None:
     graph = conv_net()
-    report = export_nir(graph, tmp_path / "net.nir", data=[recordings])
+    report = td.export(graph, "nir", tmp_path / "net.nir", data=[recordings])
     read = load_nir(report.path)
     assert counts(read, recordings) == counts(graph, recordings)
     assert np.array_equal(run(read, recordings).numpy(), run(graph, recordings).numpy())

@@ -1,0 +1,54 @@
+"""The frames that an export or a verification runs on."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcja_deploy.errors import DataError
+from tcja_deploy.ir import Graph
+from tcja_deploy.runtime.sequence import as_frames
+from tcja_deploy.runtime.synthetic import synthetic_frames
+
+__all__ = ["SYNTHETIC_SAMPLES", "Frames"]
+
+SYNTHETIC_SAMPLES = 4
+
+
+class Frames:
+    """Batches of frames ``[T, n, ...]``, checked, of which there is at least one sample; to be gone through once.
+
+    Args:
+        graph: The network that they are for.
+        batches: The batches; some synthetic samples if ``None``.
+
+    Attributes:
+        synthetic: Whether they are made up.
+        sample: The first sample, ``[T, 1, ...]``.
+
+    Raises:
+        DataError: If there is no sample, or frames do not fit the network.
+    """
+
+    def __init__(self, graph: Graph, batches: Iterable[NDArray[np.float32]] | None = None) -> None:
+        self.synthetic = batches is None
+        if batches is None:
+            batches = (synthetic_frames(graph, 1, seed=seed) for seed in range(SYNTHETIC_SAMPLES))
+        rest = (as_frames(graph, batch).numpy() for batch in batches)
+        filled = (batch for batch in rest if batch.shape[1])
+        first = next(filled, None)
+        if first is None:
+            raise DataError("the data holds no samples", hint="pass --data with at least one recording")
+        self.sample: NDArray[np.float32] = first[:, :1]
+        self._batches: Iterable[NDArray[np.float32]] = itertools.chain([first], filled)
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        return iter(self._batches)
+
+    def keep(self) -> list[NDArray[np.float32]]:
+        """All batches, from now on in memory: they can be gone through again."""
+        self._batches = list(self._batches)
+        return self._batches

@@ -1,0 +1,52 @@
+"""Options of NIR exports."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tcja_deploy.errors import UsageError
+from tcja_deploy.exporters.target import Bounded, option
+
+__all__ = ["DT", "NirOptions", "NirVerification"]
+
+DT = 1e-4
+"""Default time step in seconds: SpikingJelly's default, and the only one that snnTorch reads."""
+
+
+@dataclass(frozen=True)
+class NirOptions:
+    """How to write the graph.
+
+    Attributes:
+        gate: What to do with TCJA gates, which NIR does not have. ``"refuse"``; ``"mean"``: replace each by its mean over time
+            and the data, one number a channel, folded into the weights behind it; ``"split"``: run them on the host between
+            segments of NIR, in a folder.
+        dt: Length of a time step in seconds. NIR holds time constants in seconds and no time step; it is noted in the file.
+    """
+
+    gate: Literal["refuse", "mean", "split"] = field(
+        default="refuse", metadata=option("What becomes of TCJA gates: refuse, mean or split.")
+    )
+    dt: float = DT
+
+    def __post_init__(self) -> None:
+        if self.gate not in ("refuse", "mean", "split"):
+            raise UsageError(f"unknown gate treatment {self.gate!r}", hint="choose refuse, mean or split")
+        if not (math.isfinite(self.dt) and self.dt > 0):
+            raise UsageError(f"dt = {self.dt} is not a time step")
+
+
+@dataclass(frozen=True)
+class NirVerification(Bounded):
+    """How to verify an export.
+
+    Attributes:
+        runner: Who runs the file: one of ``exporters.nir.runners.RUNNERS``.
+    """
+
+    runner: str = field(
+        default="sequence",
+        metadata=option("Who runs a NIR file: sequence, sequence>=, norse or spikingjelly."),
+    )

@@ -1,0 +1,75 @@
+"""The target ``nir``: the standard exchange graph of spiking networks, with the TCJA gate handled explicitly, never dropped.
+
+Needs the extra ``nir``; without it, exporting and verifying raise ``ToolchainError``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tcja_deploy.errors import FileFormatError, ToolchainError
+from tcja_deploy.exporters.manifest import NAME, manifest_target
+from tcja_deploy.exporters.nir.options import NirOptions, NirVerification
+from tcja_deploy.exporters.target import Progress, Target, Translation
+
+if TYPE_CHECKING:
+    from tcja_deploy.exporters.frames import Frames
+    from tcja_deploy.passes import Prepared
+    from tcja_deploy.runtime.compare import Agreement
+
+__all__ = ["NIR"]
+
+
+@contextmanager
+def _with_nir() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "nir":
+            raise
+        raise ToolchainError(
+            "the package nir is not installed", hint="pip install 'tcja-deploy[nir]'"
+        ) from error
+
+
+def _translate(network: Prepared, frames: Frames, options: NirOptions, progress: Progress) -> Translation:
+    with _with_nir():
+        from tcja_deploy.exporters.nir.export import translate
+    return translate(network, frames, options)
+
+
+def _recognise(path: Path) -> bool:
+    if path.is_dir():
+        return manifest_target(path / NAME) == "nir"
+    from tcja_deploy.reading.hdf5 import is_hdf5
+
+    try:
+        return is_hdf5(path)
+    except OSError as error:
+        raise FileFormatError(f"cannot be read ({error.strerror})", where=str(path)) from error
+
+
+def _verify(
+    artifact: Path, network: Prepared, frames: Frames, options: NirVerification, progress: Progress
+) -> Agreement:
+    with _with_nir():
+        from tcja_deploy.exporters.nir.artifact import verify_nir
+    return verify_nir(artifact, network, frames, (options.runner,), bound=options.bound, progress=progress)[0]
+
+
+NIR = Target(
+    name="nir",
+    about="a NIR graph, or segments of NIR with the gates between them",
+    suffix=".nir",
+    runtime="NIR, read back",
+    options=NirOptions,
+    verification=NirVerification,
+    translate=_translate,
+    recognise=_recognise,
+    verify=_verify,
+    folder=lambda options: options.gate == "split",
+)
+"""Time constants, thresholds and weights are written so that Norse, SpikingJelly and NIR's equations mean the same."""

@@ -1,0 +1,50 @@
+"""The target ``onnx``: models of whole windows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tcja_deploy.exporters.onnx.options import OnnxOptions
+from tcja_deploy.exporters.target import Bounded, Progress, Target, Translation
+
+if TYPE_CHECKING:
+    from tcja_deploy.exporters.frames import Frames
+    from tcja_deploy.passes import Prepared
+    from tcja_deploy.runtime.compare import Agreement
+
+__all__ = ["ONNX"]
+
+
+def _translate(network: Prepared, frames: Frames, options: OnnxOptions, progress: Progress) -> Translation:
+    from tcja_deploy.exporters.onnx.export import OnnxTranslation
+
+    return OnnxTranslation(network, options)
+
+
+def _recognise(path: Path) -> bool:
+    from tcja_deploy.exporters.onnx.recognise import model_target
+
+    return model_target(path) in ("onnx", "")  # models that other programs wrote take windows as well
+
+
+def _verify(
+    artifact: Path, network: Prepared, frames: Frames, options: Bounded, progress: Progress
+) -> Agreement:
+    from tcja_deploy.exporters.onnx.verify import verify_onnx
+
+    return verify_onnx(artifact, network, frames, bound=options.bound, progress=progress)
+
+
+ONNX = Target(
+    name="onnx",
+    about="an ONNX model of whole windows",
+    suffix=".onnx",
+    runtime="onnxruntime",
+    options=OnnxOptions,
+    verification=Bounded,
+    translate=_translate,
+    recognise=_recognise,
+    verify=_verify,
+)
+"""Convolutions run on all frames at once, neurons are unrolled over time."""

@@ -1,0 +1,47 @@
+"""Options of ONNX exports of one frame at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tcja_deploy.exporters.target import Bounded, option
+
+if TYPE_CHECKING:
+    from tcja_deploy.runtime.stream import Profile
+
+__all__ = ["OnnxStepOptions", "OnnxStepVerification"]
+
+
+@dataclass(frozen=True)
+class OnnxStepOptions:
+    """How to write the model.
+
+    Attributes:
+        opset: Opset version.
+        lookahead: Frames that every TCJA block waits for its gate, at most what it needs; ``None`` for exact.
+        profile: What the blocks expect of frames that have not arrived; ``None`` for zeros.
+    """
+
+    opset: int = field(default=17, metadata=option("Opset version."))
+    lookahead: int | None = field(
+        default=None, metadata=option("Frames every TCJA block waits; exact if not given.", flag="-D")
+    )
+    profile: Profile | None = field(
+        default=None,
+        metadata=option("What to expect of frames to come: a file of 'stream --fit'.", reads="profile"),
+    )
+
+
+@dataclass(frozen=True)
+class OnnxStepVerification(Bounded):
+    """How to verify a model.
+
+    Attributes:
+        profile: The profile that it was exported with.
+    """
+
+    profile: Profile | None = field(
+        default=None,
+        metadata=option("The profile that an onnx-step model was exported with.", reads="profile"),
+    )

@@ -1,0 +1,54 @@
+"""The target ``onnx-step``: models of one frame and the states."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tcja_deploy.exporters.onnx_step.options import OnnxStepOptions, OnnxStepVerification
+from tcja_deploy.exporters.target import Progress, Target, Translation
+
+if TYPE_CHECKING:
+    from tcja_deploy.exporters.frames import Frames
+    from tcja_deploy.passes import Prepared
+    from tcja_deploy.runtime.compare import Agreement
+
+__all__ = ["ONNX_STEP"]
+
+
+def _translate(
+    network: Prepared, frames: Frames, options: OnnxStepOptions, progress: Progress
+) -> Translation:
+    from tcja_deploy.exporters.onnx_step.export import OnnxStepTranslation
+
+    return OnnxStepTranslation(network, options)
+
+
+def _recognise(path: Path) -> bool:
+    from tcja_deploy.exporters.onnx.recognise import model_target
+
+    return model_target(path) == "onnx-step"
+
+
+def _verify(
+    artifact: Path, network: Prepared, frames: Frames, options: OnnxStepVerification, progress: Progress
+) -> Agreement:
+    from tcja_deploy.exporters.onnx_step.verify import verify_onnx_step
+
+    return verify_onnx_step(
+        artifact, network, frames, profile=options.profile, bound=options.bound, progress=progress
+    )
+
+
+ONNX_STEP = Target(
+    name="onnx-step",
+    about="an ONNX model of one frame, its states in and out",
+    suffix=".step.onnx",
+    runtime="onnxruntime",
+    options=OnnxStepOptions,
+    verification=OnnxStepVerification,
+    translate=_translate,
+    recognise=_recognise,
+    verify=_verify,
+)
+"""The paced schedule of the stream runtime: every step does the same work."""

@@ -1,0 +1,237 @@
+"""The way every export takes: prepare, translate, stage, verify, golden sample, manifest, move into place.
+
+Everything is written into a staging folder, and the artifact that is verified is the staged one, with its golden sample and
+manifest. Then the whole moves into place at once. An artifact that differs from its reference beyond the bound moves as well,
+because where it differs is what its user has to look at: the manifest says so in ``parity``, and so does the report.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tcja_deploy.errors import UsageError
+from tcja_deploy.exporters.folding import folding_effect, folding_note
+from tcja_deploy.exporters.frames import Frames
+from tcja_deploy.exporters.manifest import NAME, file_facts, sealed
+from tcja_deploy.exporters.report import ExportReport
+from tcja_deploy.exporters.target import Check, Progress, Target, Translation, given_options, unmonitored
+from tcja_deploy.files import atomic_directory, check_free, staged_files
+from tcja_deploy.ir import Graph
+from tcja_deploy.passes import Prepared, prepare
+from tcja_deploy.runtime.compare import BOUND, Agreement
+from tcja_deploy.version import __version__
+
+__all__ = ["run_export", "run_verification"]
+
+Batches = Iterable[NDArray[np.float32]]
+
+
+def run_export(
+    target: Target[Any, Any],
+    graph: Graph,
+    path: Path,
+    *,
+    data: Batches | None = None,
+    verify: bool = True,
+    bound: float = BOUND,
+    force: bool = False,
+    progress: Progress = unmonitored,
+    **options: Any,
+) -> ExportReport:
+    """Export a network.
+
+    A file is written as ``<stem><suffix>`` with ``<stem>.golden.npz`` and ``<stem>.manifest.json`` beside it, a folder with
+    ``golden.npz`` and ``manifest.json`` in it; all of it or, on failure, nothing.
+
+    Args:
+        target: Where to.
+        graph: The network.
+        path: What to write; a file gets the target's suffix if it lacks its last part.
+        data: Frames ``[T, n, ...]`` to calibrate and verify on; four synthetic samples if not given.
+        verify: Compare the artifact with its reference.
+        bound: Allowed mismatches per neuron-step.
+        force: Replace what is there.
+        progress: Called with what is being done and how far it is.
+        **options: Of the target; see its dataclass of options.
+
+    Raises:
+        UsageError: If an option is unknown or makes no sense.
+        DataError: If the data holds no sample, or frames do not fit.
+        UnsupportedError: If the target cannot express the network; lists every node.
+        ExportError: If the artifact cannot be written.
+    """
+    chosen = given_options(target.options, options, f"target {target.name}")
+    folder = target.folder(chosen)
+    place = path if folder else _with_suffix(path, target.suffix)
+    check_free(place, force=force)
+    network, frames = prepare(graph), Frames(graph, data)
+    translation = target.translate(network, frames, chosen, progress)
+    names = () if folder else _names(place, translation)
+    with _staged(place, names, force=force) as staged:
+        job = _Job(target, network, translation, staged, folder)
+        translation.write(staged)
+        np.savez_compressed(job.beside("golden.npz"), **translation.golden(frames.sample))  # type: ignore[arg-type]
+        job.write_manifest(None)
+        check = None
+        if verify:
+            check = _verified(translation, network, staged, frames, bound, progress)
+            job.write_manifest(check)
+        files = sorted(f.relative_to(staged) for f in staged.rglob("*") if f.is_file()) if folder else names
+    return translation.report(
+        ExportReport(
+            target.name,
+            place,
+            tuple((place if folder else place.parent) / name for name in files),
+            translation.nodes,
+            check.agreement if check else None,
+            job.notes(check),
+            job.comparisons(check),
+            (check.runtime if check else "") or target.runtime,
+        )
+    )
+
+
+def _with_suffix(path: Path, suffix: str) -> Path:
+    last = suffix[suffix.rindex(".") :]
+    return path if path.suffix == last else path.with_name(path.name + last)
+
+
+def _stem(place: Path) -> str:
+    return place.name.removesuffix(place.suffix)
+
+
+def _names(place: Path, translation: Translation) -> tuple[str, ...]:
+    """Names of all files, the one that the user asked for last."""
+    stem = _stem(place)
+    return (f"{stem}.golden.npz", f"{stem}.{NAME}", *translation.beside(place.name), place.name)
+
+
+@contextmanager
+def _staged(place: Path, names: tuple[str, ...], *, force: bool) -> Iterator[Path]:
+    """Where the artifact is written: it moves into place if the block succeeds, and vanishes if it fails."""
+    if names:
+        with staged_files(place.parent, names, force=force) as folder:
+            yield folder / place.name
+    else:
+        with atomic_directory(place, force=force) as folder:
+            yield folder
+
+
+def _verified(
+    translation: Translation,
+    network: Prepared,
+    staged: Path,
+    frames: Frames,
+    bound: float,
+    progress: Progress,
+) -> Check:
+    """What the target finds out, and what folding changes."""
+    check = translation.check(staged, frames, bound, progress)
+    effect = folding_effect(network, frames.sample, bound=bound) if translation.folds else None
+    if effect is None:
+        return check
+    return Check(
+        check.agreement,
+        {"folding": effect, **check.comparisons},
+        (*check.notes, folding_note(effect)),
+        check.runtime,
+    )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One export: what goes into its manifest."""
+
+    target: Target[Any, Any]
+    network: Prepared
+    translation: Translation
+    staged: Path
+    folder: bool
+
+    def beside(self, name: str) -> Path:
+        """Place of a file that belongs to the artifact."""
+        return self.staged / name if self.folder else self.staged.with_name(f"{_stem(self.staged)}.{name}")
+
+    def notes(self, check: Check | None) -> tuple[str, ...]:
+        return (*self.translation.notes, *(check.notes if check else ()))
+
+    def comparisons(self, check: Check | None) -> Mapping[str, Agreement]:
+        return {**self.translation.comparisons, **(check.comparisons if check else {})}
+
+    def write_manifest(self, check: Check | None) -> None:
+        """Write the manifest, with what was verified if that is known."""
+        manifest = self.beside(NAME)
+        root = self.staged if self.folder else self.staged.parent
+        entries = {
+            "model": _about_model(self.network.trained),
+            "files": file_facts(root, (f for f in root.rglob("*") if f.is_file() and f != manifest)),
+            "nodes": [vars(node) for node in self.translation.nodes],
+            "parity": check.agreement.as_dict() if check else None,
+            "comparisons": {name: a.as_dict() for name, a in self.comparisons(check).items()},
+            "notes": self.notes(check),
+            "versions": {
+                "tcja_deploy": __version__,
+                "python": platform.python_version(),
+                "numpy": np.__version__,
+                "torch": torch.__version__,
+                **self.translation.versions,
+            },
+            self.target.name: self.translation.about,
+        }
+        manifest.write_text(sealed(self.target.name, entries), "utf-8")
+
+
+def _about_model(graph: Graph) -> dict[str, Any]:
+    return {
+        "sha256": graph.hash,
+        "source": graph.source,
+        "T": graph.T,
+        "input": [str(d) for d in graph.input.signal.dims],
+        "input_kind": graph.input.signal.kind,
+        "output": [str(d) for d in graph[graph.output].signal.dims],
+        "parameters": graph.parameters,
+    }
+
+
+def run_verification(
+    target: Target[Any, Any],
+    artifact: Path,
+    graph: Graph | None = None,
+    batches: Batches | None = None,
+    *,
+    progress: Progress = unmonitored,
+    **options: Any,
+) -> Agreement:
+    """Compare an artifact with its reference, spike for spike.
+
+    Args:
+        target: Of the artifact.
+        artifact: The file or folder.
+        graph: The network it was exported from; not looked at if the artifact holds its own.
+        batches: Frames ``[T, n, ...]``; the artifact's own sample or four synthetic ones if not given.
+        progress: Called with what is being done and how far it is.
+        **options: Of the target's verification; see its dataclass.
+
+    Raises:
+        UsageError: If the network is needed and not given, or an option makes no sense.
+        DataError: If the data holds no sample, or frames do not fit.
+        FileFormatError: If the artifact is damaged or was not exported from the graph.
+        ToolchainError: If what runs the artifact is not there.
+    """
+    chosen = given_options(target.verification, options, f"verifying target {target.name}")
+    if target.own_input is not None:
+        return target.verify(artifact, None, batches, chosen, progress)
+    if graph is None:
+        raise UsageError(
+            "the network that this was exported from is needed", where=str(artifact), hint="pass it (--model)"
+        )
+    return target.verify(artifact, prepare(graph), Frames(graph, batches), chosen, progress)

@@ -1,0 +1,183 @@
+"""What a target is: a value with a name, options, and the functions that translate, recognise and verify.
+
+Nothing heavy is imported here or where targets are defined, because the command line reads all of them for its options; their
+functions import what they need when they are called. How a target is added: docs/how-to/add-a-target.md.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+
+from tcja_deploy.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tcja_deploy.exporters.frames import Frames
+    from tcja_deploy.exporters.report import ExportReport, NodeReport
+    from tcja_deploy.passes import Prepared
+    from tcja_deploy.runtime.compare import Agreement
+
+__all__ = [
+    "Bounded",
+    "Check",
+    "NoOptions",
+    "Progress",
+    "Target",
+    "Translation",
+    "given_options",
+    "option",
+    "unmonitored",
+]
+
+Progress = Callable[[str, int], None]
+"""Called with what is being done, and how many samples or steps of it are done."""
+
+
+def unmonitored(doing: str, done: int) -> None:
+    """Progress that nobody looks at."""
+
+
+Reads = Literal["profile", "labelled recordings"]
+
+
+def option(help: str, *, flag: str = "", reads: Reads | None = None) -> dict[str, Any]:
+    """Metadata of a field of options that the command line offers as well; fields without it are for Python alone.
+
+    Args:
+        help: One sentence for ``--help``.
+        flag: More names of the option on the command line, such as ``"-D"``.
+        reads: What the file holds that the command line takes for it, instead of the value itself.
+    """
+    return {"help": help, "flag": flag, "reads": reads}
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Options of a target that has none."""
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """Options of a verification up to rounding.
+
+    Attributes:
+        bound: Allowed mismatches per neuron-step: sums in another order flip a spike where the membrane lies within rounding
+            of the threshold, a few in a million.
+    """
+
+    bound: float = field(
+        default=1e-5, metadata=option("Allowed mismatching spikes per neuron-step; 1e-5 if not given.")
+    )
+
+
+@dataclass(frozen=True)
+class Check:
+    """What verifying a staged artifact found.
+
+    Attributes:
+        agreement: The artifact against its reference: the parity.
+        comparisons: What else was compared, by name.
+        notes: What the user should know of them, in sentences.
+        runtime: What ran the artifact, if it is not the target's.
+    """
+
+    agreement: Agreement
+    comparisons: Mapping[str, Agreement] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    runtime: str = ""
+
+
+class Translation(ABC):
+    """A network in the form of a target, before anything is written.
+
+    Attributes:
+        nodes: Fate of each node of the trained network.
+        notes: Assumptions and approximations, in sentences.
+        about: The target's own section of the manifest.
+        versions: Of the programs that took part, besides this one, Python, NumPy and torch.
+        comparisons: What was compared in order to translate, by name.
+    """
+
+    nodes: tuple[NodeReport, ...] = ()
+    notes: tuple[str, ...] = ()
+    about: Mapping[str, Any] = {}
+    versions: Mapping[str, str] = {}
+    comparisons: Mapping[str, Agreement] = {}
+    folds: ClassVar[bool] = True
+    """Whether the effect of folding batch normalisation on the golden sample is measured with the verification."""
+
+    def beside(self, name: str) -> tuple[str, ...]:
+        """Names of more files that ``write`` makes beside a file called ``name``, in the order in which they move."""
+        return ()
+
+    @abstractmethod
+    def write(self, artifact: Path) -> None:
+        """Write the artifact: the file, or the files within the folder, which is there and empty."""
+
+    @abstractmethod
+    def golden(self, sample: NDArray[np.float32]) -> Mapping[str, NDArray[Any]]:
+        """Arrays of the golden sample: ``sample`` ``[T, 1, ...]`` as the artifact takes it, and what it has to give."""
+
+    @abstractmethod
+    def check(self, artifact: Path, frames: Frames, bound: float, progress: Progress) -> Check:
+        """Compare the staged artifact, its manifest and golden sample beside it, with its reference."""
+
+    def report(self, report: ExportReport) -> ExportReport:
+        """The report, with what only this target can tell."""
+        return report
+
+
+OptionsT = TypeVar("OptionsT")
+VerificationT = TypeVar("VerificationT")
+
+
+@dataclass(frozen=True)
+class Target(Generic[OptionsT, VerificationT]):
+    """One target.
+
+    Attributes:
+        name: Of the target, on the command line and in manifests.
+        about: What it is, in a phrase.
+        suffix: Of the file or folder, with its dot.
+        runtime: What runs the artifact, for tables.
+        options: Frozen dataclass of the options of an export; raises ``UsageError`` for values that make no sense.
+        verification: Frozen dataclass of the options of a verification.
+        translate: Makes a translation from the network, the frames and the options.
+        recognise: Whether a file or folder, which exists, is an artifact of this target, by its content.
+        verify: Compares an artifact with its reference: (artifact, network, frames, options, progress) -> agreement.
+        folder: Whether the artifact is a folder, with these options.
+        own_input: For artifacts that hold their own reference: T and the shape of the frames that one takes; ``verify`` then
+            gets ``None`` for the network, and the batches as they were given, or ``None``, for the frames.
+    """
+
+    name: str
+    about: str
+    suffix: str
+    runtime: str
+    options: type[OptionsT]
+    verification: type[VerificationT]
+    translate: Callable[[Prepared, Frames, OptionsT, Progress], Translation]
+    recognise: Callable[[Path], bool]
+    verify: Callable[..., Agreement]
+    folder: Callable[[OptionsT], bool] = lambda options: False
+    own_input: Callable[[Path], tuple[int, tuple[int, ...]]] | None = None
+
+
+def given_options(kind: type[OptionsT], given: Mapping[str, Any], whose: str) -> OptionsT:
+    """Options from their names and values.
+
+    Raises:
+        UsageError: If there is no option of a name, or a value makes no sense.
+    """
+    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    if unknown := [name for name in given if name not in known]:
+        raise UsageError(
+            f"{whose} has no option {', '.join(unknown)}", hint=f"it has {', '.join(known) or 'none'}"
+        )
+    return kind(**given)
