@@ -164,7 +164,7 @@ def test_foreign_files_are_refused(written, name):
     (path / "runner" / "tcja_gate" / "__pycache__" / "process.cpython-310.pyc").write_bytes(b"")
     read_bundle(path)
     (path / name).write_text("")
-    with pytest.raises(FileFormatError, match=f"{name}: does not belong to the bundle"):
+    with pytest.raises(FileFormatError, match=f"{name}: does not belong to the export"):
         read_bundle(path)
 
 
@@ -195,31 +195,31 @@ def test_paths_stay_inside(written, tmp_path):
     shutil.copy(path / "golden.npz", outside)
     facts = {"sha256": sha256(outside), "bytes": outside.stat().st_size}
     rewrite_manifest(path, lambda m: m["files"].__setitem__("../outside.npz", facts))
-    with pytest.raises(FileFormatError, match="lies outside the bundle"):
+    with pytest.raises(FileFormatError, match="lies outside the export"):
         read_bundle(path)
     rewrite_manifest(path, lambda m: m["files"].pop("../outside.npz"))
     (path / "golden.npz").unlink()
     (path / "golden.npz").symlink_to(outside)
-    with pytest.raises(FileFormatError, match="lies outside the bundle"):
+    with pytest.raises(FileFormatError, match="lies outside the export"):
         read_bundle(path)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda m: m.__setitem__("format", "other"), "not the manifest of a Lava bundle"),
-        (lambda m: m.__setitem__("version", 99), "has version 99, this program reads 1"),
-        (lambda m: m.__setitem__("version", "1"), "has version '1'"),
+        (lambda m: m.__setitem__("format", "other"), "not the manifest of an export to lava"),
+        (lambda m: m.__setitem__("format_version", 99), "has version 99, this program reads 2"),
+        (lambda m: m.__setitem__("format_version", "1"), "has version '1'"),
         (lambda m: m.pop("files"), "files is missing"),
         (lambda m: m["files"].pop("gate_0.npz"), "gate_0.npz: does not belong"),
-        (lambda m: m.pop("parts"), "incomplete or wrong"),
+        (lambda m: m["lava"].pop("parts"), "incomplete or wrong"),
         (
-            lambda m: m["parts"][0]["layers"][0].__setitem__("in_shape", [1, 2]),
+            lambda m: m["lava"]["parts"][0]["layers"][0].__setitem__("in_shape", [1, 2]),
             "incomplete or wrong|does not fit",
         ),
-        (lambda m: m["parts"][0].__setitem__("reset_offset", 0), "contradicts the files in: parts"),
-        (lambda m: m.__setitem__("latency", 3), "contradicts the files in: latency"),
-        (lambda m: m["parts"][0].__setitem__("file", "../../etc/passwd"), "does not list it"),
+        (lambda m: m["lava"]["parts"][0].__setitem__("reset_offset", 0), "contradicts the files in: parts"),
+        (lambda m: m["lava"].__setitem__("latency", 3), "contradicts the files in: latency"),
+        (lambda m: m["lava"]["parts"][0].__setitem__("file", "../../etc/passwd"), "does not list it"),
     ],
 )
 def test_manifests_that_do_not_fit_are_refused(written, change, words):
