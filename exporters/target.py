@@ -75,6 +75,10 @@ class Bounded:
         default=1e-5, metadata=option("Allowed mismatching spikes per neuron-step; 1e-5 if not given.")
     )
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.bound <= 1:
+            raise UsageError(f"a bound (--bound) is a share of neuron-steps, 0 to 1, got {self.bound:g}")
+
 
 @dataclass(frozen=True)
 class Check:

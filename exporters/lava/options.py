@@ -108,3 +108,5 @@ class LavaVerification:
     def __post_init__(self) -> None:
         if self.backend not in ("lava", "twin"):
             raise UsageError(f"unknown backend {self.backend!r}", hint="lava or twin")
+        if not self.timeout >= 1:
+            raise UsageError(f"a run of Lava takes at least a second, got --timeout {self.timeout:g}")

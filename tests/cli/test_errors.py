@@ -42,7 +42,7 @@ MISTAKES: dict[str, tuple[int, list[str], str]] = {
     "recording as model": (3, ["inspect", "{files}/data.npz"], "data.npz"),
     "pickled module": (3, ["inspect", "{files}/whole.pth"], "--trust-pickle"),
     "model as artifact": (3, ["verify", "{files}/net.pth", "-m", "{files}/net.pth"], "net.pth"),
-    "empty file as artifact": (3, ["verify", "{files}/nothing", "-m", "{files}/net.pth"], "no artifact"),
+    "empty file as artifact": (3, ["verify", "{files}/nothing", "-m", "{files}/net.pth"], "not an artifact"),
     "no artifact": (3, ["verify", "nothing.onnx", "-m", "{files}/net.pth"], "nothing.onnx"),
     "no counts": (3, ["energy", "{files}/net.pth", "--activity", "no.npz"], "there is no such file"),
     "recordings as counts": (3, ["energy", "{files}/net.pth", "--activity", "{files}/data.npz"], "it holds frames, labels"),
@@ -52,7 +52,7 @@ MISTAKES: dict[str, tuple[int, list[str], str]] = {
     "other frame size": (5, ["inspect", "{files}/net.pth", "--input-shape", "2,64,64"], "fc.2.0.weight: has shape"),
     "nan": (6, ["inspect", "{files}/nan.pth"], "not finite"),
     "gate in NIR": (7, ["export", "{files}/net.pth", "-t", "nir", "--gate", "refuse"], "conv.5"),
-    "output without a name": (2, ["export", "{files}/net.pth", "-t", "nir", "--gate", "split", "-o", "."], "no file"),
+    "output without a name": (2, ["export", "{files}/net.pth", "-t", "nir", "--gate", "split", "-o", "."], "not name a file"),
     "missing folder": (8, ["export", "{files}/net.pth", "-t", "onnx", "-o", "no/folder/m.onnx"], "does not exist"),
     "profile": (10, ["profiles", "show", "no-such-chip"], "no-such-chip"),
 }  # fmt: skip
