@@ -35,10 +35,10 @@ def step_properties(path: Path) -> dict[str, str]:
         raise FileFormatError("there is no such file", where=str(path))
     properties = onnx_metadata(path)
     if properties is None:
-        raise FileFormatError("this is no readable ONNX model", where=str(path))
+        raise FileFormatError("this is not a readable ONNX model", where=str(path))
     if properties.get(TARGET_KEY) != "onnx-step":
         raise FileFormatError(
-            "this ONNX model takes no single frames",
+            "this ONNX model does not take single frames",
             where=str(path),
             hint="export one with --target onnx-step",
         )
