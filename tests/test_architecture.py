@@ -68,7 +68,7 @@ ALLOWED: dict[str, set[str]] = {
     "ir": {"errors", "unsupported"},
     "ir_file": BASE | {"files", "reading"},
     "nir_file": BASE | {"files", "reading", "text"},
-    "torch_file": {"errors"},
+    "torch_file": {"errors", "reading"},
     "passes": BASE,
     "runtime": BASE | {"files", "passes", "reading"},
     "zoo": BASE,

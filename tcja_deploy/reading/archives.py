@@ -13,7 +13,7 @@ from tcja_deploy.errors import DeployError, FileFormatError
 from tcja_deploy.files import path_status
 from tcja_deploy.reading.limits import check_bytes
 
-__all__ = ["damage_told", "members", "open_archive"]
+__all__ = ["check_directory", "damage_told", "members", "open_archive"]
 
 _DIRECTORY_BYTES = 1 << 24
 """Of the list of members: some 200,000 of them, more than any checkpoint has tensors."""
@@ -38,8 +38,7 @@ def open_archive(
     if path_status(path, error) != "file":
         raise error("there is no such file", where=str(path))
     with damage_told(path, what, error), path.open("rb") as stream:
-        if _directory_size(stream) > _DIRECTORY_BYTES:
-            raise error("the list of members is longer than that of any file of numbers", where=str(path))
+        _check_directory(stream, path, error)
         with zipfile.ZipFile(stream) as archive:
             held = path.stat().st_size
             total = 0
@@ -59,6 +58,21 @@ def open_archive(
                 total += member.file_size
             check_bytes(total, "what is packed in it", where=str(path), error=error)
             yield archive
+
+
+def check_directory(path: Path, error: type[DeployError] = FileFormatError) -> None:
+    """Refuse an archive whose list of members would fill the memory when it is opened, by its length.
+
+    Raises:
+        DeployError: Of class ``error``.
+    """
+    with damage_told(path, "archive", error), path.open("rb") as stream:
+        _check_directory(stream, path, error)
+
+
+def _check_directory(stream: IO[bytes], path: Path, error: type[DeployError]) -> None:
+    if _directory_size(stream) > _DIRECTORY_BYTES:
+        raise error("the list of members is longer than that of any file of numbers", where=str(path))
 
 
 def members(path: Path, error: type[DeployError] = FileFormatError) -> dict[str, int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tcja_deploy.errors import FileFormatError
+from tcja_deploy.reading.archives import check_directory
 from tcja_deploy.torch_file.machine import Builder, Machine, Name, label
 from tcja_deploy.torch_file.tensors import STORAGE_TYPES, Storage
 
@@ -23,6 +24,7 @@ def read_archive(path: Path, builders: dict[str, Builder]) -> Any:
     Raises:
         FileFormatError: If it is damaged, is no archive of ``torch.save``, or holds compressed records.
     """
+    check_directory(path)
     try:
         with zipfile.ZipFile(path) as archive:
             return _Archive(path, archive).content(builders)

@@ -25,7 +25,11 @@ READERS: dict[str, set[str]] = {
         "tcja_deploy/events/formats/text.py",  # after its own look at the first lines
         "exporters/lava/driver.py",
     },
-    r"\bzipfile\.(ZipFile|is_zipfile)\(": {"tcja_deploy/reading/archives.py", "tcja_deploy/frontend/load.py"},
+    r"\bzipfile\.(ZipFile|is_zipfile)\(": {
+        "tcja_deploy/reading/archives.py",
+        "tcja_deploy/torch_file/archive.py",
+        "tcja_deploy/torch_file/read.py",
+    },
     r"\bh5py\.File\([^)]*\"r": {"tcja_deploy/reading/hdf5.py", "tcja_deploy/events/formats/hdf5.py"},
     r"\bonnx\.load|onnx\.ModelProto\.FromString": {"exporters/onnx/session.py"},
     r"\bonnxruntime\.InferenceSession\(": {"exporters/onnx/session.py"},
