@@ -33,6 +33,7 @@ __all__ = [
     "Recordings",
     "Running",
     "check_outputs",
+    "frame_fault",
     "given_dataset",
     "load_model",
     "microseconds",
@@ -237,11 +238,10 @@ def _settings(given: Iterable[str]) -> dict[str, str]:
 def _note_choice(graph: Graph) -> None:
     """A file with several state dicts was read as most would mean it; that is never left unsaid."""
     others = graph.source.get("weights_not_read")
-    if others and os.environ.get("RANK", "0") == "0":
-        typer.echo(
-            f"note: read the weights under {graph.source.get('weights_key', 'the top of the file')}, not those under {others}; "
-            "--weights-key chooses",
-            err=True,
+    if others:
+        _say(
+            f"read the weights under {graph.source.get('weights_key', 'the top of the file')}, not those under {others}; "
+            "--weights-key chooses"
         )
 
 
@@ -273,19 +273,42 @@ def open_dataset(graph: Graph, data: Path, which: Recordings = ALL) -> EventData
         DataError: If there is nothing readable.
         UsageError: If an option makes no sense.
     """
-    from tcja_deploy.ir import Kind
-
     features = graph[graph.output].signal.features
     dataset = open_frames(
         graph.T, graph.input_shape, data, which, outputs=features[0] if len(features) == 1 else None
     )
-    kind = graph.input.signal.kind
-    if not dataset.whole and kind in (Kind.BINARY, Kind.COUNT):
-        _say(
-            f"{dataset.path}: the frames hold fractions, no whole numbers, but the model is said to take event counts: its "
-            "first layer multiplies; --input-kind real says so"
-        )
+    fault = frame_fault(graph, dataset)
+    if fault:
+        _say(f"{dataset.path}: {fault}")
     return dataset
+
+
+_LOOKED_AT = 3
+"""Recordings whose numbers are looked at."""
+
+
+def frame_fault(graph: Graph, dataset: EventData) -> str:
+    """What the frames of some recordings hold that the signal kind of the graph's input rules out; empty if nothing.
+
+    Ops are counted by that kind: an accumulate for each event, a multiply-accumulate for each real number.
+    """
+    import numpy as np
+
+    kind = graph.input.signal.kind
+    if kind in ("real", "graded") or not len(dataset):
+        return ""
+    what = {"count": "event counts", "binary": "zeros and ones"}[kind]
+    for i in range(0, len(dataset), -(-len(dataset) // _LOOKED_AT)):
+        frames = np.asarray(dataset[i][0])
+        found = "numbers below zero" if (frames < 0).any() else ""
+        found = "fractions" if not dataset.whole or (frames != np.rint(frames)).any() else found
+        found = found or ("numbers above one" if kind == "binary" and (frames > 1).any() else "")
+        if found:
+            return (
+                f"the frames hold {found}, but the model takes {what}, and operations are counted for those; "
+                f"say what they are: --input-kind {'count' if found == 'numbers above one' else 'real'}"
+            )
+    return ""
 
 
 def given_dataset(graph: Graph, data: Path | None, which: Recordings) -> EventData | None:

@@ -21,6 +21,7 @@ from tcja_deploy.cli.options import (
     Recordings,
     Running,
     check_outputs,
+    frame_fault,
     load_model,
     open_dataset,
     shared_options,
@@ -88,6 +89,7 @@ def measured_model(
         "data": ", ".join(map(str, data)),
         **identity,
         "recordings": str(len(recordings)),
+        **({"frames": fault} if (fault := frame_fault(graph, parts[0])) else {}),
     }
     notes = [note for part in parts for note in part.notes]
     if notes:
@@ -107,7 +109,11 @@ def provenance(model: Path | None = None, graph: Graph | None = None) -> dict[st
     from tcja_deploy.files import sha256
     from tcja_deploy.version import __version__
 
-    facts = {} if model is None else {"model file": str(model), "model SHA-256": sha256(model)}
+    facts = {} if model is None else {"model": str(model)}
+    if model is not None and model.is_file():
+        facts = {"model file": str(model), "model SHA-256": sha256(model)}
+    if graph is not None:
+        facts |= {k: v for k, v in graph.source.items() if k.startswith(("code", "weights"))}
     return {
         **facts,
         **({} if graph is None else {"graph hash": graph.hash}),

@@ -59,7 +59,7 @@ def load(
         if type(source).__name__ == "NIRGraph":
             from tcja_deploy.nir_file.load import load_nir
 
-            return _with_kind(load_nir(source, timesteps, dt=dt), asked.kind)
+            return load_nir(source, timesteps, dt=dt, input_kind=asked.kind)
         _refuse("module", arch=arch, dt=dt)
         return asked.trace(source, {})
     path = _existing(Path(source), "a model is one file")
@@ -80,7 +80,7 @@ def load(
                 batch_first=batch_first,
                 weights_key=weights_key,
             )
-            return _with_kind(load_nir(path, timesteps, dt=dt), asked.kind)
+            return load_nir(path, timesteps, dt=dt, input_kind=asked.kind)
         return _from_weights(path, asked, arch, dt, weights_key, trust_pickle)
 
 
