@@ -140,18 +140,10 @@ def authors_keys(state: Arrays) -> tuple[Arrays, dict[str, str]]:
         FileFormatError: If there are several networks side by side, and nothing tells which is meant; if weights are whole
             numbers, whose scale the file does not tell.
     """
-    whole = [
-        f"{k} ({v.dtype})" for k, v in state.items() if v.dtype.kind in "biu" and not k.endswith(_COUNTERS)
-    ]
-    if whole:
-        raise FileFormatError(
-            f"weights are stored as whole numbers, as of a quantised network: {', '.join(whole[:_SHOWN])}",
-            hint="save the weights of the network as it computes in float32, before it was quantised",
-        )
     state = {_WRAPPERS.sub("", k): v for k, v in state.items()}
     prefixes = {m["prefix"]: None for m in map(_LAYOUT.match, state) if m}
     if not prefixes or "" in prefixes:
-        return state, {}
+        return _real(state), {}
     plain = [p for p in prefixes if not is_averaged(p.rstrip("."))] or list(prefixes)
     if len(plain) > 1:
         raise FileFormatError(
@@ -163,4 +155,17 @@ def authors_keys(state: Arrays) -> tuple[Arrays, dict[str, str]]:
     outside = [k for k in state if not k.startswith(prefix) and k != "n_averaged"]
     if outside:
         facts["keys_not_read"] = ", ".join(outside[:8]) + (", ..." if len(outside) > 8 else "")
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}, facts
+    return _real({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}), facts
+
+
+def _real(state: Arrays) -> Arrays:
+    """The state dict, if none of its weights are whole numbers, whose scale a file does not tell."""
+    whole = [
+        f"{k} ({v.dtype})" for k, v in state.items() if v.dtype.kind in "biu" and not k.endswith(_COUNTERS)
+    ]
+    if whole:
+        raise FileFormatError(
+            f"weights are stored as whole numbers, as of a quantised network: {', '.join(whole[:_SHOWN])}",
+            hint="save the weights of the network as it computes in float32, before it was quantised",
+        )
+    return state
