@@ -21,7 +21,6 @@ from tcja_deploy.cli.options import (
     Recordings,
     Running,
     check_outputs,
-    frame_fault,
     load_model,
     open_dataset,
     shared_options,
@@ -50,6 +49,7 @@ def measured_model(
     Several processes of ``torchrun`` share the recordings. The work is that of the network with batch
     normalisation folded; the spikes are those of the network as it is.
     """
+    from tcja_deploy.cli.frames import frame_fault
     from tcja_deploy.cli.render import progress_bar
     from tcja_deploy.energy.count.measure import measure
     from tcja_deploy.passes.fold import fold_batch_norm
