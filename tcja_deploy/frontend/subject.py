@@ -6,6 +6,7 @@ import copy
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ def copied(module: nn.Module) -> nn.Module:
             if not tensor.is_leaf:
                 memo[id(tensor)] = tensor.detach().clone()
     try:
-        return copy.deepcopy(module, dict(memo))
+        return _runnable(copy.deepcopy(module, dict(memo)))
     except Exception:  # any object may lie in an attribute, and raise anything
         for part in module.modules():
             for name, value in vars(part).items():
@@ -52,7 +53,36 @@ def copied(module: nn.Module) -> nn.Module:
                     copy.deepcopy(value, dict(memo))
                 except Exception:
                     memo[id(value)] = value
-        return copy.deepcopy(module, memo)
+        return _runnable(copy.deepcopy(module, memo))
+
+
+def _runnable(root: nn.Module) -> nn.Module:
+    """SpikingJelly 2 does not run neurons that define ``neuronal_charge`` alone, as 0.0.0.0.14 asked for: here they run as then."""
+    for part in root.modules():
+        written = getattr(type(part), "single_step_functional_forward", None)
+        if hasattr(part, "neuronal_charge") and getattr(written, "__qualname__", "").startswith("BaseNode."):
+            part.forward = partial(_charge_fire_reset, part)  # type: ignore[method-assign]
+    return root
+
+
+def _charge_fire_reset(node: Any, x: Tensor) -> Tensor:
+    """``BaseNode.forward`` of SpikingJelly 0.0.0.0.14: charge, fire, reset; in step mode 'm' over a window."""
+    if node.step_mode == "m":
+        return torch.stack([_one_step(node, frame) for frame in x])
+    return _one_step(node, x)
+
+
+def _one_step(node: Any, x: Tensor) -> Tensor:
+    if isinstance(node.v, float):
+        node.v = torch.full_like(x, node.v)
+    node.neuronal_charge(x)
+    spike: Tensor = node.surrogate_function(node.v - node.v_threshold)
+    node.v = (
+        node.v - spike * node.v_threshold
+        if node.v_reset is None
+        else spike * node.v_reset + (1.0 - spike) * node.v
+    )
+    return spike
 
 
 class Subject:

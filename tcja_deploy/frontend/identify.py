@@ -1,0 +1,365 @@
+"""System identification: which neuron a module of the user's own is, found by running it.
+
+A candidate must work element by element, forward in time, and begin each window anew; that is tried out. It is run in float64
+on random frames, and every comparison that it makes is recorded, those inside of spike functions too. What it compares is the
+membrane up to a constant, ``c[t]``, and it fires where ``c >= 0`` or ``c > 0``. Least squares then give
+``c[t] = a c[t-1] + g X[t] + const`` for steps after silence, after a spike, and for the first one, for each channel; the
+residual must vanish. From these numbers the leak, gain, offset, threshold, reset and first membrane follow.
+
+The constants are confirmed in float32 on other windows, in each known order of operations (``AffineNeuron``, ``IF``, ``LIF``,
+``PLIF``): the first that gives the module's membranes and results bit for bit is taken. If none does, the first is taken with
+which every neuron's first other spike lies within ``NEAR`` of the threshold, relative to the largest membrane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from tcja_deploy.frontend.probe import Array, Box, Layout, Unlike, random_frames
+from tcja_deploy.ir import Op
+from tcja_deploy.ir import ops as ir
+
+__all__ = ["Identified", "identify"]
+
+NEAR = 1e-5
+"""See the module's docstring."""
+
+_STEPS = 12
+"""Steps of a window for modules that take any number."""
+
+_RESIDUAL = 1e-7
+"""Largest residual of the fit in float64, relative to the largest value: float32 constants inside the module make it 1e-8."""
+
+
+@dataclass(frozen=True)
+class Identified:
+    """What a module was found to be.
+
+    Attributes:
+        ops: What it computes, one after the other.
+        exact: Whether it was equal bit for bit.
+    """
+
+    ops: tuple[Op, ...]
+    exact: bool
+
+
+def identify(module: nn.Module, features: tuple[int, ...], layout: Layout, T: int) -> Identified | None:
+    """The neuron or leaky sum that a module is; ``None`` if it is none, or none of the kind.
+
+    Args:
+        module: The module; a copy is run.
+        features: One frame of one sample.
+        layout: How it takes time.
+        T: Steps of the window that it will get.
+    """
+    for size in _sizes(features):
+        for steps in dict.fromkeys((_STEPS, T) if layout != "frame" else (_STEPS,)):
+            box = Box(module, layout, size)
+            try:
+                if not box.sound(steps):
+                    return None
+                return _neuron(box, steps, features)
+            except Unlike:
+                return None
+            except Exception:  # the user's code, on frames that it may not be made for
+                continue
+    return None
+
+
+def _sizes(features: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Frames to try it on: all channels at a few places, else as they are."""
+    small = (*features[:1], *(min(n, 2) for n in features[1:]))
+    yield small
+    if small != features:
+        yield features
+
+
+# -- fitting ---------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Fit:
+    """``c[t] = leak c[t-1] + gain X[t] + rest`` after silence, ``... + after`` after a spike, ``gain X[0] + first`` at first.
+
+    Each an array with an entry a channel; ``soft`` tells whether the leak holds after a spike too.
+    """
+
+    leak: Array
+    gain: Array
+    rest: Array
+    after: Array
+    first: Array
+    soft: bool
+
+
+def _fit(c: Array, fired: NDArray[np.bool_] | None, x: Array) -> _Fit:
+    """Raises ``Unlike`` if the numbers do not obey such a rule."""
+    channels = x.shape[2] if x.ndim > 2 else 1
+    columns: dict[str, list[float]] = {k: [] for k in ("leak", "gain", "rest", "after", "first")}
+    kinds = set()
+    for k in range(channels):
+        pick: Any = (slice(None), slice(None), k) if x.ndim > 2 else slice(None)
+        cs, xs = c[pick], x[pick]
+        spiked = np.zeros(cs[:-1].shape, bool) if fired is None else fired[pick][:-1]
+        a, g, rest = _solve(cs[1:][~spiked], cs[:-1][~spiked], xs[1:][~spiked])
+        after = rest
+        if spiked.any():
+            a1, g1, after = _solve(cs[1:][spiked], cs[:-1][spiked], xs[1:][spiked])
+            if abs(g1 - g) > 1e-6 or not (abs(a1) < 1e-6 or abs(a1 - a) < 1e-6):
+                raise Unlike
+            kinds.add("hard" if abs(a1) < 1e-6 else "soft")
+        elif fired is not None:
+            raise Unlike
+        _, g0, first = _solve(cs[0], np.zeros_like(cs[0]), xs[0])
+        if abs(g0 - g) > 1e-6:
+            raise Unlike
+        for name, value in zip(columns, (a, g, rest, after, first), strict=True):
+            columns[name].append(_snapped(value))
+    if len(kinds) > 1:
+        raise Unlike
+    return _Fit(**{k: np.array(v) for k, v in columns.items()}, soft=kinds == {"soft"})
+
+
+def _solve(y: Array, before: Array, x: Array) -> tuple[float, float, float]:
+    """``y = a before + g x + const``, without residual."""
+    if y.size < 4:
+        raise Unlike
+    known = np.stack([before.ravel(), x.ravel(), np.ones(y.size)], 1)
+    scale = np.abs(known).max(0)
+    scale[scale == 0] = 1
+    solution = np.linalg.lstsq(known / scale, y.ravel(), rcond=None)[0] / scale
+    if np.abs(known @ solution - y.ravel()).max() > _RESIDUAL * max(1.0, float(np.abs(y).max())):
+        raise Unlike
+    return float(solution[0]), float(solution[1]), float(solution[2])
+
+
+def _snapped(value: float) -> float:
+    """A number with few digits, where the fit is that near to it."""
+    for digits in (6, 9):
+        if abs(round(value, digits) - value) < 1e-10 * max(1.0, abs(value)):
+            return round(value, digits) + 0.0
+    return value
+
+
+# -- from numbers to ops -----------------------------------------------------------------------------------------------------
+def _neuron(box: Box, steps: int, features: tuple[int, ...]) -> Identified | None:
+    x = random_frames(np.random.default_rng(5), steps, box.features)
+    found = box.run(x, torch.float64)
+    for place, (c, strict) in enumerate(found.compared):
+        fired = c > 0 if strict else c >= 0
+        if not 0 < fired[:-1].mean() < 1:
+            continue
+        try:
+            fit = _fit(c, fired, x)
+        except Unlike:
+            continue
+        if np.array_equal(found.y != 0, fired) and np.ptp(found.y[fired]) == 0:
+            height = float(found.y[fired][0])
+            ops = [(op,) for op in _spiking(fit, strict, box)]
+            return _confirmed(box, steps, [o if height == 1 else (*o, ir.Affine(height)) for o in ops], place)
+        analog = _analog(fit, strict, c, found.y)
+        if analog:
+            return _confirmed(box, steps, analog)
+    if found.compared:
+        return None
+    fit = _fit(found.y, None, x)
+    if np.all(np.abs(fit.leak) < 1e-9):
+        return None  # no memory: plain arithmetic, which the tracer reads
+    return _confirmed(box, steps, [(op,) for op in _sums(fit)])
+
+
+def _thresholds(fit: _Fit, told: list[float]) -> list[Array]:
+    """What may be added to ``c`` to get the membrane: so that the first one is the input alone, or the rest is 0, or a number of
+    the module is the threshold."""
+    away = np.where(fit.leak == 1, 1.0, 1 - fit.leak)
+    return [-fit.first, -fit.rest / away, *(np.full_like(fit.first, n) for n in dict.fromkeys([0.0, *told]))]
+
+
+def _spiking(fit: _Fit, strict: bool, box: Box) -> Iterator[Op]:
+    """Neurons with these numbers, in every order of operations that is known."""
+    for shift in _thresholds(fit, box.numbers):
+        if np.ptp(shift) > 1e-9 * max(1.0, float(np.abs(shift).max())):
+            continue  # a threshold for each channel
+        theta = _snapped(float(shift[0]))
+        offset = fit.rest + theta * (1 - fit.leak)
+        safe = np.where(fit.leak == 0, 1.0, fit.leak)
+        reset = np.where(fit.leak == 0, 0.0, (fit.after + theta - offset) / safe)
+        drop = np.where(fit.leak == 0, theta, (fit.rest - fit.after) / safe)
+        initial = np.where(fit.leak == 0, 0.0, (fit.first + theta - offset) / safe)
+        told = drop if fit.soft else reset
+        if max(np.ptp(told), np.ptp(initial)) > 1e-7:
+            continue
+        v_reset, v_drop = (None, _snapped(float(drop[0]))) if fit.soft else (_snapped(float(reset[0])), theta)
+        firing: dict[str, Any] = {"v_threshold": theta, "v_reset": v_reset, "strict": strict}
+        rest = 0.0 if v_reset is None else v_reset
+        begun = _snapped(float(initial[0]))
+        plain = (
+            abs(begun - rest) < 1e-7
+            and v_drop == theta
+            and np.abs(offset - (1 - fit.leak) * rest).max() < 1e-7
+        )
+        for leak in _neighbours(fit.leak):
+            yield ir.AffineNeuron(
+                **firing, leak=_constant(leak, box.features), offset=_constant(offset, box.features),
+                gain=_constant(fit.gain, box.features), v_initial=begun, drop=None if v_drop == theta else v_drop,
+            )  # fmt: skip
+        if plain and np.ptp(fit.leak) == np.ptp(fit.gain) == 0 and rest < theta:
+            yield from _plain(float(fit.leak[0]), float(fit.gain[0]), firing)
+        for leak in _neighbours(fit.leak):
+            yield ir.AffineNeuron(
+                **firing, leak=_constant(leak, box.features), offset=_constant(offset, box.features),
+                gain=_constant(fit.gain, box.features), v_initial=begun, drop=None if v_drop == theta else v_drop,
+            )  # fmt: skip
+
+
+def _plain(a: float, g: float, firing: dict[str, Any]) -> Iterator[Op]:
+    """SpikingJelly's neurons."""
+    if abs(a - 1) < 1e-9:
+        if g == 1:
+            yield ir.IF(**firing)
+        return
+    q = _snapped(1 - a)
+    divided = abs(g - q) < 1e-7
+    if not (divided or g == 1) or not 0 < q <= 1:
+        return
+    yield ir.LIF(**firing, tau=_snapped(1 / q), decay_input=divided)
+    for decay in _neighbours(np.array([q])):
+        yield ir.PLIF(**firing, decay=float(decay[0]), decay_input=divided)
+
+
+def _analog(fit: _Fit, strict: bool, c: Array, y: Array) -> list[tuple[Op, ...]]:
+    """Neurons that hand on their membrane, rectified or not."""
+    positive = y > 0
+    if not positive.any() or np.ptp(fit.leak) or np.ptp(fit.gain):
+        return []
+    theta = _snapped(float(np.median((y - c)[positive])))
+    size = 1e-7 * max(1.0, float(np.abs(y).max()))
+    ops: list[Op] = []
+    if np.abs(y - np.maximum(c + theta, 0)).max() < size and (y == 0).any():
+        ops = [ir.ReLU()]
+    elif np.abs(y - c - theta).max() > size:
+        return []
+    a, g = float(fit.leak[0]), float(fit.gain[0])
+    offset = float(fit.rest[0]) + theta * (1 - a)
+    if fit.soft and abs(float(fit.rest[0] - fit.after[0]) - a * theta) > 1e-7:
+        return []
+    reset = None if fit.soft else _snapped((float(fit.after[0]) + theta - offset) / a) if a else 0.0
+    begun = _snapped((float(fit.first[0]) + theta - offset) / a) if a else 0.0
+    made = []
+    for leak in _neighbours(np.array([a])):
+        constants = {"leak": np.float32(leak), "offset": np.array([_snapped(offset)], np.float32)}
+        made.append(
+            (
+                ir.AffineIntegrator(
+                    **constants,
+                    gain=np.array([g], np.float32),
+                    v_initial=begun,
+                    v_threshold=theta,
+                    v_reset=reset,
+                    strict=strict,
+                ),
+                *ops,
+            )
+        )
+    return made
+
+
+def _sums(fit: _Fit) -> Iterator[Op]:
+    """Leaky sums."""
+    if np.ptp(fit.leak) or np.ptp(fit.gain) or np.ptp(fit.rest) or np.ptp(fit.first):
+        return
+    a, g, b = float(fit.leak[0]), float(fit.gain[0]), float(fit.rest[0])
+    begun = _snapped((float(fit.first[0]) - b) / a)
+    if a == 1 and g == 1 and b == begun == 0:
+        yield ir.LI(0.0, decay_input=False)
+    for leak in _neighbours(fit.leak[:1]):
+        yield ir.AffineIntegrator(
+            leak.astype(np.float32), np.array([b], np.float32), np.array([g], np.float32), begun
+        )
+    q = 1 - a
+    if b == begun == 0 and 0 < q <= 1 and (g == 1 or abs(g - q) < 1e-7):
+        for decay in _neighbours(np.array([q])):
+            yield ir.LI(float(decay[0]), decay_input=abs(g - q) < 1e-7)
+
+
+def _neighbours(values: Array) -> Iterator[NDArray[np.float32]]:
+    """A constant in float32, and the numbers beside it: the module may have rounded on its way there."""
+    middle = values.astype(np.float32)
+    yield middle
+    for towards in (np.inf, -np.inf):
+        yield np.nextafter(middle, np.float32(towards))
+
+
+def _constant(values: NDArray[np.floating[Any]], features: tuple[int, ...]) -> NDArray[np.float32]:
+    if np.ptp(values) == 0:
+        return values[:1].astype(np.float32)
+    return values.astype(np.float32).reshape(-1, *(1,) * (len(features) - 1))
+
+
+# -- confirming --------------------------------------------------------------------------------------------------------------
+def _confirmed(
+    box: Box, steps: int, candidates: list[tuple[Op, ...]], place: int | None = None
+) -> Identified | None:
+    """The first candidate that is equal bit for bit, else the first that differs by rounding.
+
+    ``place`` is the number of the comparison with the threshold; what is compared has to be equal as well.
+    """
+    windows = []
+    for seed in (7, 8, 9):
+        x = random_frames(np.random.default_rng(seed), steps, box.features).astype(np.float32)
+        if seed == 9:
+            x = (x * 4).round() / 4  # numbers that meet thresholds
+        found = box.run(x.astype(np.float64), torch.float32)
+        compared = None if place is None else found.compared[place][0].astype(np.float32)
+        windows.append((x, found.y.astype(np.float32), compared))
+    sound = [c for c in candidates if not any(op.faults() for op in c)]
+    for candidate in sound:
+        if all(
+            np.array_equal(_applied(candidate, x), y) and (c is None or _same_membrane(candidate[0], x, c))
+            for x, y, c in windows
+        ):
+            return Identified(candidate, True)
+    for candidate in sound:
+        if all(_near(candidate, x, y) for x, y, _ in windows):
+            return Identified(candidate, False)
+    return None
+
+
+def _applied(ops: tuple[Op, ...], x: NDArray[np.float32]) -> NDArray[np.float32]:
+    for op in ops:
+        x = op.apply(x)
+    return x
+
+
+def _near(ops: tuple[Op, ...], x: NDArray[np.float32], y: NDArray[np.float32]) -> bool:
+    """Whether results differ by rounding alone."""
+    ours, op = _applied(ops, x), ops[0]
+    if not isinstance(op, ir.Neuron):
+        return float(np.abs(ours - y).max()) <= NEAR * float(np.abs(y).max())
+    differs = ours != y
+    begins = differs & (np.cumsum(differs, 0) == 1)
+    h = _membranes(op, x)
+    largest = max(float(np.abs(h).max()), abs(op.v_threshold))
+    return bool((np.abs(h - op.v_threshold)[begins] <= NEAR * largest).all())
+
+
+def _membranes(op: ir.Neuron, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``H`` of each step."""
+    v, membranes = np.full_like(x[0], op.v_rest), []
+    for frame in x:
+        membranes.append(op.charge(frame, v))
+        _, (v,) = op.step((frame,), (v,))
+    return np.stack(membranes)
+
+
+def _same_membrane(op: Op, x: NDArray[np.float32], compared: NDArray[np.float32]) -> bool:
+    """Whether the membrane minus the threshold is what the module compares with 0, to the last bit."""
+    return isinstance(op, ir.Neuron) and np.array_equal(
+        _membranes(op, x) - np.float32(op.v_threshold), compared
+    )
