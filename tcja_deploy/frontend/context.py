@@ -67,6 +67,10 @@ class ProxyContext(Protocol):
         """Translate one call."""
 
 
+def _nothing(module: nn.Module, args: tuple[Any, ...], T: int) -> None:
+    """Modules are what they are."""
+
+
 @dataclass(frozen=True)
 class Rules:
     """The tables, as the tracer uses them.
@@ -81,6 +85,7 @@ class Rules:
         refresh: Brings derived weights of a module up to date and checks its hooks.
         remembers: Whether a module that is translated as a whole has state.
         name_of: Name of the operation of a call, in the tables' spelling.
+        consider: Called with a module, its arguments and T before the module runs: ``is_leaf`` may depend on it.
     """
 
     dispatch: Callable[..., Traced | tuple[Traced, ...]]
@@ -92,3 +97,4 @@ class Rules:
     refresh: Callable[[nn.Module], None]
     remembers: Callable[[nn.Module], bool]
     name_of: Callable[[str, Any], str]
+    consider: Callable[[nn.Module, tuple[Any, ...], int], None] = _nothing

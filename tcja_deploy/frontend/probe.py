@@ -139,5 +139,6 @@ def _per_step(
 
 
 def random_frames(rng: np.random.Generator, steps: int, features: tuple[int, ...]) -> Array:
+    """A window ``[T, N, ...]`` of normal numbers, small ones in some samples and large ones in others."""
     x = rng.normal(0.3, 1, (steps, _SAMPLES, *features))
     return x * np.resize(_SCALES, _SAMPLES).reshape(1, -1, *(1,) * len(features))

@@ -28,7 +28,7 @@ from tcja_deploy.frontend.traced import Reading
 from tcja_deploy.ir import Graph, Kind, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.compare import OUTPUT_BOUND
-from tcja_deploy.runtime.sequence import charge, evaluate, integrate, neuron_step, run
+from tcja_deploy.runtime.sequence import Membrane, charge, evaluate, integrate, neuron_step, run
 
 __all__ = ["prove"]
 
@@ -215,7 +215,7 @@ def _evaluated(
     for node in graph:
         with torch.inference_mode():
             inputs = [values[name] for name in node.inputs] if node.inputs else [frames]
-            if isinstance(node.op, ir.Neuron | ir.LI):
+            if isinstance(node.op, Membrane):
                 value, states[node.name] = integrate(node.op, inputs[0], states.get(node.name))
             else:
                 value = evaluate(node.op, *inputs)
@@ -307,7 +307,7 @@ def _margin(op: ir.Neuron, x: Tensor, v: Tensor | None) -> Tensor:
 
 def _refusal(graph: Graph, what: str, parts: _Parts, changed: dict[str, list[str]]) -> TraceError:
     """Names the part in which the results begin to differ, and what it remembers."""
-    stateful = [n.name for n in graph if isinstance(n.op, ir.Neuron | ir.LI)]
+    stateful = [n.name for n in graph if n.op.membrane]
     unknown = {
         p: names for p, names in changed.items() if not any(_inside(p, s) or _inside(s, p) for s in stateful)
     }

@@ -57,7 +57,7 @@ def copied(module: nn.Module) -> nn.Module:
 
 
 def _runnable(root: nn.Module) -> nn.Module:
-    """SpikingJelly 2 does not run neurons that define ``neuronal_charge`` alone, as 0.0.0.0.14 asked for: here they run as then."""
+    """SpikingJelly 2 does not run neurons that define ``neuronal_charge`` alone, as 0.0.0.0.14 asked for: here they do run."""
     for part in root.modules():
         written = getattr(type(part), "single_step_functional_forward", None)
         if hasattr(part, "neuronal_charge") and getattr(written, "__qualname__", "").startswith("BaseNode."):

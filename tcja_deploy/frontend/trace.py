@@ -15,6 +15,7 @@ from tcja_deploy.errors import TraceError, UsageError
 from tcja_deploy.frontend.dispatch import RULES
 from tcja_deploy.frontend.einops import register as register_einops
 from tcja_deploy.frontend.modules import neuron_step_modes
+from tcja_deploy.frontend.own import OwnNeurons
 from tcja_deploy.frontend.proof import prove as proven
 from tcja_deploy.frontend.traced import Reading
 from tcja_deploy.frontend.tracer import ModuleTracer
@@ -117,6 +118,7 @@ class _Attempts:
         self, module: nn.Module, shape: tuple[int, ...], kind: Kind | None, batch_first: bool | None
     ) -> None:
         self._module, self._shape, self._kind, self._batch_first = module, shape, kind, batch_first
+        self._own = OwnNeurons(RULES)
         self._readings: tuple[Reading, ...] = (
             ("frame", "window", "static") if neuron_step_modes(module) == {"s"} else ("window", "image")
         )
@@ -142,7 +144,7 @@ class _Attempts:
 
     def _once(self, T: int, reading: Reading, batch_first: bool) -> ModuleTracer:
         kind = self._kind or (Kind.REAL if reading in ("image", "static") else Kind.COUNT)
-        tracer = ModuleTracer(T, reading, batch_first, ir.Input(self._shape, kind), RULES)
+        tracer = ModuleTracer(T, reading, batch_first, ir.Input(self._shape, kind), self._own.rules)
         with _untouched(self._module):
             tracer.run(self._module)
         return tracer

@@ -175,6 +175,7 @@ class ModuleTracer(torch.fx.Tracer):
 
     def call_module(self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Leaf modules become nodes, containers are walked through, the user's own modules are run."""
+        self._rules.consider(m, args, self.T)
         leaf = self._rules.container_view(m) is None and self._rules.is_leaf(m)
         with self._scope(self._path(m), f"{type(m).__name__}.forward" if is_own(m) else self.code):
             inner = self._rules.container_view(m)
