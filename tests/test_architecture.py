@@ -77,14 +77,14 @@ ALLOWED: dict[str, set[str]] = {
     "frontend": BASE | {"files", "ir_file", "nir_file", "torch_file", "passes", "reading", "runtime", "text"},
     "exporters": BASE | {"files", "ir_file", "nir_file", "passes", "reading", "runtime"},
     "hardware_profiles": {"errors"},
-    "energy": BASE | {"files", "reading", "runtime", "hardware_profiles"},
+    "energy": BASE | {"files", "passes", "reading", "runtime", "hardware_profiles"},
 }
 """What each part may import besides itself, the standard library and third-party packages."""
 
 EVERYONES = {"errors", "version"}
 """Anyone may import them; they import nothing."""
 
-TIES = {"tcja_deploy", "__main__", "api", "cli"}
+TIES = {"tcja_deploy", "__main__", "api", "cli", "streaming"}
 """They tie the parts together and may import all of them."""
 
 KNOWN: dict[tuple[str, str], str] = {

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from tcja_deploy.energy.count.inventory import Measured
 from tcja_deploy.energy.price.convention import Convention
-from tcja_deploy.energy.price.conventions import CONVENTIONS, Options, ann_lines, snn_lines
+from tcja_deploy.energy.price.conventions import CONVENTIONS, Options, ann_lines, convention, snn_lines
 from tcja_deploy.energy.price.line import Line, Twin
 from tcja_deploy.energy.price.statistics import Interval, Summary, summarise
 from tcja_deploy.errors import UsageError
-from tcja_deploy.hardware_profiles import ChipKind, Precision, Profile
+from tcja_deploy.hardware_profiles import ChipKind, Precision, Profile, load_profile
 
-__all__ = ["Entry", "Estimate", "Unpriced", "estimate", "estimates", "twins"]
+__all__ = ["DEFAULT_PRICES", "Entry", "Estimate", "Unpriced", "estimate", "estimates", "select", "twins"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,29 @@ def twins(profile: Profile, T: int) -> tuple[Twin, ...]:
     if profile.pricing.precision is Precision.INT8:
         return (plain, Twin.bit_matched(T))
     return (plain,)
+
+
+DEFAULT_PRICES = ("asic45", "asic45-int8")
+"""Price lists that are used where nothing else is chosen: 45 nm, as the papers."""
+
+
+def select(names: Sequence[str], prices: Sequence[str]) -> tuple[list[Convention] | None, list[Profile]]:
+    """Conventions and price lists by name; without a technology node, where a convention needs one, the default ones.
+
+    Args:
+        names: Conventions; none for all that the price lists can price, which is the first result `None`.
+        prices: Built-in profiles or files.
+
+    Raises:
+        ProfileError: A profile breaks the schema.
+        UsageError: There is no convention or profile of a name.
+    """
+    chosen = [convention(name) for name in dict.fromkeys(names)]
+    profiles = [load_profile(name) for name in prices]
+    needs_technology = not chosen or any(ChipKind.ASIC in c.kinds for c in chosen)
+    if needs_technology and not any(p.kind is ChipKind.ASIC for p in profiles):
+        profiles = [*map(load_profile, DEFAULT_PRICES), *profiles]
+    return chosen or None, profiles
 
 
 def estimates(

@@ -22,6 +22,8 @@ from tcja_deploy.hardware_profiles import Profile
 from tcja_deploy.ir import Graph
 
 __all__ = [
+    "NETWORKS",
+    "PRICES",
     "PUBLISHED",
     "Comparison",
     "Implied",
@@ -31,6 +33,13 @@ __all__ = [
     "compare",
     "reproduce",
 ]
+
+
+NETWORKS = ("ncaltech101", "dvs128", "cifar10dvs")
+"""The paper's networks by their names in the zoo."""
+
+PRICES = "asic45"
+"""The price list with the paper's prices: 45 nm, fp32."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import partial
@@ -28,7 +29,7 @@ from tcja_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     from tcja_deploy.energy.count.inventory import Measured
-    from tcja_deploy.energy.price.convention import Convention
+    from tcja_deploy.energy.count.model import ModelActivity
     from tcja_deploy.energy.report.render.table import Table
     from tcja_deploy.energy.report.reproduce import Reproduction
     from tcja_deploy.hardware_profiles import Profile
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["energy"]
 
 Choice = TypeVar("Choice", bound=StrEnum)
-
-_DEFAULT = ("asic45", "asic45-int8")
 
 
 @shared_options
@@ -112,11 +111,12 @@ def energy(
     as_json: JsonOption = False,
 ) -> None:
     """Energy per inference by named conventions side by side, from exact counts over a data set."""
-    from tcja_deploy.cli.rates import provenance
     from tcja_deploy.energy.price.conventions import Options
+    from tcja_deploy.energy.price.estimate import select
     from tcja_deploy.energy.price.memory import MemoryModel
     from tcja_deploy.energy.price.paper import FirstLayer
     from tcja_deploy.energy.price.strict import CountsAs
+    from tcja_deploy.energy.report.provenance import profile_facts, provenance
     from tcja_deploy.energy.report.record import make_report
     from tcja_deploy.energy.report.render.documents import FORMATS, report_document, reproduction_document
     from tcja_deploy.energy.report.render.report_tables import summary_tables
@@ -135,23 +135,23 @@ def energy(
     if model is None and (data or activity or not reproduce):
         raise UsageError("there is no model", hint="give a model and --data, or --reproduce alone")
     check_outputs(output or [], force=force, suffixes=FORMATS)
-    conventions, profiles = _selection(["paper"] if reproduce else convention, profile)
-    measured: Measured | None = None
-    facts, prints = provenance(), True
+    command = ["tcja-deploy", *sys.argv[1:]]
+    facts, measured = provenance(command), None
+    if not reproduce:
+        conventions, profiles = select(convention or (), profile or ())
     if model is not None:
         graph = load_model(model, how)
-        measured, found, prints = _measured(graph, data, activity, which, running)
-        facts = {**provenance(model, graph), **found}
-    if not prints:
-        return
+        found = _measured(graph, data, activity, which, running)
+        if not found.leads:
+            return
+        facts, measured = {**provenance(command, model, graph), **found.facts}, found.measured
     if reproduce:
-        prices = profiles[0]
-        comparison = _reproduction(measured, prices)
-        facts["profiles"] = _identities([prices])
+        comparison, prices = _reproduction(measured)
+        facts |= profile_facts([prices])
         tables = reproduction_summary(comparison)
         render = partial(reproduction_document, comparison, facts)
     elif measured is not None:
-        facts["profiles"] = _identities(profiles)
+        facts |= profile_facts(profiles)
         report = make_report(
             measured, profiles, conventions, options, provenance=facts, allow_unsupported=allow_uncounted
         )
@@ -166,35 +166,16 @@ def _choice(kind: type[Choice], option: str, text: str) -> Choice:
         raise UsageError(f"{option} {text!r} is unknown", hint=f"use one of {', '.join(kind)}") from None
 
 
-def _selection(
-    names: Sequence[str] | None, prices: Sequence[str] | None
-) -> tuple[list[Convention] | None, list[Profile]]:
-    """What was asked for; without technology nodes, where a convention needs one, the
-    45 nm ones."""
-    from tcja_deploy.energy.price.conventions import convention
-    from tcja_deploy.hardware_profiles import ChipKind, load_profile
-
-    chosen = [convention(name) for name in dict.fromkeys(names or ())]
-    profiles = [load_profile(name) for name in prices or ()]
-    needs_technology = not chosen or any(ChipKind.ASIC in c.kinds for c in chosen)
-    if needs_technology and not any(p.kind is ChipKind.ASIC for p in profiles):
-        profiles = [*map(load_profile, _DEFAULT), *profiles]
-    return chosen or None, profiles
-
-
 def _measured(
     graph: Graph,
     data: Sequence[Path] | None,
     activity: Path | None,
     which: Recordings,
     running: Running,
-) -> tuple[Measured, dict[str, str], bool]:
+) -> ModelActivity:
     """Activity from recordings or from a file."""
     from tcja_deploy.cli.rates import measured_model
-    from tcja_deploy.energy.count.measure import join
-    from tcja_deploy.files import sha256
-    from tcja_deploy.passes.fold import fold_batch_norm
-    from tcja_deploy.runtime.activity.file import load_activity
+    from tcja_deploy.energy.count.model import kept_activity
 
     if data and activity is None:
         return measured_model(graph, data, which, running)
@@ -204,26 +185,16 @@ def _measured(
             hint="no rate is ever assumed; 'tcja-deploy energy --reproduce' shows what shapes alone can tell",
         )
     refuse_recordings(which, "--activity holds counts that are kept already")
-    counts = load_activity(activity)
-    facts = {
-        "activity": str(activity),
-        "activity SHA-256": sha256(activity),
-        **{name: text for name, text in counts.origin.items() if name != "model"},
-        "recordings": str(len(counts)),
-    }
-    return join(graph, counts, fold_batch_norm(graph)), facts, True
+    return kept_activity(graph, activity)
 
 
-def _identities(profiles: Sequence[Profile]) -> str:
-    return ", ".join(f"{p.label} {p.version} (SHA-256 {p.sha256[:12]})" for p in profiles)
-
-
-def _reproduction(measured: Measured | None, prices: Profile) -> Reproduction:
+def _reproduction(measured: Measured | None) -> tuple[Reproduction, Profile]:
     from tcja_deploy import zoo
-    from tcja_deploy.energy.report.reproduce import reproduce
+    from tcja_deploy.energy.report.reproduce import NETWORKS, PRICES, reproduce
+    from tcja_deploy.hardware_profiles import load_profile
 
-    graphs = [(name, zoo.build(name)) for name in ("ncaltech101", "dvs128", "cifar10dvs")]
-    return reproduce(graphs, prices, measured)
+    prices = load_profile(PRICES)
+    return reproduce([(name, zoo.build(name)) for name in NETWORKS], prices, measured), prices
 
 
 def _show(

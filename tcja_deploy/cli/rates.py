@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,14 +27,11 @@ from tcja_deploy.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from tcja_deploy.energy.count.inventory import Measured
+    from tcja_deploy.energy.count.model import ModelActivity
     from tcja_deploy.ir import Graph
     from tcja_deploy.runtime.activity.stopwatch import Stopwatch
 
-__all__ = ["measured_model", "provenance", "rates"]
-
-_MOST_AT_ONCE = 256
-"""Recordings run at once on a GPU, however large its memory is: more are not faster."""
+__all__ = ["measured_model", "rates"]
 
 
 def measured_model(
@@ -43,86 +40,24 @@ def measured_model(
     which: Recordings,
     running: Running,
     stopwatch: Stopwatch | None = None,
-) -> tuple[Measured, dict[str, str], bool]:
-    """Activity of a model over data sets, facts about them, and whether this process is the one that prints.
-
-    Several processes of ``torchrun`` share the recordings. The work is that of the network with batch
-    normalisation folded; the spikes are those of the network as it is.
-    """
+) -> ModelActivity:
+    """Activity of a model over data sets, with a progress bar."""
     from tcja_deploy.cli.frames import frame_fault
     from tcja_deploy.cli.render import progress_bar
-    from tcja_deploy.energy.count.measure import measure
-    from tcja_deploy.passes.fold import fold_batch_norm
-    from tcja_deploy.runtime.activity.collect import Joined, workers
-    from tcja_deploy.runtime.device import open_device, samples_that_fit
-    from tcja_deploy.runtime.engines import choose
+    from tcja_deploy.energy.count.model import measure_model
 
-    if which.batch_size == ALL.batch_size and running.device != AS_USUAL.device:
-        fit = samples_that_fit(graph, open_device(running.device))
-        which = which._replace(batch_size=min(fit, _MOST_AT_ONCE))
     parts = [open_dataset(graph, path, which) for path in data]
-    recordings, names = Joined(parts), {part.class_names for part in parts}
-    identity = {
-        "data SHA-256": " ".join(part.digest for part in parts),
-        "frames split by": " ".join(dict.fromkeys(str(part.framing) for part in parts)),
-    }
-    with workers() as shared:
-        mine = sum(map(len, shared.batches(len(recordings), which.batch_size)))
-        bar = progress_bar("counting spikes", mine) if shared.rank == 0 else nullcontext(None)
-        with bar as progress:
-            measured = measure(
-                graph,
-                recordings,
-                counted=fold_batch_norm(graph),
-                batch_size=which.batch_size,
-                data_facts=identity,
-                progress=progress,
-                shared=shared,
-                engine=running.engine,
-                device=running.device,
-                class_names=names.pop() if len(names) == 1 else None,
-                stopwatch=stopwatch,
-            )
-    engine = choose(graph, running.engine, running.device).label
-    facts = {
-        "engine": engine,
-        "data": ", ".join(map(str, data)),
-        **identity,
-        "recordings": str(len(recordings)),
-        **({"frames": fault} if (fault := frame_fault(graph, parts[0])) else {}),
-    }
-    notes = [note for part in parts for note in part.notes]
-    if notes:
-        facts["about the data"] = "; ".join(notes)
-    return measured, facts, shared.rank == 0
-
-
-def provenance(model: Path | None = None, graph: Graph | None = None) -> dict[str, str]:
-    """Versions, hashes and the command, for reports."""
-    import platform
-    import shlex
-    import sys
-
-    import numpy
-    import torch
-
-    from tcja_deploy.files import sha256
-    from tcja_deploy.version import __version__
-
-    facts = {} if model is None else {"model": str(model)}
-    if model is not None and model.is_file():
-        facts = {"model file": str(model), "model SHA-256": sha256(model)}
-    if graph is not None:
-        facts |= {k: v for k, v in graph.source.items() if k.startswith(("code", "weights"))}
-    return {
-        **facts,
-        **({} if graph is None else {"graph hash": graph.hash}),
-        "tcja-deploy": __version__,
-        "command": shlex.join(["tcja-deploy", *sys.argv[1:]]),
-        "Python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-    }
+    fault = frame_fault(graph, parts[0])
+    return measure_model(
+        graph,
+        parts,
+        batch_size=None if which.batch_size == ALL.batch_size else which.batch_size,
+        engine=running.engine,
+        device=running.device,
+        facts={"frames": fault} if fault else {},
+        stopwatch=stopwatch,
+        progress=partial(progress_bar, "counting spikes"),
+    )
 
 
 @shared_options
@@ -159,6 +94,7 @@ def rates(
 ) -> None:
     """Firing rates of every layer over a data set, from exact spike counts."""
     from tcja_deploy.cli.render import print_table, print_written, time_table
+    from tcja_deploy.energy.report.provenance import provenance
     from tcja_deploy.energy.report.rates import rates as find_rates
     from tcja_deploy.energy.report.render.documents import FORMATS, rates_document, write_plots, write_text
     from tcja_deploy.energy.report.render.formats import to_rich
@@ -175,14 +111,14 @@ def rates(
     graph = load_model(model, how)
     watch = Stopwatch()
     with watch.part("opening and checking the recordings"):
-        measured, facts, prints = measured_model(graph, data, which, running, watch)
-    if not prints:
+        activity = measured_model(graph, data, which, running, watch)
+    if not activity.leads:
         return
-    found = find_rates(measured)
-    facts = {**provenance(model, graph), **facts}
+    found = find_rates(activity.measured)
+    facts = {**provenance(["tcja-deploy", *sys.argv[1:]], model, graph), **activity.facts}
     written = []  # before anything is printed: a reader may close the pipe
     if save is not None:
-        save_activity(measured.activity, save, force=force)
+        save_activity(activity.measured.activity, save, force=force)
         written.append(save)
     for path in output or []:
         write_text(path, partial(rates_document, found, facts), force=force)

@@ -112,25 +112,42 @@ def stream(
         raise UsageError(reason)
     check_outputs([] if plot is None else [plot], force=force, suffixes=[".png"], what="the plot")
     check_outputs([] if save_profile is None else [save_profile], force=force)
-    from tcja_deploy.cli.stream_jobs import Job
+    from tcja_deploy.cli.render import progress_bar
+    from tcja_deploy.cli.stream_jobs import draw, show_run, show_study, temporary_folder
     from tcja_deploy.passes import fold_batch_norm
     from tcja_deploy.runtime.stream import load_profile
+    from tcja_deploy.runtime.stream.study import study
+    from tcja_deploy.streaming import open_engine
 
     graph = fold_batch_norm(load_model(model, how))
-    job = Job(
-        graph=graph,
-        dataset=open_dataset(graph, data, which),
-        calibration=None
-        if calibration is None
-        else open_dataset(graph, calibration, which._replace(limit=None)),
-        batch_size=which.batch_size,
-        frame_time=None if which.frame_time is None else microseconds(which.frame_time) / 1000,
-        as_json=as_json,
-        force=force,
-    )
+    dataset, fit_on = open_dataset(graph, data, which), None
+    if calibration is not None:
+        fit_on = open_dataset(graph, calibration, which._replace(limit=None))
     guess = None if profile is None else load_profile(graph, profile)
+    size = which.batch_size
+    frame_time = None if which.frame_time is None else microseconds(which.frame_time) / 1000
     if sweep or fit:
-        job.sweep(None if sweep else lookahead, guess, fit=fit, save_profile=save_profile, plot=plot)
-    else:
-        pace = schedule or (Pace.PACED if engine is Engine.ONNX else Pace.BURST)
-        job.run(engine.value, lookahead, guess, pace.value, live=live)
+        found = study(
+            graph, dataset, calibration=fit_on, lookahead=lookahead, profile=guess, fitted=fit, batch_size=size,
+            bar=progress_bar,
+        )  # fmt: skip
+        show_study(
+            found,
+            dataset,
+            profile=save_profile,
+            plot=plot,
+            frame_time=frame_time,
+            as_json=as_json,
+            force=force,
+        )
+        return
+    with temporary_folder() as folder:
+        runs = open_engine(
+            engine.value, graph, dataset, Path(folder), calibration=fit_on, lookahead=lookahead, profile=guess,
+            schedule=None if schedule is None else schedule.value, batch_size=size,
+        )  # fmt: skip
+        if live:
+            draw(runs, graph, dataset, frame_time)
+            return
+        run = show_run(runs, dataset, batch_size=size, frame_time=frame_time, as_json=as_json)
+    run.require_agreement()

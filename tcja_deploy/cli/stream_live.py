@@ -54,14 +54,13 @@ Feed = Callable[[Any], Moment]
 
 def stream_feed(plan: Plan) -> Feed:
     """Frames to a stream on torch or of the twin."""
-    from tcja_deploy.runtime.integers.stream import IntegerLayer
+    from tcja_deploy.ir import Kind
     from tcja_deploy.runtime.stream import Stepper, initial
-    from tcja_deploy.runtime.stream.cells import Neurons
     from tcja_deploy.runtime.stream.decision import Decisions
     from tcja_deploy.runtime.stream.plan import GATE
 
     stepper, decisions = Stepper(plan, initial(plan)), Decisions()
-    layers = [link.name for link in plan.links if isinstance(link.cell, Neurons | IntegerLayer)]
+    layers = [link.name for link in plan.links if link.cell.membrane and link.signal.kind is Kind.BINARY]
     gated = {
         link.name: link.inputs[1].removesuffix(GATE)
         for link in plan.links

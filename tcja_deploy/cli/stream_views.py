@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from tcja_deploy.runtime.compare import Agreement
     from tcja_deploy.runtime.stream import Divergence, StreamCost
     from tcja_deploy.runtime.stream.decision import Outcome
+    from tcja_deploy.runtime.stream.study import Study
 
 __all__ = [
     "block_table",
     "cost_lines",
     "divergence_line",
+    "gain_line",
     "layer_table",
     "outcome_line",
     "plot_sweep",
@@ -61,6 +63,22 @@ def divergence_line(agreement: Agreement) -> str:
     return (
         f"an approximation: {agreement.predictions_equal} of {agreement.samples} predictions as in the exact run, "
         f"{agreement.mismatches:,} of {agreement.neuron_steps:,} neuron-steps differ"
+    )
+
+
+def gain_line(found: Study) -> str:
+    """What fitting gained on recordings it has not seen, in a sentence."""
+    zeros, mean, linear = (found.average(name) for name in ("zeros", *found.fitted))
+    accuracy = ""
+    if zeros.accuracy is not None and mean.accuracy is not None and linear.accuracy is not None:
+        shares = ", ".join(f"{100 * share:.1f}" for share in (zeros.accuracy, mean.accuracy, linear.accuracy))
+        accuracy = f"; accuracy {shares} %, where one recording is {100 / found.rows[0].samples:.1f} %"
+    better = "fewer" if linear.mismatch < mean.mismatch else "no fewer"
+    return (
+        f"held out, on average over these look-aheads: differing spikes {100 * zeros.mismatch:.2f} % with zeros, "
+        f"{100 * mean.mismatch:.2f} % with the mean profile, {100 * linear.mismatch:.2f} % with the linear prediction "
+        f"(mean gate error {zeros.gate_error:.4f}, {mean.gate_error:.4f}, {linear.gate_error:.4f}{accuracy}); "
+        f"the linear prediction has {better} differing spikes than the mean profile"
     )
 
 

@@ -14,7 +14,7 @@ from tcja_deploy.energy.count.branches import attention_nodes, first_layers
 from tcja_deploy.energy.count.inventory import Layer, Measured, Part, Primitive, Status
 from tcja_deploy.energy.count.measure import join
 from tcja_deploy.energy.count.quantities import Macs, Ops, Rate
-from tcja_deploy.energy.count.rules import _RULES, take_inventory
+from tcja_deploy.energy.count.rules import RULES, take_inventory
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.ir import Graph, GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
@@ -34,7 +34,7 @@ def works(m: Measured) -> dict[tuple[str, str], list[int]]:
 
 # -- coverage --------------------------------------------------------------------------------------------------------
 def test_every_op_of_the_ir_has_a_rule() -> None:
-    assert set(_RULES) == set(ir.OPS.values())
+    assert set(RULES) == set(ir.OPS.values())
 
 
 def test_every_node_is_covered_and_says_why_not() -> None:

@@ -1,0 +1,158 @@
+"""The activity of a model: how a network is run and counted by everyone who asks for rates or energy.
+
+The network runs as it was trained. The work that is counted is that of the network with batch normalisation folded, as every
+deployment has it; the spikes are the same values under the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tcja_deploy.energy.count.inventory import Measured
+from tcja_deploy.energy.count.measure import join, measure
+from tcja_deploy.files import sha256
+from tcja_deploy.ir import Graph
+from tcja_deploy.passes.fold import fold_batch_norm
+from tcja_deploy.runtime.activity.collect import Joined, Progress, Recordings, workers
+from tcja_deploy.runtime.activity.file import load_activity
+from tcja_deploy.runtime.activity.stopwatch import Stopwatch
+from tcja_deploy.runtime.device import open_device, samples_that_fit
+from tcja_deploy.runtime.engines import choose
+
+__all__ = ["CPU", "DataSet", "ModelActivity", "kept_activity", "measure_model"]
+
+
+CPU = "cpu"
+_FEW = 4
+"""Recordings run at once on a processor."""
+_MOST_AT_ONCE = 256
+"""Recordings run at once on a GPU, however large its memory is: more are not faster."""
+
+
+class DataSet(Recordings, Protocol):
+    """Recordings that say what they are."""
+
+    @property
+    def path(self) -> Path:
+        """What was opened."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the recordings."""
+        ...
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Name of each class; ``None`` where unknown."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was decided for the user on opening."""
+        ...
+
+    @property
+    def framing(self) -> object:
+        """How events become frames; as text it goes into reports."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ModelActivity:
+    """The counted activity of a model.
+
+    Attributes:
+        measured: The counts, with the work that they drive.
+        facts: What was measured, for reports.
+        leads: Whether this process is the one that reports; of several that share the recordings one does.
+    """
+
+    measured: Measured
+    facts: dict[str, str]
+    leads: bool = True
+
+
+def measure_model(
+    graph: Graph,
+    parts: Sequence[DataSet],
+    *,
+    batch_size: int | None = None,
+    engine: str = "auto",
+    device: str = CPU,
+    facts: Mapping[str, str] | None = None,
+    stopwatch: Stopwatch | None = None,
+    progress: Callable[[int], AbstractContextManager[Progress | None]] = lambda total: nullcontext(None),
+) -> ModelActivity:
+    """Run a model over data sets and count its activity. Several processes of ``torchrun`` share the recordings.
+
+    Args:
+        graph: The network as it was trained.
+        parts: The data sets, one after the other.
+        batch_size: Recordings that are run together; ``None`` for a few on a processor, and on another device for as many
+            as fit into its memory.
+        engine: What computes, see ``runtime.engines``.
+        device: Where torch computes, such as ``"cuda"``.
+        facts: What else is known about the data.
+        stopwatch: Takes the time of reading and running, if given.
+        progress: Shows the progress of the process that reports, given the number of its recordings.
+
+    Raises:
+        DataError: The data do not fit the network.
+    """
+    if batch_size is None:
+        batch_size = _FEW
+        if device != CPU:
+            batch_size = min(samples_that_fit(graph, open_device(device)), _MOST_AT_ONCE)
+    recordings, names = Joined(parts), {part.class_names for part in parts}
+    identity = {
+        "data SHA-256": " ".join(part.digest for part in parts),
+        "frames split by": " ".join(dict.fromkeys(str(part.framing) for part in parts)),
+    }
+    with workers() as shared:
+        mine = sum(map(len, shared.batches(len(recordings), batch_size)))
+        with progress(mine) if shared.rank == 0 else nullcontext(None) as advance:
+            measured = measure(
+                graph,
+                recordings,
+                counted=fold_batch_norm(graph),
+                batch_size=batch_size,
+                data_facts=identity,
+                progress=advance,
+                shared=shared,
+                engine=engine,
+                device=device,
+                class_names=names.pop() if len(names) == 1 else None,
+                stopwatch=stopwatch,
+            )
+    known = {
+        "engine": choose(graph, engine, device).label,
+        "data": ", ".join(str(p.path) for p in parts),
+        **identity,
+        "recordings": str(len(recordings)),
+        **(facts or {}),
+    }
+    if notes := [note for part in parts for note in part.notes]:
+        known["about the data"] = "; ".join(notes)
+    return ModelActivity(measured, known, shared.rank == 0)
+
+
+def kept_activity(graph: Graph, path: Path) -> ModelActivity:
+    """The activity of a model from counts that were kept in a file.
+
+    Raises:
+        FileFormatError: The file holds no counts.
+        UnsupportedError: They belong to another network.
+    """
+    counts = load_activity(path)
+    facts = {
+        "activity": str(path),
+        "activity SHA-256": sha256(path),
+        **{name: text for name, text in counts.origin.items() if name != "model"},
+        "recordings": str(len(counts)),
+    }
+    return ModelActivity(join(graph, counts, fold_batch_norm(graph)), facts)
