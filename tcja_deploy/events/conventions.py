@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +33,15 @@ class Convention:
 
     Attributes:
         polarity: The numbers that mean OFF and ON.
-        scale: Microseconds in a unit of time.
+        scale: Microseconds in a unit of time, where timestamps are fractions.
+        whole_scale: The same where they are whole numbers.
         orders: Orders of the columns of `[N, 4]` arrays that are possible.
         notes: What is unusual about it, for the user to read.
     """
 
     polarity: tuple[int, int] = (0, 1)
     scale: int = 1
+    whole_scale: int = 1
     orders: tuple[str, ...] = _ORDERS
     notes: tuple[str, ...] = ()
 
@@ -88,7 +91,7 @@ class Observer:
             notes.append(f"timestamps are {unit}, taken times {scale} as microseconds")
         if self._rows and len(self._orders) == 1:
             notes.append(f"the columns of the events are {', '.join(self._orders[0])}")
-        return Convention(polarity, scale, self._orders, tuple(notes))
+        return Convention(polarity, scale, 1, self._orders, tuple(notes))
 
 
 def settle(stored: Columns | Rows, convention: Convention, *, where: str) -> Events:
@@ -100,10 +103,11 @@ def settle(stored: Columns | Rows, convention: Convention, *, where: str) -> Eve
     if isinstance(stored, Rows):
         stored = _columns(stored, _order(stored, convention, where))
     t, p = stored.t, stored.p
-    if convention.scale != 1 and t.dtype.kind == "f":
+    scale = convention.scale if t.dtype.kind == "f" else convention.whole_scale
+    if scale != 1 and t.dtype.kind in "iuf":
         if not np.isfinite(t).all():
             raise DataError("'t' holds a value that is not finite", where=where)
-        t = np.rint(t.astype(np.float64) * convention.scale)
+        t = np.rint(t.astype(np.float64) * scale)
     off, on = convention.polarity
     if (off, on) != (0, 1) and p.dtype.kind in "iuf" and p.ndim == 1:
         wrong = (p != off) & (p != on)
@@ -119,7 +123,8 @@ def settle(stored: Columns | Rows, convention: Convention, *, where: str) -> Eve
 
 
 def _columns(rows: Rows, order: str) -> Columns:
-    return Columns(**{key: rows.table[:, order.index(key)] for key in "txyp"})
+    t, x, y, p = (rows.table[:, order.index(key)] for key in "txyp")
+    return Columns(t, x, y, p)
 
 
 def _order(rows: Rows, convention: Convention, where: str) -> str:
@@ -141,7 +146,7 @@ def _order(rows: Rows, convention: Convention, where: str) -> str:
 
 def _fits(rows: Rows, order: str) -> bool:
     """Whether the columns can be in this order: pixels, known polarities, times that do not run backwards."""
-    table = rows.table
+    table: NDArray[Any] = rows.table
     if not len(table):
         return True
     t, p = table[:, order.index("t")], table[:, order.index("p")]

@@ -39,6 +39,7 @@ class Listing:
         classes: The name of each recording's class; None where unknown.
         order: How the code that usually trains on such a folder sorts class names.
         notes: What was decided on the way, for the user to read.
+        milliseconds: Whether timestamps are milliseconds, as in tonic's DVS Gesture, where nothing in the files says so.
         spans: For trials cut out of long recordings, their start and end in microseconds; empty otherwise.
     """
 
@@ -47,6 +48,7 @@ class Listing:
     classes: tuple[str, ...] | None
     order: LabelOrder = "text"
     notes: tuple[str, ...] = ()
+    milliseconds: bool = False
     spans: tuple[tuple[int, int], ...] = ()
 
 
@@ -75,7 +77,7 @@ def list_folder(
         raise UsageError(f"--split {split!r} is unknown", hint=f"use {', '.join(_SPLITS)}")
     trials = find_trials(path, split)
     if trials is not None and labels is None:
-        return Listing(path, trials.files, trials.classes, "text", trials.notes, trials.spans)
+        return Listing(path, trials.files, trials.classes, "text", trials.notes, spans=trials.spans)
     root, notes = _descend(path, split, prepared)
     if labels is not None:
         files = tuple(_recordings(root, is_recording))
@@ -85,7 +87,8 @@ def list_folder(
     if folders and all(_TONIC_USER.fullmatch(folder.name) for folder in folders) and not loose:
         files = tuple(file for folder in folders for file in _recordings(folder, is_recording))
         if files and all(file.stem.isdecimal() for file in files):
-            return Listing(root, files, tuple(file.stem for file in files), "number", notes)
+            said = f"{root}: tonic's DVS Gesture: labels are file names, timestamps milliseconds"
+            return Listing(root, files, tuple(file.stem for file in files), "number", (*notes, said), True)
     if loose and not folders:
         return Listing(root, loose, None, "text", notes)
     found = [(file, folder.name) for folder in folders for file in _recordings(folder, is_recording)]

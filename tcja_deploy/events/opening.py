@@ -95,12 +95,14 @@ def open_data(
     )
     numbering: Numbering | None = None
     notes: list[str] = []
+    milliseconds = False
     if path.is_dir():
         found = _listed(path, split, labels, f"frames_number_{timesteps}_split_by_{split_by}")
         if found.classes is not None:
             numbering = number_classes(
                 found.classes, outputs=outputs, classes=classes, order=label_order, usual=found.order
             )
+        milliseconds = found.milliseconds
         source = _folder_source(path, found, framing.shape, numbering)
         notes += found.notes
     else:
@@ -114,13 +116,18 @@ def open_data(
     chosen = tuple(index * total // count for index in range(count))
     known, said = _known_labels(source.labels, numbering, outputs)
     convention, framing, seen = _look(source, chosen, framing, path)
+    if milliseconds:
+        convention = replace(convention, scale=1000, whole_scale=1000)
     notes += [f"{path}: {note}" for note in (*said, *seen)]
     folder = path if path.is_dir() else path.parent
+    names = tuple(classes) if classes else None
+    if numbering is not None:
+        names = numbering.names
     return EventData(
         path=path,
         framing=framing,
         labels=None if known is None else known[list(chosen)],
-        class_names=(classes and tuple(classes)) or None if numbering is None else numbering.names,
+        class_names=names,
         names=tuple(source.names[index] for index in chosen),
         notes=tuple(notes),
         _recordings=Recordings(source, framing, convention, FrameCache() if cache else None, folder),

@@ -97,7 +97,7 @@ def make_events(t: ArrayLike, x: ArrayLike, y: ArrayLike, p: ArrayLike, *, where
     lengths = {key: int(column.shape[0]) for key, column in columns.items()}
     if len(set(lengths.values())) != 1:
         raise DataError(f"the columns differ in length: {lengths}", where=where, hint="the file is damaged")
-    events = Events(**columns)
+    events = Events(columns["t"], columns["x"], columns["y"], columns["p"])
     if len(events) and int(np.abs(events.t).max()) >= _MAX_TIME:
         raise DataError("a timestamp is beyond 2^62 microseconds", where=where, hint="the file is damaged")
     wrong = (events.p != 0) & (events.p != 1)

@@ -135,6 +135,17 @@ def test_tonic_gestures_have_their_label_in_the_file_name(tmp_path: Path) -> Non
     assert data.class_names == tuple(map(str, range(11)))
 
 
+def test_tonic_gestures_count_time_in_milliseconds(tmp_path: Path) -> None:
+    folder = tmp_path / "user24_led"
+    folder.mkdir()
+    n = 200
+    rows = np.stack([np.arange(n) % 7, np.arange(n) % 5, np.arange(n) % 2, np.arange(n)], 1)  # x, y, p, t
+    np.save(folder / "3.npy", rows)
+    data = open_(tmp_path, frame_time=50_000)
+    assert data[0][0].sum((1, 2, 3)).tolist() == [50, 50, 50, 50]
+    assert any("timestamps milliseconds" in note for note in data.notes)
+
+
 def test_what_a_mac_leaves_in_archives_counts_for_nothing(tmp_path: Path) -> None:
     put(tmp_path / "3" / "a.npz", tmp_path / "7" / "a.npz")
     put(

@@ -95,7 +95,7 @@ def _columns(group: Any, names: dict[str, str], path: Path) -> Columns:
             raise DataError(f"'{name}' is no dataset of this file", where=str(path))
         check_count(max(dataset.shape, default=0), path)
         arrays[key] = _loaded(dataset, path)
-    return Columns(**arrays, sensor=_sensor(group))
+    return Columns(arrays["t"], arrays["x"], arrays["y"], arrays["p"], _sensor(group))
 
 
 def _sensor(group: Any) -> tuple[int, int] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +56,8 @@ def _named_columns(path: Path, headers: Mapping[str, ArrayHeader]) -> Columns:
     for name in names.values():
         check_count(max(headers[name].shape, default=0), path)
     arrays = read_npz(path, names.values())
-    return Columns(**{key: arrays[name] for key, name in names.items()})
+    t, x, y, p = (arrays[names[key]] for key in "txyp")
+    return Columns(t, x, y, p)
 
 
 def read_frames(path: Path | str, *, shape: FrameShape) -> Frames:
@@ -88,7 +90,7 @@ def _is_events(header: ArrayHeader) -> bool:
     return header.dtype.names is not None or (len(header.shape) == 2 and header.shape[1] == 4)
 
 
-def array_of_events(array: NDArray[np.generic], *, where: str) -> Columns | Rows:
+def array_of_events(array: NDArray[Any], *, where: str) -> Columns | Rows:
     """Events from a structured array `[N]` (as tonic has them) or the rows of an array `[N, 4]`.
 
     Raises:
@@ -103,7 +105,8 @@ def array_of_events(array: NDArray[np.generic], *, where: str) -> Columns | Rows
             where=where,
             hint="the fields of events are t, x, y and p",
         )
-    return Columns(**{key: np.ascontiguousarray(array[name]) for key, name in names.items()})
+    t, x, y, p = (np.ascontiguousarray(array[names[key]]) for key in "txyp")
+    return Columns(t, x, y, p)
 
 
 def _read_npz(path: Path, shape: FrameShape) -> Stored:

@@ -103,7 +103,7 @@ def _read(path: Path, shape: FrameShape) -> Stored:
     if not names:
         return Rows(table)
     sensor = (sizes[names["y"]], sizes[names["x"]]) if {names["x"], names["y"]} <= sizes.keys() else None
-    return Columns(*table.T, sensor=sensor)
+    return Columns(table[:, 0], table[:, 1], table[:, 2], table[:, 3], sensor)
 
 
 def _skipped(path: Path) -> int:
