@@ -91,7 +91,7 @@ def load_nir(
         raise UsageError(
             "the file does not say how long a time step is",
             where=where,
-            hint="pass dt (--dt) in the unit of its time constants: SpikingJelly and snnTorch write dt = 1e-4, Norse 1e-3",
+            hint=_dt_hint(wiring),
         )
     reading = Reading(dt or 1.0, comparison, soft_reset)
     translation = _Translation(wiring, GraphBuilder(T), reading, input_kind or notes.input_kind)
@@ -116,6 +116,16 @@ def load_nir(
             "reset": "soft" if soft_reset else "hard",
         }
     return translation.builder.finish(output, origin)
+
+
+def _dt_hint(wiring: Wiring) -> str:
+    """What to pass for dt, by who writes such time constants: sinabs counts them in time steps, the others in seconds."""
+    found = [np.asarray(n[k]) for n in wiring.nodes.values() for k in ("tau", "tau_mem", "tau_syn") if k in n]
+    numbers = np.concatenate([a.ravel() for a in found if a.dtype.kind == "f"] or [np.zeros(0)])
+    writers = "SpikingJelly and snnTorch write dt = 1e-4, Norse dt squared, 1e-6, sinabs 1"
+    if len(numbers) and float(numbers.min()) >= 1:
+        return f"pass dt=1 (--dt 1) if its time constants, {numbers.min():g} and more, count time steps, as sinabs writes them"
+    return f"pass dt (--dt) in the unit of its time constants: {writers}"
 
 
 def _readout(builder: GraphBuilder, name: str, op: Op, x: str, where: str) -> str:
