@@ -63,7 +63,7 @@ def evaluate(
     """
     network = quantised.network
     twin, place = Twin(network), open_device(device)
-    names = {stage.name: quantised.plan.values[stage.name] for stage in network.stages}
+    names = {stage.name: quantised.floats.values[stage.name] for stage in network.stages}
     layers = [stage.name for stage in network.stages if names[stage.name] is not None]
     sums = {
         name: np.zeros(4, np.int64) for name in layers

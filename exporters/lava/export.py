@@ -204,12 +204,12 @@ def _warnings(network: IntegerNetwork, accuracy: Accuracy) -> list[str]:
 
 
 def _node_reports(graph: Graph, quantised: Quantised) -> tuple[NodeReport, ...]:
-    by_node = {node: stage for stage, node in quantised.plan.values.items() if node is not None}
+    by_node = {node: stage for stage, node in quantised.floats.values.items() if node is not None}
     stages = {stage.name: stage for stage in quantised.stages}
-    synapses = {getattr(s, "synapse", s.name): stages[s.name] for s in quantised.plan.stages}
+    synapses = {getattr(s, "synapse", s.name): stages[s.name] for s in quantised.floats.stages}
     reports = []
     for node in graph:
-        note, fidelity = quantised.plan.notes.get(node.name, ""), Fidelity.EXACT
+        note, fidelity = quantised.floats.notes.get(node.name, ""), Fidelity.EXACT
         extra = ""
         if isinstance(node.op, ir.Input):
             extra = "integers, prepared by the host"

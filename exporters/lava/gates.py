@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import GraphError, UnsupportedError
-from tcja_deploy.exporters.lava.plan import FloatGate
+from tcja_deploy.exporters.lava.float_network import FloatGate
 from tcja_deploy.runtime.integers.network import Gate
 from tcja_deploy.runtime.integers.twin import integer_gate
 

@@ -1,4 +1,4 @@
-"""From a graph to a plan: which stage of Lava each node becomes. Nodes that cannot are all named in one
+"""From a graph to a float network: which stage of Lava each node becomes. Nodes that cannot are all named in one
 error."""
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import numpy as np
 
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters.lava import kernels
-from tcja_deploy.exporters.lava.plan import (
+from tcja_deploy.exporters.lava.float_network import (
     FloatArray,
     FloatGate,
     FloatLayer,
-    Plan,
+    FloatNetwork,
     adaptive,
     averaging,
     host_input,
@@ -73,8 +73,8 @@ class _Chain:
     notes: dict[str, str] = field(default_factory=dict)
 
 
-def lower(graph: Graph, *, input_scale: int = 255) -> Plan:
-    """Turn a graph, with batch normalisation folded, into a plan.
+def lower(graph: Graph, *, input_scale: int = 255) -> FloatNetwork:
+    """Turn a graph, with batch normalisation folded, into a float network.
 
     Args:
         graph: A chain of nodes.
@@ -108,7 +108,7 @@ def lower(graph: Graph, *, input_scale: int = 255) -> Plan:
         hint="what needs floating point between spiking layers can run as ONNX instead",
     )
     host = host_input(graph.input_shape, graph.input.signal.kind, chain.host, input_scale)
-    return Plan(graph.T, host, tuple(chain.stages), readout, chain.notes)
+    return FloatNetwork(graph.T, host, tuple(chain.stages), readout, chain.notes)
 
 
 def _place(node: Node) -> str:

@@ -1,6 +1,6 @@
 """From a graph and calibration data to an integer network, stage by stage, with a report of what each stage lost.
 
-With normalised weights w, bias b and payloads x (see ``plan``), a scale S and the unit G that stands for a
+With normalised weights w, bias b and payloads x (see ``float_network``), a scale S and the unit G that stands for a
 payload of one:
 
     W = floor(S w + 1/2),   B = floor(S G b + 1/2),   V = 64 S G v
@@ -23,10 +23,10 @@ import torch
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import DataError, UnsupportedError
+from tcja_deploy.exporters.lava.float_network import FloatArray, FloatGate, FloatLayer, FloatNetwork
 from tcja_deploy.exporters.lava.gates import gate_error, quantise_gate
 from tcja_deploy.exporters.lava.lower import lower
 from tcja_deploy.exporters.lava.options import LavaOptions
-from tcja_deploy.exporters.lava.plan import FloatArray, FloatGate, FloatLayer, Plan
 from tcja_deploy.exporters.lava.rounding import compensated, input_rows
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.passes import fold_batch_norm
@@ -103,14 +103,14 @@ class Quantised:
 
     Attributes:
         network: The result.
-        plan: The float stages it came from.
+        floats: The float stages it came from.
         stages: Reports in the order of the stages.
         samples: Calibration samples used.
         offered: Calibration samples there were.
     """
 
     network: IntegerNetwork
-    plan: Plan
+    floats: FloatNetwork
     stages: tuple[StageReport, ...]
     samples: int
     offered: int
@@ -157,19 +157,19 @@ def quantise(
     """
     options = options or LavaOptions()
     folded = fold_batch_norm(graph)
-    plan = lower(folded, input_scale=options.input_scale)
+    floats = lower(folded, input_scale=options.input_scale)
     everything = _frames(batches)
     offered = everything.shape[1]
-    frames = everything[:, _spread(offered, plan)]
-    observed = _observe(folded, plan, frames, options, open_device(device))
-    host = plan.host_input
+    frames = everything[:, _spread(offered, floats)]
+    observed = _observe(folded, floats, frames, options, open_device(device))
+    host = floats.host_input
     payload: NDArray[np.integer] = encode(host, frames)
     if not host.binary:
         host = replace(host, peak=int(np.abs(payload).max()))
     stages: list[Layer | Gate] = []
     reports: list[StageReport] = []
     unit, binary, wide = host.unit, host.binary, options.wide_input
-    for stage in plan.stages:
+    for stage in floats.stages:
         progress(stage.name)
         if isinstance(stage, FloatLayer):
             received = _Received(payload, unit, binary, wide)
@@ -178,7 +178,7 @@ def quantise(
                 host = replace(host, limbs=LIMBS, binary=False, peak=host.peak * LIMBS[0])
             stages.append(layer)
         elif isinstance(stage, FloatGate):
-            gate = quantise_gate(stage, plan.frames, options.gate_bits)
+            gate = quantise_gate(stage, floats.frames, options.gate_bits)
             output, counts = _advance(gate, payload, True)
             report = StageReport(
                 gate.name, "gate", float(gate.one), 1, 0, 0, 0, gate_error(stage, gate, payload), counts.peak
@@ -191,8 +191,8 @@ def quantise(
         reports.append(report)
         payload, last, wide = output, stages[-1], False
         unit, binary = (last.unit, False) if isinstance(last, Gate) else (1, True)
-    network = IntegerNetwork(name, plan.frames, host, tuple(stages), plan.readout)
-    return Quantised(network, plan, tuple(reports), frames.shape[1], offered)
+    network = IntegerNetwork(name, floats.frames, host, tuple(stages), floats.readout)
+    return Quantised(network, floats, tuple(reports), frames.shape[1], offered)
 
 
 def _frames(batches: Iterable[NDArray[Any]]) -> NDArray[Any]:
@@ -204,18 +204,18 @@ def _frames(batches: Iterable[NDArray[Any]]) -> NDArray[Any]:
     return np.concatenate(parts, 1)
 
 
-def _spread(samples: int, plan: Plan) -> NDArray[np.int64]:
+def _spread(samples: int, floats: FloatNetwork) -> NDArray[np.int64]:
     """Evenly spaced samples, as many as fit."""
-    widest = max(math.prod(value.in_shape) for value in plan.stages)
-    most = max(1, CALIBRATION_BYTES // (plan.frames * widest))
+    widest = max(math.prod(value.in_shape) for value in floats.stages)
+    most = max(1, CALIBRATION_BYTES // (floats.frames * widest))
     return np.linspace(0, samples - 1, min(samples, most)).astype(np.int64)
 
 
 def _observe(
-    graph: Graph, plan: Plan, frames: NDArray[Any], options: LavaOptions, device: torch.device
+    graph: Graph, floats: FloatNetwork, frames: NDArray[Any], options: LavaOptions, device: torch.device
 ) -> dict[str, _Observed]:
     """Run the float network over the calibration data, a few samples at a time."""
-    by_synapse = {stage.synapse: stage for stage in plan.stages if isinstance(stage, FloatLayer)}
+    by_synapse = {stage.synapse: stage for stage in floats.stages if isinstance(stage, FloatLayer)}
     observed = {stage.name: _Observed() for stage in by_synapse.values()}
 
     def observe(node: Node, value: torch.Tensor) -> None:

@@ -18,7 +18,7 @@ from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters.onnx.emitter import Emitter
 from tcja_deploy.exporters.onnx.rules import FRAME, TENSOR, fire, integrated, membrane, refuse
 from tcja_deploy.exporters.onnx_step.gate import emit_gate
-from tcja_deploy.exporters.onnx_step.parts import Clock, Parts, State, frame_shape
+from tcja_deploy.exporters.onnx_step.parts import Clock, Parts, StepState, frame_shape
 from tcja_deploy.ir import Kind, Op, Signal
 from tcja_deploy.runtime.stream.cells import Every, Integrators, Neurons, RunningMean, Scale, Window
 from tcja_deploy.runtime.stream.gate import Gate
@@ -42,7 +42,7 @@ class StepModel:
     """
 
     model: onnx.ModelProto
-    states: tuple[State, ...]
+    states: tuple[StepState, ...]
     latency: int
     values: dict[str, str]
 

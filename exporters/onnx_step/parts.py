@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from tcja_deploy.exporters.onnx.emitter import Emitter
 from tcja_deploy.ir import Dim, Signal
 
-__all__ = ["Clock", "Parts", "State", "frame_shape"]
+__all__ = ["Clock", "Parts", "StepState", "frame_shape"]
 
 _TYPES = {"float32": TensorProto.FLOAT, "bool": TensorProto.BOOL, "int64": TensorProto.INT64}
 
@@ -23,7 +23,7 @@ def frame_shape(signal: Signal, T: int) -> tuple[Dim, ...]:
 
 
 @dataclass(frozen=True)
-class State:
+class StepState:
     """One tensor that a step model hands on to its next step.
 
     Attributes:
@@ -81,7 +81,7 @@ class Parts:
         self.e = e
         for name in outputs:
             e.unique(name)
-        self._states: list[State] = []
+        self._states: list[StepState] = []
         self._next: dict[str, str] = {}
         self._clocks: dict[int, Clock] = {}
         self.step, advance = self.state("step", (), dtype="int64")
@@ -104,7 +104,7 @@ class Parts:
         free = self.e.unique(name)
         while self.e.unique(f"{free}.next") != f"{free}.next":  # a layer has that name
             free = self.e.unique(name)
-        state = State(free, tuple(shape), dtype, initial)
+        state = StepState(free, tuple(shape), dtype, initial)
         self._states.append(state)
         return state.name, lambda following: self._next.update({state.name: following})
 
@@ -112,7 +112,7 @@ class Parts:
         """Make a tensor the output of this reserved name."""
         self.e.nodes.append(helper.make_node("Identity", [tensor], [name], name=f"{name}:Identity"))
 
-    def finish(self) -> tuple[State, ...]:
+    def finish(self) -> tuple[StepState, ...]:
         """Make the following states outputs; returns all states."""
         for state in self._states:
             self.output(state.next, self._next[state.name])

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from tcja_deploy.exporters.lava.plan import FloatGate, FloatLayer, Plan
+from tcja_deploy.exporters.lava.float_network import FloatGate, FloatLayer, FloatNetwork
 from tcja_deploy.runtime.integers.network import HostInput
 
 
@@ -26,7 +26,7 @@ def pool(payload, about):
     return out.reshape(*payload.shape[:2], *out.shape[1:]).numpy()
 
 
-def run_plan(plan: Plan, frames):
+def run_plan(plan: FloatNetwork, frames):
     """Values (T, N, ...) of every stage, and the result of the readout."""
     x = host(plan.host_input, frames)
     values = {}

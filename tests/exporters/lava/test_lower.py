@@ -8,8 +8,8 @@ from graphs import Builder, frames_for
 from plan_run import run_plan
 
 from tcja_deploy.errors import UnsupportedError
+from tcja_deploy.exporters.lava.float_network import normalise
 from tcja_deploy.exporters.lava.lower import lower
-from tcja_deploy.exporters.lava.plan import normalise
 from tcja_deploy.ir import Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes import fold_batch_norm

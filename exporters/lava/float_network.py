@@ -19,7 +19,7 @@ from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.integers.network import HostInput, Layer, Pair, Readout, SpatialPool
 from tcja_deploy.unsupported import Unsupported
 
-__all__ = ["FloatArray", "FloatGate", "FloatLayer", "FloatNeuron", "Plan", "normalise"]
+__all__ = ["FloatArray", "FloatGate", "FloatLayer", "FloatNetwork", "FloatNeuron", "normalise"]
 
 FloatArray = NDArray[np.float64]
 
@@ -117,8 +117,8 @@ class FloatGate:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
-    """A graph as stages.
+class FloatNetwork:
+    """A graph as the stages that Lava has, before quantisation.
 
     Attributes:
         frames: T.
