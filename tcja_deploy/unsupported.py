@@ -26,9 +26,17 @@ from tcja_deploy.errors import DeployError
 __all__ = ["Unsupported", "UnsupportedInContext", "UnsupportedParts", "bullets"]
 
 
-def bullets(lines: Iterable[str]) -> str:
-    """Lines as the list at the end of a message: each on a line of its own with a dash, nothing for no lines."""
-    return "".join(f"\n  - {line}" for line in lines)
+def bullets(lines: Iterable[str], most: int | None = None) -> str:
+    """Lines as the list at the end of a message: each on a line of its own with a dash, nothing for no lines.
+
+    Args:
+        lines: What to list.
+        most: How many of them to show; how many more there are is the last line then.
+    """
+    shown = list(lines)
+    if most is not None and len(shown) > most:
+        shown[most:] = [f"and {len(shown) - most} more"]
+    return "".join(f"\n  - {line}" for line in shown)
 
 
 class Unsupported(Exception):  # noqa: N818

@@ -11,6 +11,8 @@ from tcja_deploy.unsupported import Unsupported, UnsupportedInContext, Unsupport
 def test_lists_are_written_in_one_way() -> None:
     assert bullets([]) == ""
     assert bullets(["a", "b"]) == "\n  - a\n  - b"
+    assert bullets("abc", most=2) == "\n  - a\n  - b\n  - and 1 more"
+    assert bullets("ab", most=2) == bullets("ab")
 
 
 def test_everything_is_in_one_error_with_place_and_hint() -> None:

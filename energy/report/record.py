@@ -22,6 +22,7 @@ from tcja_deploy.energy.report.thresholds import RATE, THRESHOLDS, Verdict
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.hardware_profiles import ChipKind, Profile
 from tcja_deploy.runtime.activity.record import Measure
+from tcja_deploy.unsupported import bullets
 
 __all__ = ["FirstLayerRow", "LayerRow", "Report", "WorkRow", "make_report"]
 
@@ -162,7 +163,7 @@ def make_report(
     """
     unsupported = m.inventory.unsupported
     if unsupported and not allow_unsupported:
-        listed = "".join(f"\n  - {c.node}: {c.reason}" for c in unsupported)
+        listed = bullets(f"{c.node}: {c.reason}" for c in unsupported)
         raise UnsupportedError(
             f"these nodes cannot be counted:{listed}",
             hint="--allow-uncounted reports them and leaves them out",

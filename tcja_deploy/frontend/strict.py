@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tcja_deploy.errors import FileFormatError, TraceError
 from tcja_deploy.frontend.state_dicts import is_averaged
 from tcja_deploy.frontend.weights import Arrays
+from tcja_deploy.unsupported import bullets
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,9 +44,8 @@ def load_strictly(network: nn.Module, state: Arrays) -> dict[str, str]:
         except (RuntimeError, TypeError, AttributeError) as error:
             problems = [str(error)]
     if problems:
-        more = f"\n  - and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise TraceError(
-            "the weights do not fit the network:" + "".join(f"\n  - {p}" for p in problems[:_SHOWN]) + more,
+            f"the weights do not fit the network:{bullets(problems, _SHOWN)}",
             hint="build the network with the arguments it was trained with: --set NAME=VALUE; --weights-key chooses among "
             "several state dicts of a file",
         )

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tcja_deploy.errors import TraceError, UsageError
 from tcja_deploy.ir import Graph, GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.unsupported import bullets
 
 __all__ = ["from_tet_state", "matches"]
 
@@ -205,6 +206,6 @@ def _compare(state: State, want: Mapping[str, tuple[int | None, ...]]) -> None:
     ]
     if found:
         raise TraceError(
-            "the weights do not fit the layout of the TET networks:" + "".join(f"\n  - {f}" for f in found),
+            f"the weights do not fit the layout of the TET networks:{bullets(found)}",
             hint="load the model in Python instead and pass the module itself",
         )

@@ -14,6 +14,7 @@ from tcja_deploy.errors import FileFormatError
 from tcja_deploy.frontend.state_dicts import is_averaged
 from tcja_deploy.torch_file.machine import label
 from tcja_deploy.torch_file.tensors import StoredTensor
+from tcja_deploy.unsupported import bullets
 
 __all__ = ["Arrays", "arrays", "authors_keys"]
 
@@ -44,8 +45,7 @@ def arrays(entries: Mapping[str, Any], *, keep_pruned: bool = False) -> tuple[Ar
     refused = [f"{k}: {why}" for k, v in tensors.items() if (why := _obstacle(k, v))]
     if refused:
         raise FileFormatError(
-            "the state dict holds what is no weight of real numbers:" + "".join(f"\n  - {r}" for r in refused[:20])
-            + (f"\n  - and {len(refused) - 20} more" if len(refused) > 20 else ""),
+            f"the state dict holds what is no weight of real numbers:{bullets(refused, 20)}",
             hint="save the weights of the network as it computes in float32, before it was quantised or taken apart",
         )  # fmt: skip
     found: Arrays = {}

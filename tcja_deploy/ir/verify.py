@@ -9,6 +9,7 @@ from tcja_deploy.ir.graph import Graph, Node
 from tcja_deploy.ir.op import Op
 from tcja_deploy.ir.ops import OPS, Input
 from tcja_deploy.ir.signal import Signal
+from tcja_deploy.unsupported import bullets
 
 __all__ = ["verify", "violations"]
 
@@ -41,8 +42,8 @@ def verify(graph: Graph) -> None:
     """
     found = violations(graph)
     if found:
-        lines = "".join(f"\n  - {reason}" for reason in found)
-        raise GraphError(f"the graph breaks {len(found)} rule{'s' if len(found) > 1 else ''}:{lines}")
+        count = f"{len(found)} rule{'s' if len(found) > 1 else ''}"
+        raise GraphError(f"the graph breaks {count}:{bullets(found)}")
 
 
 def _node_violations(node: Node, signals: dict[str, Signal], T: int) -> list[str]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tcja_deploy.errors import TraceError
 from tcja_deploy.ir import Graph, GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.unsupported import bullets
 
 __all__ = [
     "Architecture",
@@ -214,7 +215,7 @@ def check_state(arch: Architecture, state: State) -> None:
     ]
     if found:
         raise TraceError(
-            f"the weights do not fit the {arch.name} network:" + "".join(f"\n  - {f}" for f in found),
+            f"the weights do not fit the {arch.name} network:{bullets(found)}",
             hint="check --arch, --timesteps and --input-shape, or load the model as a live module in Python",
         )
 
