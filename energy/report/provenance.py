@@ -13,6 +13,7 @@ import torch
 from tcja_deploy.files import sha256
 from tcja_deploy.hardware_profiles import Profile
 from tcja_deploy.ir import Graph
+from tcja_deploy.text import printable
 from tcja_deploy.version import __version__
 
 __all__ = ["profile_facts", "provenance"]
@@ -28,16 +29,16 @@ def provenance(
         model: File of the model, if there is one.
         graph: The model, if there is one.
     """
-    facts = {} if model is None else {"model": str(model)}
+    facts = {} if model is None else {"model": printable(str(model))}
     if model is not None and model.is_file():
-        facts = {"model file": str(model), "model SHA-256": sha256(model)}
+        facts = {"model file": printable(str(model)), "model SHA-256": sha256(model)}
     if graph is not None:
         facts |= {k: v for k, v in graph.source.items() if k.startswith(("code", "weights"))}
     return {
         **facts,
         **({} if graph is None else {"graph hash": graph.hash}),
         "tcja-deploy": __version__,
-        "command": shlex.join(command),
+        "command": printable(shlex.join(command)),
         "Python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,

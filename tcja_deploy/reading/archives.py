@@ -56,7 +56,7 @@ def open_archive(
                         f"{member.filename[:80]!r} claims {member.file_size:,} bytes, which {packed:,} cannot hold"
                     )
                 total += member.file_size
-            check_bytes(total, "what is packed in it", where=str(path), error=error)
+            check_bytes(2 * total, "unpacking it, with a copy to work on,", where=str(path), error=error)
             yield archive
 
 

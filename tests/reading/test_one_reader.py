@@ -15,6 +15,8 @@ READERS: dict[str, set[str]] = {
         "tcja_deploy/reading/json_text.py",
         "tcja_deploy/reading/messages.py",  # what a process of this package says
         "tcja_deploy/reading/child.py",  # what it is told
+        "exporters/manifest.py",  # what it has just made
+        "tcja_deploy/torch_file/safe.py",  # the header of safetensors, bounded there
         "exporters/lava/environment.py",  # what an interpreter prints that the user named
         "exporters/lava/driver.py",  # what it writes
     },

@@ -52,7 +52,7 @@ def write_text(path: Path, render: Callable[[str], str], *, force: bool = False)
         )  # fmt: skip
     text = render(path.suffix)
     with atomic_file(path, force=force) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def plain(value: Any) -> Any:
@@ -159,7 +159,7 @@ def write_plots(folder: Path, plots: Sequence[Plot], *, force: bool = False) -> 
     texts = {f"{plot.key}.svg": plot.svg for plot in plots}
     with output_folder(folder), staged_files(folder, list(texts), force=force) as partial:
         for name, text in texts.items():
-            (partial / name).write_text(text, encoding="utf-8")
+            (partial / name).write_text(text, encoding="utf-8", errors="backslashreplace")
     return [folder / name for name in texts]
 
 

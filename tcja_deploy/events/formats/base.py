@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tcja_deploy.errors import DataError
 from tcja_deploy.events.recording import MAX_EVENTS, Events
+from tcja_deploy.files import path_status
 
 __all__ = [
     "ALIASES",
@@ -151,6 +152,8 @@ def opening(path: Path) -> Head:
     Raises:
         DataError: It cannot be read.
     """
+    if path_status(path, DataError) == "other":
+        raise DataError("this is a device, FIFO or socket, not a file", where=str(path))
     try:
         with path.open("rb") as stream:
             return Head(path.suffix.lower(), stream.read(4096))

@@ -130,8 +130,20 @@ class FrameStack:
         return check_frames(self._frames[index], where=f"{self.path}[{index}]")
 
 
+_MOST_RECORDINGS = 1 << 20
+
+
 def numbered(path: Path, count: int) -> tuple[str, ...]:
-    """Names of the recordings in a file: its own and a number."""
+    """Names of the recordings in a file: its own and a number.
+
+    Raises:
+        DataError: There are more than a million.
+    """
+    if count > _MOST_RECORDINGS:
+        raise DataError(
+            f"holds {count:,} recordings, at most {_MOST_RECORDINGS:,} are read from one file",
+            where=str(path),
+        )
     return tuple(f"{path.name}[{index}]" for index in range(count))
 
 
