@@ -73,7 +73,7 @@ def _onnx(path: Path) -> object:
 
 
 def _step(path: Path) -> object:
-    from tcja_deploy.exporters.onnx_step import OnnxStepper
+    from tcja_deploy.exporters.onnx_step.run import OnnxStepper
 
     stepper = OnnxStepper(path)
     try:
@@ -86,7 +86,7 @@ def _segment(path: Path) -> object:
     from tcja_deploy.exporters.lava.netfile import read_nets
 
     described = next(
-        p for p in json.loads((CORPUS / "lava.json").read_bytes())["parts"] if p["kind"] == "segment"
+        p for p in json.loads((CORPUS / "lava.json").read_bytes())["lava"]["parts"] if p["kind"] == "segment"
     )
     return read_nets([(path, described["layers"])])
 
@@ -101,12 +101,16 @@ def _json(path: Path) -> object:
 
 
 def _split(path: Path) -> object:
-    from tcja_deploy.exporters.nir.artifact import read_manifest
+    """The whole of a split export, with a manifest whose seal is right again."""
+    from tcja_deploy.exporters.manifest import SEAL, read_manifest, seal
 
-    folder = path.with_name("folder")
-    folder.mkdir(exist_ok=True)
-    (folder / "manifest.json").write_bytes(path.read_bytes())
-    return read_manifest(folder)
+    try:
+        content = json.loads(path.read_bytes())
+        content[SEAL] = seal(content)
+        path.write_text(json.dumps(content))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        pass
+    return read_manifest(path, "nir")
 
 
 def _arrays(path: Path) -> object:
