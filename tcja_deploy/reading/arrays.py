@@ -126,7 +126,7 @@ def _header(stream: IO[bytes], size: int, path: Path, key: str, error: type[Depl
             where=str(path),
             hint="loading a pickle runs code from the file, so it is refused; save it again as numbers",
         )
-    fields = dtype.fields or {}  # a structured array of single numbers, as events often are
+    fields: Any = dtype.fields or {}  # a structured array of single numbers, as events often are
     if dtype.kind not in "biufU" and not (
         fields and all(kind.kind in "biuf" for kind, *_ in fields.values())
     ):
