@@ -1,28 +1,36 @@
-"""What counting costs: a network over frames, plain, with our counts, and under the counters of SpikingJelly.
+"""What counting everything costs: inference with and without, by both engines, beside SpikingJelly and its counters.
 
-    python benchmarks/energy_counting.py [--network events34] [--recordings 16] [--batch 4] [--repeats 3]
+    python benchmarks/energy_counting.py [--network events34] [--checkpoint FILE --data FOLDER] [--recordings 16] [--batch 4]
+        [--rounds 5] [--threads 2] [--json energy_counting.json]
 
-Seconds for all recordings, the best of some repeats. SpikingJelly runs its own module of the same network with the same
-weights, so its plain time is given beside it. Frames are random event counts, about 8 % of the pixels hit.
+Keys with --json, median seconds a recording: plain and counts (the event engine), sequence and sequence_counts (torch),
+spikingjelly and spikingjelly_counters (its SynOp, AC and MAC counters together); network, recordings, batch, threads, machine,
+commit.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
+from spikingjelly.activation_based import functional, op_counter
+from turns import save, show, turn_by_turn
 
 from tcja_deploy import zoo
 from tcja_deploy.energy.count.measure import measure
-from tcja_deploy.passes.fold import fold_batch_norm
+from tcja_deploy.events import open_data
+from tcja_deploy.frontend.checkpoint import infer_architecture
+from tcja_deploy.passes import fold_batch_norm
+from tcja_deploy.runtime.events.engine import run_plan
+from tcja_deploy.runtime.events.plan import compile_graph
 from tcja_deploy.runtime.sequence import run
+from tcja_deploy.zoo.modules import to_module
 
 
 class Stored:
-    """Recordings in memory, `[n, T, ...]`."""
+    """Recordings in memory."""
 
     def __init__(self, frames: np.ndarray) -> None:
         self.frames = frames
@@ -34,82 +42,71 @@ class Stored:
         return self.frames[index], None
 
 
-def best(repeats: int, work: Callable[[], object]) -> float:
-    """Shortest of some runs, in seconds."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--network", default="events34", choices=sorted(zoo.BUILDERS))
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--recordings", type=int, default=16)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args()
-    arch = zoo.BUILDERS[options.network]()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    arch = zoo.BUILDERS[args.network]()
     state = zoo.random_state(arch)
+    if args.checkpoint:
+        state = {k: v.numpy() for k, v in torch.load(args.checkpoint, weights_only=False)["net"].items()}
+        arch, _ = infer_architecture(state)
     graph = zoo.to_graph(arch, state)
-    rng = np.random.default_rng(0)
-    frames = rng.poisson(0.083, (options.recordings, graph.T, *graph.input_shape)).astype(np.float32)
-    batches = [frames[i : i + options.batch].swapaxes(0, 1) for i in range(0, len(frames), options.batch)]
-    counted = fold_batch_norm(graph)
+    if args.data:
+        height, width = graph.input_shape[1:]
+        data = open_data(args.data, timesteps=graph.T, sensor=(height, width), limit=args.recordings)
+        frames = np.stack([data[i][0] for i in range(len(data))])
+    else:
+        rng = np.random.default_rng(0)
+        frames = rng.poisson(0.083, (args.recordings, graph.T, *graph.input_shape)).astype(np.float32)
+    stored = Stored(frames)
+    groups = [range(i, min(i + args.batch, len(frames))) for i in range(0, len(frames), args.batch)]
+    counted, net = fold_batch_norm(graph), to_module(arch, state)
+    plan = compile_graph(counted)
 
-    def ours() -> object:
-        return measure(graph, Stored(frames), counted=counted, batch_size=options.batch)
+    def batches() -> list[np.ndarray]:
+        """As counting gathers them, so that plain inference pays for it as well."""
+        return [np.stack([stored[i][0] for i in group], axis=1) for group in groups]
 
-    rows = [
-        ("sequence runtime", best(options.repeats, lambda: [run(graph, b) for b in batches])),
-        ("sequence runtime, all counts", best(options.repeats, ours)),
-        *spikingjelly(arch, state, batches, options.repeats),
-    ]
-    print(
-        f"{options.network}, {options.recordings} recordings, batches of {options.batch}, {torch.get_num_threads()} threads"
-    )
-    for name, seconds in rows:
-        print(f"{name:<44}{seconds:9.3f} s{1e3 * seconds / options.recordings:10.1f} ms a recording")
-
-
-def spikingjelly(
-    arch: zoo.Architecture, state: dict[str, np.ndarray], batches: list[np.ndarray], repeats: int
-) -> list[tuple[str, float]]:
-    """The same for SpikingJelly; nothing if it is not installed."""
-    try:
-        from spikingjelly.activation_based import functional, op_counter
-
-        from tcja_deploy.zoo.modules import to_module
-    except ImportError:
-        return []
-    net = to_module(arch, state)
-
-    def plain() -> None:
+    def spikingjelly() -> None:
         with torch.inference_mode():
-            for b in batches:
+            for batch in batches():
                 functional.reset_net(net)
-                net(torch.from_numpy(np.ascontiguousarray(b)))
+                net(torch.from_numpy(batch))
 
-    def under(*counters: str) -> Callable[[], None]:
-        def work() -> None:
-            with op_counter.DispatchCounterMode([getattr(op_counter, c)() for c in counters]):
-                plain()
+    def counters() -> None:
+        kinds = ("SynOpCounter", "ACCounter", "MACCounter")
+        with op_counter.DispatchCounterMode([getattr(op_counter, kind)() for kind in kinds]):
+            spikingjelly()
 
-        return work
-
-    return [
-        ("SpikingJelly", best(repeats, plain)),
-        ("SpikingJelly, SynOpCounter", best(repeats, under("SynOpCounter"))),
-        (
-            "SpikingJelly, SynOp, AC and MAC counters",
-            best(repeats, under("SynOpCounter", "ACCounter", "MACCounter")),
+    ways = {
+        "plain": lambda: [run_plan(plan, batch) for batch in batches()],
+        "counts": lambda: measure(graph, stored, counted=counted, batch_size=args.batch, engine="events"),
+        "sequence": lambda: [run(graph, batch) for batch in batches()],
+        "sequence_counts": lambda: measure(
+            graph, stored, counted=counted, batch_size=args.batch, engine="torch"
         ),
-    ]
+        "spikingjelly": spikingjelly,
+        "spikingjelly_counters": counters,
+    }
+    title = (
+        f"{arch.name}, {len(frames)} recordings, batches of {args.batch}, {args.threads} threads, a recording"
+    )
+    medians = show(title, turn_by_turn(ways, args.rounds), "plain", len(frames))
+    print(f"all counts over plain inference of the event engine: {medians['counts'] / medians['plain']:.3f}x")
+    facts = {"network": arch.name, "recordings": len(frames), "batch": args.batch, "threads": args.threads}
+    save(args.json, "energy_counting", medians, **facts)
 
 
 if __name__ == "__main__":

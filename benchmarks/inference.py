@@ -1,55 +1,87 @@
-"""One window through SpikingJelly, the sequence runtime and onnxruntime, side by side, turn by turn.
+"""Windows through SpikingJelly, the sequence runtime, onnxruntime and the event engine, side by side, turn by turn.
 
-    python benchmarks/inference.py [--network dvs128] [--samples 1] [--rounds 7] [--threads 2]
+    python benchmarks/inference.py [--network dvs128] [--checkpoint FILE [--frames IO.npz | --data FOLDER]]
+        [--samples 1] [--batch 20] [--rounds 7] [--threads 2] [--json inference.json]
 
-Prints the median time of each and its ratio to SpikingJelly's. Weights are random, or a checkpoint's with --checkpoint.
+Weights are random, or a checkpoint's; frames are made up, or the `x` [N, T, C, H, W] of an .npz file, or recordings. The events
+engine's first run, in which Numba compiles or loads its kernels, is timed apart.
+
+Keys with --json: spikingjelly, sequence, onnxruntime, events (median seconds a sample), first_run_events (seconds), network,
+samples, batch, threads, machine, commit.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import torch
-from rich.console import Console
-from rich.table import Table
+from numpy.typing import NDArray
 from spikingjelly.activation_based import functional
+from turns import save, show, turn_by_turn
 
 from tcja_deploy import export, zoo
+from tcja_deploy.events import open_data
+from tcja_deploy.frontend.checkpoint import infer_architecture
 from tcja_deploy.passes import fold_batch_norm
+from tcja_deploy.runtime.events.engine import run_plan
+from tcja_deploy.runtime.events.plan import compile_graph
 from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.synthetic import synthetic_frames
 from tcja_deploy.zoo.modules import to_module
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--network", choices=sorted(zoo.BUILDERS), default="dvs128")
     parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--frames", type=Path)
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--samples", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = arguments()
     torch.set_num_threads(args.threads)
     arch = zoo.BUILDERS[args.network]()
     state = zoo.random_state(arch)
     if args.checkpoint:
-        state = {k: v.numpy() for k, v in torch.load(args.checkpoint, weights_only=True)["net"].items()}
+        state = {k: v.numpy() for k, v in torch.load(args.checkpoint, weights_only=False)["net"].items()}
+        arch, _ = infer_architecture(state)
     graph = zoo.to_graph(arch, state)
     folded, module = fold_batch_norm(graph), to_module(arch, state)
-    x = synthetic_frames(graph, args.samples)
-    tensor = torch.from_numpy(x)
+    plan = compile_graph(folded)
+    batches: list[NDArray[np.float32]]
+    if args.data:
+        height, width = graph.input_shape[1:]
+        recordings = open_data(args.data, timesteps=graph.T, sensor=(height, width), limit=args.samples)
+        batches = [frames for frames, _ in recordings.batches(args.batch)]
+    elif args.frames:
+        batches = [np.load(args.frames)["x"].astype(np.float32).swapaxes(0, 1)]
+    else:
+        batches = [synthetic_frames(graph, args.samples)]
+    batches = [np.ascontiguousarray(b) for b in batches]
+    samples = sum(b.shape[1] for b in batches)
+    start = time.perf_counter()
+    run_plan(plan, batches[0], threads=args.threads)
+    first = time.perf_counter() - start
 
     def spikingjelly() -> None:
-        functional.reset_net(module)
         with torch.inference_mode():
-            module(tensor)
+            for b in batches:
+                functional.reset_net(module)
+                module(torch.from_numpy(b))
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
@@ -58,33 +90,20 @@ def main() -> None:
         options.intra_op_num_threads = args.threads
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
-        candidates = {
-            "SpikingJelly, multi-step": spikingjelly,
-            "sequence runtime": lambda: run(graph, x),
-            "sequence runtime, BN folded": lambda: run(folded, x),
-            "onnxruntime": lambda: session.run(None, {name: x}),
-        }
-        times: dict[str, list[float]] = {label: [] for label in candidates}
-        for round_ in range(args.rounds + 1):
-            for label, call in candidates.items():
-                start = time.perf_counter()
-                call()
-                if round_:  # the first round warms up
-                    times[label].append(time.perf_counter() - start)
-    medians = {label: statistics.median(t) for label, t in times.items()}
-    reference = next(iter(medians.values()))
-    title = f"{args.network}, T = {arch.T}, {args.samples} sample(s), {args.threads} threads, median of {args.rounds}"
-    table = Table("", "ms", "min", "max", "speed-up", title=title)
-    for label, median in medians.items():
-        low, high = min(times[label]), max(times[label])
-        table.add_row(
-            label,
-            f"{median * 1e3:.1f}",
-            f"{low * 1e3:.1f}",
-            f"{high * 1e3:.1f}",
-            f"{reference / median:.2f}x",
+        times = turn_by_turn(
+            {
+                "spikingjelly": spikingjelly,
+                "sequence": lambda: [run(folded, b) for b in batches],
+                "onnxruntime": lambda: [session.run(None, {name: b}) for b in batches],
+                "events": lambda: [run_plan(plan, b, threads=args.threads) for b in batches],
+            },
+            args.rounds,
         )
-    Console().print(table)
+    title = f"{arch.name}, T = {graph.T}, {samples} sample(s), {args.threads} threads, median of {args.rounds}, a sample"
+    medians = show(title, times, "spikingjelly", samples)
+    print(f"first run of the event engine: {first:.1f} s")
+    facts = {"network": arch.name, "samples": samples, "batch": args.batch, "threads": args.threads}
+    save(args.json, "inference", {**medians, "first_run_events": first}, **facts)
 
 
 if __name__ == "__main__":

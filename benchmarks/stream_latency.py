@@ -1,9 +1,13 @@
 """One recording frame by frame: torch (burst, paced), onnxruntime with bound states, beside one run of the whole window.
 
     python benchmarks/stream_latency.py [--network dvs128 | --checkpoint FILE] [--lookahead D] [--rounds 5] [--threads 1]
+        [--json stream_latency.json]
 
 Prints the median time of a frame and of the slowest frame of a window, and the bytes that have to be kept. Weights of
-zoo networks are random.
+zoo networks are random. SpikingJelly steps the same network without its attention, which it cannot step.
+
+Keys with --json, median seconds a frame: spikingjelly_step, torch (burst), onnx, window (the whole window at once, over T);
+network, threads, machine, commit.
 """
 
 from __future__ import annotations
@@ -20,15 +24,19 @@ import onnxruntime
 import torch
 from rich.console import Console
 from rich.table import Table
+from spikingjelly.activation_based import functional, layer
+from torch import nn
+from turns import save
 
 import tcja_deploy as td
 from tcja_deploy import zoo
-from tcja_deploy.frontend.load import load
+from tcja_deploy.frontend.checkpoint import infer_architecture
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.stream import initial, measure, plan, stream
 from tcja_deploy.runtime.synthetic import synthetic_frames
+from tcja_deploy.zoo.modules import TCJABlock, to_module
 
 
 def onnx_steps(path: Path, threads: int) -> Callable[[np.ndarray], None]:
@@ -79,10 +87,15 @@ def main() -> None:
     parser.add_argument("--lookahead", type=int)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    graph: Graph = load(args.checkpoint) if args.checkpoint else zoo.build(args.network)
-    graph = fold_batch_norm(graph)
+    arch = zoo.BUILDERS[args.network]()
+    state = zoo.random_state(arch)
+    if args.checkpoint:
+        state = {k: v.numpy() for k, v in torch.load(args.checkpoint, weights_only=False)["net"].items()}
+        arch, _ = infer_architecture(state)
+    graph: Graph = fold_batch_norm(zoo.to_graph(arch, state))
     frames = synthetic_frames(graph, 1)
     D = args.lookahead
     burst, paced = stream(graph, lookahead=D), stream(graph, lookahead=D, schedule="paced")
@@ -91,23 +104,55 @@ def main() -> None:
         td.export(graph, "onnx-step", path, lookahead=D, verify=False)
         onnx_bytes = sum(a.nbytes for a in np.load(path.with_suffix(".states.npz")).values())
         ways: dict[str, tuple[Callable[[np.ndarray], object], int]] = {
+            "SpikingJelly, without attention": (spikingjelly_step(arch, state), 0),
             "torch, burst": (burst.push, held(graph, frames, D, "burst")),
             "torch, paced": (paced.push, held(graph, frames, D, "paced")),
             "onnxruntime, states bound": (onnx_steps(path, args.threads), onnx_bytes),
         }
-        name = graph.source.get("architecture", "network")
+        name, seconds = arch.name, {}
         waits = "exact" if D is None else f"D = {D}"
         title = f"{name}, T = {graph.T}, {waits}, {args.threads} thread(s)"
         table = Table("", "ms a frame", "ms, slowest", "bytes kept", title=title)
         whole = [timed(lambda: run(graph, frames)) for _ in range(args.rounds + 1)][1:]
         median = 1e3 * statistics.median(whole)
+        seconds["window"] = median / 1e3 / graph.T
         table.add_row("whole window at once", f"{median / graph.T:.2f}", f"({median:.1f} a window)", "")
         for name, (push, size) in ways.items():
             windows = list(window_times(push, frames, args.rounds))
             mean = statistics.median(statistics.fmean(w) for w in windows)
+            seconds[KEYS.get(name, name)] = mean
             slowest = statistics.median(max(w) for w in windows)
             table.add_row(name, f"{1e3 * mean:.2f}", f"{1e3 * slowest:.2f}", f"{size:,}")
     Console().print(table)
+    save(args.json, "stream_latency", seconds, network=arch.name, threads=args.threads)
+
+
+KEYS = {
+    "SpikingJelly, without attention": "spikingjelly_step",
+    "torch, burst": "torch",
+    "onnxruntime, states bound": "onnx",
+}
+
+
+def spikingjelly_step(arch: zoo.Architecture, state: dict[str, np.ndarray]) -> Callable[[np.ndarray], object]:
+    """SpikingJelly's own single-step mode of the same layers, but the attention."""
+    net = to_module(arch, state)
+    parts: list[nn.Module] = []
+    for module in (*net.conv, *net.fc):
+        if isinstance(module, layer.SeqToANNContainer):
+            parts += module.children()
+        elif isinstance(module, nn.Flatten):
+            parts.append(nn.Flatten(1))
+        elif not isinstance(module, TCJABlock):
+            parts.append(module)
+    steps = nn.Sequential(*parts)
+    functional.set_step_mode(steps, "s")
+
+    def push(frame: np.ndarray) -> object:
+        with torch.inference_mode():
+            return steps(torch.from_numpy(frame))
+
+    return push
 
 
 def held(graph: Graph, frames: np.ndarray, lookahead: int | None, schedule: str) -> int:

@@ -50,8 +50,8 @@ def count_bits(lo: int, hi: int, bits: Any, counts: Any) -> None:
     """Spikes in each of the frames ``[M, words]``: ``counts [M]``."""
     for i in range(lo, hi):
         n = 0
-        for word in bits[i]:
-            n += bits_set(word)
+        for w in range(bits.shape[1]):
+            n += bits_set(bits[i, w])
         counts[i] = n
 
 
@@ -324,6 +324,8 @@ def weigh_events(lo: int, hi: int, ends: Any, scale: Any, weights: Any, table: A
     P = weights.shape[1]
     for n in range(lo, hi):
         for p in range(P):
+            if ends[(n * P + p + 1) * T] == ends[(n * P + p) * T]:
+                continue
             for t in range(T):
                 i = (n * P + p) * T + t
                 found = units = whole = total = 0
