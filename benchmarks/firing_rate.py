@@ -4,7 +4,8 @@
         [--json firing_rate.json]
 
 The layer is the second convolution of the DVS128 network (128 to 128 channels, 3 x 3, 64 x 64 places, T = 20) with its neurons,
-and its input is random spikes of the given rates. Making the lists of what is active counts as part of it.
+and its input is random spikes of the given rates: for the engine as bits, the form in which layers hand them on (the lists of
+what is active are made anew each time), for torch as float32.
 
 Keys with --json: events_<rate> and sequence_<rate>, median seconds; threads, machine, commit.
 """
@@ -22,8 +23,9 @@ from turns import save, show, turn_by_turn
 
 from tcja_deploy.ir import GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.events.engine import run_plan
+from tcja_deploy.runtime.events.engine import run_layer
 from tcja_deploy.runtime.events.plan import compile_graph
+from tcja_deploy.runtime.events.values import Spikes
 from tcja_deploy.runtime.sequence import run
 
 
@@ -44,11 +46,17 @@ def main() -> None:
     weight = rng.normal(0, 0.02, (128, 128, 3, 3)).astype(np.float32)
     x = b.add("conv", ir.Conv2d(weight, padding=(1, 1, 1, 1)), x)
     graph = b.finish(b.add("spikes", ir.LIF(), x))
-    plan = compile_graph(graph)
+    conv = compile_graph(graph).layers["conv"]
+
+    def layer(spikes: Spikes) -> object:
+        fresh = spikes.with_bits(spikes.bits)  # which knows no lists yet
+        return run_layer(conv, fresh, args.threads)
+
     ways: dict[str, Callable[[], object]] = {}
     for rate in args.rates:
         frames = (rng.random((20, 1, 128, 64, 64), np.float32) < rate).astype(np.float32)
-        ways[f"events_{rate:g}"] = partial(run_plan, plan, frames, threads=args.threads)
+        spikes = Spikes.of(torch.from_numpy(frames), args.threads)
+        ways[f"events_{rate:g}"] = partial(layer, spikes)
         ways[f"sequence_{rate:g}"] = partial(run, graph, frames)
     title = f"conv 128 - 128, 3 x 3, 64 x 64, T = 20, {args.threads} threads"
     medians = show(title, turn_by_turn(ways, args.rounds), f"sequence_{args.rates[0]:g}")

@@ -20,7 +20,7 @@ from tcja_deploy.runtime.events.vectors import LANES
 from tcja_deploy.runtime.sequence import as_frames, evaluate, tcja_gate
 from tcja_deploy.runtime.threads import available_cores, share
 
-__all__ = ["Observer", "run", "run_plan"]
+__all__ = ["Observer", "run", "run_layer", "run_plan"]
 
 Observer = Callable[[Node, Value], None]
 """Called with every node that has a value of its own, and the value; it must not change it."""
@@ -72,10 +72,10 @@ def _value(plan: Plan, node: Node, inputs: list[Value], x: Tensor, threads: int)
     if isinstance(op, ir.Input):
         return Dense(x, threads)
     if node.name in plan.fused:
-        return _run_layer(plan.layers[plan.fused[node.name]], inputs[0], threads)
+        return run_layer(plan.layers[plan.fused[node.name]], inputs[0], threads)
     layer = plan.layers.get(node.name)
     if layer is not None:
-        return _run_layer(layer, inputs[0], threads) if layer.neuron is None else None
+        return run_layer(layer, inputs[0], threads) if layer.neuron is None else None
     source = inputs[0]
     if isinstance(op, ir.Flatten):
         return source.flattened()
@@ -93,7 +93,8 @@ def _value(plan: Plan, node: Node, inputs: list[Value], x: Tensor, threads: int)
     return Dense(result, threads)
 
 
-def _run_layer(layer: Layer, source: Value, threads: int) -> Value:
+def run_layer(layer: Layer, source: Value, threads: int) -> Value:
+    """One compiled layer over a window: spikes, or sums where it has no neurons."""
     events = source.events
     N, _, _, T, _ = events.shape
     H, W = layer.size
