@@ -128,6 +128,8 @@ def _columns(rows: Rows, order: str) -> Columns:
 
 
 def _order(rows: Rows, convention: Convention, where: str) -> str:
+    if not len(rows.table):
+        return _ORDERS[0]
     fitting = [order for order in convention.orders if _fits(rows, order)]
     if len(fitting) == 1:
         return fitting[0]
@@ -135,13 +137,17 @@ def _order(rows: Rows, convention: Convention, where: str) -> str:
         raise DataError(
             "an array [N, 4] in which no columns are times that never run backwards, pixels and polarities",
             where=where,
-            hint=f"known orders of event columns are {', '.join(map(', '.join, _ORDERS))}; or store t, x, y and p by name",
+            hint=f"known orders are {', '.join(map(_in_words, _ORDERS))}; or store t, x, y and p by name",
         )
     raise DataError(
-        f"events whose columns could be {' or '.join('(' + ', '.join(order) + ')' for order in fitting)}",
+        f"events whose columns could be {' or '.join(map(_in_words, fitting))}",
         where=where,
         hint="store the columns by name: np.savez(file, t=..., x=..., y=..., p=...)",
     )
+
+
+def _in_words(order: str) -> str:
+    return f"({', '.join(order)})"
 
 
 def _fits(rows: Rows, order: str) -> bool:
