@@ -13,7 +13,7 @@ from tcja_deploy.errors import DeployError, FileFormatError, UsageError
 from tcja_deploy.files import path_status, sha256
 from tcja_deploy.frontend.named_code import CodeName, built, code_name, importable
 from tcja_deploy.frontend.size import within_limits
-from tcja_deploy.frontend.state_dicts import choose, find_module
+from tcja_deploy.frontend.state_dicts import choose, find_module, holds_state_dict
 from tcja_deploy.frontend.weights import Arrays, arrays, authors_keys
 from tcja_deploy.ir import Graph, GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
@@ -142,7 +142,9 @@ def _from_weights(
     except FileFormatError as error:
         error.hint = error.hint or _KINDS
         raise
-    module = find_module(content) or (("", content) if isinstance(content, Foreign) else None)
+    module = find_module(content)
+    if module is None and isinstance(content, Foreign) and not holds_state_dict(content):
+        module = ("", content)
     if module is not None and key is None:
         name, found = module
         _refuse("pickled module", arch=arch, dt=dt)

@@ -11,7 +11,7 @@ from tcja_deploy.errors import FileFormatError, UsageError
 from tcja_deploy.torch_file.machine import Foreign, label
 from tcja_deploy.torch_file.tensors import StoredTensor
 
-__all__ = ["Chosen", "choose", "find_module", "is_averaged"]
+__all__ = ["Chosen", "choose", "find_module", "holds_state_dict", "is_averaged"]
 
 _NAMES = ("net", "state_dict", "model", "model_state_dict", "model_state", "network", "weights", "params")
 """Keys under which training scripts save what they trained, the most usual first."""
@@ -76,6 +76,11 @@ def choose(content: Any, key: str | None, *, modules: bool = False) -> Chosen:
             hint=f"choose one, for instance --weights-key {first[0]}",
         )
     return Chosen(first[0], found[first[0]], tuple(p for p in found if p != first[0]))
+
+
+def holds_state_dict(content: Any) -> bool:
+    """Whether there is a state dict anywhere in what a file holds, outside of pickled modules."""
+    return any(True for _ in _state_dicts(content, modules=False))
 
 
 def is_averaged(name: str) -> bool:

@@ -26,6 +26,17 @@ from tcja_deploy.zoo.modules import Network, to_module
 State = dict[str, Tensor]
 
 
+class Settings(dict[str, Any]):
+    """A dictionary of a class that a reader without code cannot know, as configuration libraries have."""
+
+
+class Trainer:
+    """Holds a network's weights in an attribute."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+
 def network(seed: int) -> Network:
     arch = zoo.events34(channels=(4, 6, 6), T=4, hidden=20)
     return to_module(arch, zoo.random_state(arch, seed=seed))
@@ -70,6 +81,8 @@ CONTAINERS: dict[str, tuple[Callable[[State, State], Any], str, str]] = {
     "list": (lambda a, b: [3, a, {"lr": 0.1}], "1", ""),
     "EMA first": (lambda a, b: {"model_ema": b, "model": a}, "model", "model_ema"),
     "DDP": (lambda a, b: {"model": prefixed("module.", a), "ema": prefixed("module.", b)}, "model", "ema"),
+    "class of its own": (lambda a, b: Settings(net=Settings(a), lr=0.1), "net", ""),
+    "trainer": (lambda a, b: Trainer(a), "model", ""),
     "metrics": (lambda a, b: {"confusion": {"matrix": torch.ones(3, 3)}, "snn": a}, "snn", ""),
 }  # fmt: skip
 
