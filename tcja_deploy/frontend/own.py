@@ -12,6 +12,7 @@ from torch import nn
 from tcja_deploy.frontend.context import RuleContext, Rules
 from tcja_deploy.frontend.identify import Identified, identify
 from tcja_deploy.frontend.layout import name_time
+from tcja_deploy.frontend.neurons import NEURONS, READOUTS
 from tcja_deploy.frontend.probe import Layout
 from tcja_deploy.frontend.traced import Traced
 from tcja_deploy.ir import ops as ir
@@ -61,10 +62,11 @@ class OwnNeurons:
         traced = [getattr(a, "traced", None) for a in args]
         if len(traced) != 1 or not isinstance(traced[0], Traced) or not self._candidate(module):
             return
-        layout = _layout(traced[0])
-        if layout is None:
+        layout = _layout(traced[0], T)
+        mode = getattr(module, "step_mode", None)
+        if layout is None or mode == ("m" if layout == "frame" else "s"):
             return
-        features = traced[0].signal.features
+        features = tuple(n for n in traced[0].signal.dims[2:] if isinstance(n, int))
         key = (id(module), layout, features, 0 if layout == "frame" else T)
         if key not in self._known:
             with _modules_are_called():
@@ -76,9 +78,17 @@ class OwnNeurons:
     def _candidate(self, module: nn.Module) -> bool:
         """Whether a module may be a neuron: not one with rules of its own, and without layers or weights in it."""
         package = type(module).__module__
-        if package.startswith(("torch.", "spikingjelly.", "norse.")) or self._rules.container_view(module):
+        if package.startswith(("torch.", "norse.")) or self._rules.container_view(module):
             return False
-        if self._rules.is_leaf(module) and not hasattr(module, "neuronal_charge"):
+        neuron = hasattr(module, "_memories") or hasattr(module, "neuronal_charge")
+        if package.startswith(
+            "spikingjelly."
+        ):  # those without a rule, such as neurons that differ in their training only
+            named = f"spikingjelly:{type(module).__name__}"
+            neuron = neuron and package.startswith("spikingjelly.activation_based.neuron")
+            if not neuron or named in NEURONS or named in READOUTS:
+                return False
+        if self._rules.is_leaf(module) and not neuron:
             return False
         for part in module.modules():
             place = type(part).__module__.removeprefix("torch.nn.modules.")
@@ -110,15 +120,15 @@ def _modules_are_called() -> Iterator[None]:
         nn.Module.__call__ = tracing  # type: ignore[method-assign]
 
 
-def _layout(x: Traced) -> Layout | None:
+def _layout(x: Traced, T: int) -> Layout | None:
     """How a module is handed time; ``None`` where no neuron can be."""
-    if x.tainted:
+    first, second, *features = (*x.signal.dims, None, None)[: max(2, len(x.signal.dims))]
+    if x.tainted or "T" in features or "N" in features:
         return None
-    if x.view == "frame":
-        return "frame"
-    if x.view != "window" or "N" not in x.signal.dims[:2]:
-        return None
-    return "time first" if x.signal.dims[0] != "N" else "batch first"
+    if first in ("T", T) and second == "N":
+        return {"frame": "frame", "window": "time first"}.get(x.view)  # type: ignore[return-value]
+    named = second == "T" or (second == T and len(features) > 0)
+    return "batch first" if x.view == "window" and first == "N" and named else None
 
 
 def _emitted(tracer: RuleContext, path: str, found: Identified, x: Traced) -> Traced:

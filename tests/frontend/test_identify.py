@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from own_neurons import Analog, Cell, Charged, LateSubtract, LeakySum, PerChannel, Window
-from spikingjelly.activation_based import layer
+from spikingjelly.activation_based import layer, neuron
 from torch import Tensor, nn
 
 import tcja_deploy as td
@@ -206,6 +206,20 @@ class Reset(nn.Module):
             mem = mem * (1 - spike) + self.level * spike
             out.append(spike)
         return torch.stack(out)
+
+
+@pytest.mark.parametrize(
+    ("make", "mode"),
+    [
+        (neuron.HalfThresholdIFNode, "m"), (neuron.DSRIFNode, "m"), (neuron.DSRLIFNode, "m"), (neuron.OTTTLIFNode, "s"),
+        (neuron.SLTTLIFNode, "s"),
+    ],
+)  # fmt: skip
+def test_neurons_of_spikingjelly_without_a_rule(make: type[nn.Module], mode: str) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(8, 6), make(step_mode=mode), nn.Linear(6, 4)).eval()
+    graph = td.load(net, timesteps=T, input_shape=(8,))
+    assert "1 of 1 layers of neurons spiked" in graph.source["proof"]
 
 
 class Product(nn.Module):

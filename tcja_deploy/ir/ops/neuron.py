@@ -271,5 +271,6 @@ class AffineNeuron(Charge, Neuron):
             raise Unsupported(f"begins at {self.v_initial:g} but is reset to {reset:g}")
         if reset >= self.v_threshold:
             raise Unsupported(f"its threshold {self.v_threshold:g} does not lie above its reset {reset:g}")
-        firing = {"v_threshold": self.v_threshold, "v_reset": self.v_reset, "strict": self.strict}
-        return (PLIF(**firing, decay=q, decay_input=False) if q else IF(**firing)), gain
+        if not q:
+            return IF(self.v_threshold, self.v_reset, self.strict), gain
+        return PLIF(self.v_threshold, self.v_reset, self.strict, decay=q, decay_input=False), gain
