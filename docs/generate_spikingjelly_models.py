@@ -27,7 +27,6 @@ from spikingjelly.activation_based.model import (
     qkformer,
     sew_resnet,
     snas_net,
-    spike_dhs,
     spike_driven_transformer,
     spikformer,
     spiking_resnet,
@@ -56,12 +55,16 @@ class Model:
         frame: Shape of a frame.
         steps: Time steps.
         image: Whether the network takes one image and repeats it itself.
+        single: Whether the network is that of one time step.
+        gain: Factor of the weights of dense layers, which have no normalisation behind them.
     """
 
     build: Callable[[], nn.Module]
     frame: tuple[int, ...] = (3, 32, 32)
     steps: int = T
     image: bool = False
+    single: bool = False
+    gain: float = 1.0
 
 
 def _multi_step(build: Callable[..., nn.Module], **options: Any) -> Callable[[], nn.Module]:
@@ -69,15 +72,6 @@ def _multi_step(build: Callable[..., nn.Module], **options: Any) -> Callable[[],
         net = build(
             spiking_neuron=neuron.IFNode, surrogate_function=surrogate.ATan(), detach_reset=True, **options
         )
-        functional.set_step_mode(net, "m")
-        return net
-
-    return made
-
-
-def _plain(build: Callable[..., nn.Module], **options: Any) -> Callable[[], nn.Module]:
-    def made() -> nn.Module:
-        net = build(**options)
         functional.set_step_mode(net, "m")
         return net
 
@@ -102,7 +96,7 @@ MODELS: dict[str, Model] = {
         if n.startswith("spiking_")
     },
     **{
-        n: Model(_multi_step(getattr(parametric_lif_net, n)), frame)
+        n: Model(_multi_step(getattr(parametric_lif_net, n)), frame, gain=6.0)
         for n, frame in {
             "MNISTNet": (1, 28, 28),
             "FashionMNISTNet": (1, 28, 28),
@@ -128,18 +122,25 @@ MODELS: dict[str, Model] = {
     "spikformer_s": Model(
         lambda: spikformer.spikformer_s(T=T, img_size_h=64, img_size_w=64), (3, 64, 64), image=True
     ),
-    "SNASNet": Model(_plain(snas_net.SNASNet)),
-    "SpikingConv2d (spike_dhs)": Model(lambda: spike_dhs.SpikingConv2d(3, 8, 3), steps=T),
+    "SNASNet": Model(snas_net.SNASNet),
     **{
-        n: Model(lambda n=n: getattr(spiking_vggws_ottt, n)(num_classes=10))
+        n: Model(lambda n=n: getattr(spiking_vggws_ottt, n)(num_classes=10), single=True)
         for n in spiking_vggws_ottt.__all__
         if n.startswith("ottt_") and n != "ottt_spiking_vggws"
     },
 }
-"""Every builder of the package."""
+"""Every builder of the package. ``spike_dhs`` holds parts of networks, no network."""
 
 
-def lively(net: nn.Module, x: Tensor) -> None:
+def result_of(net: nn.Module, model: Model, x: Tensor) -> Tensor:
+    """What the module gives for a window."""
+    with torch.no_grad():
+        result: Tensor = torch.stack([net(frame) for frame in x]) if model.single else net(x)
+    functional.reset_net(net)
+    return result
+
+
+def lively(net: nn.Module, model: Model, x: Tensor) -> None:
     """Statistics of the frames and factors that let neurons fire; where there are none, weights for outputs of variance one."""
     normalised = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in net.modules())
     handles = []
@@ -159,11 +160,11 @@ def lively(net: nn.Module, x: Tensor) -> None:
             m.momentum = None
             nn.init.constant_(m.weight, 2.5)
             nn.init.constant_(m.bias, 0.75)
+        if isinstance(m, nn.Linear):
+            m.weight.data.mul_(model.gain)
     net.train(normalised)
-    with torch.no_grad():
-        for _ in range(2 if normalised else 1):
-            net(x)
-            functional.reset_net(net)
+    for _ in range(2 if normalised else 1):
+        result_of(net, model, x)
     for handle in handles:
         handle.remove()
     net.eval()
@@ -178,9 +179,7 @@ def _agreement(graph: Graph, net: nn.Module, model: Model, x: Tensor) -> str:
 
     frames = x.expand(model.steps, *x.shape).contiguous() if model.image else x
     result = torch.as_tensor(np.asarray(run(graph, frames.numpy(), observe=observe)))
-    functional.reset_net(net)
-    with torch.no_grad():
-        expected = net(x)
+    expected = result_of(net, model, x)
     silent = sum(rate == 0 for rate in fired.values())
     apart = float((result.reshape(expected.shape) - expected).abs().max())
     spiking = f"{len(fired) - silent} of {len(fired)} layers spike"
@@ -195,7 +194,7 @@ def row(name: str) -> str:
     x = torch.rand(shape, generator=torch.Generator().manual_seed(1))
     try:
         net = model.build()
-        lively(net, x)
+        lively(net, model, x)
     except Exception as error:  # a builder that does not run says nothing about this project
         reason = str(error).splitlines()[0][:110]
         return f"| `{name}` | does not run in SpikingJelly itself | {type(error).__name__}: {reason} | |"

@@ -108,15 +108,18 @@ class ModuleTracer(torch.fx.Tracer):
 
     def _finish(self, result: Any) -> None:
         """Check what ``forward`` returned. Time that is folded into samples comes out of the graph as an axis of its own."""
-        if not isinstance(result, torch.fx.Node):
+        if not isinstance(result, torch.fx.Node) or result not in self.values:
             several = isinstance(result, tuple | list | dict)
             what = "several values" if several else "something that does not depend on the input"
             self.report(Unsupported(f"forward returns {what}", "return one tensor"))
             return
         try:
-            self.output = self._loops.whole(self._blanks.read(self.values[result]))
+            content = self._blanks.read(self.values[result])
+            if not isinstance(content, Traced):
+                raise UnsupportedInContext("forward returns something that does not depend on the input")
+            self.output = self._loops.whole(content)
         except Unsupported as found:
-            self.report(found, certain=not self.values[result].tainted)
+            self.report(found, certain=not self.values[result].tainted and not self.unsupported)
             return
         if self.output.stale or self.output.expanded:
             self.report(
