@@ -165,7 +165,7 @@ def _matmul(tr: RuleContext, label: str, a: Any, b: Any) -> Traced:
         return tr.emit(label, ir.Linear(weights(b.t())), a)
     if isinstance(b, Traced) and isinstance(a, torch.Tensor) and a.ndim == 2:
         turned = LAYOUT["transpose"](tr, f"{label}.turn", b, -1, -2)
-        return LAYOUT["transpose"](tr, f"{label}.back", tr.emit(label, ir.Linear(weights(a)), turned), -1, -2)  # type: ignore[no-any-return]
+        return LAYOUT["transpose"](tr, f"{label}.back", tr.emit(label, ir.Linear(weights(a)), turned), -1, -2)
     if not isinstance(a, Traced) or not isinstance(b, Traced):
         raise Unsupported("multiplies a matrix with a constant of more than two axes", "use a linear layer")
     left, right = a.shape(tr.T), b.shape(tr.T)

@@ -20,7 +20,7 @@ def register() -> None:
     if backends is None or _known:
         return
 
-    class _ProxyBackend(backends.AbstractBackend):  # type: ignore[misc, name-defined]
+    class _ProxyBackend(backends.AbstractBackend):  # type: ignore[misc]
         framework_name = "tcja_deploy"
 
         def is_appropriate_type(self, tensor: Any) -> bool:

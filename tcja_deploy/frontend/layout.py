@@ -222,7 +222,7 @@ def _to(tr: RuleContext, label: str, x: Traced, *where: Any, **named: Any) -> Tr
     return x
 
 
-LAYOUT: dict[str, Callable[..., Traced | tuple[Traced, ...]]] = {
+LAYOUT: dict[str, Callable[..., Traced]] = {
     "clone": _same,
     "contiguous": _same,
     "cpu": _same,
