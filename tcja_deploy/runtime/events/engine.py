@@ -81,7 +81,8 @@ def _value(plan: Plan, node: Node, inputs: list[Value], x: Tensor, threads: int)
         return source.flattened()
     if isinstance(source, Spikes) and len(source.features) == 3:
         if isinstance(op, ir.MaxPool2d):
-            return source.pooled(op.kernel, op.stride, op.padding, node.signal.features[1:])
+            _, height, width = node.signal.features
+            return source.pooled(op.kernel, op.stride, op.padding, (height, width))
         if isinstance(op, ir.TCJA) and source.gate is None:
             area = np.float32(source.features[1] * source.features[2])
             z = torch.from_numpy(source.by_channel.astype(np.float32) / area)

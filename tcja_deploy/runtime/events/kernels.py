@@ -328,7 +328,8 @@ def weigh_events(lo: int, hi: int, ends: Any, scale: Any, weights: Any, table: A
                 continue
             for t in range(T):
                 i = (n * P + p) * T + t
-                found = units = whole = total = 0
+                found = units = whole = 0
+                total = np.int64(0)
                 for j in range(ends[i], ends[i + 1]):
                     size = abs(scale[j])
                     rounded = np.int64(size)

@@ -106,19 +106,20 @@ def _layer(graph: Graph, node: Node, behind: Node | None) -> Layer | None:
         if len(signal.dims) != 3:
             return None
         before = graph[source]
-        shape = (signal.size, 1, 1)
+        shape: tuple[int, ...] = (signal.size, 1, 1)
         if isinstance(before.op, ir.Flatten):
             origin = graph.signals_in(before)[0]
             if len(origin.features) == 3:
                 shape = origin.features
         op = ir.Conv2d(op.weight.reshape(-1, *shape), op.bias)
     else:
-        if len(signal.dims) != 5:
+        if len(signal.dims) != 5 or not isinstance(op, ir.Conv2d | ir.ConvTranspose2d):
             return None
         shape = signal.features
     C, H, W = shape
     kernel, bias = _plain_kernel(op)
-    size = node.signal.features[1:] or (1, 1)
+    height, columns = node.signal.features[1:] or (1, 1)
+    size = (height, columns)
     taps = _taps(op, (H, W), size)
     weights, biases = _blocks(kernel, bias)
     if np.iinfo(np.uint16).max < C or weights[0].size > np.iinfo(np.int32).max:

@@ -15,6 +15,8 @@ from numba.extending import intrinsic
 
 __all__ = ["LANES", "add_bits", "append_rows", "bits_set", "lowest_bit", "step", "sum_rows"]
 
+_intrinsic: Callable[[Any], Any] = intrinsic  # what it makes of a function has another signature
+
 LANES = 16
 """Numbers in a vector, and neurons in a word of bits."""
 
@@ -154,7 +156,7 @@ def _charged(
     return merged
 
 
-@intrinsic  # type: ignore[misc]
+@_intrinsic
 def sum_rows(
     typing: Any, width: Any, total: Any, weights: Any, rows: Any, scales: Any, start: Any, end: Any
 ) -> Any:
@@ -176,7 +178,7 @@ def sum_rows(
     return signature, generate
 
 
-@intrinsic  # type: ignore[misc]
+@_intrinsic
 def step(
     typing: Any, width: Any, bias: Any, weights: Any, rows: Any, scales: Any, start: Any, end: Any, neuron: Any, v: Any,
     bits: Any,
@@ -212,7 +214,7 @@ def step(
     return signature, generate
 
 
-@intrinsic  # type: ignore[misc]
+@_intrinsic
 def append_rows(
     typing: Any,
     rows: Any,
@@ -253,7 +255,7 @@ def append_rows(
     return signature, generate
 
 
-@intrinsic  # type: ignore[misc]
+@_intrinsic
 def add_bits(typing: Any, counts: Any, at: Any, bits: Any, start: Any, steps: Any, stride: Any) -> Any:
     """Add 16 neurons' spikes to ``counts[at:]``: the words ``bits[start + t stride]`` of ``t < steps``."""
     signature = types.void(counts, types.int64, bits, types.int64, types.int64, types.int64)
@@ -273,7 +275,7 @@ def add_bits(typing: Any, counts: Any, at: Any, bits: Any, start: Any, steps: An
     return signature, generate
 
 
-@intrinsic  # type: ignore[misc]
+@_intrinsic
 def lowest_bit(typing: Any, word: Any) -> Any:
     """Position of the lowest set bit of a number that is not zero."""
     if not isinstance(word, types.Integer):
@@ -285,7 +287,7 @@ def lowest_bit(typing: Any, word: Any) -> Any:
     return word(word), generate
 
 
-@intrinsic  # type: ignore[misc]
+@_intrinsic
 def bits_set(typing: Any, word: Any) -> Any:
     """How many bits of a number are set."""
     if not isinstance(word, types.Integer):
