@@ -1,5 +1,6 @@
 """Polarities, units of time and orders of columns are told apart from the data, for a whole data set, and said once."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,13 @@ def columns(seed: int = 0, count: int = 200, **changes: np.ndarray) -> dict[str,
     return base | changes
 
 
+def save(path: Path, **events: np.ndarray) -> None:
+    """Events under names that say nothing about their convention."""
+    np.savez(
+        path, **{{"t": "timestamps", "p": "polarity"}.get(key, key): value for key, value in events.items()}
+    )
+
+
 def open_(path: Path, **options: object):
     return open_data(path, timesteps=4, sensor=SENSOR, **options)  # type: ignore[arg-type]
 
@@ -42,8 +50,8 @@ def open_(path: Path, **options: object):
 )
 def test_polarities(tmp_path: Path, stored, word: str | None) -> None:
     events = columns()
-    np.savez(tmp_path / "a.npz", **events)
-    np.savez(tmp_path / "b.npz", **events | {"p": stored(events["p"])})
+    save(tmp_path / "a.npz", **events)
+    save(tmp_path / "b.npz", **events | {"p": stored(events["p"])})
     told = open_(tmp_path / "b.npz")
     np.testing.assert_array_equal(told[0][0], open_(tmp_path / "a.npz")[0][0])
     assert [note for note in told.notes if "polarities" in note] == (
@@ -56,7 +64,7 @@ def test_polarities(tmp_path: Path, stored, word: str | None) -> None:
 
 @pytest.mark.parametrize("values", [[0, 1, 2, 3], [0, 255], [-1, 0, 1], [0.5, 1]])
 def test_other_polarities_are_refused(tmp_path: Path, values: list[float]) -> None:
-    np.savez(tmp_path / "a.npz", **columns(p=np.resize(values, 200)))
+    save(tmp_path / "a.npz", **columns(p=np.resize(values, 200)))
     with pytest.raises(DataError, match=r"polarity|'p' holds"):
         open_(tmp_path / "a.npz")[0]
 
@@ -64,12 +72,26 @@ def test_other_polarities_are_refused(tmp_path: Path, values: list[float]) -> No
 def test_a_recording_of_on_events_alone_follows_the_others(tmp_path: Path) -> None:
     """Under 1/2 a recording of ones is all OFF, although by itself it looks like ON."""
     for name, p in (("a", np.ones(200)), ("b", np.resize([1, 2], 200)), ("c", np.ones(200))):
-        np.savez(tmp_path / f"{name}.npz", **columns(p=p.astype(int)))
+        save(tmp_path / f"{name}.npz", **columns(p=p.astype(int)))
     assert open_(tmp_path)[0][0][:, 1].sum() == 0
     assert open_(tmp_path / "a.npz")[0][0][:, 0].sum() == 0
-    np.savez(tmp_path / "d.npz", **columns(p=np.resize([0, 1], 200)))
+    save(tmp_path / "d.npz", **columns(p=np.resize([0, 1], 200)))
     with pytest.raises(DataError, match="neither"):
         open_(tmp_path).checked()
+
+
+@pytest.mark.parametrize(
+    ("changes", "hint"),
+    [({"p": np.resize([-1, 1], 200)}, r"\(p > 0\)"), ({"t": np.linspace(0, 0.3, 200)}, "microseconds")],
+)
+def test_the_layout_of_spikingjelly_has_one_convention(
+    tmp_path: Path, changes: dict[str, np.ndarray], hint: str
+) -> None:
+    """Its training code would have read something else from such a file, so the file is not what it was trained on."""
+    np.savez(tmp_path / "a.npz", **columns(**changes))
+    with pytest.raises(DataError) as caught:
+        open_(tmp_path / "a.npz")[0]
+    assert re.search(hint, caught.value.hint)
 
 
 @given(
@@ -93,9 +115,9 @@ def test_units_of_time(times: list[int], unit: tuple[int, str], kind: type) -> N
 
 def test_whole_timestamps_are_microseconds(tmp_path: Path) -> None:
     events = columns()
-    np.savez(tmp_path / "a.npz", **events | {"t": events["t"].astype(np.float64)})
+    save(tmp_path / "a.npz", **events | {"t": events["t"].astype(np.float64)})
     assert open_(tmp_path / "a.npz").notes == ()
-    np.savez(tmp_path / "b.npz", **events | {"t": events["t"] / 7.0})
+    save(tmp_path / "b.npz", **events | {"t": events["t"] / 7.0})
     with pytest.raises(DataError, match=r"not a whole number"):
         open_(tmp_path / "b.npz")[0]
 

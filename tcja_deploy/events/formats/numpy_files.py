@@ -121,7 +121,8 @@ def _read_npz(path: Path, shape: FrameShape) -> Stored:
     if by_alias(tuple(headers)) is None and len(tables) == 1:
         check_count(headers[tables[0]].shape[0] if headers[tables[0]].shape else 0, path)
         return array_of_events(read_npz(path, tables)[tables[0]], where=str(path))
-    return _named_columns(path, headers)
+    # SpikingJelly's own layout has one convention, and its integration would take another one for something else.
+    return read_event_npz(path) if set("txyp") <= set(headers) else _named_columns(path, headers)
 
 
 def _read_npy(path: Path, shape: FrameShape) -> Stored:
