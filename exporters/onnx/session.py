@@ -118,7 +118,8 @@ class Model:
 
     def _ask(self, facts: dict[str, Any], arrays: Arrays | None = None) -> Message:
         try:
-            return self._answer((facts, arrays or {}))
+            answer: Message = self._answer((facts, arrays or {}))
+            return answer
         except (DeployError, ForeignError) as error:
             if isinstance(error, DeployError):
                 error.where = error.where.replace(str(self.path.resolve()), str(self.path)) or str(self.path)
