@@ -10,7 +10,7 @@ import io
 import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from tcja_deploy.errors import FileFormatError
 
@@ -86,7 +86,7 @@ class Machine:
             FileFormatError: If it is damaged, or asks for what no data asks for.
         """
         try:
-            for step, (opcode, argument, _) in enumerate(pickletools.genops(self._stream)):
+            for step, (opcode, argument, _) in enumerate(pickletools.genops(cast("IO[bytes]", self._stream))):
                 if step > _MOST_STEPS:
                     raise FileFormatError(f"its description takes more than {_MOST_STEPS:,} steps")
                 if opcode.name == "STOP":
