@@ -99,6 +99,6 @@ def _agreement(
     names = [stage.name for stage in network.stages]
     layers = [layer_agreement(name, expected[name], found[name], first_sample) for name in names]
     differs = np.logical_or.reduce([samples_that_differ(expected[name], found[name]) for name in names])
-    values = [network.readout(stages[names[-1]], network.unit) for stages in (expected, found)]
+    reference, other = (network.readout(stages[names[-1]], network.unit) for stages in (expected, found))
     streams = not network.readout.time_mean
-    return agreement(layers, *values, differs, streams=streams, bound=0.0)
+    return agreement(layers, reference, other, differs, streams=streams, bound=0.0)

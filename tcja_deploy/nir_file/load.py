@@ -234,15 +234,16 @@ class _Translation:
             return values[0]
 
     def _translate(self, name: str, node: Mapping[str, Any], x: str) -> str:
-        kind = str(node.get("type"))
+        kind, result = str(node.get("type")), None
         with self.unsupported.at(name, certain=name not in self.tainted):
             if kind not in RULES:
                 raise Unsupported(f"{kind} has no translation", f"known: {', '.join(RULES)}")
             try:
-                return RULES[kind](NodeContext(self.builder, name, node, self.reading, self.taken), x)
+                result = RULES[kind](NodeContext(self.builder, name, node, self.reading, self.taken), x)
             except GraphError as error:
                 raise UnsupportedInContext(error.reason) from error
             except (TypeError, ValueError, OverflowError) as error:
                 raise Unsupported(f"has a parameter that is not readable ({error})") from error
-        self.tainted.add(name)
-        return x
+        if result is None:
+            self.tainted.add(name)
+        return x if result is None else result
