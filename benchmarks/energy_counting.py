@@ -19,7 +19,7 @@ from spikingjelly.activation_based import functional, op_counter
 from turns import save, show, turn_by_turn
 
 from tcja_deploy import zoo
-from tcja_deploy.energy.count.measure import measure
+from tcja_deploy.energy.measure import measure
 from tcja_deploy.events import open_data
 from tcja_deploy.frontend.checkpoint import infer_architecture
 from tcja_deploy.passes import fold_batch_norm

@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 from tcja_deploy import load
-from tcja_deploy.energy.count.measure import measure
+from tcja_deploy.energy.measure import measure
 from tcja_deploy.events import EventData, open_data
 from tcja_deploy.passes.fold import fold_batch_norm
 from tcja_deploy.runtime.activity.stopwatch import Stopwatch

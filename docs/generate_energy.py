@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tcja_deploy.energy.report.render.definitions import conventions_text, thresholds_text
+from tcja_deploy.energy.render.definitions import conventions_text, thresholds_text
 
 PAGE = Path(__file__).parent / "energy.md"
 PARTS = {"conventions": conventions_text, "thresholds": thresholds_text}

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from untrained import settle
 
 from tcja_deploy import export
-from tcja_deploy.energy.count.measure import measure
+from tcja_deploy.energy.measure import measure
 from tcja_deploy.energy.price.conventions import Options, convention
 from tcja_deploy.energy.price.estimate import estimates
 from tcja_deploy.errors import UnsupportedError

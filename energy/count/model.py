@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tcja_deploy.energy.count.inventory import Measured
-from tcja_deploy.energy.count.measure import join, measure
+from tcja_deploy.energy.measure import join, measure
 from tcja_deploy.files import sha256
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes.fold import fold_batch_norm

@@ -1,1 +1,7 @@
-"""What a reader sees: the report and all that goes into it, and its forms."""
+"""What a reader sees: the report and all that goes into it."""
+
+from __future__ import annotations
+
+from tcja_deploy.energy.report.record import Report, make_report
+
+__all__ = ["Report", "make_report"]

@@ -30,7 +30,7 @@ from tcja_deploy.errors import UsageError
 if TYPE_CHECKING:
     from tcja_deploy.energy.count.inventory import Measured
     from tcja_deploy.energy.count.model import ModelActivity
-    from tcja_deploy.energy.report.render.table import Table
+    from tcja_deploy.energy.render.table import Table
     from tcja_deploy.energy.report.reproduce import Reproduction
     from tcja_deploy.hardware_profiles import Profile
     from tcja_deploy.ir import Graph
@@ -116,11 +116,11 @@ def energy(
     from tcja_deploy.energy.price.memory import MemoryModel
     from tcja_deploy.energy.price.paper import FirstLayer
     from tcja_deploy.energy.price.strict import CountsAs
+    from tcja_deploy.energy.render.documents import FORMATS, report_document, reproduction_document
+    from tcja_deploy.energy.render.report_tables import summary_tables
+    from tcja_deploy.energy.render.reproduce_tables import reproduction_summary
     from tcja_deploy.energy.report.provenance import profile_facts, provenance
     from tcja_deploy.energy.report.record import make_report
-    from tcja_deploy.energy.report.render.documents import FORMATS, report_document, reproduction_document
-    from tcja_deploy.energy.report.render.report_tables import summary_tables
-    from tcja_deploy.energy.report.render.reproduce_tables import reproduction_summary
 
     options = Options(
         _choice(FirstLayer, "--first-layer", first_layer),
@@ -206,8 +206,8 @@ def _show(
     as_json: bool,
 ) -> None:
     from tcja_deploy.cli.render import print_table, print_written
-    from tcja_deploy.energy.report.render.documents import write_text
-    from tcja_deploy.energy.report.render.formats import to_rich
+    from tcja_deploy.energy.render.documents import write_text
+    from tcja_deploy.energy.render.formats import to_rich
 
     for path in output:  # first: a reader may close the pipe
         write_text(path, render, force=force)

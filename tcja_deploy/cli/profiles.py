@@ -12,7 +12,7 @@ import typer
 from tcja_deploy.cli.options import JsonOption
 
 if TYPE_CHECKING:
-    from tcja_deploy.energy.report.render.table import Table
+    from tcja_deploy.energy.render.table import Table
     from tcja_deploy.hardware_profiles import Profile, Quantity
 
 __all__ = ["app"]
@@ -23,7 +23,7 @@ app = typer.Typer(name="profiles", help="Energy prices and limits of chips.", no
 @app.command("list")
 def list_profiles(as_json: JsonOption = False) -> None:
     """The built-in profiles."""
-    from tcja_deploy.energy.report.render.table import Column, Table
+    from tcja_deploy.energy.render.table import Column, Table
     from tcja_deploy.hardware_profiles import list_profiles as names
     from tcja_deploy.hardware_profiles import load_profile
 
@@ -105,7 +105,7 @@ def _tables(profile: Profile) -> list[Table]:
 
 
 def _table(title: str, quantities: Sequence[Quantity]) -> Table:
-    from tcja_deploy.energy.report.render.table import Column, Table
+    from tcja_deploy.energy.render.table import Column, Table
     from tcja_deploy.hardware_profiles.document import range_text, value_text
 
     columns = (
@@ -131,7 +131,7 @@ def _table(title: str, quantities: Sequence[Quantity]) -> Table:
 
 def _print(tables: list[Table], as_json: bool) -> None:
     from tcja_deploy.cli.render import print_table
-    from tcja_deploy.energy.report.render.formats import to_rich
+    from tcja_deploy.energy.render.formats import to_rich
 
     if as_json:
         typer.echo(json.dumps([r for t in tables for r in t.records()], indent=2, ensure_ascii=False))

@@ -107,12 +107,12 @@ def rates(
 ) -> None:
     """Firing rates of every layer over a data set, from exact spike counts."""
     from tcja_deploy.cli.render import print_table, print_written, time_table
+    from tcja_deploy.energy.render.documents import FORMATS, rates_document, write_plots, write_text
+    from tcja_deploy.energy.render.formats import to_rich
+    from tcja_deploy.energy.render.plots import RATE_PLOTS, rate_plots
+    from tcja_deploy.energy.render.rate_tables import rate_summary
     from tcja_deploy.energy.report.provenance import provenance
     from tcja_deploy.energy.report.rates import rates as find_rates
-    from tcja_deploy.energy.report.render.documents import FORMATS, rates_document, write_plots, write_text
-    from tcja_deploy.energy.report.render.formats import to_rich
-    from tcja_deploy.energy.report.render.plots import RATE_PLOTS, rate_plots
-    from tcja_deploy.energy.report.render.rate_tables import rate_summary
     from tcja_deploy.runtime.activity.file import save_activity
     from tcja_deploy.runtime.activity.stopwatch import Stopwatch
 

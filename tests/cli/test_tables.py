@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from tcja_deploy.cli import profiles, render
-from tcja_deploy.energy.report.render.formats import to_rich
-from tcja_deploy.energy.report.render.table import Column, Table
+from tcja_deploy.energy.render.formats import to_rich
+from tcja_deploy.energy.render.table import Column, Table
 from tcja_deploy.hardware_profiles import list_profiles
 
 

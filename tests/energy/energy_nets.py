@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tcja_deploy.energy.count import measure as measuring
+from tcja_deploy.energy import measure as measuring
 from tcja_deploy.energy.count.inventory import Measured
 from tcja_deploy.ir import Graph, GraphBuilder, Kind, Node, Op, Signal, Value
 from tcja_deploy.ir import ops as ir

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from tcja_deploy import zoo
-from tcja_deploy.energy.count.measure import measure
+from tcja_deploy.energy.measure import measure
+from tcja_deploy.energy.render.documents import rates_document
 from tcja_deploy.energy.report.confusion import confusion
 from tcja_deploy.energy.report.rates import rates
-from tcja_deploy.energy.report.render.documents import rates_document
 from tcja_deploy.events import EventData, open_data
 from tcja_deploy.runtime.activity.predicted import Outcomes
 from tcja_deploy.runtime.activity.stopwatch import Stopwatch

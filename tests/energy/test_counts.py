@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tcja_deploy.energy.count.branches import attention_nodes, first_layers
 from tcja_deploy.energy.count.inventory import Layer, Measured, Part, Primitive, Status
-from tcja_deploy.energy.count.measure import join
 from tcja_deploy.energy.count.quantities import Macs, Ops, Rate
 from tcja_deploy.energy.count.rules import RULES, take_inventory
+from tcja_deploy.energy.measure import join
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.ir import Graph, GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir

@@ -9,7 +9,7 @@ import pytest
 
 from tcja_deploy.api import load
 from tcja_deploy.data import path as shipped
-from tcja_deploy.energy.count.measure import measure
+from tcja_deploy.energy.measure import measure
 from tcja_deploy.energy.price.estimate import Estimate
 from tcja_deploy.energy.report.record import make_report
 from tcja_deploy.energy.report.reproduce import reproduce

@@ -10,9 +10,9 @@ import pytest
 from energy_nets import measured, one_layer, small_snn, spikes, weights, with_unknown_op
 
 from tcja_deploy.energy.count.inventory import Measured
-from tcja_deploy.energy.count.measure import join
 from tcja_deploy.energy.count.quantities import Ops
 from tcja_deploy.energy.count.rules import take_inventory
+from tcja_deploy.energy.measure import join
 from tcja_deploy.energy.price.conventions import CONVENTIONS, Options, ann_lines, convention, snn_lines
 from tcja_deploy.energy.price.estimate import Estimate, estimate, estimates
 from tcja_deploy.energy.price.line import Line, Twin

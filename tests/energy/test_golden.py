@@ -10,7 +10,7 @@ from golden_files import NMNIST, Golden
 from tcja_deploy.api import load
 from tcja_deploy.data import path as shipped
 from tcja_deploy.energy.count.inventory import Measured
-from tcja_deploy.energy.count.measure import measure
+from tcja_deploy.energy.measure import measure
 from tcja_deploy.energy.report.rates import rates
 from tcja_deploy.energy.report.record import make_report
 from tcja_deploy.events import open_data

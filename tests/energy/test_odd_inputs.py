@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from energy_nets import Stored, measured, one_layer, weights
 
-from tcja_deploy.energy.count.measure import measure
+from tcja_deploy.energy.measure import measure
 from tcja_deploy.energy.place.placement import place
 from tcja_deploy.energy.price.conventions import CONVENTIONS, Options
 from tcja_deploy.energy.price.estimate import Entry, estimates
 from tcja_deploy.energy.price.hardware import latency_ns
 from tcja_deploy.energy.price.strict import CountsAs
+from tcja_deploy.energy.render.documents import FORMATS, rates_document, report_document
 from tcja_deploy.energy.report.record import make_report
-from tcja_deploy.energy.report.render.documents import FORMATS, rates_document, report_document
 from tcja_deploy.hardware_profiles import Profile, load_profile
 from tcja_deploy.ir import Graph, Kind
 from tcja_deploy.ir import ops as ir

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from energy_nets import measured, small_snn, spikes
 
+from tcja_deploy.energy.render.documents import report_document
 from tcja_deploy.energy.report.record import make_report
-from tcja_deploy.energy.report.render.documents import report_document
 from tcja_deploy.hardware_profiles import load_profile
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -15,9 +15,7 @@ import pytest
 from energy_nets import measured, one_layer, small_snn, spikes
 
 from tcja_deploy import zoo
-from tcja_deploy.energy.report.rates import Rates, rates
-from tcja_deploy.energy.report.record import Report, make_report
-from tcja_deploy.energy.report.render.documents import (
+from tcja_deploy.energy.render.documents import (
     FORMATS,
     rates_document,
     report_document,
@@ -25,12 +23,14 @@ from tcja_deploy.energy.report.render.documents import (
     write_plots,
     write_text,
 )
-from tcja_deploy.energy.report.render.formats import to_latex, to_markdown, to_rich
-from tcja_deploy.energy.report.render.plots import rate_plots, report_plots
-from tcja_deploy.energy.report.render.rate_tables import rate_summary
-from tcja_deploy.energy.report.render.report_tables import all_tables, summary_tables
-from tcja_deploy.energy.report.render.reproduce_tables import reproduction_summary, reproduction_tables
-from tcja_deploy.energy.report.render.table import Column, Table, energy_text, number_text
+from tcja_deploy.energy.render.formats import to_latex, to_markdown, to_rich
+from tcja_deploy.energy.render.plots import rate_plots, report_plots
+from tcja_deploy.energy.render.rate_tables import rate_summary
+from tcja_deploy.energy.render.report_tables import all_tables, summary_tables
+from tcja_deploy.energy.render.reproduce_tables import reproduction_summary, reproduction_tables
+from tcja_deploy.energy.render.table import Column, Table, energy_text, number_text
+from tcja_deploy.energy.report.rates import Rates, rates
+from tcja_deploy.energy.report.record import Report, make_report
 from tcja_deploy.energy.report.reproduce import reproduce
 from tcja_deploy.errors import ExportError, UsageError
 from tcja_deploy.hardware_profiles import load_profile

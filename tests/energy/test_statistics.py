@@ -8,8 +8,8 @@ import pytest
 from energy_nets import measured, small_snn, spikes
 
 from tcja_deploy.energy.price.statistics import bootstrap_means, summarise
+from tcja_deploy.energy.render.frames import rate_frame
 from tcja_deploy.energy.report.rates import rates
-from tcja_deploy.energy.report.render.frames import rate_frame
 from tcja_deploy.ir import GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
 

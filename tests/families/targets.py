@@ -17,7 +17,7 @@ import torch
 from family_nets import Net
 
 import tcja_deploy as td
-from tcja_deploy.energy.count.measure import measure
+from tcja_deploy.energy.measure import measure
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters.report import ExportReport, Fidelity
 from tcja_deploy.ir import Node

@@ -13,7 +13,7 @@ from spikingjelly.activation_based import layer, neuron
 from torch import nn
 
 from tcja_deploy.energy.count.inventory import Part, Primitive
-from tcja_deploy.energy.count.measure import measure
+from tcja_deploy.energy.measure import measure
 from tcja_deploy.frontend.trace import trace
 from tcja_deploy.ir import Kind
 

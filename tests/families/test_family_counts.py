@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from family_nets import FAMILIES, net
 from targets import SAMPLES, Stored
 
-from tcja_deploy.energy.count.measure import measure
+from tcja_deploy.energy.measure import measure
 from tcja_deploy.energy.report.rates import rates
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.sequence import run

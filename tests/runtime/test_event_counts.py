@@ -12,7 +12,7 @@ from op_samples import Making, values
 
 import tcja_deploy as td
 from tcja_deploy.data import path
-from tcja_deploy.energy.count.measure import measure
+from tcja_deploy.energy.measure import measure
 from tcja_deploy.errors import UsageError
 from tcja_deploy.events import open_data
 from tcja_deploy.ir import Graph, GraphBuilder, Kind

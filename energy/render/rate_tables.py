@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tcja_deploy.energy.render.confusion_tables import accuracy_table
+from tcja_deploy.energy.render.table import Column, Table, recordings_text, shape_text
 from tcja_deploy.energy.report.rates import RateRow, Rates
-from tcja_deploy.energy.report.render.confusion_tables import accuracy_table
-from tcja_deploy.energy.report.render.table import Column, Table, recordings_text, shape_text
 
 __all__ = ["input_table", "neuron_table", "rate_summary", "rates_table", "step_table"]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tcja_deploy.energy.count.inventory import Status
+from tcja_deploy.energy.render.table import Column, Table, shape_text
 from tcja_deploy.energy.report.record import Report
-from tcja_deploy.energy.report.render.table import Column, Table, shape_text
 
 __all__ = ["coverage_table", "layers_table", "synops_table", "thresholds_table", "works_table"]
 

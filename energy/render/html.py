@@ -5,9 +5,9 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 
-from tcja_deploy.energy.report.render.page_style import SCRIPT, STYLE
-from tcja_deploy.energy.report.render.plots import Plot
-from tcja_deploy.energy.report.render.table import Table
+from tcja_deploy.energy.render.page_style import SCRIPT, STYLE
+from tcja_deploy.energy.render.plots import Plot
+from tcja_deploy.energy.render.table import Table
 
 __all__ = ["Page"]
 

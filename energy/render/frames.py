@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from tcja_deploy.energy.render.rate_tables import rates_table
+from tcja_deploy.energy.render.table import Table
 from tcja_deploy.energy.report.rates import Rates
-from tcja_deploy.energy.report.render.rate_tables import rates_table
-from tcja_deploy.energy.report.render.table import Table
 
 __all__ = ["rate_frame", "table_frame"]
 

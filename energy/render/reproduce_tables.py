@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tcja_deploy.energy.report.render.table import Column, Table, energy_text, recordings_text
+from tcja_deploy.energy.render.table import Column, Table, energy_text, recordings_text
 from tcja_deploy.energy.report.reproduce import Comparison, Reproduction
 
 __all__ = ["reproduction_summary", "reproduction_tables"]

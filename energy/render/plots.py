@@ -12,9 +12,9 @@ import numpy as np
 from tcja_deploy.energy.count.inventory import Part
 from tcja_deploy.energy.price.conventions import ACCOUNTINGS
 from tcja_deploy.energy.price.estimate import Estimate
+from tcja_deploy.energy.render.table import energy_text, recordings_text
 from tcja_deploy.energy.report.rates import BINS, RateRow, Rates
 from tcja_deploy.energy.report.record import Report
-from tcja_deploy.energy.report.render.table import energy_text, recordings_text
 from tcja_deploy.energy.report.sensitivity import Tornado
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tcja_deploy.energy.render.table import Column, Table, recordings_text
 from tcja_deploy.energy.report.confusion import Confusion
-from tcja_deploy.energy.report.render.table import Column, Table, recordings_text
 
 __all__ = ["accuracy_table", "confusion_table"]
 

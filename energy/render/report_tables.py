@@ -8,18 +8,18 @@ from dataclasses import replace
 from tcja_deploy.energy.count.inventory import Part
 from tcja_deploy.energy.place.placement import Fit
 from tcja_deploy.energy.price.estimate import Estimate
-from tcja_deploy.energy.report.record import Report
-from tcja_deploy.energy.report.render.chip_tables import fits_table, populations_table
-from tcja_deploy.energy.report.render.confusion_tables import confusion_table
-from tcja_deploy.energy.report.render.network_tables import (
+from tcja_deploy.energy.render.chip_tables import fits_table, populations_table
+from tcja_deploy.energy.render.confusion_tables import confusion_table
+from tcja_deploy.energy.render.network_tables import (
     coverage_table,
     layers_table,
     synops_table,
     thresholds_table,
     works_table,
 )
-from tcja_deploy.energy.report.render.rate_tables import input_table, neuron_table
-from tcja_deploy.energy.report.render.table import NOTHING, Column, Table, energy_text, recordings_text
+from tcja_deploy.energy.render.rate_tables import input_table, neuron_table
+from tcja_deploy.energy.render.table import NOTHING, Column, Table, energy_text, recordings_text
+from tcja_deploy.energy.report.record import Report
 
 __all__ = ["all_tables", "entries_table", "summary_tables"]
 

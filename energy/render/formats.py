@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tcja_deploy.energy.report.render.table import Table
+from tcja_deploy.energy.render.table import Table
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable

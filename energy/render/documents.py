@@ -10,16 +10,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from tcja_deploy.energy.render import report_tables as tables
+from tcja_deploy.energy.render.confusion_tables import confusion_table
+from tcja_deploy.energy.render.formats import one_line, to_csv, to_latex, to_markdown
+from tcja_deploy.energy.render.html import Page
+from tcja_deploy.energy.render.plots import Plot, rate_plots, report_plots
+from tcja_deploy.energy.render.rate_tables import input_table, neuron_table, rates_table, step_table
+from tcja_deploy.energy.render.reproduce_tables import reproduction_tables
+from tcja_deploy.energy.render.table import Table, energy_text, recordings_text
 from tcja_deploy.energy.report.rates import Rates
 from tcja_deploy.energy.report.record import Report
-from tcja_deploy.energy.report.render import report_tables as tables
-from tcja_deploy.energy.report.render.confusion_tables import confusion_table
-from tcja_deploy.energy.report.render.formats import one_line, to_csv, to_latex, to_markdown
-from tcja_deploy.energy.report.render.html import Page
-from tcja_deploy.energy.report.render.plots import Plot, rate_plots, report_plots
-from tcja_deploy.energy.report.render.rate_tables import input_table, neuron_table, rates_table, step_table
-from tcja_deploy.energy.report.render.reproduce_tables import reproduction_tables
-from tcja_deploy.energy.report.render.table import Table, energy_text, recordings_text
 from tcja_deploy.energy.report.reproduce import Reproduction
 from tcja_deploy.errors import UsageError
 from tcja_deploy.files import atomic_file, output_folder, staged_files
