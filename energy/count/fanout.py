@@ -92,7 +92,8 @@ def _conv_transpose2d(op: ir.ConvTranspose2d, lengths: Lengths, out: Lengths) ->
         )
         for a in (-2, -1)
     )
-    return np.outer(rows, columns) * op.weight.shape[1]
+    met: Ints = np.outer(rows, columns) * op.weight.shape[1]
+    return met
 
 
 FAN_OUT: dict[type[Op], Callable[[Any, Lengths, Lengths], Ints]] = {

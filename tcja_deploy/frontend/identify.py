@@ -253,11 +253,11 @@ def _analog(fit: _Fit, strict: bool, c: Array, y: Array) -> list[tuple[Op, ...]]
     begun = _snapped((float(fit.first[0]) + theta - offset) / a) if a else 0.0
     made = []
     for leak in _neighbours(np.array([a])):
-        constants = {"leak": np.float32(leak), "offset": np.array([_snapped(offset)], np.float32)}
         made.append(
             (
                 ir.AffineIntegrator(
-                    **constants,
+                    leak=np.asarray(leak, np.float32),
+                    offset=np.array([_snapped(offset)], np.float32),
                     gain=np.array([g], np.float32),
                     v_initial=begun,
                     v_threshold=theta,
@@ -312,9 +312,11 @@ def _confirmed(
     """
     windows = []
     for seed in (7, 8, 9):
-        x = random_frames(np.random.default_rng(seed), steps, box.features).astype(np.float32)
+        x: NDArray[np.float32] = random_frames(np.random.default_rng(seed), steps, box.features).astype(
+            np.float32
+        )
         if seed == 9:
-            x = (x * 4).round() / 4  # numbers that meet thresholds
+            x = (np.round(x * 4) / 4).astype(np.float32)  # numbers that meet thresholds
         found = box.run(x.astype(np.float64), torch.float32)
         compared = None if place is None else found.compared[place][0].astype(np.float32)
         windows.append((x, found.y.astype(np.float32), compared))

@@ -110,7 +110,8 @@ class TimeLoops:
         else:
             step = self._again(known, step)
         ran = step == STATIC and bool(known.stateful)
-        return _mapped(known.result, lambda t: replace(t, step=0 if ran else step))
+        stepped: Result = _mapped(known.result, lambda t: replace(t, step=0 if ran else step))
+        return stepped
 
     def _outside(self, kind: str, target: Any, args: Any, kwargs: Any) -> Result:
         self._now = None
@@ -178,7 +179,8 @@ class TimeLoops:
                 continue
             if same:
                 since = total.step if total.since is None else total.since
-                return replace(total, since=since, step=frame.step)
+                more: Traced = replace(total, since=since, step=frame.step)
+                return more
         return None
 
     def _joined(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced | None:
@@ -201,7 +203,7 @@ class TimeLoops:
             return None
         rank = len(first.shape(self._tr.T))
         dim %= rank + new
-        x = replace(first, step=None, view="window", storage=-1)
+        x: Traced = replace(first, step=None, view="window", storage=-1)
         label = f"{self._tr.here}.join".lstrip(".")
         if not new and dim == 0:
             return replace(x, view="batch", lead=2)

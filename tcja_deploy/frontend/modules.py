@@ -225,18 +225,20 @@ def _zero_padded(module: Any) -> None:
 def _conv(function: str) -> Rule:
     def rule(tracer: RuleContext, path: str, m: Any, x: Traced) -> Traced:
         _zero_padded(m)
-        return FUNCTIONS[function](
+        result: Traced = FUNCTIONS[function](
             tracer, path, x, m.weight, m.bias, m.stride, m.padding, m.dilation, m.groups
         )
+        return result
 
     return rule
 
 
 def _conv_transpose2d(tracer: RuleContext, path: str, m: Any, x: Traced) -> Traced:
     _zero_padded(m)
-    return FUNCTIONS["conv_transpose2d"](
+    result: Traced = FUNCTIONS["conv_transpose2d"](
         tracer, path, x, m.weight, m.bias, m.stride, m.padding, m.output_padding, m.groups, m.dilation
     )
+    return result
 
 
 def _batch_norm(*ranks: int) -> Rule:

@@ -71,7 +71,8 @@ def _readout(integrator: Callable[[Any], ir.LI]) -> Rule:
                 f"hands on its membrane as decode={module.decode!r}", "use decode='mean-mem' or 'max-mem'"
             )
         membrane = tracer.emit(path, integrator(module), x)
-        return FUNCTIONS[decode](tracer, f"{path}.{module.decode}", membrane, 0)
+        decoded: Traced = FUNCTIONS[decode](tracer, f"{path}.{module.decode}", membrane, 0)
+        return decoded
 
     return rule
 

@@ -34,7 +34,7 @@ class _Comparisons(TorchDispatchMode):
     """Writes down what is compared: differences ``c``, and whether it asks for ``c > 0`` or ``c >= 0``."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call,unused-ignore]
         self.found: list[tuple[Tensor, bool]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -110,7 +110,7 @@ class Box:
         again = self.fresh(torch.float64)
         self.run(x, torch.float64, again)
         if hasattr(again, "_memories"):
-            again.reset()  # SpikingJelly's own go on where they stopped, until they are reset
+            getattr(again, "reset")()  # noqa: B009 -- SpikingJelly's own go on where they stopped, until they are reset
         return np.array_equal(self.run(x, torch.float64, again).y, y)
 
 
@@ -141,4 +141,5 @@ def _per_step(
 def random_frames(rng: np.random.Generator, steps: int, features: tuple[int, ...]) -> Array:
     """A window ``[T, N, ...]`` of normal numbers, small ones in some samples and large ones in others."""
     x = rng.normal(0.3, 1, (steps, _SAMPLES, *features))
-    return x * np.resize(_SCALES, _SAMPLES).reshape(1, -1, *(1,) * len(features))
+    scaled: Array = x * np.resize(_SCALES, _SAMPLES).reshape(1, -1, *(1,) * len(features))
+    return scaled

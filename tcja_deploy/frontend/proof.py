@@ -17,9 +17,11 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tcja_deploy.errors import TraceError
@@ -80,6 +82,7 @@ def _frames(graph: Graph, view: Reading, samples: int, gain: int, seed: int) -> 
     """A window ``[T, N, ...]`` whose frames differ; one image for code that repeats it."""
     rng = np.random.default_rng(seed)
     shape = (1 if view in ("image", "static") else graph.T, samples, *graph.input_shape)
+    x: NDArray[Any]
     match graph.input.signal.kind:
         case Kind.COUNT:
             x = rng.poisson(0.5, shape) * float(gain)

@@ -69,7 +69,8 @@ class Proxy(torch.fx.Proxy):
     @property
     def values(self) -> Proxy:
         """First part of the result of ``max(dim)``."""
-        return self.context.wrap(replace(self.traced, pair=False), self)
+        first: Proxy = self.context.wrap(replace(self.traced, pair=False), self)
+        return first
 
     def dim(self) -> int:
         """Number of axes."""
@@ -94,7 +95,7 @@ class Proxy(torch.fx.Proxy):
         if self.traced.pair:
             return iter((self.values, None))
         if self.traced.view == "window" and self.traced.signal.dims[:1] != ("N",):
-            return iter([self[i] for i in range(len(self))])
+            return iter([self.__getitem__(i) for i in range(len(self))])
         self.context.report(
             OtherReading("iterates over the samples of a batch", "let forward treat all samples alike")
         )

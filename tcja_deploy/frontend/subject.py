@@ -61,7 +61,7 @@ def _runnable(root: nn.Module) -> nn.Module:
     for part in root.modules():
         written = getattr(type(part), "single_step_functional_forward", None)
         if hasattr(part, "neuronal_charge") and getattr(written, "__qualname__", "").startswith("BaseNode."):
-            part.forward = partial(_charge_fire_reset, part)  # type: ignore[method-assign]
+            part.forward = partial(_charge_fire_reset, part)
     return root
 
 
@@ -115,7 +115,7 @@ class Subject:
                 with suppress(
                     Exception
                 ):  # SpikingJelly's neurons know a kernel of PyTorch; others may not take the word
-                    part.backend = "torch"
+                    setattr(part, "backend", "torch")  # noqa: B010 -- a Module types its attributes
         self.reset()
 
     def reset(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -247,7 +247,7 @@ def _untouched(root: nn.Module) -> Iterator[None]:
                     buffer.copy_(value)
 
 
-def _refuse(tracer: ModuleTracer, input_shape: tuple[int, ...], timesteps: int | None) -> None:
+def _refuse(tracer: ModuleTracer, input_shape: tuple[int, ...], timesteps: int | None) -> NoReturn:
     shape = ", ".join(map(str, input_shape))
     if timesteps is not None:
         steps = f"T = {timesteps}"
@@ -256,3 +256,4 @@ def _refuse(tracer: ModuleTracer, input_shape: tuple[int, ...], timesteps: int |
     tracer.unsupported.raise_if_any(
         TraceError, f"{{}} of the model cannot be translated ({steps}, frames of {shape})", whole="forward"
     )
+    raise TraceError("forward returns nothing that can be translated", where="forward")

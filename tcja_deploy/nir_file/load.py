@@ -234,16 +234,18 @@ class _Translation:
             return values[0]
 
     def _translate(self, name: str, node: Mapping[str, Any], x: str) -> str:
-        kind, result = str(node.get("type")), None
+        kind = str(node.get("type"))
+        translated: list[str] = []
         with self.unsupported.at(name, certain=name not in self.tainted):
             if kind not in RULES:
                 raise Unsupported(f"{kind} has no translation", f"known: {', '.join(RULES)}")
             try:
-                result = RULES[kind](NodeContext(self.builder, name, node, self.reading, self.taken), x)
+                context = NodeContext(self.builder, name, node, self.reading, self.taken)
+                translated.append(RULES[kind](context, x))
             except GraphError as error:
                 raise UnsupportedInContext(error.reason) from error
             except (TypeError, ValueError, OverflowError) as error:
                 raise Unsupported(f"has a parameter that is not readable ({error})") from error
-        if result is None:
+        if not translated:
             self.tainted.add(name)
-        return x if result is None else result
+        return translated[0] if translated else x

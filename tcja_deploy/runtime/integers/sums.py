@@ -7,6 +7,7 @@ Kernels that do not add integers exactly (Winograd transforms, reduced precision
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, partial
 
@@ -71,14 +72,21 @@ def _permitted_bits() -> set[str]:
     return found
 
 
+_Trial = tuple[Callable[..., Tensor], Tensor, Tensor]
+"""A kernel with payloads and weights."""
+
+
 @cache
 def _trials_are_exact(onednn: bool) -> bool:
     weight, x = _trial(1023, 14)
     flat, rows = weight.reshape(16, -1), x.reshape(-1)[: 4 * 64 * 9].reshape(4, -1)
-    dense = [(functional.linear, rows[:1], flat), (functional.linear, rows.repeat(16, 1), flat)]
+    dense: list[tuple[Callable[..., Tensor], Tensor, Tensor]] = [
+        (functional.linear, rows[:1], flat),
+        (functional.linear, rows.repeat(16, 1), flat),
+    ]
     images = [x, x.repeat(1, 1, 3, 3), x.repeat(2, 1, 3, 3).contiguous(memory_format=torch.channels_last)]
     padded = partial(functional.conv2d, padding=1)
-    kernels = [(padded, image, weight) for image in images]
+    kernels: list[_Trial] = [(padded, image, weight) for image in images]
     kernels += [(functional.conv2d, image, weight[:, :, :1, :1].contiguous()) for image in images]
     return all(
         torch.equal(kernel(a.float(), b.float()).double(), kernel(a, b))
