@@ -39,8 +39,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 n = 800
                 np.savez(
-                    file, t=np.arange(n) * 100, x=rng.integers(0, 34, n), y=rng.integers(0, 34, n),
-                    p=2 * rng.integers(0, 2, n) - 1,
+                    file, timestamps=np.arange(n) * 100, x=rng.integers(0, 34, n), y=rng.integers(0, 34, n),
+                    polarity=2 * rng.integers(0, 2, n) - 1,
                 )  # fmt: skip
     return tmp_path
 
