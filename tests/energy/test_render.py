@@ -323,7 +323,7 @@ def test_rates_of_a_measured_network_are_those_of_the_report(report: Report) -> 
     assert rates(m) == report.rates
 
 
-NAMES = ["x$\\foo{$", "a$b$c", "<script>alert(1)</script>", "e|f & 50 % _#~^", "two\nlines", "\\input{evil}"]
+NAMES = ["x$\\foo{$", "a$b$c", "<script>alert(1)</script>", "e|f & 50 % _#~^", "\\input{evil}"]
 
 
 @pytest.mark.parametrize("name", NAMES)

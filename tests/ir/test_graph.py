@@ -385,3 +385,10 @@ def test_the_dump_is_golden() -> None:
 def test_ops_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         graph()["conv.2"].op.tau = 3.0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "\x1b[31mred", "n" * 100_000])
+def test_names_that_no_terminal_can_show_are_refused(name: str) -> None:
+    b = GraphBuilder(1)
+    with pytest.raises(GraphError, match="control characters, or is very long"):
+        b.add(name, ir.Input((2,)))
