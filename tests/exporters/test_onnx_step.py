@@ -300,7 +300,7 @@ def test_models_of_another_network_and_other_files_are_refused(graph, frames, tm
         td.verify(tmp_path / "m.onnx", graph, [])
 
     td.export(graph, "onnx", tmp_path / "sequence.onnx", verify=False)
-    with pytest.raises(FileFormatError, match="no single frames"):
+    with pytest.raises(FileFormatError, match="does not take single frames"):
         OnnxStepper(tmp_path / "sequence.onnx")
     model = onnx.load(tmp_path / "m.onnx")
     kept = {p.key: p.value for p in model.metadata_props if p.key != "tcja_deploy.layers"}
