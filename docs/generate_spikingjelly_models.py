@@ -197,7 +197,7 @@ def row(name: str) -> str:
         lively(net, model, x)
     except Exception as error:  # a builder that does not run says nothing about this project
         reason = str(error).splitlines()[0][:110]
-        return f"| `{name}` | does not run in SpikingJelly itself | {type(error).__name__}: {reason} | |"
+        return f"| `{name}` | cannot be built or run with its default arguments | {type(error).__name__}: {reason} | |"
     try:
         graph = td.load(net, timesteps=model.steps, input_shape=model.frame, input_kind="real")
     except td.DeployError as error:
