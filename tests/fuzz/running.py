@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from targets import TARGETS, Target, damaged
+from fuzz_targets import TARGETS, Target, damaged
 
 from tcja_deploy.errors import DeployError
 from tcja_deploy.reading.limits import out_of_memory_told

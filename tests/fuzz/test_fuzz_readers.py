@@ -7,10 +7,10 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from fuzz_targets import CORPUS, TARGETS, damaged
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from running import Count, fuzz, one
-from targets import CORPUS, TARGETS, damaged
 
 SECONDS = 4.0
 KINDS = {

@@ -242,9 +242,9 @@ def test_a_folder_without_manifest_or_with_rubbish(tmp_path):
 
 def test_archives_that_would_explode_are_refused(written):
     path, _ = written
-    np.savez_compressed(path / "gate_0.npz", table=np.zeros(1 << 24))
+    np.savez_compressed(path / "gate_0.npz", table=np.zeros(1 << 26))
     relist(path, "gate_0.npz")
-    with limited(Limits(memory=1 << 26)), pytest.raises(FileFormatError, match="the limit is 64 MB"):
+    with limited(Limits(memory=1 << 28)), pytest.raises(FileFormatError, match="the limit is 256 MB"):
         read_bundle(path)
 
 
