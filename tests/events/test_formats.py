@@ -91,6 +91,7 @@ def test_what_faery_writes(tmp_path: Path, name: str, version: str | None) -> No
 @pytest.mark.larger_sets
 def test_a_real_recording_of_a_davis() -> None:
     """As told by the README beside the file, from faery 0.7.1."""
+    pytest.importorskip("faery")
     found = read(LARGER / "data" / "raw" / "sample.aedat4")
     assert len(found) == 111_954
     assert found.sensor == (240, 320)
