@@ -2,7 +2,7 @@
 
     python benchmarks/lava_accuracy.py --data n-mnist [--calibration 100] [--threads 2]
 
-The shipped network; calibrated on recordings of ``Train``, measured on those of ``Test`` and on copies of them shifted by two
+The shipped network; calibrated on recordings of `Train`, measured on those of `Test` and on copies of them shifted by two
 pixels in four directions (more samples, since one recording in a hundred is a whole point).
 """
 

@@ -3,7 +3,7 @@
     python benchmarks/lava_dvs128.py --checkpoint dvs128_checkpoint_max.pth [--frames io.npz] [--samples 1] [--stock]
 
 Lava runs with the fast convolution (the same integers as matrix products), with --stock with its own too. The frames are
-those of ``x`` in the .npz file, ``[N, T, 2, 128, 128]``, or synthetic. Needs the environment of ``tcja-deploy lava setup``.
+those of `x` in the .npz file, `[N, T, 2, 128, 128]`, or synthetic. Needs the environment of `tcja-deploy lava setup`.
 """
 
 from __future__ import annotations

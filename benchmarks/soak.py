@@ -1,6 +1,6 @@
-"""Memory over a long run: 10,000 recordings through ``rates`` and 1,000 windows through a stream, with the slope of each.
+"""Memory over a long run: 10,000 recordings through `rates` and 1,000 windows through a stream, with the slope of each.
 
-Usage: ``python benchmarks/soak.py [--recordings 10000] [--windows 1000]``. Prints resident memory every tenth of the way and
+Usage: `python benchmarks/soak.py [--recordings 10000] [--windows 1000]`. Prints resident memory every tenth of the way and
 the slope over the second half, in bytes a recording and a window; a leak of one array a recording shows as kilobytes.
 """
 
@@ -28,7 +28,7 @@ def resident() -> int:
 
 
 def frames(graph: Graph, count: int) -> Iterator[NDArray[np.float32]]:
-    """Recordings one by one, ``[T, 1, C, H, W]``."""
+    """Recordings one by one, `[T, 1, C, H, W]`."""
     rng = np.random.default_rng(0)
     for _ in range(count):
         yield rng.poisson(0.05, (graph.T, 1, *graph.input_shape)).astype(np.float32)
@@ -41,7 +41,7 @@ class Slope:
         self.what, self.count, self.points = what, count, []  # type: ignore[var-annotated]
 
     def at(self, i: int) -> None:
-        """Measure after ``i`` of them, every hundredth of the way."""
+        """Measure after `i` of them, every hundredth of the way."""
         if i % max(1, self.count // 100) == 0:
             self.points.append((i, resident()))
             if i % max(1, self.count // 10) == 0:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def turn_by_turn(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each way, ``rounds`` of them; a round before them warms up, compiles and is left out."""
+    """Seconds of each way, `rounds` of them; a round before them warms up, compiles and is left out."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for round_ in range(rounds + 1):
         for name, call in ways.items():
@@ -30,7 +30,7 @@ def turn_by_turn(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[
 
 
 def show(title: str, times: Mapping[str, list[float]], reference: str, each: int = 1) -> dict[str, float]:
-    """Print medians (divided by ``each``) and their ratios to the reference's; the medians in seconds."""
+    """Print medians (divided by `each`) and their ratios to the reference's; the medians in seconds."""
     medians = {name: statistics.median(t) / each for name, t in times.items()}
     table = Table("", "ms", "min", "max", f"{reference} over it", title=title)
     for name, median in medians.items():
@@ -52,7 +52,7 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """Short hash of the checkout, with a plus where it has changes; ``unknown`` outside of one."""
+    """Short hash of the checkout, with a plus where it has changes; `unknown` outside of one."""
     asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--exclude=*"]
     ran = subprocess.run(asked, capture_output=True, text=True, check=False)
     return ran.stdout.strip() or "unknown"

@@ -1,6 +1,6 @@
 """Write the parts of energy.md that are generated, so that the page cannot differ from the code.
 
-Run from the repository's root: ``python docs/generate_energy.py``.
+Run from the repository's root: `python docs/generate_energy.py`.
 """
 
 from __future__ import annotations

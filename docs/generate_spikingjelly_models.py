@@ -1,4 +1,4 @@
-"""Writes ``spikingjelly-models.md``: every model of SpikingJelly's ``activation_based.model``, loaded and run.
+"""Writes `spikingjelly-models.md`: every model of SpikingJelly's `activation_based.model`, loaded and run.
 
     python docs/generate_spikingjelly_models.py [NAME ...]
 
@@ -129,7 +129,7 @@ MODELS: dict[str, Model] = {
         if n.startswith("ottt_") and n != "ottt_spiking_vggws"
     },
 }
-"""Every builder of the package. ``spike_dhs`` holds parts of networks, no network."""
+"""Every builder of the package. `spike_dhs` holds parts of networks, no network."""
 
 
 def result_of(net: nn.Module, model: Model, x: Tensor) -> Tensor:

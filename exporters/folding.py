@@ -22,11 +22,11 @@ def folding_effect(network: Prepared, frames: NDArray[np.float32], *, bound: flo
 
     Args:
         network: The network, as it was trained and folded.
-        frames: ``[T, N, ...]``.
+        frames: `[T, N, ...]`.
         bound: Allowed mismatches per neuron-step.
 
     Returns:
-        The folded network against the trained one; ``None`` if there is nothing to fold.
+        The folded network against the trained one; `None` if there is nothing to fold.
     """
     if len(network.folded.nodes) == len(network.trained.nodes):
         return None

@@ -19,15 +19,15 @@ SYNTHETIC_SAMPLES = 4
 
 
 class Frames:
-    """Batches of frames ``[T, n, ...]``, checked, of which there is at least one sample; to be gone through once.
+    """Batches of frames `[T, n, ...]`, checked, of which there is at least one sample; to be gone through once.
 
     Args:
         graph: The network that they are for.
-        batches: The batches; some synthetic samples if ``None``.
+        batches: The batches; some synthetic samples if `None`.
 
     Attributes:
         synthetic: Whether they are made up.
-        sample: The first sample, ``[T, 1, ...]``.
+        sample: The first sample, `[T, 1, ...]`.
 
     Raises:
         DataError: If there is no sample, or frames do not fit the network.

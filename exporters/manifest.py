@@ -44,7 +44,7 @@ __all__ = [
 
 FORMAT, VERSION = "tcja-deploy-manifest", 2
 NAME = "manifest.json"
-"""Name of the manifest within a folder; beside a file it is ``<stem>.manifest.json``."""
+"""Name of the manifest within a folder; beside a file it is `<stem>.manifest.json`."""
 SEAL = "manifest_sha256"
 
 
@@ -62,7 +62,7 @@ def sealed(target: str, entries: Mapping[str, Any]) -> str:
 
 
 def file_facts(root: Path, files: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of files, by their path below ``root``."""
+    """Size and SHA-256 of files, by their path below `root`."""
     return {
         file.relative_to(root).as_posix(): {"bytes": file.stat().st_size, "sha256": sha256(file)}
         for file in sorted(files)

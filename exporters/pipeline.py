@@ -2,7 +2,7 @@
 
 Everything is written into a staging folder, and the artifact that is verified is the staged one, with its golden sample and
 manifest. Then the whole moves into place at once. An artifact that differs from its reference beyond the bound moves as well,
-because where it differs is what its user has to look at: the manifest says so in ``parity``, and so does the report.
+because where it differs is what its user has to look at: the manifest says so in `parity`, and so does the report.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ def run_export(
 ) -> ExportReport:
     """Export a network.
 
-    A file is written as ``<stem><suffix>`` with ``<stem>.golden.npz`` and ``<stem>.manifest.json`` beside it, a folder with
-    ``golden.npz`` and ``manifest.json`` in it; all of it or, on failure, nothing.
+    A file is written as `<stem><suffix>` with `<stem>.golden.npz` and `<stem>.manifest.json` beside it, a folder with
+    `golden.npz` and `manifest.json` in it; all of it or, on failure, nothing.
 
     Args:
         target: Where to.
         graph: The network.
         path: What to write; a file gets the target's suffix if it lacks its last part.
-        data: Frames ``[T, n, ...]`` to calibrate and verify on; four synthetic samples if not given.
+        data: Frames `[T, n, ...]` to calibrate and verify on; four synthetic samples if not given.
         verify: Compare the artifact with its reference.
         bound: Allowed mismatches per neuron-step.
         force: Replace what is there.
@@ -217,7 +217,7 @@ def run_verification(
         target: Of the artifact.
         artifact: The file or folder.
         graph: The network it was exported from; not looked at if the artifact holds its own.
-        batches: Frames ``[T, n, ...]``; the artifact's own sample or four synthetic ones if not given.
+        batches: Frames `[T, n, ...]`; the artifact's own sample or four synthetic ones if not given.
         progress: Called with what is being done and how far it is.
         **options: Of the target's verification; see its dataclass.
 

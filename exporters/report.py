@@ -35,7 +35,7 @@ class NodeReport:
     Attributes:
         name: Node name.
         op: Op name.
-        fidelity: Exact or approximated. (What a target cannot express raises ``UnsupportedError`` instead.)
+        fidelity: Exact or approximated. (What a target cannot express raises `UnsupportedError` instead.)
         note: How, and how far off.
     """
 
@@ -73,9 +73,9 @@ class ExportReport:
         path: The artifact.
         files: All files written.
         nodes: Fate of each node.
-        agreement: Comparison with the reference; ``None`` if it was not asked for.
+        agreement: Comparison with the reference; `None` if it was not asked for.
         notes: Assumptions and approximations, in sentences.
-        comparisons: What else was compared, by name: ``"folding"``, what folding batch normalisation changes on the golden
+        comparisons: What else was compared, by name: `"folding"`, what folding batch normalisation changes on the golden
             sample; others as the target has them.
         runtime: What ran the artifact for the comparison.
     """

@@ -50,8 +50,8 @@ def option(help: str, *, flag: str = "", reads: Reads | None = None) -> dict[str
     """Metadata of a field of options that the command line offers as well; fields without it are for Python alone.
 
     Args:
-        help: One sentence for ``--help``.
-        flag: More names of the option on the command line, such as ``"-D"``.
+        help: One sentence for `--help`.
+        flag: More names of the option on the command line, such as `"-D"`.
         reads: What the file holds that the command line takes for it, instead of the value itself.
     """
     return {"help": help, "flag": flag, "reads": reads}
@@ -117,7 +117,7 @@ class Translation(ABC):
     """Whether the effect of folding batch normalisation on the golden sample is measured with the verification."""
 
     def beside(self, name: str) -> tuple[str, ...]:
-        """Names of more files that ``write`` makes beside a file called ``name``, in the order in which they move."""
+        """Names of more files that `write` makes beside a file called `name`, in the order in which they move."""
         return ()
 
     @abstractmethod
@@ -126,7 +126,7 @@ class Translation(ABC):
 
     @abstractmethod
     def golden(self, sample: NDArray[np.float32]) -> Mapping[str, NDArray[Any]]:
-        """Arrays of the golden sample: ``sample`` ``[T, 1, ...]`` as the artifact takes it, and what it has to give."""
+        """Arrays of the golden sample: `sample` `[T, 1, ...]` as the artifact takes it, and what it has to give."""
 
     @abstractmethod
     def check(self, artifact: Path, frames: Frames, bound: float, progress: Progress) -> Check:
@@ -150,14 +150,14 @@ class Target(Generic[OptionsT, VerificationT]):
         about: What it is, in a phrase.
         suffix: Of the file or folder, with its dot.
         runtime: What runs the artifact, for tables.
-        options: Frozen dataclass of the options of an export; raises ``UsageError`` for values that make no sense.
+        options: Frozen dataclass of the options of an export; raises `UsageError` for values that make no sense.
         verification: Frozen dataclass of the options of a verification.
         translate: Makes a translation from the network, the frames and the options.
         recognise: Whether a file or folder, which exists, is an artifact of this target, by its content.
         verify: Compares an artifact with its reference: (artifact, network, frames, options, progress) -> agreement.
         folder: Whether the artifact is a folder, with these options.
-        own_input: For artifacts that hold their own reference: T and the shape of the frames that one takes; ``verify`` then
-            gets ``None`` for the network, and the batches as they were given, or ``None``, for the frames.
+        own_input: For artifacts that hold their own reference: T and the shape of the frames that one takes; `verify` then
+            gets `None` for the network, and the batches as they were given, or `None`, for the frames.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""``python -m tcja_deploy`` is ``tcja-deploy``."""
+"""`python -m tcja_deploy` is `tcja-deploy`."""
 
 from tcja_deploy.cli import main
 

@@ -41,27 +41,27 @@ def load(
     """Read or trace a trained network.
 
     Args:
-        source: A ``.tcja`` file, a checkpoint of the TCJA authors' scripts (dict with ``net``), a state dict in their layout
-            (of their TET networks as well; of PyTorch or safetensors), a pickled module (with ``trust_pickle``), a ``.nir``
-            file, a live module of SpikingJelly or Norse, or the code that builds one: ``"models.py:build"`` or
-            ``"package.module:Class"``, which is then run.
+        source: A `.tcja` file, a checkpoint of the TCJA authors' scripts (dict with `net`), a state dict in their layout
+            (of their TET networks as well; of PyTorch or safetensors), a pickled module (with `trust_pickle`), a `.nir`
+            file, a live module of SpikingJelly or Norse, or the code that builds one: `"models.py:build"` or
+            `"package.module:Class"`, which is then run.
         arch: Zoo network that the weights belong to, if keys and shapes do not tell.
         timesteps: T, if the weights do not tell.
-        input_shape: One input frame, ``(C, H, W)``; needed for modules.
-        input_kind: What the frames hold, ``"binary"``, ``"count"``, ``"graded"`` or ``"real"``; if not given, what the source
+        input_shape: One input frame, `(C, H, W)`; needed for modules.
+        input_kind: What the frames hold, `"binary"`, `"count"`, `"graded"` or `"real"`; if not given, what the source
             tells, for a module event counts, or real numbers for an image that it repeats over time.
-        batch_first: Whether a module takes ``[N, T, ...]``; found out if not given.
-        dt: Length of a time step of a ``.nir`` file, if it does not tell; see ``nir_file.load.load_nir`` for more.
+        batch_first: Whether a module takes `[N, T, ...]`; found out if not given.
+        dt: Length of a time step of a `.nir` file, if it does not tell; see `nir_file.load.load_nir` for more.
         trust_pickle: Allow a file to run code while it is loaded.
-        prove: Run a module beside the graph on made-up windows, and refuse it if they compute different things. ``False`` hands
+        prove: Run a module beside the graph on made-up windows, and refuse it if they compute different things. `False` hands
             the graph out unproven, and its source and every manifest say so.
         weights: File of the weights of a network that code builds; without it, it keeps those that the code gives it.
         weights_key: Which of several state dicts of a file is meant, by the keys that lead to it, such as
-            ``"state_dict_ema"``; if not given, the weights before averaged ones. ``source`` of the graph names what was read.
+            `"state_dict_ema"`; if not given, the weights before averaged ones. `source` of the graph names what was read.
         settings: Arguments for the code that builds the network; texts are read as its signature says.
 
     Returns:
-        The graph, time-major: ``[T, N, ...]`` in.
+        The graph, time-major: `[T, N, ...]` in.
 
     Raises:
         FileFormatError: If the file is missing, damaged or of an unknown kind.
@@ -103,20 +103,20 @@ def export(
     """Write a network for a target and, by default, verify what was written before it moves into place.
 
     An artifact that differs from its reference beyond the bound moves into place as well: the report and the manifest say so
-    (``report.agreement.passed``, ``parity``), and where it differs.
+    (`report.agreement.passed`, `parity`), and where it differs.
 
     Args:
-        graph: From ``load``.
-        target: ``"onnx"`` (whole windows), ``"onnx-step"`` (one frame and states), ``"lava"`` (a bundle for lava-dl)
-            or ``"nir"``.
+        graph: From `load`.
+        target: `"onnx"` (whole windows), `"onnx-step"` (one frame and states), `"lava"` (a bundle for lava-dl)
+            or `"nir"`.
         path: File or folder to write.
-        data: Frames ``[T, n, ...]`` to calibrate and verify on; four synthetic samples if not given.
+        data: Frames `[T, n, ...]` to calibrate and verify on; four synthetic samples if not given.
         verify: Compare the artifact with its reference.
         bound: Allowed mismatches per neuron-step.
         force: Replace what is there.
         progress: Called with what is being done, and how many samples or steps of it are done.
-        **options: Of the target: the fields of ``OnnxOptions``, ``OnnxStepOptions``, ``LavaOptions`` and ``NirOptions`` in
-            ``tcja_deploy.exporters``.
+        **options: Of the target: the fields of `OnnxOptions`, `OnnxStepOptions`, `LavaOptions` and `NirOptions` in
+            `tcja_deploy.exporters`.
 
     Raises:
         UsageError: If there is no such target or option, or an argument is of another kind.
@@ -161,12 +161,12 @@ def verify(
     bundles in the real lava-dl with the integer twin.
 
     Args:
-        artifact: An ``.onnx`` or ``.nir`` file, a Lava bundle or a split NIR export; recognised by content.
+        artifact: An `.onnx` or `.nir` file, a Lava bundle or a split NIR export; recognised by content.
         graph: The network it was exported from; a Lava bundle holds its own.
-        batches: Frames ``[T, n, ...]``; four synthetic samples if not given (a Lava bundle's own sample).
+        batches: Frames `[T, n, ...]`; four synthetic samples if not given (a Lava bundle's own sample).
         progress: Called with what is being done, and how many samples or steps of it are done.
-        **options: Of the target's verification: the fields of ``Bounded``, ``OnnxStepVerification``, ``LavaVerification`` and
-            ``NirVerification`` in ``tcja_deploy.exporters``.
+        **options: Of the target's verification: the fields of `Bounded`, `OnnxStepVerification`, `LavaVerification` and
+            `NirVerification` in `tcja_deploy.exporters`.
 
     Raises:
         FileFormatError: If the artifact is damaged or was not exported from the graph.

@@ -1,8 +1,8 @@
-"""The ``.tcja`` file: a graph as safetensors, with structure as JSON in the header. Loading it runs no code.
+"""The `.tcja` file: a graph as safetensors, with structure as JSON in the header. Loading it runs no code.
 
-Layout: one float32 tensor for each array among the constants of the ops, called ``<node>.<constant>``; in the metadata,
-under ``tcja_deploy.graph``, a JSON object with ``version``, ``T``, ``output``, ``source``, ``sha256`` and ``nodes`` (each with
-``name``, ``op``, ``inputs`` and ``constants``, where ``{"tensor": "<node>.<constant>"}`` stands for an array). The checksum
+Layout: one float32 tensor for each array among the constants of the ops, called `<node>.<constant>`; in the metadata,
+under `tcja_deploy.graph`, a JSON object with `version`, `T`, `output`, `source`, `sha256` and `nodes` (each with
+`name`, `op`, `inputs` and `constants`, where `{"tensor": "<node>.<constant>"}` stands for an array). The checksum
 covers graph, weights and source, so that no damage goes unnoticed.
 """
 
@@ -40,7 +40,7 @@ def save_graph(graph: Graph, path: Path, *, force: bool = False) -> None:
     """Write a graph.
 
     Raises:
-        ExportError: If the path is taken and ``force`` is not set, or writing fails.
+        ExportError: If the path is taken and `force` is not set, or writing fails.
     """
     tensors: Tensors = {}
     nodes = []
@@ -137,7 +137,7 @@ def _read(path: Path) -> tuple[str, Tensors]:
 
 
 def _graph(structure: dict[str, Any], tensors: Tensors) -> Graph:
-    """The graph of a structure; ``KeyError``, ``ValueError`` or ``GraphError`` if it is none."""
+    """The graph of a structure; `KeyError`, `ValueError` or `GraphError` if it is none."""
     builder = GraphBuilder(_plain(structure["T"], int))
     for entry in _plain(structure["nodes"], list):
         node = _plain(entry, dict)
@@ -151,7 +151,7 @@ def _graph(structure: dict[str, Any], tensors: Tensors) -> Graph:
 
 
 def _op(node: str, name: str, constants: dict[str, Any], tensors: Tensors) -> Op:
-    """An op of the file; takes its arrays out of ``tensors``."""
+    """An op of the file; takes its arrays out of `tensors`."""
     if name not in OPS:
         raise ValueError(f"{node}: unknown op {name!r}")
     types = field_types(OPS[name])

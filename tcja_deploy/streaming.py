@@ -45,7 +45,7 @@ class StreamEngine:
         name: Which one.
         plan: The stream whose cost is measured.
         make: Gives a stream for a number of recordings side by side.
-        compare: Compares with the reference over frames ``[T, n, ...]``.
+        compare: Compares with the reference over frames `[T, n, ...]`.
         other: What is compared, for tables.
         exact: Whether nothing but rounding may differ.
         step_model: The ONNX model that runs, if one does.
@@ -108,9 +108,9 @@ def open_engine(
         data: Recordings; the twin's numbers are calibrated on some of them.
         folder: Where the ONNX model is written.
         calibration: Recordings to calibrate the twin on instead.
-        lookahead: Frames that every TCJA block waits; ``None`` for exact.
-        profile: What blocks expect of frames that have not arrived; ``None`` for zeros.
-        schedule: When cells work; ``None`` for paced in onnxruntime, which has no other, and bursts elsewhere.
+        lookahead: Frames that every TCJA block waits; `None` for exact.
+        profile: What blocks expect of frames that have not arrived; `None` for zeros.
+        schedule: When cells work; `None` for paced in onnxruntime, which has no other, and bursts elsewhere.
         batch_size: Recordings that run side by side.
 
     Raises:

@@ -12,7 +12,7 @@ _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""Control characters, escape sequences, direction marks and undecodable bytes are shown (``\x1b``), not sent.
+    r"""Control characters, escape sequences, direction marks and undecodable bytes are shown (`\x1b`), not sent.
 
     Args:
         text: What is to be printed.

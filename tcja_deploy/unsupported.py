@@ -3,11 +3,11 @@
 Whoever translates a network (tracer, NIR reader, NIR writer, Lava) works through its places and does not stop at the first
 that has no counterpart:
 
-* a rule that cannot translate its place raises ``Unsupported(reason, hint)``; ``UnsupportedInContext`` where the cause may
+* a rule that cannot translate its place raises `Unsupported(reason, hint)`; `UnsupportedInContext` where the cause may
   lie in an earlier place, such as a shape that does not fit;
-* the loop that calls the rules keeps one ``UnsupportedParts`` and runs each rule in ``with found.at(place):``, or adds what
-  it catches by ``found.add(place, error)``;
-* at the end ``found.raise_if_any(TraceError, "{} of the model cannot be translated")`` raises one error that lists them.
+* the loop that calls the rules keeps one `UnsupportedParts` and runs each rule in `with found.at(place):`, or adds what
+  it catches by `found.add(place, error)`;
+* at the end `found.raise_if_any(TraceError, "{} of the model cannot be translated")` raises one error that lists them.
 
     found = UnsupportedParts()
     for node in graph:
@@ -40,7 +40,7 @@ def bullets(lines: Iterable[str], most: int | None = None) -> str:
 
 
 class Unsupported(Exception):  # noqa: N818
-    """Why one place cannot be expressed. Never reaches a user alone: ``UnsupportedParts`` makes a ``DeployError`` of all.
+    """Why one place cannot be expressed. Never reaches a user alone: `UnsupportedParts` makes a `DeployError` of all.
 
     Args:
         reason: What is in the way, as a predicate of the place: "pools with dilation".
@@ -78,7 +78,7 @@ class UnsupportedParts:
 
         Args:
             place: Module path or node name.
-            certain: Whether everything before it is known; without that, ``UnsupportedInContext`` means nothing and is dropped.
+            certain: Whether everything before it is known; without that, `UnsupportedInContext` means nothing and is dropped.
         """
         try:
             yield
@@ -116,11 +116,11 @@ class UnsupportedParts:
 
         Args:
             error: Its class.
-            heading: First line without the colon; ``{}`` becomes "1 part", "2 parts".
+            heading: First line without the colon; `{}` becomes "1 part", "2 parts".
             noun: What a place is.
             whole: Name of the empty place.
-            where: As in ``DeployError``.
-            hint: As in ``DeployError``, for all of them.
+            where: As in `DeployError`.
+            hint: As in `DeployError`, for all of them.
 
         Raises:
             DeployError: Of the class asked for.

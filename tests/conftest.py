@@ -55,5 +55,5 @@ def golden(request: pytest.FixtureRequest) -> Golden:
 
 @pytest.fixture(scope="session")
 def nmnist() -> Path:
-    """Recordings of N-MNIST, in ``Train`` and ``Test``: 1000 where the larger sets are, otherwise 20."""
+    """Recordings of N-MNIST, in `Train` and `Test`: 1000 where the larger sets are, otherwise 20."""
     return NMNIST

@@ -37,9 +37,9 @@ class Golden:
     """A checkpoint of the authors' DVS128 script, and what their own code computed with it.
 
     Attributes:
-        checkpoint: As ``torch.save`` wrote it.
-        frames: Event frames ``[T, 1, 2, 128, 128]``, float32.
-        output: ``[1, 11]``.
+        checkpoint: As `torch.save` wrote it.
+        frames: Event frames `[T, 1, 2, 128, 128]`, float32.
+        output: `[1, 11]`.
         counts: Non-zero values over all steps, by module name.
         rates: Mean value over all steps, by module name.
     """

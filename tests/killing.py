@@ -18,12 +18,12 @@ WATCHED = (
     "os.chmod",
     "ctypes.dlsym",
 )
-"""Audit events of calls that change names, raised just before each; ``os.replace`` is an ``os.rename`` as well, and looking up
-``renameat2`` comes just before its call."""
+"""Audit events of calls that change names, raised just before each; `os.replace` is an `os.rename` as well, and looking up
+`renameat2` comes just before its call."""
 
 
 def killed_at(k: int, work: Callable[[], object], watched: tuple[str, ...] = WATCHED) -> bool:
-    """Do work in another process that is killed just before the k-th watched call, or after the k-th ``fsync``.
+    """Do work in another process that is killed just before the k-th watched call, or after the k-th `fsync`.
 
     Returns:
         Whether it came that far; if not it has finished.

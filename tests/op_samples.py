@@ -2,7 +2,7 @@
 
 Inputs and weights are multiples of 1/8 of a few units, so sums of products are multiples of 1/64 (or of a power of two near it)
 far below 2**24 of them: any order of summation gives the same bits, and two implementations have to agree exactly. Ops whose
-rule has a logarithm, an exponential or a division that rounds say so in ``Sample.exact``.
+rule has a logarithm, an exponential or a division that rounds say so in `Sample.exact`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Sample:
         signals: What it reads.
         T: Time steps.
         N: Samples.
-        x: Values shaped like ``signals``.
+        x: Values shaped like `signals`.
         exact: Whether no intermediate result is rounded, in whatever order.
     """
 
@@ -402,7 +402,7 @@ MAKERS: dict[str, Callable[[Making], Sample]] = {
     "TimeMean": lambda m: m.sample(ir.TimeMean(), ("T", "N", *m.lengths(m.int(0, 3)))),
     "Vote": vote,
 }
-"""How to make each op with inputs. A new op needs an entry here; ``test_ops`` fails until it has one."""
+"""How to make each op with inputs. A new op needs an entry here; `test_ops` fails until it has one."""
 
 
 @st.composite

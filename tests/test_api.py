@@ -1,4 +1,4 @@
-"""The Python interface: ``load``, ``export``, ``verify``."""
+"""The Python interface: `load`, `export`, `verify`."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ MODULES = dict(modules())
 
 
 def imports(name: str, tree: ast.AST) -> Iterator[str]:
-    """Full names that a module imports anywhere, ``package.name`` for ``from package import name``."""
+    """Full names that a module imports anywhere, `package.name` for `from package import name`."""
     package = name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -51,7 +51,7 @@ def parsed(file: Path) -> ast.Module:
 
 
 def part(module: str) -> str:
-    """The folder or file directly under ``tcja_deploy`` that a name belongs to."""
+    """The folder or file directly under `tcja_deploy` that a name belongs to."""
     names = module.split(".")
     return names[1] if len(names) > 1 else "tcja_deploy"
 
@@ -175,7 +175,7 @@ def test_the_folders_of_a_part_lead_one_way() -> None:
 
 
 def folder(module: str) -> str | None:
-    """The sub-folder of a part that a module lies in; ``None`` for files of the part itself."""
+    """The sub-folder of a part that a module lies in; `None` for files of the part itself."""
     home = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
     names = home.split(".")
     return ".".join(names[:3]) if len(names) > 2 else None
@@ -291,7 +291,7 @@ OWN = [
 
 
 def test_no_assert_outside_tests() -> None:
-    """Assertions vanish under ``python -O``, and their tracebacks help no user."""
+    """Assertions vanish under `python -O`, and their tracebacks help no user."""
     found = [
         f"{f.relative_to(ROOT)}:{n.lineno}"
         for f in OWN

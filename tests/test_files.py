@@ -57,7 +57,7 @@ def failing(error: BaseException) -> Callable[[], None]:
 
 
 CHANGES = ("rename", "replace", "symlink_to", "hardlink_to")
-"""Methods of ``Path`` that let a name mean something else."""
+"""Methods of `Path` that let a name mean something else."""
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
-"""The public interface: what Python code and scripts may rely on, written down in ``tests/data/interface.txt``.
+"""The public interface: what Python code and scripts may rely on, written down in `tests/data/interface.txt`.
 
-A change that is meant: ``python tests/test_interface.py`` writes the file anew, and CHANGELOG says what changed.
+A change that is meant: `python tests/test_interface.py` writes the file anew, and CHANGELOG says what changed.
 """
 
 from __future__ import annotations

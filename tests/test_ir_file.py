@@ -1,4 +1,4 @@
-"""The ``.tcja`` file: what was written comes back, and nothing else is ever loaded."""
+"""The `.tcja` file: what was written comes back, and nothing else is ever loaded."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def missing(op: type[Op]) -> list[str]:
 
 
 def concrete(base: type[Op]) -> set[type[Op]]:
-    """The ops that the package defines: classes that others build on have no rule of inference, or a name with ``_``."""
+    """The ops that the package defines: classes that others build on have no rule of inference, or a name with `_`."""
     below = {op for child in base.__subclasses__() for op in concrete(child)}
     mine = base.__module__.startswith("tcja_deploy.") and not base.__name__.startswith("_")
     return below | ({base} if mine and base not in (Op, ir.Neuron) else set())

@@ -1,5 +1,6 @@
 """Which nodes belong to an attention branch, and which layer is the first: questions of structure, not of
-arithmetic."""
+arithmetic.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def attention_nodes(graph: Graph) -> frozenset[str]:
 
 def first_layers(graph: Graph) -> frozenset[str]:
     """Names of the layers with weights that read the input of the network: no neuron and no other weights
-    before them."""
+    before them.
+    """
     raw = {graph.input.name}  # values made of the input alone
     first = set()
     for node in graph.nodes[1:]:

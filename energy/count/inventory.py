@@ -91,7 +91,7 @@ class Layer:
     Attributes:
         node: Name of the node.
         op: Name of its op.
-        map_axes: Trailing axes of the result that are positions, see ``Op``.
+        map_axes: Trailing axes of the result that are positions, see `Op`.
         source: The value it reads.
         kind: Signal kind of that value.
         shape_in: One frame of the input.
@@ -223,27 +223,31 @@ class Measured:
 
     def synops(self, layer: Layer, measure: Measure = Measure.NONZERO) -> Ops:
         """Synaptic operations: weights met by non-zero inputs, exactly; all of them where the input is
-        dense."""
+        dense.
+        """
         if not layer.event_driven:
             return Ops.constant(layer.macs.aware_per_inference, len(self))
         return Ops(self.events(layer.drive, measure))
 
     def as_accumulations(self, layer: Layer) -> Ops:
         """Accumulations of a layer whose inputs are spikes: one for each synaptic operation of a 1 or -1; for
-        event counts as many as the number says."""
+        event counts as many as the number says.
+        """
         return self.synops(layer, Measure.UNIT if layer.kind is Kind.BINARY else Measure.PAYLOAD)
 
     def beyond_accumulations(self, layer: Layer) -> Ops | None:
         """Synaptic operations that `as_accumulations` cannot stand for, because what a user feeds is not of the
         kind that the network declares: other numbers than 1 where spikes were, fractions where counts were.
-        `None` where there are none, which is the rule."""
+        `None` where there are none, which is the rule.
+        """
         proper = Measure.UNIT if layer.kind is Kind.BINARY else Measure.INTEGER
         rest = self.events(layer.drive) - self.events(layer.drive, proper)
         return Ops(rest) if rest.any() else None
 
     def synops_by_rate(self, layer: Layer) -> Ops:
         """What the usual formula gives, rate x steps x dense MACs: every spike counts as the mean dense
-        fan-out."""
+        fan-out.
+        """
         if not layer.event_driven:
             return Ops.constant(layer.macs.dense_per_inference, len(self))
         each = Fraction(layer.macs.dense_per_inference, layer.sites)

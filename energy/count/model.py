@@ -48,7 +48,7 @@ class DataSet(Recordings, Protocol):
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """Name of each class; ``None`` where unknown."""
+        """Name of each class; `None` where unknown."""
         ...
 
     @property
@@ -88,15 +88,15 @@ def measure_model(
     stopwatch: Stopwatch | None = None,
     progress: Callable[[int], AbstractContextManager[Progress | None]] = lambda total: nullcontext(None),
 ) -> ModelActivity:
-    """Run a model over data sets and count its activity. Several processes of ``torchrun`` share the recordings.
+    """Run a model over data sets and count its activity. Several processes of `torchrun` share the recordings.
 
     Args:
         graph: The network as it was trained.
         parts: The data sets, one after the other.
-        batch_size: Recordings that are run together; ``None`` for a few on a processor, and on another device for as many
+        batch_size: Recordings that are run together; `None` for a few on a processor, and on another device for as many
             as fit into its memory.
-        engine: What computes, see ``runtime.engines``.
-        device: Where torch computes, such as ``"cuda"``.
+        engine: What computes, see `runtime.engines`.
+        device: Where torch computes, such as `"cuda"`.
         facts: What else is known about the data.
         stopwatch: Takes the time of reading and running, if given.
         progress: Shows the progress of the process that reports, given the number of its recordings.

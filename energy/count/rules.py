@@ -132,7 +132,7 @@ def _pooling(tally: _Tally, node: Node) -> str | None:
 
 
 def _charge(tally: _Tally, node: Node, op: ir.AffineNeuron | ir.AffineIntegrator) -> None:
-    """What ``a V + b + g X`` takes, without factors of 1, and a product with 0."""
+    """What `a V + b + g X` takes, without factors of 1, and a product with 0."""
     updates = tally.size(node.signal)
     if (op.leak != 1).any():
         tally.add(node, Part.NEURON, "leak", Primitive.MULTIPLY, updates)
@@ -216,7 +216,8 @@ def _sum_of(tally: _Tally, node: Node) -> None:
 
 def _product(tally: _Tally, node: Node) -> None:
     """Nothing to multiply where a spike is missing: driven by the most specific sparse operand of full
-    size, the first of several."""
+    size, the first of several.
+    """
     whole = tally.size(node.signal)
     order = list(Kind)
     sparse = [

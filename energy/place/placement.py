@@ -193,7 +193,8 @@ class _Slices:
 
 def _split(inventory: Inventory, limits: Limits, bits: int) -> list[Placed]:
     """Place the populations from the last to the first, because a core's output axons depend on its readers'
-    slices."""
+    slices.
+    """
     placed: dict[str, Placed] = {}
     readers = _readers(inventory)
     for layer in reversed(inventory.trunk):

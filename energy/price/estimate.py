@@ -99,7 +99,8 @@ class Estimate:
 
 def twins(profile: Profile, T: int) -> tuple[Twin, ...]:
     """The networks that an SNN is compared with on a profile: ANN, and the bit-matched QNN for 8-bit
-    arithmetic."""
+    arithmetic.
+    """
     if profile.kind is ChipKind.NEUROMORPHIC:
         return ()
     plain = Twin(f"ANN {profile.pricing.precision.value}")

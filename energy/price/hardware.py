@@ -186,7 +186,8 @@ def _elsewhere(m: Measured) -> list[Line]:
 
 def _static(m: Measured, profile: Profile, fit: Fit) -> list[Line]:
     """Static power and clock over the latency; where that cannot be told, the whole inference is one unpriced
-    count."""
+    count.
+    """
     pricing = profile.pricing
     span = latency_ns(m, profile, fit)
     clock = None if profile.timing.clock is None else profile.timing.clock.bounds(Unit.MHZ)

@@ -167,7 +167,8 @@ def _snn_traffic(m: Measured, pricing: Pricing, memory: MemoryModel) -> list[Lin
 
 def _ann_traffic(m: Measured, pricing: Pricing, twin: Twin, memory: MemoryModel) -> list[Line]:
     """Accesses of the ANN twin in its one pass: weights by the same reuse, activations written and read
-    once."""
+    once.
+    """
     default = BITS[pricing.precision]
     weight = memory.weight_bit or default
     bits = twin.bits or memory.payload_bit or default

@@ -26,7 +26,8 @@ __all__ = ["all_tables", "entries_table", "summary_tables"]
 
 def summary_tables(report: Report) -> list[Table]:
     """What the terminal shows: the same tables with fewer columns, and what is unpriced in one line an
-    estimate."""
+    estimate.
+    """
     synops = synops_table(report)
     tables = [
         _brief(totals_table(report)),
@@ -49,7 +50,8 @@ _TOTALS = ("convention", "profile", "network", "bound", "energy_pJ", "ci95_pJ", 
 
 def _brief(totals: Table) -> Table:
     """Without the versions, which the files have, with the bound in front of the energy and remarks below: it fits
-    80 columns."""
+    80 columns.
+    """
     remarks: dict[str, list[str]] = {}
     for _, profile, *_, remark in totals.rows:
         for text in remark.split("; "):

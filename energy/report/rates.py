@@ -1,5 +1,6 @@
 """Firing rates: of every spiking layer, and of what enters every layer with weights (after pooling and
-gate)."""
+gate).
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """How much each choice moves the result: one bar a choice, everything else as in the base estimate
-(tornado)."""
+(tornado).
+"""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def _compare(
     sums: dict[str, NDArray[np.int64]],
     device: torch.device,
 ) -> NDArray[np.float32]:
-    """Output of the float network; adds to ``sums`` what its spikes and the recorded ones have in common."""
+    """Output of the float network; adds to `sums` what its spikes and the recorded ones have in common."""
     by_node = {node: stage for stage, node in names.items() if node is not None}
 
     def observe(node: Node, value: torch.Tensor) -> None:

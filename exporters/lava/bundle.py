@@ -362,7 +362,7 @@ def _host_arrays(network: IntegerNetwork) -> dict[str, NDArray[Any]]:
 
 
 def golden_arrays(network: IntegerNetwork, sample: NDArray[np.generic]) -> dict[str, NDArray[Any]]:
-    """The golden sample, frames ``[T, 1, *shape]``: payloads, results, and what each stage gives, spikes packed."""
+    """The golden sample, frames `[T, 1, *shape]`: payloads, results, and what each stage gives, spikes packed."""
     run = Twin(network).run(sample, record=[stage.name for stage in network.stages])
     arrays: dict[str, NDArray[Any]] = {
         "payload": encode(network.host_input, sample).astype(np.int32),

@@ -94,7 +94,7 @@ def run_lava(
 
     Args:
         bundle: What to run.
-        payload: Integers (T, N, ...) as ``tcja_deploy.runtime.integers.twin.encode`` gives them.
+        payload: Integers (T, N, ...) as `tcja_deploy.runtime.integers.twin.encode` gives them.
         record: Stages to return; None for all.
         python: Interpreter that has lava-dl; None to look for it.
         fast_conv: Replace Lava's convolution loops by matrix products (same integers).
@@ -103,7 +103,7 @@ def run_lava(
 
     Raises:
         ToolchainError: No environment, too little shared memory, a failure inside Lava, or a timeout.
-        UsageError: An unknown stage in ``record``.
+        UsageError: An unknown stage in `record`.
         DataError: Payloads so large that Lava's sums overflow.
     """
     network = bundle.network

@@ -225,7 +225,7 @@ def setup(
 
 
 def _build(base: Path, scratch: Path, say: Callable[[str], None]) -> None:
-    """Make the environment as ``scratch / "venv"``; temporary files stay in ``scratch`` too."""
+    """Make the environment as `scratch / "venv"`; temporary files stay in `scratch` too."""
     building = scratch / "venv"
     say("creating the environment")
     _step([str(base), "-I", "-m", "venv", str(building)], scratch, "creating the virtual environment failed")
@@ -292,7 +292,8 @@ def terminable() -> Iterator[None]:
 
 def shared_memory() -> tuple[int, int] | None:
     """Size and free bytes of the shared memory that Lava's channels live in; None where there is no such
-    folder."""
+    folder.
+    """
     if not SHARED_MEMORY.is_dir():
         return None
     facts = os.statvfs(SHARED_MEMORY)

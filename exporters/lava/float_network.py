@@ -49,7 +49,7 @@ class FloatNeuron:
 def normalise(op: ir.Neuron) -> FloatNeuron:
     """The rule of a neuron.
 
-    With w = v - v_rest, ``LIF`` and ``PLIF`` are w <- (1 - q) w + gain x, ``IF`` is w <- w + x; all fire at
+    With w = v - v_rest, `LIF` and `PLIF` are w <- (1 - q) w + gain x, `IF` is w <- w + x; all fire at
     w >= v_threshold - v_rest and return to w = 0, which is Lava's reset.
 
     Raises:
@@ -79,15 +79,15 @@ class FloatLayer:
 
     Attributes:
         name: Node of the neuron.
-        synapse: Node of its input; its value minus ``offset``, times the neuron's gain, is what the weights
+        synapse: Node of its input; its value minus `offset`, times the neuron's gain, is what the weights
             sum up.
         offset: (O,) bias of that node.
         kind: "conv" or "dense".
         in_shape: Shape of one frame of payloads.
-        weight: Normalised (gain and threshold included), shaped as ``Layer.weight``.
+        weight: Normalised (gain and threshold included), shaped as `Layer.weight`.
         bias: Normalised, (O,).
         neuron: The rule.
-        stride: As in ``Layer``, and so are padding, dilation and groups.
+        stride: As in `Layer`, and so are padding, dilation and groups.
     """
 
     name: str
@@ -106,7 +106,7 @@ class FloatLayer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FloatGate:
-    """A TCJA block before quantisation; weights as in ``tcja_deploy.ir.ops.TCJA``."""
+    """A TCJA block before quantisation; weights as in `tcja_deploy.ir.ops.TCJA`."""
 
     name: str
     in_shape: tuple[int, int, int]

@@ -23,7 +23,7 @@ FRACTION = 14
 def quantise_gate(stage: FloatGate, frames: int, bits: int) -> Gate:
     """Integer weights with as many fraction bits as 64-bit sums allow, and the table of the sigmoid."""
     one = 1 << bits
-    reach = max(8, math.ceil(math.log(2 * one)))  # beyond, the rounded sigmoid is 0 or ``one``
+    reach = max(8, math.ceil(math.log(2 * one)))  # beyond, the rounded sigmoid is 0 or `one`
     argument = np.arange(-reach << INDEX_BITS, reach << INDEX_BITS) / (1 << INDEX_BITS)
     table = np.floor(one / (1 + np.exp(-argument)) + 0.5).astype(np.int64)
     for fraction in range(FRACTION, INDEX_BITS, -1):

@@ -45,12 +45,12 @@ def after_average(weight: Kernel, kernel: Pair, stride: Pair) -> Kernel:
 
 
 def usable_groups(groups: int) -> int:
-    """The largest divisor of ``groups`` that Lava can count."""
+    """The largest divisor of `groups` that Lava can count."""
     return max(g for g in range(1, min(groups, MAX_GROUPS) + 1) if groups % g == 0)
 
 
 def regrouped(weight: Kernel, groups: int) -> Kernel:
-    """The same weights for ``usable_groups(groups)`` groups, with zeros between the groups that were joined."""
+    """The same weights for `usable_groups(groups)` groups, with zeros between the groups that were joined."""
     joined = groups // usable_groups(groups)
     if joined == 1:
         return weight

@@ -1,5 +1,6 @@
 """From a graph to a float network: which stage of Lava each node becomes. Nodes that cannot are all named in one
-error."""
+error.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ MAX_READOUT = 1 << 26
 @dataclass(frozen=True, slots=True)
 class _Pool:
     """An average pool waiting for the weights behind it: matrices (h, H) and (w, W), and its kernel if it has
-    one."""
+    one.
+    """
 
     rows: FloatArray
     columns: FloatArray

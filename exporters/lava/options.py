@@ -38,7 +38,7 @@ class LavaOptions:
         wide_input: Send the input twice, once times 128: the first layer's weights get 15 bits from pairs of
             8-bit synapses. Its rounding errors are those that every later layer amplifies.
         device: Where torch runs the float network, such as "cuda".
-        test: Labelled frames ``[T, n, ...]`` to compare float and integer network on; the calibration data if not given.
+        test: Labelled frames `[T, n, ...]` to compare float and integer network on; the calibration data if not given.
     """
 
     gate_bits: int = field(default=6, metadata=option("A gate of one becomes 2**bits."))
@@ -89,10 +89,10 @@ class LavaVerification:
     """How to run a bundle beside the twin of its own files.
 
     Attributes:
-        backend: ``"lava"`` runs the real lava-dl, several windows in a run. ``"twin"`` needs no Lava: it recomputes the golden
+        backend: `"lava"` runs the real lava-dl, several windows in a run. `"twin"` needs no Lava: it recomputes the golden
             sample.
         fast_conv: Matrix products instead of Lava's convolution loops.
-        python: Interpreter that has lava-dl; ``None`` to look for it.
+        python: Interpreter that has lava-dl; `None` to look for it.
         timeout: Seconds for each run of Lava.
     """
 

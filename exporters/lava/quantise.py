@@ -1,6 +1,6 @@
 """From a graph and calibration data to an integer network, stage by stage, with a report of what each stage lost.
 
-With normalised weights w, bias b and payloads x (see ``float_network``), a scale S and the unit G that stands for a
+With normalised weights w, bias b and payloads x (see `float_network`), a scale S and the unit G that stands for a
 payload of one:
 
     W = floor(S w + 1/2),   B = floor(S G b + 1/2),   V = 64 S G v
@@ -118,8 +118,7 @@ class Quantised:
 
 @dataclass(slots=True)
 class _Observed:
-    """What the float network shows of one layer: peak of |sum| of each frame, per channel if asked; channel
-    means."""
+    """What the float network shows of one layer: peak of |sum| of each frame (per channel if asked), channel means."""
 
     peaks: list[FloatArray] = field(default_factory=list)
     total: FloatArray | float = 0.0
@@ -146,7 +145,7 @@ def quantise(
         graph: The network; batch normalisation is folded on the way.
         batches: Calibration frames (T, n, ...). As many as give 2 GB of spikes in the largest layer are used, spread
             over all.
-        options: See ``LavaOptions``.
+        options: See `LavaOptions`.
         name: Name of the integer network.
         progress: Called with the name of each stage before it is quantised.
         device: Where torch runs the float network, such as "cuda".
@@ -292,8 +291,7 @@ def _layer(
 
 
 def _split(layer: Layer) -> Layer:
-    """The same sums from two copies of the input, the first one times 128: W = 128 high + low, both of 8
-    bits."""
+    """The same sums from two copies of the input, the first one times 128: W = 128 high + low, both of 8 bits."""
     weight = layer.weight
     if layer.groups > 1:  # the copies lie side by side, so that groups would tear them apart
         dense = np.zeros((weight.shape[0], layer.in_shape[0], *weight.shape[2:]), np.int64)
@@ -392,8 +390,7 @@ def _advance(
 
 
 def _mean_current(layer: Layer, payload: NDArray[np.integer]) -> FloatArray:
-    """Mean of the synaptic sums of each channel over frames, samples and pixels: that of the mean frame, by
-    linearity."""
+    """Mean of the synaptic sums of each channel over frames, samples and pixels: that of the mean frame."""
     mean = torch.as_tensor(payload.mean((0, 1), dtype=np.float64))[None]
     sums = linear_part(layer, mean, torch.as_tensor(layer.weight, dtype=torch.float64), None)
     return np.asarray(sums.reshape(sums.shape[1], -1).mean(1).numpy(), np.float64)

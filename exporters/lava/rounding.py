@@ -50,11 +50,11 @@ def input_rows(layer: Layer, payload: NDArray[np.integer]) -> list[Real]:
 
 
 def compensated(weight: Real, rows: list[Real], most: int) -> NDArray[np.int64]:
-    """Integers of at most ``most`` in magnitude for real weights (O, ...) in steps of one.
+    """Integers of at most `most` in magnitude for real weights (O, ...) in steps of one.
 
     Args:
         weight: Weights; output channels in the order of the groups.
-        rows: For each group what ``input_rows`` returns.
+        rows: For each group what `input_rows` returns.
         most: Bound of the integers.
     """
     flat = weight.reshape(weight.shape[0], -1)

@@ -1,7 +1,7 @@
 """When what happens in a Lava run: every synapse delays by one step, every gate by T - 1 more.
 
 Frame f (from 0) enters at step f (from 0). A segment whose input gets frame 0 at step d emits it from its
-k-th layer at step d + 1 + k, and netx must be given ``reset_offset = d + 1`` so that each layer is zeroed
+k-th layer at step d + 1 + k, and netx must be given `reset_offset = d + 1` so that each layer is zeroed
 exactly when frame 0 of a window reaches it (netx's default is one step too early). A gate waits for the last
 frame of the window: it emits frame 0 at step d + T - 1. What leaves a layer before its first valid step is
 cut off.

@@ -1,4 +1,4 @@
-"""The target ``lava``: bundles of integer networks for lava-dl."""
+"""The target `lava`: bundles of integer networks for lava-dl."""
 
 from __future__ import annotations
 
@@ -60,4 +60,4 @@ LAVA = Target(
     folder=lambda options: True,
     own_input=_own_input,
 )
-"""Quantised to 8-bit weights; the export compares the staged bundle with the twin, ``verify`` runs the real Lava."""
+"""Quantised to 8-bit weights; the export compares the staged bundle with the twin, `verify` runs the real Lava."""

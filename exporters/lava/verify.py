@@ -34,7 +34,7 @@ def verify_bundle(
 
     Args:
         path: The bundle.
-        batches: Frames ``[T, n, ...]``; the bundle's own sample if not given.
+        batches: Frames `[T, n, ...]`; the bundle's own sample if not given.
         options: How to run it.
         progress: Called with the time steps that a run has finished.
 
@@ -45,7 +45,7 @@ def verify_bundle(
         FileFormatError: A damaged bundle.
         DataError: If the data holds no sample.
         UsageError: If there are data for the twin, which is the reference itself.
-        ToolchainError: See ``tcja_deploy.exporters.lava.driver.run_lava``.
+        ToolchainError: See `tcja_deploy.exporters.lava.driver.run_lava`.
     """
     options = options or LavaVerification()
     bundle = read_bundle(path)

@@ -1,4 +1,4 @@
-"""What was written, read back and run: one ``.nir`` file, or a folder of NIR segments with host stages between them."""
+"""What was written, read back and run: one `.nir` file, or a folder of NIR segments with host stages between them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class NetworkRun:
 
     Attributes:
         output: The network's result, readout included.
-        spikes: Of each spiking layer, by its name in the network; ``[T, N, ...]``.
+        spikes: Of each spiking layer, by its name in the network; `[T, N, ...]`.
     """
 
     output: NDArray[np.float32]
@@ -44,7 +44,7 @@ class NetworkRun:
 
 
 def notes_of(path: Path) -> dict[str, Any]:
-    """What the export noted in a ``.nir`` file.
+    """What the export noted in a `.nir` file.
 
     Raises:
         FileFormatError: If it is no NIR file, or was not written by this program.
@@ -83,12 +83,12 @@ def _spikes(notes: Mapping[str, Any], result: NirRun) -> dict[str, NDArray[np.fl
 
 
 def run_file(path: Path, frames: NDArray[np.float32], *, runner: str = "sequence") -> NetworkRun:
-    """Run a ``.nir`` file that an export wrote, and its readout.
+    """Run a `.nir` file that an export wrote, and its readout.
 
     Args:
         path: The file.
-        frames: ``[T, N, ...]``.
-        runner: One of ``RUNNERS``.
+        frames: `[T, N, ...]`.
+        runner: One of `RUNNERS`.
 
     Raises:
         FileFormatError: If the file was not written by this program.
@@ -103,12 +103,12 @@ def run_file(path: Path, frames: NDArray[np.float32], *, runner: str = "sequence
 
 
 def run_split(folder: Path, frames: NDArray[np.float32], *, runner: str = "sequence") -> NetworkRun:
-    """Run a folder that an export with ``gate="split"`` wrote: NIR segments by a runner, stages between them here.
+    """Run a folder that an export with `gate="split"` wrote: NIR segments by a runner, stages between them here.
 
     Args:
         folder: The folder.
-        frames: ``[T, N, ...]``.
-        runner: One of ``RUNNERS``.
+        frames: `[T, N, ...]`.
+        runner: One of `RUNNERS`.
 
     Raises:
         FileFormatError: If a file is missing or is not what the manifest says.
@@ -181,14 +181,14 @@ def verify_nir(
     """Compare an export with the sequence runtime, spike for spike, in one pass over the data for all runners.
 
     Both compute the network with batch normalisation folded into the weights; what folding itself changes is another question,
-    answered by ``exporters.folding``. An export with mean gates is compared with the network that has these constant gates:
-    how far that one is from the trained network is the comparison ``divergence`` of the export.
+    answered by `exporters.folding`. An export with mean gates is compared with the network that has these constant gates:
+    how far that one is from the trained network is the comparison `divergence` of the export.
 
     Args:
-        path: A ``.nir`` file, or the folder of a split export.
+        path: A `.nir` file, or the folder of a split export.
         network: The network it was exported from.
         frames: What to run on.
-        runners: Who runs the file: some of ``RUNNERS``.
+        runners: Who runs the file: some of `RUNNERS`.
         bound: Allowed mismatches per neuron-step.
         progress: Called with the number of samples done.
 

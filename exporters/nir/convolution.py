@@ -1,6 +1,6 @@
 """Convolutions in the form that NIR's readers take: one group, a square kernel, the same padding on both sides.
 
-nir 1.0.8 infers shapes with the kernel's height for its width and with ``weight.shape[1]`` channels whatever the groups, and
+nir 1.0.8 infers shapes with the kernel's height for its width and with `weight.shape[1]` channels whatever the groups, and
 has no padding that differs between the sides. Zeros in the kernel express all of that: they add nothing to any sum.
 """
 
@@ -21,8 +21,8 @@ __all__ = ["diagonal", "portable"]
 def portable(op: Conv2d) -> tuple[Conv2d, str]:
     """An equal convolution that every reader takes, and what was done to it (empty if nothing).
 
-    With padding ``p`` in front and ``q`` behind, a kernel of ``k`` equals one of ``k + 2 P - p - q`` with padding ``P`` on both
-    sides, ``P - p`` zeros in front and ``P - q`` zeros behind.
+    With padding `p` in front and `q` behind, a kernel of `k` equals one of `k + 2 P - p - q` with padding `P` on both
+    sides, `P - p` zeros in front and `P - q` zeros behind.
 
     Raises:
         Unsupported: If no square kernel does it: height and width would need an even and an odd one.
@@ -51,7 +51,7 @@ def portable(op: Conv2d) -> tuple[Conv2d, str]:
 
 
 def diagonal(kernels: Array, **settings: Any) -> Conv2d:
-    """A convolution that applies to each channel a kernel of its own, ``[C, kH, kW]``."""
+    """A convolution that applies to each channel a kernel of its own, `[C, kH, kW]`."""
     c = len(kernels)
     weight = np.zeros((c, *kernels.shape), np.float32)
     weight[np.arange(c), np.arange(c)] = kernels

@@ -1,13 +1,13 @@
 """Neurons as NIR writes them, in the one form that its readers agree on.
 
-NIR's LIF is ``tau dv/dt = v_leak - v + r i``, fires at ``v > v_threshold`` and returns to ``v_reset``. Readers take one forward
-Euler step of ``dt`` a frame, but Norse 1.1 ignores ``r`` and ``v_reset``, SpikingJelly 2.0 takes ``r = 1`` or ``tau / dt`` only
-and compares with ``>=``, and snnTorch 1.0 wants ``v_leak = 0``. So every neuron is written over the membrane
-``u = (v - v_rest) s``, with the scale ``s`` for which ``r = 1``: it leaks to 0, is reset to 0, and fires at
-``s (v_threshold - v_rest)``. With ``s`` a power of two nothing is rounded.
+NIR's LIF is `tau dv/dt = v_leak - v + r i`, fires at `v > v_threshold` and returns to `v_reset`. Readers take one forward
+Euler step of `dt` a frame, but Norse 1.1 ignores `r` and `v_reset`, SpikingJelly 2.0 takes `r = 1` or `tau / dt` only
+and compares with `>=`, and snnTorch 1.0 wants `v_leak = 0`. So every neuron is written over the membrane
+`u = (v - v_rest) s`, with the scale `s` for which `r = 1`: it leaks to 0, is reset to 0, and fires at
+`s (v_threshold - v_rest)`. With `s` a power of two nothing is rounded.
 
-``v >= x`` is written as ``v > x'`` with ``x'`` the float32 number before ``x``: the same for every float32 membrane. A reader
-that compares with ``>=`` differs only for a membrane of exactly ``x'``.
+`v >= x` is written as `v > x'` with `x'` the float32 number before `x`: the same for every float32 membrane. A reader
+that compares with `>=` differs only for a membrane of exactly `x'`.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Written:
 
 
 def power_of_two(factor: float) -> bool:
-    """Whether a multiplication by ``factor`` rounds nothing (short of overflow and underflow)."""
+    """Whether a multiplication by `factor` rounds nothing (short of overflow and underflow)."""
     return abs(math.frexp(factor)[0]) == 0.5
 
 
 def _threshold(op: ir.Neuron, scale: float) -> float:
-    """The number that NIR's ``>`` compares with."""
+    """The number that NIR's `>` compares with."""
     value = np.float32((op.v_threshold - op.v_rest) * scale)
     return float(value if op.strict else np.nextafter(value, np.float32(-np.inf)))
 
@@ -87,7 +87,7 @@ def _refuse_soft_reset(op: ir.Neuron) -> None:
 
 
 def spiking(op: ir.Neuron, shape: Shape, dt: float, scale: float = 1.0) -> Written:
-    """A neuron whose input arrives multiplied by ``scale``.
+    """A neuron whose input arrives multiplied by `scale`.
 
     Raises:
         Unsupported: If it has soft reset, or a constant that NIR's neurons do not have.
@@ -121,7 +121,7 @@ def spiking_with_current(
 ) -> Written:
     """A leaky integrator and the neuron behind it as one current-based neuron; written so that no input is divided.
 
-    ``i += -a i + x`` and ``u += -b u + i`` with ``w_in = tau_syn / dt`` and ``r = tau_mem / dt``.
+    `i += -a i + x` and `u += -b u + i` with `w_in = tau_syn / dt` and `r = tau_mem / dt`.
 
     Raises:
         Unsupported: If the neuron has soft reset.

@@ -64,7 +64,7 @@ class NirTranslation(Translation):
     Args:
         network: The network.
         options: How to write it.
-        gates: Constants in place of TCJA gates, ``[C]`` by block name.
+        gates: Constants in place of TCJA gates, `[C]` by block name.
     """
 
     def __init__(self, network: Prepared, options: NirOptions, gates: dict[str, Array]) -> None:
@@ -86,7 +86,7 @@ class NirTranslation(Translation):
         return {"input": sample, "output": run(self._reference, sample).numpy()}
 
     def check(self, artifact: Path, frames: Frames, bound: float, progress: Progress) -> Check:
-        """What was written, read back with ``>`` and with ``>=``, against the sequence runtime."""
+        """What was written, read back with `>` and with `>=`, against the sequence runtime."""
         exclusive, inclusive = verify_nir(
             artifact, self._network, frames, ("sequence", "sequence>="), bound=bound, progress=progress
         )
@@ -135,7 +135,7 @@ class FileTranslation(NirTranslation):
     Args:
         network: The network.
         options: How to write it.
-        gates: Constants in place of TCJA gates, ``[C]`` by block name.
+        gates: Constants in place of TCJA gates, `[C]` by block name.
         frames: What the constants were measured on.
 
     Raises:

@@ -26,10 +26,10 @@ def mean_gates(graph: Graph, batches: Iterable[NDArray[np.float32]]) -> dict[str
 
     Args:
         graph: The network.
-        batches: Calibration frames ``[T, n, ...]``.
+        batches: Calibration frames `[T, n, ...]`.
 
     Returns:
-        ``[C]`` by block name.
+        `[C]` by block name.
 
     Raises:
         DataError: If there are no frames.
@@ -57,11 +57,11 @@ def mean_gates(graph: Graph, batches: Iterable[NDArray[np.float32]]) -> dict[str
 def fold_gates(graph: Graph, gates: Mapping[str, Array]) -> Graph:
     """The network with each TCJA block replaced by a constant factor a channel, folded into the weights behind it.
 
-    A positive factor that is constant over space passes through pooling and flattening: ``pool(f x) = f pool(x)``.
+    A positive factor that is constant over space passes through pooling and flattening: `pool(f x) = f pool(x)`.
 
     Args:
         graph: The network.
-        gates: Positive factors ``[C]`` by block name, for every block.
+        gates: Positive factors `[C]` by block name, for every block.
 
     Raises:
         UnsupportedError: If something else than weights reads a block's result.
@@ -106,7 +106,7 @@ def fold_gates(graph: Graph, gates: Mapping[str, Array]) -> Graph:
 
 
 def with_gates(network: Prepared, gates: Mapping[str, Array]) -> Graph:
-    """The prepared network, with constants in place of its gates if there are any. Errors as for ``fold_gates``."""
+    """The prepared network, with constants in place of its gates if there are any. Errors as for `fold_gates`."""
     return prepare(fold_gates(network.trained, gates)).folded if gates else network.folded
 
 

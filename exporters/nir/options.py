@@ -20,8 +20,8 @@ class NirOptions:
     """How to write the graph.
 
     Attributes:
-        gate: What to do with TCJA gates, which NIR does not have. ``"refuse"``; ``"mean"``: replace each by its mean over time
-            and the data, one number a channel, folded into the weights behind it; ``"split"``: run them on the host between
+        gate: What to do with TCJA gates, which NIR does not have. `"refuse"`; `"mean"`: replace each by its mean over time
+            and the data, one number a channel, folded into the weights behind it; `"split"`: run them on the host between
             segments of NIR, in a folder.
         dt: Length of a time step in seconds. NIR holds time constants in seconds and no time step; it is noted in the file.
     """
@@ -43,7 +43,7 @@ class NirVerification(Bounded):
     """How to verify an export.
 
     Attributes:
-        runner: Who runs the file: one of ``exporters.nir.runners.RUNNERS``.
+        runner: Who runs the file: one of `exporters.nir.runners.RUNNERS`.
     """
 
     runner: str = field(

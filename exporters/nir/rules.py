@@ -195,7 +195,7 @@ def unsupported_nodes(graph: Graph) -> UnsupportedParts:
 
 
 def _check(graph: Graph, node: Node) -> None:
-    """Raises ``Unsupported`` if NIR cannot hold a node."""
+    """Raises `Unsupported` if NIR cannot hold a node."""
     if type(node.op) not in {*RULES, ir.Add}:
         raise Unsupported(f"NIR has no primitive for {type(node.op).__name__}")
     inputs = graph.signals_in(node)

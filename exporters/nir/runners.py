@@ -1,4 +1,4 @@
-"""Running a ``.nir`` file step by step: by this program, in Norse, in SpikingJelly."""
+"""Running a `.nir` file step by step: by this program, in Norse, in SpikingJelly."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class NirRun:
     """What a NIR graph computed.
 
     Attributes:
-        output: Of the graph's output node, ``[T, N, ...]``.
-        values: Of each of its nodes, by name with dots for underscores as nirtorch spells it; ``[T, N, ...]``.
+        output: Of the graph's output node, `[T, N, ...]`.
+        values: Of each of its nodes, by name with dots for underscores as nirtorch spells it; `[T, N, ...]`.
     """
 
     output: NDArray[np.float32]
@@ -40,7 +40,7 @@ class NirRun:
 
 
 Runner = Callable[[Path, NDArray[np.float32], float], NirRun]
-"""Runs a file on frames ``[T, N, ...]`` with a time step dt."""
+"""Runs a file on frames `[T, N, ...]` with a time step dt."""
 
 
 def find_runner(name: str) -> Runner:
@@ -60,7 +60,7 @@ def spelled(name: str) -> str:
 
 
 def _sequence(path: Path, frames: NDArray[np.float32], dt: float, comparison: Comparison = ">") -> NirRun:
-    """The sequence runtime, on what ``load_nir`` makes of the file."""
+    """The sequence runtime, on what `load_nir` makes of the file."""
     graph = load_nir(path, len(frames), dt=dt, comparison=comparison)
     last = graph.output
     while type(graph[last].op) in READOUT.values():
@@ -75,7 +75,7 @@ def _keep(values: dict[str, NDArray[np.float32]], node: Node, value: torch.Tenso
 
 
 def _norse(path: Path, frames: NDArray[np.float32], dt: float) -> NirRun:
-    """Norse, by its own ``from_nir``."""
+    """Norse, by its own `from_nir`."""
     try:
         import norse.torch
     except ImportError as error:
@@ -95,7 +95,7 @@ def _norse(path: Path, frames: NDArray[np.float32], dt: float) -> NirRun:
 
 
 def _spikingjelly(path: Path, frames: NDArray[np.float32], dt: float) -> NirRun:
-    """SpikingJelly, by its own ``nir_exchange``."""
+    """SpikingJelly, by its own `nir_exchange`."""
     try:
         from spikingjelly.activation_based.nir_exchange import import_from_nir
     except ImportError as error:
@@ -160,4 +160,4 @@ RUNNERS: dict[str, Runner] = {
     "norse": _norse,
     "spikingjelly": _spikingjelly,
 }
-"""Runners by name; ``sequence>=`` fires at the threshold as well as above it, as SpikingJelly reads NIR."""
+"""Runners by name; `sequence>=` fires at the threshold as well as above it, as SpikingJelly reads NIR."""

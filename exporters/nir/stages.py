@@ -21,7 +21,7 @@ class Stage:
     """A part of a network that one value enters and one value leaves.
 
     Attributes:
-        kind: ``"nir"`` if NIR can hold it, ``"host"`` if not.
+        kind: `"nir"` if NIR can hold it, `"host"` if not.
         graph: The part, whose input carries the name of the value that enters.
     """
 
@@ -30,7 +30,7 @@ class Stage:
 
 
 def part(graph: Graph, entry: str, nodes: Sequence[Node]) -> Graph:
-    """The nodes that lead from the value ``entry`` to the last of them, as a network of their own."""
+    """The nodes that lead from the value `entry` to the last of them, as a network of their own."""
     builder = GraphBuilder(graph.T)
     start = graph[entry]
     op = start.op if isinstance(start.op, ir.Input) else ir.Input(start.signal.features, start.signal.kind)
@@ -90,7 +90,7 @@ def stages(graph: Graph) -> list[Stage]:
 
 
 def _is_cut(graph: Graph, i: int) -> bool:
-    """Whether nothing but the value of node ``i``, a stream of frames, is read behind it."""
+    """Whether nothing but the value of node `i`, a stream of frames, is read behind it."""
     node = graph.nodes[i]
     if node.name == graph.output:
         return True

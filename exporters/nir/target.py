@@ -1,6 +1,6 @@
-"""The target ``nir``: the standard exchange graph of spiking networks, with the TCJA gate handled explicitly, never dropped.
+"""The target `nir`: the standard exchange graph of spiking networks, with the TCJA gate handled explicitly, never dropped.
 
-Needs the extra ``nir``; without it, exporting and verifying raise ``ToolchainError``.
+Needs the extra `nir`; without it, exporting and verifying raise `ToolchainError`.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ __all__ = ["Value", "Writer", "WriterRule"]
 
 @dataclass(frozen=True)
 class Value:
-    """A value of the network in NIR: the sum of ``sources`` is ``factor`` times the value."""
+    """A value of the network in NIR: the sum of `sources` is `factor` times the value."""
 
     sources: tuple[str, ...]
     factor: float = 1.0
@@ -41,7 +41,7 @@ class Writer:
     taken: set[str] = field(default_factory=lambda: {"output", "state"})
 
     def put(self, node: Node, written: nir.NIRNode, x: Value, part: str = "") -> Value:
-        """Append a NIR node that reads ``x``; the last one of a node carries its name, others a suffix."""
+        """Append a NIR node that reads `x`; the last one of a node carries its name, others a suffix."""
         name = self._name(f"{node.name}.{part}" if part else node.name)
         self.nodes[name] = written
         self.edges += [(source, name) for source in x.sources]

@@ -30,7 +30,7 @@ class Emitter:
         reserved: Names that results will be asked to carry, so that no constant takes them before.
 
     Raises:
-        UsageError: If the opset is outside ``OPSETS``.
+        UsageError: If the opset is outside `OPSETS`.
     """
 
     def __init__(self, opset: int, T: int, reserved: Iterable[str] = ()) -> None:
@@ -47,7 +47,7 @@ class Emitter:
         self._reserved = set(reserved)
 
     def unique(self, name: str) -> str:
-        """``name``, or with a number behind if it is taken or reserved."""
+        """`name`, or with a number behind if it is taken or reserved."""
         candidate, i = name, 1
         while candidate in self._names or candidate in self._reserved:
             i += 1
@@ -56,7 +56,7 @@ class Emitter:
         return candidate
 
     def node(self, op_type: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
-        """Append a node with one result; the result carries ``name``, made unique. Returns it."""
+        """Append a node with one result; the result carries `name`, made unique. Returns it."""
         (out,) = self.nodes_with(op_type, inputs, [name], **attributes)
         return out
 
@@ -82,12 +82,12 @@ class Emitter:
 
     # -- ops whose form depends on the opset ---------------------------------------------------------------
     def reshape(self, x: str, shape: Sequence[int], name: str) -> str:
-        """``shape`` may hold one -1."""
+        """`shape` may hold one -1."""
         label = "x".join(map(str, shape)).replace("-1", "n")
         return self.node("Reshape", [x, self.constant(np.array(shape, np.int64), f"shape_{label}")], name)
 
     def reduce(self, how: str, x: str, axes: Sequence[int], keepdims: bool, name: str) -> str:
-        """``how``: mean, max or sum."""
+        """`how`: mean, max or sum."""
         op_type = {"mean": "ReduceMean", "max": "ReduceMax", "sum": "ReduceSum"}[how]
         as_input = self.opset >= (13 if how == "sum" else 18)
         if as_input:
@@ -96,7 +96,7 @@ class Emitter:
         return self.node(op_type, [x], name, axes=list(axes), keepdims=int(keepdims))
 
     def unsqueeze(self, x: str, axes: Sequence[int], name: str) -> str:
-        """New axes of length 1 at ``axes`` of the result."""
+        """New axes of length 1 at `axes` of the result."""
         axes_name = self.constant(np.array(axes, np.int64), "axes_" + "_".join(map(str, axes)))
         return self.node("Unsqueeze", [x, axes_name], name)
 

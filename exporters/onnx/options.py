@@ -15,7 +15,7 @@ class OnnxOptions:
 
     Attributes:
         opset: Opset version.
-        batch_first: ``[N, T, ...]`` instead of ``[T, N, ...]``.
+        batch_first: `[N, T, ...]` instead of `[T, N, ...]`.
         external_data: Weights in a file of their own (always done above 1.8 GB).
     """
 

@@ -15,7 +15,7 @@ TARGET_KEY = "tcja_deploy.target"
 
 
 def model_target(path: Path) -> str | None:
-    """Target that an ONNX model says it was exported for, ``""`` if it does not say; ``None`` if the file is not a model.
+    """Target that an ONNX model says it was exported for, `""` if it does not say; `None` if the file is not a model.
 
     Raises:
         FileFormatError: If it cannot be read.

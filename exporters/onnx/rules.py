@@ -1,8 +1,8 @@
 """How each op is written in ONNX.
 
-Two tables. ``FRAME`` rules work on tensors with one leading batch axis, ``[B, ...features]``: the batch is T x N in a sequence
-model and N in a step model, so both exports share them. ``TENSOR`` rules work on tensors shaped like their signals, of which
-a step model drops the leading time axis (``dropped = 1``).
+Two tables. `FRAME` rules work on tensors with one leading batch axis, `[B, ...features]`: the batch is T x N in a sequence
+model and N in a step model, so both exports share them. `TENSOR` rules work on tensors shaped like their signals, of which
+a step model drops the leading time axis (`dropped = 1`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def refuse(nodes: Iterable[tuple[str, Op]]) -> None:
 
 # -- neurons: one step, used by both exports ----------------------------------------------------------------
 def membrane(e: Emitter, op: ir.Neuron | ir.LI | ir.AffineIntegrator, x: str, v: str, name: str) -> str:
-    """``H[t]`` from input and previous membrane, in the runtime's order of operations."""
+    """`H[t]` from input and previous membrane, in the runtime's order of operations."""
     if isinstance(op, ir.AffineNeuron | ir.AffineIntegrator):
         return _affine_charge(e, op, x, v, name)
     if isinstance(op, ir.IF):
@@ -73,7 +73,7 @@ def _affine_charge(e: Emitter, op: ir.AffineNeuron | ir.AffineIntegrator, x: str
 def integrated(
     e: Emitter, op: ir.LI | ir.AffineIntegrator, x: str, v: str, name: str, *, last: bool = False
 ) -> tuple[str, str]:
-    """The result of an integrator's step and its membrane afterwards; as for ``fire``, empty after the ``last`` one."""
+    """The result of an integrator's step and its membrane afterwards; as for `fire`, empty after the `last` one."""
     h = membrane(e, op, x, v, name)
     if isinstance(op, ir.LI) or op.v_threshold is None or last:
         return h, h
@@ -93,7 +93,7 @@ def _reset(
 
 
 def fire(e: Emitter, op: ir.Neuron, h: str, name: str, *, last: bool = False) -> tuple[str, str]:
-    """Spikes (boolean) and the membrane after the reset; the latter is empty where nobody needs it (``last``)."""
+    """Spikes (boolean) and the membrane after the reset; the latter is empty where nobody needs it (`last`)."""
     if not last:
         return _reset(e, op, h, op.v_threshold, op.lowered_by, name)
     threshold = e.constant(float(op.v_threshold), "v_threshold")
@@ -119,7 +119,7 @@ def _conv2d(e: Emitter, op: ir.Conv2d, x: str, name: str) -> str:
 
 
 def _conv_transpose2d(e: Emitter, op: ir.ConvTranspose2d, x: str, name: str) -> str:
-    """onnxruntime refuses output padding that reaches the stride: there a tap of zeros, cropped to size, does the same."""
+    """Onnxruntime refuses output padding that reaches the stride: there a tap of zeros, cropped to size, does the same."""
     extra = [int(o >= s) for o, s in zip(op.output_padding, op.stride, strict=True)]
     weight = np.pad(op.weight, ((0, 0), (0, 0), (0, extra[0]), (0, extra[1])))
     more = [0 if add else o for o, add in zip(op.output_padding, extra, strict=True)]
@@ -183,7 +183,7 @@ def _adaptive_avg_pool(e: Emitter, op: ir.AdaptiveAvgPool2d, x: str, name: str, 
 
 
 def _on(axes: int, rule: Callable[[Emitter, Any, str, str], str]) -> Callable[..., str]:
-    """A rule on ``[B, ...]`` with this many axes behind the first; other leading axes, such as places, join the first."""
+    """A rule on `[B, ...]` with this many axes behind the first; other leading axes, such as places, join the first."""
 
     def wrapped(e: Emitter, op: Op, x: str, name: str, signal: Signal) -> str:
         if len(signal.dims) - signal.streams == axes + 1:
@@ -208,7 +208,7 @@ FRAME: dict[type[Op], Callable[[Emitter, Any, str, str, Signal], str]] = {
     ir.Linear: _linear,
     ir.MaxPool2d: _on(3, _max_pool),
 }
-"""Rules on ``[B, ...features]``: (emitter, op, input, name, input signal) -> result."""
+"""Rules on `[B, ...features]`: (emitter, op, input, name, input signal) -> result."""
 
 
 # -- tensor rules ----------------------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ def _chain(op_type: str) -> Callable[..., str]:
 def _reshape(
     e: Emitter, op: ir.Reshape, xs: Sequence[str], name: str, ins: Sequence[Signal], dropped: int
 ) -> str:
-    """``T`` is a constant of the model and N the one free axis: -1."""
+    """`T` is a constant of the model and N the one free axis: -1."""
     return e.reshape(xs[0], _lengths(e, op.dims[dropped:]), name)
 
 

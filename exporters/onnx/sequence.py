@@ -1,4 +1,4 @@
-"""Graph to ONNX over whole windows: ``[T, N, ...]`` in, the network's output out."""
+"""Graph to ONNX over whole windows: `[T, N, ...]` in, the network's output out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["SEQUENCE", "sequence_model"]
 
 
 class _Values:
-    """Names of each value in its two layouts: whole ``[T, N, ...]`` and folded ``[T N, ...]``; converted when first needed."""
+    """Names of each value in its two layouts: whole `[T, N, ...]` and folded `[T N, ...]`; converted when first needed."""
 
     def __init__(self, emitter: Emitter) -> None:
         self._e = emitter
@@ -52,7 +52,7 @@ def sequence_model(
     Args:
         graph: What to translate, usually with batch normalisation folded.
         opset: Opset version.
-        batch_first: ``[N, T, ...]`` for input and streaming output instead of ``[T, N, ...]``.
+        batch_first: `[N, T, ...]` for input and streaming output instead of `[T, N, ...]`.
         metadata: Written into the model's metadata properties.
 
     Raises:

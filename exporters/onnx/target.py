@@ -1,4 +1,4 @@
-"""The target ``onnx``: models of whole windows."""
+"""The target `onnx`: models of whole windows."""
 
 from __future__ import annotations
 

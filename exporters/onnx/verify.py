@@ -64,10 +64,10 @@ def verify_onnx(
     """Compare an exported sequence model with the sequence runtime, spike for spike.
 
     Both compute the network with batch normalisation folded into the weights; what folding itself changes is another question,
-    answered by ``exporters.folding``.
+    answered by `exporters.folding`.
 
     Args:
-        path: The ``.onnx`` file.
+        path: The `.onnx` file.
         network: The network it was exported from.
         frames: What to run on.
         bound: Allowed mismatches per neuron-step.

@@ -28,7 +28,7 @@ def needs_external_data(model: onnx.ModelProto) -> bool:
 
 
 def save_checked(model: onnx.ModelProto, path: Path, external_data: bool) -> None:
-    """Write a model, with its weights in ``<name>.data`` if asked for, and check what was written.
+    """Write a model, with its weights in `<name>.data` if asked for, and check what was written.
 
     Raises:
         onnx.checker.ValidationError: If the model is not valid; a defect of the exporter.

@@ -37,7 +37,7 @@ class OnnxStepTranslation(Translation):
 
     Raises:
         UnsupportedError: If the network has an op without an ONNX form; lists every node.
-        UsageError: If the look-ahead is outside ``0 .. T - 1``, or the opset is not known.
+        UsageError: If the look-ahead is outside `0 .. T - 1`, or the opset is not known.
     """
 
     def __init__(self, network: Prepared, options: OnnxStepOptions) -> None:

@@ -15,18 +15,18 @@ Array = NDArray[np.float32]
 
 
 def emit_gate(parts: Parts, gate: Gate, x: str, clock: Clock, name: str) -> str:
-    """``F [N, C]`` of the frame that came ``gate.lookahead`` steps ago.
+    """`F [N, C]` of the frame that came `gate.lookahead` steps ago.
 
-    As ``runtime.stream.gate.Gate``, but that each step computes one TLA column and one gate, also those of the last frames
-    of a window, whose turn comes while the next window arrives: what ``ring`` holds of the other window is masked, and the
-    last columns of CLA are kept in ``late [D, N, C]``.
+    As `runtime.stream.gate.Gate`, but that each step computes one TLA column and one gate, also those of the last frames
+    of a window, whose turn comes while the next window arrives: what `ring` holds of the other window is masked, and the
+    last columns of CLA are kept in `late [D, N, C]`.
 
     Args:
         parts: Where to emit.
         gate: The gate.
-        x: The block's frame ``[N, C, H, W]``.
+        x: The block's frame `[N, C, H, W]`.
         clock: Clock of the block's input.
-        name: Prefix of the names; the states are called ``.ring``, ``.tm``, ``.cm``, ``.late`` and ``.past``.
+        name: Prefix of the names; the states are called `.ring`, `.tm`, `.cm`, `.late` and `.past`.
     """
     e, op = parts.e, gate.op
     z = e.reduce("mean", x, [2, 3], False, f"{name}/squeeze")
@@ -43,7 +43,7 @@ def emit_gate(parts: Parts, gate: Gate, x: str, clock: Clock, name: str) -> str:
 
 
 def _deviation(parts: Parts, gate: Gate, z: str, clock: Clock, name: str) -> str:
-    """How far the mean of Z so far is from its calibration mean, ``[N, C]``; empty if nothing is predicted from it."""
+    """How far the mean of Z so far is from its calibration mean, `[N, C]`; empty if nothing is predicted from it."""
     if "past" not in gate.initial(1) or gate.estimate is None:
         return ""
     e = parts.e
@@ -151,7 +151,7 @@ def _channelwise(
 
 
 def _estimate_tables(gate: Gate, weight: Array) -> tuple[Array, Array]:
-    """What expected frames add to the column that leaves at step ``t``: a constant ``[T, C]`` and kernels ``[T, 1, 1, K_C]``.
+    """What expected frames add to the column that leaves at step `t`: a constant `[T, C]` and kernels `[T, 1, 1, K_C]`.
 
     The estimate is linear, so the convolution of all later frames is one of their means and one of the deviation.
     """

@@ -1,7 +1,7 @@
 """Graph to ONNX, one frame at a time: a frame and the states in; a result, its index and the new states out.
 
-The model follows the paced schedule of ``runtime.stream``: every step does the same work, every value lags its frame by a
-fixed number of steps, and the result of frame j of a window leaves ``latency`` steps after frame j went in. Windows follow
+The model follows the paced schedule of `runtime.stream`: every step does the same work, every value lags its frame by a
+fixed number of steps, and the result of frame j of a window leaves `latency` steps after frame j went in. Windows follow
 each other without a gap: each node counts its own frames and starts afresh with the first one of a window.
 """
 
@@ -50,13 +50,13 @@ class StepModel:
 def step_model(plan: Plan, *, opset: int, metadata: dict[str, str]) -> StepModel:
     """Translate a plan with the paced schedule.
 
-    Inputs: the frame ``[N, ...]``, then the states. Outputs: ``output``, the latest result (before the window is complete,
-    a mean over time is that of the frames so far); ``frame`` (int64), the index of its last frame within the window, -1
-    before the first; ``valid`` (bool), whether it is final; then the new states, each called like the state with ``.next``
+    Inputs: the frame `[N, ...]`, then the states. Outputs: `output`, the latest result (before the window is complete,
+    a mean over time is that of the frames so far); `frame` (int64), the index of its last frame within the window, -1
+    before the first; `valid` (bool), whether it is final; then the new states, each called like the state with `.next`
     behind. N is free.
 
     Args:
-        plan: From ``runtime.stream.plan`` of a graph.
+        plan: From `runtime.stream.plan` of a graph.
         opset: Opset version.
         metadata: Written into the model's metadata properties.
 
@@ -140,7 +140,7 @@ class _Emission:
         return self.parts.row(x, 0, f"{x}/frame")
 
     def _arrived(self, link: Link, i: int, clock: Clock) -> str:
-        """Input ``i`` of a cell at the time when the cell works."""
+        """Input `i` of a cell at the time when the cell works."""
         source, takes = link.inputs[i], link.takes[i]
         x, signal = self.values[source], self.plan.signals[source]
         late = self.timing.start[link.name] - self.timing.first[source]
@@ -152,7 +152,7 @@ class _Emission:
         return self.parts.latched(x, shape, clock, f"{source}.value") if hold else x
 
     def _unrolled(self, link: Link, y: str, clock: Clock) -> str:
-        """Frames ``[N, ...]`` one by one from a result ``[T, N, ...]``."""
+        """Frames `[N, ...]` one by one from a result `[T, N, ...]`."""
         shape = (self.plan.T, *frame_shape(link.signal, self.plan.T))
         kept = self.parts.latched(y, shape, clock, f"{link.name}.frames")
         return self.e.node("Gather", [kept, clock.t], f"{link.name}/frame", axis=0)

@@ -19,8 +19,8 @@ class OnnxStepOptions:
 
     Attributes:
         opset: Opset version.
-        lookahead: Frames that every TCJA block waits for its gate, at most what it needs; ``None`` for exact.
-        profile: What the blocks expect of frames that have not arrived; ``None`` for zeros.
+        lookahead: Frames that every TCJA block waits for its gate, at most what it needs; `None` for exact.
+        profile: What the blocks expect of frames that have not arrived; `None` for zeros.
     """
 
     opset: int = field(default=17, metadata=option("Opset version."))

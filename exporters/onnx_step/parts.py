@@ -27,8 +27,8 @@ class StepState:
     """One tensor that a step model hands on to its next step.
 
     Attributes:
-        name: Name of the input; the output is called ``name + ".next"``.
-        shape: Axis lengths, one of which may be ``"N"``.
+        name: Name of the input; the output is called `name + ".next"`.
+        shape: Axis lengths, one of which may be `"N"`.
         dtype: NumPy name.
         value: What it is filled with before the first frame.
     """
@@ -120,11 +120,11 @@ class Parts:
 
     # -- time ------------------------------------------------------------------------------------------------
     def since(self, start: int) -> str:
-        """Whether step ``start`` has come (bool)."""
+        """Whether step `start` has come (bool)."""
         return self.e.node("GreaterOrEqual", [self.step, self._number(start)], f"begun_{start}")
 
     def clock(self, start: int) -> Clock:
-        """The clock of everything that begins at step ``start``."""
+        """The clock of everything that begins at step `start`."""
         phase = start % self.e.T
         if phase not in self._clocks:
             e = self.e
@@ -138,16 +138,16 @@ class Parts:
         return self._clocks[phase]
 
     def at(self, table: NDArray[np.float32], clock: Clock, name: str) -> str:
-        """Row ``t`` of a constant ``[T, ...]``."""
+        """Row `t` of a constant `[T, ...]`."""
         return self.e.node("Gather", [self.e.constant(table, f"{name}.table"), clock.t], name, axis=0)
 
     # -- memory ----------------------------------------------------------------------------------------------
     def restarted(self, x: str, clock: Clock, name: str, rest: float = 0.0) -> str:
-        """``x``, or its resting value in the first step of a window."""
+        """`x`, or its resting value in the first step of a window."""
         return self.e.node("Where", [clock.first, self.e.constant(float(rest), f"rest_{rest}"), x], name)
 
     def pushed(self, x: str, length: int, shape: Sequence[Dim], name: str, *, binary: bool = False) -> str:
-        """The latest ``length`` and this one, oldest first: ``[length + 1, ...]``; the state holds ``length``."""
+        """The latest `length` and this one, oldest first: `[length + 1, ...]`; the state holds `length`."""
         e = self.e
         if binary:
             x = e.node("Cast", [x], f"{name}/narrow", to=TensorProto.BOOL)
@@ -160,23 +160,23 @@ class Parts:
         return joined
 
     def rows(self, x: str, start: int, stop: int, name: str) -> str:
-        """``x[start:stop]``."""
+        """`x[start:stop]`."""
         bounds = [self._axis([start]), self._axis([stop]), self._axis([0])]
         return self.e.node("Slice", [x, *bounds], name)
 
     def row(self, x: str, index: int, name: str) -> str:
-        """``x[index]``."""
+        """`x[index]`."""
         return self.e.node("Gather", [x, self._number(index)], name, axis=0)
 
     def delayed(self, x: str, steps: int, shape: Sequence[Dim], name: str, *, binary: bool = False) -> str:
-        """``x`` as it was some steps ago."""
+        """`x` as it was some steps ago."""
         if not steps:
             return x
         oldest = self.row(self.pushed(x, steps, shape, name, binary=binary), 0, f"{name}/oldest")
         return self.e.node("Cast", [oldest], f"{name}/wide", to=TensorProto.FLOAT) if binary else oldest
 
     def window(self, x: str, late: int, shape: Sequence[Dim], name: str, *, binary: bool = False) -> str:
-        """The T frames ``[T, ...]`` up to the one ``late`` steps ago."""
+        """The T frames `[T, ...]` up to the one `late` steps ago."""
         T = self.e.T
         frames = self.pushed(x, T - 1 + late, shape, name, binary=binary)
         if late:
@@ -184,7 +184,7 @@ class Parts:
         return self.e.node("Cast", [frames], f"{name}/wide", to=TensorProto.FLOAT) if binary else frames
 
     def latched(self, x: str, shape: Sequence[Dim], clock: Clock, name: str) -> str:
-        """``x`` as it was in the first step of the window."""
+        """`x` as it was in the first step of the window."""
         held, following = self.state(name, shape)
         kept = self.e.node("Where", [clock.first, x, held], f"{name}/latched")
         following(kept)

@@ -1,4 +1,4 @@
-"""Running a step model in onnxruntime, with the same interface as ``runtime.stream.Stepper``."""
+"""Running a step model in onnxruntime, with the same interface as `runtime.stream.Stepper`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _PROPERTIES = tuple(
 class OnnxStepper:
     """A step model as a stream.
 
-    ``state`` is a mapping of arrays that is never changed in place: keep it, save it with ``numpy.savez``, set it back.
+    `state` is a mapping of arrays that is never changed in place: keep it, save it with `numpy.savez`, set it back.
 
     Attributes:
         latency: Steps between a frame and the result that it completes.
@@ -75,7 +75,7 @@ class OnnxStepper:
         """Open a model.
 
         Args:
-            path: The ``.onnx`` file.
+            path: The `.onnx` file.
             samples: N.
             show: Names of spiking layers to read after each step, or of further tensors.
             trusted: Run the model in this process: quicker by about a millisecond a step, for models of your own; others are
@@ -83,7 +83,7 @@ class OnnxStepper:
 
         Raises:
             FileFormatError: If the file is no step model, is damaged, contradicts itself, or has no such tensor.
-            UsageError: If ``samples`` is not positive.
+            UsageError: If `samples` is not positive.
         """
         if samples < 1:
             raise UsageError(f"a stream needs at least one sample, got {samples}")
@@ -140,7 +140,7 @@ class OnnxStepper:
         check_bytes(total, "the state of the stream", where=where)
 
     def push(self, frame: NDArray[Any] | torch.Tensor) -> list[Emission]:
-        """Push one frame ``[N, ...]`` and return the result that became final, if there is one.
+        """Push one frame `[N, ...]` and return the result that became final, if there is one.
 
         Raises:
             DataError: If the frame does not fit the model.

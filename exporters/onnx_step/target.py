@@ -1,4 +1,4 @@
-"""The target ``onnx-step``: models of one frame and the states."""
+"""The target `onnx-step`: models of one frame and the states."""
 
 from __future__ import annotations
 

@@ -40,11 +40,11 @@ def verify_onnx_step(
     """Compare a step model with the stream runtime (same look-ahead, paced), spike for spike at every step.
 
     Both compute the network with batch normalisation folded into the weights; what folding itself changes is another question,
-    answered by ``exporters.folding``. Batches of equal size follow each other in one stream, so that the reset between windows
+    answered by `exporters.folding`. Batches of equal size follow each other in one stream, so that the reset between windows
     is tested as well.
 
     Args:
-        path: The ``.onnx`` file.
+        path: The `.onnx` file.
         network: The network it was exported from.
         frames: What to run on.
         profile: The profile that it was exported with.

@@ -70,7 +70,7 @@ def _options(
         show_default=False,
     ),
 ) -> None:
-    """Global options; ``--debug`` is acted on in ``main``."""
+    """Global options; `--debug` is acted on in `main`."""
     if limits is not None:
         from tcja_deploy.reading.limits import parse_limits, use_limits
 
@@ -78,7 +78,7 @@ def _options(
 
 
 def _debug() -> None:
-    """With ``--debug``, the traceback before the message."""
+    """With `--debug`, the traceback before the message."""
     if "--debug" in sys.argv:
         traceback.print_exc()
 

@@ -1,4 +1,4 @@
-"""``tcja-deploy demo``."""
+"""`tcja-deploy demo`."""
 
 from __future__ import annotations
 

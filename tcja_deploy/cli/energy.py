@@ -1,4 +1,4 @@
-"""``tcja-deploy energy``."""
+"""`tcja-deploy energy`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``tcja-deploy export``."""
+"""`tcja-deploy export`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``tcja-deploy inspect``."""
+"""`tcja-deploy inspect`."""
 
 from __future__ import annotations
 

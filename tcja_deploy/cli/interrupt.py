@@ -1,4 +1,4 @@
-"""Ctrl-C and termination that find the way out through the ``finally`` blocks, and never where exceptions are lost."""
+"""Ctrl-C and termination that find the way out through the `finally` blocks, and never where exceptions are lost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _IMPATIENCE = 1.0
 
 @contextmanager
 def orderly_interrupts() -> Iterator[None]:
-    """Inside, SIGINT and SIGTERM become one ``KeyboardInterrupt``, so that nothing half-written stays behind.
+    """Inside, SIGINT and SIGTERM become one `KeyboardInterrupt`, so that nothing half-written stays behind.
 
     Native modules abort the process, or report a failed import, when an exception reaches them while they are being
     initialised, and in finalisers exceptions are lost; an interrupt there waits until that is done. Further ones soon after

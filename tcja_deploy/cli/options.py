@@ -159,7 +159,7 @@ AS_FOUND, ALL, AS_USUAL = Loading(), Recordings(), Running()
 
 
 def shared_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take ``Loading``, ``Recordings`` and ``Running`` as values: each of their fields becomes an option of it.
+    """Let a command take `Loading`, `Recordings` and `Running` as values: each of their fields becomes an option of it.
 
     The option's default is that of the field in the parameter's default.
     """
@@ -193,7 +193,7 @@ def load_model(model: Path, how: Loading) -> Graph:
     """The graph of the model argument and its options.
 
     Raises:
-        UsageError: If ``--input-shape`` is not ``C,H,W``.
+        UsageError: If `--input-shape` is not `C,H,W`.
     """
     from tcja_deploy.frontend.load import load
 
@@ -223,7 +223,7 @@ def load_model(model: Path, how: Loading) -> Graph:
 
 
 def _settings(given: Iterable[str]) -> dict[str, str]:
-    """Arguments written as ``NAME=VALUE``, by name."""
+    """Arguments written as `NAME=VALUE`, by name."""
     settings: dict[str, str] = {}
     for text in given:
         name, equals, value = text.partition("=")
@@ -250,8 +250,8 @@ def check_outputs(
     """Find out before the work what would keep its results from being written.
 
     Raises:
-        UsageError: If a suffix is none of ``suffixes``.
-        ExportError: If a path is taken and ``force`` is not set, or its folder is missing or cannot be written to.
+        UsageError: If a suffix is none of `suffixes`.
+        ExportError: If a path is taken and `force` is not set, or its folder is missing or cannot be written to.
     """
     from tcja_deploy.files import check_free
 
@@ -285,7 +285,7 @@ def open_dataset(graph: Graph, data: Path, which: Recordings = ALL) -> EventData
 
 
 def given_dataset(graph: Graph, data: Path | None, which: Recordings) -> EventData | None:
-    """As ``open_dataset``; ``None`` without recordings, when nothing may be said about them either."""
+    """As `open_dataset`; `None` without recordings, when nothing may be said about them either."""
     if data is None:
         refuse_recordings(which)
         return None
@@ -296,7 +296,7 @@ def refuse_recordings(which: Recordings, instead: str = "there are none: pass --
     """For commands that got no recordings.
 
     Raises:
-        UsageError: If something was said about recordings; ``instead`` says what there is.
+        UsageError: If something was said about recordings; `instead` says what there is.
     """
     if which._replace(batch_size=ALL.batch_size) != ALL:
         raise UsageError(f"--limit, --split-by, --labels and the like are about recordings, but {instead}")
@@ -305,9 +305,9 @@ def refuse_recordings(which: Recordings, instead: str = "there are none: pass --
 def open_frames(
     T: int, shape: tuple[int, ...], data: Path, which: Recordings, *, outputs: int | None = None
 ) -> EventData:
-    """Recordings as ``T`` frames of a shape, for a network of so many outputs. Says once what was decided on the way.
+    """Recordings as `T` frames of a shape, for a network of so many outputs. Says once what was decided on the way.
 
-    Errors as ``open_dataset``.
+    Errors as `open_dataset`.
     """
     from tcja_deploy.events import open_data
     from tcja_deploy.events.classes import read_classes
@@ -359,7 +359,7 @@ _TIMES = {"us": 1, "ms": 1_000, "s": 1_000_000}
 
 
 def microseconds(text: str) -> int:
-    """A duration such as ``30ms``, ``5000us`` or ``0.1s``; milliseconds without a unit.
+    """A duration such as `30ms`, `5000us` or `0.1s`; milliseconds without a unit.
 
     Raises:
         UsageError: It is none, or shorter than a microsecond.

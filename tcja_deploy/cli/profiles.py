@@ -1,4 +1,4 @@
-"""``tcja-deploy profiles``: the hardware profiles."""
+"""`tcja-deploy profiles`: the hardware profiles."""
 
 from __future__ import annotations
 

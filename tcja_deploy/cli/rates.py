@@ -1,4 +1,4 @@
-"""``tcja-deploy rates``."""
+"""`tcja-deploy rates`."""
 
 from __future__ import annotations
 

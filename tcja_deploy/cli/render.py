@@ -48,7 +48,7 @@ _stderr = Console(stderr=True)
 
 
 def table(title: str, *columns: str, left: int = 1) -> Table:
-    """An empty table; the first ``left`` columns are text, the others numbers aligned to the right."""
+    """An empty table; the first `left` columns are text, the others numbers aligned to the right."""
     result = Table(
         title=title,
         title_justify="left",

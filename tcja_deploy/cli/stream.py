@@ -1,4 +1,4 @@
-"""``tcja-deploy stream``."""
+"""`tcja-deploy stream`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``tcja-deploy stream`` shows of studies and runs."""
+"""What `tcja-deploy stream` shows of studies and runs."""
 
 from __future__ import annotations
 

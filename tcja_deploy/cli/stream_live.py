@@ -1,4 +1,4 @@
-"""The live view of ``tcja-deploy stream``: what happens, frame by frame."""
+"""The live view of `tcja-deploy stream`: what happens, frame by frame."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Moment:
     """What one step did.
 
     Attributes:
-        rates: For each layer the share of neurons that spiked, in the frames that left it at this step; ``None`` if none did.
+        rates: For each layer the share of neurons that spiked, in the frames that left it at this step; `None` if none did.
         waiting: What waits, by name: number of frames and bytes.
-        scores: The running result, a mean over the frames so far; ``None`` before the first frame has reached the readout.
+        scores: The running result, a mean over the frames so far; `None` before the first frame has reached the readout.
         final: Whether it is final.
     """
 
@@ -49,7 +49,7 @@ class Moment:
 
 
 Feed = Callable[[Any], Moment]
-"""Takes one frame ``[1, ...]``."""
+"""Takes one frame `[1, ...]`."""
 
 
 def stream_feed(plan: Plan) -> Feed:
@@ -118,7 +118,7 @@ def show(make: Callable[[], Feed], dataset: EventData, frame_time: float | None,
     Args:
         make: Gives a feed in its initial state.
         dataset: The recordings.
-        frame_time: Milliseconds a frame; 100 if ``None``.
+        frame_time: Milliseconds a frame; 100 if `None`.
         latency: Frames of silence behind each recording until its result is out.
     """
     import numpy as np

@@ -1,4 +1,4 @@
-"""Tables and the plot of ``tcja-deploy stream``."""
+"""Tables and the plot of `tcja-deploy stream`."""
 
 from __future__ import annotations
 

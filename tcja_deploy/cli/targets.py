@@ -42,7 +42,7 @@ def _takers(name: str, kind: Kind) -> list[str]:
 
 
 def _parameter(field: Field[Any], takers: list[str], panel: str) -> inspect.Parameter:
-    """A parameter for Typer; ``None`` if the option is not given."""
+    """A parameter for Typer; `None` if the option is not given."""
     declared = str(field.type).removesuffix(" | None")
     python = Path if field.metadata["reads"] else str if declared.startswith("Literal") else _TYPES[declared]
     flags = [f"--{field.name.replace('_', '-')}", *filter(None, [field.metadata["flag"]])]
@@ -54,11 +54,11 @@ def _parameter(field: Field[Any], takers: list[str], panel: str) -> inspect.Para
 
 
 def target_options(kind: Kind, panel: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of all targets; it gets those that the user gave as its parameter ``given``.
+    """Give a command the options of all targets; it gets those that the user gave as its parameter `given`.
 
     Args:
         kind: The dataclass of a target.
-        panel: Title in ``--help`` of options that not all targets take; ``{}`` becomes their names.
+        panel: Title in `--help` of options that not all targets take; `{}` becomes their names.
     """
     found: dict[str, inspect.Parameter] = {}
     for target in TARGETS:

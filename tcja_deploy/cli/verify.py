@@ -1,4 +1,4 @@
-"""``tcja-deploy verify``."""
+"""`tcja-deploy verify`."""
 
 from __future__ import annotations
 

@@ -38,12 +38,12 @@ def sha256(path: Path) -> str:
 
 # -- looking ---------------------------------------------------------------------------------------------------------------
 def path_status(path: Path, error: type[DeployError] = FileFormatError) -> str:
-    """What is at a path, links followed: ``"file"``, ``"folder"``, ``"other"`` (FIFO, socket, device) or ``"missing"``.
+    """What is at a path, links followed: `"file"`, `"folder"`, `"other"` (FIFO, socket, device) or `"missing"`.
 
     Opening anything but a file may block for ever or have effects, so that readers ask here first.
 
     Raises:
-        DeployError: Of class ``error``, if the system refuses to look: names that are too long, folders that may not be
+        DeployError: Of class `error`, if the system refuses to look: names that are too long, folders that may not be
             searched, links in a circle.
     """
     try:
@@ -110,7 +110,7 @@ def check_free(path: Path, *, force: bool = False) -> None:
     """Find out before a long computation what would keep its result from being written.
 
     Raises:
-        ExportError: If the path is taken and ``force`` is not set, or its folder is missing or cannot be written to.
+        ExportError: If the path is taken and `force` is not set, or its folder is missing or cannot be written to.
     """
     _clear(path.parent, [path.name])
     _check_target(path.parent, [path.name], force)
@@ -163,10 +163,10 @@ def _mode(default: int) -> int:
 # -- writing ---------------------------------------------------------------------------------------------------------------
 @contextmanager
 def atomic_file(path: Path, *, force: bool = False) -> Iterator[Path]:
-    """A path of the same name in a hidden folder beside ``path``; moved to it if the block succeeds, removed if it fails.
+    """A path of the same name in a hidden folder beside `path`; moved to it if the block succeeds, removed if it fails.
 
     Raises:
-        ExportError: If the path is taken and ``force`` is not set, its folder is missing, or writing fails.
+        ExportError: If the path is taken and `force` is not set, its folder is missing, or writing fails.
     """
     check_free(path, force=force)
     with _workshop(path.parent, path) as folder:
@@ -194,12 +194,12 @@ def _move_beside(new: Path, path: Path) -> None:
 
 @contextmanager
 def atomic_directory(path: Path, *, force: bool = False) -> Iterator[Path]:
-    """A temporary folder beside ``path``; takes its place if the block succeeds, removed if it fails.
+    """A temporary folder beside `path`; takes its place if the block succeeds, removed if it fails.
 
-    With ``force`` the whole of what stood at the path is replaced, if it is an empty folder or an earlier export.
+    With `force` the whole of what stood at the path is replaced, if it is an empty folder or an earlier export.
 
     Raises:
-        ExportError: If the path is taken and ``force`` is not set or something else stands there, its parent is missing, or
+        ExportError: If the path is taken and `force` is not set or something else stands there, its parent is missing, or
             writing fails.
     """
 
@@ -257,7 +257,7 @@ def _is_export(path: Path) -> bool:
 
 @contextmanager
 def staged_files(parent: Path, names: Sequence[str], *, force: bool = False) -> Iterator[Path]:
-    """A temporary folder in ``parent``; its files move there if the block succeeds and vanish if it fails.
+    """A temporary folder in `parent`; its files move there if the block succeeds and vanish if it fails.
 
     Several files are one unit: whoever opens them finds the earlier set or the new one, even after a kill.
 
@@ -267,7 +267,7 @@ def staged_files(parent: Path, names: Sequence[str], *, force: bool = False) -> 
         force: Replace files of these names.
 
     Raises:
-        ExportError: If one of them exists and ``force`` is not set or it is a folder, ``parent`` is missing, or writing fails.
+        ExportError: If one of them exists and `force` is not set or it is a folder, `parent` is missing, or writing fails.
         ValueError: If a file was written that was not announced.
     """
 
@@ -301,7 +301,7 @@ def being_written(path: Path) -> bool:
 
 @contextmanager
 def _workshop(parent: Path, where: Path) -> Iterator[Path]:
-    """A hidden folder for work in progress, removed in any case; what goes wrong with files in it is an ``ExportError``."""
+    """A hidden folder for work in progress, removed in any case; what goes wrong with files in it is an `ExportError`."""
     try:
         with locked(parent):
             clear(parent)

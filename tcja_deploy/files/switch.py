@@ -6,7 +6,7 @@ Work in progress lies in a hidden folder beside the files::
     .tcja-deploy.k2h8/old/...   second names (hard links) of what it replaces
     .tcja-deploy.k2h8/current   a link to old, later to new
 
-Each file is replaced by a link to itself by way of ``current``, which changes nothing for whoever opens it. Then ``current``
+Each file is replaced by a link to itself by way of `current`, which changes nothing for whoever opens it. Then `current`
 is turned from old to new, in one system call: that is the moment at which the whole set changes. Then the links are
 replaced by the files. A process that is killed anywhere in between leaves the old set or the new one, complete; links and
 hidden folder that it leaves are cleared up by the next run that writes into the folder.
@@ -31,11 +31,11 @@ NEW, _OLD, _CURRENT = "new", "old", "current"
 
 
 def switch(folder: Path, names: Sequence[str]) -> None:
-    """Let the files under ``folder/new`` take their places beside ``folder``, all at once; ``settle`` has to follow.
+    """Let the files under `folder/new` take their places beside `folder`, all at once; `settle` has to follow.
 
     Args:
         folder: The hidden folder; what is in it is laid out as it will be beside it.
-        names: Paths of files, relative to where they will be; those that are not under ``new`` vanish from their places.
+        names: Paths of files, relative to where they will be; those that are not under `new` vanish from their places.
 
     Raises:
         FileExistsError: If a place is taken by what was not there just now.
@@ -61,7 +61,7 @@ def switch(folder: Path, names: Sequence[str]) -> None:
 
 
 def settle(folder: Path) -> None:
-    """Put files in the place of the links to them, whichever set ``current`` means now."""
+    """Put files in the place of the links to them, whichever set `current` means now."""
     if not unfinished(folder):
         return
     parent, current = folder.parent, folder / _CURRENT

@@ -1,4 +1,4 @@
-"""What the operating system offers beyond ``pathlib``: exchanging two paths at once, locks on folders, data on the disk."""
+"""What the operating system offers beyond `pathlib`: exchanging two paths at once, locks on folders, data on the disk."""
 
 from __future__ import annotations
 

@@ -228,4 +228,4 @@ ARITHMETIC: dict[str, Callable[..., Traced]] = {
     "true_divide": _div,
     "truediv": _div,
 }
-"""Rules by name: ``(tracer, label, tensor, arguments) -> tensor``."""
+"""Rules by name: `(tracer, label, tensor, arguments) -> tensor`."""

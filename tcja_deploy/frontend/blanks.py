@@ -1,4 +1,4 @@
-"""Preallocated tensors, such as ``torch.zeros(N, T, C)``, that a loop over time fills or adds to.
+"""Preallocated tensors, such as `torch.zeros(N, T, C)`, that a loop over time fills or adds to.
 
 Tracing sees no real batch, so nothing of the size of a batch is allocated: a blank is its shape and one number.
 """
@@ -25,7 +25,7 @@ _FACTORIES = {getattr(torch, name): fill for name, fill in _FILLS.items()}
 
 @contextmanager
 def factories(blank: Callable[[tuple[int, ...], float], Any]) -> Iterator[None]:
-    """Inside, tensors of the size of the batch are made by ``blank(shape, fill)``."""
+    """Inside, tensors of the size of the batch are made by `blank(shape, fill)`."""
 
     class _Mode(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -68,7 +68,7 @@ class Blanks:
         return Traced("", Signal((), Kind.REAL), "window", blank=Blank(tuple(shape), float(fill)))
 
     def call(self, name: str, kind: str, target: Any, args: Any, kwargs: Any) -> Traced | Blanks | None:
-        """A blank that a call makes, ``self`` for a part written into one, ``None`` for all other calls."""
+        """A blank that a call makes, `self` for a part written into one, `None` for all other calls."""
         first = args[0] if args else None
         for prefix, fill in _FILLS.items():
             if not isinstance(first, Traced) or name not in (f"{prefix}_like", f"new_{prefix}"):

@@ -1,7 +1,7 @@
 """State dicts in the layout of the TCJA authors' training scripts: the architecture is read off keys and shapes.
 
 What weights cannot tell (neuron constants, pooling, readout) is taken from the published scripts, and listed as assumed in the
-graph's ``source``.
+graph's `source`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _ncaltech101_tet() -> Architecture:
 
 
 ARCHITECTURES = {**BUILDERS, "ncaltech101_tet": _ncaltech101_tet}
-"""What ``arch`` may name: the zoo, and the readout of it that has the same keys as another network."""
+"""What `arch` may name: the zoo, and the readout of it that has the same keys as another network."""
 
 _SENSORS = {(34, 34): "events34", (128, 128): "dvs128", (180, 240): "ncaltech101"}
 """Networks by height and width of the frames that their sensors give."""
@@ -67,10 +67,10 @@ def from_state(
     """Graph of a state dict.
 
     Args:
-        state: Weights by key, without what trainers and wrappers put in front (``weights.authors_keys``).
-        arch: Name in ``ARCHITECTURES``, to overrule what is assumed of pooling, neurons, readout and input size.
+        state: Weights by key, without what trainers and wrappers put in front (`weights.authors_keys`).
+        arch: Name in `ARCHITECTURES`, to overrule what is assumed of pooling, neurons, readout and input size.
         timesteps: T; needed only if the network has no CLA weights to read it off.
-        input_shape: ``(C, H, W)`` of a frame, to overrule the known sensors.
+        input_shape: `(C, H, W)` of a frame, to overrule the known sensors.
         source: Provenance for manifests.
 
     Raises:
@@ -92,7 +92,7 @@ def infer_architecture(
     timesteps: int | None = None,
     input_shape: tuple[int, ...] | None = None,
 ) -> tuple[Architecture, list[str]]:
-    """Architecture of a state dict, and what was assumed because weights do not tell it. Arguments as ``from_state``."""
+    """Architecture of a state dict, and what was assumed because weights do not tell it. Arguments as `from_state`."""
     if arch is not None and arch not in ARCHITECTURES:
         raise UsageError(
             f"unknown architecture {arch!r}", hint=f"choose one of {', '.join(sorted(ARCHITECTURES))}"
@@ -152,7 +152,7 @@ class _Habits:
     """What a network does that has no weights.
 
     Attributes:
-        pool: ``max`` or ``avg``.
+        pool: `max` or `avg`.
         spikes_between: Whether a neuron follows each dense layer but the last.
         spikes_last: Whether one follows the last.
     """
@@ -170,7 +170,7 @@ def _habits(named: Architecture | None, *, several_dense: bool) -> _Habits:
 
 
 def _positions(state: State, part: str, parameters: tuple[str, ...]) -> list[int]:
-    """Positions of the layers with weights in a ``Sequential``, in order."""
+    """Positions of the layers with weights in a `Sequential`, in order."""
     keys = (re.match(rf"{part}\.(\d{{1,4}})\.(.+)$", key) for key in state)
     return sorted({int(m.group(1)) for m in keys if m and m.group(2) in parameters})
 
@@ -254,7 +254,7 @@ def _head(state: State, fc: list[int], habits: _Habits) -> list[Layer]:
 def _input_shape(
     layers: list[Layer], channels: int, area: int, given: tuple[int, ...] | None
 ) -> tuple[tuple[int, int, int], str]:
-    """Input frame ``(C, H, W)`` from the area that reaches the first dense layer; the size of an adaptive pool is settled."""
+    """Input frame `(C, H, W)` from the area that reaches the first dense layer; the size of an adaptive pool is settled."""
     pools = sum(isinstance(layer, Pool) and layer.how != "adaptive" for layer in layers)
     side = math.isqrt(area) << pools
     square = math.isqrt(area) ** 2 == area

@@ -22,7 +22,7 @@ Numbers = NDArray[np.float32]
 
 
 def array(tensor: Any) -> Numbers | None:
-    """Weights as float32; ``None`` stays.
+    """Weights as float32; `None` stays.
 
     Raises:
         Unsupported: If they are not known before the network runs.
@@ -47,7 +47,7 @@ def weights(tensor: Any) -> Numbers:
 
 
 def number(value: Any, x: Traced, T: int) -> float | None:
-    """A constant that is the same for all elements of a signal; ``None`` if it differs among them.
+    """A constant that is the same for all elements of a signal; `None` if it differs among them.
 
     Raises:
         Unsupported: If it is no constant.
@@ -75,7 +75,7 @@ def by_channel(
     norm: tuple[Numbers, Numbers, Numbers, Numbers],
     eps: float,
 ) -> Traced:
-    """Normalisation ``(gamma, beta, mean, var)`` along one IR axis, wherever it lies; the axes stay where they are."""
+    """Normalisation `(gamma, beta, mean, var)` along one IR axis, wherever it lies; the axes stay where they are."""
     dims = x.signal.dims
     named = [i for d in ("T", "N") for i, v in enumerate(dims) if v == d and i != place]
     order = (*named, place, *(i for i in range(len(dims)) if i not in (*named, place)))
@@ -97,7 +97,7 @@ def by_channel(
 
 
 def combined(tr: RuleContext, label: str, x: Traced, constant: torch.Tensor, product: bool) -> Traced:
-    """``x`` times or plus a constant that differs by channel, feature or time step.
+    """`x` times or plus a constant that differs by channel, feature or time step.
 
     Raises:
         Unsupported: If it differs by sample, or by time step and feature at once.

@@ -43,10 +43,10 @@ class RuleContext(Protocol):
         """
 
     def report(self, found: Unsupported, certain: bool = True) -> None:
-        """Note something untranslatable at the running module; what may follow from something before, only if ``certain``."""
+        """Note something untranslatable at the running module; what may follow from something before, only if `certain`."""
 
     def note_first_op(self, x: Traced, order: tuple[int, ...]) -> None:
-        """Tell that the code reorders the axes of ``x``."""
+        """Tell that the code reorders the axes of `x`."""
 
 
 class ProxyContext(Protocol):
@@ -76,16 +76,16 @@ class Rules:
     """The tables, as the tracer uses them.
 
     Attributes:
-        dispatch: Translates one call: ``(context, kind, target, args, kwargs)``.
+        dispatch: Translates one call: `(context, kind, target, args, kwargs)`.
         changes_in_place: Whether a call writes its result over its first tensor.
         shares_memory: Whether a result may lie in the memory of its first tensor.
-        container_view: How the children of a container see time; ``None`` for other modules.
+        container_view: How the children of a container see time; `None` for other modules.
         is_leaf: Whether a module is translated as a whole.
-        hands_on_state: Whether a module returns ``(result, state)``.
+        hands_on_state: Whether a module returns `(result, state)`.
         refresh: Brings derived weights of a module up to date and checks its hooks.
         remembers: Whether a module that is translated as a whole has state.
         name_of: Name of the operation of a call, in the tables' spelling.
-        consider: Called with a module, its arguments and T before the module runs: ``is_leaf`` may depend on it.
+        consider: Called with a module, its arguments and T before the module runs: `is_leaf` may depend on it.
     """
 
     dispatch: Callable[..., Traced | tuple[Traced, ...]]

@@ -43,7 +43,7 @@ def _repeat(tr: RuleContext, label: str, x: Traced, *sizes: Any) -> Traced:
 
 
 def _over_time(tr: RuleContext, label: str, x: Traced, times: tuple[int, ...]) -> Traced | None:
-    """An image repeated over time, the time axis where the code has it; ``None`` for other repetitions."""
+    """An image repeated over time, the time axis where the code has it; `None` for other repetitions."""
     shape, rank = x.shape(tr.T), len(x.shape(tr.T))
     new = len(times) - rank
     seen = [*(1,) * new, *shape]
@@ -120,4 +120,4 @@ COPIES: dict[str, Callable[..., Traced]] = {
     "stack": _stack,
     "tile": _repeat,
 }
-"""Rules by name: ``(tracer, label, tensor, arguments) -> tensor``."""
+"""Rules by name: `(tracer, label, tensor, arguments) -> tensor`."""

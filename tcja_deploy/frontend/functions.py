@@ -27,7 +27,7 @@ def pair(value: int | Sequence[int]) -> tuple[int, int]:
 
 
 def _before_after(padding: Any, kernel: Sequence[int], dilation: Sequence[int]) -> list[tuple[int, int]]:
-    """Padding (before, after) of each axis, from a number, numbers, ``"same"`` or ``"valid"``."""
+    """Padding (before, after) of each axis, from a number, numbers, `"same"` or `"valid"`."""
     if padding == "valid":
         return [(0, 0)] * len(kernel)
     if padding == "same":
@@ -41,7 +41,7 @@ def _before_after(padding: Any, kernel: Sequence[int], dilation: Sequence[int]) 
 
 
 def _batched(tr: RuleContext, x: Traced, rank: int, what: str) -> None:
-    """Check that code hands a layer ``[N, C, ...]``: PyTorch does something else with one axis less, and fails with more."""
+    """Check that code hands a layer `[N, C, ...]`: PyTorch does something else with one axis less, and fails with more."""
     seen = len(x.shape(tr.T))
     if seen != rank:
         raise UnsupportedInContext(
@@ -115,7 +115,7 @@ def _batch_norm(
     tr: RuleContext, label: str, x: Traced, mean: Any, var: Any, weight: Any = None, bias: Any = None,
     training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
 ) -> Traced:  # fmt: skip
-    """Normalisation of ``[N, C]`` or ``[N, C, ...]``."""
+    """Normalisation of `[N, C]` or `[N, C, ...]`."""
     if training or mean is None:
         raise Unsupported(
             "normalises with the statistics of the running batch", "use track_running_stats=True"
@@ -157,7 +157,7 @@ def _max_pool1d(
 
 
 def _as_row(tr: RuleContext, label: str, x: Traced, op: ir.AvgPool2d | ir.MaxPool2d) -> Traced:
-    """1-D pooling of ``[N, C, L]`` as 2-D pooling of ``[N, C, 1, L]``."""
+    """1-D pooling of `[N, C, L]` as 2-D pooling of `[N, C, 1, L]`."""
     _batched(tr, x, 3, "1-D pooling")
     *lead, length = x.shape(tr.T)
     flat = x.view == "window" and len(x.signal.dims) == 3  # [T, N, L]: the samples are the channels here
@@ -193,7 +193,7 @@ def _interpolate(
 def _incomplete_windows(
     tr: RuleContext, x: Traced, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
 ) -> bool:
-    """Whether ``ceil_mode`` makes a difference: the last window of an axis would reach over its end."""
+    """Whether `ceil_mode` makes a difference: the last window of an axis would reach over its end."""
     lengths = x.shape(tr.T)[-2:]
     return any((n + 2 * p - k) % s for n, k, s, p in zip(lengths, kernel, stride, padding, strict=True))
 
@@ -223,7 +223,7 @@ def _avg_pool2d(
 
 
 def _adaptive(how: str, spatial: int) -> Callable[..., Traced]:
-    """Pooling of the last ``spatial`` axes to one number; of two axes also to other sizes, by means."""
+    """Pooling of the last `spatial` axes to one number; of two axes also to other sizes, by means."""
 
     def rule(
         tr: RuleContext, label: str, x: Traced, output_size: Any, return_indices: bool = False

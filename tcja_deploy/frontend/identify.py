@@ -2,13 +2,13 @@
 
 A candidate must work element by element, forward in time, and begin each window anew; that is tried out. It is run in float64
 on random frames, and every comparison that it makes is recorded, those inside of spike functions too. What it compares is the
-membrane up to a constant, ``c[t]``, and it fires where ``c >= 0`` or ``c > 0``. Least squares then give
-``c[t] = a c[t-1] + g X[t] + const`` for steps after silence, after a spike, and for the first one, for each channel; the
+membrane up to a constant, `c[t]`, and it fires where `c >= 0` or `c > 0`. Least squares then give
+`c[t] = a c[t-1] + g X[t] + const` for steps after silence, after a spike, and for the first one, for each channel; the
 residual must vanish. From these numbers the leak, gain, offset, threshold, reset and first membrane follow.
 
-The constants are confirmed in float32 on other windows, in each known order of operations (``AffineNeuron``, ``IF``, ``LIF``,
-``PLIF``): the first that gives the module's membranes and results bit for bit is taken. If none does, the first is taken with
-which every neuron's first other spike lies within ``NEAR`` of the threshold, relative to the largest membrane.
+The constants are confirmed in float32 on other windows, in each known order of operations (`AffineNeuron`, `IF`, `LIF`,
+`PLIF`): the first that gives the module's membranes and results bit for bit is taken. If none does, the first is taken with
+which every neuron's first other spike lies within `NEAR` of the threshold, relative to the largest membrane.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Identified:
 
 
 def identify(module: nn.Module, features: tuple[int, ...], layout: Layout, T: int) -> Identified | None:
-    """The neuron or leaky sum that a module is; ``None`` if it is none, or none of the kind.
+    """The neuron or leaky sum that a module is; `None` if it is none, or none of the kind.
 
     Args:
         module: The module; a copy is run.
@@ -85,9 +85,9 @@ def _sizes(features: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 # -- fitting ---------------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class _Fit:
-    """``c[t] = leak c[t-1] + gain X[t] + rest`` after silence, ``... + after`` after a spike, ``gain X[0] + first`` at first.
+    """`c[t] = leak c[t-1] + gain X[t] + rest` after silence, `... + after` after a spike, `gain X[0] + first` at first.
 
-    Each an array with an entry a channel; ``soft`` tells whether the leak holds after a spike too.
+    Each an array with an entry a channel; `soft` tells whether the leak holds after a spike too.
     """
 
     leak: Array
@@ -99,7 +99,7 @@ class _Fit:
 
 
 def _fit(c: Array, fired: NDArray[np.bool_] | None, x: Array) -> _Fit:
-    """Raises ``Unlike`` if the numbers do not obey such a rule."""
+    """Raises `Unlike` if the numbers do not obey such a rule."""
     channels = x.shape[2] if x.ndim > 2 else 1
     columns: dict[str, list[float]] = {k: [] for k in ("leak", "gain", "rest", "after", "first")}
     kinds = set()
@@ -127,7 +127,7 @@ def _fit(c: Array, fired: NDArray[np.bool_] | None, x: Array) -> _Fit:
 
 
 def _solve(y: Array, before: Array, x: Array) -> tuple[float, float, float]:
-    """``y = a before + g x + const``, without residual."""
+    """`y = a before + g x + const`, without residual."""
     if y.size < 4:
         raise Unlike
     known = np.stack([before.ravel(), x.ravel(), np.ones(y.size)], 1)
@@ -175,8 +175,9 @@ def _neuron(box: Box, steps: int, features: tuple[int, ...]) -> Identified | Non
 
 
 def _thresholds(fit: _Fit, told: list[float]) -> list[Array]:
-    """What may be added to ``c`` to get the membrane: so that the first one is the input alone, or the rest is 0, or a number
-    of the module is the threshold."""
+    """What may be added to `c` to get the membrane: so that the first one is the input alone, or the rest is 0, or a number
+    of the module is the threshold.
+    """
     away = np.where(fit.leak == 1, 1.0, 1 - fit.leak)
     return [-fit.first, -fit.rest / away, *(np.full_like(fit.first, n) for n in dict.fromkeys([0.0, *told]))]
 
@@ -308,7 +309,7 @@ def _confirmed(
 ) -> Identified | None:
     """The first candidate that is equal bit for bit, else the first that differs by rounding.
 
-    ``place`` is the number of the comparison with the threshold; what is compared has to be equal as well.
+    `place` is the number of the comparison with the threshold; what is compared has to be equal as well.
     """
     windows = []
     for seed in (7, 8, 9):
@@ -352,7 +353,7 @@ def _near(ops: tuple[Op, ...], x: NDArray[np.float32], y: NDArray[np.float32]) -
 
 
 def _membranes(op: ir.Neuron, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``H`` of each step."""
+    """`H` of each step."""
     v, membranes = np.full_like(x[0], op.v_rest), []
     for frame in x:
         membranes.append(op.charge(frame, v))

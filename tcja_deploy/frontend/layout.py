@@ -1,6 +1,6 @@
 """Rules for functions and tensor methods that move, merge, split, repeat or name axes.
 
-Axes are translated from what the code sees to the axes of the IR value (see ``traced.View``).
+Axes are translated from what the code sees to the axes of the IR value (see `traced.View`).
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _readings(tr: RuleContext, x: Traced, shape: list[int]) -> list[tuple[View, 
 
 
 def _reshape_op(tr: RuleContext, x: Traced, lengths: list[int], lead: int) -> ir.Reshape | None:
-    """The reshape to ``lengths`` that keeps every element's sample, its time step if possible, and the first ``lead`` axes."""
+    """The reshape to `lengths` that keeps every element's sample, its time step if possible, and the first `lead` axes."""
     named = [i for i, d in enumerate(x.signal.dims) if isinstance(d, str)]
     without_time = [i for i in named if x.signal.dims[i] != "T"]
     for kept in (named, without_time):
@@ -115,7 +115,7 @@ def _accepts(op: ir.Reshape, x: Traced, T: int) -> bool:
 
 
 def name_time(tr: RuleContext, label: str, x: Traced, position: int) -> Traced:
-    """``x`` with its plain axis of length T named as time; ``x`` itself where it has no such axis there."""
+    """`x` with its plain axis of length T named as time; `x` itself where it has no such axis there."""
     dims = x.signal.dims
     if "T" in dims or not 0 <= position < len(dims) or dims[position] != tr.T:
         return x
@@ -196,7 +196,7 @@ def _movedim(tr: RuleContext, label: str, x: Traced, source: int, destination: i
 
 
 def time_first(tr: RuleContext, label: str, x: Traced, axis_of_time: int) -> Traced | None:
-    """A window as a stream, with its IR axis ``axis_of_time`` in front; ``None`` if that axis is not time."""
+    """A window as a stream, with its IR axis `axis_of_time` in front; `None` if that axis is not time."""
     dims = x.signal.dims
     if "T" not in dims and axis_of_time < 2 and "N" in dims[:2]:
         x = name_time(tr, label, x, axis_of_time)
@@ -244,4 +244,4 @@ LAYOUT: dict[str, Callable[..., Traced]] = {
     "unsqueeze": _unsqueeze,
     "view": _view,
 }
-"""Rules by name: ``(tracer, label, tensor, arguments) -> tensor``."""
+"""Rules by name: `(tracer, label, tensor, arguments) -> tensor`."""

@@ -45,7 +45,7 @@ def load(
     weights_key: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Graph:
-    """Read or trace a trained network; arguments, result and errors as of ``tcja_deploy.load``, which hands them on."""
+    """Read or trace a trained network; arguments, result and errors as of `tcja_deploy.load`, which hands them on."""
     asked = _Asked(timesteps, input_shape, _kind(input_kind), batch_first, prove)
     code = code_name(source) if isinstance(source, str | Path) else None
     if code is not None:
@@ -115,7 +115,7 @@ def _from_code(
 ) -> Graph:
     """The graph of a network that named code builds, with weights from a file.
 
-    Without a file, the network has the weights that the code gives it, which the graph's ``source`` tells.
+    Without a file, the network has the weights that the code gives it, which the graph's `source` tells.
     """
     if weights is None:
         _refuse("network without a file of weights", "has no use for", weights_key=key)

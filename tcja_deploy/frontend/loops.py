@@ -1,4 +1,4 @@
-"""Loops over time in ``forward``: the code holds one frame after the other, the graph the stream they are part of.
+"""Loops over time in `forward`: the code holds one frame after the other, the graph the stream they are part of.
 
 The first step of a loop emits the nodes, on whole streams. A later step has to make the same calls on the next frame: each
 call is looked up among those of the first step, modules with state have to be called once a step and in order. Sums of
@@ -36,7 +36,7 @@ class LoopContext(RuleContext, Protocol):
 
     @property
     def code(self) -> str:
-        """Name of the running function, such as ``Net.forward``."""
+        """Name of the running function, such as `Net.forward`."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class TimeLoops:
 
     # -- what steps leave behind --------------------------------------------------------------------------------------
     def _added(self, name: str, args: tuple[Any, ...]) -> Traced | None:
-        """A running sum with one more frame; ``None`` if this is another addition."""
+        """A running sum with one more frame; `None` if this is another addition."""
         if len(args) != 2 or not all(isinstance(a, Traced) for a in args):
             return None
         for total, frame in (args, args[::-1]):
@@ -184,7 +184,7 @@ class TimeLoops:
         return None
 
     def _joined(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced | None:
-        """Frames of all steps side by side; ``None`` if these are not all of them."""
+        """Frames of all steps side by side; `None` if these are not all of them."""
         if name not in _JOINING or not args or not isinstance(args[0], list | tuple):
             return None
         frames = list(args[0])
@@ -245,7 +245,7 @@ class TimeLoops:
         return self._windows[key]
 
     def frame(self, label: str, x: Traced, axis: int, step: int) -> Traced | None:
-        """Frame ``step`` of a window whose IR axis ``axis`` is time; ``None`` if it is not."""
+        """Frame `step` of a window whose IR axis `axis` is time; `None` if it is not."""
         key = (x.name, "stream", axis)
         if key not in self._windows:
             stream = time_first(self._tr, label, x, axis)

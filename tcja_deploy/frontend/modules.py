@@ -1,4 +1,4 @@
-"""Rules for modules: PyTorch's layers and SpikingJelly's layers and containers; neurons are in ``neurons`` and ``norse``.
+"""Rules for modules: PyTorch's layers and SpikingJelly's layers and containers; neurons are in `neurons` and `norse`.
 
 Classes are matched by package and name along the method resolution order, so that neither package has to be imported here.
 A subclass counts only if it does not redefine what the class computes; everything else is run and traced through.
@@ -63,7 +63,7 @@ def _step_mode(module: Any) -> str | None:
 
 
 def container_view(module: Any) -> View | None:
-    """How the children of a container see the time axis; ``None`` if the module is no known container."""
+    """How the children of a container see the time axis; `None` if the module is no known container."""
     match _match(module, _CONTAINERS):
         case "spikingjelly:SeqToANNContainer":
             return "batch"

@@ -1,4 +1,4 @@
-"""A network that the user names by its code, ``models.py:build`` or ``package.module:Class``, and its arguments.
+"""A network that the user names by its code, `models.py:build` or `package.module:Class`, and its arguments.
 
 To name code is to agree that it runs. What ran is recorded: file, checksum, arguments, and the files of the same folder that it
 imported.
@@ -39,7 +39,7 @@ class CodeName:
     """Where the code is and what it is called.
 
     Attributes:
-        origin: A ``.py`` file, or a module as Python imports it.
+        origin: A `.py` file, or a module as Python imports it.
         name: Of a function or class that makes the network, or of the network itself.
     """
 
@@ -106,7 +106,7 @@ def built(code: CodeName, settings: Mapping[str, Any]) -> Iterator[tuple[nn.Modu
 def importable(folder: Path) -> Iterator[Callable[[], dict[str, Path]]]:
     """Modules of a folder can be imported, as in a script that lies there; afterwards they are forgotten.
 
-    So two folders that both hold a ``models.py`` do not get into each other's way. The block gets a function that tells which
+    So two folders that both hold a `models.py` do not get into each other's way. The block gets a function that tells which
     modules were imported from the folder: their files by name.
     """
     before = set(sys.modules)
@@ -325,7 +325,7 @@ _READ: dict[Any, Callable[[str], Any]] = {
 
 
 def _of_kind(text: str, kind: Any) -> Any:
-    """A text read as a type; ``ValueError`` if it is none of it."""
+    """A text read as a type; `ValueError` if it is none of it."""
     origin = get_origin(kind) or kind
     if origin in _READ:
         return _READ[origin](text)

@@ -1,11 +1,11 @@
 """Rules for Norse's neurons and leaky integrators, cells (one time step) and layers (a window) alike.
 
-Norse 1.1 takes one forward Euler step of ``dt`` of ``tau_mem dv/dt = v_leak - v + i``, ``tau_syn di/dt = -i``: the input is
+Norse 1.1 takes one forward Euler step of `dt` of `tau_mem dv/dt = v_leak - v + i`, `tau_syn di/dt = -i`: the input is
 added to the current undivided, the current before its decay drives the membrane, the neuron fires above its threshold
-(``>``) and is reset at once, and before the first step ``v = v_leak``, ``i = 0``. With the leaks ``q = dt * tau_inv`` as
-float32 numbers the ops here round as Norse does, except ``LIFBox`` with a leak that is not 0.
+(`>`) and is reset at once, and before the first step `v = v_leak`, `i = 0`. With the leaks `q = dt * tau_inv` as
+float32 numbers the ops here round as Norse does, except `LIFBox` with a leak that is not 0.
 
-Cells and layers hand back ``(result, state)``; the state is ``None`` here, so that code that reads it does not trace.
+Cells and layers hand back `(result, state)`; the state is `None` here, so that code that reads it does not trace.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def is_norse(module: object) -> bool:
 
 
 def hands_on_state(module: Any) -> bool:
-    """Whether a module of Norse returns ``(result, state)``."""
+    """Whether a module of Norse returns `(result, state)`."""
     if not is_norse(module):
         return False
     return bool(getattr(module, "is_stateful", "state" in inspect.signature(module.forward).parameters))
@@ -65,7 +65,7 @@ def _number(module: Any, name: str) -> float:
 
 
 def _leak(module: Any, name: str) -> float:
-    """The part of a membrane or current that leaks in a time step, ``dt * tau_inv``."""
+    """The part of a membrane or current that leaks in a time step, `dt * tau_inv`."""
     rate = torch.as_tensor(module.dt * torch.as_tensor(getattr(module.p, name)).detach()).flatten()
     if rate.numel() == 0 or not bool((rate == rate[0]).all()):
         raise Unsupported(f"has a {name} for each neuron", "give all neurons of a layer the same value")
@@ -79,7 +79,7 @@ def _leak(module: Any, name: str) -> float:
 
 
 def _firing(module: Any, v_rest: float) -> dict[str, Any]:
-    """Threshold, comparison and reset of a neuron that leaks to ``v_rest``."""
+    """Threshold, comparison and reset of a neuron that leaks to `v_rest`."""
     reset = getattr(module.p, "reset_method", None)
     how = getattr(reset, "__name__", "reset_value" if reset is None else str(reset))
     threshold, v_reset = _number(module, "v_th"), _number(module, "v_reset")
@@ -140,7 +140,7 @@ def _li_linear(place: _Place, module: Any) -> Traced:
 
 # -- time --------------------------------------------------------------------------------------------------------
 def _over_time(emit: Emit, steps: tuple[str, ...], single: bool) -> Callable[..., Traced]:
-    """A rule for a cell (``single``) or a layer whose update is one of Norse's functions ``steps``."""
+    """A rule for a cell (`single`) or a layer whose update is one of Norse's functions `steps`."""
 
     def rule(tracer: RuleContext, path: str, module: Any, x: Traced) -> Traced:
         update = getattr(getattr(module, "activation", None), "__name__", steps[0])
@@ -186,7 +186,7 @@ NORSE: dict[str, Callable[..., Traced]] = {
     **{f"norse:{name}": _over_time(emit, steps, True) for name, (emit, steps) in _CELLS.items()},
     **{f"norse:{name}": _over_time(emit, steps, False) for name, (emit, steps) in _LAYERS.items()},
 }
-"""Rules by package and class name; their results stand for ``(result, state)``."""
+"""Rules by package and class name; their results stand for `(result, state)`."""
 
 STEP_MODES = {f"norse:{name}": "s" for name in _CELLS} | {f"norse:{name}": "m" for name in _LAYERS}
 """How each of them sees time, in SpikingJelly's terms."""

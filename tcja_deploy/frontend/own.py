@@ -30,7 +30,7 @@ _WITH_WEIGHTS = (
     "sparse",
     "instancenorm",
 )
-"""Modules of ``torch.nn.modules`` whose layers are no part of a neuron."""
+"""Modules of `torch.nn.modules` whose layers are no part of a neuron."""
 
 
 class OwnNeurons:
@@ -121,7 +121,7 @@ def _modules_are_called() -> Iterator[None]:
 
 
 def _layout(x: Traced, T: int) -> Layout | None:
-    """How a module is handed time; ``None`` where no neuron can be."""
+    """How a module is handed time; `None` where no neuron can be."""
     first, second, *features = (*x.signal.dims, None, None)[: max(2, len(x.signal.dims))]
     if x.tainted or "T" in features or "N" in features:
         return None

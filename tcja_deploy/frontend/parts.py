@@ -104,4 +104,4 @@ PARTS: dict[str, Callable[..., Traced | tuple[Traced, ...]]] = {
     "split_with_sizes": _split,
     "unbind": _unbind,
 }
-"""Rules by name: ``(tracer, label, tensor, arguments) -> tensor or tensors``."""
+"""Rules by name: `(tracer, label, tensor, arguments) -> tensor or tensors`."""

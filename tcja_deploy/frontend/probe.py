@@ -19,7 +19,7 @@ __all__ = ["Array", "Box", "Layout", "Unlike", "random_frames"]
 Array = NDArray[np.float64]
 
 Layout = Literal["frame", "time first", "batch first"]
-"""What the module takes: one frame after the other, ``[T, N, ...]`` or ``[N, T, ...]``."""
+"""What the module takes: one frame after the other, `[T, N, ...]` or `[N, T, ...]`."""
 
 _SAMPLES = 10
 _SCALES = (0.3, 1.0, 3.0, 10.0, 30.0)
@@ -31,7 +31,7 @@ class Unlike(Exception):  # noqa: N818
 
 
 class _Comparisons(TorchDispatchMode):
-    """Writes down what is compared: differences ``c``, and whether it asks for ``c > 0`` or ``c >= 0``."""
+    """Writes down what is compared: differences `c`, and whether it asks for `c > 0` or `c >= 0`."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call,unused-ignore]
@@ -48,14 +48,14 @@ class _Comparisons(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class _Run:
-    """Results ``[T, N, ...]`` of a window, and what was compared in it, of the same shape each."""
+    """Results `[T, N, ...]` of a window, and what was compared in it, of the same shape each."""
 
     y: Array
     compared: list[tuple[Array, bool]]
 
 
 class Box:
-    """The module, run on windows ``[T, N, ...]`` of small frames."""
+    """The module, run on windows `[T, N, ...]` of small frames."""
 
     def __init__(self, module: nn.Module, layout: Layout, features: tuple[int, ...]) -> None:
         self._module, self._layout, self.features = module, layout, features
@@ -78,7 +78,7 @@ class Box:
         return module
 
     def run(self, x: Array, dtype: torch.dtype, module: nn.Module | None = None) -> _Run:
-        """Run it on a window, as a fresh copy if no ``module`` is given."""
+        """Run it on a window, as a fresh copy if no `module` is given."""
         module = self.fresh(dtype) if module is None else module
         frames = torch.from_numpy(x).to(dtype)
         watch = _Comparisons()
@@ -139,7 +139,7 @@ def _per_step(
 
 
 def random_frames(rng: np.random.Generator, steps: int, features: tuple[int, ...]) -> Array:
-    """A window ``[T, N, ...]`` of normal numbers, small ones in some samples and large ones in others."""
+    """A window `[T, N, ...]` of normal numbers, small ones in some samples and large ones in others."""
     x = rng.normal(0.3, 1, (steps, _SAMPLES, *features))
     scaled: Array = x * np.resize(_SCALES, _SAMPLES).reshape(1, -1, *(1,) * len(features))
     return scaled

@@ -2,12 +2,12 @@
 
 Reading code can miss what the code remembers: a membrane in a plain attribute, a counter, the frame before. So a copy of the
 module is run in evaluation mode on two windows whose frames all differ: the first; the second right behind it, without a
-reset; and the second once more after a reset as SpikingJelly does it (every ``reset()`` is called). Each time the graph has to
+reset; and the second once more after a reset as SpikingJelly does it (every `reset()` is called). Each time the graph has to
 give the same spikes and the same outputs; where nothing was reset, it goes on with the membranes of its own neurons, or begins
 anew if the module does. The frames are scaled until every layer of neurons spikes, if a scale does that.
 
-What may differ is rounding. Outputs agree to ``OUTPUT_BOUND`` of the largest. A spike may differ where the membrane lies within
-``_NEAR`` of the threshold, relative to the largest membrane of its layer: the same terms summed in another order do that. One
+What may differ is rounding. Outputs agree to `OUTPUT_BOUND` of the largest. A spike may differ where the membrane lies within
+`_NEAR` of the threshold, relative to the largest membrane of its layer: the same terms summed in another order do that. One
 such spike changes everything behind it, so each part is then compared on what the module itself handed it.
 """
 
@@ -54,7 +54,7 @@ def prove(graph: Graph, module: nn.Module, view: Reading, batch_first: bool) -> 
         graph: What was read.
         module: What it was read from.
         view: How the module sees the time axis of its input.
-        batch_first: Whether it takes ``[N, T, ...]``.
+        batch_first: Whether it takes `[N, T, ...]`.
 
     Returns:
         What was proven, in words for the graph's source.
@@ -79,7 +79,7 @@ def prove(graph: Graph, module: nn.Module, view: Reading, batch_first: bool) -> 
 
 # -- frames ----------------------------------------------------------------------------------------------------------------
 def _frames(graph: Graph, view: Reading, samples: int, gain: int, seed: int) -> Tensor:
-    """A window ``[T, N, ...]`` whose frames differ; one image for code that repeats it."""
+    """A window `[T, N, ...]` whose frames differ; one image for code that repeats it."""
     rng = np.random.default_rng(seed)
     shape = (1 if view in ("image", "static") else graph.T, samples, *graph.input_shape)
     x: NDArray[Any]
@@ -123,7 +123,7 @@ class _Beside:
         self._states: States = {}
 
     def compare(self, what: str, frames: Tensor, *, reset: bool = False) -> None:
-        """Run both on the next window; the module is asked to forget before, if ``reset``.
+        """Run both on the next window; the module is asked to forget before, if `reset`.
 
         Raises:
             TraceError: If the graph computes something else, beginning anew or where it stopped.
@@ -167,14 +167,14 @@ class _Beside:
 
 @dataclass(frozen=True)
 class _Found:
-    """What the module gave: its output as it came, and the results ``[T, N, ...]`` of parts by path."""
+    """What the module gave: its output as it came, and the results `[T, N, ...]` of parts by path."""
 
     output: Tensor
     heard: dict[str, Tensor]
 
 
 def _run_module(graph: Graph, subject: Subject, frames: Tensor, *, only_spikes: bool) -> _Found:
-    """Run it on a window and listen to the parts that have a node of their own (``only_spikes``: to neurons alone)."""
+    """Run it on a window and listen to the parts that have a node of their own (`only_spikes`: to neurons alone)."""
     shapes = {n.name: n.signal.shape(graph.T, frames.shape[1]) for n in graph}
     spiking = {n.name for n in graph.neurons if n.signal.kind is Kind.BINARY}
     parts: dict[str, list[Tensor]] = defaultdict(list)
@@ -192,7 +192,7 @@ def _run_module(graph: Graph, subject: Subject, frames: Tensor, *, only_spikes: 
 
 
 def _whole(parts: list[Tensor], shape: tuple[int, ...]) -> Tensor | None:
-    """One value of this shape from the results of one call or of a call for each step; ``None`` if it is something else."""
+    """One value of this shape from the results of one call or of a call for each step; `None` if it is something else."""
     y = parts[0] if len(parts) == 1 else torch.stack(parts) if len(parts) == shape[0] else None
     if y is not None and y.ndim == len(shape) and y.shape[:2] == (shape[1], shape[0]):
         y = y.transpose(0, 1)  # batch-first code
@@ -200,7 +200,7 @@ def _whole(parts: list[Tensor], shape: tuple[int, ...]) -> Tensor | None:
 
 
 def _run_graph(graph: Graph, frames: Tensor, states: States) -> _Found:
-    """Output and spikes by node; neurons begin with ``states``, which afterwards hold what they end with."""
+    """Output and spikes by node; neurons begin with `states`, which afterwards hold what they end with."""
     spikes: dict[str, Tensor] = {}
     values: dict[str, Tensor] = {}
     for node, value in _evaluated(graph, frames, values, states):
@@ -213,7 +213,7 @@ def _run_graph(graph: Graph, frames: Tensor, states: States) -> _Found:
 def _evaluated(
     graph: Graph, frames: Tensor, values: dict[str, Tensor], states: States
 ) -> Iterator[tuple[Node, Tensor]]:
-    """Each node with its value; the caller puts into ``values`` what the nodes behind it are to read."""
+    """Each node with its value; the caller puts into `values` what the nodes behind it are to read."""
     last_reader = {name: node.name for node in graph for name in node.inputs}
     for node in graph:
         with torch.inference_mode():
@@ -248,8 +248,8 @@ class _Parts:
     """A comparison part by part.
 
     Attributes:
-        gap: Of the output, as ``_gap`` has it.
-        first: The first part whose result is another one for the same input; ``None`` if no part that can be heard is.
+        gap: Of the output, as `_gap` has it.
+        first: The first part whose result is another one for the same input; `None` if no part that can be heard is.
         wrong_spikes: Whether that part is a layer of neurons.
         near: Whether there are neurons that cannot be heard with a membrane at the threshold.
         states: Memories of the graph afterwards.

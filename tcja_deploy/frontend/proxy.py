@@ -68,7 +68,7 @@ class Proxy(torch.fx.Proxy):
 
     @property
     def values(self) -> Proxy:
-        """First part of the result of ``max(dim)``."""
+        """First part of the result of `max(dim)`."""
         first: Proxy = self.context.wrap(replace(self.traced, pair=False), self)
         return first
 

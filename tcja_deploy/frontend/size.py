@@ -22,7 +22,7 @@ _FLOAT32 = 4
 def within_limits(load: Callable[_Arguments, Graph]) -> Callable[_Arguments, Graph]:
     """Let what reads a graph refuse one that is too large to run, and say so where memory or stack run out.
 
-    What reading a file raises beyond this package's own errors is taken for the file's fault (``--debug`` shows it all);
+    What reading a file raises beyond this package's own errors is taken for the file's fault (`--debug` shows it all);
     with code from the file allowed, or for a module in memory, it is passed on.
     """
 

@@ -47,8 +47,8 @@ def choose(content: Any, key: str | None, *, modules: bool = False) -> Chosen:
     """The state dict that is meant.
 
     Args:
-        content: From ``read_weights``.
-        key: Its path, the end of its path, or its path with a prefix of its keys; ``None`` for the usual one: weights before
+        content: From `read_weights`.
+        key: Its path, the end of its path, or its path with a prefix of its keys; `None` for the usual one: weights before
             averaged weights, usual names before others, the nearest.
         modules: Whether the weights of a pickled module count as a state dict.
 
@@ -163,7 +163,7 @@ def _is_state(entries: Mapping[Any, Any]) -> bool:
 
 
 def _is_module(value: Any) -> TypeGuard[Foreign]:
-    """Whether an object that was not built is a ``torch.nn.Module``, by what all of them hold."""
+    """Whether an object that was not built is a `torch.nn.Module`, by what all of them hold."""
     held = value.state if isinstance(value, Foreign) and isinstance(value.state, dict) else {}
     return {"_parameters", "_buffers", "_modules"} <= set(held)
 

@@ -1,4 +1,4 @@
-"""Weights into a live network as ``load_state_dict`` puts them, strictly, after prefixes of trainers are taken off."""
+"""Weights into a live network as `load_state_dict` puts them, strictly, after prefixes of trainers are taken off."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["load_strictly"]
 
 _WRAPPERS = ("_orig_mod", "module")
-"""What ``torch.compile`` and ``DataParallel`` put into keys, around a network or a part of it."""
+"""What `torch.compile` and `DataParallel` put into keys, around a network or a part of it."""
 
 _SHOWN = 12
 
@@ -26,7 +26,7 @@ def load_strictly(network: nn.Module, state: Arrays) -> dict[str, str]:
     """Give a network its weights.
 
     Returns:
-        Facts for the graph's ``source``: which prefix was taken off, which keys lie outside it.
+        Facts for the graph's `source`: which prefix was taken off, which keys lie outside it.
 
     Raises:
         TraceError: If keys are missing or left over, or shapes or kinds of numbers differ; lists them.
@@ -94,7 +94,7 @@ def _unwrapped(key: str, expected: Mapping[str, Any]) -> str:
 
 
 def _problems(state: Arrays, expected: Mapping[str, Any]) -> list[str]:
-    """What ``load_state_dict`` would refuse, and what it would convert without a word."""
+    """What `load_state_dict` would refuse, and what it would convert without a word."""
     from torch import Tensor
     from torch.nn.parameter import is_lazy
 

@@ -57,7 +57,7 @@ def copied(module: nn.Module) -> nn.Module:
 
 
 def _runnable(root: nn.Module) -> nn.Module:
-    """SpikingJelly 2 does not run neurons that define ``neuronal_charge`` alone, as 0.0.0.0.14 asked for: here they do run."""
+    """SpikingJelly 2 does not run neurons that define `neuronal_charge` alone, as 0.0.0.0.14 asked for: here they do run."""
     for part in root.modules():
         written = getattr(type(part), "single_step_functional_forward", None)
         if hasattr(part, "neuronal_charge") and getattr(written, "__qualname__", "").startswith("BaseNode."):
@@ -66,7 +66,7 @@ def _runnable(root: nn.Module) -> nn.Module:
 
 
 def _charge_fire_reset(node: Any, x: Tensor) -> Tensor:
-    """``BaseNode.forward`` of SpikingJelly 0.0.0.0.14: charge, fire, reset; in step mode 'm' over a window."""
+    """`BaseNode.forward` of SpikingJelly 0.0.0.0.14: charge, fire, reset; in step mode 'm' over a window."""
     if node.step_mode == "m":
         return torch.stack([_one_step(node, frame) for frame in x])
     return _one_step(node, x)
@@ -91,7 +91,7 @@ class Subject:
     Args:
         module: What is copied.
         view: How it sees the time axis of its input.
-        batch_first: Whether it takes ``[N, T, ...]``.
+        batch_first: Whether it takes `[N, T, ...]`.
     """
 
     def __init__(self, module: nn.Module, view: Reading, batch_first: bool) -> None:
@@ -119,7 +119,7 @@ class Subject:
         self.reset()
 
     def reset(self) -> None:
-        """Forget, as SpikingJelly does: every module that has a ``reset()`` is asked to."""
+        """Forget, as SpikingJelly does: every module that has a `reset()` is asked to."""
         self._state = None
         for part in [*self._module.modules()]:
             reset = getattr(part, "reset", None)
@@ -128,7 +128,7 @@ class Subject:
                     reset()
 
     def window(self, frames: Tensor) -> Tensor:
-        """What the module makes of a window ``[T, N, ...]``; the results of single steps are stacked.
+        """What the module makes of a window `[T, N, ...]`; the results of single steps are stacked.
 
         Raises:
             TraceError: If it fails.
@@ -160,7 +160,7 @@ class Subject:
 
     @contextmanager
     def listening(self, heard: Callable[[str, Tensor], None]) -> Iterator[None]:
-        """Inside, ``heard`` is told the path and result of each module that runs below the top."""
+        """Inside, `heard` is told the path and result of each module that runs below the top."""
 
         def listener(path: str) -> Callable[..., None]:
             def hook(_: nn.Module, __: Any, result: Any) -> None:

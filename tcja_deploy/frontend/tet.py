@@ -1,10 +1,10 @@
 """State dicts of the TCJA authors' second set of networks, trained with TET (temporal efficient training).
 
-Their keys name modules of that code base: ``features.<i>.fwd.module.{0,1}`` (convolution, batch normalisation) in front of a
-neuron without parameters, ``features.<i>.conv.0`` and ``features.<i>.conv_c`` (TCJA: CLA and TLA), shared 2 x 2 pools in the
-gaps, and one ``classifier.module``, or ``classifier_1`` and ``classifier_2`` with a neuron between them.
+Their keys name modules of that code base: `features.<i>.fwd.module.{0,1}` (convolution, batch normalisation) in front of a
+neuron without parameters, `features.<i>.conv.0` and `features.<i>.conv_c` (TCJA: CLA and TLA), shared 2 x 2 pools in the
+gaps, and one `classifier.module`, or `classifier_1` and `classifier_2` with a neuron between them.
 
-The neuron: ``H[t] = V[t-1] / 2 + X[t]``, a spike above 1 (not at 1), reset to 0. The code is batch-first; the graph is not, as
+The neuron: `H[t] = V[t-1] / 2 + X[t]`, a spike above 1 (not at 1), reset to 0. The code is batch-first; the graph is not, as
 state dicts say nothing of layouts. The output is the last layer's membrane input in each time step.
 """
 
@@ -49,7 +49,7 @@ def from_tet_state(
     Args:
         state: Weights by key.
         timesteps: T; needed only if there is no TCJA block to read it off.
-        input_shape: ``(C, H, W)`` of a frame; without it, the size that the first dense layer expects, or the sensor.
+        input_shape: `(C, H, W)` of a frame; without it, the size that the first dense layer expects, or the sensor.
         source: Provenance for manifests.
 
     Raises:
@@ -82,7 +82,7 @@ def from_tet_state(
 
 
 class _Layers:
-    """The blocks of ``features`` by position."""
+    """The blocks of `features` by position."""
 
     def __init__(self, state: State, positions: list[int]) -> None:
         self._state = state
@@ -190,7 +190,7 @@ def _width(state: State, key: str) -> int | None:
 
 
 def _compare(state: State, want: Mapping[str, tuple[int | None, ...]]) -> None:
-    """Raise with every missing, misshapen or superfluous key; ``None`` stands for any length."""
+    """Raise with every missing, misshapen or superfluous key; `None` stands for any length."""
     found = [f"{k}: missing" for k in want if k not in state]
     for key, shape in want.items():
         if key in state:

@@ -45,21 +45,21 @@ def trace(
 ) -> Graph:
     """Translate a live network in evaluation mode: dropout is off, batch normalisation uses its running statistics.
 
-    What was read is proven by running a copy of the module beside the graph (``frontend.proof``). Then the module is as it
+    What was read is proven by running a copy of the module beside the graph (`frontend.proof`). Then the module is as it
     was: weights, buffers, memories, training flags, attributes.
 
     Args:
         module: SpikingJelly 2.x network: multi-step; single-step (then it is the network of one time step); or multi-step
-            behind an image that ``forward`` repeats over time (then the graph takes the repeated image).
-        timesteps: T; read off an attribute ``T`` or the weights that mix time steps if not given.
-        input_shape: One frame, ``(C, H, W)``.
+            behind an image that `forward` repeats over time (then the graph takes the repeated image).
+        timesteps: T; read off an attribute `T` or the weights that mix time steps if not given.
+        input_shape: One frame, `(C, H, W)`.
         input_kind: What the frames hold; event counts if not given, real numbers for a repeated image.
-        batch_first: Whether the module takes ``[N, T, ...]``; found out if not given.
+        batch_first: Whether the module takes `[N, T, ...]`; found out if not given.
         source: Provenance for manifests.
         prove: Whether to prove what was read; if not, the source of the graph says so.
 
     Raises:
-        UsageError: If ``input_shape`` or ``timesteps`` is needed.
+        UsageError: If `input_shape` or `timesteps` is needed.
         TraceError: If something has no translation (lists every part with its module path and what to do), or the graph
             computes something else than the module.
     """
@@ -194,7 +194,7 @@ def _sizes(module: nn.Module) -> list[int]:
 
 # -- what is handed over ------------------------------------------------------------------------------------------
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The network inside ``torch.compile`` and data parallelism, however often they are nested."""
+    """The network inside `torch.compile` and data parallelism, however often they are nested."""
     while True:
         inner = {
             "OptimizedModule": "_orig_mod",

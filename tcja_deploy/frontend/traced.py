@@ -12,16 +12,16 @@ from tcja_deploy.unsupported import UnsupportedInContext
 __all__ = ["SAMPLES", "STATIC", "Abort", "Blank", "OtherReading", "Reading", "Traced", "View", "tensors_in"]
 
 Reading = Literal["window", "frame", "image", "static"]
-"""What a network takes: see ``View``; ``static`` is an image that a loop over time hands to a single-step network."""
+"""What a network takes: see `View`; `static` is an image that a loop over time hands to a single-step network."""
 
 View = Literal["window", "batch", "frame", "image", "lone"]
-"""How the code sees a stream ``[T, N, ...]`` of the graph.
+"""How the code sees a stream `[T, N, ...]` of the graph.
 
-* ``window``: ``[T, N, ...]``, multi-step code;
-* ``batch``: ``[T N, ...]``, inside ``SeqToANNContainer`` or after ``flatten(0, 1)``; or more leading axes in one;
-* ``frame``: ``[N, ...]``, single-step code that is run once a time step;
-* ``image``: ``[N, ...]``, the same in every time step: code that repeats its input over time has not done so yet;
-* ``lone``: ``[1, N, ...]``, an image with a time axis of length 1.
+* `window`: `[T, N, ...]`, multi-step code;
+* `batch`: `[T N, ...]`, inside `SeqToANNContainer` or after `flatten(0, 1)`; or more leading axes in one;
+* `frame`: `[N, ...]`, single-step code that is run once a time step;
+* `image`: `[N, ...]`, the same in every time step: code that repeats its input over time has not done so yet;
+* `lone`: `[1, N, ...]`, an image with a time axis of length 1.
 """
 
 SAMPLES = 7919
@@ -47,7 +47,7 @@ class Blank:
     Attributes:
         shape: Its shape as the code sees it.
         fill: The number.
-        parts: What was written, by index along ``axis``.
+        parts: What was written, by index along `axis`.
         axis: The axis along which was written.
     """
 
@@ -65,14 +65,14 @@ class Traced:
         name: IR value behind it.
         signal: Signal of that value.
         view: How the code sees its time axis.
-        lead: Leading axes of the value that the code sees as its first one, in the view ``batch``.
+        lead: Leading axes of the value that the code sees as its first one, in the view `batch`.
         tainted: Whether something untranslatable went into it; its shape may be wrong.
-        pair: Whether it stands for ``(values, indices)`` of ``Tensor.max(dim)``, or ``(result, state)`` of Norse's modules.
-        expanded: Shape that the code sees after ``expand``; the value itself is left to broadcasting.
+        pair: Whether it stands for `(values, indices)` of `Tensor.max(dim)`, or `(result, state)` of Norse's modules.
+        expanded: Shape that the code sees after `expand`; the value itself is left to broadcasting.
         storage: Number of the memory that it shares with its views.
         stale: Whether that memory was changed through another tensor since.
-        step: In a loop over time, the step whose frame the code holds (view ``frame``), or ``STATIC``; ``None`` elsewhere.
-        since: For a running sum of frames, the step of the first one; ``step`` is that of the last.
+        step: In a loop over time, the step whose frame the code holds (view `frame`), or `STATIC`; `None` elsewhere.
+        since: For a running sum of frames, the step of the first one; `step` is that of the last.
         blank: What a preallocated tensor holds, before it is read.
     """
 

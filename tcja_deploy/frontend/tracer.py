@@ -1,6 +1,6 @@
-"""Runs a module's ``forward`` on stand-ins for tensors (torch.fx proxies) and writes down what it does as IR nodes.
+"""Runs a module's `forward` on stand-ins for tensors (torch.fx proxies) and writes down what it does as IR nodes.
 
-How the code sees time is a property of each stand-in (``traced.View``), so one IR value serves multi-step code, folded
+How the code sees time is a property of each stand-in (`traced.View`), so one IR value serves multi-step code, folded
 containers, single-step code and images that are yet to be repeated.
 """
 
@@ -52,7 +52,7 @@ class ModuleTracer(torch.fx.Tracer):
     Args:
         T: Time steps.
         reading: How the module sees its input.
-        batch_first: Whether the module takes ``[N, T, ...]``.
+        batch_first: Whether the module takes `[N, T, ...]`.
         input_op: The graph's input.
         rules: What translates calls and modules.
     """
@@ -88,7 +88,7 @@ class ModuleTracer(torch.fx.Tracer):
 
     # -- running ---------------------------------------------------------------------------------------------
     def run(self, module: nn.Module) -> None:
-        """Trace; afterwards ``output`` and ``unsupported`` tell the result."""
+        """Trace; afterwards `output` and `unsupported` tell the result."""
         try:
             with spikingjelly_loops(self._once_a_step), factories(self.blank):
                 graph = self.trace(module)
@@ -107,7 +107,7 @@ class ModuleTracer(torch.fx.Tracer):
         self._finish(without_state(result, torch.fx.Node))
 
     def _finish(self, result: Any) -> None:
-        """Check what ``forward`` returned. Time that is folded into samples comes out of the graph as an axis of its own."""
+        """Check what `forward` returned. Time that is folded into samples comes out of the graph as an axis of its own."""
         if not isinstance(result, torch.fx.Node) or result not in self.values:
             several = isinstance(result, tuple | list | dict)
             what = "several values" if several else "something that does not depend on the input"
@@ -143,7 +143,7 @@ class ModuleTracer(torch.fx.Tracer):
 
     # -- torch.fx hooks ----------------------------------------------------------------------------------------
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:
-        """The input is the first parameter of ``forward``; all others keep their defaults."""
+        """The input is the first parameter of `forward`; all others keep their defaults."""
         forward: Any = self.root.forward
         parameters = [*inspect.signature(forward).parameters.values()]
         named_only = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
@@ -258,7 +258,7 @@ class ModuleTracer(torch.fx.Tracer):
         return self.proxy(node)
 
     def _translated(self, name: str, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
-        """The result of a call: tensors, a constant, or ``self._blanks`` where it wrote into a preallocated tensor."""
+        """The result of a call: tensors, a constant, or `self._blanks` where it wrote into a preallocated tensor."""
         tensors = tensors_in((args, kwargs))
         tainted = any(t.tainted for t in tensors)
         self._uncertain += tainted
@@ -281,7 +281,7 @@ class ModuleTracer(torch.fx.Tracer):
         return proxy
 
     def _frame(self, x: Any, index: Any) -> Any:
-        """One time step of a window; ``None`` if the index asks for something else."""
+        """One time step of a window; `None` if the index asks for something else."""
         if not isinstance(x, Proxy) or x.traced.view != "window" or x.traced.pair or x.traced.blank:
             return None
         items = [*index] if isinstance(index, tuple) else [index]
@@ -305,14 +305,14 @@ class ModuleTracer(torch.fx.Tracer):
         return None
 
     def _frames(self, x: Proxy, dim: int = 0) -> Any:
-        """All time steps of a window; ``None`` if ``dim`` is another axis."""
+        """All time steps of a window; `None` if `dim` is another axis."""
         lead = (slice(None),) * (dim % x.ndim)
         if self._frame(x, (*lead, 0)) is None:
             return None
         return tuple(self._frame(x, (*lead, i)) for i in range(x.shape[dim]))
 
     def _overwrite(self, target: Proxy, result: Traced) -> Proxy:
-        """``target`` holds another value from now on; other tensors on the same memory must not be read any more."""
+        """`target` holds another value from now on; other tensors on the same memory must not be read any more."""
         storage = target.traced.storage
         before = target.traced
         if (result.name, result.step, result.since) == (before.name, before.step, before.since):
@@ -342,7 +342,7 @@ class ModuleTracer(torch.fx.Tracer):
 
     @property
     def code(self) -> str:
-        """Name of the ``forward`` that is running."""
+        """Name of the `forward` that is running."""
         return self._scopes[-1][1]
 
     def unique(self, name: str) -> str:
@@ -377,7 +377,7 @@ class ModuleTracer(torch.fx.Tracer):
         self._loops.ran(path)
 
     def report(self, found: Unsupported, certain: bool = True) -> None:
-        """Note something untranslatable at the running module; what may follow from something before, only if ``certain``.
+        """Note something untranslatable at the running module; what may follow from something before, only if `certain`.
 
         Raises:
             Abort: If there are so many that only a loop can be the cause.
@@ -391,6 +391,6 @@ class ModuleTracer(torch.fx.Tracer):
             raise Abort
 
     def note_first_op(self, x: Traced, order: tuple[int, ...]) -> None:
-        """Remember that the code swaps the first two axes of its input: it takes ``[N, T, ...]``."""
+        """Remember that the code swaps the first two axes of its input: it takes `[N, T, ...]`."""
         if x.name == self._input_name and order[:2] == (1, 0):
             self.swaps_first = True

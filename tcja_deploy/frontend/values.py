@@ -19,7 +19,7 @@ __all__ = ["is_own", "readable", "spikingjelly_loops", "untangled", "without_sta
 
 @contextmanager
 def spikingjelly_loops(once: Callable[[Proxy, Any], Any]) -> Iterator[None]:
-    """Inside, SpikingJelly's loop over time hands a stream and the modules of one step to ``once``."""
+    """Inside, SpikingJelly's loop over time hands a stream and the modules of one step to `once`."""
     forward = sys.modules.get("spikingjelly.activation_based.functional.forward")
     original: Callable[..., Any] | None = getattr(forward, "_multi_step_forward", None)
     if forward is None or original is None:
@@ -39,7 +39,7 @@ def spikingjelly_loops(once: Callable[[Proxy, Any], Any]) -> Iterator[None]:
 
 
 def without_state(result: Any, kind: type) -> Any:
-    """The tensor alone, where Norse's code hands on ``(tensor, state)`` with states that hold nothing traced."""
+    """The tensor alone, where Norse's code hands on `(tensor, state)` with states that hold nothing traced."""
     if isinstance(result, Proxy) and result.traced.pair:
         return result.values
     if not isinstance(result, tuple | list) or not result or not isinstance(result[0], kind):
@@ -81,5 +81,5 @@ def readable(text: str) -> str:
 
 
 def is_own(module: nn.Module) -> bool:
-    """Whether a module's ``forward`` is the user's code."""
+    """Whether a module's `forward` is the user's code."""
     return type(module).__module__.partition(".")[0] not in ("torch", "spikingjelly", "norse")

@@ -32,10 +32,10 @@ def arrays(entries: Mapping[str, Any], *, keep_pruned: bool = False) -> tuple[Ar
 
     Args:
         entries: Tensors and other values by key.
-        keep_pruned: Leave ``weight_orig`` and ``weight_mask`` apart, for modules that still compute their product.
+        keep_pruned: Leave `weight_orig` and `weight_mask` apart, for modules that still compute their product.
 
     Returns:
-        Arrays by key, and facts for the graph's ``source``.
+        Arrays by key, and facts for the graph's `source`.
 
     Raises:
         FileFormatError: If a value is no weight of real numbers (quantised, float8, complex, without content, no tensor); lists
@@ -98,7 +98,7 @@ def _precision(tensors: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _merge_pruned(found: Arrays, facts: dict[str, str]) -> tuple[Arrays, dict[str, str]]:
-    """What ``torch.nn.utils.prune`` keeps apart becomes the weight that it computes with.
+    """What `torch.nn.utils.prune` keeps apart becomes the weight that it computes with.
 
     Raises:
         FileFormatError: If a mask does not fit its weight.
@@ -127,14 +127,14 @@ _LAYOUT = re.compile(
     r"|features\.\d+\.(?:fwd\.module|conv|conv_c)\.|classifier(?:_\d)?\.)"
 )
 _WRAPPERS = re.compile(r"(?<![^.])_orig_mod\.|(?<=(?<![^.])conv\.)module\.|(?<=(?<![^.])fc\.)module\.")
-"""What ``torch.compile`` puts anywhere and ``DataParallel`` around the parts of a network."""
+"""What `torch.compile` puts anywhere and `DataParallel` around the parts of a network."""
 
 
 def authors_keys(state: Arrays) -> tuple[Arrays, dict[str, str]]:
     """The state dict with the keys that the authors' scripts give, without what trainers and wrappers put in front.
 
     Returns:
-        Weights by key, and facts for the graph's ``source``: which prefix was taken off, which keys lie outside it.
+        Weights by key, and facts for the graph's `source`: which prefix was taken off, which keys lie outside it.
 
     Raises:
         FileFormatError: If there are several networks side by side, and nothing tells which is meant; if weights are whole

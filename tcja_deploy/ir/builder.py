@@ -63,7 +63,7 @@ class GraphBuilder:
         return self._nodes[name].signal
 
     def finish(self, output: str, source: dict[str, str] | None = None) -> Graph:
-        """The graph whose result is ``output``; nodes that do not lead there are left out.
+        """The graph whose result is `output`; nodes that do not lead there are left out.
 
         Raises:
             GraphError: If the finished graph breaks a rule.

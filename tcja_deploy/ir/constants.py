@@ -15,7 +15,7 @@ __all__ = ["conform", "field_types"]
 
 
 def field_types(op: type[Any]) -> dict[str, Any]:
-    """The type hint of each of an op's constants, aliases resolved (``NDArray[...]`` is one since NumPy 2.5 on Python 3.12)."""
+    """The type hint of each of an op's constants, aliases resolved (`NDArray[...]` is one since NumPy 2.5 on Python 3.12)."""
     if op not in _known:
         hints = typing.get_type_hints(op)
         _known[op] = {field.name: _resolved(hints[field.name]) for field in dataclasses.fields(op)}
@@ -23,7 +23,7 @@ def field_types(op: type[Any]) -> dict[str, Any]:
 
 
 def _resolved(hint: Any) -> Any:
-    """A type hint without the aliases in it: ``type X = ...`` statements keep their target to themselves."""
+    """A type hint without the aliases in it: `type X = ...` statements keep their target to themselves."""
     alias, args = typing.get_origin(hint) or hint, typing.get_args(hint)
     if hasattr(alias, "__value__"):
         target = alias.__value__

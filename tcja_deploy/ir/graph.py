@@ -41,13 +41,13 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A network over windows of ``T`` time steps.
+    """A network over windows of `T` time steps.
 
-    Build it with ``ir.GraphBuilder``; the constructor does not check (``ir.verify`` does).
+    Build it with `ir.GraphBuilder`; the constructor does not check (`ir.verify` does).
 
     Attributes:
         T: Time steps of a window.
-        nodes: In an order in which every input precedes its readers. The first one is the ``Input``.
+        nodes: In an order in which every input precedes its readers. The first one is the `Input`.
         output: Name of the value that is the result.
         source: Where the graph came from: format, file hash, architecture and the like, for manifests.
     """
@@ -73,7 +73,7 @@ class Graph:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one input frame of one sample, such as ``(2, 128, 128)``."""
+        """Shape of one input frame of one sample, such as `(2, 128, 128)`."""
         return self.input.signal.features
 
     def signals_in(self, node: Node) -> tuple[Signal, ...]:
@@ -97,7 +97,7 @@ class Graph:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of structure and weights, independent of ``source``; the identity of the model in manifests."""
+        """SHA-256 of structure and weights, independent of `source`; the identity of the model in manifests."""
         digest = hashlib.sha256()
         for node in self.nodes:
             plain: dict[str, Any] = {}

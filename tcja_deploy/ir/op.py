@@ -26,7 +26,7 @@ class WindowState:
     """Frames held by an op that can only answer when its inputs are complete.
 
     Attributes:
-        steps: Steps until then: ``T``, or 1 if no input streams.
+        steps: Steps until then: `T`, or 1 if no input streams.
         streams: For each input whether it arrives frame by frame.
         emits: Whether the result is a stream of frames again.
         held: What has arrived, one tuple a step.
@@ -44,25 +44,25 @@ class Op:
 
     An op is a frozen record of its constants. It has two equivalent reference forms, both in plain NumPy:
 
-    * ``apply(*x) -> y`` over a whole window (arrays shaped like the input signals), and
-    * ``step(frames, state) -> (frames, state)``: one frame of each streaming input goes in, the frames
+    * `apply(*x) -> y` over a whole window (arrays shaped like the input signals), and
+    * `step(frames, state) -> (frames, state)`: one frame of each streaming input goes in, the frames
       that became final with it come out (none, one, or several when a window ends).
 
-    Subclasses without state implement ``apply``; subclasses with state implement ``initial_state`` and ``step``.
-    Running ``T`` steps from the initial state equals ``apply``.
+    Subclasses without state implement `apply`; subclasses with state implement `initial_state` and `step`.
+    Running `T` steps from the initial state equals `apply`.
 
     What an op is stands in its traits, so that the stream, the energy count and the exporters ask the op and keep no
-    lists of classes: ``stateful``, ``membrane``, ``elementwise``, ``moves_only``, ``synaptic`` and ``acts_on_time``.
+    lists of classes: `stateful`, `membrane`, `elementwise`, `moves_only`, `synaptic` and `acts_on_time`.
 
     Raises:
         GraphError: If a constant is not of its field's type.
     """
 
     arity: ClassVar[int | None] = 1
-    """Number of inputs; ``None`` for any number from two."""
+    """Number of inputs; `None` for any number from two."""
     stateful: ClassVar[bool] = False
     """Whether the op carries a state of its own from frame to frame: true of every subclass that defines
-    ``initial_state``, so that it cannot be forgotten. Evaluating such an op on single frames would lose its state."""
+    `initial_state`, so that it cannot be forgotten. Evaluating such an op on single frames would lose its state."""
     membrane: ClassVar[bool] = False
     """Whether that state is a membrane, as large as a frame of the result and updated once a step: neurons and
     integrators. One frame in, one frame out, and the output of a step depends on no later input."""
@@ -72,7 +72,7 @@ class Op:
     moves_only: ClassVar[bool] = False
     """Whether the result holds the elements of the inputs, unchanged, at other places or under other axes."""
     synaptic: ClassVar[bool] = False
-    """Whether the op is a layer of synapses: constants ``weight`` and ``bias`` (or ``None``), ``macs`` above 0, and
+    """Whether the op is a layer of synapses: constants `weight` and `bias` (or `None`), `macs` above 0, and
     an input element of 0 contributes nothing."""
     map_axes: ClassVar[int] = 0
     """Of a synaptic op: how many trailing axes of the result are positions that share the weights (2 for images,
@@ -108,7 +108,8 @@ class Op:
 
     def macs(self, *inputs: Signal, T: int) -> int:
         """Multiply-accumulates of a dense evaluation of one window and sample, padding counted; 0 if it is no layer
-        with weights."""
+        with weights.
+        """
         return 0
 
     # -- time ------------------------------------------------------------------------------------------
@@ -126,14 +127,14 @@ class Op:
         raise NotImplementedError
 
     def initial_state(self, *inputs: Signal, T: int, N: int) -> State:
-        """State before the first frame of a window of ``T`` steps and ``N`` samples."""
+        """State before the first frame of a window of `T` steps and `N` samples."""
         if not self.acts_on_time(*inputs):
             return ()
         streams = tuple(s.streams for s in inputs)
         return WindowState(T if any(streams) else 1, streams, self.infer(*inputs, T=T).streams)
 
     def step(self, frames: Frames, state: State) -> tuple[Frames, State]:
-        """Consume one frame ``[N, ...]`` of each input; return the output frames that became final, and the new state.
+        """Consume one frame `[N, ...]` of each input; return the output frames that became final, and the new state.
 
         An input that does not stream is complete at once: it is passed with every frame of the others.
         """
@@ -163,7 +164,7 @@ class Op:
 
     @staticmethod
     def _below(least: int, **constants: int | tuple[int, ...]) -> list[str]:
-        """A fault for each constant that holds a number below ``least``."""
+        """A fault for each constant that holds a number below `least`."""
         found = []
         for name, value in constants.items():
             if min(value if isinstance(value, tuple) else (value,), default=least) < least:

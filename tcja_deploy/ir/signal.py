@@ -13,7 +13,7 @@ from tcja_deploy.errors import GraphError
 __all__ = ["Dim", "Kind", "Signal", "Value", "broadcast_dims"]
 
 Dim = int | Literal["T", "N"]
-"""One axis length: a number, ``"T"`` (time steps of a window) or ``"N"`` (batch size, free)."""
+"""One axis length: a number, `"T"` (time steps of a window) or `"N"` (batch size, free)."""
 
 
 class Kind(StrEnum):
@@ -30,7 +30,7 @@ class Kind(StrEnum):
 
     @property
     def sparse(self) -> bool:
-        """Whether zeros mean silence (everything but ``REAL``)."""
+        """Whether zeros mean silence (everything but `REAL`)."""
         return self is not Kind.REAL
 
     def widened(self, other: Kind) -> Kind:
@@ -44,7 +44,7 @@ class Signal:
     """The type of an edge.
 
     Attributes:
-        dims: Axis lengths. A frame stream is ``("T", "N", ...)``; a result per window has no ``"T"``.
+        dims: Axis lengths. A frame stream is `("T", "N", ...)`; a result per window has no `"T"`.
         kind: Signal kind.
         dtype: Number type by NumPy name.
 
@@ -67,7 +67,7 @@ class Signal:
 
     @property
     def features(self) -> tuple[int, ...]:
-        """Axis lengths without ``T`` and ``N``: the shape of one frame of one sample."""
+        """Axis lengths without `T` and `N`: the shape of one frame of one sample."""
         return tuple(d for d in self.dims if isinstance(d, int))
 
     @property
@@ -76,7 +76,7 @@ class Signal:
         return math.prod(self.features)
 
     def shape(self, T: int, N: int) -> tuple[int, ...]:
-        """Concrete array shape for ``T`` steps and ``N`` samples."""
+        """Concrete array shape for `T` steps and `N` samples."""
         names: Mapping[str, int] = {"T": T, "N": N}
         return tuple(d if isinstance(d, int) else names[d] for d in self.dims)
 
@@ -101,7 +101,7 @@ class Value:
 
 
 def broadcast_dims(*dims: tuple[Dim, ...]) -> tuple[Dim, ...] | None:
-    """Axis lengths after NumPy broadcasting, or ``None`` if they do not fit."""
+    """Axis lengths after NumPy broadcasting, or `None` if they do not fit."""
     rank = max(map(len, dims))
     result: list[Dim] = []
     for axis in zip(*[(1,) * (rank - len(d)) + d for d in dims], strict=True):

@@ -15,7 +15,7 @@ __all__ = ["verify", "violations"]
 
 
 def violations(graph: Graph) -> list[str]:
-    """Every broken rule as ``node: what is wrong``; empty for a sound graph."""
+    """Every broken rule as `node: what is wrong`; empty for a sound graph."""
     found: list[str] = []
     signals: dict[str, Signal] = {}
     if graph.T < 1:

@@ -1,6 +1,6 @@
-"""``.nir`` files as plain dictionaries.
+"""`.nir` files as plain dictionaries.
 
-The file is read with this package's reader of HDF5. ``nir.read`` would first build its own objects, whose shape inference takes
+The file is read with this package's reader of HDF5. `nir.read` would first build its own objects, whose shape inference takes
 the kernel's height for its width (nir 1.0.8), and it follows links out of the file.
 """
 
@@ -16,13 +16,13 @@ __all__ = ["read_nir_file"]
 
 
 def read_nir_file(path: Path) -> tuple[dict[str, Any], str]:
-    """Content of a ``.nir`` file, and the version of NIR that wrote it.
+    """Content of a `.nir` file, and the version of NIR that wrote it.
 
     Returns:
-        The root node, as ``nir.NIRGraph.to_dict`` gives it: strings, numbers, arrays, and dictionaries of them.
+        The root node, as `nir.NIRGraph.to_dict` gives it: strings, numbers, arrays, and dictionaries of them.
 
     Raises:
-        FileFormatError: If the file is no NIR file; see ``read_hdf5`` for what else.
+        FileFormatError: If the file is no NIR file; see `read_hdf5` for what else.
     """
     content = read_hdf5(path)
     node, version = content.get("node"), content.get("version")

@@ -24,7 +24,7 @@ class Reading:
     Attributes:
         dt: Length of a time step in the file's unit of time.
         comparison: Whether a neuron fires above its threshold only, or at it as well.
-        soft_reset: Whether a spike lowers the membrane by the threshold instead of setting it to ``v_reset``.
+        soft_reset: Whether a spike lowers the membrane by the threshold instead of setting it to `v_reset`.
     """
 
     dt: float
@@ -51,7 +51,7 @@ class NodeContext:
     taken: set[str]
 
     def emit(self, op: Op, x: str, part: str = "") -> str:
-        """Append an op that reads ``x``; the node's last one carries its name, others a suffix."""
+        """Append an op that reads `x`; the node's last one carries its name, others a suffix."""
         return self.builder.add(free(f"{self.name}.{part}", self.taken) if part else self.name, op, x)
 
     def features(self, x: str) -> tuple[int, ...]:
@@ -83,7 +83,7 @@ class NodeContext:
         return value
 
     def bias(self) -> NDArray[np.float32] | None:
-        """The bias; ``None`` where it is zero, which computes the same."""
+        """The bias; `None` where it is zero, which computes the same."""
         if self.fields.get("bias") is None:
             return None
         value = self.array("bias", 1)
@@ -123,7 +123,7 @@ class NodeContext:
 
 
 def free(name: str, taken: set[str]) -> str:
-    """``name``, or with underscores behind if it is taken; taken from now on."""
+    """`name`, or with underscores behind if it is taken; taken from now on."""
     while name in taken:
         name += "_"
     taken.add(name)

@@ -1,4 +1,4 @@
-"""``.nir`` files and ``nir.NIRGraph`` objects as input (Pedersen et al., Nature Communications 15, 8122, 2024)."""
+"""`.nir` files and `nir.NIRGraph` objects as input (Pedersen et al., Nature Communications 15, 8122, 2024)."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def load_nir(
     Files that this program wrote carry dt, T, the kind of their input and their readout; arguments take precedence.
 
     Args:
-        source: A ``.nir`` file, or a ``nir.NIRGraph``.
+        source: A `.nir` file, or a `nir.NIRGraph`.
         timesteps: T; NIR has no windows.
         dt: Length of a time step, in the unit of the file's time constants (seconds, as a rule).
-        comparison: When a neuron fires: ``">"``, above its threshold, is NIR's definition; SpikingJelly means ``">="``.
+        comparison: When a neuron fires: `">"`, above its threshold, is NIR's definition; SpikingJelly means `">="`.
         soft_reset: Whether spikes lower the membrane by the threshold. NIR cannot say so: snnTorch and sinabs write files of
             such neurons that look like others.
         input_kind: What the frames hold; event counts if neither file nor argument tells.

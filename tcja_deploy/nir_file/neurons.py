@@ -1,8 +1,8 @@
 """What NIR's neurons and integrators become.
 
 NIR states differential equations and leaves the time step to the reader. They are read with one forward Euler step of length
-``dt`` a frame, which is what SpikingJelly, Norse and snnTorch do: ``tau dv/dt = v_leak - v + r i`` becomes
-``v += (v_leak - v + r i) dt / tau``. A neuron fires on the membrane after that step, and is reset at once.
+`dt` a frame, which is what SpikingJelly, Norse and snnTorch do: `tau dv/dt = v_leak - v + r i` becomes
+`v += (v_leak - v + r i) dt / tau`. A neuron fires on the membrane after that step, and is reset at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CLOSE = 1e-6
 
 
 def _summed(builder: GraphBuilder, x: str) -> tuple[ir.AvgPool2d, str] | None:
-    """The pooling and its input, if ``x`` is a sum pooling of binary spikes."""
+    """The pooling and its input, if `x` is a sum pooling of binary spikes."""
     scale = builder[x].op
     if not isinstance(scale, ir.Affine) or scale.offset:
         return None
@@ -36,7 +36,7 @@ def _summed(builder: GraphBuilder, x: str) -> tuple[ir.AvgPool2d, str] | None:
 
 
 def _simplest(threshold: float, strict: bool) -> tuple[float, bool]:
-    """The same comparison with the simpler number: in float32, ``v > 0.99999994`` is ``v >= 1``."""
+    """The same comparison with the simpler number: in float32, `v > 0.99999994` is `v >= 1`."""
     t = np.float32(threshold)
     other = np.nextafter(t, np.float32(np.inf if strict else -np.inf))
     return (float(other), not strict) if len(str(other)) < len(str(t)) else (float(t), strict)
@@ -61,9 +61,9 @@ def _firing(node: NodeContext, x: str, v_leak: float) -> dict[str, Any]:
 
 
 def _input(node: NodeContext, x: str, gain: float, tau: float) -> tuple[str, bool]:
-    """The input after its resistance, and whether the leak multiplies it (``decay_input``).
+    """The input after its resistance, and whether the leak multiplies it (`decay_input`).
 
-    ``gain`` is what multiplies the input before the leak does: 1 is the plain membrane equation, ``tau`` an input that
+    `gain` is what multiplies the input before the leak does: 1 is the plain membrane equation, `tau` an input that
     arrives undivided. Any other number stays as a multiplication.
     """
     if np.isclose(gain, 1, rtol=_CLOSE, atol=0):
@@ -133,7 +133,7 @@ def _i(node: NodeContext, x: str) -> str:
 
 
 def _current(node: NodeContext, x: str) -> str:
-    """The synaptic current of the current-based neurons: ``tau_syn di/dt = -i + w_in x``."""
+    """The synaptic current of the current-based neurons: `tau_syn di/dt = -i + w_in x`."""
     tau = node.time("tau_syn", x)
     w_in = node.uniform("w_in", x) if node.fields.get("w_in") is not None else 1.0
     x, decay_input = _input(node, x, w_in, tau)

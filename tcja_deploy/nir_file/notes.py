@@ -1,4 +1,4 @@
-"""What this program notes in the ``.nir`` files that it writes: NIR has neither time steps nor windows nor readouts."""
+"""What this program notes in the `.nir` files that it writes: NIR has neither time steps nor windows nor readouts."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Notes:
     """What a file says about itself.
 
     Attributes:
-        dt: Length of a time step, in the unit of the file's time constants; ``None`` if it does not say.
-        T: Time steps of a window; ``None`` if it does not say.
+        dt: Length of a time step, in the unit of the file's time constants; `None` if it does not say.
+        T: Time steps of a window; `None` if it does not say.
         input_kind: What the frames hold.
         readout: Ops behind the last node, in order.
     """
@@ -40,7 +40,7 @@ _STRUCTURE = {"dt": float, "T": int, "input_kind": str, "readout": [[object]]}
 
 
 def read_notes(content: Mapping[str, Any], where: str) -> Notes:
-    """The notes in a NIR graph (as ``container.read_nir_file`` gives it); empty ones if another program wrote it.
+    """The notes in a NIR graph (as `container.read_nir_file` gives it); empty ones if another program wrote it.
 
     Raises:
         FileFormatError: If they are damaged.

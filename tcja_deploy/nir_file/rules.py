@@ -1,4 +1,4 @@
-"""What each NIR primitive becomes; weights, shapes and pooling here, neurons in ``neurons``."""
+"""What each NIR primitive becomes; weights, shapes and pooling here, neurons in `neurons`."""
 
 from __future__ import annotations
 

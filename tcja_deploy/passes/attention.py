@@ -32,7 +32,7 @@ _LAYOUT = Permute | Reshape | Flatten
 
 
 def recognise_tcja(graph: Graph) -> Graph:
-    """Replace ``x * sigmoid(TLA(mean(x)) (* or +) CLA(mean(x)))``, written with generic ops, by one TCJA node each.
+    """Replace `x * sigmoid(TLA(mean(x)) (* or +) CLA(mean(x)))`, written with generic ops, by one TCJA node each.
 
     Names of classes and attributes, the order of permutations, the place of singleton axes and the way the mean is taken do not
     matter: an axis is followed by what it is (time, samples, channels), and a Conv1d along time that mixes channels is TLA, one
@@ -76,7 +76,7 @@ def _match(graph: Graph, node: Node) -> _Block | None:
 
 
 def _same_result(graph: Graph, node: Node, x: str, op: TCJA) -> bool:
-    """Whether the generic ops between ``x`` and a node compute what the block computes.
+    """Whether the generic ops between `x` and a node compute what the block computes.
 
     The input is scaled so that the sigmoid's argument is of the order of 1: gates of small weights are all close to one half,
     and would look alike.
@@ -124,7 +124,7 @@ def _gate(graph: Graph, name: str, x: str) -> TCJA | None:
 
 
 def _map(graph: Graph, name: str, x: str) -> tuple[str, Conv1d] | None:
-    """A 1-D convolution over the squeezed ``x``: its kind and op."""
+    """A 1-D convolution over the squeezed `x`: its kind and op."""
     node = _skip_layout(graph, name)
     op = node.op
     if not isinstance(op, Conv1d) or op.bias is not None or (op.stride, op.dilation, op.groups) != (1, 1, 1):
@@ -141,7 +141,7 @@ def _map(graph: Graph, name: str, x: str) -> tuple[str, Conv1d] | None:
 
 
 def _is_squeeze(graph: Graph, name: str, x: str) -> bool:
-    """Whether a value is made of ``x`` by means alone; that they are over space, the comparison of results tells."""
+    """Whether a value is made of `x` by means alone; that they are over space, the comparison of results tells."""
     root = _skip_layout(graph, x)
     node = graph[name]
     while node is not root:

@@ -75,7 +75,7 @@ def _interface(graph: Graph) -> dict[str, object]:
 
 
 def run_passes(graph: Graph, passes: Iterable[Pass]) -> Graph:
-    """Run passes one after the other. Errors as for ``Pass``."""
+    """Run passes one after the other. Errors as for `Pass`."""
     for step in passes:
         graph = step(graph)
     return graph

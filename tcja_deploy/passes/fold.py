@@ -29,7 +29,7 @@ def foldable(graph: Graph) -> dict[str, str]:
 def fold_batch_norm(graph: Graph) -> Graph:
     """Merge each batch normalisation that follows a convolution or linear layer into its weights and bias.
 
-    ``w' = w k``, ``b' = beta + (b - mean) k`` with ``k = gamma / sqrt(var + eps)``, computed in float64 and rounded once to
+    `w' = w k`, `b' = beta + (b - mean) k` with `k = gamma / sqrt(var + eps)`, computed in float64 and rounded once to
     float32. The function stays the same up to that rounding; a membrane within rounding of the threshold may change sides.
     The merged node keeps the name of the weights. A layer whose result is read elsewhere too stays as it is, and so does a
     normalisation without weights before it.

@@ -15,7 +15,7 @@ FOLD_BATCH_NORM = Pass(
     fold_batch_norm,
     leaves=(Condition("no batch normalisation right behind weights", lambda graph: list(foldable(graph))),),
 )
-"""Exact up to rounding: see ``fold_batch_norm``."""
+"""Exact up to rounding: see `fold_batch_norm`."""
 
 PASSES = (FOLD_BATCH_NORM,)
 """What is done to every network before it is translated, in order."""

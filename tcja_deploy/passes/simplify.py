@@ -58,7 +58,7 @@ def _merged(builder: GraphBuilder, op: Permute | Reshape, name: str) -> tuple[Op
 
 
 def _same_votes(voters: int, before: tuple[Dim, ...], voted: tuple[Dim, ...], after: tuple[Dim, ...]) -> bool:
-    """Whether a vote on ``before`` gives what reshaping to ``voted``, voting and reshaping to ``after`` gives.
+    """Whether a vote on `before` gives what reshaping to `voted`, voting and reshaping to `after` gives.
 
     It does if nobody is left over at the end of either last axis, so that voters are neighbours of the same order in both.
     """
@@ -73,7 +73,7 @@ def _does_nothing(op: Op, x: Signal) -> bool:
 
 
 def _through(named: tuple[int, ...], inner: Node, before: tuple[Dim, ...]) -> tuple[int, ...] | None:
-    """Axes of a reshape's result as axes of its input; ``None`` where one of them is no axis there."""
+    """Axes of a reshape's result as axes of its input; `None` where one of them is no axis there."""
     own = [i for i, d in enumerate(inner.signal.dims) if isinstance(d, str)]
     source = (
         inner.op.named

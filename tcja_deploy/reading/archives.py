@@ -1,4 +1,4 @@
-"""The one look into zip archives (``.npz`` files, checkpoints of torch) before anything is unpacked."""
+"""The one look into zip archives (`.npz` files, checkpoints of torch) before anything is unpacked."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def open_archive(
 ) -> Iterator[zipfile.ZipFile]:
     """An archive whose members are together within the limit and claim no more than they can hold.
 
-    Whatever goes wrong inside the block while members are read (zip, zlib, wrong types, checksums) ends as an ``error`` too.
+    Whatever goes wrong inside the block while members are read (zip, zlib, wrong types, checksums) ends as an `error` too.
 
     Raises:
-        DeployError: Of class ``error``, if it is no archive, damaged, encrypted, or larger than it can be or may be.
+        DeployError: Of class `error`, if it is no archive, damaged, encrypted, or larger than it can be or may be.
     """
     if path_status(path, error) != "file":
         raise error("there is no such file", where=str(path))
@@ -64,7 +64,7 @@ def check_directory(path: Path, error: type[DeployError] = FileFormatError) -> N
     """Refuse an archive whose list of members would fill the memory when it is opened, by its length.
 
     Raises:
-        DeployError: Of class ``error``.
+        DeployError: Of class `error`.
     """
     with damage_told(path, "archive", error), path.open("rb") as stream:
         _check_directory(stream, path, error)
@@ -76,7 +76,7 @@ def _check_directory(stream: IO[bytes], path: Path, error: type[DeployError]) ->
 
 
 def members(path: Path, error: type[DeployError] = FileFormatError) -> dict[str, int]:
-    """Unpacked size of each member of an archive; errors as ``open_archive``."""
+    """Unpacked size of each member of an archive; errors as `open_archive`."""
     with open_archive(path, error) as archive:
         return {member.filename: member.file_size for member in archive.infolist()}
 
@@ -86,7 +86,7 @@ def damage_told(path: Path, what: str, error: type[DeployError] = FileFormatErro
     """Whatever a parser of the standard library or of NumPy raises inside (there is no end of kinds) becomes one error.
 
     Raises:
-        DeployError: Of class ``error``; those that are raised inside pass.
+        DeployError: Of class `error`; those that are raised inside pass.
     """
     try:
         yield

@@ -1,12 +1,12 @@
 """The one reader of NumPy files: shape and dtype are known before anything is allocated, and no code is run.
 
-``numpy.load`` allocates what the header inside claims. Here the headers are read first and compared with the sizes in the
+`numpy.load` allocates what the header inside claims. Here the headers are read first and compared with the sizes in the
 archive, whose members together are within the limit. How to use it::
 
     headers = npz_headers(path, error=DataError)      # judge shapes and dtypes here, nothing is allocated
     arrays = read_npz(path, ["t", "x"], error=DataError)  # allocates what the headers said, at most the limit
 
-``map_npy`` maps a ``.npy`` into memory: only what is indexed is read. Object arrays (pickles) are refused.
+`map_npy` maps a `.npy` into memory: only what is indexed is read. Object arrays (pickles) are refused.
 """
 
 from __future__ import annotations

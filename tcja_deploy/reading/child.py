@@ -38,7 +38,7 @@ class Child:
     """A process that answers requests.
 
     Args:
-        work: ``module:function`` of this package; the function gives what answers (``worker.Handler``).
+        work: `module:function` of this package; the function gives what answers (`worker.Handler`).
         where: The file it is about, for errors.
         what: Who works there, for errors.
         seconds: Of each answer; those of the limits if not given, and never more.

@@ -1,7 +1,7 @@
 """The one reader of HDF5: a file's groups and data as dictionaries and arrays, without links out of the file.
 
 The HDF5 library loops for ever on some damaged files and believes every size. The file is read with h5py in a process of its
-own (``child``), except for files that this process has just written itself. Before anything is allocated, the size of each
+own (`child`), except for files that this process has just written itself. Before anything is allocated, the size of each
 array is compared with the bytes that are stored for it.
 """
 
@@ -52,7 +52,7 @@ def read_hdf5(path: Path) -> Tree:
 
 
 def read_hdf5_files(paths: Sequence[Path]) -> list[Tree]:
-    """As ``read_hdf5``, for several files with one process."""
+    """As `read_hdf5`, for several files with one process."""
     for path in paths:
         if path_status(path) != "file":
             raise FileFormatError("there is no such file", where=str(path))

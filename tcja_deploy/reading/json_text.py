@@ -4,8 +4,8 @@ A structure is written as the document looks::
 
     {"version": int, "nodes": [{"name": str, "bias?": float}], "source": {str: str}, "gate": (None, [float])}
 
-``int`` excludes ``bool``; ``float`` takes whole numbers too; ``[x]`` is a list of any length; ``"key?"`` may be missing;
-``{str: x}`` has any keys; a tuple lists alternatives; ``object`` takes anything. Keys that are not listed may stand there as
+`int` excludes `bool`; `float` takes whole numbers too; `[x]` is a list of any length; `"key?"` may be missing;
+`{str: x}` has any keys; a tuple lists alternatives; `object` takes anything. Keys that are not listed may stand there as
 well.
 """
 
@@ -31,7 +31,7 @@ def read_json(
     """The document in a file.
 
     Raises:
-        DeployError: Of class ``error``, if there is no such file, or ``parse_json`` refuses its content.
+        DeployError: Of class `error`, if there is no such file, or `parse_json` refuses its content.
     """
     if path_status(path, error) != "file":
         raise error(f"there is no {path.name}", where=str(path), hint=hint)
@@ -61,7 +61,7 @@ def parse_json(
         hint: What to do about a text that is refused.
 
     Raises:
-        DeployError: Of class ``error``, if it is no JSON, too large, nested too deeply, holds infinite numbers or a key twice,
+        DeployError: Of class `error`, if it is no JSON, too large, nested too deeply, holds infinite numbers or a key twice,
             or is not of the structure.
     """
     if len(text) > _MOST_BYTES:

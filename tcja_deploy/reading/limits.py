@@ -1,7 +1,7 @@
 """How much memory and time reading a foreign file may take, and what happens when it takes more.
 
-Readers bound what a header claims by what the file holds, then ask ``check_bytes`` before they allocate. The budget is 4 GB and
-60 s; ``tcja-deploy --limits 16GB,300s`` or ``with limited(Limits(...))`` changes it.
+Readers bound what a header claims by what the file holds, then ask `check_bytes` before they allocate. The budget is 4 GB and
+60 s; `tcja-deploy --limits 16GB,300s` or `with limited(Limits(...))` changes it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ _UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40, "S": 1}
 
 
 def parse_limits(text: str) -> Limits:
-    """Limits as ``16GB``, ``300s`` or both with a comma between.
+    """Limits as `16GB`, `300s` or both with a comma between.
 
     Raises:
         UsageError: If the text says nothing of the kind.
@@ -94,13 +94,13 @@ def check_bytes(
 
     Args:
         count: Bytes that it takes.
-        what: What takes them, such as ``"the array 'frames'"``.
+        what: What takes them, such as `"the array 'frames'"`.
         where: File or node that it is about.
         error: Class of the error.
         hint: What to do about it.
 
     Raises:
-        DeployError: Of class ``error``, if they are more.
+        DeployError: Of class `error`, if they are more.
     """
     most = current_limits().memory
     if count > most:

@@ -1,6 +1,6 @@
 """What an ONNX file says of itself, without parsing the rest: its metadata, read by the rules of protobuf's wire format.
 
-Enough to tell what a file is. Models are opened in ``exporters.onnx.session``.
+Enough to tell what a file is. Models are opened in `exporters.onnx.session`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 __all__ = ["onnx_metadata"]
 
 _GRAPH, _METADATA, _OUTPUT = 7, 14, 12
-"""Numbers of fields: of ``ModelProto`` its graph and its metadata, of ``GraphProto`` its outputs."""
+"""Numbers of fields: of `ModelProto` its graph and its metadata, of `GraphProto` its outputs."""
 _MOST = 1 << 22
 """Fields that are looked at."""
 

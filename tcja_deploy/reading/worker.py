@@ -25,7 +25,7 @@ def serve(work: str, memory: int, seconds: float) -> None:
     """Answer requests on standard input, on what was standard output.
 
     Args:
-        work: ``module:function``; the function gives a ``Handler``.
+        work: `module:function`; the function gives a `Handler`.
         memory: Bytes that this process may allocate.
         seconds: Processor time that it may use for an answer on each core.
     """

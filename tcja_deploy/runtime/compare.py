@@ -38,9 +38,9 @@ class FirstMismatch:
     Attributes:
         sample: Number of the sample in the data.
         t: Time step.
-        index: Position in the layer, ``(c, h, w)`` or ``(n,)``.
+        index: Position in the layer, `(c, h, w)` or `(n,)`.
         expected: 1 if the reference spikes there, else 0.
-        distance: Reference membrane minus threshold at that point; tiny if rounding decided. ``None`` if an earlier
+        distance: Reference membrane minus threshold at that point; tiny if rounding decided. `None` if an earlier
             layer already differed in this sample, so that the inputs are not the same.
     """
 
@@ -92,8 +92,8 @@ class Agreement:
         predictions_equal: Samples with the same predicted class.
         output_difference: Largest absolute difference of the outputs; infinite if one is not a number.
         bound: Allowed mismatches per neuron-step, over all layers.
-        output_error: As ``output_error`` gives it: what the outputs differ by where no spike does. What comes after the last
-            neurons is rounded differently at most, so more than ``OUTPUT_BOUND`` is another computation.
+        output_error: As `output_error` gives it: what the outputs differ by where no spike does. What comes after the last
+            neurons is rounded differently at most, so more than `OUTPUT_BOUND` is another computation.
     """
 
     layers: tuple[LayerAgreement, ...]
@@ -135,7 +135,8 @@ class Agreement:
     @property
     def passed(self) -> bool:
         """Whether all predictions are equal, mismatches rarer than the bound (or none at all), all outputs finite, and those
-        behind equal spikes equal up to rounding."""
+        behind equal spikes equal up to rounding.
+        """
         few = self.mismatches == 0 or self.mismatch_rate < self.bound
         rounding = math.isfinite(self.output_difference) and self.output_error <= OUTPUT_BOUND
         return few and rounding and self.predictions_equal == self.samples
@@ -171,14 +172,14 @@ BOUND = 1e-5
 rounding of the threshold, a few in a million."""
 
 OUTPUT_BOUND = 1e-5
-"""Allowed ``output_error``. Measured in onnxruntime and in Norse on all families it is below 2e-7, the rounding of float32."""
+"""Allowed `output_error`. Measured in onnxruntime and in Norse on all families it is below 2e-7, the rounding of float32."""
 
 _TIE = 1e-6
 """Scores this near (relative to 1 or the largest) share a place: float32 rounds sums of up to 16 terms by no more."""
 
 
 def predictions(output: NDArray[Any], streams: bool) -> NDArray[np.int64]:
-    """Predicted class of each sample: largest output, after the mean over time if the output is ``[T, N, K]``.
+    """Predicted class of each sample: largest output, after the mean over time if the output is `[T, N, K]`.
 
     Votes are small fractions and often equal; the first of those that differ by rounding alone is taken, so that two runtimes
     that round differently do not seem to predict differently.
@@ -200,9 +201,9 @@ def output_error(
     """Largest difference of outputs in samples with equal spikes, relative to the largest magnitude in the reference.
 
     Args:
-        reference: Outputs ``[N, ...]``, or ``[T, N, ...]`` if they stream.
+        reference: Outputs `[N, ...]`, or `[T, N, ...]` if they stream.
         other: Those of the other run, of the same shape.
-        differs: ``[N]``, samples in which a spike differs; they are left out.
+        differs: `[N]`, samples in which a spike differs; they are left out.
         streams: Whether the outputs have a time axis in front.
     """
     a, b = (np.compress(~differs, y, axis=int(streams)).astype(np.float64) for y in (reference, other))
@@ -217,7 +218,7 @@ def layer_agreement(
 
     Args:
         name: Of the layer.
-        expected: Those of the reference, ``[T, N, ...]``.
+        expected: Those of the reference, `[T, N, ...]`.
         other: Those of the other run, of the same shape.
         first_sample: Number of the first sample, for the report.
     """
@@ -237,7 +238,7 @@ def layer_agreement(
 
 
 def samples_that_differ(expected: NDArray[Any], other: NDArray[Any]) -> NDArray[np.bool_]:
-    """``[N]``, whether any value ``[T, N, ...]`` of a sample differs."""
+    """`[N]`, whether any value `[T, N, ...]` of a sample differs."""
     differs = (expected != other).reshape(*expected.shape[:2], -1)
     return np.asarray(differs.any((0, 2)), np.bool_)
 
@@ -255,9 +256,9 @@ def agreement(
 
     Args:
         layers: In order.
-        reference: Outputs ``[N, ...]``, or ``[T, N, ...]`` if they stream.
+        reference: Outputs `[N, ...]`, or `[T, N, ...]` if they stream.
         other: Those of the other run, of the same shape.
-        differs: ``[N]``, samples in which a spike differs.
+        differs: `[N]`, samples in which a spike differs.
         streams: Whether the outputs have a time axis in front.
         bound: Allowed mismatches per neuron-step.
     """
@@ -280,9 +281,9 @@ def compare(
 
     Args:
         graph: The reference.
-        frames: ``[T, N, ...]`` that the other run got.
+        frames: `[T, N, ...]` that the other run got.
         output: Its output.
-        spikes: Its spikes by neuron layer, ``[T, N, ...]``.
+        spikes: Its spikes by neuron layer, `[T, N, ...]`.
         bound: Allowed mismatches per neuron-step.
         first_sample: Number of the first sample, for the report.
 

@@ -24,7 +24,7 @@ __all__ = ["ENGINES", "Choice", "choose", "counting", "event_driven"]
 ENGINES = ("auto", "torch", "events")
 
 _WORTHWHILE = 0.5
-"""Share of the multiply-accumulates in layers whose input is sparse, from which on ``auto`` takes the event engine. Measured on
+"""Share of the multiply-accumulates in layers whose input is sparse, from which on `auto` takes the event engine. Measured on
 the zoo's networks it is then several times as fast as torch, whatever their rates; real numbers gain nothing from it."""
 
 
@@ -33,9 +33,9 @@ class Choice:
     """An engine and a device.
 
     Attributes:
-        engine: ``"torch"`` or ``"events"``.
+        engine: `"torch"` or `"events"`.
         device: Where torch computes.
-        reason: Why ``auto`` took it, or that it was asked for.
+        reason: Why `auto` took it, or that it was asked for.
     """
 
     engine: Literal["torch", "events"]
@@ -65,7 +65,7 @@ def choose(graph: Graph, engine: str = "auto", device: str = "cpu") -> Choice:
 
     Args:
         graph: The network.
-        engine: ``"auto"``, ``"torch"`` or ``"events"``.
+        engine: `"auto"`, `"torch"` or `"events"`.
         device: Where torch computes; the event engine runs on the CPU.
 
     Raises:
@@ -95,7 +95,7 @@ def counting(graph: Graph, choice: Choice, watched: Collection[str]) -> Windows:
 
 
 class _EventWindows:
-    """See ``Windows``; by the event engine."""
+    """See `Windows`; by the event engine."""
 
     def __init__(self, graph: Graph, watched: Collection[str]) -> None:
         from tcja_deploy.passes.fold import fold_batch_norm
@@ -109,7 +109,7 @@ class _EventWindows:
         self._counter = Counter()
 
     def count(self, frames: NDArray[np.float32], recorder: Recorder) -> NDArray[np.float32]:
-        """See ``Windows``."""
+        """See `Windows`."""
         from tcja_deploy.runtime.events.engine import run_plan
 
         def observe(node: Node, value: Value) -> None:
@@ -121,5 +121,5 @@ class _EventWindows:
         return result
 
     def flush(self, recorder: Recorder) -> None:
-        """See ``Windows``."""
+        """See `Windows`."""
         self._counter.flush(recorder)

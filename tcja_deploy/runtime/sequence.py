@@ -47,8 +47,8 @@ def run(graph: Graph, frames: Tensor | NDArray[Any], *, observe: Observer | None
 
     Args:
         graph: What to run.
-        frames: ``[T, N, ...]``, the frames of the window (any number type, computed in float32), on the device that is to
-            compute (see ``runtime.device``).
+        frames: `[T, N, ...]`, the frames of the window (any number type, computed in float32), on the device that is to
+            compute (see `runtime.device`).
         observe: Called after each node.
 
     Returns:
@@ -75,7 +75,7 @@ def run(graph: Graph, frames: Tensor | NDArray[Any], *, observe: Observer | None
 def run_with_spikes(
     graph: Graph, frames: Tensor | NDArray[Any]
 ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
-    """As ``run``: the output, and the spikes ``[T, N, ...]`` of every neuron layer by its name."""
+    """As `run`: the output, and the spikes `[T, N, ...]` of every neuron layer by its name."""
     spikes: dict[str, NDArray[np.float32]] = {}
 
     def observe(node: Node, value: Tensor) -> None:
@@ -89,7 +89,7 @@ def as_frames(graph: Graph, frames: Tensor | NDArray[Any]) -> Tensor:
     """Frames as a float32 tensor, checked against the graph's input.
 
     Raises:
-        DataError: If they hold no numbers or some that are not finite, or the shape is not ``[T, N, ...]`` of the graph.
+        DataError: If they hold no numbers or some that are not finite, or the shape is not `[T, N, ...]` of the graph.
     """
     try:
         x = (
@@ -124,7 +124,7 @@ Membrane = ir.Neuron | ir.LI | ir.AffineIntegrator
 
 
 def charge(op: Membrane, x: Tensor, v: Tensor) -> Tensor:
-    """Membrane before the comparison with the threshold (``H[t]``), from input and previous membrane."""
+    """Membrane before the comparison with the threshold (`H[t]`), from input and previous membrane."""
     if isinstance(op, ir.AffineNeuron | ir.AffineIntegrator):
         h = v * _tensor(op.leak, x.device)
         if op.has_offset:
@@ -146,11 +146,11 @@ def neuron_step(op: ir.Neuron, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         op: The neurons.
-        x: Input ``[N, ...]``.
+        x: Input `[N, ...]`.
         v: Membrane before, after its last reset; not changed in place.
 
     Returns:
-        Spikes, 0 or 1 in the type of ``x``, and the membrane after the reset.
+        Spikes, 0 or 1 in the type of `x`, and the membrane after the reset.
     """
     h = charge(op, x, v)
     fired = h > op.v_threshold if op.strict else h >= op.v_threshold
@@ -159,7 +159,7 @@ def neuron_step(op: ir.Neuron, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def integrator_step(op: ir.LI | ir.AffineIntegrator, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """One time step of integrators; arguments and result as of ``neuron_step``, with the membrane in place of spikes."""
+    """One time step of integrators; arguments and result as of `neuron_step`, with the membrane in place of spikes."""
     h = charge(op, x, v)
     if isinstance(op, ir.LI) or op.v_threshold is None:
         return h, h
@@ -173,11 +173,11 @@ def integrate(op: Membrane, x: Tensor, v: Tensor | None = None) -> tuple[Tensor,
 
     Args:
         op: What they compute.
-        x: Input ``[T, N, ...]``.
-        v: Membrane ``[N, ...]`` to begin with; the resting one if not given.
+        x: Input `[T, N, ...]`.
+        v: Membrane `[N, ...]` to begin with; the resting one if not given.
 
     Returns:
-        The result ``[T, N, ...]``, and the membrane afterwards.
+        The result `[T, N, ...]`, and the membrane afterwards.
     """
     v, out = torch.full_like(x[0], op.v_rest) if v is None else v, torch.empty_like(x)
     for t in range(len(x)):
@@ -268,7 +268,7 @@ def _tcja(op: ir.TCJA, x: Tensor) -> Tensor:
 
 
 def tcja_gate(op: ir.TCJA, z: Tensor) -> Tensor:
-    """The gate ``[T, N, C]`` of a TCJA block from the means over space ``[N, T, C]``."""
+    """The gate `[T, N, C]` of a TCJA block from the means over space `[N, T, C]`."""
     tm = cm = None
     if op.cla is not None:
         cm = F.conv1d(F.pad(z, ir.same_padding(op.k_c)), _tensor(op.cla, z.device)).permute(1, 0, 2)

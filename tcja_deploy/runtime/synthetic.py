@@ -11,7 +11,7 @@ __all__ = ["synthetic_frames"]
 
 
 def synthetic_frames(graph: Graph, samples: int, *, seed: int = 0) -> NDArray[np.float32]:
-    """Random frames ``[T, N, ...]`` of the graph's input kind.
+    """Random frames `[T, N, ...]` of the graph's input kind.
 
     Counts: Poisson events on smooth moving blobs, as sparse and as clustered as recordings, so that deep layers spike too.
     Spikes: the same, clipped to 1. Real: one uniform image in [0, 1] a sample, repeated over time.

@@ -23,7 +23,7 @@ _PIECES = 8
 
 
 def available_cores() -> int:
-    """Cores that this process may use: its affinity, the quota of its control group, and ``OMP_NUM_THREADS``."""
+    """Cores that this process may use: its affinity, the quota of its control group, and `OMP_NUM_THREADS`."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota()
     if quota is not None:
@@ -44,7 +44,7 @@ def share_the_machine() -> None:
 
 
 def _quota() -> float | None:
-    """Cores that the control group grants (version 2, else 1); ``None`` without a limit."""
+    """Cores that the control group grants (version 2, else 1); `None` without a limit."""
     try:
         granted, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
     except (OSError, ValueError):
@@ -67,7 +67,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def share(kernel: Callable[..., None], rows: int, threads: int, *args: Any) -> None:
-    """``kernel(lo, hi, *args)`` over ranges that together are all rows. Kernels leave Python's lock to others."""
+    """`kernel(lo, hi, *args)` over ranges that together are all rows. Kernels leave Python's lock to others."""
     if threads < 2 or rows < 2:
         kernel(0, rows, *args)
         return

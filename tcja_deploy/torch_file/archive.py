@@ -1,4 +1,4 @@
-"""The format of ``torch.save`` since 1.6: a zip archive of a pickle and one record for each storage."""
+"""The format of `torch.save` since 1.6: a zip archive of a pickle and one record for each storage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def read_archive(path: Path, builders: dict[str, Builder]) -> Any:
     """The content of an archive; storages are read when a tensor asks for its numbers.
 
     Raises:
-        FileFormatError: If it is damaged, is no archive of ``torch.save``, or holds compressed records.
+        FileFormatError: If it is damaged, is no archive of `torch.save`, or holds compressed records.
     """
     check_directory(path)
     try:
@@ -83,7 +83,7 @@ class _Archive:
         return data
 
     def _storage(self, identifier: Any) -> Storage:
-        """The storage that an identifier ``('storage', type, key, device, number of elements)`` means."""
+        """The storage that an identifier `('storage', type, key, device, number of elements)` means."""
         _, kind, key, *_ = identifier
         dtype = STORAGE_TYPES.get(kind.path.rpartition(".")[2]) if isinstance(kind, Name) else None
         name = f"{self._folder}data/{label(key)}"

@@ -1,4 +1,4 @@
-"""What ``torch.save`` wrote before 1.6 (pickles and raw storages in a row), the tar files of 2016, and plain pickles."""
+"""What `torch.save` wrote before 1.6 (pickles and raw storages in a row), the tar files of 2016, and plain pickles."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def _no_identifiers(identifier: Any) -> Any:
 
 
 def read_pickles(data: bytes | Path, builders: dict[str, Builder]) -> Any:
-    """The content of a file of ``torch.save`` in the format before 1.6, or of a plain pickle.
+    """The content of a file of `torch.save` in the format before 1.6, or of a plain pickle.
 
     Args:
         data: The file, or its content.
-        builders: See ``rebuild.builders``.
+        builders: See `rebuild.builders`.
 
     Raises:
         FileFormatError: If it is neither, or damaged.

@@ -1,7 +1,7 @@
 """A pickle machine that builds data and runs nothing: classes and functions are names, and what they would make is kept inert.
 
-The opcodes are taken apart by ``pickletools`` of the standard library, which neither imports nor calls. Names that are on the
-list of builders (``rebuild.py``) become tensors, arrays and containers; every other object becomes a ``Foreign``.
+The opcodes are taken apart by `pickletools` of the standard library, which neither imports nor calls. Names that are on the
+list of builders (`rebuild.py`) become tensors, arrays and containers; every other object becomes a `Foreign`.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class Machine:
         self._stack.append(self._memo[place])
 
     def name(self, path: str) -> None:
-        """A name; ``pickletools`` gives module and name with a blank between."""
+        """A name; `pickletools` gives module and name with a blank between."""
         self._stack.append(Name(path.replace(" ", ".", 1)))
 
     def stack_name(self, _: Any) -> None:
@@ -265,7 +265,7 @@ _VALUES = {
     "BYTEARRAY8", "FLOAT", "INT", "LONG", "LONG1", "LONG4", "SHORT_BINBYTES", "SHORT_BINSTRING", "SHORT_BINUNICODE",
     "STRING", "UNICODE", "NONE",
 }  # fmt: skip
-"""Opcodes whose argument is the value (that of NONE is ``None``)."""
+"""Opcodes whose argument is the value (that of NONE is `None`)."""
 
 _STEPS: dict[str, Callable[[Machine, Any], Any]] = {
     "PROTO": lambda m, _: None,

@@ -16,7 +16,7 @@ from tcja_deploy.torch_file.tensors import Allowance
 __all__ = ["read_weights"]
 
 _EMBEDDED_DEPTH = 2
-"""Files within files: what ``pickle.dump`` makes of a tensor is one."""
+"""Files within files: what `pickle.dump` makes of a tensor is one."""
 
 _PICKLE = b"\x80"
 _TAR = slice(257, 262)
@@ -25,8 +25,8 @@ _TAR = slice(257, 262)
 def read_weights(path: Path) -> Any:
     """What a file of weights holds, without running any code of it.
 
-    Containers are dictionaries, lists and tuples; tensors are ``StoredTensor``, which reads its numbers when asked;
-    whatever would need a class to be looked up is a ``Foreign``, and a class or function by itself a ``Name``.
+    Containers are dictionaries, lists and tuples; tensors are `StoredTensor`, which reads its numbers when asked;
+    whatever would need a class to be looked up is a `Foreign`, and a class or function by itself a `Name`.
 
     Raises:
         FileFormatError: If the file is damaged or of another kind.

@@ -78,7 +78,7 @@ def builders(allowance: Allowance, embedded: Callable[[bytes], Any]) -> dict[str
 
     Args:
         allowance: Of the file.
-        embedded: Reads a file of PyTorch inside a pickle: what ``pickle.dump`` makes of a tensor.
+        embedded: Reads a file of PyTorch inside a pickle: what `pickle.dump` makes of a tensor.
     """
 
     def tensor(storage: Any, offset: int, shape: Any, stride: Any, *rest: Any) -> StoredTensor:

@@ -1,4 +1,4 @@
-"""Weights as ``safetensors`` files hold them: a JSON header with places, then the numbers."""
+"""Weights as `safetensors` files hold them: a JSON header with places, then the numbers."""
 
 from __future__ import annotations
 

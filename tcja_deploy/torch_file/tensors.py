@@ -63,7 +63,7 @@ class Storage:
         dtype: Of its elements, as PyTorch calls it.
         size: Bytes that the file holds of it.
         fetch: Reads them.
-        order: ``<`` or ``>``, the order of the bytes of an element.
+        order: `<` or `>`, the order of the bytes of an element.
     """
 
     dtype: str
@@ -83,7 +83,7 @@ class StoredTensor:
     """A tensor that lies in a file.
 
     Attributes:
-        dtype: As PyTorch calls it, such as ``float32`` or ``qint8``.
+        dtype: As PyTorch calls it, such as `float32` or `qint8`.
         shape: Lengths of its axes.
         obstacle: Why its numbers cannot be had as an ordinary array; empty if they can.
         sparse: Whether the file leaves its zeros out.

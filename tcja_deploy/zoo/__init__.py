@@ -1,4 +1,4 @@
-"""The paper's networks: one description each, as graph or as SpikingJelly module (``zoo.modules``)."""
+"""The paper's networks: one description each, as graph or as SpikingJelly module (`zoo.modules`)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 
 
 def build(name: str, *, seed: int = 0, **changes: Any) -> Graph:
-    """A network of the zoo with random weights (``seed``); ``changes`` go to its builder.
+    """A network of the zoo with random weights (`seed`); `changes` go to its builder.
 
     >>> build("events34", T=8).T
     8

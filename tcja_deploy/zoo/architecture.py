@@ -1,6 +1,6 @@
-"""Networks as lists of layers, in the layout of the TCJA authors' code: two ``nn.Sequential``, ``conv`` and ``fc``.
+"""Networks as lists of layers, in the layout of the TCJA authors' code: two `nn.Sequential`, `conv` and `fc`.
 
-A layer's position is its key in the state dict (``conv.3.0.weight``), so one description serves the loader of trained
+A layer's position is its key in the state dict (`conv.3.0.weight`), so one description serves the loader of trained
 checkpoints, the builder of graphs and the builder of SpikingJelly modules.
 """
 
@@ -39,7 +39,7 @@ State = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class ConvBN:
-    """3x3 convolution with padding 1 and batch normalisation: keys ``.0.*`` and ``.1.*``."""
+    """3x3 convolution with padding 1 and batch normalisation: keys `.0.*` and `.1.*`."""
 
     channels: int
     bias: bool = False
@@ -52,9 +52,9 @@ class Spike:
 
 @dataclass(frozen=True)
 class Attention:
-    """TCJA block; 0 leaves a part out. Keys ``.conv_c.weight`` (TLA, ``k_t``) and ``.conv.weight`` (CLA, ``k_c``).
+    """TCJA block; 0 leaves a part out. Keys `.conv_c.weight` (TLA, `k_t`) and `.conv.weight` (CLA, `k_c`).
 
-    The names in the authors' code are easily mistaken: their ``conv`` mixes time steps and slides along channels.
+    The names in the authors' code are easily mistaken: their `conv` mixes time steps and slides along channels.
     """
 
     k_t: int
@@ -63,7 +63,7 @@ class Attention:
 
 @dataclass(frozen=True)
 class Pool:
-    """Pooling: ``max`` or ``avg`` of ``size`` x ``size``, or ``adaptive`` to that size. No keys."""
+    """Pooling: `max` or `avg` of `size` x `size`, or `adaptive` to that size. No keys."""
 
     how: str
     size: int = 2
@@ -83,7 +83,7 @@ class Dropout:
 
 @dataclass(frozen=True)
 class Dense:
-    """Linear layer: key ``.0.weight`` and, with bias, ``.0.bias``."""
+    """Linear layer: key `.0.weight` and, with bias, `.0.bias`."""
 
     features: int
     bias: bool = False
@@ -98,11 +98,11 @@ class Architecture:
 
     Attributes:
         name: Name in the zoo.
-        input_shape: One frame, ``(C, H, W)``.
+        input_shape: One frame, `(C, H, W)`.
         T: Time steps.
-        conv: Layers of the first ``nn.Sequential``.
+        conv: Layers of the first `nn.Sequential`.
         fc: Layers of the second one.
-        voters: Outputs per class of the vote over the time mean; 0 for the spikes themselves, ``[T, N, ...]``.
+        voters: Outputs per class of the vote over the time mean; 0 for the spikes themselves, `[T, N, ...]`.
         static: Whether the input is an image repeated over time (real values) instead of event counts.
     """
 

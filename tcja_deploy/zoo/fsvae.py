@@ -1,14 +1,14 @@
 """A fully spiking variational autoencoder with TCJA, as SpikingJelly modules: encoder, decoder, and the sampling between.
 
-After Kamata et al., "Fully Spiking Variational Autoencoder", AAAI 2022, arXiv 2110.00375: the encoder answers with ``k``
-spikes a latent variable and step, of which one is drawn at random; the latent is Bernoulli with the mean of the ``k`` as its
+After Kamata et al., "Fully Spiking Variational Autoencoder", AAAI 2022, arXiv 2110.00375: the encoder answers with `k`
+spikes a latent variable and step, of which one is drawn at random; the latent is Bernoulli with the mean of the `k` as its
 rate. As in the TCJA paper (Zhu et al., TNNLS 2024) attention gates the spikes of encoder and decoder, and the decoder's
 picture is a mean over time. Sizes are not published there and are arguments.
 
 Unlike Kamata et al., steps of the latent are drawn independently of each other (there: by an autoregressive network), and the
 prior is a mixture of Bernoulli rates that is fitted to the encoder's answers after training.
 
-Drawing is no part of either network: random numbers are an input; ``draw`` and ``Prior`` run on the host.
+Drawing is no part of either network: random numbers are an input; `draw` and `Prior` run on the host.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Sizes:
 
     Attributes:
         T: Time steps.
-        image: ``(C, H, W)``; height and width are halved once a channel count, so they must be divisible.
+        image: `(C, H, W)`; height and width are halved once a channel count, so they must be divisible.
         channels: Of the encoder's convolutions, in order; the decoder has them in reverse.
         latent: Latent variables.
         k: Spikes of the encoder a latent variable and step.
-        kernels: TCJA kernels ``(k_t, k_c)``.
+        kernels: TCJA kernels `(k_t, k_c)`.
     """
 
     T: int = 8
@@ -77,7 +77,7 @@ def _grow(inputs: int, outputs: int, *, bias: bool = False) -> nn.Module:
 
 
 class Encoder(nn.Module):
-    """Pictures ``[T, N, C, H, W]`` (one picture T times, in [0, 1]) to spikes ``[T, N, latent k]``."""
+    """Pictures `[T, N, C, H, W]` (one picture T times, in [0, 1]) to spikes `[T, N, latent k]`."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -94,13 +94,13 @@ class Encoder(nn.Module):
         self.fc = nn.Sequential(nn.Flatten(2), _normalised(linear), _lif())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run a window. Reset the state with ``functional.reset_net`` before the next one."""
+        """Run a window. Reset the state with `functional.reset_net` before the next one."""
         spikes: Tensor = self.fc(self.conv(x))
         return spikes
 
 
 class Decoder(nn.Module):
-    """Latent spikes ``[T, N, latent]`` to pictures ``[N, C, H, W]`` in (0, 1): the sigmoid of a mean over time."""
+    """Latent spikes `[T, N, latent]` to pictures `[N, C, H, W]` in (0, 1): the sigmoid of a mean over time."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -117,12 +117,12 @@ class Decoder(nn.Module):
         self.conv = nn.Sequential(*blocks)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Run a window. Reset the state with ``functional.reset_net`` before the next one."""
+        """Run a window. Reset the state with `functional.reset_net` before the next one."""
         return torch.sigmoid(self.conv(self.grow(self.fc(z))).mean(0))
 
 
 def draw(spikes: Tensor, k: int, generator: torch.Generator | None = None) -> Tensor:
-    """One of the ``k`` spikes of each latent variable: ``[T, N, latent k]`` to ``[T, N, latent]``.
+    """One of the `k` spikes of each latent variable: `[T, N, latent k]` to `[T, N, latent]`.
 
     Gradients reach the drawn spikes.
     """
@@ -136,18 +136,18 @@ class Prior:
     """A mixture of independent Bernoulli rates, one component a class.
 
     Attributes:
-        rates: ``[classes, T, latent]``, in [0, 1].
+        rates: `[classes, T, latent]`, in [0, 1].
     """
 
     rates: Tensor
 
     @staticmethod
     def fit(spikes: Tensor, k: int, labels: Tensor) -> Prior:
-        """Mean firing rates of the encoder's answers ``[T, N, latent k]`` by class (labels ``[N]``, from 0)."""
+        """Mean firing rates of the encoder's answers `[T, N, latent k]` by class (labels `[N]`, from 0)."""
         rates = spikes.reshape(*spikes.shape[:2], -1, k).mean(3).transpose(0, 1)
         return Prior(torch.stack([rates[labels == c].mean(0) for c in range(int(labels.max()) + 1)]))
 
     def draw(self, labels: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Latent spikes ``[T, N, latent]`` for classes ``[N]``."""
+        """Latent spikes `[T, N, latent]` for classes `[N]`."""
         rates = self.rates[labels].transpose(0, 1)
         return torch.bernoulli(rates, generator=generator)

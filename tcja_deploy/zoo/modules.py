@@ -28,7 +28,7 @@ __all__ = ["Network", "TCJABlock", "to_module"]
 
 
 class TCJABlock(nn.Module):
-    """TCJA with the parameter names of the authors' code: ``conv`` mixes time steps (CLA), ``conv_c`` channels (TLA)."""
+    """TCJA with the parameter names of the authors' code: `conv` mixes time steps (CLA), `conv_c` channels (TLA)."""
 
     def __init__(self, k_t: int, k_c: int, T: int, channels: int) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class TCJABlock(nn.Module):
         self.conv_c = nn.Conv1d(channels, channels, k_t, padding="same", bias=False) if k_t else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gate ``x = [T, N, C, H, W]``."""
+        """Gate `x = [T, N, C, H, W]`."""
         z = x.permute(1, 0, 2, 3, 4).mean((3, 4))
         maps = []
         if self.conv_c is not None:
@@ -48,7 +48,7 @@ class TCJABlock(nn.Module):
 
 
 class Network(nn.Module):
-    """A network of the zoo, multi-step: ``[T, N, C, H, W]`` in, spikes ``[T, N, K]`` or votes ``[N, classes]`` out."""
+    """A network of the zoo, multi-step: `[T, N, C, H, W]` in, spikes `[T, N, K]` or votes `[N, classes]` out."""
 
     def __init__(self, arch: Architecture) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Network(nn.Module):
         self.vote: nn.Module | None = sj.VotingLayer(arch.voters) if arch.voters else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run a window. Reset the state with ``functional.reset_net`` before the next one."""
+        """Run a window. Reset the state with `functional.reset_net` before the next one."""
         spikes: Tensor = self.fc(self.conv(x))
         return spikes if self.vote is None else self.vote(spikes.mean(0))
 

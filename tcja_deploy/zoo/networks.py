@@ -23,7 +23,7 @@ __all__ = ["BUILDERS", "cifar10dvs", "dvs128", "events34", "fashion_mnist", "nca
 
 
 def _blocks(channels: Sequence[int], kernels: Sequence[tuple[int, int] | None]) -> tuple[Layer, ...]:
-    """Conv-BN-LIF, TCJA where ``kernels`` gives ``(k_t, k_c)``, MaxPool."""
+    """Conv-BN-LIF, TCJA where `kernels` gives `(k_t, k_c)`, MaxPool."""
     layers: list[Layer] = []
     for c, kernel in zip(channels, kernels, strict=True):
         layers += [ConvBN(c), Spike(), *([Attention(*kernel)] if kernel else []), Pool("max")]
@@ -56,9 +56,9 @@ def ncaltech101(
     classes: int = 101,
     hidden: int = 1024,
 ) -> Architecture:
-    """N-Caltech101: 2x180x240, TCJA in the last two blocks, output spikes ``[T, N, classes]``.
+    """N-Caltech101: 2x180x240, TCJA in the last two blocks, output spikes `[T, N, classes]`.
 
-    The published kernel sizes are ``TCJA(4, 4)`` and ``TCJA(2, 4)`` in the order (along channels, along time).
+    The published kernel sizes are `TCJA(4, 4)` and `TCJA(2, 4)` in the order (along channels, along time).
     """
     blocks = _blocks(list(channels), [None, None, None, *kernels])
     return Architecture("ncaltech101", (2, 180, 240), T, blocks, _head(hidden, classes))
@@ -73,7 +73,7 @@ def cifar10dvs(
 ) -> Architecture:
     """CIFAR10-DVS: 2x128x128 pooled to 48x48, eight convolutions with bias, average pooling, TCJA after the sixth and eighth.
 
-    Output: membrane input of the last layer, ``[T, N, classes]``, without a neuron (trained with TET).
+    Output: membrane input of the last layer, `[T, N, classes]`, without a neuron (trained with TET).
     """
     conv: list[Layer] = [Pool("adaptive", size)]
     attention = dict(zip((5, 7), kernels, strict=True))

@@ -4,7 +4,7 @@ Residual blocks with membrane shortcuts (Hu et al., "Advancing Spiking Neural Ne
 2024, arXiv 2112.08954): spike, convolve, normalise, twice, and add real values, so that spikes alone meet the 3x3 weights.
 Neurons are those of the TCJA paper (LIF, tau = 2, threshold 1, hard reset).
 
-Our sources tell neither where in the block the attention sits nor T: both are arguments. ``tcja_deploy.load`` traces the net.
+Our sources tell neither where in the block the attention sits nor T: both are arguments. `tcja_deploy.load` traces the net.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class ResidualBlock(nn.Module):
         self.place = place
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[T, N, C, H, W]`` to ``[T, N, C', H', W']``, real values."""
+        """`[T, N, C, H, W]` to `[T, N, C', H', W']`, real values."""
         branch: Tensor = self.second(self.first(x))
         if self.place == "branch":
             branch = self.attention(branch)
@@ -68,9 +68,9 @@ class ResidualBlock(nn.Module):
 
 
 class MSResNetTCJA(nn.Module):
-    """The network, multi-step: frames ``[T, N, C, H, W]`` in, class scores ``[N, classes]`` (time mean) out.
+    """The network, multi-step: frames `[T, N, C, H, W]` in, class scores `[N, classes]` (time mean) out.
 
-    A static image is repeated T times by whoever feeds it. See ``ms_resnet18_tcja`` for the arguments.
+    A static image is repeated T times by whoever feeds it. See `ms_resnet18_tcja` for the arguments.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class MSResNetTCJA(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run a window. Reset the state with ``functional.reset_net`` before the next one."""
+        """Run a window. Reset the state with `functional.reset_net` before the next one."""
         scores: Tensor = self.head(self.blocks(self.stem(x)))
         return scores.mean(0)
 

@@ -18,7 +18,7 @@ from tcja_deploy.zoo.modules import to_module
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Runs ``tcja-deploy`` in this process, in a folder of its own."""
+    """Runs `tcja-deploy` in this process, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: object) -> Ran:

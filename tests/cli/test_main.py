@@ -1,4 +1,4 @@
-"""The command line from the outside: exit codes, messages, JSON, files, and what ``--help`` imports."""
+"""The command line from the outside: exit codes, messages, JSON, files, and what `--help` imports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``tcja-deploy stream`` from the outside."""
+"""`tcja-deploy stream` from the outside."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def graph_of(sample: Sample) -> Graph:
 
 
 def frames_of(sample: Sample) -> Array:
-    """The flat input ``[T, N, F]`` that carries the sample's operands."""
+    """The flat input `[T, N, F]` that carries the sample's operands."""
     parts = []
     for signal, x in zip(sample.signals, sample.x, strict=True):
         named = [signal.dims.index(d) for d in ("T", "N") if d in signal.dims]

@@ -294,7 +294,7 @@ def test_wrong_opset_leaves_nothing(graph: Graph, tmp_path: Path) -> None:
 
 # -- verification ---------------------------------------------------------------------------------------------------------
 def tampered(path: Path, weight: str, change: Any) -> None:
-    """Change one weight in an ONNX file; ``change`` gets the array."""
+    """Change one weight in an ONNX file; `change` gets the array."""
     model = onnx.load(path)
     tensor = next(i for i in model.graph.initializer if i.name == weight)
     array = numpy_helper.to_array(tensor).copy()

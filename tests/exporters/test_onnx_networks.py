@@ -1,6 +1,6 @@
 """Whole networks in onnxruntime: the authors' checkpoint, their other layouts in full size, all N-MNIST recordings at hand.
 
-These print the measured mismatches (``pytest -s``): float32 sums in another order may flip a spike at the threshold.
+These print the measured mismatches (`pytest -s`): float32 sums in another order may flip a spike at the threshold.
 """
 
 from __future__ import annotations

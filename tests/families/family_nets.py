@@ -155,7 +155,7 @@ def _spiking_resnet() -> nn.Module:
 
 
 def _norse(cells: Callable[[int], nn.Module], readout: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
-    """Cells in a ``SequentialState``, with weights that let spikes through: there is no normalisation in between."""
+    """Cells in a `SequentialState`, with weights that let spikes through: there is no normalisation in between."""
 
     def make() -> nn.Module:
         net = norse.SequentialState(

@@ -66,8 +66,8 @@ def _refused(made: Net, error: UnsupportedError) -> str:
 def sequence(made: Net, folder: Path) -> str:
     """The sequence runtime against the module itself: every spike and every output, bit for bit.
 
-    A module that takes frame after frame calls PyTorch's kernels on ``N`` rows instead of ``T N``; some processors' kernels
-    then sum in another order. Behind equal spikes its outputs may differ by ``OUTPUT_BOUND`` of the largest.
+    A module that takes frame after frame calls PyTorch's kernels on `N` rows instead of `T N`; some processors' kernels
+    then sum in another order. Behind equal spikes its outputs may differ by `OUTPUT_BOUND` of the largest.
     """
     frames = made.family.frames(SAMPLES)
     expected, spikes = made.forward(frames)

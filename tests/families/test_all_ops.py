@@ -22,7 +22,7 @@ Array = np.ndarray
 
 
 def shaped(b: GraphBuilder, x: str, signal: Signal, name: str) -> str:
-    """A stream ``[T, N, ...]`` in the axes of a signal: without time the largest value of the window, then in its order."""
+    """A stream `[T, N, ...]` in the axes of a signal: without time the largest value of the window, then in its order."""
     order = {"T": 0, "N": 1}
     if "T" not in signal.dims:
         x, order = b.add(f"{name}.window", ir.Reduce("max", (0,)), x), {"N": 0}

@@ -121,7 +121,7 @@ def measure_trunk(key: str):
 
 
 def test_inverted_spikes_are_spikes() -> None:
-    """SEW-ResNet's IAND, ``x (1 - y)``: binary, so that the next layer accumulates and does not multiply."""
+    """SEW-ResNet's IAND, `x (1 - y)`: binary, so that the next layer accumulates and does not multiply."""
 
     class Iand(nn.Module):
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Pooling with ``ceil_mode``: accepted where it changes nothing, refused where it would."""
+"""Pooling with `ceil_mode`: accepted where it changes nothing, refused where it would."""
 
 from __future__ import annotations
 

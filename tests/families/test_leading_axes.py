@@ -44,7 +44,7 @@ CASES: dict[str, tuple[Op, bool]] = {
 
 
 def graph_of(op: Op, streams: bool) -> Graph:
-    """The op on ``[T, N, 5, 4, 6]``, or on ``[N, 5, T, 1, 4, 6]``."""
+    """The op on `[T, N, 5, 4, 6]`, or on `[N, 5, T, 1, 4, 6]`."""
     b = GraphBuilder(T)
     x = b.add("input", ir.Input((5, 4, 6), Kind.REAL))
     if not streams:

@@ -68,7 +68,7 @@ def test_variant(k_t: int, k_c: int, add: bool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("k_t", range(1, 7))
 def test_tla_alone_waits_for_its_own_frames_only(k_t: int) -> None:
-    """Kernel K_T looks ``K_T - 1 - (K_T - 1) // 2`` frames ahead, and that is when the stream answers."""
+    """Kernel K_T looks `K_T - 1 - (K_T - 1) // 2` frames ahead, and that is when the stream answers."""
     _, graph, frames = build(k_t, 0, False)
     stepper = stream(graph, samples=3)
     emitted = [len(stepper.push(frame)) for frame in frames]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def save_checkpoint(net: nn.Module, path: Path) -> Path:
-    """The dict that the scripts pass to ``torch.save``, with a used optimizer and scheduler."""
+    """The dict that the scripts pass to `torch.save`, with a used optimizer and scheduler."""
     optimizer = torch.optim.Adam(net.parameters(), lr=0.001)
     sum(p.sum() for p in net.parameters()).backward()  # type: ignore[union-attr]
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=32)
@@ -25,7 +25,7 @@ def save_checkpoint(net: nn.Module, path: Path) -> Path:
 
 
 class Folded(nn.Module):
-    """Stateless layers over ``[N, T, ...]``, under the one attribute ``module``."""
+    """Stateless layers over `[N, T, ...]`, under the one attribute `module`."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class ConvStage(nn.Module):
 
 
 class Gate(nn.Module):
-    """TCJA over ``[N, T, C, H, W]``; the weights that mix time steps lie in a ``Sequential``."""
+    """TCJA over `[N, T, C, H, W]`; the weights that mix time steps lie in a `Sequential`."""
 
     def __init__(self, k_c: int, k_t: int, T: int, channels: int) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class Gate(nn.Module):
 
 
 class TETNetwork(nn.Module):
-    """One of the TET networks: ``layers`` holds channels, ``"pool"``, or ``(k_c, k_t)`` of a gate."""
+    """One of the TET networks: `layers` holds channels, `"pool"`, or `(k_c, k_t)` of a gate."""
 
     def __init__(
         self,

@@ -76,7 +76,7 @@ class Analog(nn.Module):
 
 
 class Charged(neuron.BaseNode):
-    """A subclass of SpikingJelly's base that defines ``neuronal_charge`` alone."""
+    """A subclass of SpikingJelly's base that defines `neuronal_charge` alone."""
 
     def __init__(self, w: float, **options: Any) -> None:
         super().__init__(**options)

@@ -13,7 +13,7 @@ from tcja_deploy.runtime.sequence import run
 
 
 def own_forward(net: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Result of the module on ``x`` and the spikes ``[T, N, ...]`` of every neuron, by module path.
+    """Result of the module on `x` and the spikes `[T, N, ...]` of every neuron, by module path.
 
     A neuron that is called once a time step has its steps stacked.
     """
@@ -52,7 +52,7 @@ def assert_same(
         net: The module, in evaluation mode.
         graph: Its translation.
         x: What the module takes.
-        frames: The same as ``[T, N, ...]``, if it is not ``x`` already.
+        frames: The same as `[T, N, ...]`, if it is not `x` already.
         active: Check that every layer spikes, so that equality means something.
     """
     expected, theirs = own_forward(net, x)
@@ -67,7 +67,7 @@ def assert_same(
 
 
 def assert_output(net: nn.Module, graph: Graph, x: Tensor) -> None:
-    """The graph gives the module's output, bit for bit; for nets with neurons that ``forward`` does not use."""
+    """The graph gives the module's output, bit for bit; for nets with neurons that `forward` does not use."""
     expected, _ = own_forward(net, x)
     assert expected.std() > 0, "the same everywhere: equality would mean nothing"
     assert torch.equal(run(graph, x), expected)

@@ -1,4 +1,4 @@
-"""Small live networks to trace: a body whose layers all spike, and a way to give it any ``forward``."""
+"""Small live networks to trace: a body whose layers all spike, and a way to give it any `forward`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def lively(net: nn.Module, gain: float = 3.0) -> nn.Module:
 
 
 class Body(nn.Module):
-    """Convolution, BN, LIF, dense, LIF in step mode 'm'; ``forward`` is up to the test."""
+    """Convolution, BN, LIF, dense, LIF in step mode 'm'; `forward` is up to the test."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,18 +53,18 @@ class Body(nn.Module):
         self.out = lif()
 
     def spikes(self, x: Tensor) -> Tensor:
-        """``[T, N, C, H, W]`` of the first layer."""
+        """`[T, N, C, H, W]` of the first layer."""
         result: Tensor = self.lif(self.bn(self.conv(x)))
         return result
 
     def head(self, spikes: Tensor) -> Tensor:
-        """``[T, N, 20]`` from the spikes of the first layer."""
+        """`[T, N, 20]` from the spikes of the first layer."""
         result: Tensor = self.out(self.fc(spikes.flatten(2)))
         return result
 
 
 def body(forward: Callable[[Any, Tensor], Any], **modules: nn.Module) -> nn.Module:
-    """A ``Body`` with this forward and further modules."""
+    """A `Body` with this forward and further modules."""
     net = type("Net", (Body,), {"forward": forward})()
     for name, module in modules.items():
         setattr(net, name, module)
@@ -72,7 +72,7 @@ def body(forward: Callable[[Any, Tensor], Any], **modules: nn.Module) -> nn.Modu
 
 
 def counts(seed: int = 0, shape: tuple[int, ...] = SHAPE, steps: int = T) -> Tensor:
-    """Event frames ``[T, N, ...]``."""
+    """Event frames `[T, N, ...]`."""
     return torch.poisson(torch.full((steps, N, *shape), 0.8), generator=torch.Generator().manual_seed(seed))
 
 

@@ -1,4 +1,4 @@
-"""Networks of SpikingJelly 0.0.0.0.12 (``clock_driven``) and 0.0.0.0.14: live and pickled, exactly as 2.x.
+"""Networks of SpikingJelly 0.0.0.0.12 (`clock_driven`) and 0.0.0.0.14: live and pickled, exactly as 2.x.
 
 The versions are installed into folders of their own, in a process of their own: two versions cannot be imported at once.
 """

@@ -1,4 +1,4 @@
-"""The authors' TET networks, by their keys; the oracle is ``authors.TETNetwork``."""
+"""The authors' TET networks, by their keys; the oracle is `authors.TETNetwork`."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ SQUEEZES: dict[str, Callable[[Tensor], Tensor]] = {
     "adaptive pool": lambda x: F.adaptive_avg_pool2d(x.flatten(0, 1), 1).view(*x.shape[:2], -1).transpose(0, 1),
     "pool of the whole map": lambda x: F.avg_pool2d(x.flatten(0, 1), x.shape[3:]).view(*x.shape[:2], -1).transpose(0, 1),
 }  # fmt: skip
-"""Ways to the mean over space, ``[T, N, C, H, W]`` to ``[N, T, C]``."""
+"""Ways to the mean over space, `[T, N, C, H, W]` to `[N, T, C]`."""
 
 
 class Joint(nn.Module):
@@ -245,7 +245,7 @@ class Cross(nn.Module):
 
 
 class CrossMixing(nn.Module):
-    """As ``Cross``, the maps mixed by 2-D convolutions whose channels are time steps and channels; one plane a sample."""
+    """As `Cross`, the maps mixed by 2-D convolutions whose channels are time steps and channels; one plane a sample."""
 
     def __init__(self) -> None:
         super().__init__()

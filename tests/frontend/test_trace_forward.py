@@ -1,4 +1,4 @@
-"""Tracing what users write in ``forward``: spellings of readouts, views and calls; time and samples in any order."""
+"""Tracing what users write in `forward`: spellings of readouts, views and calls; time and samples in any order."""
 
 from __future__ import annotations
 

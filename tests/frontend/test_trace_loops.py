@@ -1,4 +1,4 @@
-"""Loops over time in ``forward``: the graph computes what the module computes, or the loop is named."""
+"""Loops over time in `forward`: the graph computes what the module computes, or the loop is named."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tcja_deploy.runtime.sequence import run
 
 
 class Looping(nn.Module):
-    """A single-step network and a ``forward`` that runs it step by step."""
+    """A single-step network and a `forward` that runs it step by step."""
 
     def __init__(self) -> None:
         super().__init__()

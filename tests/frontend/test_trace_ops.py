@@ -113,7 +113,7 @@ def test_sequences(name: str) -> None:
 
 
 class StepNorm(nn.Module):
-    """Normalisation of ``[T, N, C, H, W]`` as ``[N, C, T, H, W]``."""
+    """Normalisation of `[T, N, C, H, W]` as `[N, C, T, H, W]`."""
 
     def __init__(self) -> None:
         super().__init__()

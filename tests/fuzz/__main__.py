@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz --minutes 60``: fuzz all readers; inputs that break a promise are kept, the exit code is 1 then."""
+"""`python -m tests.fuzz --minutes 60`: fuzz all readers; inputs that break a promise are kept, the exit code is 1 then."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Target:
         name: Of the reader.
         files: Files of the corpus.
         mutations: Kinds of damage.
-        read: Reads a file; may raise a ``DeployError``.
+        read: Reads a file; may raise a `DeployError`.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""One damaged file after another, and what may not happen: anything but success or a ``DeployError``, 10 s, 4 GB."""
+"""One damaged file after another, and what may not happen: anything but success or a `DeployError`, 10 s, 4 GB."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Count:
 
     Attributes:
         read: Those that were read without an error.
-        refused: Those that ended as a ``DeployError``.
+        refused: Those that ended as a `DeployError`.
         slowest: Seconds of the slowest.
         violations: What went wrong, with the number that makes the input again.
     """

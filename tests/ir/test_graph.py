@@ -213,7 +213,7 @@ def test_nothing_but_graph_errors(case: tuple[Op, tuple[Signal, ...], int]) -> N
     except GraphError:
         return
     x = [np.ones(s.shape(T, 2), np.float32) for s in signals] or [np.ones(result.shape(T, 2), np.float32)]
-    with np.errstate(all="ignore"):  # constants may be infinite: ``verify`` refuses those
+    with np.errstate(all="ignore"):  # constants may be infinite: `verify` refuses those
         assert op.apply(*x).shape == result.shape(T, 2)
 
 

@@ -31,7 +31,7 @@ def test_asymmetric_padding_groups_and_dilation() -> None:
 
 
 def test_a_convolution_is_the_sum_of_its_docstring() -> None:
-    """``y[o,i,j] = b[o] + sum w[o,c,m,n] x[c, i s + m d - p, j s + n d - p]``, written out."""
+    """`y[o,i,j] = b[o] + sum w[o,c,m,n] x[c, i s + m d - p, j s + n d - p]`, written out."""
     weight, bias, x = whole(4, 1, 2, 3), whole(4), whole(1, 1, 2, 5, 6)
     (sh, sw), (dh, dw), (top, left, bottom, right), groups = (2, 1), (1, 2), (1, 0, 0, 2), 2
     op = ir.Conv2d(weight, bias, (sh, sw), (top, left, bottom, right), (dh, dw), groups)

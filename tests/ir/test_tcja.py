@@ -73,7 +73,7 @@ def test_equals_the_equations(k_t: int, k_c: int, fusion: str) -> None:
 @given(st.integers(1, 6), st.integers(1, 5), st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**16))
 @settings(max_examples=30)
 def test_equals_the_authors_layout(T: int, C: int, k_t: int, k_c: int, seed: int) -> None:
-    """PyTorch's own "same" convolutions, ``conv`` along channels and ``conv_c`` along time."""
+    """PyTorch's own "same" convolutions, `conv` along channels and `conv_c` along time."""
     op, x = block(T, C, k_t, k_c, seed=seed), torch.from_numpy(spikes(T, 2, C, 3, 3, seed))
     assert op.tla is not None
     assert op.cla is not None
@@ -90,7 +90,7 @@ def test_equals_the_authors_layout(T: int, C: int, k_t: int, k_c: int, seed: int
 
 # -- claims about time -------------------------------------------------------------------------------------------------
 def frames_that_matter(op: ir.TCJA, T: int, C: int) -> NDArray[np.bool_]:
-    """``[j, n]``: whether a change of frame ``n`` changes the gate of frame ``j`` (in any of several tries)."""
+    """`[j, n]`: whether a change of frame `n` changes the gate of frame `j` (in any of several tries)."""
     matters = np.zeros((T, T), bool)
     for seed, n in product(range(3), range(T)):
         x = spikes(T, 1, C, 3, 3, seed)

@@ -67,7 +67,7 @@ def test_conv1d(padding: Any) -> None:
 
 
 def test_the_bias_of_affine_is_read(tmp_path: Path) -> None:
-    """nirtorch 2.6 maps it to an attribute that nothing reads (``module.weight.bias``)."""
+    """nirtorch 2.6 maps it to an attribute that nothing reads (`module.weight.bias`)."""
     w, b, x = weights(3, F), weights(3), frames()
     nir.write(tmp_path / "affine.nir", graph_of(nir.Affine(w, b)))
     expected = nn.functional.linear(torch.from_numpy(x), torch.from_numpy(w), torch.from_numpy(b))

@@ -17,7 +17,7 @@ nir = pytest.importorskip("nir", reason="the package nir is not installed")
 
 
 class Euler:
-    """``tau dv/dt = leak - v + r i``, one step of DT a frame."""
+    """`tau dv/dt = leak - v + r i`, one step of DT a frame."""
 
     def __init__(self, tau: float, r: float, leak: float) -> None:
         self.gain, self.r, self.leak, self.v = DT / tau, r, leak, np.full((N, F), leak)

@@ -21,7 +21,7 @@ Fusion = Literal["multiply", "add"]
 
 
 class Spelling:
-    """Writes one block with generic ops; what is left open by the equations is chosen by ``pick``."""
+    """Writes one block with generic ops; what is left open by the equations is chosen by `pick`."""
 
     def __init__(self, b: GraphBuilder, prefix: str, pick: Callable[[int], int]) -> None:
         self.b, self.prefix, self.pick, self.count = b, prefix, pick, 0
@@ -49,7 +49,7 @@ class Spelling:
         )
 
     def squeeze(self, x: str) -> str:
-        """Mean over space, as ``[T, N, C]`` or ``[N, T, C]``."""
+        """Mean over space, as `[T, N, C]` or `[N, T, C]`."""
         t, n, c, h, w = self.dims(x)
         how = self.pick(7)
         if how == 0:
@@ -67,7 +67,7 @@ class Spelling:
         return self.add(ir.Reduce("mean", (3, 4)), self.turn(x, "N", "T", c, h, w))
 
     def convolved(self, x: str, weight: np.ndarray, *dims: Any) -> str:
-        """Convolution of ``[N, *dims]``, given back as ``[T, N, C]`` or in the order it came."""
+        """Convolution of `[N, *dims]`, given back as `[T, N, C]` or in the order it came."""
         y = self.turn(x, "N", *dims)
         y = self.add(ir.Conv1d(weight, padding=ir.same_padding(weight.shape[2])), y)
         return self.turn(y, "T", "N", next(d for d in dims if d != "T")) if self.pick(2) else y

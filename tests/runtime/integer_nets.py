@@ -158,7 +158,7 @@ def random_network(
 ) -> IntegerNetwork:
     """Convolutions (kernels, strides, padding, dilation, groups), OR pools, gates and dense layers at random.
 
-    ``extreme`` chooses weights, biases and decays that make currents wrap (at 24 bits and at 2**17) and voltages saturate.
+    `extreme` chooses weights, biases and decays that make currents wrap (at 24 bits and at 2**17) and voltages saturate.
     """
     rng = np.random.default_rng(seed)
     height, width = (int(rng.integers(11, 15)) + 8 * gates for _ in range(2))
@@ -198,6 +198,6 @@ def frames_of(host: HostInput, frames: int, samples: int, rng, *, signed: bool =
 def random_frames(
     network: IntegerNetwork, samples: int, seed: int = 0, *, signed: bool = False
 ) -> np.ndarray:
-    """Frames (T, N, ...) of which a quarter is not zero; ``signed`` for payloads of both signs."""
+    """Frames (T, N, ...) of which a quarter is not zero; `signed` for payloads of both signs."""
     rng = np.random.default_rng(seed)
     return frames_of(network.host_input, network.frames, samples, rng, signed=signed)

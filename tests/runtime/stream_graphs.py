@@ -44,10 +44,10 @@ n = 2048 inputs (the widest layer of the zoo) and membranes of the order of 1.""
 def run_stream(
     stepper: Stepper, frames: np.ndarray, windows: int = 1
 ) -> tuple[list[torch.Tensor], dict[str, np.ndarray]]:
-    """Push ``windows`` windows of frames, then silence until all their results are out.
+    """Push `windows` windows of frames, then silence until all their results are out.
 
     Returns the result of each window, shaped like the graph's output, and for each value its frames
-    ``[windows T, N, ...]``.
+    `[windows T, N, ...]`.
     """
     emissions, values = [], {}
     T = stepper.plan.T
@@ -212,7 +212,7 @@ def graphs(draw: Callable, *, generic: bool = True) -> Graph:
 
 
 def random_frames(graph: Graph, windows: int, samples: int, seed: int) -> np.ndarray:
-    """Frames ``[windows T, N, ...]`` of the graph's input kind."""
+    """Frames `[windows T, N, ...]` of the graph's input kind."""
     rng = np.random.default_rng(seed)
     shape = (windows * graph.T, samples, *graph.input_shape)
     kind = graph.input.signal.kind

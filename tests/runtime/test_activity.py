@@ -32,7 +32,7 @@ PAYLOADS = np.array([0, 0, 0, 0, 1, 1, -1, 2, -3, 0.5, -0.25, 1000003], np.float
 
 
 def slow_counts(x: np.ndarray, weights: np.ndarray) -> dict[Measure, np.ndarray]:
-    """The definition of every measure, element by element, in Python integers; ``x`` is ``[T, n, ...]``."""
+    """The definition of every measure, element by element, in Python integers; `x` is `[T, n, ...]`."""
     T, n = x.shape[:2]
     weights = np.broadcast_to(weights, (T, *x.shape[2:]))
     found = {m: np.zeros((n, T), np.int64) for m in Measure}

@@ -42,7 +42,7 @@ def reference(graph: Graph, x: Array) -> tuple[Array, dict[str, Array]]:
 
 
 def membrane(op: Any, x: Array, t: int, n: int, c: int) -> float:
-    """``H[t]`` of one neuron, with the rules written out."""
+    """`H[t]` of one neuron, with the rules written out."""
     rest = op.v_reset or 0.0
     v = rest
     for s in range(t + 1):

@@ -24,7 +24,7 @@ from tcja_deploy.runtime.engines import choose, counting, event_driven
 
 
 class Stored:
-    """Recordings from a window ``[T, N, ...]``."""
+    """Recordings from a window `[T, N, ...]`."""
 
     def __init__(self, frames: np.ndarray) -> None:
         self.frames = frames

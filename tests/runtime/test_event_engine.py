@@ -130,7 +130,7 @@ def test_any_number_of_outputs(outputs: int) -> None:
 
 
 def test_leaks_that_round_are_divided_as_the_reference_divides() -> None:
-    """``tau = 3`` has no exact inverse: with whole inputs many membranes lie on the threshold."""
+    """`tau = 3` has no exact inverse: with whole inputs many membranes lie on the threshold."""
     rng = np.random.default_rng(0)
     for decay_input in (True, False):
         b = GraphBuilder(8)

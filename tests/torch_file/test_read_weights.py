@@ -1,4 +1,4 @@
-"""Files of weights: read as ``torch.load`` reads them, without running anything, within what the file holds."""
+"""Files of weights: read as `torch.load` reads them, without running anything, within what the file holds."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_every_tensor_is_read_as_it_was(protocol: int, new: bool, tmp_path: Path
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_plain_pickles(protocol: int, tmp_path: Path) -> None:
-    """What ``pickle.dump(model.state_dict(), file)`` writes: files of PyTorch inside a pickle."""
+    """What `pickle.dump(model.state_dict(), file)` writes: files of PyTorch inside a pickle."""
     (tmp_path / "c").write_bytes(
         pickle.dumps({"w": X, "b": b"\xff\x00", "n": np.arange(3.0)}, protocol=protocol)
     )
@@ -149,7 +149,7 @@ def test_numbers_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
 
 
 def write_tar(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """A file as PyTorch wrote it in 2016: members ``storages``, ``tensors`` and ``pickle``."""
+    """A file as PyTorch wrote it in 2016: members `storages`, `tensors` and `pickle`."""
 
     class Pickler(pickle.Pickler):
         def persistent_id(self, value: Any) -> Any:

@@ -16,20 +16,20 @@ __all__ = ["ArrayHeader", "map_npy", "npy_header", "npz_headers", "read_npz"]
 
 
 def npz_headers(path: Path) -> dict[str, ArrayHeader]:
-    """As ``reading.arrays.npz_headers``, with ``DataError``."""
+    """As `reading.arrays.npz_headers`, with `DataError`."""
     return arrays.npz_headers(path, error=DataError)
 
 
 def read_npz(path: Path, keys: Iterable[str]) -> dict[str, NDArray[np.generic]]:
-    """As ``reading.arrays.read_npz``, with ``DataError``."""
+    """As `reading.arrays.read_npz`, with `DataError`."""
     return arrays.read_npz(path, keys, error=DataError)
 
 
 def npy_header(path: Path) -> ArrayHeader:
-    """As ``reading.arrays.npy_header``, with ``DataError``."""
+    """As `reading.arrays.npy_header`, with `DataError`."""
     return arrays.npy_header(path, error=DataError)
 
 
 def map_npy(path: Path) -> NDArray[np.generic]:
-    """As ``reading.arrays.map_npy``, with ``DataError``."""
+    """As `reading.arrays.map_npy`, with `DataError`."""
     return arrays.map_npy(path, error=DataError)

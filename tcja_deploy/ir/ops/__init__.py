@@ -35,7 +35,7 @@ OPS: dict[str, type[Op]] = {
         TimeMean, Vote,
     )
 }  # fmt: skip
-"""Every op by name, as the ``.tcja`` file spells it."""
+"""Every op by name, as the `.tcja` file spells it."""
 
 __all__ = [
     "IF",

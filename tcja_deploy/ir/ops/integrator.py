@@ -19,14 +19,14 @@ __all__ = ["LI", "AffineIntegrator"]
 class LI(Op):
     """Leaky integrator: a readout membrane, or the synaptic current of a current-based neuron. Result kind: real.
 
-    ``decay_input``: ``V[t] = V[t-1] + (X[t] - (V[t-1] - v_leak)) q``;
-    otherwise ``V[t] = V[t-1] - (V[t-1] - v_leak) q + X[t]``. The result is ``V[t]``; before the first frame ``V = v_leak``.
-    This is the charge of ``PLIF`` without firing and reset, rounded alike. A forward Euler step of
-    ``tau dV/dt = v_leak - V + X`` has ``q = dt / tau``. A current-based LIF is an ``LI`` (the current) followed by a neuron.
+    `decay_input`: `V[t] = V[t-1] + (X[t] - (V[t-1] - v_leak)) q`;
+    otherwise `V[t] = V[t-1] - (V[t-1] - v_leak) q + X[t]`. The result is `V[t]`; before the first frame `V = v_leak`.
+    This is the charge of `PLIF` without firing and reset, rounded alike. A forward Euler step of
+    `tau dV/dt = v_leak - V + X` has `q = dt / tau`. A current-based LIF is an `LI` (the current) followed by a neuron.
 
     Attributes:
-        decay: The leak ``q`` per time step, in [0, 1]: 0 integrates without leak, 1 holds nothing.
-        decay_input: Whether the input is multiplied by ``q`` as well.
+        decay: The leak `q` per time step, in [0, 1]: 0 integrates without leak, 1 holds nothing.
+        decay_input: Whether the input is multiplied by `q` as well.
         v_leak: Where the leak pulls to.
     """
 
@@ -50,7 +50,7 @@ class LI(Op):
         return x.with_kind(Kind.REAL)
 
     def charge(self, x: Array, v: Array) -> Array:
-        """Membrane after one step, from input and previous membrane (both ``[N, ...]``)."""
+        """Membrane after one step, from input and previous membrane (both `[N, ...]`)."""
         q, leak = np.float32(self.decay), v - np.float32(self.v_leak)
         return float32(v + (x - leak) * q if self.decay_input else v - leak * q + x)
 
@@ -71,14 +71,14 @@ class LI(Op):
 
 @dataclass(frozen=True, eq=False)
 class AffineIntegrator(Charge, Op):
-    """The charge of ``Charge``, handed on itself: the result is ``H[t]``. Result kind: real.
+    """The charge of `Charge`, handed on itself: the result is `H[t]`. Result kind: real.
 
-    Without a threshold ``V[t] = H[t]``: a leaky sum. With one it is the membrane of a neuron whose spikes only reset it (LIAF,
-    leaky integrate and analog fire), by the rule of ``Neuron``.
+    Without a threshold `V[t] = H[t]`: a leaky sum. With one it is the membrane of a neuron whose spikes only reset it (LIAF,
+    leaky integrate and analog fire), by the rule of `Neuron`.
 
     Attributes:
-        v_threshold: Where it is reset, or ``None`` if it never is.
-        v_reset: Membrane after a reset, or ``None``: the threshold is taken off.
+        v_threshold: Where it is reset, or `None` if it never is.
+        v_reset: Membrane after a reset, or `None`: the threshold is taken off.
         strict: Reset above the threshold only, not at it.
     """
 

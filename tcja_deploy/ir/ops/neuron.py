@@ -19,16 +19,16 @@ __all__ = ["IF", "LIF", "PLIF", "AffineNeuron", "Charge", "Neuron"]
 
 @dataclass(frozen=True, eq=False)
 class Neuron(Op):
-    """Charge ``H[t] = charge(X[t], V[t-1])``, fire ``S[t]``, reset ``V[t]``, in this order. Result kind: binary.
+    """Charge `H[t] = charge(X[t], V[t-1])`, fire `S[t]`, reset `V[t]`, in this order. Result kind: binary.
 
-    Fire: ``S[t] = 1 if H[t] >= v_threshold`` (``>`` if ``strict``) else 0.
-    Hard reset (``v_reset`` a number): ``V[t] = v_reset S[t] + (1 - S[t]) H[t]``.
-    Soft reset (``v_reset`` is ``None``): ``V[t] = H[t] - S[t] v_threshold`` (``lowered_by``).
-    Before the first frame ``V = v_reset``, or 0 with soft reset. All in float32, as SpikingJelly 2 computes it.
+    Fire: `S[t] = 1 if H[t] >= v_threshold` (`>` if `strict`) else 0.
+    Hard reset (`v_reset` a number): `V[t] = v_reset S[t] + (1 - S[t]) H[t]`.
+    Soft reset (`v_reset` is `None`): `V[t] = H[t] - S[t] v_threshold` (`lowered_by`).
+    Before the first frame `V = v_reset`, or 0 with soft reset. All in float32, as SpikingJelly 2 computes it.
 
     Attributes:
         v_threshold: Firing threshold.
-        v_reset: Membrane after a spike, or ``None`` for soft reset.
+        v_reset: Membrane after a spike, or `None` for soft reset.
         strict: Fire above the threshold only, not at it.
     """
 
@@ -49,7 +49,7 @@ class Neuron(Op):
         return self.v_threshold
 
     def charge(self, x: Array, v: Array) -> Array:
-        """Membrane before the comparison, from input and previous membrane (both ``[N, ...]``)."""
+        """Membrane before the comparison, from input and previous membrane (both `[N, ...]`)."""
         raise NotImplementedError
 
     def faults(self) -> list[str]:
@@ -86,12 +86,12 @@ class Neuron(Op):
 class LIF(Neuron):
     """Leaky integrate-and-fire.
 
-    ``decay_input``: ``H[t] = V[t-1] + (X[t] - (V[t-1] - v_rest)) / tau``;
-    otherwise ``H[t] = V[t-1] - (V[t-1] - v_rest) / tau + X[t]``. Fire and reset as ``Neuron``.
+    `decay_input`: `H[t] = V[t-1] + (X[t] - (V[t-1] - v_rest)) / tau`;
+    otherwise `H[t] = V[t-1] - (V[t-1] - v_rest) / tau + X[t]`. Fire and reset as `Neuron`.
 
     Attributes:
         tau: Membrane time constant in time steps, > 1 in practice.
-        decay_input: Whether the input is divided by ``tau`` as well.
+        decay_input: Whether the input is divided by `tau` as well.
     """
 
     tau: float = 2.0
@@ -108,15 +108,15 @@ class LIF(Neuron):
 
 @dataclass(frozen=True, eq=False)
 class PLIF(Neuron):
-    """Parametric LIF: as ``LIF``, with a learned leak ``q = sigmoid(w) = 1 / tau``.
+    """Parametric LIF: as `LIF`, with a learned leak `q = sigmoid(w) = 1 / tau`.
 
-    It multiplies where ``LIF`` divides, and so rounds otherwise.
-    ``decay_input``: ``H[t] = V[t-1] + (X[t] - (V[t-1] - v_rest)) q``;
-    otherwise ``H[t] = V[t-1] - (V[t-1] - v_rest) q + X[t]``. Fire and reset as ``Neuron``.
+    It multiplies where `LIF` divides, and so rounds otherwise.
+    `decay_input`: `H[t] = V[t-1] + (X[t] - (V[t-1] - v_rest)) q`;
+    otherwise `H[t] = V[t-1] - (V[t-1] - v_rest) q + X[t]`. Fire and reset as `Neuron`.
 
     Attributes:
-        decay: The leak ``q`` per time step, in (0, 1]; 1 if ``sigmoid(w)`` rounds to it.
-        decay_input: Whether the input is multiplied by ``q`` as well.
+        decay: The leak `q` per time step, in (0, 1]; 1 if `sigmoid(w)` rounds to it.
+        decay_input: Whether the input is multiplied by `q` as well.
     """
 
     decay: float = 0.5
@@ -133,7 +133,7 @@ class PLIF(Neuron):
 
 @dataclass(frozen=True, eq=False)
 class IF(Neuron):
-    """Integrate-and-fire: ``H[t] = V[t-1] + X[t]``. Fire and reset as ``Neuron``."""
+    """Integrate-and-fire: `H[t] = V[t-1] + X[t]`. Fire and reset as `Neuron`."""
 
     def charge(self, x: Array, v: Array) -> Array:
         return v + x
@@ -150,17 +150,17 @@ def _zero() -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Charge:
-    """The charge ``H[t] = max(a V[t-1] + b + g X[t], floor)``, computed as ``((V a) + b) + (X g)``.
+    """The charge `H[t] = max(a V[t-1] + b + g X[t], floor)`, computed as `((V a) + b) + (X g)`.
 
-    ``b = 0``, ``g = 1`` and no floor are left out, so that nothing is rounded that the source does not round.
+    `b = 0`, `g = 1` and no floor are left out, so that nothing is rounded that the source does not round.
 
     Attributes:
-        leak: The factor ``a`` of the membrane: ``[1]`` for all neurons, or one a channel (``[C, 1, 1]`` for frames
-            ``[C, H, W]``), or any shape that broadcasts to a frame.
-        offset: ``b``, of the same form.
-        gain: The factor ``g`` of the input, of the same form.
-        v_initial: The membrane ``V`` before the first frame.
-        floor: Smallest value of ``H``, or ``None``.
+        leak: The factor `a` of the membrane: `[1]` for all neurons, or one a channel (`[C, 1, 1]` for frames
+            `[C, H, W]`), or any shape that broadcasts to a frame.
+        offset: `b`, of the same form.
+        gain: The factor `g` of the input, of the same form.
+        v_initial: The membrane `V` before the first frame.
+        floor: Smallest value of `H`, or `None`.
     """
 
     leak: Array = field(default_factory=_one)
@@ -176,7 +176,7 @@ class Charge:
 
     @property
     def has_offset(self) -> bool:
-        """Whether ``b`` is added."""
+        """Whether `b` is added."""
         return bool(self.offset.any())
 
     @property
@@ -185,7 +185,7 @@ class Charge:
         return bool((self.gain != 1).any())
 
     def charge(self, x: Array, v: Array) -> Array:
-        """Membrane before the comparison, from input and previous membrane (both ``[N, ...]``)."""
+        """Membrane before the comparison, from input and previous membrane (both `[N, ...]`)."""
         h = v * self.leak
         if self.has_offset:
             h = h + self.offset
@@ -205,9 +205,9 @@ class Charge:
                 raise GraphError(f"{name} of shape {list(shape)} does not fit frames {list(x.features)}")
 
     def leaky(self) -> tuple[float, float, float]:
-        """The same charge as a leaky integrator: leak ``q``, where it pulls to, and the factor of the input.
+        """The same charge as a leaky integrator: leak `q`, where it pulls to, and the factor of the input.
 
-        ``H = V - q (V - rest) + g X``.
+        `H = V - q (V - rest) + g X`.
 
         Raises:
             Unsupported: If it is none; names the constant.
@@ -230,13 +230,13 @@ class Charge:
 
 @dataclass(frozen=True, eq=False)
 class AffineNeuron(Charge, Neuron):
-    """The general neuron: the charge of ``Charge``; fire and reset as ``Neuron``.
+    """The general neuron: the charge of `Charge`; fire and reset as `Neuron`.
 
-    ``LIF``, ``PLIF`` and ``IF`` are its cases that keep the order of operations of their sources. Here nothing ties
-    the reset to the resting membrane or to the first one, and the threshold may lie anywhere. With ``a = 0`` it has no memory.
+    `LIF`, `PLIF` and `IF` are its cases that keep the order of operations of their sources. Here nothing ties
+    the reset to the resting membrane or to the first one, and the threshold may lie anywhere. With `a = 0` it has no memory.
 
     Attributes:
-        drop: What a spike takes off the membrane with soft reset; the threshold if ``None``.
+        drop: What a spike takes off the membrane with soft reset; the threshold if `None`.
     """
 
     drop: float | None = None
@@ -254,7 +254,7 @@ class AffineNeuron(Charge, Neuron):
         return y
 
     def plain(self) -> tuple[IF | PLIF, float]:
-        """The ``IF`` or ``PLIF`` that computes the same up to rounding, and the factor of its input.
+        """The `IF` or `PLIF` that computes the same up to rounding, and the factor of its input.
 
         Raises:
             Unsupported: If there is none; names the constant that does not fit.

@@ -17,13 +17,13 @@ __all__ = ["BatchNorm1d", "BatchNorm2d"]
 
 @dataclass(frozen=True, eq=False)
 class _BatchNorm(Op):
-    """``y[c] = (x[c] - mean[c]) / sqrt(var[c] + eps) * gamma[c] + beta[c]`` along one axis. Result kind: real.
+    """`y[c] = (x[c] - mean[c]) / sqrt(var[c] + eps) * gamma[c] + beta[c]` along one axis. Result kind: real.
 
     Attributes:
-        gamma: Scale ``[C]``.
-        beta: Offset ``[C]``.
-        mean: Running mean ``[C]``.
-        var: Running variance ``[C]``.
+        gamma: Scale `[C]`.
+        beta: Offset `[C]`.
+        mean: Running mean `[C]`.
+        var: Running variance `[C]`.
         eps: Added to the variance.
     """
 
@@ -64,13 +64,13 @@ class _BatchNorm(Op):
 
 @dataclass(frozen=True, eq=False)
 class BatchNorm2d(_BatchNorm):
-    """Batch normalisation of ``[..., C, H, W]``: ``y[c] = (x[c] - mean[c]) / sqrt(var[c] + eps) * gamma[c] + beta[c]``."""
+    """Batch normalisation of `[..., C, H, W]`: `y[c] = (x[c] - mean[c]) / sqrt(var[c] + eps) * gamma[c] + beta[c]`."""
 
     channel_axis: ClassVar[int] = -3
 
 
 @dataclass(frozen=True, eq=False)
 class BatchNorm1d(_BatchNorm):
-    """Batch normalisation of ``[..., C]``: ``y[c] = (x[c] - mean[c]) / sqrt(var[c] + eps) * gamma[c] + beta[c]``."""
+    """Batch normalisation of `[..., C]`: `y[c] = (x[c] - mean[c]) / sqrt(var[c] + eps) * gamma[c] + beta[c]`."""
 
     channel_axis: ClassVar[int] = -1

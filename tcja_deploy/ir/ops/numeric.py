@@ -25,7 +25,7 @@ def sigmoid(x: Array) -> Array:
 
 
 def windows(x: Array, kernel: Pair, stride: Pair, dilation: Pair) -> Array:
-    """Sliding windows ``[..., H', W', kh, kw]`` over the last two axes."""
+    """Sliding windows `[..., H', W', kh, kw]` over the last two axes."""
     span = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
     view: Array = np.lib.stride_tricks.sliding_window_view(x, span, axis=(-2, -1))
     return view[..., :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]

@@ -18,7 +18,7 @@ LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True, eq=False)
 class Slice(Op):
-    """Every ``stride``-th element from ``start`` to before ``stop`` along one axis. Keeps the kind.
+    """Every `stride`-th element from `start` to before `stop` along one axis. Keeps the kind.
 
     Steps of time that are taken out are no stream any more: the axis becomes a plain one.
 
@@ -64,13 +64,13 @@ class Slice(Op):
 
 @dataclass(frozen=True, eq=False)
 class Clamp(Op):
-    """``y = min(max(x, low), high)``.
+    """`y = min(max(x, low), high)`.
 
-    Real numbers with ``low = 0`` become graded (zero or a payload), sparse kinds stay so if zero lies inside.
+    Real numbers with `low = 0` become graded (zero or a payload), sparse kinds stay so if zero lies inside.
 
     Attributes:
-        low: Smallest result; ``-LARGEST`` for none.
-        high: Largest result; ``LARGEST`` for none.
+        low: Smallest result; `-LARGEST` for none.
+        high: Largest result; `LARGEST` for none.
     """
 
     elementwise: ClassVar[bool] = True

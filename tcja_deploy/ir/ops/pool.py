@@ -14,14 +14,14 @@ __all__ = ["AdaptiveAvgPool2d", "AvgPool2d", "MaxPool2d"]
 
 
 def _height_and_width(x: Signal) -> tuple[int, int] | None:
-    """Of ``[..., C, H, W]``; ``None`` for other signals."""
+    """Of `[..., C, H, W]`; `None` for other signals."""
     plain = [d for d in x.dims[-3:] if isinstance(d, int)]
     return (plain[1], plain[2]) if len(plain) == 3 and len(x.dims) >= 4 else None
 
 
 @dataclass(frozen=True, eq=False)
 class _Pool2d(Op):
-    """A window of ``kernel`` moves over the last two axes by ``stride``; incomplete windows are dropped.
+    """A window of `kernel` moves over the last two axes by `stride`; incomplete windows are dropped.
 
     Attributes:
         kernel: Height and width.
@@ -91,10 +91,10 @@ class AvgPool2d(_Pool2d):
 
 @dataclass(frozen=True, eq=False)
 class AdaptiveAvgPool2d(Op):
-    """Mean over windows from ``floor(i H / h)`` to ``ceil((i + 1) H / h)``. Spikes become graded, unless the size stays.
+    """Mean over windows from `floor(i H / h)` to `ceil((i + 1) H / h)`. Spikes become graded, unless the size stays.
 
     Attributes:
-        output_size: ``(h, w)`` of the result.
+        output_size: `(h, w)` of the result.
     """
 
     output_size: Pair

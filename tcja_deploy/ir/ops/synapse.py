@@ -31,9 +31,9 @@ def _renamed(before: Dim, after: int, T: int) -> Dim:
 def _weight_faults(
     weight: Array, rank: int, bias: Array | None, *, axis: int = 0, groups: int = 1
 ) -> list[str]:
-    """What is wrong with the shapes of a weight of ``rank`` axes and of its bias.
+    """What is wrong with the shapes of a weight of `rank` axes and of its bias.
 
-    There are as many outputs as ``axis`` is long, in each of so many ``groups``.
+    There are as many outputs as `axis` is long, in each of so many `groups`.
     """
     if weight.ndim != rank or 0 in weight.shape:
         return [f"the weight has shape {weight.shape}, {rank} axes without an empty one are needed"]
@@ -44,7 +44,7 @@ def _weight_faults(
 
 
 def _correlation_faults(op: Conv1d | Conv2d, rank: int) -> list[str]:
-    """What is wrong with the attributes of a cross-correlation whose weight has ``rank`` axes."""
+    """What is wrong with the attributes of a cross-correlation whose weight has `rank` axes."""
     found = _weight_faults(op.weight, rank, op.bias)
     found += op._below(1, stride=op.stride, dilation=op.dilation, groups=op.groups)
     found += op._below(0, padding=op.padding)
@@ -59,7 +59,7 @@ def _uses(weight: Array, signal: Signal, T: int) -> int:
 
 
 def _conv2d(x: Array, weight: Array, bias: Array | None, stride: Pair, dilation: Pair, groups: int) -> Array:
-    """Cross-correlation of an already padded ``[B, C, H, W]`` array."""
+    """Cross-correlation of an already padded `[B, C, H, W]` array."""
     view = windows(x, (weight.shape[2], weight.shape[3]), stride, dilation)
     b, _, h, w, *kernel = view.shape
     view = view.reshape(b, groups, -1, h, w, *kernel)
@@ -70,13 +70,13 @@ def _conv2d(x: Array, weight: Array, bias: Array | None, stride: Pair, dilation:
 
 @dataclass(frozen=True, eq=False)
 class Conv2d(Op):
-    """Cross-correlation over the last two axes, zero padded: ``y[o,i,j] = b[o] + sum w[o,c,m,n] x[c,i s+m d-p,j s+n d-p]``.
+    """Cross-correlation over the last two axes, zero padded: `y[o,i,j] = b[o] + sum w[o,c,m,n] x[c,i s+m d-p,j s+n d-p]`.
 
-    Input ``[..., C, H, W]``, output ``[..., O, H', W']``, every leading axis is batch. Result kind: real.
+    Input `[..., C, H, W]`, output `[..., O, H', W']`, every leading axis is batch. Result kind: real.
 
     Attributes:
-        weight: ``[O, C / groups, kH, kW]``.
-        bias: ``[O]`` or ``None``.
+        weight: `[O, C / groups, kH, kW]`.
+        bias: `[O]` or `None`.
         stride: Of height and width.
         padding: Zeros at (top, left, bottom, right).
         dilation: Of height and width.
@@ -128,11 +128,11 @@ class Conv2d(Op):
 class ConvTranspose2d(Op):
     """Transposed convolution: every input element adds its scaled kernel to the output at stride spacing.
 
-    Input ``[..., C, H, W]``, output ``[..., O, (H-1) s - 2 p + d (k-1) + o + 1, ...]``. Result kind: real.
+    Input `[..., C, H, W]`, output `[..., O, (H-1) s - 2 p + d (k-1) + o + 1, ...]`. Result kind: real.
 
     Attributes:
-        weight: ``[C, O / groups, kH, kW]``.
-        bias: ``[O]`` or ``None``.
+        weight: `[C, O / groups, kH, kW]`.
+        bias: `[O]` or `None`.
         stride: Of height and width.
         padding: Cropped from both sides of height and width.
         output_padding: Added at the bottom and the right, less than stride or dilation.
@@ -205,13 +205,13 @@ class ConvTranspose2d(Op):
 
 @dataclass(frozen=True, eq=False)
 class Conv1d(Op):
-    """Cross-correlation over the last axis: ``y[o,i] = b[o] + sum w[o,c,m] x[c,i s+m d-p]``. Result kind: real.
+    """Cross-correlation over the last axis: `y[o,i] = b[o] + sum w[o,c,m] x[c,i s+m d-p]`. Result kind: real.
 
-    Input ``[..., C, L]``, output ``[..., O, L']``. Channels or length may be the time axis; then the op needs the window.
+    Input `[..., C, L]`, output `[..., O, L']`. Channels or length may be the time axis; then the op needs the window.
 
     Attributes:
-        weight: ``[O, C / groups, K]``.
-        bias: ``[O]`` or ``None``.
+        weight: `[O, C / groups, K]`.
+        bias: `[O]` or `None`.
         stride: Step of the output.
         padding: Zeros at the (left, right).
         dilation: Step of the kernel.
@@ -257,11 +257,11 @@ class Conv1d(Op):
 
 @dataclass(frozen=True, eq=False)
 class Linear(Op):
-    """Matrix product over the last axis: ``y = W x + b``. Result kind: real.
+    """Matrix product over the last axis: `y = W x + b`. Result kind: real.
 
     Attributes:
-        weight: ``[O, I]``.
-        bias: ``[O]`` or ``None``.
+        weight: `[O, I]`.
+        bias: `[O]` or `None`.
     """
 
     synaptic: ClassVar[bool] = True

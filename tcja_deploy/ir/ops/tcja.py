@@ -15,7 +15,7 @@ __all__ = ["TCJA", "same_padding"]
 
 
 def same_padding(kernel: int) -> tuple[int, int]:
-    """Zeros (left, right) of a "same" convolution as PyTorch places them: ``((K-1)//2, K-1-(K-1)//2)``."""
+    """Zeros (left, right) of a "same" convolution as PyTorch places them: `((K-1)//2, K-1-(K-1)//2)`."""
     return (kernel - 1) // 2, kernel - 1 - (kernel - 1) // 2
 
 
@@ -23,19 +23,19 @@ def same_padding(kernel: int) -> tuple[int, int]:
 class TCJA(Op):
     """Gate of a spike stream by attention over time and channels (Zhu et al., TNNLS 2024, arXiv 2206.10177).
 
-    Squeeze ``Z[c,t] = mean_{h,w} X[t,c,h,w]``; then, with PyTorch's "same" zero padding ``l = (K-1)//2`` on the left,
+    Squeeze `Z[c,t] = mean_{h,w} X[t,c,h,w]`; then, with PyTorch's "same" zero padding `l = (K-1)//2` on the left,
 
-    * TLA ``Tm[i,j] = sum_{n<C} sum_{m<K_T} tla[i,n,m] Z[n, j+m-l_T]`` slides along time and mixes channels,
-    * CLA ``Cm[i,j] = sum_{n<T} sum_{m<K_C} cla[j,n,m] Z[i+m-l_C, n]`` slides along channels and mixes time steps,
-    * ``F = sigmoid(Tm * Cm)`` or ``sigmoid(Tm + Cm)``; with one of them alone, ``F = sigmoid`` of that one,
-    * ``Y[t,c,h,w] = X[t,c,h,w] F[c,t]``.
+    * TLA `Tm[i,j] = sum_{n<C} sum_{m<K_T} tla[i,n,m] Z[n, j+m-l_T]` slides along time and mixes channels,
+    * CLA `Cm[i,j] = sum_{n<T} sum_{m<K_C} cla[j,n,m] Z[i+m-l_C, n]` slides along channels and mixes time steps,
+    * `F = sigmoid(Tm * Cm)` or `sigmoid(Tm + Cm)`; with one of them alone, `F = sigmoid` of that one,
+    * `Y[t,c,h,w] = X[t,c,h,w] F[c,t]`.
 
-    The step form holds the last ``K_T`` frames of Z and ``C x T`` accumulators of CLA. A frame becomes final
-    ``K_T - 1 - l_T`` frames later with TLA alone, at the end of the window with CLA. Spikes become graded.
+    The step form holds the last `K_T` frames of Z and `C x T` accumulators of CLA. A frame becomes final
+    `K_T - 1 - l_T` frames later with TLA alone, at the end of the window with CLA. Spikes become graded.
 
     Attributes:
-        tla: ``[C, C, K_T]`` or ``None``.
-        cla: ``[T, T, K_C]`` or ``None``.
+        tla: `[C, C, K_T]` or `None`.
+        cla: `[T, T, K_C]` or `None`.
         fusion: How the two maps meet; without meaning when only one is there.
     """
 
@@ -87,7 +87,7 @@ class TCJA(Op):
 
     # -- maps --------------------------------------------------------------------------------------------
     def joint(self, tm: Array | None, cm: Array | None) -> Array:
-        """The gate's argument from the two maps (same shapes; ``None`` where there is none)."""
+        """The gate's argument from the two maps (same shapes; `None` where there is none)."""
         if tm is not None and cm is not None:
             return tm * cm if self.fusion == "multiply" else tm + cm
         only = cm if tm is None else tm
@@ -96,7 +96,7 @@ class TCJA(Op):
         return only
 
     def maps(self, z: Array) -> tuple[Array | None, Array | None]:
-        """``Tm`` and ``Cm`` as ``[T, N, C]`` from the squeezed window ``z = [T, N, C]``; ``None`` where there is none."""
+        """`Tm` and `Cm` as `[T, N, C]` from the squeezed window `z = [T, N, C]`; `None` where there is none."""
         T, _, C = z.shape
         tm = cm = None
         if self.tla is not None:
@@ -110,7 +110,7 @@ class TCJA(Op):
         return tm, cm
 
     def gate(self, z: Array) -> Array:
-        """``F`` as ``[T, N, C]`` from the squeezed window ``z = [T, N, C]``."""
+        """`F` as `[T, N, C]` from the squeezed window `z = [T, N, C]`."""
         return sigmoid(self.joint(*self.maps(z)))
 
     def apply(self, *x: Array) -> Array:
@@ -119,10 +119,10 @@ class TCJA(Op):
 
     # -- step by step --------------------------------------------------------------------------------------
     def initial_state(self, *inputs: Signal, T: int, N: int) -> State:
-        """State ``(t, ring, tm, cm, held)``.
+        """State `(t, ring, tm, cm, held)`.
 
-        ``ring [K_T, N, C]`` holds the latest squeezed frames, ``tm`` the TLA columns not yet used, ``cm [T, N, C]`` the CLA
-        accumulators, ``held`` the input frames not yet emitted.
+        `ring [K_T, N, C]` holds the latest squeezed frames, `tm` the TLA columns not yet used, `cm [T, N, C]` the CLA
+        accumulators, `held` the input frames not yet emitted.
         """
         c = inputs[0].features[0]
         return 0, np.zeros((self.k_t, N, c), np.float32), (), np.zeros((T, N, c), np.float32), ()

@@ -31,10 +31,10 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Input(Op):
-    """Where frames enter the graph: ``y = x``.
+    """Where frames enter the graph: `y = x`.
 
     Attributes:
-        features: Shape of one frame of one sample, for instance ``(2, 128, 128)``.
+        features: Shape of one frame of one sample, for instance `(2, 128, 128)`.
         kind: Signal kind; event frames are counts.
     """
 
@@ -69,7 +69,7 @@ class _Pointwise(Op):
 
 @dataclass(frozen=True, eq=False)
 class Sigmoid(_Pointwise):
-    """``y = 1 / (1 + exp(-x))``. Result kind: real."""
+    """`y = 1 / (1 + exp(-x))`. Result kind: real."""
 
     def infer(self, *inputs: Signal, T: int) -> Signal:
         return inputs[0].with_kind(Kind.REAL)
@@ -80,7 +80,7 @@ class Sigmoid(_Pointwise):
 
 @dataclass(frozen=True, eq=False)
 class ReLU(_Pointwise):
-    """``y = max(x, 0)``. Real becomes graded (zero or a payload), other kinds stay."""
+    """`y = max(x, 0)`. Real becomes graded (zero or a payload), other kinds stay."""
 
     def infer(self, *inputs: Signal, T: int) -> Signal:
         return inputs[0].with_kind(Kind.GRADED if inputs[0].kind is Kind.REAL else inputs[0].kind)
@@ -91,9 +91,9 @@ class ReLU(_Pointwise):
 
 @dataclass(frozen=True, eq=False)
 class Affine(_Pointwise):
-    """``y = scale x + offset`` with two numbers. Without offset spikes become graded, with offset real.
+    """`y = scale x + offset` with two numbers. Without offset spikes become graded, with offset real.
 
-    The inversion ``1 - x`` of spikes gives spikes.
+    The inversion `1 - x` of spikes gives spikes.
 
     Attributes:
         scale: Factor.
@@ -132,7 +132,7 @@ class _Broadcast(Op):
 
 @dataclass(frozen=True, eq=False)
 class Add(_Broadcast):
-    """``y = x1 + x2 + ...``. Spikes and counts add up to counts; with graded inputs graded; with real ones real."""
+    """`y = x1 + x2 + ...`. Spikes and counts add up to counts; with graded inputs graded; with real ones real."""
 
     def _result_kind(self, kinds: list[Kind]) -> Kind:
         return functools.reduce(Kind.widened, kinds, Kind.COUNT)
@@ -143,7 +143,7 @@ class Add(_Broadcast):
 
 @dataclass(frozen=True, eq=False)
 class Mul(_Broadcast):
-    """``y = x1 x2 ...``. A spike times a real number is graded; only real times real is real."""
+    """`y = x1 x2 ...`. A spike times a real number is graded; only real times real is real."""
 
     def _result_kind(self, kinds: list[Kind]) -> Kind:
         result = functools.reduce(Kind.widened, kinds)
@@ -186,7 +186,7 @@ class Concat(Op):
 
 @dataclass(frozen=True, eq=False)
 class Permute(Op):
-    """Axes in another order: axis ``i`` of the result is axis ``order[i]`` of the input.
+    """Axes in another order: axis `i` of the result is axis `order[i]` of the input.
 
     Attributes:
         order: A permutation of all axes.
@@ -214,13 +214,13 @@ class Permute(Op):
 
 @dataclass(frozen=True, eq=False)
 class Reshape(Op):
-    """The same elements under other axes, in the same order. ``"N"`` stays whole, and elements keep their sample.
+    """The same elements under other axes, in the same order. `"N"` stays whole, and elements keep their sample.
 
     Time may become part of a plain axis (its steps are features then), and a plain axis of length T may become the time axis.
 
     Attributes:
         dims: Axes of the result.
-        named: For each named axis of ``dims``, in order, the axis of the input it is.
+        named: For each named axis of `dims`, in order, the axis of the input it is.
     """
 
     moves_only: ClassVar[bool] = True
@@ -271,7 +271,7 @@ def _runs(dims: tuple[Dim, ...]) -> list[int]:
 
 @dataclass(frozen=True, eq=False)
 class Flatten(Op):
-    """All feature axes of ``[T, N, ...]`` in one: ``[T, N, F]``, in C order. Keeps the kind."""
+    """All feature axes of `[T, N, ...]` in one: `[T, N, F]`, in C order. Keeps the kind."""
 
     moves_only: ClassVar[bool] = True
 
@@ -289,7 +289,7 @@ class Reduce(Op):
     """Mean, largest value or sum over some axes. Spikes become graded by the mean, counts by the sum.
 
     Attributes:
-        how: ``"mean"``, ``"max"`` or ``"sum"``.
+        how: `"mean"`, `"max"` or `"sum"`.
         axes: Axes counted from the front; time is 0.
         keepdims: Whether the axes stay with length 1.
     """
@@ -328,7 +328,7 @@ class Reduce(Op):
 
 @dataclass(frozen=True, eq=False)
 class TimeMean(Op):
-    """Mean over the window: ``y = 1/T sum_t x[t]``; ``[T, N, ...]`` becomes ``[N, ...]``. Spikes become graded."""
+    """Mean over the window: `y = 1/T sum_t x[t]`; `[T, N, ...]` becomes `[N, ...]`. Spikes become graded."""
 
     def infer(self, *inputs: Signal, T: int) -> Signal:
         (x,) = inputs
@@ -342,7 +342,7 @@ class TimeMean(Op):
         return float32(x[0].mean(0, dtype=np.float32))
 
     def initial_state(self, *inputs: Signal, T: int, N: int) -> State:
-        """State ``(t, T, running sum)``."""
+        """State `(t, T, running sum)`."""
         return 0, T, np.zeros(inputs[0].shape(T, N)[1:], np.float32)
 
     def step(self, frames: Frames, state: State) -> tuple[Frames, State]:
@@ -353,7 +353,7 @@ class TimeMean(Op):
 
 @dataclass(frozen=True, eq=False)
 class Vote(Op):
-    """Mean over groups of neighbouring outputs: ``y[k] = mean_{i < voters} x[k voters + i]`` along the last axis.
+    """Mean over groups of neighbouring outputs: `y[k] = mean_{i < voters} x[k voters + i]` along the last axis.
 
     Spikes become graded.
 

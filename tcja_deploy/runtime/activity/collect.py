@@ -1,8 +1,8 @@
 """Counting activity over a data set: batch by batch, in one process or in several that share the recordings.
 
 Batches go to processes in turn, so that every recording meets the same batch, and thereby the same kernels,
-however many processes there are. What the processes exchange are the integers of ``runtime.activity``, summed
-by ``torch.distributed``.
+however many processes there are. What the processes exchange are the integers of `runtime.activity`, summed
+by `torch.distributed`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Progress = Callable[[int], None]
 
 
 class Recordings(Protocol):
-    """A data set: indexing gives the frames ``[T, ...]`` of one recording and its label."""
+    """A data set: indexing gives the frames `[T, ...]` of one recording and its label."""
 
     def __len__(self) -> int: ...
 
@@ -92,9 +92,9 @@ class Workers:
 
 @contextmanager
 def workers() -> Iterator[Workers]:
-    """The processes that ``torchrun`` started, joined by gloo; one process alone where it did not.
+    """The processes that `torchrun` started, joined by gloo; one process alone where it did not.
 
-    Variables such as ``WORLD_SIZE`` alone, which job schedulers set as well, start nothing.
+    Variables such as `WORLD_SIZE` alone, which job schedulers set as well, start nothing.
     """
     if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) < 2:
         yield Workers()
@@ -107,10 +107,10 @@ def workers() -> Iterator[Workers]:
 
 
 def frame_order(signal: Signal) -> tuple[int, ...]:
-    """Order of axes that puts ``T`` (if there is one) and ``N`` of a signal first.
+    """Order of axes that puts `T` (if there is one) and `N` of a signal first.
 
     Raises:
-        DataError: The signal has no ``N`` axis.
+        DataError: The signal has no `N` axis.
     """
     if "N" not in signal.dims:
         raise DataError(f"{signal} has no axis of samples")
@@ -119,13 +119,14 @@ def frame_order(signal: Signal) -> tuple[int, ...]:
 
 
 def frame_shape(signal: Signal, T: int) -> tuple[int, tuple[int, ...]]:
-    """Frames in a window (``T``, or 1 for a value that has no time axis) and the shape of one frame of one
-    sample."""
+    """Frames in a window (`T`, or 1 for a value that has no time axis) and the shape of one frame of one
+    sample.
+    """
     return (T if "T" in signal.dims else 1), signal.features
 
 
 def frames_first(signal: Signal, value: Tensor) -> Tensor:
-    """A value as ``[steps, n, *features]``."""
+    """A value as `[steps, n, *features]`."""
     moved = value.permute(frame_order(signal))
     return moved if "T" in signal.dims else moved[None]
 
@@ -134,20 +135,20 @@ class Windows(Protocol):
     """Runs a network over windows and feeds a recorder, which has begun a batch of as many samples."""
 
     def count(self, frames: NDArray[np.float32], recorder: Recorder, /) -> NDArray[np.float32]:
-        """Run frames ``[T, N, ...]``, count their watched values, and give the result ``[steps, N, *features]``."""
+        """Run frames `[T, N, ...]`, count their watched values, and give the result `[steps, N, *features]`."""
 
     def flush(self, recorder: Recorder, /) -> None:
         """Hand on what was kept back; called after the last window."""
 
 
 class TorchWindows:
-    """See ``Windows``; by the sequence runtime."""
+    """See `Windows`; by the sequence runtime."""
 
     def __init__(self, graph: Graph, device: torch.device) -> None:
         self._graph, self._device = graph, device
 
     def count(self, frames: NDArray[np.float32], recorder: Recorder, /) -> NDArray[np.float32]:
-        """See ``Windows``."""
+        """See `Windows`."""
 
         def observe(node: Node, value: Tensor) -> None:
             if recorder.watches(node.name):
@@ -160,7 +161,7 @@ class TorchWindows:
         return result
 
     def flush(self, recorder: Recorder, /) -> None:
-        """See ``Windows``."""
+        """See `Windows`."""
 
 
 def collect(
@@ -178,18 +179,18 @@ def collect(
 ) -> Activity:
     """Run a graph over a data set and count.
 
-    Only one batch is in memory at a time, besides the counts (see ``runtime.activity``).
+    Only one batch is in memory at a time, besides the counts (see `runtime.activity`).
 
     Args:
         graph: What to run.
         data: Recordings with the graph's number of frames and frame shape.
         watches: What to record; names of values of the graph.
         batch_size: Recordings that are run together.
-        origin: See ``Activity.origin``.
+        origin: See `Activity.origin`.
         progress: Called after each batch.
-        shared: This process among several, as ``workers()`` gives it; every process gets the counts of all
+        shared: This process among several, as `workers()` gives it; every process gets the counts of all
             recordings.
-        windows: What runs them (see ``runtime.engines``); the sequence runtime on the CPU if not given.
+        windows: What runs them (see `runtime.engines`); the sequence runtime on the CPU if not given.
         outcomes: Takes the predicted class of each recording; the network's result must be one number a class.
         stopwatch: Takes the time spent on reading, on the network and on counting.
 
@@ -224,7 +225,8 @@ def collect(
 
 def _reduce(activity: Activity, total: int) -> Activity:
     """The counts of all processes: each puts its own rows into a table of zeros, and the tables are
-    summed."""
+    summed.
+    """
     present = np.zeros(total, np.int64)
     present[activity.samples] = 1
     summed(present)

@@ -1,4 +1,4 @@
-"""Activity as one ``.npz`` file: integer arrays and a JSON header, no pickle."""
+"""Activity as one `.npz` file: integer arrays and a JSON header, no pickle."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def save_activity(activity: Activity, path: Path, *, force: bool = False) -> Non
     """Write counts to a file.
 
     Raises:
-        ExportError: The path is taken and ``force`` is not set, or writing fails.
+        ExportError: The path is taken and `force` is not set, or writing fails.
     """
     header = {
         "format": _FORMAT,

@@ -18,10 +18,10 @@ class Predicted:
     """Predicted classes of a data set.
 
     Attributes:
-        classes: The predicted class of each recording, ``[N]``.
-        labels: Its label, ``[N]``; ``None`` unless all have one.
+        classes: The predicted class of each recording, `[N]`.
+        labels: Its label, `[N]`; `None` unless all have one.
         outputs: Number of classes that the network tells apart.
-        names: Name of each class; ``None`` where unknown.
+        names: Name of each class; `None` where unknown.
     """
 
     classes: Ints
@@ -31,7 +31,7 @@ class Predicted:
 
     @property
     def confusion(self) -> Ints | None:
-        """Recordings by label (rows) and predicted class (columns), ``[outputs, outputs]``; ``None`` without labels."""
+        """Recordings by label (rows) and predicted class (columns), `[outputs, outputs]`; `None` without labels."""
         if self.labels is None:
             return None
         table = np.zeros((self.outputs, self.outputs), np.int64)
@@ -57,7 +57,7 @@ class Outcomes:
     def finish(
         self, outputs: int, names: tuple[str, ...] | None, summed: Callable[[Ints], Ints] | None
     ) -> Predicted:
-        """All predictions; ``summed`` adds up the tables of all processes, of which each has its own recordings."""
+        """All predictions; `summed` adds up the tables of all processes, of which each has its own recordings."""
         classes, labels = (summed(self._found) if summed else self._found) - 1
         known = (labels >= 0).all() and (labels < outputs).all()
         return Predicted(classes, labels if known else None, outputs, names)

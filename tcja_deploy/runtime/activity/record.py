@@ -5,7 +5,7 @@ sequence runtime, frame by frame by the stream and the integer twin. It knows no
 keeps is an int64, so the counts of two shards of a data set add up to the counts of the whole, whatever the
 batch size and the order.
 
-Memory: per value and recording ``4 (1 + maps) steps`` integers of 8 bytes, and per value one integer a
+Memory: per value and recording `4 (1 + maps) steps` integers of 8 bytes, and per value one integer a
 neuron.
 """
 
@@ -32,7 +32,7 @@ _RUN = 255
 
 
 class Measure(IntEnum):
-    """What is counted of the elements of a value; the position in ``ValueActivity.table``."""
+    """What is counted of the elements of a value; the position in `ValueActivity.table`."""
 
     NONZERO = 0  #: elements that are not zero
     UNIT = 1  #: elements equal to 1 or -1: weights are added or subtracted, nothing is multiplied
@@ -47,8 +47,8 @@ class Watch:
     Attributes:
         name: Name of the value.
         features: Shape of one frame of one sample.
-        steps: Frames in a window: ``T``, or 1 for a value that a window has once.
-        maps: Named non-negative integer weights, each broadcastable to ``[steps, *features]``; besides the
+        steps: Frames in a window: `T`, or 1 for a value that a window has once.
+        maps: Named non-negative integer weights, each broadcastable to `[steps, *features]`; besides the
             plain counts the counts weighted by each map are kept. A map of fan-outs turns spikes into
             synaptic operations.
         binary: Whether the value can only be 0 or 1, which makes counting faster. It is believed as far as the
@@ -82,9 +82,9 @@ class ValueActivity:
     Attributes:
         name: Name of the value.
         features: Shape of one frame of one sample.
-        maps: Names of the rows of ``table``; the first one, ``""``, is the plain count.
-        table: ``[1 + maps, len(Measure), samples, steps]``, int64.
-        neurons: Non-zero elements at each position, summed over samples and steps: ``[*features]``, int64.
+        maps: Names of the rows of `table`; the first one, `""`, is the plain count.
+        table: `[1 + maps, len(Measure), samples, steps]`, int64.
+        neurons: Non-zero elements at each position, summed over samples and steps: `[*features]`, int64.
     """
 
     name: str
@@ -104,7 +104,7 @@ class ValueActivity:
         return int(self.table.shape[3])
 
     def counts(self, measure: Measure = Measure.NONZERO, weighted_by: str = "") -> Ints:
-        """Counts ``[samples, steps]``, plain or weighted by a map.
+        """Counts `[samples, steps]`, plain or weighted by a map.
 
         Raises:
             DataError: No such map was recorded.
@@ -185,12 +185,12 @@ class Activity:
 class Recorder:
     """Counts what it is fed.
 
-    Call ``begin`` with the numbers of the recordings of a batch, ``add`` for every watched value (in one
-    piece or frame by frame, in any order), and ``finish`` after the last batch.
+    Call `begin` with the numbers of the recordings of a batch, `add` for every watched value (in one
+    piece or frame by frame, in any order), and `finish` after the last batch.
 
     Args:
         watches: What to record. Other values are passed over, so that a recorder can be given everything.
-        origin: See ``Activity.origin``.
+        origin: See `Activity.origin`.
     """
 
     def __init__(self, watches: Sequence[Watch], origin: Mapping[str, str] | None = None) -> None:
@@ -208,7 +208,7 @@ class Recorder:
         return name in self._watches
 
     def watch(self, name: str) -> Watch | None:
-        """What is recorded of a value; ``None`` if it is not recorded."""
+        """What is recorded of a value; `None` if it is not recorded."""
         return self._watches.get(name)
 
     def begin(self, samples: Sequence[int] | Ints) -> None:
@@ -225,7 +225,7 @@ class Recorder:
             self._seen[w.name] = np.zeros(w.steps, bool)
 
     def add(self, name: str, x: Tensor | NDArray[Any], step: int = 0) -> None:
-        """Count frames ``[k, n, *features]`` of one value, the first of which is time step ``step``.
+        """Count frames `[k, n, *features]` of one value, the first of which is time step `step`.
 
         Raises:
             DataError: The shape does not fit, a frame was counted before, or numbers are not finite.
@@ -253,7 +253,7 @@ class Recorder:
         self._neurons[name] += neurons.numpy()
 
     def add_table(self, name: str, table: Ints) -> None:
-        """Counts of a whole window ``[1 + maps, len(Measure), n, steps]`` that were made elsewhere; ``add_neurons`` follows.
+        """Counts of a whole window `[1 + maps, len(Measure), n, steps]` that were made elsewhere; `add_neurons` follows.
 
         Raises:
             DataError: The shape does not fit, or the value was counted before.
@@ -267,7 +267,7 @@ class Recorder:
         self._open[name][...] = table
 
     def add_neurons(self, name: str, neurons: NDArray[np.integer[Any]]) -> None:
-        """Non-zero elements at each position ``[*features]`` that belong to tables of ``add_table``."""
+        """Non-zero elements at each position `[*features]` that belong to tables of `add_table`."""
         self._neurons[name] += neurons
 
     def finish(self) -> Activity:
@@ -308,7 +308,7 @@ def _slice(weights: Tensor, step: int, k: int) -> Tensor:
 
 
 def _count(x: Tensor, maps: Sequence[Tensor], watch: Watch) -> tuple[Tensor, Tensor]:
-    """Table ``[1 + maps, measures, k, n]`` and non-zeros per position, both int64 on the CPU."""
+    """Table `[1 + maps, measures, k, n]` and non-zeros per position, both int64 on the CPU."""
     features = range(2, x.ndim)
     kept = [a for a in features if any(m.shape[a - 1] > 1 for m in maps)]
     summed = [a for a in features if a not in kept]
@@ -352,7 +352,7 @@ def _total(plane: Tensor) -> Tensor:
 
 
 def _squeeze(weights: Tensor, summed: Sequence[int]) -> Tensor:
-    """A map ``[1 or k, *features]`` as ``[1 or k, 1, *kept]``."""
+    """A map `[1 or k, *features]` as `[1 or k, 1, *kept]`."""
     kept = [weights.shape[0], 1, *(s for a, s in enumerate(weights.shape[1:], start=2) if a not in summed)]
     return weights.reshape(kept)
 

@@ -23,7 +23,7 @@ Ints = NDArray[np.int64]
 
 
 class Counter:
-    """Feeds a recorder from values of the engine. Counts by neuron are gathered here until ``flush``."""
+    """Feeds a recorder from values of the engine. Counts by neuron are gathered here until `flush`."""
 
     def __init__(self) -> None:
         self._neurons: dict[str, NDArray[np.int32]] = {}
@@ -32,7 +32,7 @@ class Counter:
         """Count a value, if it is watched.
 
         Raises:
-            DataError: As ``Recorder.add``.
+            DataError: As `Recorder.add`.
         """
         watch = recorder.watch(node.name)
         if watch is None:
@@ -85,7 +85,7 @@ class Counter:
 
 
 def _weights(watch: Watch, size: tuple[int, int]) -> NDArray[np.int64]:
-    """One for the plain count, and the maps of a value, by place ``[1 + maps, H W]``."""
+    """One for the plain count, and the maps of a value, by place `[1 + maps, H W]`."""
     rows = [np.ones(size, np.int64)]
     rows += [np.broadcast_to(m.reshape(m.shape[2:] or (1, 1)), size) for m in watch.maps.values()]
     return np.stack(rows).reshape(len(rows), -1)

@@ -37,8 +37,8 @@ def run_plan(
 
     Args:
         plan: What to run.
-        frames: ``[T, N, ...]``, the frames of the window (any number type, computed in float32).
-        threads: Threads that share the work; ``None`` for all cores that the process may use. The result does not depend on it.
+        frames: `[T, N, ...]`, the frames of the window (any number type, computed in float32).
+        threads: Threads that share the work; `None` for all cores that the process may use. The result does not depend on it.
         observe: Called after each node, but those whose value only a neuron reads that is run with them.
 
     Returns:
@@ -114,5 +114,5 @@ def run_layer(layer: Layer, source: Value, threads: int) -> Value:
 
 
 def run(graph: Graph, frames: Tensor | NDArray[Any], *, threads: int | None = None) -> Tensor:
-    """Run a graph over a window once; compile it with ``plan.compile_graph`` to run it often."""
+    """Run a graph over a window once; compile it with `plan.compile_graph` to run it often."""
     return run_plan(compile_graph(fold_batch_norm(graph)), frames, threads=threads)

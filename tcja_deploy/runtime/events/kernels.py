@@ -1,6 +1,6 @@
 """The loops of the engine, compiled by Numba at their first call and kept on disk.
 
-Values lie with space outside and time inside, ``[N, H, W, T, C]``: what a neuron receives over a window lies together, and its
+Values lie with space outside and time inside, `[N, H, W, T, C]`: what a neuron receives over a window lies together, and its
 membrane stays in the cache until the window ends. Every function works on a range of rows, so that threads can share them; no
 sum crosses a row, and none depends on how rows are shared.
 """
@@ -47,7 +47,7 @@ _compiled = numba.njit(nogil=True, cache=True, boundscheck=False, error_model="n
 # -- lists of what is active ---------------------------------------------------------------------------------------------
 @_compiled
 def count_bits(lo: int, hi: int, bits: Any, counts: Any) -> None:
-    """Spikes in each of the frames ``[M, words]``: ``counts [M]``."""
+    """Spikes in each of the frames `[M, words]`: `counts [M]`."""
     for i in range(lo, hi):
         n = 0
         for w in range(bits.shape[1]):
@@ -59,9 +59,9 @@ def count_bits(lo: int, hi: int, bits: Any, counts: Any) -> None:
 def list_bits(
     lo: int, hi: int, bits: Any, ends: Any, gates: Any, steps: int, area: int, index: Any, scale: Any
 ) -> None:
-    """Channels that spike in each frame of ``bits [M, words]``, rising; with their gate ``gates [N, T, C]``, if there is one.
+    """Channels that spike in each frame of `bits [M, words]`, rising; with their gate `gates [N, T, C]`, if there is one.
 
-    A frame is ``(n, place, t)`` with ``area`` places and ``steps`` steps.
+    A frame is `(n, place, t)` with `area` places and `steps` steps.
     """
     for i in range(lo, hi):
         at = ends[i]
@@ -78,7 +78,7 @@ def list_bits(
 
 @_compiled
 def count_nonzero(lo: int, hi: int, frames: Any, counts: Any) -> None:
-    """Values that are not zero at each place: ``frames [T, N, C, H, W]``, ``counts [N, H, W, T]``; a row is ``(n, y)``."""
+    """Values that are not zero at each place: `frames [T, N, C, H, W]`, `counts [N, H, W, T]`; a row is `(n, y)`."""
     T, _, C, H, W = frames.shape
     for row in range(lo, hi):
         n, y = row // H, row % H
@@ -92,7 +92,7 @@ def count_nonzero(lo: int, hi: int, frames: Any, counts: Any) -> None:
 
 @_compiled
 def list_nonzero(lo: int, hi: int, frames: Any, ends: Any, index: Any, scale: Any) -> None:
-    """Channels and values of what is not zero, by place; ``ends [N, H, W, T]`` is where each list begins, and is moved on."""
+    """Channels and values of what is not zero, by place; `ends [N, H, W, T]` is where each list begins, and is moved on."""
     T, _, C, H, W = frames.shape
     for row in range(lo, hi):
         n, y = row // H, row % H
@@ -108,13 +108,13 @@ def list_nonzero(lo: int, hi: int, frames: Any, ends: Any, index: Any, scale: An
 
 
 def _room(scale: Any, size: int) -> Any:
-    """Room for as many values as given, ``None`` where there are none."""
+    """Room for as many values as given, `None` where there are none."""
     return None if scale is None else np.empty(size, np.float32)
 
 
 @overload(_room, strict=False)
 def _typed_room(scale: Any, size: Any) -> Any:
-    """``_room`` for Numba, which has to know beforehand which of the two it is."""
+    """`_room` for Numba, which has to know beforehand which of the two it is."""
     if isinstance(scale, types.NoneType):
         return lambda scale, size: None
     return lambda scale, size: np.empty(size, np.float32)
@@ -126,9 +126,9 @@ def _gather(
     n: int, y: int, x: int, shape: Any, ends: Any, index: Any, scale: Any, taps: Any, block: int, meets: Any,
     rows: Any, scales: Any, stops: Any,
 ) -> int:  # fmt: skip
-    """Weight rows that the neurons at one place receive over the window: ``rows``, up to ``stops[t]`` for step t.
+    """Weight rows that the neurons at one place receive over the window: `rows`, up to `stops[t]` for step t.
 
-    ``meets [taps, 2]`` has room for the input places around and the rows that they meet.
+    `meets [taps, 2]` has room for the input places around and the rows that they meet.
     """
     height, width, channels, columns, steps = shape
     tap_y, tap_x = taps
@@ -159,7 +159,7 @@ def _gather(
 
 @_compiled
 def _copy(whole: Any, bits: Any) -> None:
-    """Copy ``[T, words]`` from an array with as many words or more."""
+    """Copy `[T, words]` from an array with as many words or more."""
     for t in range(bits.shape[0]):
         for w in range(bits.shape[1]):
             bits[t, w] = whole[t, w]
@@ -173,18 +173,18 @@ def spiking_layer(
     """Weights and neurons over a window, a row of places at a time.
 
     Args:
-        lo: First row ``(n, y)`` of the output.
+        lo: First row `(n, y)` of the output.
         hi: Behind the last one.
         width: A tuple as long as a block has vectors.
         shape: Of the input: height, width, channels; columns of the kernel; steps.
         ends: Where the list of each input place and step begins, and one number more.
         index: Active channels.
-        scale: Their values, ``None`` for spikes.
-        weights: ``[blocks, taps x channels x block]``.
-        bias: ``[blocks x block]``.
-        taps: For rows and columns of the output, input place and kernel place of each tap, ``[size, taps, 2]``; input -1 ends.
+        scale: Their values, `None` for spikes.
+        weights: `[blocks, taps x channels x block]`.
+        bias: `[blocks x block]`.
+        taps: For rows and columns of the output, input place and kernel place of each tap, `[size, taps, 2]`; input -1 ends.
         neuron: Form and constants of the charge, threshold, strict, reset, soft.
-        bits: Spikes ``[N, H, W, T, words]``.
+        bits: Spikes `[N, H, W, T, words]`.
     """
     steps, blocks = shape[4], weights.shape[0]
     block = len(bias) // blocks
@@ -222,7 +222,7 @@ def spiking_layer(
 def real_layer(
     lo: int, hi: int, width: Any, shape: Any, ends: Any, index: Any, scale: Any, weights: Any, bias: Any, taps: Any, out: Any
 ) -> None:  # fmt: skip
-    """As ``spiking_layer``, without neurons: sums ``[N, H, W, T, blocks x block]``."""
+    """As `spiking_layer`, without neurons: sums `[N, H, W, T, blocks x block]`."""
     steps, blocks = shape[4], weights.shape[0]
     block = len(bias) // blocks
     around = taps[0].shape[1] * taps[1].shape[1]
@@ -247,7 +247,7 @@ def real_layer(
 # -- bits ----------------------------------------------------------------------------------------------------------------
 @_compiled
 def pool(lo: int, hi: int, bits: Any, kernel: Any, stride: Any, padding: Any, out: Any) -> None:
-    """Maximum of spikes over windows of places; a row is ``(n, y)`` of ``out [N, H, W, T x words]``."""
+    """Maximum of spikes over windows of places; a row is `(n, y)` of `out [N, H, W, T x words]`."""
     _, H, W, size = bits.shape
     _, h, w, _ = out.shape
     for row in range(lo, hi):
@@ -268,7 +268,7 @@ def pool(lo: int, hi: int, bits: Any, kernel: Any, stride: Any, padding: Any, ou
 
 @_compiled
 def sum_bits(lo: int, hi: int, bits: Any, by_channel: Any) -> None:
-    """Spikes of ``bits [N, P, T, words]`` by sample, step and channel ``[N, T, C]``; a row is a sample."""
+    """Spikes of `bits [N, P, T, words]` by sample, step and channel `[N, T, C]`; a row is a sample."""
     _, P, T, words = bits.shape
     for n in range(lo, hi):
         for p in range(P):
@@ -283,7 +283,7 @@ def sum_bits(lo: int, hi: int, bits: Any, by_channel: Any) -> None:
 
 @_compiled
 def count_neurons(lo: int, hi: int, bits: Any, counts: Any) -> None:
-    """Add the spikes of ``bits [N, P, T, words]`` by neuron to ``counts [P, 16 words]``; a row is a place."""
+    """Add the spikes of `bits [N, P, T, words]` by neuron to `counts [P, 16 words]`; a row is a place."""
     N, P, T, words = bits.shape
     flat, sums = bits.ravel(), counts.ravel()
     for p in range(lo, hi):
@@ -294,7 +294,7 @@ def count_neurons(lo: int, hi: int, bits: Any, counts: Any) -> None:
 
 @_compiled
 def list_neurons(lo: int, hi: int, ends: Any, index: Any, scale: Any, shape: Any, counts: Any) -> None:
-    """Add the non-zero elements of lists by neuron to ``counts [P, C]``; ``shape`` is ``(N, P, T)``, a row is a place."""
+    """Add the non-zero elements of lists by neuron to `counts [P, C]`; `shape` is `(N, P, T)`, a row is a place."""
     N, P, T = shape
     for p in range(lo, hi):
         for n in range(N):
@@ -306,7 +306,7 @@ def list_neurons(lo: int, hi: int, ends: Any, index: Any, scale: Any, shape: Any
 
 @_compiled
 def weigh_places(lo: int, hi: int, counts: Any, weights: Any, table: Any) -> None:
-    """Counts ``[N, P, T]`` times weights ``[R, P]``, summed over places: ``table [R, N, T]``; a row is a sample."""
+    """Counts `[N, P, T]` times weights `[R, P]`, summed over places: `table [R, N, T]`; a row is a sample."""
     _, P, T = counts.shape
     for n in range(lo, hi):
         for p in range(P):
@@ -319,7 +319,8 @@ def weigh_places(lo: int, hi: int, counts: Any, weights: Any, table: Any) -> Non
 @_compiled
 def weigh_events(lo: int, hi: int, ends: Any, scale: Any, weights: Any, table: Any) -> None:
     """The elements of lists that are not zero, units, whole numbers, and the sum of magnitudes of whole numbers
-    (``record.Measure``), times weights ``[R, P]`` of their places: ``table [R, 4, N, T]``; a row is a sample."""
+    (`record.Measure`), times weights `[R, P]` of their places: `table [R, 4, N, T]`; a row is a sample.
+    """
     R, _, _, T = table.shape
     P = weights.shape[1]
     for n in range(lo, hi):
@@ -348,7 +349,7 @@ def weigh_events(lo: int, hi: int, ends: Any, scale: Any, weights: Any, table: A
 
 @_compiled
 def unpack(lo: int, hi: int, bits: Any, gates: Any, out: Any) -> None:
-    """Spikes ``[N, P, T, words]`` as numbers ``[T, N, C, P]`` (zero before), times ``gates [N, T, C]``; a row is a sample."""
+    """Spikes `[N, P, T, words]` as numbers `[T, N, C, P]` (zero before), times `gates [N, T, C]`; a row is a sample."""
     _, P, T, words = bits.shape
     for n in range(lo, hi):
         for p in range(P):
@@ -363,7 +364,7 @@ def unpack(lo: int, hi: int, bits: Any, gates: Any, out: Any) -> None:
 
 @_compiled
 def pack(lo: int, hi: int, frames: Any, bits: Any) -> None:
-    """Spikes ``[T, N, C, P]`` as bits ``[N, P, T, words]`` (zero before); a row is a sample."""
+    """Spikes `[T, N, C, P]` as bits `[N, P, T, words]` (zero before); a row is a sample."""
     T, _, C, P = frames.shape
     for n in range(lo, hi):
         for t in range(T):

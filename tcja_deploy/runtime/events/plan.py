@@ -20,11 +20,11 @@ __all__ = ["Charge", "Layer", "Plan", "compile_graph", "neuron_constants"]
 class Charge(IntEnum):
     """How a neuron's membrane is charged, each rounded as the sequence runtime rounds it."""
 
-    SUM = 0  #: ``v + x``
-    DECAY_INPUT = 1  #: ``v + (x - (v - rest)) leak``
-    DECAY_INPUT_DIVIDED = 2  #: ``v + (x - (v - rest)) / leak``
-    DECAY = 3  #: ``v - (v - rest) leak + x``
-    DECAY_DIVIDED = 4  #: ``v - (v - rest) / leak + x``
+    SUM = 0  #: `v + x`
+    DECAY_INPUT = 1  #: `v + (x - (v - rest)) leak`
+    DECAY_INPUT_DIVIDED = 2  #: `v + (x - (v - rest)) / leak`
+    DECAY = 3  #: `v - (v - rest) leak + x`
+    DECAY_DIVIDED = 4  #: `v - (v - rest) / leak + x`
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +38,10 @@ class Layer:
         size: Height and width of the output.
         outputs: Channels of the output.
         columns: Columns of the kernel.
-        weights: ``[blocks, taps x channels x block]``, 64-byte aligned.
-        bias: ``[blocks x block]``; NaN where a block is longer than the outputs, which never fires.
-        taps: See ``kernels.spiking_layer``.
-        neuron: See ``neuron_constants``; ``None`` without neurons.
+        weights: `[blocks, taps x channels x block]`, 64-byte aligned.
+        bias: `[blocks x block]`; NaN where a block is longer than the outputs, which never fires.
+        taps: See `kernels.spiking_layer`.
+        neuron: See `neuron_constants`; `None` without neurons.
         spatial: Whether the output has height and width as axes.
     """
 
@@ -97,7 +97,7 @@ def compile_graph(graph: Graph, *, keep: Collection[str] = ()) -> Plan:
 
 
 def _layer(graph: Graph, node: Node, behind: Node | None) -> Layer | None:
-    """The node's layer; ``None`` if torch should do it."""
+    """The node's layer; `None` if torch should do it."""
     (signal,) = graph.signals_in(node)
     if signal.dims[:2] != ("T", "N") or not signal.kind.sparse or "T" in node.signal.dims[2:]:
         return None
@@ -142,7 +142,7 @@ def _layer(graph: Graph, node: Node, behind: Node | None) -> Layer | None:
 
 
 def _plain_kernel(op: ir.Conv2d | ir.ConvTranspose2d) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Weights ``[kH, kW, C, O]`` without groups, zero between them, and the bias ``[O]``."""
+    """Weights `[kH, kW, C, O]` without groups, zero between them, and the bias `[O]`."""
     w = (
         op.weight if isinstance(op, ir.Conv2d) else op.weight.swapaxes(0, 1)
     )  # [O (or O / groups), C / groups (or C), ...]
@@ -163,7 +163,7 @@ def _plain_kernel(op: ir.Conv2d | ir.ConvTranspose2d) -> tuple[NDArray[np.float3
 def _taps(
     op: ir.Conv2d | ir.ConvTranspose2d, source: tuple[int, int], size: tuple[int, int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For rows and for columns of the output: which input meets which part of the kernel, ``[size, taps, 2]``."""
+    """For rows and for columns of the output: which input meets which part of the kernel, `[size, taps, 2]`."""
     found = []
     for axis in (0, 1):
         k, s, d, p = op.weight.shape[2 + axis], op.stride[axis], op.dilation[axis], op.padding[axis]
@@ -205,7 +205,7 @@ def _aligned(shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def neuron_constants(op: Any) -> tuple[Any, ...] | None:
-    """Form, rest, leak, gain, drift of the charge; threshold, strict, reset, soft; ``None`` for neurons unknown here."""
+    """Form, rest, leak, gain, drift of the charge; threshold, strict, reset, soft; `None` for neurons unknown here."""
     f = np.float32
     fire = (f(op.v_threshold), op.strict, f(op.v_rest), op.v_reset is None)
     if isinstance(op, ir.IF):

@@ -22,13 +22,13 @@ __all__ = ["Dense", "Events", "Spikes", "Value"]
 
 @dataclass(frozen=True, eq=False)
 class Events:
-    """The active elements of frames ``[N, H, W, T, C]``, place by place and step by step.
+    """The active elements of frames `[N, H, W, T, C]`, place by place and step by step.
 
     Attributes:
-        shape: ``(N, H, W, T, C)``.
-        ends: ``[N H W T + 1]``: where each list begins, and the end of the last one.
-        index: Active channels, and ``LANES`` numbers without meaning behind the last list.
-        scale: Their values; ``None`` if all are 1.
+        shape: `(N, H, W, T, C)`.
+        ends: `[N H W T + 1]`: where each list begins, and the end of the last one.
+        index: Active channels, and `LANES` numbers without meaning behind the last list.
+        scale: Their values; `None` if all are 1.
     """
 
     shape: tuple[int, int, int, int, int]
@@ -63,7 +63,7 @@ class Dense(Value):
     Args:
         tensor: The numbers.
         threads: For what is made of them.
-        places: The same as ``[T, N, C, H, W]``, where they were flattened.
+        places: The same as `[T, N, C, H, W]`, where they were flattened.
     """
 
     def __init__(self, tensor: Tensor, threads: int, places: Tensor | None = None) -> None:
@@ -71,12 +71,12 @@ class Dense(Value):
 
     @property
     def dense(self) -> Tensor:
-        """See ``Value``."""
+        """See `Value`."""
         return self._tensor
 
     @cached_property
     def events(self) -> Events:
-        """See ``Value``; of ``[T, N, C, H, W]`` or ``[T, N, C]``."""
+        """See `Value`; of `[T, N, C, H, W]` or `[T, N, C]`."""
         tensor = self._tensor if self._places is None else self._places
         frames = np.ascontiguousarray(tensor.numpy())
         if frames.ndim == 3:
@@ -91,7 +91,7 @@ class Dense(Value):
         return Events((N, H, W, T, C), ends, index, scale)
 
     def flattened(self) -> Dense:
-        """See ``Value``."""
+        """See `Value`."""
         return Dense(self._tensor.flatten(2), self.threads, self._tensor if self._tensor.ndim == 5 else None)
 
 
@@ -99,11 +99,11 @@ class Spikes(Value):
     """Spikes as bits, which may carry a gate a channel and step.
 
     Args:
-        bits: ``[N, H, W, T, words]``, 16 channels a word.
+        bits: `[N, H, W, T, words]`, 16 channels a word.
         channels: C.
         threads: For what is made of them.
-        gate: ``[N, T, C]``: what a spike stands for; ``None`` for 1.
-        features: Shape of a frame: ``(C, H, W)``, or ``(C H W,)`` where it was flattened.
+        gate: `[N, T, C]`: what a spike stands for; `None` for 1.
+        features: Shape of a frame: `(C, H, W)`, or `(C H W,)` where it was flattened.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class Spikes(Value):
 
     @staticmethod
     def of(spikes: Tensor, threads: int) -> Spikes:
-        """Of zeros and ones ``[T, N, C, H, W]`` or ``[T, N, C]``."""
+        """Of zeros and ones `[T, N, C, H, W]` or `[T, N, C]`."""
         frames = spikes.numpy()
         T, N, C = frames.shape[:3]
         H, W = frames.shape[3:] or (1, 1)
@@ -134,7 +134,7 @@ class Spikes(Value):
 
     @cached_property
     def dense(self) -> Tensor:
-        """See ``Value``."""
+        """See `Value`."""
         N, H, W, T, words = self.bits.shape
         out = np.zeros((T, N, self.channels, H * W), np.float32)
         share(kernels.unpack, N, self.threads, self.bits.reshape(N, H * W, T, words), self.gate, out)
@@ -142,7 +142,7 @@ class Spikes(Value):
 
     @cached_property
     def events(self) -> Events:
-        """See ``Value``."""
+        """See `Value`."""
         N, H, W, T, words = self.bits.shape
         flat, ends = self.bits.reshape(N * H * W * T, words), _ends(self.by_place)
         index = np.empty(ends[-1] + LANES, np.uint16)
@@ -152,7 +152,7 @@ class Spikes(Value):
 
     @cached_property
     def by_place(self) -> NDArray[np.int32]:
-        """Spikes by sample, place and step ``[N, H, W, T]``."""
+        """Spikes by sample, place and step `[N, H, W, T]`."""
         flat = self.bits.reshape(math.prod(self.bits.shape[:4]), self.bits.shape[4])
         counts = np.empty(len(flat), np.int32)
         share(kernels.count_bits, len(flat), self.threads, flat, counts)
@@ -160,7 +160,7 @@ class Spikes(Value):
 
     @cached_property
     def by_channel(self) -> NDArray[np.int32]:
-        """Spikes by sample, step and channel ``[N, T, C]``."""
+        """Spikes by sample, step and channel `[N, T, C]`."""
         N, H, W, T, words = self.bits.shape
         counts = np.zeros((N, T, self.channels), np.int32)
         share(kernels.sum_bits, N, self.threads, self.bits.reshape(N, H * W, T, words), counts)
@@ -171,11 +171,11 @@ class Spikes(Value):
         return Spikes(bits, self.channels, self.threads, (self.channels, *bits.shape[1:3]), self.gate)
 
     def gated(self, gate: NDArray[np.float32]) -> Spikes:
-        """The same spikes, each worth its gate ``[N, T, C]``."""
+        """The same spikes, each worth its gate `[N, T, C]`."""
         return Spikes(self.bits, self.channels, self.threads, self.features, gate)
 
     def flattened(self) -> Spikes:
-        """See ``Value``."""
+        """See `Value`."""
         size = int(np.prod(self.features))
         return Spikes(self.bits, self.channels, self.threads, (size,), self.gate)
 

@@ -28,7 +28,7 @@ _ACCUMULATORS = 8
 
 
 def _pointer(context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    """Where the elements of a NumPy array lie; ``None`` for ``None``."""
+    """Where the elements of a NumPy array lie; `None` for `None`."""
     return (
         None if isinstance(kind, types.NoneType) else context.make_array(kind)(context, builder, value).data
     )
@@ -66,7 +66,7 @@ def _loop(
     carried: Sequence[Any],
     body: Callable[[Any, list[Any]], list[Any]],
 ) -> tuple[Any, list[Any]]:
-    """``for i in range(start, end, step): carried = body(i, carried)``; the next ``i`` and what is carried in the end."""
+    """`for i in range(start, end, step): carried = body(i, carried)`; the next `i` and what is carried in the end."""
     before = builder.block
     head, inside, after = (builder.append_basic_block(name) for name in ("head", "body", "after"))
     builder.branch(head)
@@ -90,7 +90,7 @@ def _loop(
 def _add_rows(
     builder: Any, table: Any, index: Any, scale: Any, first: Any, last: Any, sums: list[Any]
 ) -> list[Any]:
-    """The sums after the rows ``index[first:last]`` of ``table``, in an order that depends on their number alone."""
+    """The sums after the rows `index[first:last]` of `table`, in an order that depends on their number alone."""
     width = len(sums)
     unrolled = max(1, _ACCUMULATORS // width)
 
@@ -126,7 +126,7 @@ def _add_rows(
 def _charged(
     builder: Any, form: Any, x: list[Any], v: list[Any], rest: Any, leak: Any, gain: Any, drift: Any
 ) -> list[Any]:
-    """Membranes before the comparison, by the form that ``plan.Charge`` numbers."""
+    """Membranes before the comparison, by the form that `plan.Charge` numbers."""
     sub, add, mul, div = builder.fsub, builder.fadd, builder.fmul, builder.fdiv
     rules: list[Callable[[Any, Any], Any]] = [
         lambda x, v: add(v, x),
@@ -160,9 +160,9 @@ def _charged(
 def sum_rows(
     typing: Any, width: Any, total: Any, weights: Any, rows: Any, scales: Any, start: Any, end: Any
 ) -> Any:
-    """Add to ``total`` the rows of ``weights`` that begin at ``rows[start:end]``, each times its ``scales`` (``None`` for 1).
+    """Add to `total` the rows of `weights` that begin at `rows[start:end]`, each times its `scales` (`None` for 1).
 
-    ``width`` is a tuple as long as a row has vectors: its type alone matters.
+    `width` is a tuple as long as a row has vectors: its type alone matters.
     """
     signature = types.void(width, total, weights, rows, scales, types.int64, types.int64)
 
@@ -183,9 +183,9 @@ def step(
     typing: Any, width: Any, bias: Any, weights: Any, rows: Any, scales: Any, start: Any, end: Any, neuron: Any, v: Any,
     bits: Any,
 ) -> Any:  # fmt: skip
-    """One step of as many neurons as ``width`` vectors have: their input is the bias and the rows as in ``sum_rows``.
+    """One step of as many neurons as `width` vectors have: their input is the bias and the rows as in `sum_rows`.
 
-    ``neuron`` as ``plan.neuron_constants`` gives it; the membranes ``v`` change, ``bits`` are the spikes.
+    `neuron` as `plan.neuron_constants` gives it; the membranes `v` change, `bits` are the spikes.
     """
     signature = types.void(width, bias, weights, rows, scales, types.int64, types.int64, neuron, v, bits)
 
@@ -227,8 +227,9 @@ def append_rows(
     factor: Any,
     base: Any,
 ) -> Any:
-    """``rows[at:] = index[start:end] * factor + base`` and ``scales[at:] = scale[start:end]``, 16 at a time: the arrays are as
-    much longer."""
+    """`rows[at:] = index[start:end] * factor + base` and `scales[at:] = scale[start:end]`, 16 at a time: the arrays are as
+    much longer.
+    """
     signature = types.void(
         rows, scales, types.int64, index, scale, types.int64, types.int64, types.int32, types.int32
     )
@@ -257,7 +258,7 @@ def append_rows(
 
 @_intrinsic
 def add_bits(typing: Any, counts: Any, at: Any, bits: Any, start: Any, steps: Any, stride: Any) -> Any:
-    """Add 16 neurons' spikes to ``counts[at:]``: the words ``bits[start + t stride]`` of ``t < steps``."""
+    """Add 16 neurons' spikes to `counts[at:]`: the words `bits[start + t stride]` of `t < steps`."""
     signature = types.void(counts, types.int64, bits, types.int64, types.int64, types.int64)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -27,7 +27,7 @@ def compare_twin(
 ) -> Agreement:
     """An integer network as a stream (burst) against its window form: every spike and every payload.
 
-    Exact, nothing may differ. Arguments as for ``compare_stream``.
+    Exact, nothing may differ. Arguments as for `compare_stream`.
 
     Raises:
         DataError: If there is no data, or frames do not fit.

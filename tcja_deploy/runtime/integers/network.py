@@ -1,8 +1,8 @@
 """The integer network: what Loihi-style hardware computes; the contract between quantiser, twin and exporter.
 
-A chain of stages. ``Layer`` is a synapse (convolution, dense or OR-pooling) with its current-based leaky
-integrate-and-fire neurons; ``Gate`` is a TCJA block that turns spikes into integer payloads. Equations, with
-time steps t, all integers, ``dec(s, d) = sign(s) * ((|s| * (4096 - d)) >> 12)`` and M = 2**23:
+A chain of stages. `Layer` is a synapse (convolution, dense or OR-pooling) with its current-based leaky
+integrate-and-fire neurons; `Gate` is a TCJA block that turns spikes into integer payloads. Equations, with
+time steps t, all integers, `dec(s, d) = sign(s) * ((|s| * (4096 - d)) >> 12)` and M = 2**23:
 
     a[t] = sum of weight * input payload        (convolutions wrap to 24 bits)
     u[t] = dec(u[t-1], i_decay) + 64 a[t];      once: u > M: u -= 2M;  u <= -M: u += 2M
@@ -11,8 +11,8 @@ time steps t, all integers, ``dec(s, d) = sign(s) * ((|s| * (4096 - d)) >> 12)``
 
 States are zero at the start of each window of T frames. Lava keeps u in 32 bits: a current with memory may leave
 them when it wraps in every step, and the exporter refuses networks whose weights allow that. Source: the
-fixed-point models of lava-nc 0.10.0 (``lava.proc.lif``, ``lava.proc.conv``, ``lava.proc.dense``) as lava-dl 0.6.0
-(``netx``) configures them.
+fixed-point models of lava-nc 0.10.0 (`lava.proc.lif`, `lava.proc.conv`, `lava.proc.dense`) as lava-dl 0.6.0
+(`netx`) configures them.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def or_pool(
         kernel: Window, (rows, columns).
         stride: Step of the window.
         padding: Zeros on each side, less than the kernel.
-        max_groups: Largest usable ``groups``: Lava keeps it in eight bits. Weights are block-diagonal within
+        max_groups: Largest usable `groups`: Lava keeps it in eight bits. Weights are block-diagonal within
             a group.
     """
     channels = in_shape[0]
@@ -174,7 +174,7 @@ class SpatialPool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gate:
-    """A TCJA block in integers (``tcja_deploy.runtime.integers.gate_arithmetic``): collects a window, then scales it.
+    """A TCJA block in integers (`tcja_deploy.runtime.integers.gate_arithmetic`): collects a window, then scales it.
 
     Attributes:
         name: Unique name.
@@ -253,7 +253,7 @@ class HostInput:
     """What the host does to frames before they enter: scale to integers, pool them exactly, and repeat them.
 
     payload = rows @ (frame * scale) @ columns.T, then one copy of all channels per limb, multiplied by it; before the
-    limbs one unit of the model's input is the integer ``unit``. With limbs (128, 1) a pair of 8-bit weights acts like
+    limbs one unit of the model's input is the integer `unit`. With limbs (128, 1) a pair of 8-bit weights acts like
     one of 15 bits.
 
     Attributes:
@@ -263,7 +263,7 @@ class HostInput:
         scale: Factor to integers; 1 for spikes and counts.
         rows: (H', H) integer pooling weights, or None.
         columns: (W', W) integer pooling weights, or None.
-        unit: ``scale`` times the factor of the pooling weights.
+        unit: `scale` times the factor of the pooling weights.
         limbs: Factors of the copies.
     """
 
@@ -316,7 +316,7 @@ class Readout:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IntegerNetwork:
-    """A chain of stages between the host's input and readout, run window by window of ``frames`` frames."""
+    """A chain of stages between the host's input and readout, run window by window of `frames` frames."""
 
     name: str
     frames: int
@@ -352,11 +352,11 @@ class IntegerNetwork:
         return last.unit if isinstance(last, Gate) else 1
 
     def graded(self, index: int) -> bool:
-        """Whether stage ``index`` receives integer payloads rather than spikes."""
+        """Whether stage `index` receives integer payloads rather than spikes."""
         return not self.host_input.binary if index == 0 else isinstance(self.stages[index - 1], Gate)
 
     def peak(self, index: int) -> int:
-        """Largest payload that stage ``index`` receives (as far as calibration knows, for the first)."""
+        """Largest payload that stage `index` receives (as far as calibration knows, for the first)."""
         if index == 0:
             return self.host_input.peak
         before = self.stages[index - 1]

@@ -52,7 +52,7 @@ class Encode(Stateless):
     macs: int = 0
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
-        """See ``Cell``.
+        """See `Cell`.
 
         Raises:
             DataError: If the frame holds values that the network was not made for.
@@ -65,7 +65,7 @@ class Encode(Stateless):
 
 @dataclass(frozen=True, eq=False)
 class IntegerLayer(PlainCell):
-    """Synapse and neurons; state: voltages ``v`` and, where they have a memory, currents ``u``, in float64.
+    """Synapse and neurons; state: voltages `v` and, where they have a memory, currents `u`, in float64.
 
     Attributes:
         layer: Parameters.
@@ -82,26 +82,26 @@ class IntegerLayer(PlainCell):
 
     @property
     def synaptic(self) -> bool:
-        """See ``Cell``."""
+        """See `Cell`."""
         return True
 
     @property
     def membrane(self) -> bool:
-        """See ``Cell``."""
+        """See `Cell`."""
         return True
 
     @property
     def macs(self) -> int:
-        """See ``Cell``."""
+        """See `Cell`."""
         return prod(self.layer.weight.shape[1:]) * prod(self.layer.out_shape)
 
     def initial(self, samples: int) -> CellState:
-        """See ``Cell``."""
+        """See `Cell`."""
         names = ["v"] if self.layer.i_decay == integer.UNITY else ["u", "v"]
         return {name: torch.zeros(samples, *self.layer.out_shape, dtype=torch.float64) for name in names}
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
-        """See ``Cell``."""
+        """See `Cell`."""
         x, runner = inputs[0], self.runner
         runner.u, runner.v = state.get("u"), state["v"].clone()
         peak = self.peak or int(x.abs().max())
@@ -114,14 +114,14 @@ class IntegerLayer(PlainCell):
 
 @dataclass(frozen=True, eq=False)
 class IntegerGate(PlainCell):
-    """Spikes in, integer gates ``[N, C]`` out; state: the latest spike ``counts``.
+    """Spikes in, integer gates `[N, C]` out; state: the latest spike `counts`.
 
-    ``counts [n, N, C]`` are the latest n = T frames (K_T without CLA), as many numbers as CLA accumulators.
+    `counts [n, N, C]` are the latest n = T frames (K_T without CLA), as many numbers as CLA accumulators.
 
     Attributes:
         gate: Parameters.
-        lookahead: See ``stream.gate.Gate``.
-        estimate: See ``stream.gate.Gate``; rounded to whole counts.
+        lookahead: See `stream.gate.Gate`.
+        estimate: See `stream.gate.Gate`; rounded to whole counts.
     """
 
     gate: integer.Gate
@@ -140,12 +140,12 @@ class IntegerGate(PlainCell):
 
     @property
     def macs(self) -> int:
-        """See ``Cell``; of the incremental form, as hardware would run it."""
+        """See `Cell`; of the incremental form, as hardware would run it."""
         C, cla = self.gate.in_shape[0], self.gate.cla
         return C * C * self._taps + (0 if cla is None else self.gate.frames * C * int(cla.shape[2]))
 
     def initial(self, samples: int) -> CellState:
-        """See ``Cell``."""
+        """See `Cell`."""
         held = self._taps if self.gate.cla is None else self.gate.frames
         state = {"counts": torch.zeros(held, samples, self.gate.in_shape[0], dtype=torch.int64)}
         if self.estimate is not None and self.estimate.slope is not None:
@@ -153,7 +153,7 @@ class IntegerGate(PlainCell):
         return state
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
-        """See ``Cell``."""
+        """See `Cell`."""
         arrived = inputs[0].sum((2, 3)).to(torch.int64)
         after = {"counts": torch.cat([state["counts"][1:], arrived[None]])}
         if "past" in state:
@@ -168,11 +168,11 @@ class IntegerGate(PlainCell):
             return [values[j] for j in frames], after
         left, right = same_padding(self._taps)
         window = torch.cat([window, torch.zeros(right, *window.shape[1:], dtype=torch.int64)])
-        first = self._taps - 1 - t - left  # index in ``window`` of the first tap of frame 0
+        first = self._taps - 1 - t - left  # index in `window` of the first tap of frame 0
         return [self._values(window[first + j : first + j + self._taps])[left] for j in frames], after
 
     def _future(self, state: CellState, t: int) -> Tensor:
-        """Counts expected of the frames after ``t``."""
+        """Counts expected of the frames after `t`."""
         T, (_, samples, C), area = self.gate.frames, state["counts"].shape, prod(self.gate.in_shape[1:])
         if self.estimate is None:
             return torch.zeros(T - 1 - t, samples, C, dtype=torch.int64)
@@ -180,7 +180,7 @@ class IntegerGate(PlainCell):
         return torch.round(self.estimate.future(t, u, samples) * area).to(torch.int64)
 
     def _values(self, counts: Tensor) -> Tensor:
-        """Gates ``[n, N, C]`` of a window of counts, as float32."""
+        """Gates `[n, N, C]` of a window of counts, as float32."""
         gate = self.gate
         values = gate_values(
             counts.numpy().transpose(1, 0, 2), prod(gate.in_shape[1:]), gate.tla, gate.cla, gate.fusion,
@@ -197,7 +197,7 @@ class PoolPayload(Stateless):
     macs: int = 0
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
-        """See ``Cell``."""
+        """See `Cell`."""
         kernel, stride = self.pool.kernel, self.pool.stride
         if self.pool.kind == "max":
             return [functional.max_pool2d(inputs[0], kernel, stride)], state
@@ -206,7 +206,7 @@ class PoolPayload(Stateless):
 
 @dataclass(frozen=True, eq=False)
 class HostReadout(Stateless):
-    """What the host makes of payloads ``[T, N, ...]`` of a window, or ``[N, ...]`` of one frame."""
+    """What the host makes of payloads `[T, N, ...]` of a window, or `[N, ...]` of one frame."""
 
     readout: integer.Readout
     unit: int
@@ -214,7 +214,7 @@ class HostReadout(Stateless):
     macs: int = 0
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
-        """See ``Cell``."""
+        """See `Cell`."""
         payload = inputs[0].numpy().astype(np.int32)
         values = self.readout(payload[None] if self.by_frame else payload, self.unit)
         return [torch.from_numpy(values[0] if self.by_frame else values)], state
@@ -227,7 +227,7 @@ def plan_twin(
     profile: Profile | None = None,
     schedule: Schedule = "burst",
 ) -> Plan:
-    """Cells and queues for an integer network; options as for ``plan``.
+    """Cells and queues for an integer network; options as for `plan`.
 
     Raises:
         UsageError: If an option makes no sense, or a layer has the name of a part of the stream.
@@ -263,7 +263,7 @@ def stream_twin(
     schedule: Schedule = "burst",
     samples: int = 1,
 ) -> Stepper:
-    """An integer network as a stream; exact, it equals ``Twin.run``. Options as for ``stream``.
+    """An integer network as a stream; exact, it equals `Twin.run`. Options as for `stream`.
 
     Raises:
         UsageError: If an option makes no sense.

@@ -35,7 +35,7 @@ def linear_part(layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None) ->
 
 
 def fits_float32(layer: Layer, peak: int) -> bool:
-    """Whether a layer may be tried in float32 for payloads up to ``peak``.
+    """Whether a layer may be tried in float32 for payloads up to `peak`.
 
     All partial sums and the bias must stay below 2**24 (in units of 64), the current must have no memory, and
     the voltage must keep nothing or a power-of-two share of itself, so that its decay is an exact product.
@@ -95,7 +95,7 @@ def _trials_are_exact(onednn: bool) -> bool:
 
 
 def _trial(most: int, peak: int) -> tuple[Tensor, Tensor]:
-    """Weights (16, 64, 3, 3) of up to 64 * ``most`` and payloads (1, 64, 6, 6) below ``peak``, both float64."""
+    """Weights (16, 64, 3, 3) of up to 64 * `most` and payloads (1, 64, 6, 6) below `peak`, both float64."""
     pattern = torch.arange(16 * 64 * 9, dtype=torch.float64)
     weight = (pattern * 389 % (2 * most + 1) - most).reshape(16, 64, 3, 3) * SCALE
     return weight, (pattern[: 64 * 6 * 6] * 11 % peak).reshape(1, 64, 6, 6)
@@ -119,7 +119,7 @@ class FastSums:
             self._bytes = _packed(layer)
 
     def __call__(self, x: Tensor, peak: int) -> Tensor:
-        """Sums (N, ...) of payloads (N, ...) in float32 whose magnitude is at most ``peak``."""
+        """Sums (N, ...) of payloads (N, ...) in float32 whose magnitude is at most `peak`."""
         layer = self.layer
         if self._pools:
             window = layer.weight.shape[2:]

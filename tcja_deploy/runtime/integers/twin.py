@@ -3,7 +3,7 @@
 Lava runs one pipelined step at a time; the twin runs a layer over the whole window. Both give the same spikes
 because the states of every layer start from zero in each window. Integers are carried in floats: each layer
 runs in float32 where bounds on its weights and payloads prove that this is exact, in float64 otherwise
-(``tcja_deploy.runtime.integers.sums``).
+(`tcja_deploy.runtime.integers.sums`).
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def integer_gate(gate: Gate, counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 class LayerRunner:
-    """One layer with its state (u, v): ``advance`` takes any number of further frames, ``reset`` starts a window.
+    """One layer with its state (u, v): `advance` takes any number of further frames, `reset` starts a window.
 
     Attributes:
         layer: Parameters.
@@ -259,7 +259,7 @@ def run_gate(gate: Gate, spikes: Tensor, samples: int, counts: LayerCounts) -> T
 
 @dataclass(slots=True)
 class Twin:
-    """An integer network made ready to run; ``run`` may be called any number of times.
+    """An integer network made ready to run; `run` may be called any number of times.
 
     Attributes:
         network: What to run.
@@ -279,11 +279,11 @@ class Twin:
         Args:
             frames: Frames of the model's input, (T, N, C, H, W) or (T, N, n).
             record: Names of the stages whose spikes or payloads to return.
-            encoded: The frames are integer payloads already, as ``encode`` returns them.
+            encoded: The frames are integer payloads already, as `encode` returns them.
 
         Raises:
             DataError: Frames that do not fit the network.
-            UsageError: A name in ``record`` that the network does not have.
+            UsageError: A name in `record` that the network does not have.
         """
         network = self.network
         unknown = sorted(set(record) - {stage.name for stage in network.stages})
@@ -317,7 +317,8 @@ class Twin:
         self, payload: NDArray[np.int64], record: Collection[str], counts: dict[str, LayerCounts]
     ) -> tuple[NDArray[np.int32], dict[str, NDArray[np.integer]]]:
         """One chunk of samples; between gates, blocks of frames go through all layers while they are
-        cached."""
+        cached.
+        """
         samples = payload.shape[1]
         x = torch.as_tensor(payload.reshape(-1, *payload.shape[2:]), dtype=torch.float32)
         if x.ndim == 4:

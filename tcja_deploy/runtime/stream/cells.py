@@ -36,13 +36,13 @@ CellState = Mapping[str, Tensor]
 class Cell(Protocol):
     """One node of a stream.
 
-    The engine counts a cell's steps and puts it back to ``initial`` after the last one of a window, so that a
+    The engine counts a cell's steps and puts it back to `initial` after the last one of a window, so that a
     cell keeps no clock and leaks nothing from one window to the next.
     """
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates per call of ``step`` and sample, counted densely; the mean where calls differ."""
+        """Multiply-accumulates per call of `step` and sample, counted densely; the mean where calls differ."""
         ...
 
     @property
@@ -56,14 +56,14 @@ class Cell(Protocol):
         ...
 
     def initial(self, samples: int) -> CellState:
-        """State before the first frame of a window, for a batch of ``samples``."""
+        """State before the first frame of a window, for a batch of `samples`."""
         ...
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
-        """Consume the inputs of step ``t``.
+        """Consume the inputs of step `t`.
 
         Args:
-            inputs: For each input a frame ``[N, ...]``, or a whole window ``[T, N, ...]``, or a value without
+            inputs: For each input a frame `[N, ...]`, or a whole window `[T, N, ...]`, or a value without
                 time axis.
             state: State before.
             t: Index of this step in the window; 0 for a cell that takes no single frames.
@@ -94,17 +94,17 @@ class PlainCell:
 
     @property
     def synaptic(self) -> bool:
-        """See ``Cell``."""
+        """See `Cell`."""
         return False
 
     @property
     def membrane(self) -> bool:
-        """See ``Cell``."""
+        """See `Cell`."""
         return False
 
 
 def aligned(op: Op) -> Op:
-    """The op with its constants in torch's own memory; see ``plain``."""
+    """The op with its constants in torch's own memory; see `plain`."""
     arrays = {name: a for name, a in op.constants().items() if isinstance(a, np.ndarray)}
     return replace(op, **{name: torch.tensor(a).numpy() for name, a in arrays.items()})
 
@@ -135,7 +135,7 @@ class Every(Stateless):
     Attributes:
         op: The op.
         frames: Of each input whether it is a frame.
-        macs: See ``Cell``.
+        macs: See `Cell`.
     """
 
     op: Op
@@ -144,11 +144,11 @@ class Every(Stateless):
 
     @property
     def synaptic(self) -> bool:
-        """See ``Cell``."""
+        """See `Cell`."""
         return self.op.synaptic
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
-        """See ``Cell``."""
+        """See `Cell`."""
         y = evaluate(
             self.op, *(x[None] if frame else x for x, frame in zip(inputs, self.frames, strict=True))
         )
@@ -162,7 +162,7 @@ class Window(Stateless):
     Attributes:
         op: The op.
         emits: Whether the result is a stream of frames again.
-        macs: See ``Cell``.
+        macs: See `Cell`.
     """
 
     op: Op
@@ -171,18 +171,18 @@ class Window(Stateless):
 
     @property
     def synaptic(self) -> bool:
-        """See ``Cell``."""
+        """See `Cell`."""
         return self.op.synaptic
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
-        """See ``Cell``."""
+        """See `Cell`."""
         y = evaluate(self.op, *inputs)
         return (list(y) if self.emits else [y]), state
 
 
 @dataclass(frozen=True, eq=False)
 class Neurons(PlainCell):
-    """Spiking neurons; state: the membrane ``v`` ``[N, ...]`` after the reset."""
+    """Spiking neurons; state: the membrane `v` `[N, ...]` after the reset."""
 
     op: ir.Neuron
     features: tuple[int, ...]
@@ -190,22 +190,22 @@ class Neurons(PlainCell):
 
     @property
     def membrane(self) -> bool:
-        """See ``Cell``."""
+        """See `Cell`."""
         return True
 
     def initial(self, samples: int) -> CellState:
-        """See ``Cell``."""
+        """See `Cell`."""
         return {"v": torch.full((samples, *self.features), self.op.v_rest)}
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
-        """See ``Cell``."""
+        """See `Cell`."""
         spikes, v = neuron_step(self.op, inputs[0], state["v"])
         return [spikes], {"v": v}
 
 
 @dataclass(frozen=True, eq=False)
 class Integrators(PlainCell):
-    """Leaky integrators; state: the membrane ``v`` ``[N, ...]``, which is also the result (before a reset)."""
+    """Leaky integrators; state: the membrane `v` `[N, ...]`, which is also the result (before a reset)."""
 
     op: ir.LI | ir.AffineIntegrator
     features: tuple[int, ...]
@@ -213,40 +213,40 @@ class Integrators(PlainCell):
 
     @property
     def membrane(self) -> bool:
-        """See ``Cell``."""
+        """See `Cell`."""
         return True
 
     def initial(self, samples: int) -> CellState:
-        """See ``Cell``."""
+        """See `Cell`."""
         return {"v": torch.full((samples, *self.features), self.op.v_rest)}
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
-        """See ``Cell``."""
+        """See `Cell`."""
         y, v = integrator_step(self.op, inputs[0], state["v"])
         return [y], {"v": v}
 
 
 @dataclass(frozen=True, eq=False)
 class RunningMean(PlainCell):
-    """Mean over the window, added up frame by frame; state: the ``sum`` ``[N, ...]``."""
+    """Mean over the window, added up frame by frame; state: the `sum` `[N, ...]`."""
 
     T: int
     features: tuple[int, ...]
     macs: int = 0
 
     def initial(self, samples: int) -> CellState:
-        """See ``Cell``."""
+        """See `Cell`."""
         return {"sum": torch.zeros(samples, *self.features)}
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
-        """See ``Cell``."""
+        """See `Cell`."""
         total = state["sum"] + inputs[0]
         return ([total / self.T] if t == self.T - 1 else []), {"sum": total}
 
 
 @dataclass(frozen=True, eq=False)
 class Scale(Stateless):
-    """The gate applied: ``Y[c,h,w] = X[c,h,w] F[c]``.
+    """The gate applied: `Y[c,h,w] = X[c,h,w] F[c]`.
 
     Attributes:
         macs: Elements of a frame.
@@ -255,6 +255,6 @@ class Scale(Stateless):
     macs: int
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
-        """See ``Cell``."""
+        """See `Cell`."""
         x, gate = inputs
         return [x * gate[..., None, None]], state

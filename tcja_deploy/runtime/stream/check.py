@@ -33,9 +33,9 @@ def compare_stream(
 
     Args:
         graph: The network.
-        batches: Frames ``[T, n, ...]``.
-        lookahead: As for ``stream``; ``None`` for exact.
-        profile: As for ``stream``.
+        batches: Frames `[T, n, ...]`.
+        lookahead: As for `stream`; `None` for exact.
+        profile: As for `stream`.
         progress: Called with the number of recordings done.
 
     Raises:
@@ -59,7 +59,7 @@ def run_plan(
 
     Args:
         network: The stream's plan.
-        frames: ``[T, N, ...]``.
+        frames: `[T, N, ...]`.
         names: Values to keep.
 
     Returns:

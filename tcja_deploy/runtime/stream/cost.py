@@ -142,7 +142,7 @@ class _Meter:
 
 
 def measure(plan: Plan, frames: Tensor | NDArray[Any]) -> StreamCost:
-    """Run the same window ``[T, N, ...]`` until the network is busy everywhere, and measure one window of steps.
+    """Run the same window `[T, N, ...]` until the network is busy everywhere, and measure one window of steps.
 
     Raises:
         DataError: If the frames do not fit the network.

@@ -19,11 +19,11 @@ from tcja_deploy.runtime.stream.engine import Emission
 __all__ = ["Batch", "Decisions", "Outcome", "Steps", "outcome"]
 
 Batch = tuple[NDArray[np.float32], NDArray[np.int64] | None]
-"""Frames ``[T, n, ...]`` and labels ``[n]``, or ``None``."""
+"""Frames `[T, n, ...]` and labels `[n]`, or `None`."""
 
 
 class Steps(Protocol):
-    """Anything that takes frames one by one: a ``Stepper``, or a step model in onnxruntime."""
+    """Anything that takes frames one by one: a `Stepper`, or a step model in onnxruntime."""
 
     @property
     def running(self) -> Tensor | None:
@@ -39,8 +39,8 @@ class Decisions:
     """Predicted classes after each step of one window.
 
     Attributes:
-        steps: After each step the classes ``[N]``, or ``None`` as long as nothing has reached the readout.
-        scores: After the last step what the classes come from, ``[N, K]``, or ``None``.
+        steps: After each step the classes `[N]`, or `None` as long as nothing has reached the readout.
+        scores: After the last step what the classes come from, `[N, K]`, or `None`.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class Outcome:
 
     Attributes:
         samples: Recordings.
-        accuracy: Share of right predictions; ``None`` without labels.
+        accuracy: Share of right predictions; `None` without labels.
         decision: Mean number of steps after which the prediction no longer changes.
         steps: Steps until the result of a window is there.
         milliseconds: Time a step and batch took on this machine, on average.

@@ -34,8 +34,8 @@ class Emission:
 
     Attributes:
         window: Windows that ended before the one it belongs to.
-        frame: Index of the frame in its window; ``None`` for a result of the whole window.
-        value: ``[N, ...]``.
+        frame: Index of the frame in its window; `None` for a result of the whole window.
+        value: `[N, ...]`.
     """
 
     window: int
@@ -67,7 +67,7 @@ class StreamState:
 
 
 def initial(plan: Plan, samples: int = 1) -> StreamState:
-    """State before the first frame, for a batch of ``samples`` recordings.
+    """State before the first frame, for a batch of `samples` recordings.
 
     Raises:
         UsageError: If the batch is empty.
@@ -118,7 +118,7 @@ def advance(
     Args:
         plan: The network.
         state: State before.
-        frame: ``[N, ...]``, float32.
+        frame: `[N, ...]`, float32.
         observe: Called with every item that a cell gives; it must not change it.
         working: Called before every step of a cell; it must not change the inputs.
 
@@ -206,7 +206,7 @@ def _emission(plan: Plan, count: int, value: Tensor) -> Emission:
 class Stepper:
     """A stream with its current state.
 
-    ``state`` can be read, kept and set back at any time; it is never changed in place, so keeping it is a
+    `state` can be read, kept and set back at any time; it is never changed in place, so keeping it is a
     snapshot.
 
     Attributes:
@@ -227,9 +227,9 @@ class Stepper:
         observe: Observer | None = None,
         working: Clock | None = None,
     ) -> list[Emission]:
-        """Push one frame ``[N, ...]`` and return the results that became final, in order.
+        """Push one frame `[N, ...]` and return the results that became final, in order.
 
-        ``observe`` and ``working`` as for ``advance``.
+        `observe` and `working` as for `advance`.
 
         Raises:
             DataError: If the frame does not have the shape that the network and the state expect.
@@ -251,7 +251,7 @@ class Stepper:
     def running(self) -> Tensor | None:
         """What the result would be if the window had ended with the last frame that reached the readout.
 
-        The mean over the frames so far, where the result is a mean over time or a stream of frames; ``None``
+        The mean over the frames so far, where the result is a mean over time or a stream of frames; `None`
         before the first such frame and where the result is something else.
         """
         values: dict[str, Tensor] = {}
@@ -273,7 +273,7 @@ def stream(
     schedule: Schedule = "burst",
     samples: int = 1,
 ) -> Stepper:
-    """A graph as a stream: see ``plan`` for the options; ``samples`` is N, recordings that run side by side.
+    """A graph as a stream: see `plan` for the options; `samples` is N, recordings that run side by side.
 
     Raises:
         UsageError: If an option makes no sense.

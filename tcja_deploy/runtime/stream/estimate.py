@@ -23,16 +23,16 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Estimate:
-    """The squeezed frames ``Z[n, c]`` that one TCJA block expects.
+    """The squeezed frames `Z[n, c]` that one TCJA block expects.
 
-    Without ``slope`` a later frame is estimated by the mean, ``Zhat[n] = mean[n]``; with it, after frame
-    ``t``, ``Zhat[n] = mean[n] + slope[t, n] (u - past[t])``, where ``u[c]`` is the mean of ``Z[0..t, c]`` in
+    Without `slope` a later frame is estimated by the mean, `Zhat[n] = mean[n]`; with it, after frame
+    `t`, `Zhat[n] = mean[n] + slope[t, n] (u - past[t])`, where `u[c]` is the mean of `Z[0..t, c]` in
     this recording.
 
     Attributes:
-        mean: ``[T, C]``, the calibration set's mean of ``Z``.
-        past: ``[T, C]``, its mean of ``u`` after each frame.
-        slope: ``[T, T]`` (``t``, ``n``), least-squares slopes shared by all channels, or ``None``.
+        mean: `[T, C]`, the calibration set's mean of `Z`.
+        past: `[T, C]`, its mean of `u` after each frame.
+        slope: `[T, T]` (`t`, `n`), least-squares slopes shared by all channels, or `None`.
     """
 
     mean: Array
@@ -40,7 +40,7 @@ class Estimate:
     slope: Array | None = None
 
     def future(self, t: int, u: Tensor | None, samples: int) -> Tensor:
-        """Estimates ``[T - 1 - t, N, C]`` of the frames after ``t``."""
+        """Estimates `[T - 1 - t, N, C]` of the frames after `t`."""
         mean = torch.from_numpy(self.mean[t + 1 :])[:, None]
         if self.slope is None or u is None:
             return mean.expand(-1, samples, -1)
@@ -77,7 +77,7 @@ class Profile:
 
     @staticmethod
     def from_arrays(graph: Graph, arrays: Mapping[str, NDArray[np.generic]]) -> Profile:
-        """The inverse of ``arrays``, checked against a graph.
+        """The inverse of `arrays`, checked against a graph.
 
         Raises:
             FileFormatError: If an array is missing, unknown, or of another shape than the graph's blocks
@@ -145,7 +145,7 @@ def fit(graph: Graph, batches: Iterable[NDArray[np.float32]], *, linear: bool = 
 
     Args:
         graph: The network.
-        batches: Frames ``[T, N, ...]`` each.
+        batches: Frames `[T, N, ...]` each.
         linear: Fit slopes as well: least squares of each later frame on the mean of the past, one slope for
             all channels.
 

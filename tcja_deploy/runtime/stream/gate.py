@@ -17,28 +17,28 @@ __all__ = ["Gate", "channelwise", "due", "fuse", "squeeze", "temporal"]
 
 
 def squeeze(x: Tensor) -> Tensor:
-    """``Z[N, C]`` of a frame ``[N, C, H, W]``."""
+    """`Z[N, C]` of a frame `[N, C, H, W]`."""
     return x.mean((2, 3))
 
 
 def temporal(taps: Tensor, weight: Tensor) -> Tensor:
-    """One TLA column ``[N, C]`` from the frames of Z around it ``[K_T, N, C]`` and ``W [C, C, K_T]``."""
+    """One TLA column `[N, C]` from the frames of Z around it `[K_T, N, C]` and `W [C, C, K_T]`."""
     return F.linear(taps.permute(1, 0, 2).flatten(1), weight.permute(0, 2, 1).flatten(1))
 
 
 def channelwise(z: Tensor, weight: Tensor) -> Tensor:
-    """What frames of Z ``[n, N, C]`` add to CLA columns ``[t, N, C]``, by their part of E ``[t, n, K_C]``."""
+    """What frames of Z `[n, N, C]` add to CLA columns `[t, N, C]`, by their part of E `[t, n, K_C]`."""
     padded = F.pad(z.permute(1, 0, 2), ir.same_padding(weight.shape[2]))
     return F.conv1d(padded, weight).permute(1, 0, 2)
 
 
 def due(t: int, lookahead: int, T: int) -> range:
-    """Frames whose gate is due when frame ``t`` has arrived: one at most, at the end all that are left."""
+    """Frames whose gate is due when frame `t` has arrived: one at most, at the end all that are left."""
     return range(max(t - lookahead, 0), T if t == T - 1 else t - lookahead + 1)
 
 
 def fuse(op: ir.TCJA, tm: Tensor | None, cm: Tensor | None) -> Tensor:
-    """``F`` from the two maps, where there are two."""
+    """`F` from the two maps, where there are two."""
     if tm is None or cm is None:
         only = cm if tm is None else tm
         if only is None:
@@ -49,25 +49,25 @@ def fuse(op: ir.TCJA, tm: Tensor | None, cm: Tensor | None) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Gate(PlainCell):
-    """Frames of X in, gates ``F[:, j]`` ``[N, C]`` out ``lookahead`` frames later, at the latest with the
+    """Frames of X in, gates `F[:, j]` `[N, C]` out `lookahead` frames later, at the latest with the
     last frame.
 
-    The gate of frame j is computed when frame ``t = min(j + lookahead, T - 1)`` has arrived: from the true
-    ``Z[0..t]`` and, where it depends on later frames, from the estimate of them.
+    The gate of frame j is computed when frame `t = min(j + lookahead, T - 1)` has arrived: from the true
+    `Z[0..t]` and, where it depends on later frames, from the estimate of them.
 
     State, only as far as the block needs it:
 
-    * ``ring [K_T, N, C]``: the latest frames of Z, for TLA;
-    * ``tm [D - r, N, C]``: TLA columns computed before their gate is due, r = min(D, K_T's own look-ahead);
-    * ``cm [T, N, C]``: CLA accumulators: when ``Z[:, n]`` arrives its part goes to all T columns;
-    * ``past [N, C]``: sum of Z so far, where the estimate predicts from the past.
+    * `ring [K_T, N, C]`: the latest frames of Z, for TLA;
+    * `tm [D - r, N, C]`: TLA columns computed before their gate is due, r = min(D, K_T's own look-ahead);
+    * `cm [T, N, C]`: CLA accumulators: when `Z[:, n]` arrives its part goes to all T columns;
+    * `past [N, C]`: sum of Z so far, where the estimate predicts from the past.
 
     Attributes:
         op: The block.
         channels: C.
         T: Frames of a window.
         lookahead: D, from 0 to the block's own look-ahead, where the gate is exact.
-        estimate: What to expect of frames that have not arrived; ``None`` for zeros.
+        estimate: What to expect of frames that have not arrived; `None` for zeros.
     """
 
     op: ir.TCJA
@@ -108,13 +108,13 @@ class Gate(PlainCell):
 
     @property
     def macs(self) -> int:
-        """See ``Cell``: TLA columns, CLA parts, and the mean cost of CLA's estimates."""
+        """See `Cell`: TLA columns, CLA parts, and the mean cost of CLA's estimates."""
         T, C = self.T, self.channels
         ahead = sum(T - 1 - t for t in range(self.lookahead, T - 1)) if self._guesses and self.op.k_c else 0
         return C * C * self.op.k_t + (T + ahead // T) * C * self.op.k_c
 
     def initial(self, samples: int) -> CellState:
-        """See ``Cell``."""
+        """See `Cell`."""
         frame = (samples, self.channels)
         state = {}
         if self.op.tla is not None:
@@ -128,7 +128,7 @@ class Gate(PlainCell):
         return state
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
-        """See ``Cell``."""
+        """See `Cell`."""
         z, D, new = squeeze(inputs[0]), self.lookahead, dict(state)
         if "past" in new:
             new["past"] = new["past"] + z
@@ -147,7 +147,7 @@ class Gate(PlainCell):
         return gates, new
 
     def _future(self, state: dict[str, Tensor], t: int, samples: int) -> Tensor | None:
-        """Estimates of the frames after ``t``; ``None`` if they count as zeros."""
+        """Estimates of the frames after `t`; `None` if they count as zeros."""
         if self.estimate is None or not self._guesses:
             return None
         return self.estimate.future(t, state["past"] / (t + 1) if "past" in state else None, samples)
@@ -155,7 +155,7 @@ class Gate(PlainCell):
     def _columns(
         self, weight: Tensor, state: dict[str, Tensor], z: Tensor, future: Tensor | None, t: int
     ) -> list[Tensor]:
-        """TLA columns from the oldest that is not emitted on; updates ``ring`` and ``tm``."""
+        """TLA columns from the oldest that is not emitted on; updates `ring` and `tm`."""
         taps = [*state["ring"][1:], z]
         state["ring"] = torch.stack(taps)
         silence, guessed = torch.zeros_like(z), self._own_reach - self.reach

@@ -22,11 +22,11 @@ class Packed:
     """A frame that waits.
 
     Attributes:
-        data: Its values in a narrow number type; for binary frames eight spikes a byte (``np.packbits``, C
+        data: Its values in a narrow number type; for binary frames eight spikes a byte (`np.packbits`, C
             order).
         shape: Shape of the frame.
         dtype: NumPy name of the type to unpack to.
-        bits: Whether ``data`` holds bits.
+        bits: Whether `data` holds bits.
     """
 
     data: NDArray[np.generic]

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 Schedule = Literal["burst", "paced"]
-"""``burst``: what has become final flows on at once, so a window ends with its last frame. ``paced``: every
+"""`burst`: what has become final flows on at once, so a window ends with its last frame. `paced`: every
 cell works at most once a frame, so work is even and look-aheads add up."""
 
 GATE = ":gate"
@@ -157,19 +157,19 @@ def plan(
 ) -> Plan:
     """Cells and queues for a graph.
 
-    A TCJA block becomes two cells: the gate, which reads X and answers ``lookahead`` frames later, and the
+    A TCJA block becomes two cells: the gate, which reads X and answers `lookahead` frames later, and the
     scaling, in whose queue the frames of X wait. If max-pooling is the block's only reader, X is pooled
-    before it waits: the gate is not negative and constant over space, so ``max(F x) = F max(x)`` to the last
+    before it waits: the gate is not negative and constant over space, so `max(F x) = F max(x)` to the last
     bit.
 
     Args:
         graph: The network.
-        lookahead: How many frames every TCJA block waits, at most what it needs; ``None`` for exact.
-        profile: What the blocks expect of frames that have not arrived; ``None`` for zeros.
+        lookahead: How many frames every TCJA block waits, at most what it needs; `None` for exact.
+        profile: What the blocks expect of frames that have not arrived; `None` for zeros.
         schedule: When cells work.
 
     Raises:
-        UsageError: If the look-ahead is outside ``0 .. T - 1``, the schedule is unknown, or a node has the name of a part.
+        UsageError: If the look-ahead is outside `0 .. T - 1`, the schedule is unknown, or a node has the name of a part.
     """
     check_options(graph.T, lookahead, schedule)
     signals = {node.name: node.signal for node in graph}
@@ -211,7 +211,7 @@ def check_options(T: int, lookahead: int | None, schedule: str) -> None:
     """Refuse options that make no sense.
 
     Raises:
-        UsageError: If the look-ahead is outside ``0 .. T - 1``, or the schedule is unknown.
+        UsageError: If the look-ahead is outside `0 .. T - 1`, or the schedule is unknown.
     """
     if lookahead is not None and not 0 <= lookahead < T:
         raise UsageError(f"the look-ahead {lookahead} is outside 0 .. T - 1 = {T - 1}")

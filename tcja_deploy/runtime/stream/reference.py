@@ -22,7 +22,7 @@ __all__ = ["run_by_frame"]
 
 
 def run_by_frame(graph: Graph, frames: Tensor | NDArray[Any], *, observe: Observer | None = None) -> Tensor:
-    """Run a graph over a window as ``runtime.sequence.run`` does, with kernels that see one frame at a time.
+    """Run a graph over a window as `runtime.sequence.run` does, with kernels that see one frame at a time.
 
     Raises:
         DataError: If the frames do not have the shape that the graph expects.

@@ -28,7 +28,7 @@ _VERSION = 1
 
 
 def state_to_bytes(state: StreamState) -> bytes:
-    """A state as safetensors: cell states and waiting frames as tensors, the rest as JSON in ``about``."""
+    """A state as safetensors: cell states and waiting frames as tensors, the rest as JSON in `about`."""
     tensors: dict[str, Any] = {
         f"cell/{name}/{part}": t.numpy() for name, cell in state.cells.items() for part, t in cell.items()
     }
@@ -47,7 +47,7 @@ def state_to_bytes(state: StreamState) -> bytes:
 
 
 def state_from_bytes(plan: Plan, data: bytes) -> StreamState:
-    """The state that ``state_to_bytes`` wrote.
+    """The state that `state_to_bytes` wrote.
 
     Raises:
         FileFormatError: If the bytes are no saved state, or one of another network or with other options.
@@ -119,7 +119,7 @@ def _state(plan: Plan, about: dict[str, Any], tensors: dict[str, Any]) -> Stream
 
 
 def _check_counts(plan: Plan, state: StreamState) -> None:
-    """Of the frames that a cell was given, those that do not wait have been taken: whole windows and ``clock`` more.
+    """Of the frames that a cell was given, those that do not wait have been taken: whole windows and `clock` more.
 
     Raises:
         ValueError: If the counts contradict each other.
@@ -137,17 +137,17 @@ def _check_counts(plan: Plan, state: StreamState) -> None:
 
 
 def save_profile(profile: Profile, path: Path, *, force: bool = False) -> None:
-    """Write a profile to a ``.safetensors`` file: for each block ``<name>/mean``, ``<name>/past`` and perhaps ``<name>/slope``.
+    """Write a profile to a `.safetensors` file: for each block `<name>/mean`, `<name>/past` and perhaps `<name>/slope`.
 
     Raises:
-        ExportError: If the file exists and ``force`` is not set, or cannot be written.
+        ExportError: If the file exists and `force` is not set, or cannot be written.
     """
     with atomic_file(path, force=force) as temporary:
         temporary.write_bytes(save({name: np.ascontiguousarray(a) for name, a in profile.arrays().items()}))
 
 
 def load_profile(graph: Graph, path: Path) -> Profile:
-    """A profile that ``save_profile`` wrote.
+    """A profile that `save_profile` wrote.
 
     Raises:
         FileFormatError: If the file cannot be read, is no profile, or is not one of this graph.

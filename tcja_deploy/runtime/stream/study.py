@@ -34,7 +34,7 @@ class Average:
     Attributes:
         mismatch: Differing spikes, as a share of those of the exact run.
         gate_error: Mean difference of the gates of the worst block.
-        accuracy: Share of right predictions; ``None`` without labels.
+        accuracy: Share of right predictions; `None` without labels.
     """
 
     mismatch: float
@@ -48,8 +48,8 @@ class Study:
 
     Attributes:
         rows: One a look-ahead and estimate.
-        profiles: What gates expect of frames that have not arrived, by the name of the estimate; ``None`` for zeros.
-        fitted: Names of the estimates that were fitted, on recordings that ``rows`` has not seen.
+        profiles: What gates expect of frames that have not arrived, by the name of the estimate; `None` for zeros.
+        fitted: Names of the estimates that were fitted, on recordings that `rows` has not seen.
     """
 
     rows: tuple[Divergence, ...]
@@ -58,7 +58,7 @@ class Study:
 
     @property
     def best(self) -> Profile | None:
-        """The fitted profile with the fewest differing spikes over all look-aheads; ``None`` if nothing was fitted."""
+        """The fitted profile with the fewest differing spikes over all look-aheads; `None` if nothing was fitted."""
         if not self.fitted:
             return None
         name = min(self.fitted, key=lambda name: sum(r.mismatch for r in self.rows if r.estimate == name))
@@ -91,8 +91,8 @@ def study(
     Args:
         graph: The network.
         data: The recordings.
-        calibration: Recordings to fit on; ``None`` for every other one of ``data``, which are then compared on the rest.
-        lookahead: The look-ahead to compare; ``None`` for all of them.
+        calibration: Recordings to fit on; `None` for every other one of `data`, which are then compared on the rest.
+        lookahead: The look-ahead to compare; `None` for all of them.
         profile: A profile to compare as well.
         fitted: Whether to fit profiles, the mean and a linear prediction.
         batch_size: Recordings that run side by side.
@@ -130,7 +130,7 @@ def study(
 
 
 def batched(data: Recordings, chosen: range, size: int) -> Iterator[Batch]:
-    """Some recordings, ``size`` at a time."""
+    """Some recordings, `size` at a time."""
     for start in range(0, len(chosen), size):
         loaded = [data[i] for i in chosen[start : start + size]]
         labels = [label for _, label in loaded]
@@ -141,7 +141,7 @@ def batched(data: Recordings, chosen: range, size: int) -> Iterator[Batch]:
 def frames_of(
     batches: Iterable[Batch], progress: Callable[[int], None] | None = None
 ) -> Iterator[NDArray[np.float32]]:
-    """The frames of batches alone; ``progress`` is called with the number of recordings given so far."""
+    """The frames of batches alone; `progress` is called with the number of recordings given so far."""
     done = 0
     for frames, _ in batches:
         yield frames

@@ -33,9 +33,9 @@ class Divergence:
         spikes: For each spiking layer how many spikes it has in the exact run, how many neuron-steps differ, and how many
             neuron-steps there are.
         agreement: Share of recordings with the prediction of the exact run.
-        accuracy: Share of recordings with the right prediction; ``None`` without labels.
+        accuracy: Share of recordings with the right prediction; `None` without labels.
         running_accuracy: The same for the prediction after each frame, where there is one (the mean over what has reached
-            the readout); ``None`` before, and without labels.
+            the readout); `None` before, and without labels.
         decision: Mean number of frames after which the prediction no longer changes.
     """
 
@@ -98,9 +98,9 @@ def sweep(
 
     Args:
         graph: The network.
-        batches: Frames ``[T, n, ...]`` and labels ``[n]`` (or ``None``); read once.
+        batches: Frames `[T, n, ...]` and labels `[n]` (or `None`); read once.
         lookaheads: Values of D.
-        profiles: Estimates by name, such as ``{"zeros": None, "mean": fit(...)}``.
+        profiles: Estimates by name, such as `{"zeros": None, "mean": fit(...)}`.
         progress: Called with the number of recordings done.
 
     Returns:
@@ -108,7 +108,7 @@ def sweep(
 
     Raises:
         DataError: If there is no data or frames do not fit.
-        UsageError: If a look-ahead is outside ``0 .. T - 1``.
+        UsageError: If a look-ahead is outside `0 .. T - 1`.
     """
     exact = plan(graph)
     plans = {

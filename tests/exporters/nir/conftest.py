@@ -17,7 +17,7 @@ if importlib.util.find_spec("nir") is None:  # test_installed.py says so
 
 @pytest.fixture(scope="session")
 def recordings(nmnist: Path) -> NDArray[np.float32]:
-    """Ten N-MNIST recordings, one of each digit: ``[10, 10, 2, 34, 34]``."""
+    """Ten N-MNIST recordings, one of each digit: `[10, 10, 2, 34, 34]`."""
     data = open_data(nmnist / "Test", timesteps=10, sensor=(34, 34), limit=10)
     ((frames, _),) = data.batches(10)
     return np.asarray(frames, np.float32)

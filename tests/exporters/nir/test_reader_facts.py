@@ -93,7 +93,7 @@ def snntorch(graph: Any, x: Array, dt: float) -> Array:
 
 
 def euler(x: Array, q: float, gain: float, at: bool, leak: float = 0.0, reset: float = 0.0) -> Array:
-    """``v += q (leak - v) + gain i``; fire at or above 1; return to ``reset``."""
+    """`v += q (leak - v) + gain i`; fire at or above 1; return to `reset`."""
     v, out = np.full((N, F), leak), []
     for i in x.astype(np.float64):
         v = v + q * (leak - v) + gain * i
