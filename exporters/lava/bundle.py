@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import FileFormatError, GraphError
+from tcja_deploy.exporters.lava.integrity import intact_manifest
 from tcja_deploy.exporters.lava.lint import check
 from tcja_deploy.exporters.lava.netfile import net_input_shape, read_nets, write_net
 from tcja_deploy.exporters.lava.schedule import GatePart, SegmentPart, latency, parts
-from tcja_deploy.exporters.manifest import NAME, check_files, read_manifest
 from tcja_deploy.reading.arrays import read_npz
 from tcja_deploy.reading.json_text import check_structure
 from tcja_deploy.reading.limits import check_bytes
@@ -175,8 +175,7 @@ def read_bundle(path: Path) -> Bundle:
     Raises:
         FileFormatError: A missing, changed or foreign file, or contents that do not fit together.
     """
-    manifest = read_manifest(path / NAME, "lava")
-    check_files(path, manifest)
+    manifest = intact_manifest(path)
     try:
         section = check_structure(manifest.get("lava"), _STRUCTURE)
         network = _network(path, section, manifest["files"])

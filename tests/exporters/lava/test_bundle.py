@@ -18,8 +18,9 @@ from test_netfile import assert_same
 from tcja_deploy.errors import ExportError, FileFormatError, UnsupportedError
 from tcja_deploy.exporters import manifest as manifests
 from tcja_deploy.exporters.lava.bundle import read_bundle
+from tcja_deploy.exporters.lava.integrity import seal
 from tcja_deploy.exporters.lava.schedule import latency, parts
-from tcja_deploy.exporters.manifest import read_manifest, seal
+from tcja_deploy.exporters.manifest import read_manifest
 from tcja_deploy.files import sha256
 from tcja_deploy.reading.limits import Limits, limited
 from tcja_deploy.runtime.integers.network import Gate, HostInput, Layer, Readout

@@ -12,7 +12,7 @@ from test_lower import GRAPHS
 import tcja_deploy as td
 from tcja_deploy.errors import DataError, ExportError, UnsupportedError, UsageError
 from tcja_deploy.exporters.lava.bundle import read_bundle
-from tcja_deploy.exporters.manifest import seal
+from tcja_deploy.exporters.lava.integrity import seal
 from tcja_deploy.exporters.report import Fidelity
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes import fold_batch_norm
