@@ -23,7 +23,7 @@ from tcja_deploy.runtime.activity.collect import Recordings
 from tcja_deploy.runtime.compare import Agreement
 from tcja_deploy.runtime.integers.check import compare_twin
 from tcja_deploy.runtime.integers.stream import plan_twin
-from tcja_deploy.runtime.stream import Plan, Profile, Stepper, StreamCost, initial, measure, plan
+from tcja_deploy.runtime.stream import Profile, Stepper, StreamCost, StreamPlan, initial, measure, plan
 from tcja_deploy.runtime.stream.check import compare_stream
 from tcja_deploy.runtime.stream.decision import Outcome, Steps, outcome
 from tcja_deploy.runtime.stream.plan import Schedule
@@ -53,7 +53,7 @@ class StreamEngine:
     """
 
     name: EngineName
-    plan: Plan
+    plan: StreamPlan
     make: Callable[[int], Steps]
     compare: Callable[[Iterator[NDArray[np.float32]]], Agreement]
     other: str

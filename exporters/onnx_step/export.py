@@ -22,7 +22,7 @@ from tcja_deploy.exporters.target import Check, Progress, Translation
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import Prepared
 from tcja_deploy.runtime.compare import Agreement
-from tcja_deploy.runtime.stream import Plan, Profile, Stepper, initial, plan
+from tcja_deploy.runtime.stream import Profile, Stepper, StreamPlan, initial, plan
 from tcja_deploy.runtime.stream.check import compare_stream
 
 __all__ = ["OnnxStepTranslation"]
@@ -95,7 +95,7 @@ def _approximation_note(apart: Agreement, lookahead: int | None) -> str:
     )
 
 
-def _metadata(graph: Graph, network: Plan, lookahead: int | None) -> dict[str, str]:
+def _metadata(graph: Graph, network: StreamPlan, lookahead: int | None) -> dict[str, str]:
     return {
         TARGET_KEY: "onnx-step",
         "tcja_deploy.model_sha256": graph.hash,
@@ -125,7 +125,7 @@ def _about(step: StepModel, options: OnnxStepOptions) -> dict[str, object]:
     }
 
 
-def _nodes(network: Prepared, stream: Plan, profile: Profile | None) -> tuple[NodeReport, ...]:
+def _nodes(network: Prepared, stream: StreamPlan, profile: Profile | None) -> tuple[NodeReport, ...]:
     """Fate of each node; a gate that does not wait long enough is an approximation."""
     reports = []
     for report in node_reports(network, "one step of the neuron in standard ops"):
@@ -140,7 +140,9 @@ def _nodes(network: Prepared, stream: Plan, profile: Profile | None) -> tuple[No
     return tuple(reports)
 
 
-def _golden(network: Plan, step: StepModel, sample: NDArray[np.float32]) -> dict[str, NDArray[np.generic]]:
+def _golden(
+    network: StreamPlan, step: StepModel, sample: NDArray[np.float32]
+) -> dict[str, NDArray[np.generic]]:
     """Frames of one window, followed by silence, and the results with the step at which each leaves."""
     stepper, results, steps = Stepper(network, initial(network)), [], []
     wanted = network.T if network.streams else 1

@@ -7,17 +7,17 @@ from numpy.typing import NDArray
 
 from tcja_deploy.exporters.onnx_step.parts import Clock, Parts
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.stream.gate import Gate
+from tcja_deploy.runtime.stream.gate import GateBuffer
 
 __all__ = ["emit_gate"]
 
 Array = NDArray[np.float32]
 
 
-def emit_gate(parts: Parts, gate: Gate, x: str, clock: Clock, name: str) -> str:
+def emit_gate(parts: Parts, gate: GateBuffer, x: str, clock: Clock, name: str) -> str:
     """`F [N, C]` of the frame that came `gate.lookahead` steps ago.
 
-    As `runtime.stream.gate.Gate`, but that each step computes one TLA column and one gate, also those of the last frames
+    As `runtime.stream.gate.GateBuffer`, but that each step computes one TLA column and one gate, also those of the last frames
     of a window, whose turn comes while the next window arrives: what `ring` holds of the other window is masked, and the
     last columns of CLA are kept in `late [D, N, C]`.
 
@@ -42,7 +42,7 @@ def emit_gate(parts: Parts, gate: Gate, x: str, clock: Clock, name: str) -> str:
     return e.node("Sigmoid", [joint], name)
 
 
-def _deviation(parts: Parts, gate: Gate, z: str, clock: Clock, name: str) -> str:
+def _deviation(parts: Parts, gate: GateBuffer, z: str, clock: Clock, name: str) -> str:
     """How far the mean of Z so far is from its calibration mean, `[N, C]`; empty if nothing is predicted from it."""
     if "past" not in gate.initial(1) or gate.estimate is None:
         return ""
@@ -58,7 +58,7 @@ def _deviation(parts: Parts, gate: Gate, z: str, clock: Clock, name: str) -> str
 
 
 def _temporal(
-    parts: Parts, gate: Gate, weight: Array, z: str, deviation: str, clock: Clock, name: str
+    parts: Parts, gate: GateBuffer, weight: Array, z: str, deviation: str, clock: Clock, name: str
 ) -> str:
     e, C, k = parts.e, gate.channels, gate.op.k_t
     guessed = ir.same_padding(k)[1] - gate.reach
@@ -91,7 +91,7 @@ def _temporal(
     return parts.delayed(column, gate.lookahead - gate.reach, ("N", C), f"{name}.tm")
 
 
-def _tap_tables(gate: Gate, guessed: int) -> tuple[Array, Array, Array]:
+def _tap_tables(gate: GateBuffer, guessed: int) -> tuple[Array, Array, Array]:
     """For each step which frames of the ring belong to the column's window, and the guesses (mean, slope) of later ones."""
     T, k, C = gate.T, gate.op.k_t, gate.channels
     mask = np.zeros((T, k - guessed, 1, 1), np.float32)
@@ -109,7 +109,7 @@ def _tap_tables(gate: Gate, guessed: int) -> tuple[Array, Array, Array]:
 
 
 def _channelwise(
-    parts: Parts, gate: Gate, weight: Array, z: str, deviation: str, clock: Clock, name: str
+    parts: Parts, gate: GateBuffer, weight: Array, z: str, deviation: str, clock: Clock, name: str
 ) -> str:
     e, C, T, D = parts.e, gate.channels, parts.e.T, gate.lookahead
     before, following = parts.state(f"{name}.cm", (T, "N", C))
@@ -150,7 +150,7 @@ def _channelwise(
     return column
 
 
-def _estimate_tables(gate: Gate, weight: Array) -> tuple[Array, Array]:
+def _estimate_tables(gate: GateBuffer, weight: Array) -> tuple[Array, Array]:
     """What expected frames add to the column that leaves at step `t`: a constant `[T, C]` and kernels `[T, 1, 1, K_C]`.
 
     The estimate is linear, so the convolution of all later frames is one of their means and one of the deviation.

@@ -21,8 +21,8 @@ from tcja_deploy.exporters.onnx_step.gate import emit_gate
 from tcja_deploy.exporters.onnx_step.parts import Clock, Parts, StepState, frame_shape
 from tcja_deploy.ir import Kind, Op, Signal
 from tcja_deploy.runtime.stream.cells import Every, Integrators, Neurons, RunningMean, Scale, Window
-from tcja_deploy.runtime.stream.gate import Gate
-from tcja_deploy.runtime.stream.plan import MEAN, Link, Plan, Takes
+from tcja_deploy.runtime.stream.gate import GateBuffer
+from tcja_deploy.runtime.stream.plan import MEAN, Link, StreamPlan, Takes
 from tcja_deploy.runtime.stream.timing import timing
 
 __all__ = ["StepModel", "step_model"]
@@ -47,7 +47,7 @@ class StepModel:
     values: dict[str, str]
 
 
-def step_model(plan: Plan, *, opset: int, metadata: dict[str, str]) -> StepModel:
+def step_model(plan: StreamPlan, *, opset: int, metadata: dict[str, str]) -> StepModel:
     """Translate a plan with the paced schedule.
 
     Inputs: the frame `[N, ...]`, then the states. Outputs: `output`, the latest result (before the window is complete,
@@ -78,7 +78,7 @@ def step_model(plan: Plan, *, opset: int, metadata: dict[str, str]) -> StepModel
 class _Emission:
     """One model in the making."""
 
-    def __init__(self, plan: Plan, opset: int) -> None:
+    def __init__(self, plan: StreamPlan, opset: int) -> None:
         self.plan = plan
         self.timing = timing(plan)
         self.e = Emitter(opset, plan.T)
@@ -108,7 +108,7 @@ class _Emission:
                 y, v = integrated(e, op, xs[0], v, name)
                 following(v)
                 return y
-            case Gate():
+            case GateBuffer():
                 return emit_gate(parts, cell, xs[0], clock, name)
             case Scale():
                 return e.node("Mul", [xs[0], e.unsqueeze(xs[1], [2, 3], f"{name}/gate")], name)

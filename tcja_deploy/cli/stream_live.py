@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tcja_deploy.events import EventData
-    from tcja_deploy.runtime.stream import Plan
+    from tcja_deploy.runtime.stream import StreamPlan
 
 __all__ = ["Moment", "onnx_feed", "show", "stream_feed", "view"]
 
@@ -52,7 +52,7 @@ Feed = Callable[[Any], Moment]
 """Takes one frame `[1, ...]`."""
 
 
-def stream_feed(plan: Plan) -> Feed:
+def stream_feed(plan: StreamPlan) -> Feed:
     """Frames to a stream on torch or of the twin."""
     from tcja_deploy.ir import Kind
     from tcja_deploy.runtime.stream import Stepper, initial

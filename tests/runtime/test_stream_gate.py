@@ -12,7 +12,7 @@ from tcja_deploy.errors import DataError, FileFormatError
 from tcja_deploy.ir import GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.stream import Estimate, Profile, fit, stream
-from tcja_deploy.runtime.stream.gate import Gate
+from tcja_deploy.runtime.stream.gate import GateBuffer
 from tcja_deploy.runtime.stream.plan import GATE
 
 C, N = 5, 2
@@ -174,5 +174,5 @@ def test_profiles_that_do_not_fit_are_refused():
 def test_exact_gates_have_no_estimate_to_keep():
     op = block(np.random.default_rng(0), 4, 2, 2)
     e = estimate_of(np.random.default_rng(1), 4, linear=True)
-    assert "past" not in Gate(op, C, 4, 3, e).initial(1)
-    assert "past" in Gate(op, C, 4, 2, e).initial(1)
+    assert "past" not in GateBuffer(op, C, 4, 3, e).initial(1)
+    assert "past" in GateBuffer(op, C, 4, 2, e).initial(1)

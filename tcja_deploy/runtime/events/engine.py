@@ -14,7 +14,7 @@ from tcja_deploy.ir import Graph, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes.fold import fold_batch_norm
 from tcja_deploy.runtime.events import kernels
-from tcja_deploy.runtime.events.plan import Layer, Plan, compile_graph
+from tcja_deploy.runtime.events.plan import EventPlan, FusedLayer, compile_graph
 from tcja_deploy.runtime.events.values import Dense, Spikes, Value
 from tcja_deploy.runtime.events.vectors import LANES
 from tcja_deploy.runtime.sequence import as_frames, evaluate, tcja_gate
@@ -27,7 +27,7 @@ Observer = Callable[[Node, Value], None]
 
 
 def run_plan(
-    plan: Plan,
+    plan: EventPlan,
     frames: Tensor | NDArray[Any],
     *,
     threads: int | None = None,
@@ -67,7 +67,7 @@ def run_plan(
         return values[graph.output].dense
 
 
-def _value(plan: Plan, node: Node, inputs: list[Value], x: Tensor, threads: int) -> Value | None:
+def _value(plan: EventPlan, node: Node, inputs: list[Value], x: Tensor, threads: int) -> Value | None:
     op = node.op
     if isinstance(op, ir.Input):
         return Dense(x, threads)
@@ -94,7 +94,7 @@ def _value(plan: Plan, node: Node, inputs: list[Value], x: Tensor, threads: int)
     return Dense(result, threads)
 
 
-def run_layer(layer: Layer, source: Value, threads: int) -> Value:
+def run_layer(layer: FusedLayer, source: Value, threads: int) -> Value:
     """One compiled layer over a window: spikes, or sums where it has no neurons."""
     events = source.events
     N, _, _, T, _ = events.shape

@@ -14,7 +14,7 @@ from tcja_deploy.ir import Graph, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.events.vectors import LANES
 
-__all__ = ["Charge", "Layer", "Plan", "compile_graph", "neuron_constants"]
+__all__ = ["Charge", "EventPlan", "FusedLayer", "compile_graph", "neuron_constants"]
 
 
 class Charge(IntEnum):
@@ -28,7 +28,7 @@ class Charge(IntEnum):
 
 
 @dataclass(frozen=True, eq=False)
-class Layer:
+class FusedLayer:
     """Weights with the neurons behind them, or without.
 
     Attributes:
@@ -59,7 +59,7 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class EventPlan:
     """A graph, ready to run.
 
     Attributes:
@@ -69,18 +69,18 @@ class Plan:
     """
 
     graph: Graph
-    layers: dict[str, Layer]
+    layers: dict[str, FusedLayer]
     fused: dict[str, str]
 
 
-def compile_graph(graph: Graph, *, keep: Collection[str] = ()) -> Plan:
+def compile_graph(graph: Graph, *, keep: Collection[str] = ()) -> EventPlan:
     """Steps for a graph.
 
     Args:
         graph: The network; fold its batch normalisation before.
         keep: Values that have to appear, although a neuron alone reads them.
     """
-    layers: dict[str, Layer] = {}
+    layers: dict[str, FusedLayer] = {}
     fused: dict[str, str] = {}
     for node in graph:
         if not isinstance(node.op, ir.Conv2d | ir.ConvTranspose2d | ir.Linear):
@@ -93,10 +93,10 @@ def compile_graph(graph: Graph, *, keep: Collection[str] = ()) -> Plan:
             layers[node.name] = layer
             if behind is not None and layer.neuron is not None:
                 fused[behind.name] = node.name
-    return Plan(graph, layers, fused)
+    return EventPlan(graph, layers, fused)
 
 
-def _layer(graph: Graph, node: Node, behind: Node | None) -> Layer | None:
+def _layer(graph: Graph, node: Node, behind: Node | None) -> FusedLayer | None:
     """The node's layer; `None` if torch should do it."""
     (signal,) = graph.signals_in(node)
     if signal.dims[:2] != ("T", "N") or not signal.kind.sparse or "T" in node.signal.dims[2:]:
@@ -126,7 +126,7 @@ def _layer(graph: Graph, node: Node, behind: Node | None) -> Layer | None:
         return None
     neuron = None if behind is None else neuron_constants(behind.op)
     name = node.name if behind is None or neuron is None else behind.name
-    return Layer(
+    return FusedLayer(
         name,
         source,
         (H, W, C),

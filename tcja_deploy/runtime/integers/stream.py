@@ -29,8 +29,8 @@ from tcja_deploy.runtime.stream.plan import (
     MEAN,
     POOLED,
     Link,
-    Plan,
     Schedule,
+    StreamPlan,
     Takes,
     by_frame,
     check_names,
@@ -120,8 +120,8 @@ class IntegerGate(PlainCell):
 
     Attributes:
         gate: Parameters.
-        lookahead: See `stream.gate.Gate`.
-        estimate: See `stream.gate.Gate`; rounded to whole counts.
+        lookahead: See `stream.gate.GateBuffer`.
+        estimate: See `stream.gate.GateBuffer`; rounded to whole counts.
     """
 
     gate: integer.Gate
@@ -226,7 +226,7 @@ def plan_twin(
     lookahead: int | None = None,
     profile: Profile | None = None,
     schedule: Schedule = "burst",
-) -> Plan:
+) -> StreamPlan:
     """Cells and queues for an integer network; options as for `plan`.
 
     Raises:
@@ -249,7 +249,7 @@ def plan_twin(
         name, shape = stage.name, stage.out_shape
     links += _readout(network, name, T)
     check_names([INPUT, *(link.name for link in links)])
-    return Plan(
+    return StreamPlan(
         T, INPUT, Signal(("T", "N", *host.shape), kind), tuple(links), OUTPUT, OUTPUT + MEAN, schedule,
         _identity(network, lookahead, schedule, Profile(blocks)),
     )  # fmt: skip

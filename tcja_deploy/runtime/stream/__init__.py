@@ -5,7 +5,7 @@ from __future__ import annotations
 from tcja_deploy.runtime.stream.cost import StreamCost, measure
 from tcja_deploy.runtime.stream.engine import Emission, Stepper, StreamState, advance, initial, stream
 from tcja_deploy.runtime.stream.estimate import Estimate, Profile, fit
-from tcja_deploy.runtime.stream.plan import Plan, plan
+from tcja_deploy.runtime.stream.plan import StreamPlan, plan
 from tcja_deploy.runtime.stream.reference import run_by_frame
 from tcja_deploy.runtime.stream.saved import load_profile, save_profile, state_from_bytes, state_to_bytes
 from tcja_deploy.runtime.stream.sweep import Divergence, sweep
@@ -15,10 +15,10 @@ __all__ = [
     "Divergence",
     "Emission",
     "Estimate",
-    "Plan",
     "Profile",
     "Stepper",
     "StreamCost",
+    "StreamPlan",
     "StreamState",
     "advance",
     "fit",

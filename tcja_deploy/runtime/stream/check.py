@@ -13,7 +13,7 @@ from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.compare import BOUND, Agreement, compare
 from tcja_deploy.runtime.stream.engine import Stepper, initial
 from tcja_deploy.runtime.stream.estimate import Profile
-from tcja_deploy.runtime.stream.plan import Plan, plan
+from tcja_deploy.runtime.stream.plan import StreamPlan, plan
 
 __all__ = ["Progress", "compare_stream", "not_empty", "run_plan"]
 
@@ -53,7 +53,7 @@ def compare_stream(
 
 
 def run_plan(
-    network: Plan, frames: NDArray[np.float32], names: set[str]
+    network: StreamPlan, frames: NDArray[np.float32], names: set[str]
 ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
     """Run one window.
 

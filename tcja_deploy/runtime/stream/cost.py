@@ -13,7 +13,7 @@ from torch import Tensor
 from tcja_deploy.runtime.stream.cells import Delayed
 from tcja_deploy.runtime.stream.engine import Stepper, StreamState, initial
 from tcja_deploy.runtime.stream.packing import Packed, pack
-from tcja_deploy.runtime.stream.plan import GATE, Link, Plan
+from tcja_deploy.runtime.stream.plan import GATE, Link, StreamPlan
 from tcja_deploy.runtime.stream.timing import timing
 
 __all__ = ["BlockCost", "StepCost", "StreamCost", "measure"]
@@ -114,7 +114,7 @@ class _Waiting:
 class _Meter:
     """Counts work and notes when values appear."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: StreamPlan) -> None:
         self.plan, self.step, self.macs, self.sops = plan, 0, 0, 0.0
         self.lags: dict[str, int] = {}
         links = {link.name: link for link in plan.links}
@@ -141,7 +141,7 @@ class _Meter:
             self.sops += link.cell.macs * float(torch.count_nonzero(inputs[0])) / inputs[0].numel()
 
 
-def measure(plan: Plan, frames: Tensor | NDArray[Any]) -> StreamCost:
+def measure(plan: StreamPlan, frames: Tensor | NDArray[Any]) -> StreamCost:
     """Run the same window `[T, N, ...]` until the network is busy everywhere, and measure one window of steps.
 
     Raises:
@@ -169,7 +169,7 @@ def measure(plan: Plan, frames: Tensor | NDArray[Any]) -> StreamCost:
     )
 
 
-def _gates(plan: Plan) -> dict[str, Delayed]:
+def _gates(plan: StreamPlan) -> dict[str, Delayed]:
     return {link.name.removesuffix(GATE): link.cell for link in plan.links if isinstance(link.cell, Delayed)}
 
 
@@ -184,7 +184,7 @@ def _bytes(state: StreamState, name: str, samples: int) -> int:
     return sum(t.nbytes for t in state.cells[name].values()) // samples
 
 
-def _block(plan: Plan, meter: _Meter, state: StreamState, name: str, samples: int) -> BlockCost:
+def _block(plan: StreamPlan, meter: _Meter, state: StreamState, name: str, samples: int) -> BlockCost:
     gate = _gates(plan)[name]
     waiting = meter.waiting[next(link.name for link in plan.links if name + GATE in link.inputs)]
     source = next(link.inputs[0] for link in plan.links if link.name == name + GATE)

@@ -17,7 +17,7 @@ from tcja_deploy.ir import Graph, Kind
 from tcja_deploy.runtime.stream.cells import CellState, RunningMean, plain
 from tcja_deploy.runtime.stream.estimate import Profile
 from tcja_deploy.runtime.stream.packing import Packed, pack, unpack
-from tcja_deploy.runtime.stream.plan import Link, Plan, Schedule, Takes, plan
+from tcja_deploy.runtime.stream.plan import Link, Schedule, StreamPlan, Takes, plan
 
 __all__ = ["Emission", "Observer", "Stepper", "StreamState", "advance", "initial", "stream"]
 
@@ -66,7 +66,7 @@ class StreamState:
     queues: Mapping[tuple[str, int], tuple[Packed, ...]]
 
 
-def initial(plan: Plan, samples: int = 1) -> StreamState:
+def initial(plan: StreamPlan, samples: int = 1) -> StreamState:
     """State before the first frame, for a batch of `samples` recordings.
 
     Raises:
@@ -106,7 +106,7 @@ class _Queue:
 
 
 def advance(
-    plan: Plan,
+    plan: StreamPlan,
     state: StreamState,
     frame: Tensor,
     *,
@@ -144,7 +144,7 @@ class _Flow:
     """One step of the stream while it happens."""
 
     def __init__(
-        self, plan: Plan, state: StreamState, observe: Observer | None, working: Clock | None
+        self, plan: StreamPlan, state: StreamState, observe: Observer | None, working: Clock | None
     ) -> None:
         self.plan, self.before, self.observe, self.working = plan, state, observe, working
         self.queues = {key: _Queue(items) for key, items in state.queues.items()}
@@ -199,7 +199,7 @@ class _Flow:
         )
 
 
-def _emission(plan: Plan, count: int, value: Tensor) -> Emission:
+def _emission(plan: StreamPlan, count: int, value: Tensor) -> Emission:
     return Emission(count // plan.T, count % plan.T, value) if plan.streams else Emission(count, None, value)
 
 
@@ -214,7 +214,7 @@ class Stepper:
         state: Everything that the stream remembers.
     """
 
-    def __init__(self, plan: Plan, state: StreamState) -> None:
+    def __init__(self, plan: StreamPlan, state: StreamState) -> None:
         if state.identity != plan.identity:
             raise UsageError("the state belongs to another network, or to other options")
         self.plan = plan

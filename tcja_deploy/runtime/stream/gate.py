@@ -13,7 +13,7 @@ from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.stream.cells import CellState, PlainCell
 from tcja_deploy.runtime.stream.estimate import Estimate
 
-__all__ = ["Gate", "channelwise", "due", "fuse", "squeeze", "temporal"]
+__all__ = ["GateBuffer", "channelwise", "due", "fuse", "squeeze", "temporal"]
 
 
 def squeeze(x: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def fuse(op: ir.TCJA, tm: Tensor | None, cm: Tensor | None) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Gate(PlainCell):
+class GateBuffer(PlainCell):
     """Frames of X in, gates `F[:, j]` `[N, C]` out `lookahead` frames later, at the latest with the
     last frame.
 

@@ -24,7 +24,7 @@ from tcja_deploy.runtime.stream.cells import (
     aligned,
 )
 from tcja_deploy.runtime.stream.estimate import Profile
-from tcja_deploy.runtime.stream.gate import Gate
+from tcja_deploy.runtime.stream.gate import GateBuffer
 
 __all__ = [
     "CELLS",
@@ -32,8 +32,8 @@ __all__ = [
     "MEAN",
     "POOLED",
     "Link",
-    "Plan",
     "Schedule",
+    "StreamPlan",
     "Takes",
     "by_frame",
     "check_names",
@@ -89,7 +89,7 @@ class Link:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class StreamPlan:
     """A network of cells in an order in which every input precedes its readers.
 
     Attributes:
@@ -143,9 +143,13 @@ class Plan:
         )
 
     @property
-    def gates(self) -> dict[str, Gate]:
+    def gates(self) -> dict[str, GateBuffer]:
         """The gates by block."""
-        return {link.name.removesuffix(GATE): link.cell for link in self.links if isinstance(link.cell, Gate)}
+        return {
+            link.name.removesuffix(GATE): link.cell
+            for link in self.links
+            if isinstance(link.cell, GateBuffer)
+        }
 
 
 def plan(
@@ -154,7 +158,7 @@ def plan(
     lookahead: int | None = None,
     profile: Profile | None = None,
     schedule: Schedule = "burst",
-) -> Plan:
+) -> StreamPlan:
     """Cells and queues for a graph.
 
     A TCJA block becomes two cells: the gate, which reads X and answers `lookahead` frames later, and the
@@ -201,7 +205,7 @@ def plan(
         links.append(mean_over_time(running, graph.output, out, graph.T))
     check_names([graph.input.name, *(link.name for link in links)])
     settings = json.dumps([graph.hash, lookahead, schedule, Profile(estimates).hash])
-    return Plan(
+    return StreamPlan(
         graph.T, graph.input.name, graph.input.signal, tuple(links), graph.output, running, schedule,
         hashlib.sha256(settings.encode()).hexdigest(),
     )  # fmt: skip
@@ -244,8 +248,8 @@ def mean_over_time(name: str, source: str, signal: Signal, T: int) -> Link:
     return Link(name, RunningMean(T, signal.features), (source,), (Takes.FRAME,), mean)
 
 
-def _gate(op: ir.TCJA, x: Signal, T: int) -> Gate:
-    return Gate(op, x.features[0], T, op.lookahead(x, T=T))
+def _gate(op: ir.TCJA, x: Signal, T: int) -> GateBuffer:
+    return GateBuffer(op, x.features[0], T, op.lookahead(x, T=T))
 
 
 CELLS: dict[type[Op], Callable[[Any, Signal, int], Cell]] = {

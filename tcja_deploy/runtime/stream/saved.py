@@ -20,7 +20,7 @@ from tcja_deploy.reading.limits import check_bytes
 from tcja_deploy.runtime.stream.engine import StreamState, initial
 from tcja_deploy.runtime.stream.estimate import Profile
 from tcja_deploy.runtime.stream.packing import Packed
-from tcja_deploy.runtime.stream.plan import Plan, Takes
+from tcja_deploy.runtime.stream.plan import StreamPlan, Takes
 
 __all__ = ["load_profile", "save_profile", "state_from_bytes", "state_to_bytes"]
 
@@ -46,7 +46,7 @@ def state_to_bytes(state: StreamState) -> bytes:
     return blob
 
 
-def state_from_bytes(plan: Plan, data: bytes) -> StreamState:
+def state_from_bytes(plan: StreamPlan, data: bytes) -> StreamState:
     """The state that `state_to_bytes` wrote.
 
     Raises:
@@ -78,7 +78,7 @@ _STRUCTURE = {
 }
 
 
-def _state(plan: Plan, about: dict[str, Any], tensors: dict[str, Any]) -> StreamState:
+def _state(plan: StreamPlan, about: dict[str, Any], tensors: dict[str, Any]) -> StreamState:
     if int(about["samples"]) < 1:
         raise ValueError(f"{about['samples']} samples")
     with torch.device("meta"):  # shapes without memory: the number of samples is not trusted yet
@@ -118,7 +118,7 @@ def _state(plan: Plan, about: dict[str, Any], tensors: dict[str, Any]) -> Stream
     return state
 
 
-def _check_counts(plan: Plan, state: StreamState) -> None:
+def _check_counts(plan: StreamPlan, state: StreamState) -> None:
     """Of the frames that a cell was given, those that do not wait have been taken: whole windows and `clock` more.
 
     Raises:

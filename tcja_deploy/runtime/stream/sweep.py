@@ -14,7 +14,7 @@ from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.stream.decision import Batch, Decisions
 from tcja_deploy.runtime.stream.engine import Stepper, initial
 from tcja_deploy.runtime.stream.estimate import Profile
-from tcja_deploy.runtime.stream.plan import GATE, Plan, plan
+from tcja_deploy.runtime.stream.plan import GATE, StreamPlan, plan
 from tcja_deploy.runtime.stream.timing import timing
 
 __all__ = ["Divergence", "sweep"]
@@ -132,7 +132,7 @@ def sweep(
     return tuple(_divergence(key, sums[key], plans[key], labelled) for key in plans)
 
 
-def _trace(network: Plan, frames: NDArray[np.float32], neurons: set[str]) -> _Trace:
+def _trace(network: StreamPlan, frames: NDArray[np.float32], neurons: set[str]) -> _Trace:
     stepper, trace = Stepper(network, initial(network, frames.shape[1])), _Trace()
 
     def observe(name: str, index: int, value: Tensor) -> None:
@@ -176,7 +176,7 @@ def _add(sums: _Sums, truth: _Trace, trace: _Trace, labels: NDArray[np.int64] | 
                 sums.running_known[t] += len(now)
 
 
-def _divergence(key: tuple[int, str], sums: _Sums, network: Plan, labelled: bool) -> Divergence:
+def _divergence(key: tuple[int, str], sums: _Sums, network: StreamPlan, labelled: bool) -> Divergence:
     running = (
         right / known if known else None
         for right, known in zip(sums.running_right, sums.running_known, strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tcja_deploy.runtime.stream.cells import Delayed
-from tcja_deploy.runtime.stream.plan import Plan, Takes
+from tcja_deploy.runtime.stream.plan import StreamPlan, Takes
 
 __all__ = ["Timing", "timing"]
 
@@ -25,7 +25,7 @@ class Timing:
     latency: int
 
 
-def timing(plan: Plan) -> Timing:
+def timing(plan: StreamPlan) -> Timing:
     """When each cell works and each value appears under the paced schedule."""
     T, start, first = plan.T, {}, {plan.input: 0}
     for link in plan.links:
