@@ -29,7 +29,14 @@ from tcja_deploy.reading.arrays import read_npz
 from tcja_deploy.reading.json_text import check_structure
 from tcja_deploy.reading.limits import check_bytes
 from tcja_deploy.runtime.integers import gate_arithmetic
-from tcja_deploy.runtime.integers.network import Gate, HostInput, IntegerNetwork, Layer, Readout, SpatialPool
+from tcja_deploy.runtime.integers.network import (
+    GateStage,
+    HostInput,
+    IntegerNetwork,
+    LayerStage,
+    Readout,
+    SpatialPool,
+)
 from tcja_deploy.runtime.integers.twin import Twin, encode
 
 __all__ = ["Bundle", "copy_runner", "describe", "golden_arrays", "read_bundle", "write_parts"]
@@ -64,7 +71,7 @@ class Bundle:
             for index, stage in enumerate(self.network.stages):
                 shape = (self.network.frames, 1, *stage.out_shape)
                 value = _array(arrays, f"stage_{index}", file)
-                if isinstance(stage, Layer):
+                if isinstance(stage, LayerStage):
                     value = np.unpackbits(value, count=prod(shape))
                 stages[stage.name] = value.reshape(shape).astype(np.int64)
             payload = _array(arrays, "payload", file)
@@ -227,7 +234,7 @@ def _network(path: Path, section: dict[str, Any], listed: Mapping[str, Any]) -> 
             raise FileFormatError(f"the manifest uses {name!r} but does not list it", where=str(path))
         return path / name
 
-    stages: list[Layer | Gate] = []
+    stages: list[LayerStage | GateStage] = []
     segments = [entry for entry in section["parts"] if entry["kind"] == "segment"]
     nets = iter(read_nets([(inside(entry["file"]), entry["layers"]) for entry in segments]))
     for entry in section["parts"]:
@@ -292,7 +299,7 @@ def _check_host(
         raise FileFormatError("holds pooling that does not fit the input", where=str(path / "host.npz"))
 
 
-def _gate_arrays(gate: Gate) -> dict[str, Any]:
+def _gate_arrays(gate: GateStage) -> dict[str, Any]:
     arrays: dict[str, Any] = {
         "fusion": np.array(gate.fusion),
         "fraction": np.array(gate.fraction),
@@ -309,7 +316,7 @@ def _gate_arrays(gate: Gate) -> dict[str, Any]:
     return arrays
 
 
-def _read_gate(file: Path, entry: dict[str, Any], frames: int) -> Gate:
+def _read_gate(file: Path, entry: dict[str, Any], frames: int) -> GateStage:
     arrays = read_npz(file)
 
     def whole(key: str, least: int, most: int, rank: int = 0) -> NDArray[np.int64]:
@@ -335,7 +342,7 @@ def _read_gate(file: Path, entry: dict[str, Any], frames: int) -> Gate:
     if fusion not in ("multiply", "add"):
         raise FileFormatError(f"holds a fusion {fusion[:40]!r} that is not known", where=str(file))
     channels, height, width = entry["in_shape"]
-    return Gate(
+    return GateStage(
         str(entry["name"]),
         (channels, height, width),
         frames,
@@ -369,5 +376,5 @@ def golden_arrays(network: IntegerNetwork, sample: NDArray[np.generic]) -> dict[
     }
     for index, stage in enumerate(network.stages):
         value = run.recorded[stage.name]
-        arrays[f"stage_{index}"] = np.packbits(value.ravel()) if isinstance(stage, Layer) else value
+        arrays[f"stage_{index}"] = np.packbits(value.ravel()) if isinstance(stage, LayerStage) else value
     return arrays

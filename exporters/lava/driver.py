@@ -30,7 +30,7 @@ from tcja_deploy.errors import DataError, ToolchainError, UsageError
 from tcja_deploy.exporters.lava import environment
 from tcja_deploy.exporters.lava.bundle import Bundle, copy_runner
 from tcja_deploy.exporters.lava.lint import lint
-from tcja_deploy.runtime.integers.network import IntegerNetwork, Layer
+from tcja_deploy.runtime.integers.network import IntegerNetwork, LayerStage
 
 __all__ = ["LavaRun", "run_lava", "shared_memory_need"]
 
@@ -73,7 +73,7 @@ def shared_memory_need(network: IntegerNetwork, record: Collection[str]) -> int:
     elements = 0
     for index, stage in enumerate(network.stages):
         out = prod(stage.out_shape)
-        elements += prod(stage.in_shape) + (out if isinstance(stage, Layer) else 0)
+        elements += prod(stage.in_shape) + (out if isinstance(stage, LayerStage) else 0)
         if stage.name in record or index == len(network.stages) - 1:
             elements += out
     page = 4096

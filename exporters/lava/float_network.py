@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from tcja_deploy.ir import Kind
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.integers.network import HostInput, Layer, Pair, Readout, SpatialPool
+from tcja_deploy.runtime.integers.network import HostInput, LayerStage, Readout, SpatialPool
+from tcja_deploy.runtime.integers.stages import Pair
 from tcja_deploy.unsupported import Unsupported
 
 __all__ = ["FloatArray", "FloatGate", "FloatLayer", "FloatNetwork", "FloatNeuron", "normalise"]
@@ -84,10 +85,10 @@ class FloatLayer:
         offset: (O,) bias of that node.
         kind: "conv" or "dense".
         in_shape: Shape of one frame of payloads.
-        weight: Normalised (gain and threshold included), shaped as `Layer.weight`.
+        weight: Normalised (gain and threshold included), shaped as `LayerStage.weight`.
         bias: Normalised, (O,).
         neuron: The rule.
-        stride: As in `Layer`, and so are padding, dilation and groups.
+        stride: As in `LayerStage`, and so are padding, dilation and groups.
     """
 
     name: str
@@ -130,7 +131,7 @@ class FloatNetwork:
 
     frames: int
     host_input: HostInput
-    stages: tuple[FloatLayer | FloatGate | Layer, ...]
+    stages: tuple[FloatLayer | FloatGate | LayerStage, ...]
     readout: Readout
     notes: dict[str, str]
 

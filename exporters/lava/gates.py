@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tcja_deploy.errors import GraphError, UnsupportedError
 from tcja_deploy.exporters.lava.float_network import FloatGate
-from tcja_deploy.runtime.integers.network import Gate
+from tcja_deploy.runtime.integers.network import GateStage
 from tcja_deploy.runtime.integers.twin import integer_gate
 
 __all__ = ["gate_error", "quantise_gate"]
@@ -20,7 +20,7 @@ FRACTION = 14
 """Most fraction bits of the weights."""
 
 
-def quantise_gate(stage: FloatGate, frames: int, bits: int) -> Gate:
+def quantise_gate(stage: FloatGate, frames: int, bits: int) -> GateStage:
     """Integer weights with as many fraction bits as 64-bit sums allow, and the table of the sigmoid."""
     one = 1 << bits
     reach = max(8, math.ceil(math.log(2 * one)))  # beyond, the rounded sigmoid is 0 or `one`
@@ -34,7 +34,7 @@ def quantise_gate(stage: FloatGate, frames: int, bits: int) -> Gate:
             for weight in (stage.op.tla, stage.op.cla)
         )
         try:
-            return Gate(
+            return GateStage(
                 stage.name,
                 stage.in_shape,
                 frames,
@@ -52,7 +52,7 @@ def quantise_gate(stage: FloatGate, frames: int, bits: int) -> Gate:
     raise UnsupportedError(reason.reason, where=stage.name)
 
 
-def gate_error(stage: FloatGate, gate: Gate, spikes: NDArray[np.integer]) -> float:
+def gate_error(stage: FloatGate, gate: GateStage, spikes: NDArray[np.integer]) -> float:
     """Largest difference between the integer and the float gate for the same spikes."""
     _, height, width = gate.in_shape
     counts = spikes.sum((3, 4), dtype=np.int64)  # (T, N, C)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tcja_deploy.runtime.integers.network import Layer, Pair, or_pool
+from tcja_deploy.runtime.integers.network import LayerStage, or_pool
+from tcja_deploy.runtime.integers.stages import Pair
 
 __all__ = ["after_average", "crop", "regrouped", "spread", "symmetric", "usable_groups"]
 
@@ -62,7 +63,7 @@ def regrouped(weight: Kernel, groups: int) -> Kernel:
     return wide
 
 
-def crop(name: str, in_shape: tuple[int, ...], cut: Pair) -> Layer:
+def crop(name: str, in_shape: tuple[int, ...], cut: Pair) -> LayerStage:
     """A layer that copies spikes without the last rows and columns."""
     pool = or_pool(name, in_shape, (cut[0] + 1, cut[1] + 1), (1, 1), max_groups=MAX_GROUPS)
     weight = np.zeros_like(pool.weight)

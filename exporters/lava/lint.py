@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tcja_deploy.errors import UnsupportedError
-from tcja_deploy.runtime.integers.network import UNITY, Gate, IntegerNetwork, Layer
+from tcja_deploy.runtime.integers.network import GateStage, IntegerNetwork, LayerStage
+from tcja_deploy.runtime.integers.stages import UNITY
 from tcja_deploy.unsupported import bullets
 
 __all__ = ["Findings", "check", "lint"]
@@ -50,7 +51,7 @@ def lint(network: IntegerNetwork) -> Findings:
         peak = network.peak(index)
         problems: list[str] = []
         remarks: list[str] = []
-        if isinstance(stage, Gate):
+        if isinstance(stage, GateStage):
             if stage.peak > MESSAGE_MAX:
                 problems.append(f"payloads up to {stage.peak} exceed the 24 bits of a message")
         else:
@@ -77,7 +78,7 @@ def check(network: IntegerNetwork) -> Findings:
     return findings
 
 
-def _neurons(layer: Layer, problems: list[str], remarks: list[str]) -> None:
+def _neurons(layer: LayerStage, problems: list[str], remarks: list[str]) -> None:
     low, high = int(layer.bias.min()), int(layer.bias.max())
     if low < INT16[0] or high > INT16[1]:
         problems.append(f"biases from {low} to {high} do not fit 16 bits; Lava wraps them silently")
@@ -92,7 +93,7 @@ def _neurons(layer: Layer, problems: list[str], remarks: list[str]) -> None:
         remarks.append("a threshold per channel runs in the simulation, but a chip has one per population")
 
 
-def _sums(layer: Layer, peak: int, frames: int, problems: list[str], remarks: list[str]) -> None:
+def _sums(layer: LayerStage, peak: int, frames: int, problems: list[str], remarks: list[str]) -> None:
     positive, negative = layer.fan_sums
     bound = int(max(positive.max(), negative.max())) * peak
     kept = bound if layer.kind == "dense" else min(bound, CONV_MAX)
@@ -106,7 +107,7 @@ def _sums(layer: Layer, peak: int, frames: int, problems: list[str], remarks: li
         remarks.append(f"the weights allow currents up to {bound}; beyond {CURRENT_MAX} they wrap")
 
 
-def _convolution(layer: Layer, problems: list[str], remarks: list[str]) -> None:
+def _convolution(layer: LayerStage, problems: list[str], remarks: list[str]) -> None:
     small = {"groups": layer.groups, "kernel": max(layer.weight.shape[2:])}
     small |= {name: max(getattr(layer, name)) for name in ("stride", "padding", "dilation")}
     for name, value in small.items():
@@ -116,7 +117,7 @@ def _convolution(layer: Layer, problems: list[str], remarks: list[str]) -> None:
         remarks.append(f"weights up to {np.abs(layer.weight).max()} exceed the 8 bits of a synapse")
 
 
-def _dense(layer: Layer, problems: list[str], remarks: list[str]) -> None:
+def _dense(layer: LayerStage, problems: list[str], remarks: list[str]) -> None:
     low, high = int(layer.weight.min()), int(layer.weight.max())
     if low == high == 0:
         problems.append("all weights are zero: netx fails with an OverflowError")

@@ -24,7 +24,8 @@ from tcja_deploy.exporters.lava.float_network import (
 )
 from tcja_deploy.ir import Graph, Node, Op
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.integers.network import Layer, Pair, Readout, SpatialPool, or_pool
+from tcja_deploy.runtime.integers.network import LayerStage, Readout, SpatialPool, or_pool
+from tcja_deploy.runtime.integers.stages import Pair
 from tcja_deploy.unsupported import Unsupported, UnsupportedInContext, UnsupportedParts
 
 __all__ = ["lower"]
@@ -65,7 +66,7 @@ class _Chain:
     """What has been read of the chain."""
 
     shape: tuple[int, ...]
-    stages: list[FloatLayer | FloatGate | Layer] = field(default_factory=list)
+    stages: list[FloatLayer | FloatGate | LayerStage] = field(default_factory=list)
     pools: list[_Pool] = field(default_factory=list)
     synapse: _Synapse | None = None
     flat: bool = False
@@ -164,7 +165,9 @@ def _at_the_end(node: Node, graph: Graph, *allowed: type[Op]) -> None:
 
 def _spikes(chain: _Chain) -> bool:
     """Whether the current payloads are spikes of the last layer."""
-    return bool(chain.stages) and isinstance(chain.stages[-1], FloatLayer | Layer) and chain.synapse is None
+    return (
+        bool(chain.stages) and isinstance(chain.stages[-1], FloatLayer | LayerStage) and chain.synapse is None
+    )
 
 
 # -- synapses and neurons ---------------------------------------------------------------------------------

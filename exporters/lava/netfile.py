@@ -17,7 +17,8 @@ import numpy as np
 
 from tcja_deploy.errors import FileFormatError
 from tcja_deploy.reading.hdf5 import Tree, read_hdf5_files
-from tcja_deploy.runtime.integers.network import IntArray, Layer, Pair
+from tcja_deploy.runtime.integers.network import LayerStage
+from tcja_deploy.runtime.integers.stages import IntArray, Pair
 from tcja_deploy.unsupported import bullets
 
 __all__ = ["read_nets", "write_net"]
@@ -31,13 +32,13 @@ def _text(value: str) -> Any:
     return np.array([value.encode()], "S10")
 
 
-def net_input_shape(layers: tuple[Layer, ...]) -> tuple[int, ...]:
+def net_input_shape(layers: tuple[LayerStage, ...]) -> tuple[int, ...]:
     """Shape that the first layer's file declares: dense layers in front take flat vectors."""
     first = layers[0]
     return (prod(first.in_shape),) if first.kind == "dense" else first.in_shape
 
 
-def write_net(path: Path, layers: tuple[Layer, ...]) -> None:
+def write_net(path: Path, layers: tuple[LayerStage, ...]) -> None:
     """Write one segment."""
     content = io.BytesIO()  # where a disk is full, HDF5 ends the process instead of raising
     with h5py.File(content, "w") as file:
@@ -110,7 +111,7 @@ class _Entry:
         return int(value[0]), int(value[1])
 
 
-def read_nets(segments: Sequence[tuple[Path, list[dict[str, Any]]]]) -> list[tuple[Layer, ...]]:
+def read_nets(segments: Sequence[tuple[Path, list[dict[str, Any]]]]) -> list[tuple[LayerStage, ...]]:
     """Read segments back.
 
     Args:
@@ -130,7 +131,7 @@ def read_nets(segments: Sequence[tuple[Path, list[dict[str, Any]]]]) -> list[tup
     return found
 
 
-def _read(file: Tree, described: list[dict[str, Any]], problems: list[str]) -> tuple[Layer, ...]:
+def _read(file: Tree, described: list[dict[str, Any]], problems: list[str]) -> tuple[LayerStage, ...]:
     root = file.get("layer")
     if set(file) != {"layer"} or not isinstance(root, dict):
         problems.append("/: must hold one plain group named 'layer'")
@@ -167,7 +168,7 @@ def _read(file: Tree, described: list[dict[str, Any]], problems: list[str]) -> t
     return tuple(layers)
 
 
-def _layer(entry: _Entry, about: dict[str, Any]) -> Layer | None:
+def _layer(entry: _Entry, about: dict[str, Any]) -> LayerStage | None:
     kind: Literal["conv", "dense", "pool"] = about["kind"]
     spatial = kind != "dense"
     if not entry.keys(CONV_KEYS if spatial else DENSE_KEYS):
@@ -190,7 +191,7 @@ def _layer(entry: _Entry, about: dict[str, Any]) -> Layer | None:
     if len(entry.problems) > before:
         return None
     v_decay, i_decay = map(int, decays)
-    return Layer(
+    return LayerStage(
         about["name"],
         kind,
         tuple(about["in_shape"]),

@@ -31,7 +31,7 @@ from tcja_deploy.exporters.lava.rounding import compensated, input_rows
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.device import open_device
-from tcja_deploy.runtime.integers.network import Gate, HostInput, IntegerNetwork, Layer, Readout
+from tcja_deploy.runtime.integers.network import GateStage, HostInput, IntegerNetwork, LayerStage, Readout
 from tcja_deploy.runtime.integers.sums import linear_part
 from tcja_deploy.runtime.integers.twin import LayerCounts, Twin, encode
 from tcja_deploy.runtime.sequence import run
@@ -165,7 +165,7 @@ def quantise(
     payload: NDArray[np.integer] = encode(host, frames)
     if not host.binary:
         host = replace(host, peak=int(np.abs(payload).max()))
-    stages: list[Layer | Gate] = []
+    stages: list[LayerStage | GateStage] = []
     reports: list[StageReport] = []
     unit, binary, wide = host.unit, host.binary, options.wide_input
     for stage in floats.stages:
@@ -189,7 +189,7 @@ def quantise(
             stages.append(stage)
         reports.append(report)
         payload, last, wide = output, stages[-1], False
-        unit, binary = (last.unit, False) if isinstance(last, Gate) else (1, True)
+        unit, binary = (last.unit, False) if isinstance(last, GateStage) else (1, True)
     network = IntegerNetwork(name, floats.frames, host, tuple(stages), floats.readout)
     return Quantised(network, floats, tuple(reports), frames.shape[1], offered)
 
@@ -249,7 +249,7 @@ class _Received:
 
 def _layer(
     stage: FloatLayer, observed: _Observed, received: _Received, options: LavaOptions
-) -> tuple[Layer, StageReport, NDArray[np.integer]]:
+) -> tuple[LayerStage, StageReport, NDArray[np.integer]]:
     """Quantise one layer; lower its scale while currents wrap on the data."""
     peaks = np.percentile(np.concatenate(observed.peaks), options.percentile, axis=0)
     payload, unit = received.payload, received.unit
@@ -290,7 +290,7 @@ def _layer(
     return layer, report, output
 
 
-def _split(layer: Layer) -> Layer:
+def _split(layer: LayerStage) -> LayerStage:
     """The same sums from two copies of the input, the first one times 128: W = 128 high + low, both of 8 bits."""
     weight = layer.weight
     if layer.groups > 1:  # the copies lie side by side, so that groups would tear them apart
@@ -346,11 +346,11 @@ def _scale(
     return scale, levels if options.per_channel else levels[0]
 
 
-def _rounded(stage: FloatLayer, scale: FloatArray, threshold: NDArray[np.int64], unit: int) -> Layer:
+def _rounded(stage: FloatLayer, scale: FloatArray, threshold: NDArray[np.int64], unit: int) -> LayerStage:
     column = scale.reshape(-1, *(1,) * (stage.weight.ndim - 1))
     weight = np.floor(stage.weight * column + 0.5).astype(np.int64)
     bias = np.floor(stage.bias * scale * unit + 0.5).astype(np.int64)
-    return Layer(
+    return LayerStage(
         stage.name,
         stage.kind,
         stage.in_shape,
@@ -366,19 +366,19 @@ def _rounded(stage: FloatLayer, scale: FloatArray, threshold: NDArray[np.int64],
 
 
 def _compensated(
-    stage: FloatLayer, layer: Layer, scale: FloatArray, payload: NDArray[np.integer]
+    stage: FloatLayer, layer: LayerStage, scale: FloatArray, payload: NDArray[np.integer]
 ) -> NDArray[np.int64]:
     column = scale.reshape(-1, *(1,) * (stage.weight.ndim - 1))
     return compensated(stage.weight * column, input_rows(layer, payload), WEIGHT_MAX)
 
 
 def _advance(
-    stage: Layer | Gate, payload: NDArray[np.integer], binary: bool
+    stage: LayerStage | GateStage, payload: NDArray[np.integer], binary: bool
 ) -> tuple[NDArray[np.integer], LayerCounts]:
     """Payloads after one stage, over all calibration samples."""
     host = HostInput(payload.shape[2:], binary, 1)
     twin = Twin(IntegerNetwork("stage", payload.shape[0], host, (stage,), Readout()))
-    kind = np.int32 if isinstance(stage, Gate) else np.uint8
+    kind = np.int32 if isinstance(stage, GateStage) else np.uint8
     output = np.empty((*payload.shape[:2], *stage.out_shape), kind)
     counts = LayerCounts()
     step = max(1, CHUNK_BYTES // (8 * math.prod(output.shape) // output.shape[1]))
@@ -389,7 +389,7 @@ def _advance(
     return output, counts
 
 
-def _mean_current(layer: Layer, payload: NDArray[np.integer]) -> FloatArray:
+def _mean_current(layer: LayerStage, payload: NDArray[np.integer]) -> FloatArray:
     """Mean of the synaptic sums of each channel over frames, samples and pixels: that of the mean frame."""
     mean = torch.as_tensor(payload.mean((0, 1), dtype=np.float64))[None]
     sums = linear_part(layer, mean, torch.as_tensor(layer.weight, dtype=torch.float64), None)

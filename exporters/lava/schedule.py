@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tcja_deploy.runtime.integers.network import Gate, IntegerNetwork, Layer
+from tcja_deploy.runtime.integers.network import GateStage, IntegerNetwork, LayerStage
 
 __all__ = ["GatePart", "Part", "SegmentPart", "latency", "parts"]
 
@@ -27,7 +27,7 @@ class SegmentPart:
         graded: Whether the input carries integers.
     """
 
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerStage, ...]
     first: int
     arrives: int
     graded: bool
@@ -47,7 +47,7 @@ class SegmentPart:
 class GatePart:
     """One gate process."""
 
-    gate: Gate
+    gate: GateStage
     first: int
     arrives: int
 
@@ -68,13 +68,13 @@ def parts(network: IntegerNetwork) -> tuple[Part, ...]:
     while index < len(stages):
         stage = stages[index]
         part: Part
-        if isinstance(stage, Gate):
+        if isinstance(stage, GateStage):
             part = GatePart(stage, index, arrives)
             index += 1
         else:
             layers = []
             first = index
-            while index < len(stages) and isinstance(layer := stages[index], Layer):
+            while index < len(stages) and isinstance(layer := stages[index], LayerStage):
                 layers.append(layer)
                 index += 1
             part = SegmentPart(tuple(layers), first, arrives, network.graded(first))

@@ -8,10 +8,10 @@ from math import gcd
 import numpy as np
 
 from tcja_deploy.runtime.integers.network import (
-    Gate,
+    GateStage,
     HostInput,
     IntegerNetwork,
-    Layer,
+    LayerStage,
     Readout,
     SpatialPool,
     or_pool,
@@ -34,7 +34,7 @@ class Chain:
         self.rng, self.extreme = rng, extreme
         self.payload = payload
         self.unit = int(np.abs(payload).max())
-        self.stages: list[Layer | Gate] = []
+        self.stages: list[LayerStage | GateStage] = []
 
     @property
     def shape(self):
@@ -95,7 +95,7 @@ class Chain:
         if self.extreme:
             bias = rng.integers(-40000, 40000, channels)
         self.neurons(
-            Layer(
+            LayerStage(
                 name,
                 "conv",
                 self.shape,
@@ -123,7 +123,7 @@ class Chain:
         if min(self.shape[1:]) >= 4:
             pool = SpatialPool(self.pick("max", "sum"), self.pick((2, 2), (3, 2)), (2, 2))
         one = 1 << int(rng.integers(3, 7))
-        gate = Gate(
+        gate = GateStage(
             name,
             self.shape,
             self.frames,
@@ -144,7 +144,7 @@ class Chain:
         bias = rng.integers(-most * self.unit, most * self.unit, outputs).clip(-32000, 32000)
         threshold = np.asarray(min(int(rng.integers(100, 500)) * self.unit, THRESHOLD_MAX))
         weight = rng.integers(*self.pick((-120, 128), (-256, 255), (0, 256)), (outputs, size))
-        self.neurons(Layer(name, "dense", self.shape, weight, bias, threshold, **self.decays()))
+        self.neurons(LayerStage(name, "dense", self.shape, weight, bias, threshold, **self.decays()))
 
 
 def random_network(

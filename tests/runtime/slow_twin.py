@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tcja_deploy.runtime.integers.network import Gate, IntegerNetwork, Layer
+from tcja_deploy.runtime.integers.network import GateStage, IntegerNetwork, LayerStage
 
 M = 1 << 23
 
@@ -18,7 +18,7 @@ def decay(s, d):
     return np.sign(product) * (np.abs(product) >> 12)
 
 
-def convolve(x, layer: Layer):
+def convolve(x, layer: LayerStage):
     channels, height, width = x.shape
     top, left = layer.padding
     padded = np.zeros((channels, height + 2 * top, width + 2 * left), np.int64)
@@ -36,7 +36,7 @@ def convolve(x, layer: Layer):
     return out
 
 
-def run_layer(layer: Layer, frames):
+def run_layer(layer: LayerStage, frames):
     spatial = layer.kind != "dense"
 
     def column(values):
@@ -75,7 +75,7 @@ def same(x, weight):
     return out
 
 
-def run_gate(gate: Gate, frames):
+def run_gate(gate: GateStage, frames):
     counts = frames.sum((2, 3))  # (T, C)
     area = gate.in_shape[1] * gate.in_shape[2]
     temporal = same(counts.T, gate.tla).T if gate.tla is not None else None
@@ -107,7 +107,7 @@ def run_slow(network: IntegerNetwork, payload):
     outputs, events = {}, {}
     x = payload
     for stage in network.stages:
-        if isinstance(stage, Layer):
+        if isinstance(stage, LayerStage):
             x, wraps, saturations = run_layer(stage, x)
             events[stage.name] = wraps, saturations
         else:

@@ -10,7 +10,7 @@ import torch
 from integer_nets import random_frames, random_network
 
 from tcja_deploy.runtime.integers import sums as integer_sums
-from tcja_deploy.runtime.integers.network import Layer, or_pool
+from tcja_deploy.runtime.integers.network import LayerStage, or_pool
 from tcja_deploy.runtime.integers.sums import FastSums, bytes_are_exact, linear_part
 from tcja_deploy.runtime.integers.twin import Twin
 
@@ -29,7 +29,7 @@ def layer_of(depth, channels, kernel, stride, padding, dilation, groups, most=12
     rng = np.random.default_rng(depth)
     weight = rng.integers(-most, most + 1, (channels, depth // groups, *kernel))
     bias = rng.integers(-32768, 32768, channels)
-    return Layer(
+    return LayerStage(
         "n",
         "conv",
         (depth, 11, 9),

@@ -15,7 +15,7 @@ from integer_nets import random_frames, random_network
 from slow_twin import run_slow
 
 from tcja_deploy.errors import DataError, GraphError, UsageError
-from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, Layer, Readout, or_pool
+from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, LayerStage, Readout, or_pool
 from tcja_deploy.runtime.integers.sums import float32_is_exact
 from tcja_deploy.runtime.integers.twin import Twin, encode
 
@@ -67,7 +67,7 @@ def test_extreme_networks_do_wrap_and_saturate():
 def dense(weight, threshold, *, bias=None, v_decay=4096, i_decay=4096, shape=None):
     weight = np.asarray(weight, np.int64)
     bias = np.zeros(weight.shape[0], np.int64) if bias is None else np.asarray(bias, np.int64)
-    return Layer(
+    return LayerStage(
         "n", "dense", shape or (weight.shape[1],), weight, bias, np.asarray(threshold), v_decay, i_decay
     )
 
@@ -93,7 +93,7 @@ def test_current_wraps_at_two_to_the_seventeenth():
 
 def test_sums_beyond_24_bits_count_as_wrapped():
     """A convolution of 2**24 + 6 looks like one of 6: the spike is right, and the count says what happened."""
-    layer = Layer(
+    layer = LayerStage(
         "n", "conv", (1, 1, 1), np.full((1, 1, 1, 1), (1 << 23) + 3), np.zeros(1, int), np.asarray(5)
     )
     result = single(layer, [[[[2]]], [[[1]]]], peak=2)

@@ -1,7 +1,7 @@
 """The integer network: what Loihi-style hardware computes; the contract between quantiser, twin and exporter.
 
-A chain of stages. `Layer` is a synapse (convolution, dense or OR-pooling) with its current-based leaky
-integrate-and-fire neurons; `Gate` is a TCJA block that turns spikes into integer payloads. Equations, with
+A chain of stages. `LayerStage` is a synapse (convolution, dense or OR-pooling) with its current-based leaky
+integrate-and-fire neurons; `GateStage` is a TCJA block that turns spikes into integer payloads. Equations, with
 time steps t, all integers, `dec(s, d) = sign(s) * ((|s| * (4096 - d)) >> 12)` and M = 2**23:
 
     a[t] = sum of weight * input payload        (convolutions wrap to 24 bits)
@@ -24,23 +24,21 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tcja_deploy.errors import GraphError
+from tcja_deploy.runtime.integers.stages import UNITY, IntArray, Pair, stage_error
 
-__all__ = ["Gate", "HostInput", "IntArray", "IntegerNetwork", "Layer", "Readout", "SpatialPool", "or_pool"]
-
-IntArray = NDArray[np.int64]
-Pair = tuple[int, int]
-
-UNITY = 4096
-"""The integer that stands for a decay of one: i_decay = 4096 forgets at once, 0 never."""
-
-
-def _fail(name: str, reason: str) -> GraphError:
-    return GraphError(reason, where=name)
+__all__ = [
+    "GateStage",
+    "HostInput",
+    "IntegerNetwork",
+    "LayerStage",
+    "Readout",
+    "SpatialPool",
+    "or_pool",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layer:
+class LayerStage:
     """One synapse and its neurons.
 
     Attributes:
@@ -75,25 +73,29 @@ class Layer:
         weight, spatial = self.weight, self.kind != "dense"
         geometry = (self.groups, *self.stride, *self.dilation, *self.in_shape, weight.size)
         if min(geometry) < 1 or min(self.padding) < 0:
-            raise _fail(self.name, "groups, stride, dilation and sizes are positive, padding is not negative")
+            raise stage_error(
+                self.name, "groups, stride, dilation and sizes are positive, padding is not negative"
+            )
         if weight.ndim != (4 if spatial else 2) or len(self.in_shape) not in ((3,) if spatial else (1, 3)):
-            raise _fail(
+            raise stage_error(
                 self.name, f"{self.kind} weight {weight.shape} does not fit an input of {self.in_shape}"
             )
         if spatial and (self.in_shape[0] != weight.shape[1] * self.groups or weight.shape[0] % self.groups):
-            raise _fail(
+            raise stage_error(
                 self.name, f"weight {weight.shape} with {self.groups} groups does not fit {self.in_shape}"
             )
         if not spatial and weight.shape[1] != prod(self.in_shape):
-            raise _fail(self.name, f"dense weight {weight.shape} does not fit an input of {self.in_shape}")
+            raise stage_error(
+                self.name, f"dense weight {weight.shape} does not fit an input of {self.in_shape}"
+            )
         if self.bias.shape != (weight.shape[0],) or self.threshold.shape not in ((), (weight.shape[0],)):
-            raise _fail(
+            raise stage_error(
                 self.name, f"bias {self.bias.shape} or threshold {self.threshold.shape} misses the channels"
             )
         if min(self.out_shape) < 1:
-            raise _fail(self.name, f"the output would be empty: {self.out_shape}")
+            raise stage_error(self.name, f"the output would be empty: {self.out_shape}")
         if not (0 <= self.v_decay <= UNITY and 0 <= self.i_decay <= UNITY):
-            raise _fail(self.name, f"decays {self.v_decay} and {self.i_decay} must lie in 0..{UNITY}")
+            raise stage_error(self.name, f"decays {self.v_decay} and {self.i_decay} must lie in 0..{UNITY}")
 
     @property
     def out_shape(self) -> tuple[int, ...]:
@@ -128,7 +130,7 @@ def or_pool(
     padding: Pair = (0, 0),
     *,
     max_groups: int = 127,
-) -> Layer:
+) -> LayerStage:
     """Max-pooling of binary spikes: neurons without memory that fire if any spike falls into their window.
 
     Args:
@@ -145,7 +147,7 @@ def or_pool(
     width = channels // groups
     weight = np.zeros((channels, width, *kernel), np.int64)
     weight[np.arange(channels), np.arange(channels) % width] = 2
-    return Layer(
+    return LayerStage(
         name,
         "pool",
         in_shape,
@@ -173,7 +175,7 @@ class SpatialPool:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Gate:
+class GateStage:
     """A TCJA block in integers (`tcja_deploy.runtime.integers.gate_arithmetic`): collects a window, then scales it.
 
     Attributes:
@@ -185,7 +187,7 @@ class Gate:
         fusion: How the two are joined.
         fraction: Fraction bits of the weights.
         index_bits: Fraction bits of the table's argument.
-        table: Gate integers, one per argument step, symmetric about zero.
+        table: GateStage integers, one per argument step, symmetric about zero.
         one: The integer that stands for a gate of one (before the pool).
         pool: Spatial pooling of the gated payloads, or None.
     """
@@ -206,25 +208,29 @@ class Gate:
         channels, height, width = self.in_shape
         pool = (1,) if self.pool is None else (*self.pool.kernel, *self.pool.stride)
         if min(*self.in_shape, *pool) < 1:
-            raise _fail(self.name, "sizes, kernel and stride of the pool are positive")
+            raise stage_error(self.name, "sizes, kernel and stride of the pool are positive")
         if self.tla is None and self.cla is None:
-            raise _fail(self.name, "a gate needs temporal or channel-wise weights")
+            raise stage_error(self.name, "a gate needs temporal or channel-wise weights")
         for label, weight, size in (("tla", self.tla, channels), ("cla", self.cla, self.frames)):
             if weight is not None and (weight.ndim != 3 or weight.shape[:2] != (size, size)):
-                raise _fail(self.name, f"{label} weights {weight.shape} should be ({size}, {size}, K)")
+                raise stage_error(self.name, f"{label} weights {weight.shape} should be ({size}, {size}, K)")
         if not self.index_bits < self.fraction:
-            raise _fail(self.name, f"{self.fraction} fraction bits must exceed the table's {self.index_bits}")
+            raise stage_error(
+                self.name, f"{self.fraction} fraction bits must exceed the table's {self.index_bits}"
+            )
         if self.table.ndim != 1 or self.table.size % 2 or self.table.size == 0 or int(self.table.min()) < 0:
-            raise _fail(self.name, "the table must be one row of an even number of non-negative integers")
+            raise stage_error(
+                self.name, "the table must be one row of an even number of non-negative integers"
+            )
         peaks = [
             int(np.abs(weight).sum((1, 2)).max()) * height * width
             for weight in (self.tla, self.cla)
             if weight is not None
         ]
         if max(peaks) >= 1 << 52 or (self.fusion == "multiply" and prod(peaks) >= 1 << 61):
-            raise _fail(self.name, "the gate's sums could exceed 64 bits: use fewer fraction bits")
+            raise stage_error(self.name, "the gate's sums could exceed 64 bits: use fewer fraction bits")
         if min(self.out_shape) < 1:
-            raise _fail(self.name, f"the output would be empty: {self.out_shape}")
+            raise stage_error(self.name, f"the output would be empty: {self.out_shape}")
 
     @property
     def out_shape(self) -> tuple[int, int, int]:
@@ -321,43 +327,47 @@ class IntegerNetwork:
     name: str
     frames: int
     host_input: HostInput
-    stages: tuple[Layer | Gate, ...]
+    stages: tuple[LayerStage | GateStage, ...]
     readout: Readout
 
     def __post_init__(self) -> None:
         if self.frames < 1 or not self.stages:
-            raise _fail(self.name, "a network needs at least one frame and one stage")
+            raise stage_error(self.name, "a network needs at least one frame and one stage")
         names = [stage.name for stage in self.stages]
         if len(set(names)) != len(names):
-            raise _fail(self.name, f"stage names repeat: {sorted({n for n in names if names.count(n) > 1})}")
+            raise stage_error(
+                self.name, f"stage names repeat: {sorted({n for n in names if names.count(n) > 1})}"
+            )
         shape, binary = self.host_input.out_shape, self.host_input.binary
         for stage in self.stages:
             flattened = (
-                isinstance(stage, Layer) and stage.kind == "dense" and stage.in_shape == (prod(shape),)
+                isinstance(stage, LayerStage) and stage.kind == "dense" and stage.in_shape == (prod(shape),)
             )
             if stage.in_shape != shape and not flattened:
-                raise _fail(stage.name, f"expects an input of {stage.in_shape}, but gets {shape}")
-            if isinstance(stage, Gate) and stage.frames != self.frames:
-                raise _fail(stage.name, f"was made for T = {stage.frames}, the network has T = {self.frames}")
-            if not binary and (isinstance(stage, Gate) or stage.kind == "pool"):
-                raise _fail(
-                    stage.name, f"a {'gate' if isinstance(stage, Gate) else 'pool'} needs binary spikes"
+                raise stage_error(stage.name, f"expects an input of {stage.in_shape}, but gets {shape}")
+            if isinstance(stage, GateStage) and stage.frames != self.frames:
+                raise stage_error(
+                    stage.name, f"was made for T = {stage.frames}, the network has T = {self.frames}"
                 )
-            shape, binary = stage.out_shape, isinstance(stage, Layer)
+            if not binary and (isinstance(stage, GateStage) or stage.kind == "pool"):
+                raise stage_error(
+                    stage.name, f"a {'gate' if isinstance(stage, GateStage) else 'pool'} needs binary spikes"
+                )
+            shape, binary = stage.out_shape, isinstance(stage, LayerStage)
 
     @property
     def unit(self) -> int:
         """The integer that stands for one in the last stage's payloads."""
         last = self.stages[-1]
-        return last.unit if isinstance(last, Gate) else 1
+        return last.unit if isinstance(last, GateStage) else 1
 
     def graded(self, index: int) -> bool:
         """Whether stage `index` receives integer payloads rather than spikes."""
-        return not self.host_input.binary if index == 0 else isinstance(self.stages[index - 1], Gate)
+        return not self.host_input.binary if index == 0 else isinstance(self.stages[index - 1], GateStage)
 
     def peak(self, index: int) -> int:
         """Largest payload that stage `index` receives (as far as calibration knows, for the first)."""
         if index == 0:
             return self.host_input.peak
         before = self.stages[index - 1]
-        return before.peak if isinstance(before, Gate) else 1
+        return before.peak if isinstance(before, GateStage) else 1

@@ -18,6 +18,7 @@ from tcja_deploy.ir import Kind, Signal
 from tcja_deploy.ir.ops import same_padding
 from tcja_deploy.runtime.integers import network as integer
 from tcja_deploy.runtime.integers.gate_arithmetic import gate_values
+from tcja_deploy.runtime.integers.stages import UNITY
 from tcja_deploy.runtime.integers.sums import EXACT32
 from tcja_deploy.runtime.integers.twin import LayerCounts, LayerRunner, encode
 from tcja_deploy.runtime.stream.cells import CellState, PlainCell, Scale, Stateless
@@ -72,7 +73,7 @@ class IntegerLayer(PlainCell):
         peak: Bound on the payloads it receives; 0 if only the frame itself tells.
     """
 
-    layer: integer.Layer
+    layer: integer.LayerStage
     peak: int
 
     @cached_property
@@ -97,7 +98,7 @@ class IntegerLayer(PlainCell):
 
     def initial(self, samples: int) -> CellState:
         """See `Cell`."""
-        names = ["v"] if self.layer.i_decay == integer.UNITY else ["u", "v"]
+        names = ["v"] if self.layer.i_decay == UNITY else ["u", "v"]
         return {name: torch.zeros(samples, *self.layer.out_shape, dtype=torch.float64) for name in names}
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
@@ -124,7 +125,7 @@ class IntegerGate(PlainCell):
         estimate: See `stream.gate.GateBuffer`; rounded to whole counts.
     """
 
-    gate: integer.Gate
+    gate: integer.GateStage
     lookahead: int
     estimate: Estimate | None = None
 
@@ -240,7 +241,7 @@ def plan_twin(
     links = [by_frame(name, Encode(host), (INPUT,), Signal(("T", "N", *shape), kind))]
     for stage in network.stages:
         signal = Signal(("T", "N", *stage.out_shape), Kind.BINARY)
-        if isinstance(stage, integer.Layer):
+        if isinstance(stage, integer.LayerStage):
             links.append(by_frame(stage.name, IntegerLayer(stage, peak), (name,), signal))
             peak = 1
         else:
@@ -272,7 +273,9 @@ def stream_twin(
     return Stepper(cells, initial(cells, samples))
 
 
-def _block(gate: integer.Gate, source: str, lookahead: int | None, estimate: Estimate | None) -> list[Link]:
+def _block(
+    gate: integer.GateStage, source: str, lookahead: int | None, estimate: Estimate | None
+) -> list[Link]:
     exact = IntegerGate(gate, 0).exact_lookahead
     ahead = exact if lookahead is None else min(exact, lookahead)
     cell = IntegerGate(gate, ahead, estimate if ahead < exact else None)

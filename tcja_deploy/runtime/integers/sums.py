@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tcja_deploy.runtime.integers.network import UNITY, Layer
+from tcja_deploy.runtime.integers.network import LayerStage
+from tcja_deploy.runtime.integers.stages import UNITY
 
 __all__ = ["EXACT32", "FastSums", "fits_float32", "float32_is_exact", "linear_part"]
 
@@ -27,14 +28,14 @@ BYTE_WEIGHT, BYTE_PAYLOAD = 127, 128
 """Without VNNI, processors add pairs of byte products in 16 bits: 2 * 127 * 128 < 2**15."""
 
 
-def linear_part(layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def linear_part(layer: LayerStage, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The layer's convolution or matrix product of payloads (N, ...) with given weights."""
     if layer.kind == "dense":
         return functional.linear(x.flatten(1), weight, bias)
     return functional.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
-def fits_float32(layer: Layer, peak: int) -> bool:
+def fits_float32(layer: LayerStage, peak: int) -> bool:
     """Whether a layer may be tried in float32 for payloads up to `peak`.
 
     All partial sums and the bias must stay below 2**24 (in units of 64), the current must have no memory, and
@@ -110,7 +111,7 @@ class FastSums:
         bias: Biases times 64, float32, (O,).
     """
 
-    def __init__(self, layer: Layer, weight: Tensor, bias: Tensor) -> None:
+    def __init__(self, layer: LayerStage, weight: Tensor, bias: Tensor) -> None:
         self.layer, self.weight, self.bias = layer, weight, bias
         self._pools = _adds_windows(layer)
         self._bytes: tuple[Tensor, Tensor, Tensor] | None = None
@@ -130,7 +131,7 @@ class FastSums:
         return linear_part(layer, x, self.weight, self.bias)
 
 
-def _adds_windows(layer: Layer) -> bool:
+def _adds_windows(layer: LayerStage) -> bool:
     """Whether the layer adds the payloads of each channel in a window, as OR pools do."""
     if layer.kind != "pool" or layer.dilation != (1, 1) or layer.bias.any():
         return False
@@ -144,7 +145,7 @@ def _adds_windows(layer: Layer) -> bool:
 # -- bytes --------------------------------------------------------------------------------------------------
 
 
-def _packed(layer: Layer) -> tuple[Tensor, Tensor, Tensor]:
+def _packed(layer: LayerStage) -> tuple[Tensor, Tensor, Tensor]:
     """Weights in the form of the byte kernel, and the factor and the zero point of each channel."""
     channels = layer.weight.shape[0]
     scale, zero = torch.full((channels,), float(SCALE)), torch.zeros(channels, dtype=torch.int32)
@@ -154,7 +155,7 @@ def _packed(layer: Layer) -> tuple[Tensor, Tensor, Tensor]:
     return packed, scale, zero
 
 
-def _byte_sums(layer: Layer, x: Tensor, packed: tuple[Tensor, Tensor, Tensor], bias: Tensor) -> Tensor:
+def _byte_sums(layer: LayerStage, x: Tensor, packed: tuple[Tensor, Tensor, Tensor], bias: Tensor) -> Tensor:
     geometry = (layer.stride, layer.padding, layer.dilation, layer.groups)
     sums: Tensor = torch.ops.onednn.qconv2d_pointwise(
         x.to(torch.uint8), 1.0, 0, *packed, bias, *geometry, 1.0, 0, torch.float32, "none", [], ""
@@ -167,7 +168,7 @@ def bytes_are_exact() -> bool:
     """Whether PyTorch has a byte convolution here that gives sums in float32, tried on the largest weights and payloads."""
     weight, x = _trial(BYTE_WEIGHT, BYTE_PAYLOAD + 1)
     small = (weight / SCALE).long().numpy()
-    layer = Layer("trial", "conv", (64, 6, 6), small, np.arange(16) * 1000, np.asarray(1))
+    layer = LayerStage("trial", "conv", (64, 6, 6), small, np.arange(16) * 1000, np.asarray(1))
     bias = torch.as_tensor(SCALE * layer.bias, dtype=torch.float32)
     try:
         sums = _byte_sums(layer, x.float(), _packed(layer), bias)

@@ -20,7 +20,8 @@ from torch.nn import functional
 
 from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.runtime.integers.gate_arithmetic import gate_values
-from tcja_deploy.runtime.integers.network import UNITY, Gate, HostInput, IntegerNetwork, Layer
+from tcja_deploy.runtime.integers.network import GateStage, HostInput, IntegerNetwork, LayerStage
+from tcja_deploy.runtime.integers.stages import UNITY
 from tcja_deploy.runtime.integers.sums import EXACT32, FastSums, fits_float32, float32_is_exact, linear_part
 
 __all__ = ["LayerCounts", "LayerRunner", "Twin", "TwinRun", "encode"]
@@ -96,7 +97,7 @@ def encode(host: HostInput, frames: NDArray[np.generic]) -> NDArray[np.int64]:
     return payload
 
 
-def integer_gate(gate: Gate, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def integer_gate(gate: GateStage, counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Gate integers (T, N, C) for payload sums (T, N, C) over the pixels of the maps."""
     area = gate.in_shape[1] * gate.in_shape[2]
     fixed = (gate.tla, gate.cla, gate.fusion, gate.fraction, gate.index_bits, gate.table)
@@ -113,7 +114,7 @@ class LayerRunner:
         v: Voltages (N, ...), or None before the first frame (zeros).
     """
 
-    def __init__(self, layer: Layer) -> None:
+    def __init__(self, layer: LayerStage) -> None:
         self.layer = layer
         self.u: Tensor | None = None
         self.v: Tensor | None = None
@@ -238,7 +239,7 @@ def _plain(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1) if x.ndim == 4 else x
 
 
-def _pool_payload(payload: Tensor, gate: Gate) -> Tensor:
+def _pool_payload(payload: Tensor, gate: GateStage) -> Tensor:
     pool = gate.pool
     if pool is None:
         return payload
@@ -247,7 +248,7 @@ def _pool_payload(payload: Tensor, gate: Gate) -> Tensor:
     return functional.avg_pool2d(payload, pool.kernel, pool.stride, divisor_override=1)
 
 
-def run_gate(gate: Gate, spikes: Tensor, samples: int, counts: LayerCounts) -> Tensor:
+def run_gate(gate: GateStage, spikes: Tensor, samples: int, counts: LayerCounts) -> Tensor:
     """Payloads (T*N, C, H', W') of a window of spikes (T*N, C, H, W), both float32."""
     sums = spikes.sum((2, 3)).double().numpy().astype(np.int64).reshape(-1, samples, gate.in_shape[0])
     values = integer_gate(gate, sums).reshape(-1, gate.in_shape[0], 1, 1)
@@ -269,7 +270,7 @@ class Twin:
     _runners: dict[str, LayerRunner] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._runners = {s.name: LayerRunner(s) for s in self.network.stages if isinstance(s, Layer)}
+        self._runners = {s.name: LayerRunner(s) for s in self.network.stages if isinstance(s, LayerStage)}
 
     def run(
         self, frames: NDArray[np.generic], record: Collection[str] = (), *, encoded: bool = False
@@ -326,12 +327,12 @@ class Twin:
         peak = int(np.abs(payload).max())
         recorded: dict[str, list[NDArray[np.integer]]] = {name: [] for name in record}
 
-        def tally(stage: Layer | Gate, y: Tensor) -> Tensor:
+        def tally(stage: LayerStage | GateStage, y: Tensor) -> Tensor:
             counts[stage.name].neuron_steps += y.numel()
-            fired = _ones(y) if isinstance(stage, Layer) else int(torch.count_nonzero(_plain(y)))
+            fired = _ones(y) if isinstance(stage, LayerStage) else int(torch.count_nonzero(_plain(y)))
             counts[stage.name].spikes += fired
             if stage.name in recorded:
-                kind: type[np.integer] = np.uint8 if isinstance(stage, Layer) else np.int32
+                kind: type[np.integer] = np.uint8 if isinstance(stage, LayerStage) else np.int32
                 recorded[stage.name].append(y.numpy().astype(kind).reshape(-1, samples, *y.shape[1:]))
             return y
 
@@ -356,11 +357,11 @@ class Twin:
         return output, {name: np.concatenate(frames) for name, frames in recorded.items()}
 
 
-def segments(network: IntegerNetwork) -> list[tuple[Gate | None, list[Layer]]]:
+def segments(network: IntegerNetwork) -> list[tuple[GateStage | None, list[LayerStage]]]:
     """The stages cut before each gate: (gate or None, the layers after it)."""
-    cut: list[tuple[Gate | None, list[Layer]]] = [(None, [])]
+    cut: list[tuple[GateStage | None, list[LayerStage]]] = [(None, [])]
     for stage in network.stages:
-        if isinstance(stage, Gate):
+        if isinstance(stage, GateStage):
             cut.append((stage, []))
         else:
             cut[-1][1].append(stage)

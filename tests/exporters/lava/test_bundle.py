@@ -23,7 +23,7 @@ from tcja_deploy.exporters.lava.schedule import latency, parts
 from tcja_deploy.exporters.manifest import read_manifest
 from tcja_deploy.files import sha256
 from tcja_deploy.reading.limits import Limits, limited
-from tcja_deploy.runtime.integers.network import Gate, HostInput, Layer, Readout
+from tcja_deploy.runtime.integers.network import GateStage, HostInput, LayerStage, Readout
 from tcja_deploy.runtime.integers.twin import Twin
 
 
@@ -61,7 +61,7 @@ def test_round_trip(seed, kind, tmp_path):
     assert read.network.frames == network.frames
     for one, other in zip(read.network.stages, network.stages, strict=True):
         assert type(one) is type(other)
-        if isinstance(one, Layer):
+        if isinstance(one, LayerStage):
             assert_same(one, other)
     names = [stage.name for stage in network.stages]
     original, again = (Twin(n).run(frames, record=names) for n in (network, read.network))
@@ -108,7 +108,7 @@ def test_latency_of_the_dvs128_topology():
     assert steps == [len(random_network(0).stages)]
     # 7 + 19 + 1 + 19 + 2
     network = random_network(1, gates=2, frames=20)
-    layers = sum(isinstance(stage, Layer) for stage in network.stages)
+    layers = sum(isinstance(stage, LayerStage) for stage in network.stages)
     assert latency(network) == layers + 2 * 19
 
 
@@ -279,7 +279,7 @@ def test_the_bundle_runs_by_itself(written, lava_python):
     assert len(lines) == len(network.stages)
     assert all(line.endswith(" 0 mismatches") for line in lines)
     golden = dict(np.load(moved / "golden.npz"))
-    index = next(i for i, stage in enumerate(network.stages) if isinstance(stage, Gate))
+    index = next(i for i, stage in enumerate(network.stages) if isinstance(stage, GateStage))
     golden[f"stage_{index}"] = golden[f"stage_{index}"] + 1
     np.savez(moved / "golden.npz", **golden)
     answer = by_hand(moved, lava_python)

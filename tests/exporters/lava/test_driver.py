@@ -24,7 +24,7 @@ from tcja_deploy.exporters.lava import bundle as bundles
 from tcja_deploy.exporters.lava import driver, environment
 from tcja_deploy.exporters.lava.bundle import read_bundle
 from tcja_deploy.exporters.lava.driver import run_lava, shared_memory_need
-from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, Layer, Readout
+from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, LayerStage, Readout
 from tcja_deploy.runtime.integers.twin import Twin, encode
 
 
@@ -44,7 +44,7 @@ def small(tmp_path):
 def crashing(tmp_path, monkeypatch):
     """A bundle that the lint would refuse: Lava keeps 129 groups as -127 and fails in one of its
     processes."""
-    layer = Layer(
+    layer = LayerStage(
         "conv",
         "conv",
         (129, 4, 4),
@@ -102,7 +102,7 @@ def test_unknown_stages_are_refused(small):
 
 
 def test_payloads_that_lava_would_overflow_on_are_refused(lava_python, tmp_path):
-    layer = Layer("n", "dense", (2,), np.full((2, 2), 100), np.zeros(2, int), np.asarray(1))
+    layer = LayerStage("n", "dense", (2,), np.full((2, 2), 100), np.zeros(2, int), np.asarray(1))
     network = IntegerNetwork("net", 4, HostInput((2,), False, 1000), (layer,), Readout())
     write_bundle(network, tmp_path / "b", np.ones((4, 1, 2), int), about={})
     bundle = read_bundle(tmp_path / "b")
@@ -282,7 +282,7 @@ def run_with_shared_memory(bundle, lava_python, folder, size):
 @pytest.mark.parametrize(("side", "size", "bus_error"), [(8, "40k", False), (100, "1m", True)])
 def test_shared_memory_that_runs_out(lava_python, tmp_path, side, size, bus_error):
     """Either the semaphores do not fit, or a process dies when it first touches its channel (SIGBUS)."""
-    layer = Layer(
+    layer = LayerStage(
         "conv", "conv", (4, side, side), np.ones((4, 4, 1, 1), int), np.zeros(4, int), np.asarray(1)
     )
     network = IntegerNetwork("net", 4, HostInput((4, side, side), True, 1), (layer,), Readout())

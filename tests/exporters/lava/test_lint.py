@@ -8,14 +8,14 @@ from integer_nets import random_network
 
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters.lava.lint import check, lint
-from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, Layer, Readout
+from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, LayerStage, Readout
 
 
 def conv(channels=4, groups=1, *, weight=3, bias=0, threshold=10, kernel=1, **geometry):
     values = np.full((channels, channels // groups, kernel, kernel), weight, np.int64)
     size = max(4, kernel)
     biases = np.full(channels, bias, np.int64)
-    return Layer(
+    return LayerStage(
         "conv",
         "conv",
         (channels, size, size),
@@ -29,7 +29,7 @@ def conv(channels=4, groups=1, *, weight=3, bias=0, threshold=10, kernel=1, **ge
 
 def dense(weight, *, bias=0, threshold=10):
     weight = np.asarray(weight, np.int64)
-    return Layer(
+    return LayerStage(
         "dense", "dense", (weight.shape[1],), weight, np.full(len(weight), bias), np.asarray(threshold)
     )
 
@@ -104,7 +104,7 @@ def test_overflow_of_a_current_with_memory_is_an_error():
 
 def test_all_violations_come_at_once():
     first = conv(128, 128, bias=40000, threshold=-1)
-    second = Layer(
+    second = LayerStage(
         "second", "dense", first.out_shape, np.zeros((2, 2048), np.int64), np.zeros(2, int), np.asarray(1)
     )
     with pytest.raises(UnsupportedError) as caught:

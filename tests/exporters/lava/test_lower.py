@@ -13,7 +13,7 @@ from tcja_deploy.exporters.lava.lower import lower
 from tcja_deploy.ir import Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes import fold_batch_norm
-from tcja_deploy.runtime.integers.network import Layer
+from tcja_deploy.runtime.integers.network import LayerStage
 from tcja_deploy.runtime.sequence import run
 
 SMALL = (2, 12, 10)
@@ -163,9 +163,9 @@ def test_stages_fire_like_the_graph(name):
 
 def test_the_odd_average_gets_a_layer_that_crops():
     plan = lower(GRAPHS["average, odd size"]())
-    crops = [stage for stage in plan.stages if isinstance(stage, Layer)]
+    crops = [stage for stage in plan.stages if isinstance(stage, LayerStage)]
     assert [stage.out_shape for stage in crops] == [(4, 12, 10)]
-    assert not [s for s in lower(GRAPHS["average, odd, not padded"]()).stages if isinstance(s, Layer)]
+    assert not [s for s in lower(GRAPHS["average, odd, not padded"]()).stages if isinstance(s, LayerStage)]
 
 
 def test_groups_stay_below_128():

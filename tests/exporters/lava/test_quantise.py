@@ -17,7 +17,7 @@ from tcja_deploy.exporters.lava.quantise import quantise
 from tcja_deploy.exporters.lava.rounding import compensated
 from tcja_deploy.ir import GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.integers.network import Gate, Layer
+from tcja_deploy.runtime.integers.network import GateStage, LayerStage
 from tcja_deploy.runtime.integers.twin import Twin, integer_gate
 from tcja_deploy.runtime.sequence import run
 
@@ -96,7 +96,7 @@ def test_the_budget_holds_and_the_networks_stay_close(name, options):
     for stage, report in zip(quantised.network.stages, accuracy.stages, strict=True):
         assert report.name == stage.name
         assert report.wraps == 0
-        if isinstance(stage, Layer):
+        if isinstance(stage, LayerStage):
             assert np.abs(stage.weight).max() <= 127
             assert np.abs(stage.bias).max() < 1 << 15
             assert stage.threshold.max() < 1 << 17
@@ -181,7 +181,7 @@ def test_gates_stay_within_their_bound(name, bits):
     """Half a step of the gate, a quarter of half a step of the table's argument, and the rounding of the weights."""
     graph = GRAPHS[name]()
     quantised = quantise(graph, [frames_for(graph)], LavaOptions(gate_bits=bits))
-    gate = next(stage for stage in quantised.network.stages if isinstance(stage, Gate))
+    gate = next(stage for stage in quantised.network.stages if isinstance(stage, GateStage))
     op = next(node.op for node in graph if isinstance(node.op, ir.TCJA))
     rng = np.random.default_rng(0)
     area = gate.in_shape[1] * gate.in_shape[2]
@@ -200,7 +200,7 @@ def test_the_table_saturates_without_a_jump():
     for bits in (1, 6, 14):
         graph = GRAPHS["gate"]()
         quantised = quantise(graph, [frames_for(graph)], LavaOptions(gate_bits=bits, per_channel=True))
-        gate = next(stage for stage in quantised.network.stages if isinstance(stage, Gate))
+        gate = next(stage for stage in quantised.network.stages if isinstance(stage, GateStage))
         assert gate.table[0] == 0
         assert gate.table[-1] == gate.one
 

@@ -10,7 +10,7 @@ from integer_nets import random_dense_network, random_frames, random_network
 from test_lower import GRAPHS
 
 import tcja_deploy as td
-from tcja_deploy.runtime.integers.network import Layer
+from tcja_deploy.runtime.integers.network import LayerStage
 from tcja_deploy.runtime.integers.twin import Twin
 
 SWEEP = [
@@ -93,7 +93,7 @@ def test_the_sweep_reaches_what_it_should():
 
 def features(stage, kind):
     """What a stage is an example of."""
-    if not isinstance(stage, Layer):
+    if not isinstance(stage, LayerStage):
         return {f"gate {kind}", f"gate pool {stage.pool and stage.pool.kind}"}
     found = {f"leak {stage.v_decay}", f"current {stage.i_decay}"}
     found |= {"threshold per channel"} if stage.threshold.ndim else set()
