@@ -1,0 +1,1 @@
+"""Window programs: attention of any kind in integers."""
