@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from math import prod
 from typing import Any
 
@@ -115,30 +114,33 @@ def evaluate(step, arrays, shapes, out_shape, values):
 # -- programs at random ----------------------------------------------------------------------------------------------------
 
 
+def _overflows(description, arrays):
+    try:
+        Program(description, arrays)
+    except ValueError as error:
+        if "beyond 62 bits" in str(error):
+            return True
+        raise
+    return False
+
+
 @st.composite
 def programs(draw):
     """A description with arrays: up to seven steps, each on values that are there."""
     shape = draw(st.lists(st.integers(1, 3), min_size=4, max_size=4))
     low = draw(st.integers(-300, 1))
     seed = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    description: dict[str, Any] = {
-        "shape": shape,
-        "low": low,
-        "high": low + draw(st.integers(0, 600)),
-        "steps": [],
-    }
+    entry = {"shape": shape, "low": low, "high": low + draw(st.integers(0, 600))}
+    other = {"shape": [shape[0], 1, shape[2], 1], "low": -7, "high": 1 << 20}
+    description: dict[str, Any] = {"inputs": [entry, other][: draw(st.integers(1, 2))], "steps": []}
     arrays: dict[str, np.ndarray] = {}
     for _ in range(draw(st.integers(1, 7))):
-        before = Program(description, arrays).shapes if description["steps"] else [tuple(shape)]
-        step = _step(draw, before, arrays, seed)
-        description["steps"].append(step)
-        try:
-            Program(description, arrays)
-        except ValueError as error:  # a product of products may become too large: such programs are refused
-            assert re.search("beyond 62 bits", str(error)), error
+        given = [tuple(i["shape"]) for i in description["inputs"]]
+        before = Program(description, arrays).shapes if description["steps"] else given
+        description["steps"].append(_step(draw, before, arrays, seed))
+        if _overflows(description, arrays):  # a product of products may become too large
             description["steps"].pop()
-            if not description["steps"]:
-                description["steps"].append({"op": "clip", "inputs": [0], "low": -5, "high": 9})
+    description["steps"] = description["steps"] or [{"op": "clip", "inputs": [0], "low": -5, "high": 9}]
     return description, arrays
 
 
@@ -210,21 +212,20 @@ def _step(draw, shapes, arrays, rng):
 def test_the_executor_is_a_plain_evaluation_and_keeps_its_bounds(made, seed):
     description, arrays = made
     program = Program(json.loads(json.dumps(description)), arrays)
-    low, high = program.bounds[0]
-    windows = np.random.default_rng(seed).integers(low, high + 1, (2, *program.shapes[0]))
-    windows[1] = np.where(
-        np.random.default_rng(seed).random(windows[1].shape) < 0.5, low, high
-    )  # the corners
-    got = program.run(windows)
+    rng, windows = np.random.default_rng(seed), []
+    for shape, (low, high) in zip(program.shapes[: program.inputs], program.bounds, strict=False):
+        corners = np.where(rng.random((1, *shape)) < 0.5, low, high)
+        windows.append(np.concatenate([rng.integers(low, high + 1, (1, *shape)), corners]))
+    got = program.run(*windows)
     assert got.dtype == np.int64
     assert got.shape == (2, *program.shapes[-1])
-    for window, result in zip(windows, got, strict=True):
-        values = [{p: int(window[p]) for p in positions(program.shapes[0])}]
-        for k, step in enumerate(description["steps"]):
-            values.append(evaluate(step, arrays, program.shapes, program.shapes[k + 1], values))
-            assert set(values[-1]) == set(positions(program.shapes[k + 1]))
-            assert program.bounds[k + 1][0] <= min(values[-1].values())
-            assert max(values[-1].values()) <= program.bounds[k + 1][1]
+    for sample, result in enumerate(got):
+        values = [{p: int(w[sample][p]) for p in positions(w.shape[1:])} for w in windows]
+        for k, step in enumerate(description["steps"], len(windows)):
+            values.append(evaluate(step, arrays, program.shapes, program.shapes[k], values))
+            assert set(values[-1]) == set(positions(program.shapes[k]))
+            assert program.bounds[k][0] <= min(values[-1].values())
+            assert max(values[-1].values()) <= program.bounds[k][1]
         assert values[-1] == {p: int(result[p]) for p in positions(program.shapes[-1])}
 
 
@@ -234,7 +235,7 @@ BASE = {"shape": [2, 3], "low": 0, "high": 1}
 
 
 def program(*steps, arrays=None, **base):
-    return Program({**BASE, **base, "steps": list(steps)}, arrays or {})
+    return Program({"inputs": [{**BASE, **base}], "steps": list(steps)}, arrays or {})
 
 
 @pytest.mark.parametrize(
@@ -276,9 +277,7 @@ def test_programs_that_could_overflow_are_refused():
     step = {"op": "convolve", "inputs": [0], "weight": "w", "bias": "b", "groups": 1}
     step |= {"stride": [], "before": [], "after": [], "dilation": []}
     assert program(step, arrays={**weight, "w": weight["w"] >> 1}).bounds[1] == (0, 3 << 59)
-    with pytest.raises(
-        ValueError, match="beyond 62 bits"
-    ):  # 3 << 60 itself fits 64 bits, twice as much would not
+    with pytest.raises(ValueError, match="beyond 62 bits"):
         program({"op": "add", "inputs": [0, 0]}, step | {"inputs": [1]}, arrays=weight)
 
 
@@ -294,23 +293,39 @@ def test_sums_beyond_the_floats_are_exact():
 
 def test_payloads_beyond_the_bounds_are_refused():
     made = program({"op": "sum", "inputs": [0], "axes": [1]})
-    with pytest.raises(ValueError, match="beyond 0..1"):
+    with pytest.raises(ValueError, match=r"beyond 0\.\.1"):
         made.run(np.full((1, 2, 3), 2))
     with pytest.raises(ValueError, match="windows of"):
         made.run(np.zeros((1, 3, 2), np.int64))
+    with pytest.raises(ValueError, match="2 windows for 1"):
+        made.run(np.zeros((1, 2, 3), np.int64), np.zeros((1, 2, 3), np.int64))
 
 
-def test_descriptions_without_their_parts_are_refused():
-    step = {"op": "sum", "inputs": [0], "axes": [1]}
-    for wrong in (
-        {"shape": []},
-        {"shape": [0]},
-        {"low": 2},
-        {"steps": []},
-        {"steps": [step] * 501},
-        {"more": 1},
-    ):
-        with pytest.raises(ValueError, match="."):
-            Program({**BASE, "steps": [step], **wrong}, {})
-    with pytest.raises(ValueError, match="integers"):
-        Program({**BASE, "steps": [step]}, {"w": np.zeros(2)})
+STEP = {"op": "sum", "inputs": [0], "axes": [1]}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"inputs": []}, "inputs"),
+        ({"inputs": [BASE] * 5}, "more than 4 inputs"),
+        ({"inputs": [{**BASE, "shape": []}]}, "a window of"),
+        ({"inputs": [{**BASE, "shape": [0]}]}, "a window of"),
+        ({"inputs": [{**BASE, "shape": [1 << 20, 1 << 20]}]}, "payloads"),
+        ({"inputs": [{**BASE, "low": 2}]}, "payloads"),
+        ({"inputs": [{**BASE, "more": 2}]}, "shape, low, high"),
+        ({"steps": []}, "steps"),
+        ({"steps": [STEP] * 501}, "steps"),
+        ({"steps": {}}, "steps"),
+        ({"more": 1}, "inputs and steps"),
+    ],
+)
+def test_descriptions_that_are_no_program_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Program({"inputs": [BASE], "steps": [STEP], **wrong}, {})
+
+
+def test_arrays_of_other_kinds_are_refused():
+    for array in (np.zeros(2), np.zeros(2, np.uint64), np.array(["1"])):
+        with pytest.raises(ValueError, match="integers"):
+            Program({"inputs": [BASE], "steps": [STEP]}, {"w": array})

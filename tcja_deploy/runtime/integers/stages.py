@@ -23,8 +23,7 @@ windows are aligned by delays, so that nothing here depends on time steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
@@ -32,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import GraphError
+from tcja_deploy.runtime.integers.window.program import Program
 
 __all__ = [
     "HOST",
@@ -42,7 +42,6 @@ __all__ = [
     "NeuronStage",
     "Pair",
     "ProgramStage",
-    "ProgramStep",
     "RelayStage",
     "SynapseStage",
     "stage_error",
@@ -275,60 +274,54 @@ class RelayStage:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ProgramStep:
-    """One fixed-point operation of a program; the operations are those of `program_arithmetic`.
-
-    Attributes:
-        name: Of its value.
-        op: Name of the operation, out of a closed list.
-        inputs: Names of earlier steps, or `in0`, `in1`, ... for the inputs of the stage in their order.
-        constants: Integer arrays: weights, tables, axes, shifts, bounds.
-    """
-
-    name: str
-    op: str
-    inputs: tuple[str, ...]
-    constants: Mapping[str, IntArray] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class ProgramStage:
     """Integer arithmetic over a window (attention of any family), in a process of its own.
 
-    Its arithmetic is `tcja_deploy.runtime.integers.program_arithmetic`, which the twin and the process of a bundle share. It
-    gets the windows of its inputs, `[T, N, *shape]` each, int64, and gives `[T, N, *out_shape]`.
-
     Attributes:
         name: Unique name.
-        inputs: The stages it reads, in the order of `in0`, `in1`, ...
-        in_shapes: Of one frame of each.
-        out_shape: Of one frame of the result.
-        frames: T; or 1 if it needs no window, and then no time.
-        steps: In order; the value of the last one is the result.
-        kind: Of the result.
+        inputs: The stages it reads, in the order of the program's inputs.
+        program: What twin and process share. Its inputs and its result are windows `[T, *frame]`; with T = 1 it needs no
+            window, and then no time.
         unit: The integer that stands for one in the result.
-        peak: Proven bound on the magnitude of the result.
     """
 
     name: str
     inputs: tuple[str, ...]
-    in_shapes: tuple[tuple[int, ...], ...]
-    out_shape: tuple[int, ...]
-    frames: int
-    steps: tuple[ProgramStep, ...]
-    kind: EdgeKind
+    program: Program
     unit: float
-    peak: int
 
     def __post_init__(self) -> None:
-        if not self.inputs or len(self.inputs) != len(self.in_shapes) or not self.steps or self.frames < 1:
-            raise stage_error(self.name, "a program needs inputs with their shapes, steps and frames")
-        if min(len(shape) and min(shape) for shape in (*self.in_shapes, self.out_shape)) < 1:
-            raise stage_error(self.name, "sizes are positive")
+        shapes = (*self.program.shapes[: self.program.inputs], self.program.shapes[-1])
+        if len(self.inputs) != self.program.inputs:
+            raise stage_error(
+                self.name, f"reads {len(self.inputs)} stages, its program {self.program.inputs}"
+            )
+        if {shape[0] for shape in shapes} != {self.frames} or min(map(len, shapes)) < 2:
+            raise stage_error(self.name, f"windows of {shapes} are not all frames of one window")
         if not self.unit > 0 or not 0 < self.peak < 1 << 31:
             raise stage_error(self.name, f"unit {self.unit} or peak {self.peak} is not possible")
-        known = {f"in{i}" for i in range(len(self.inputs))}
-        for step in self.steps:
-            if step.name in known or set(step.inputs) - known:
-                raise stage_error(self.name, f"step {step.name!r} repeats a name or reads an unknown value")
-            known.add(step.name)
+
+    @property
+    def frames(self) -> int:
+        """T, or 1 where it runs frame by frame."""
+        return self.program.frames
+
+    @property
+    def in_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of one frame of each input."""
+        return tuple(shape[1:] for shape in self.program.shapes[: self.program.inputs])
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        """Of one frame of the result."""
+        return self.program.shapes[-1][1:]
+
+    @property
+    def kind(self) -> EdgeKind:
+        """Of the result."""
+        return "signed" if self.program.bounds[-1][0] < 0 else "unsigned"
+
+    @property
+    def peak(self) -> int:
+        """Proven bound on the magnitude of the result."""
+        return max(map(abs, self.program.bounds[-1]))

@@ -94,12 +94,11 @@ class Convolve(Op):
             kind = np.float64
         axes = x.ndim - r
         padded = np.pad(x.astype(kind), [(0, 0)] * axes + list(zip(self.before, self.after, strict=True)))
-        missing = (1,) * (2 - r)  # every kernel as one over two axes
         outputs, depth = self.weight.shape[:2]
-        kh, kw = (*missing, *self.weight.shape[2:])
-        sh, sw = (*missing, *self.stride)
-        dh, dw = (*missing, *self.dilation)
-        height, width = (*missing, *padded.shape[axes:])
+        kh, kw = _pair(self.weight.shape[2:])
+        sh, sw = _pair(self.stride)
+        dh, dw = _pair(self.dilation)
+        height, width = _pair(padded.shape[axes:])
         rows, columns = (height - dh * (kh - 1) - 1) // sh + 1, (width - dw * (kw - 1) - 1) // sw + 1
         maps = padded.reshape(-1, self.groups, depth, height, width)
         weight = self.weight.reshape(self.groups, outputs // self.groups, depth, kh, kw).astype(kind)
@@ -113,6 +112,11 @@ class Convolve(Op):
                 total += one * tap if depth == 1 else np.matmul(one, tap)
         sums = total.astype(np.int64).reshape(len(maps), outputs, -1) + self.bias[:, None]
         return sums.reshape(*x.shape[: axes - 1], outputs, *(rows, columns)[2 - r :])
+
+
+def _pair(numbers: Shape) -> Shape:
+    """Numbers of a kernel over fewer axes as of one over two."""
+    return (1,) * (2 - len(numbers)) + numbers
 
 
 @dataclass(frozen=True)

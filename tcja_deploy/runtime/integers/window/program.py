@@ -3,10 +3,10 @@
 numpy only and without imports of its own package, because this file also travels in Lava bundles, where a process
 executes it under another Python. A program is data, never code: a JSON description and a set of integer arrays.
 
-    {"shape": [T, C, H, W], "low": 0, "high": 1,
+    {"inputs": [{"shape": [T, C, H, W], "low": 0, "high": 1}],
      "steps": [{"op": "sum", "inputs": [0], "axes": [2, 3]}, {"op": "convolve", "inputs": [1], "weight": "w0", ...}]}
 
-Value 0 is the window of payloads, value k the result of step k - 1 (counted from 0), and the last value the result.
+The first values are the windows of payloads that go in, then comes one for each step; the last one is the result.
 Values have no axis of samples; `run` carries one in front. T = 1 makes a program that needs no window and runs once a step.
 
 Every step states the interval in which its results lie, given those of its inputs, and the largest magnitude that a partial
@@ -47,7 +47,7 @@ from .steps import (
 
 __all__ = ["OPS", "Program"]
 
-MOST_ELEMENTS, MOST_STEPS = 1 << 28, 500
+MOST_ELEMENTS, MOST_STEPS, MOST_INPUTS = 1 << 28, 500, 4
 
 OPS: dict[str, type[Op]] = {
     "sum": Sum,
@@ -73,12 +73,13 @@ class Program:
     """A checked program.
 
     Args:
-        description: What `json` reads: `shape`, `low`, `high` and `steps`, as the module describes them.
+        description: What `json` reads: `inputs` and `steps`, as the module describes them.
         arrays: Integer arrays by the names that steps use.
 
     Attributes:
         description: As given.
         arrays: As given, as int64.
+        inputs: How many there are.
         shapes: Of every value, without the axis of samples.
         bounds: Smallest and largest of every value.
         magnitudes: Largest magnitude that a step reaches on the way, by value; below `LIMIT`.
@@ -88,13 +89,12 @@ class Program:
     """
 
     def __init__(self, description: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        require(set(description) == {"inputs", "steps"}, "a program has inputs and steps")
+        inputs, steps = description["inputs"], description["steps"]
         require(
-            set(description) == {"shape", "low", "high", "steps"}, "a program has shape, low, high and steps"
+            isinstance(inputs, list) and 0 < len(inputs) <= MOST_INPUTS,
+            f"no or more than {MOST_INPUTS} inputs",
         )
-        shape, steps = _numbers(description["shape"], "shape"), description["steps"]
-        require(0 < len(shape) <= MOST_AXES and min(shape) > 0, f"a window of {shape}")
-        low, high = _number(description["low"], "low"), _number(description["high"], "high")
-        require(-LIMIT < low <= high < LIMIT, f"payloads of {low}..{high}")
         require(
             isinstance(steps, list) and 0 < len(steps) <= MOST_STEPS, f"no or more than {MOST_STEPS} steps"
         )
@@ -103,7 +103,24 @@ class Program:
             "arrays hold integers of up to 64 bits",
         )
         self.description, self.arrays = description, {k: np.asarray(a, np.int64) for k, a in arrays.items()}
-        self.shapes, self.bounds, self.magnitudes = [shape], [(low, high)], [max(abs(low), abs(high))]
+        self.shapes: list[Shape] = []
+        self.bounds: list[tuple[int, int]] = []
+        self.magnitudes: list[int] = []
+        for entry in inputs:
+            require(
+                isinstance(entry, dict) and set(entry) == {"shape", "low", "high"},
+                "an input has shape, low, high",
+            )
+            shape, (low, high) = (
+                _numbers(entry["shape"], "shape"),
+                (_number(entry[k], k) for k in ("low", "high")),
+            )
+            require(0 < len(shape) <= MOST_AXES and min(shape) > 0, f"a window of {shape}")
+            require(
+                -LIMIT < low <= high < LIMIT and prod(shape) <= MOST_ELEMENTS, f"payloads of {low}..{high}"
+            )
+            self._value(shape, (low, high), max(abs(low), abs(high)))
+        self.inputs = len(inputs)
         self._steps: list[tuple[Op, tuple[int, ...]]] = []
         for step in steps:
             try:
@@ -132,9 +149,12 @@ class Program:
         low, high, magnitude = op.bounds(*(self.bounds[i] for i in inputs), shapes=shapes)
         require(magnitude < LIMIT, f"{step['op']} could reach {magnitude}, beyond 62 bits")
         self._steps.append((op, inputs))
+        self._value(shape, (int(low), int(high)), int(magnitude))
+
+    def _value(self, shape: Shape, bounds: tuple[int, int], magnitude: int) -> None:
         self.shapes.append(shape)
-        self.bounds.append((int(low), int(high)))
-        self.magnitudes.append(int(magnitude))
+        self.bounds.append(bounds)
+        self.magnitudes.append(magnitude)
 
     def _setting(self, kind: Any, value: Any, name: str) -> Any:
         if kind == "int":
@@ -154,23 +174,26 @@ class Program:
         """Bits of every value, the sign included where there is one."""
         return [max(abs(low), abs(high)).bit_length() + (low < 0) for low, high in self.bounds]
 
-    def run(self, window: NDArray[np.integer[Any]]) -> IntArray:
-        """Result [B, ...] of windows [B, T, ...]; payloads have to lie within `bounds[0]`.
+    def run(self, *windows: NDArray[np.integer[Any]]) -> IntArray:
+        """Result [B, T, ...] of windows [B, T, ...]; payloads have to lie within the bounds of their input.
 
         Raises:
-            ValueError: Windows of another shape, or payloads beyond the bounds.
+            ValueError: Windows of another shape or number, or payloads beyond the bounds.
         """
-        require(window.shape[1:] == self.shapes[0], f"windows of {window.shape}, not [B, *{self.shapes[0]}]")
-        low, high = self.bounds[0]
-        within = not window.size or (int(window.min()) >= low and int(window.max()) <= high)
-        require(within, f"payloads beyond {low}..{high}")
-        values: dict[int, IntArray] = {0: np.asarray(window, np.int64)}
+        require(len(windows) == self.inputs, f"{len(windows)} windows for {self.inputs} inputs")
+        values: dict[int, IntArray] = {}
+        for number, window in enumerate(windows):
+            shape, (low, high) = self.shapes[number], self.bounds[number]
+            require(window.shape[1:] == shape, f"windows of {window.shape}, not [B, *{shape}]")
+            within = not window.size or (int(window.min()) >= low and int(window.max()) <= high)
+            require(within, f"payloads beyond {low}..{high}")
+            values[number] = np.asarray(window, np.int64)
         for number, (op, inputs) in enumerate(self._steps):
-            values[number + 1] = op.run(*(values[i] for i in inputs))
+            values[self.inputs + number] = op.run(*(values[i] for i in inputs))
             for i in self._last_use[number]:
                 del values[i]
-        result = values[len(self._steps)]
-        return np.ascontiguousarray(np.broadcast_to(result, (len(window), *self.shapes[-1])))
+        result = values[self.inputs + len(self._steps) - 1]
+        return np.ascontiguousarray(np.broadcast_to(result, (len(windows[0]), *self.shapes[-1])))
 
 
 def _number(value: Any, name: str) -> int:
