@@ -28,7 +28,7 @@ from tcja_deploy.exporters.lava.schedule import GatePart, SegmentPart, latency, 
 from tcja_deploy.reading.arrays import read_npz
 from tcja_deploy.reading.json_text import check_structure
 from tcja_deploy.reading.limits import check_bytes
-from tcja_deploy.runtime.integers import gate_arithmetic
+from tcja_deploy.runtime.integers import gate_arithmetic, stage_arithmetic, window
 from tcja_deploy.runtime.integers.network import (
     GateStage,
     HostInput,
@@ -84,9 +84,12 @@ class Bundle:
 
 
 def copy_runner(folder: Path) -> None:
-    """Put the runner, with the gate arithmetic that the twin uses, into a new folder."""
-    shutil.copytree(RUNNER, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    """Put the runner, with the arithmetic that the twin uses, into a new folder."""
+    without = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(RUNNER, folder, ignore=without)
     shutil.copy(str(gate_arithmetic.__file__), folder / "tcja_gate" / "gate_arithmetic.py")
+    shutil.copy(str(stage_arithmetic.__file__), folder / "tcja_stages" / "stage_arithmetic.py")
+    shutil.copytree(Path(str(window.__file__)).parent, folder / "tcja_window" / "window", ignore=without)
 
 
 def write_parts(network: IntegerNetwork, folder: Path) -> None:
