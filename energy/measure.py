@@ -8,7 +8,7 @@ from tcja_deploy.energy.count.inventory import Measured
 from tcja_deploy.energy.count.rules import take_inventory
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.ir import Graph
-from tcja_deploy.runtime.activity.collect import Progress, Recordings, Workers, collect, summed
+from tcja_deploy.runtime.activity.collect import LabelledFrames, Progress, Workers, collect, summed
 from tcja_deploy.runtime.activity.predicted import Outcomes
 from tcja_deploy.runtime.activity.record import Activity
 from tcja_deploy.runtime.activity.stopwatch import Stopwatch
@@ -19,7 +19,7 @@ __all__ = ["join", "measure"]
 
 def measure(
     graph: Graph,
-    data: Recordings,
+    data: LabelledFrames,
     *,
     counted: Graph | None = None,
     batch_size: int = 4,

@@ -25,7 +25,7 @@ from untrained import settle
 
 from tcja_deploy import export
 from tcja_deploy.energy.measure import measure
-from tcja_deploy.energy.price.conventions import Options, convention
+from tcja_deploy.energy.price.conventions import AccountingOptions, convention
 from tcja_deploy.energy.price.estimate import estimates
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.frontend.trace import trace
@@ -161,7 +161,7 @@ def deploy(example: Example, folder: Path) -> dict[str, str]:
     wrong, total = differing_spikes(net, graph, frames)
     onnx = export(graph, "onnx", folder / "net.onnx", data=[frames.numpy()]).agreement
     cost = stream_cost(plan(graph), frames)
-    prices = [load_profile("asic45")], Options()
+    prices = [load_profile("asic45")], AccountingOptions()
     snn, *ann = estimates(measure(graph, Recordings(frames)), [convention("strict")], *prices)
     energy = [e.energy_pJ.mean / 1e6 if e.energy_pJ else float("nan") for e in (snn, ann[0])]
     return {

@@ -2,13 +2,13 @@
 
 from .loader import check_profile, list_profiles, load_profile
 from .profile import Pricing, Profile, Term
-from .quantity import Bounds, Limits, Quantity, Source, Timing
+from .quantity import Bounds, ChipLimits, ChipTiming, Quantity, Source
 from .vocabulary import (
     OP_CLASSES,
+    Availability,
     Bound,
     Certainty,
     ChipKind,
-    Coverage,
     Evidence,
     Nominal,
     OpClass,
@@ -20,13 +20,14 @@ from .vocabulary import (
 
 __all__ = [
     "OP_CLASSES",
+    "Availability",
     "Bound",
     "Bounds",
     "Certainty",
     "ChipKind",
-    "Coverage",
+    "ChipLimits",
+    "ChipTiming",
     "Evidence",
-    "Limits",
     "Nominal",
     "OpClass",
     "OpGroup",
@@ -37,7 +38,6 @@ __all__ = [
     "Scope",
     "Source",
     "Term",
-    "Timing",
     "Unit",
     "check_profile",
     "list_profiles",

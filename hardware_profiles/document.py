@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from .profile import Profile, Term
-from .quantity import Limits, Quantity, Record, Timing
+from .quantity import ChipLimits, ChipTiming, Quantity, Record
 from .vocabulary import OP_CLASSES, UNITS, Bound, Evidence, Nominal, Unit
 
 __all__ = [
@@ -77,7 +77,7 @@ def limits_table(profiles: Iterable[Profile]) -> str:
     rows = []
     for profile in profiles:
         for record in (profile.limits, profile.timing):
-            kind = "limit" if isinstance(record, Limits) else "time"
+            kind = "limit" if isinstance(record, ChipLimits) else "time"
             rows += [(f"`{profile.name}`", kind, f"`{q.name}`", *_provenance(q)) for q in record]
     return _table(("profile", "kind", "name", *_PROVENANCE), rows)
 
@@ -103,8 +103,8 @@ def vocabulary_tables() -> str:
     grades = [(f"`{grade}`", grade.meaning) for grade in Evidence]
     parts = (
         _table(("operation class", "group", "unit of `Term.price`", "one count of it is"), ops),
-        _table(("limit", "unit", "meaning"), _fields(Limits)),
-        _table(("duration", "unit", "meaning"), _fields(Timing)),
+        _table(("limit", "unit", "meaning"), _fields(ChipLimits)),
+        _table(("duration", "unit", "meaning"), _fields(ChipTiming)),
         _table(("key ends in", "measures"), units),
         _table(("evidence", "meaning"), grades),
     )

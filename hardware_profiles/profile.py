@@ -10,8 +10,8 @@ from typing import Any
 
 from tcja_deploy.errors import ProfileError
 
-from .quantity import Bounds, Limits, Quantity, Source, Timing
-from .vocabulary import OP_CLASSES, ChipKind, Coverage, OpClass, Precision, Scope
+from .quantity import Bounds, ChipLimits, ChipTiming, Quantity, Source
+from .vocabulary import OP_CLASSES, Availability, ChipKind, OpClass, Precision, Scope
 
 __all__ = ["Pricing", "Profile", "Term"]
 
@@ -87,24 +87,24 @@ class Pricing:
         """
         return next((term for term in self.sram_reads if _size(term) >= buffer_KiB), None)
 
-    def coverage(self, op: OpClass) -> Coverage:
+    def availability(self, op: OpClass) -> Availability:
         """Whether the list prices an operation class, includes it, calls it unknown, or is silent."""
         terms = [term for term in self.terms if term.op is op]
         if any(term.quantity.known for term in terms):
-            return Coverage.PRICED
+            return Availability.PRICED
         if op in self.includes:
-            return Coverage.INCLUDED
-        return Coverage.UNKNOWN if terms else Coverage.ABSENT
+            return Availability.INCLUDED
+        return Availability.UNKNOWN if terms else Availability.ABSENT
 
     @property
     def priced(self) -> tuple[OpClass, ...]:
         """Operation classes with a value, in the order of `OpClass`."""
-        return tuple(op for op in OpClass if self.coverage(op) is Coverage.PRICED)
+        return tuple(op for op in OpClass if self.availability(op) is Availability.PRICED)
 
     @property
     def missing(self) -> tuple[OpClass, ...]:
         """Operation classes that the list names without a value, in the order of `OpClass`."""
-        return tuple(op for op in OpClass if self.coverage(op) is Coverage.UNKNOWN)
+        return tuple(op for op in OpClass if self.availability(op) is Availability.UNKNOWN)
 
 
 def _size(term: Term) -> float:
@@ -143,8 +143,8 @@ class Profile:
     voltage_V: float | None  # noqa: N815 - the unit's own spelling
     pricings: tuple[Pricing, ...]
     pricing: Pricing
-    limits: Limits
-    timing: Timing
+    limits: ChipLimits
+    timing: ChipTiming
     facts: tuple[Quantity, ...]
     sources: tuple[Source, ...]
     notes: tuple[str, ...]

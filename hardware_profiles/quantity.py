@@ -16,7 +16,7 @@ from tcja_deploy.errors import ProfileError
 
 from .vocabulary import UNITS, Bound, Certainty, Dimension, Evidence, Nominal, Scope, Unit
 
-__all__ = ["Bounds", "Limits", "Quantity", "Record", "Source", "Timing", "key_rule"]
+__all__ = ["Bounds", "ChipLimits", "ChipTiming", "Quantity", "Record", "Source", "key_rule"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits(Record):
+class ChipLimits(Record):
     """Capacity of one chip; `value` is the largest number allowed. None where nothing is published."""
 
     cores: Quantity | None = field(default=None, metadata=_rule(Unit.COUNT, "cores on one chip"))
@@ -203,7 +203,7 @@ class Limits(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Timing(Record):
+class ChipTiming(Record):
     """Durations that turn static power into energy. None where nothing is published."""
 
     step: Quantity | None = field(default=None, metadata=_rule(Dimension.TIME, "the chip's fixed time step"))

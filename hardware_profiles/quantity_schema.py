@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from .quantity import Quantity, Source
-from .reader import Table, suggestion
+from .reader import TomlTable, suggestion
 from .vocabulary import UNITS, Bound, Certainty, Dimension, Evidence, Nominal, Scope, Unit
 
 __all__ = ["Context", "quantity_entries", "read_quantity"]
@@ -32,7 +32,7 @@ class Context:
         return replace(self, node_nm=node_nm or self.node_nm, voltage_V=voltage_V or self.voltage_V)
 
 
-def quantity_entries(table: Table) -> Iterator[tuple[str, Table, str, Unit]]:
+def quantity_entries(table: TomlTable) -> Iterator[tuple[str, TomlTable, str, Unit]]:
     """Key, table, name and unit of each quantity in a table; one without a unit is reported and left out."""
     units = [unit.value for unit in Unit]
     for key in table.keys:
@@ -45,7 +45,7 @@ def quantity_entries(table: Table) -> Iterator[tuple[str, Table, str, Unit]]:
 
 
 def read_quantity(
-    entry: Table,
+    entry: TomlTable,
     name: str,
     unit: Unit,
     context: Context,
@@ -123,7 +123,7 @@ def read_quantity(
     )
 
 
-def _read_source(entry: Table, context: Context, *, required: bool) -> Source | None:
+def _read_source(entry: TomlTable, context: Context, *, required: bool) -> Source | None:
     key = entry.text("source", required=required)
     if not key:
         return None
@@ -133,7 +133,7 @@ def _read_source(entry: Table, context: Context, *, required: bool) -> Source | 
     return context.sources.get(key)
 
 
-def _read_range(entry: Table, *, whole: bool) -> tuple[float | None, float | None, float | None, Nominal]:
+def _read_range(entry: TomlTable, *, whole: bool) -> tuple[float | None, float | None, float | None, Nominal]:
     """Low, nominal and high value; a range without a nominal value gets its geometric mean."""
     value = entry.number("value", whole=whole)
     low = entry.number("min", whole=whole, zero="value" in entry)

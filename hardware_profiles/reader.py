@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
 
-__all__ = ["Problems", "Table", "suggestion"]
+__all__ = ["Problems", "TomlTable", "suggestion"]
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _LARGEST = 1e18
@@ -35,7 +35,7 @@ class Problems:
             self.messages.append(line)
 
 
-class Table:
+class TomlTable:
     """One TOML table. Every read marks its key as known; `close` reports the keys that nobody read.
 
     Args:
@@ -106,7 +106,7 @@ class Table:
 
     def choices(self, key: str, kind: type[_Choice]) -> tuple[_Choice, ...]:
         """An array of different members of a closed set of words; empty if it is absent."""
-        entries = Table(
+        entries = TomlTable(
             {str(i): item for i, item in enumerate(self._array(key))}, self.at(key), self.problems
         )
         read = [entries.choice(index, kind) for index in entries.keys]
@@ -117,14 +117,14 @@ class Table:
 
     def texts(self, key: str) -> tuple[str, ...]:
         """An array of strings; empty if it is absent."""
-        entries = Table(
+        entries = TomlTable(
             {str(i): item for i, item in enumerate(self._array(key))}, self.at(key), self.problems
         )
         return tuple(filter(None, (entries.text(index) for index in entries.keys)))
 
     def wholes(self, key: str) -> tuple[int, ...]:
         """An array of positive whole numbers; empty if it is absent."""
-        entries = Table(
+        entries = TomlTable(
             {str(i): item for i, item in enumerate(self._array(key))}, self.at(key), self.problems
         )
         read = [entries.number(index, whole=True) for index in entries.keys]
@@ -162,10 +162,10 @@ class Table:
             return int(value) if whole else float(value)
         return None
 
-    def table(self, key: str, *, required: bool = False) -> Table:
+    def table(self, key: str, *, required: bool = False) -> TomlTable:
         """A table below this one; empty if it is absent."""
         value = self._take(key, required=required)
-        return Table({} if value is None else value, self.at(key), self.problems)
+        return TomlTable({} if value is None else value, self.at(key), self.problems)
 
     def forbid(self, key: str, message: str) -> None:
         """Report a key that is known, but has no place here."""

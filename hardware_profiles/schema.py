@@ -12,9 +12,9 @@ import re
 from typing import TypeVar
 
 from .profile import Pricing, Profile, Term
-from .quantity import Limits, Quantity, Record, Source, Timing, key_rule
+from .quantity import ChipLimits, ChipTiming, Quantity, Record, Source, key_rule
 from .quantity_schema import Context, quantity_entries, read_quantity
-from .reader import Problems, Table, suggestion
+from .reader import Problems, TomlTable, suggestion
 from .vocabulary import OP_CLASSES, UNITS, ChipKind, OpClass, OpGroup, Precision, Scope, Unit
 
 __all__ = ["NAME_PATTERN", "SCHEMA_VERSION", "parse_profile"]
@@ -42,7 +42,7 @@ def parse_profile(data: object, *, origin: str, sha256: str) -> tuple[Profile | 
         The profile and an empty list, or None and every violation, each beginning with the dotted key.
     """
     problems = Problems()
-    top = Table(data, "", problems)
+    top = TomlTable(data, "", problems)
     schema = top.number("schema_version", whole=True, required=True)
     if schema is not None and schema != SCHEMA_VERSION:
         top.complain("schema_version", f"{schema:g} is not supported, this release reads {SCHEMA_VERSION}")
@@ -54,8 +54,8 @@ def parse_profile(data: object, *, origin: str, sha256: str) -> tuple[Profile | 
     notes = top.texts("notes")
     sources = _read_sources(top.table("sources", required=True))
     chip = Context(sources, top.number("node_nm"), top.number("voltage_V"))
-    limits = _read_record(top.table("limits"), Limits, chip)
-    timing = _read_record(top.table("timing"), Timing, chip)
+    limits = _read_record(top.table("limits"), ChipLimits, chip)
+    timing = _read_record(top.table("timing"), ChipTiming, chip)
     facts = _read_facts(top.table("facts"), chip)
     pricings = _read_pricings(top, chip)
     default = top.text("default_pricing")
@@ -91,7 +91,7 @@ def parse_profile(data: object, *, origin: str, sha256: str) -> tuple[Profile | 
     return profile, []
 
 
-def _read_sources(table: Table) -> dict[str, Source]:
+def _read_sources(table: TomlTable) -> dict[str, Source]:
     sources = {}
     for key in table.keys:
         entry = table.table(key)
@@ -108,7 +108,7 @@ def _read_sources(table: Table) -> dict[str, Source]:
     return sources
 
 
-def _read_record(table: Table, kind: type[_AnyRecord], context: Context) -> _AnyRecord:
+def _read_record(table: TomlTable, kind: type[_AnyRecord], context: Context) -> _AnyRecord:
     found: dict[str, Quantity] = {}
     names = [field.name for field in dataclasses.fields(kind)]
     for key, entry, name, unit in quantity_entries(table):
@@ -130,12 +130,12 @@ def _read_record(table: Table, kind: type[_AnyRecord], context: Context) -> _Any
     return kind(**found)
 
 
-def _read_facts(table: Table, context: Context) -> tuple[Quantity, ...]:
+def _read_facts(table: TomlTable, context: Context) -> tuple[Quantity, ...]:
     read = [read_quantity(entry, name, unit, context) for _, entry, name, unit in quantity_entries(table)]
     return tuple(quantity for quantity in read if quantity is not None)
 
 
-def _read_pricings(top: Table, chip: Context) -> tuple[Pricing, ...]:
+def _read_pricings(top: TomlTable, chip: Context) -> tuple[Pricing, ...]:
     lists = top.table("pricing", required=True)
     common = top.table("terms")
     pricings = []
@@ -171,7 +171,7 @@ def _read_pricings(top: Table, chip: Context) -> tuple[Pricing, ...]:
     return tuple(pricings)
 
 
-def _read_terms(tables: tuple[Table, ...], context: Context, scope: Scope) -> tuple[Term, ...]:
+def _read_terms(tables: tuple[TomlTable, ...], context: Context, scope: Scope) -> tuple[Term, ...]:
     terms: dict[tuple[OpClass, float | None], Term] = {}
     for table in tables:
         for key, entry, name, unit in quantity_entries(table):
@@ -201,7 +201,9 @@ def _read_terms(tables: tuple[Table, ...], context: Context, scope: Scope) -> tu
     return tuple(terms.values())
 
 
-def _check_scope(table: Table, scope: Scope, terms: tuple[Term, ...], includes: tuple[OpClass, ...]) -> None:
+def _check_scope(
+    table: TomlTable, scope: Scope, terms: tuple[Term, ...], includes: tuple[OpClass, ...]
+) -> None:
     """An all-in list holds energies of one group only; nothing is priced that another term includes."""
     for term in terms:
         if term.op in includes:
@@ -226,7 +228,7 @@ def _check_scope(table: Table, scope: Scope, terms: tuple[Term, ...], includes: 
             )
 
 
-def _check_per_core(limits: Limits, problems: Problems) -> None:
+def _check_per_core(limits: ChipLimits, problems: Problems) -> None:
     for quantity in limits:
         if quantity.per_core is None:
             continue
@@ -237,7 +239,7 @@ def _check_per_core(limits: Limits, problems: Problems) -> None:
             problems.add(path, "its largest entry must be the value")
 
 
-def _check_clock(pricings: tuple[Pricing, ...], timing: Timing, problems: Problems) -> None:
+def _check_clock(pricings: tuple[Pricing, ...], timing: ChipTiming, problems: Problems) -> None:
     for pricing in pricings:
         term = pricing.get(OpClass.CLOCK_CYCLE)
         if term is not None and term.quantity.known and (timing.clock is None or not timing.clock.known):

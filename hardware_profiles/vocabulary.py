@@ -14,10 +14,10 @@ from types import MappingProxyType
 __all__ = [
     "OP_CLASSES",
     "UNITS",
+    "Availability",
     "Bound",
     "Certainty",
     "ChipKind",
-    "Coverage",
     "Dimension",
     "Evidence",
     "Nominal",
@@ -288,7 +288,7 @@ class ChipKind(StrEnum):
     PROCESSOR = "processor"
 
 
-class Coverage(StrEnum):
+class Availability(StrEnum):
     """What a price list says of an operation class.
 
     `PRICED`: there is a value. `INCLUDED`: it is inside another term, adding it would count it twice.

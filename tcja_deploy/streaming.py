@@ -19,11 +19,11 @@ from tcja_deploy.exporters.lava.quantise import quantise
 from tcja_deploy.exporters.lava.schedule import latency
 from tcja_deploy.exporters.onnx_step.run import OnnxStepper
 from tcja_deploy.ir import Graph
-from tcja_deploy.runtime.activity.collect import Recordings
+from tcja_deploy.runtime.activity.collect import LabelledFrames
 from tcja_deploy.runtime.compare import Agreement
 from tcja_deploy.runtime.integers.check import compare_twin
 from tcja_deploy.runtime.integers.stream import plan_twin
-from tcja_deploy.runtime.stream import Profile, Stepper, StreamCost, StreamPlan, initial, measure, plan
+from tcja_deploy.runtime.stream import FrameProfile, Stepper, StreamCost, StreamPlan, initial, measure, plan
 from tcja_deploy.runtime.stream.check import compare_stream
 from tcja_deploy.runtime.stream.decision import Outcome, Steps, outcome
 from tcja_deploy.runtime.stream.plan import Schedule
@@ -91,12 +91,12 @@ class StreamRun:
 def open_engine(
     name: EngineName,
     graph: Graph,
-    data: Recordings,
+    data: LabelledFrames,
     folder: Path,
     *,
-    calibration: Recordings | None = None,
+    calibration: LabelledFrames | None = None,
     lookahead: int | None = None,
-    profile: Profile | None = None,
+    profile: FrameProfile | None = None,
     schedule: Schedule | None = None,
     batch_size: int = 20,
 ) -> StreamEngine:
@@ -137,7 +137,7 @@ def open_engine(
 
 
 def _onnx(
-    graph: Graph, path: Path, lookahead: int | None, profile: Profile | None, schedule: Schedule
+    graph: Graph, path: Path, lookahead: int | None, profile: FrameProfile | None, schedule: Schedule
 ) -> StreamEngine:
     export(graph, "onnx-step", path, lookahead=lookahead, profile=profile, verify=False)
     state = sum(a.nbytes for a in OnnxStepper(path, trusted=True).state.values())
@@ -157,7 +157,7 @@ def _twin(
     graph: Graph,
     frames: list[NDArray[np.float32]],
     lookahead: int | None,
-    profile: Profile | None,
+    profile: FrameProfile | None,
     schedule: Schedule,
 ) -> StreamEngine:
     network = quantise(graph, frames).network
@@ -174,7 +174,7 @@ def _twin(
 
 
 def run_stream(
-    engine: StreamEngine, data: Recordings, *, batch_size: int = 20, bar: Bar = no_bar
+    engine: StreamEngine, data: LabelledFrames, *, batch_size: int = 20, bar: Bar = no_bar
 ) -> StreamRun:
     """Run all recordings with an engine, compare it with its reference, and measure it on the first recording.
 

@@ -283,6 +283,20 @@ def test_modules_say_what_they_offer(name: str) -> None:
     assert set(names) <= there, f"__all__ names what is not there: {set(names) - there}"
 
 
+UNNAMED = ("tcja_deploy.runtime.events", "tcja_deploy.runtime.integers")
+"""Folders whose classes still repeat names of others."""
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    """Private classes stay in their file, and Lava's runner imports nothing of the package: both may repeat a name."""
+    homes: dict[str, list[str]] = {}
+    for name, file in MODULES.items():
+        for node in ast.walk(parsed(file)):
+            if isinstance(node, ast.ClassDef) and node.name[0] != "_" and not name.startswith(UNNAMED):
+                homes.setdefault(node.name, []).append(name)
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}
+
+
 OWN = [
     f
     for d in (*FOLDERS.values(), ROOT / "training", ROOT / "benchmarks", ROOT / "examples")

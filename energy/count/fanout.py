@@ -146,10 +146,10 @@ def macs(op: Op, x: Signal, T: int) -> Macs:
     """
     weights = fan_out(op, x, T)
     sites = elements(x, T)
-    aware = int(weights.sum()) * (sites // weights.size)
+    border_aware = int(weights.sum()) * (sites // weights.size)
     dense = op.macs(x, T=T)
     passes = T if x.streams else 1
-    return Macs(dense // passes, aware // passes, passes)
+    return Macs(dense // passes, border_aware // passes, passes)
 
 
 def elements(x: Signal, T: int) -> int:

@@ -27,7 +27,17 @@ from tcja_deploy.runtime.activity.collect import frame_shape
 from tcja_deploy.runtime.activity.predicted import Predicted
 from tcja_deploy.runtime.activity.record import Activity, Measure, Watch
 
-__all__ = ["Coverage", "Drive", "Inventory", "Layer", "Measured", "Part", "Primitive", "Status", "Work"]
+__all__ = [
+    "Coverage",
+    "Drive",
+    "Inventory",
+    "Measured",
+    "Primitive",
+    "Purpose",
+    "Status",
+    "SynapticLayer",
+    "Work",
+]
 
 
 class Primitive(StrEnum):
@@ -40,7 +50,7 @@ class Primitive(StrEnum):
     SIGMOID = "sigmoid"  #: one evaluation of the logistic function
 
 
-class Part(StrEnum):
+class Purpose(StrEnum):
     """What work is for, so that a reader can leave terms out."""
 
     SYNAPSES = "synapses"
@@ -85,7 +95,7 @@ class Drive:
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class SynapticLayer:
     """One layer with weights.
 
     Attributes:
@@ -133,7 +143,7 @@ class Work:
 
     Attributes:
         node: Name of the node.
-        part: What it is for.
+        purpose: What it is for.
         what: Name of the operation in the network: squeeze, gate, leak.
         primitive: Elementary operation.
         dense: Count per inference if every element is worked on.
@@ -142,7 +152,7 @@ class Work:
     """
 
     node: str
-    part: Part
+    purpose: Purpose
     what: str
     primitive: Primitive
     dense: int
@@ -157,14 +167,14 @@ class Inventory:
     Attributes:
         graph: The graph.
         layers: Layers with weights, in order.
-        works: All other work, in order.
+        operations: All other work, in order.
         coverage: One entry a node.
         maps: Integer maps by value and reader, to be recorded.
     """
 
     graph: Graph
-    layers: tuple[Layer, ...]
-    works: tuple[Work, ...]
+    layers: tuple[SynapticLayer, ...]
+    operations: tuple[Work, ...]
     coverage: tuple[Coverage, ...]
     maps: Mapping[str, Mapping[str, Ints]] = field(default_factory=dict)
 
@@ -174,7 +184,7 @@ class Inventory:
         return tuple(c for c in self.coverage if c.status is Status.UNSUPPORTED)
 
     @property
-    def trunk(self) -> tuple[Layer, ...]:
+    def trunk(self) -> tuple[SynapticLayer, ...]:
         """Layers with weights outside attention branches."""
         return tuple(layer for layer in self.layers if not layer.attention)
 
@@ -188,7 +198,7 @@ class Inventory:
         names = {self.graph.input.name, *self.maps}
         names |= {layer.source for layer in self.layers if layer.kind.sparse}
         names |= {n.name for n in self.graph.neurons}
-        names |= {w.drive.value for w in self.works if w.drive is not None}
+        names |= {w.drive.value for w in self.operations if w.drive is not None}
         watched = []
         for node in self.graph:
             if node.name in names:
@@ -221,21 +231,21 @@ class Measured:
             return Ops.constant(work.dense, len(self))
         return Ops(self.events(work.drive))
 
-    def synops(self, layer: Layer, measure: Measure = Measure.NONZERO) -> Ops:
+    def synops(self, layer: SynapticLayer, measure: Measure = Measure.NONZERO) -> Ops:
         """Synaptic operations: weights met by non-zero inputs, exactly; all of them where the input is
         dense.
         """
         if not layer.event_driven:
-            return Ops.constant(layer.macs.aware_per_inference, len(self))
+            return Ops.constant(layer.macs.border_aware_per_inference, len(self))
         return Ops(self.events(layer.drive, measure))
 
-    def as_accumulations(self, layer: Layer) -> Ops:
+    def as_accumulations(self, layer: SynapticLayer) -> Ops:
         """Accumulations of a layer whose inputs are spikes: one for each synaptic operation of a 1 or -1; for
         event counts as many as the number says.
         """
         return self.synops(layer, Measure.UNIT if layer.kind is Kind.BINARY else Measure.PAYLOAD)
 
-    def beyond_accumulations(self, layer: Layer) -> Ops | None:
+    def beyond_accumulations(self, layer: SynapticLayer) -> Ops | None:
         """Synaptic operations that `as_accumulations` cannot stand for, because what a user feeds is not of the
         kind that the network declares: other numbers than 1 where spikes were, fractions where counts were.
         `None` where there are none, which is the rule.
@@ -244,7 +254,7 @@ class Measured:
         rest = self.events(layer.drive) - self.events(layer.drive, proper)
         return Ops(rest) if rest.any() else None
 
-    def synops_by_rate(self, layer: Layer) -> Ops:
+    def synops_by_rate(self, layer: SynapticLayer) -> Ops:
         """What the usual formula gives, rate x steps x dense MACs: every spike counts as the mean dense
         fan-out.
         """

@@ -17,7 +17,7 @@ from tcja_deploy.energy.measure import join, measure
 from tcja_deploy.files import sha256
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes.fold import fold_batch_norm
-from tcja_deploy.runtime.activity.collect import Joined, Progress, Recordings, workers
+from tcja_deploy.runtime.activity.collect import Joined, LabelledFrames, Progress, workers
 from tcja_deploy.runtime.activity.file import load_activity
 from tcja_deploy.runtime.activity.stopwatch import Stopwatch
 from tcja_deploy.runtime.device import open_device, samples_that_fit
@@ -33,7 +33,7 @@ _MOST_AT_ONCE = 256
 """Recordings run at once on a GPU, however large its memory is: more are not faster."""
 
 
-class DataSet(Recordings, Protocol):
+class DataSet(LabelledFrames, Protocol):
     """Recordings that say what they are."""
 
     @property

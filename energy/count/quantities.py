@@ -24,12 +24,12 @@ class Macs:
 
     Attributes:
         dense: Of one pass, kernel positions over the padding included (what most counters report).
-        aware: Of one pass, without the padding: the connections that exist.
+        border_aware: Of one pass, without the padding: the connections that exist.
         passes: Passes in one inference: the time steps, or 1 for a layer that sees the window at once.
     """
 
     dense: int
-    aware: int
+    border_aware: int
     passes: int
 
     @property
@@ -38,9 +38,9 @@ class Macs:
         return self.dense * self.passes
 
     @property
-    def aware_per_inference(self) -> int:
+    def border_aware_per_inference(self) -> int:
         """Border-aware multiply-accumulates of all passes."""
-        return self.aware * self.passes
+        return self.border_aware * self.passes
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from tcja_deploy.energy.count.inventory import (
     Coverage,
     Drive,
     Inventory,
-    Layer,
-    Part,
     Primitive,
+    Purpose,
     Status,
+    SynapticLayer,
     Work,
 )
 from tcja_deploy.energy.count.quantities import Ints
@@ -38,7 +38,7 @@ def take_inventory(graph: Graph) -> Inventory:
         else:
             reason = rule(tally, node)
             tally.note(node, Status.IGNORED if reason else Status.COUNTED, reason or "")
-    return Inventory(graph, tuple(tally.layers), tuple(tally.works), tuple(tally.coverage), tally.maps)
+    return Inventory(graph, tuple(tally.layers), tuple(tally.operations), tuple(tally.coverage), tally.maps)
 
 
 @dataclass
@@ -48,8 +48,8 @@ class _Tally:
     graph: Graph
     attention: frozenset[str]
     first: frozenset[str]
-    layers: list[Layer] = field(default_factory=list)
-    works: list[Work] = field(default_factory=list)
+    layers: list[SynapticLayer] = field(default_factory=list)
+    operations: list[Work] = field(default_factory=list)
     coverage: list[Coverage] = field(default_factory=list)
     maps: dict[str, dict[str, Ints]] = field(default_factory=dict)
 
@@ -69,15 +69,15 @@ class _Tally:
     def add(
         self,
         node: Node,
-        part: Part,
+        purpose: Purpose,
         what: str,
         primitive: Primitive,
         dense: int,
         drive: Drive | None = None,
         weights: int = 0,
     ) -> None:
-        part = Part.ATTENTION if node.name in self.attention else part
-        self.works.append(Work(node.name, part, what, primitive, dense, drive, weights))
+        purpose = Purpose.ATTENTION if node.name in self.attention else purpose
+        self.operations.append(Work(node.name, purpose, what, primitive, dense, drive, weights))
 
 
 CountingRule = Callable[[_Tally, Node], str | None]
@@ -88,7 +88,7 @@ def _synapses(tally: _Tally, node: Node) -> None:
     (x,) = tally.inputs(node)
     op, T = node.op, tally.graph.T
     tally.layers.append(
-        Layer(
+        SynapticLayer(
             node=node.name,
             op=type(op).__name__,
             map_axes=op.map_axes,
@@ -106,13 +106,13 @@ def _synapses(tally: _Tally, node: Node) -> None:
     tally.map(node.inputs[0], node.name, fan_out(op, x, T))
     bias = op.constants()["bias"]
     if bias is not None:
-        tally.add(node, Part.BIAS, "bias", Primitive.ADD, tally.size(node.signal), weights=bias.size)
+        tally.add(node, Purpose.BIAS, "bias", Primitive.ADD, tally.size(node.signal), weights=bias.size)
 
 
 def _batch_norm(tally: _Tally, node: Node) -> None:
     channels = node.op.parameters // 4  # a factor and an offset each, from four stored statistics
     tally.add(
-        node, Part.NORM, "scale and offset", Primitive.MAC, tally.size(node.signal), weights=2 * channels
+        node, Purpose.NORM, "scale and offset", Primitive.MAC, tally.size(node.signal), weights=2 * channels
     )
 
 
@@ -124,10 +124,10 @@ def _pooling(tally: _Tally, node: Node) -> str | None:
     dense = int(weights.sum()) * (tally.size(x) // weights.size)
     drive = tally.map(node.inputs[0], node.name, weights) if x.kind.sparse else None
     if isinstance(node.op, ir.MaxPool2d):
-        tally.add(node, Part.POOLING, "maximum", Primitive.COMPARE, dense, drive)
+        tally.add(node, Purpose.POOLING, "maximum", Primitive.COMPARE, dense, drive)
     else:
-        tally.add(node, Part.POOLING, "sum", Primitive.ADD, dense, drive)
-        tally.add(node, Part.POOLING, "divide by window", Primitive.MULTIPLY, tally.size(node.signal))
+        tally.add(node, Purpose.POOLING, "sum", Primitive.ADD, dense, drive)
+        tally.add(node, Purpose.POOLING, "divide by window", Primitive.MULTIPLY, tally.size(node.signal))
     return None
 
 
@@ -135,14 +135,14 @@ def _charge(tally: _Tally, node: Node, op: ir.AffineNeuron | ir.AffineIntegrator
     """What `a V + b + g X` takes, without factors of 1, and a product with 0."""
     updates = tally.size(node.signal)
     if (op.leak != 1).any():
-        tally.add(node, Part.NEURON, "leak", Primitive.MULTIPLY, updates)
+        tally.add(node, Purpose.NEURON, "leak", Primitive.MULTIPLY, updates)
     if op.has_gain:
-        tally.add(node, Part.NEURON, "gain", Primitive.MULTIPLY, updates)
+        tally.add(node, Purpose.NEURON, "gain", Primitive.MULTIPLY, updates)
     if op.has_offset:
-        tally.add(node, Part.NEURON, "offset", Primitive.ADD, updates)
+        tally.add(node, Purpose.NEURON, "offset", Primitive.ADD, updates)
     if op.floor is not None:
-        tally.add(node, Part.NEURON, "floor", Primitive.COMPARE, updates)
-    tally.add(node, Part.NEURON, "integrate", Primitive.ADD, updates)
+        tally.add(node, Purpose.NEURON, "floor", Primitive.COMPARE, updates)
+    tally.add(node, Purpose.NEURON, "integrate", Primitive.ADD, updates)
 
 
 def _affine_integrator(tally: _Tally, node: Node) -> None:
@@ -151,7 +151,7 @@ def _affine_integrator(tally: _Tally, node: Node) -> None:
         raise TypeError(type(op).__name__)
     _charge(tally, node, op)
     if op.v_threshold is not None:
-        tally.add(node, Part.NEURON, "threshold", Primitive.COMPARE, tally.size(node.signal))
+        tally.add(node, Purpose.NEURON, "threshold", Primitive.COMPARE, tally.size(node.signal))
 
 
 def _neuron(tally: _Tally, node: Node) -> None:
@@ -160,18 +160,18 @@ def _neuron(tally: _Tally, node: Node) -> None:
         _charge(tally, node, op)
     else:
         if not isinstance(op, ir.IF):
-            tally.add(node, Part.NEURON, "leak", Primitive.MULTIPLY, updates)
-        tally.add(node, Part.NEURON, "integrate", Primitive.ADD, updates)
-    tally.add(node, Part.NEURON, "threshold", Primitive.COMPARE, updates)
+            tally.add(node, Purpose.NEURON, "leak", Primitive.MULTIPLY, updates)
+        tally.add(node, Purpose.NEURON, "integrate", Primitive.ADD, updates)
+    tally.add(node, Purpose.NEURON, "threshold", Primitive.COMPARE, updates)
     if isinstance(op, ir.Neuron) and op.v_reset is None:
-        tally.add(node, Part.NEURON, "soft reset", Primitive.ADD, updates, Drive(node.name))
+        tally.add(node, Purpose.NEURON, "soft reset", Primitive.ADD, updates, Drive(node.name))
 
 
 def _integrator(tally: _Tally, node: Node) -> None:
     updates = tally.size(node.signal)
     if node.op.constants()["decay"]:
-        tally.add(node, Part.NEURON, "leak", Primitive.MULTIPLY, updates)
-    tally.add(node, Part.NEURON, "integrate", Primitive.ADD, updates)
+        tally.add(node, Purpose.NEURON, "leak", Primitive.MULTIPLY, updates)
+    tally.add(node, Purpose.NEURON, "integrate", Primitive.ADD, updates)
 
 
 def _tcja(tally: _Tally, node: Node) -> None:
@@ -186,7 +186,7 @@ def _tcja(tally: _Tally, node: Node) -> None:
     def add(
         what: str, primitive: Primitive, dense: int, drive: Drive | None = None, weights: int = 0
     ) -> None:
-        tally.add(node, Part.ATTENTION, what, primitive, dense, drive, weights)
+        tally.add(node, Purpose.ATTENTION, what, primitive, dense, drive, weights)
 
     add("squeeze: sum", Primitive.ADD, size, drive)
     add("squeeze: divide by area", Primitive.MULTIPLY, gates)
@@ -207,11 +207,11 @@ def _sum_of(tally: _Tally, node: Node) -> None:
     whole = tally.size(node.signal)
     dense = [s for s in tally.inputs(node) if not s.kind.sparse]
     if len(dense) > 1:
-        tally.add(node, Part.RESIDUAL, "sum", Primitive.ADD, whole * (len(dense) - 1))
+        tally.add(node, Purpose.RESIDUAL, "sum", Primitive.ADD, whole * (len(dense) - 1))
     for name, x in zip(node.inputs, tally.inputs(node), strict=True):
         if x.kind.sparse:
             drive = Drive(name) if tally.size(x) == whole else None
-            tally.add(node, Part.RESIDUAL, f"sum: {name}", Primitive.ADD, whole, drive)
+            tally.add(node, Purpose.RESIDUAL, f"sum: {name}", Primitive.ADD, whole, drive)
 
 
 def _product(tally: _Tally, node: Node) -> None:
@@ -229,7 +229,7 @@ def _product(tally: _Tally, node: Node) -> None:
     for _ in node.inputs[1:]:
         tally.add(
             node,
-            Part.OTHER,
+            Purpose.OTHER,
             "gate" if node.name in tally.attention else "product",
             Primitive.MULTIPLY,
             whole,
@@ -246,18 +246,18 @@ def _affine(tally: _Tally, node: Node) -> str | None:
     sparse = tally.inputs(node)[0].kind.sparse
     if op.offset == 0:
         tally.add(
-            node, Part.OTHER, "scale", Primitive.MULTIPLY, whole, Drive(node.inputs[0]) if sparse else None
+            node, Purpose.OTHER, "scale", Primitive.MULTIPLY, whole, Drive(node.inputs[0]) if sparse else None
         )
     else:
         both = Primitive.ADD if op.scale in (1, -1) else Primitive.MAC
-        tally.add(node, Part.OTHER, "scale and offset", both, whole)
+        tally.add(node, Purpose.OTHER, "scale and offset", both, whole)
     return None
 
 
 def _reduction(tally: _Tally, node: Node) -> None:
     op, (x,) = node.op, tally.inputs(node)
     how = op.how if isinstance(op, ir.Reduce) else "mean"
-    part = Part.READOUT if isinstance(op, ir.TimeMean | ir.Vote) else Part.OTHER
+    purpose = Purpose.READOUT if isinstance(op, ir.TimeMean | ir.Vote) else Purpose.OTHER
     drive = Drive(node.inputs[0]) if x.kind.sparse else None
     used = tally.size(x)
     if isinstance(op, ir.Vote):  # outputs beyond the last whole group of voters are not read
@@ -265,15 +265,15 @@ def _reduction(tally: _Tally, node: Node) -> None:
         mask = (np.arange(x.features[-1]) < node.signal.features[-1] * op.voters).astype(np.int64)
         drive = drive and tally.map(drive.value, node.name, mask.reshape((1,) * len(x.features) + mask.shape))
     if how == "max":
-        tally.add(node, part, "maximum", Primitive.COMPARE, used, drive)
+        tally.add(node, purpose, "maximum", Primitive.COMPARE, used, drive)
         return
-    tally.add(node, part, "sum", Primitive.ADD, used, drive)
+    tally.add(node, purpose, "sum", Primitive.ADD, used, drive)
     if how == "mean":
-        tally.add(node, part, "divide by count", Primitive.MULTIPLY, tally.size(node.signal))
+        tally.add(node, purpose, "divide by count", Primitive.MULTIPLY, tally.size(node.signal))
 
 
 def _sigmoid(tally: _Tally, node: Node) -> None:
-    tally.add(node, Part.OTHER, "sigmoid", Primitive.SIGMOID, tally.size(node.signal))
+    tally.add(node, Purpose.OTHER, "sigmoid", Primitive.SIGMOID, tally.size(node.signal))
 
 
 def _relu(tally: _Tally, node: Node) -> str | None:
@@ -281,7 +281,7 @@ def _relu(tally: _Tally, node: Node) -> str | None:
     if x.kind in (Kind.BINARY, Kind.COUNT):
         return "its input is never negative"
     drive = Drive(node.inputs[0]) if x.kind.sparse else None
-    tally.add(node, Part.OTHER, "rectify", Primitive.COMPARE, tally.size(x), drive)
+    tally.add(node, Purpose.OTHER, "rectify", Primitive.COMPARE, tally.size(x), drive)
     return None
 
 
@@ -291,7 +291,7 @@ def _clamp(tally: _Tally, node: Node) -> str | None:
     bounds = (
         sum(abs(v) < ir.LARGEST for v in (node.op.low, node.op.high)) if isinstance(node.op, ir.Clamp) else 0
     )
-    tally.add(node, Part.OTHER, "clamp", Primitive.COMPARE, bounds * tally.size(x), drive)
+    tally.add(node, Purpose.OTHER, "clamp", Primitive.COMPARE, bounds * tally.size(x), drive)
     return None
 
 

@@ -26,11 +26,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tcja_deploy.energy.count.inventory import Inventory, Layer
+from tcja_deploy.energy.count.inventory import Inventory, SynapticLayer
 from tcja_deploy.energy.count.quantities import Ints
 from tcja_deploy.energy.place.matching import one_each
 from tcja_deploy.energy.place.receptive import field, synapses
-from tcja_deploy.hardware_profiles import Limits, Profile, Quantity
+from tcja_deploy.hardware_profiles import ChipLimits, Profile, Quantity
 
 __all__ = ["Fit", "Placed", "place"]
 
@@ -140,7 +140,7 @@ def _value(quantity: Quantity | None) -> int | None:
     return None if quantity is None or quantity.value is None else int(quantity.value)
 
 
-def _whole_network(inventory: Inventory, limits: Limits) -> list[str]:
+def _whole_network(inventory: Inventory, limits: ChipLimits) -> list[str]:
     found = []
     side, need = _value(limits.input_side), max(inventory.graph.input_shape[-2:], default=0)
     if side is not None and need > side:
@@ -156,7 +156,7 @@ def _whole_network(inventory: Inventory, limits: Limits) -> list[str]:
     return found
 
 
-def _chips_by_size(trunk: Sequence[Layer], limits: Limits, bits: int) -> list[int]:
+def _chips_by_size(trunk: Sequence[SynapticLayer], limits: ChipLimits, bits: int) -> list[int]:
     weights = sum(layer.parameters for layer in trunk)
     need = {
         "neurons": sum(math.prod(layer.shape_out) for layer in trunk),
@@ -167,7 +167,7 @@ def _chips_by_size(trunk: Sequence[Layer], limits: Limits, bits: int) -> list[in
     return [-(-need[name] // most) for name, most in have.items() if most]
 
 
-def _shape(layer: Layer) -> tuple[int, int, int]:
+def _shape(layer: SynapticLayer) -> tuple[int, int, int]:
     """Channels, rows, columns of the output; axes in front of the channels count as rows."""
     trailing = 2 - layer.map_axes  # axes that a map has and the result does not
     *lead, c, h, w = (*layer.shape_out, *(1,) * max(trailing, 3 - len(layer.shape_out)))
@@ -191,7 +191,7 @@ class _Slices:
         return _Slices(s, h, w, cores)
 
 
-def _split(inventory: Inventory, limits: Limits, bits: int) -> list[Placed]:
+def _split(inventory: Inventory, limits: ChipLimits, bits: int) -> list[Placed]:
     """Place the populations from the last to the first, because a core's output axons depend on its readers'
     slices.
     """
@@ -203,7 +203,9 @@ def _split(inventory: Inventory, limits: Limits, bits: int) -> list[Placed]:
     return [placed[layer.node] for layer in inventory.trunk]
 
 
-def _place_one(inventory: Inventory, layer: Layer, limits: Limits, bits: int, messages: int) -> Placed:
+def _place_one(
+    inventory: Inventory, layer: SynapticLayer, limits: ChipLimits, bits: int, messages: int
+) -> Placed:
     shape = _shape(layer)
     cuts = _Slices.of(shape)
     op = inventory.graph[layer.node].op
@@ -264,7 +266,9 @@ def _readers(inventory: Inventory) -> dict[str, list[str]]:
     return readers
 
 
-def _one_core_each(trunk: Sequence[Layer], limits: Limits, bits: int) -> tuple[list[Placed], list[str]]:
+def _one_core_each(
+    trunk: Sequence[SynapticLayer], limits: ChipLimits, bits: int
+) -> tuple[list[Placed], list[str]]:
     """Chips whose cores differ and run one layer each: find a core for every layer."""
     count = _value(limits.cores) or 0
 

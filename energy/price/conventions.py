@@ -9,7 +9,7 @@ from tcja_deploy.energy.count.inventory import Measured
 from tcja_deploy.energy.price import hardware, memory, paper, strict
 from tcja_deploy.energy.price.convention import Convention
 from tcja_deploy.energy.price.hardware import HARDWARE
-from tcja_deploy.energy.price.line import Line, Twin
+from tcja_deploy.energy.price.line import Counterpart, Line
 from tcja_deploy.energy.price.memory import MEMORY, MemoryModel
 from tcja_deploy.energy.price.paper import PAPER, FirstLayer
 from tcja_deploy.energy.price.strict import STRICT, CountsAs
@@ -20,8 +20,8 @@ __all__ = [
     "ACCOUNTINGS",
     "CONVENTIONS",
     "Accounting",
+    "AccountingOptions",
     "Alternative",
-    "Options",
     "ann_lines",
     "convention",
     "snn_lines",
@@ -29,7 +29,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class AccountingOptions:
     """Choices that the conventions leave open; every report prints them.
 
     Attributes:
@@ -60,7 +60,7 @@ class Alternative:
     """
 
     name: str
-    options: Options
+    options: AccountingOptions
     there: str
     here: str
 
@@ -71,27 +71,27 @@ class Accounting:
 
     Attributes:
         snn: Lines of the spiking network.
-        ann: Lines of the twin that it is compared with.
+        ann: Lines of the counterpart that it is compared with.
         alternatives: The choices, each made otherwise, where they are worth a sensitivity analysis; `None` otherwise.
         by_node: Whether a report shows the energy node by node: the convention counts every operation, and no more.
         choices: What its options mean: a title, and each value with its meaning.
     """
 
-    snn: Callable[[Measured, Profile, Options], list[Line]]
-    ann: Callable[[Measured, Pricing, Options, Twin], list[Line]]
-    alternatives: Callable[[Options], list[Alternative]] | None = None
+    snn: Callable[[Measured, Profile, AccountingOptions], list[Line]]
+    ann: Callable[[Measured, Pricing, AccountingOptions, Counterpart], list[Line]]
+    alternatives: Callable[[AccountingOptions], list[Alternative]] | None = None
     by_node: bool = False
     choices: tuple[str, tuple[tuple[str, str], ...]] | None = None
 
 
-def _of_strict(o: Options) -> list[Alternative]:
+def _of_strict(o: AccountingOptions) -> list[Alternative]:
     return [
         Alternative(name, replace(o, counts_as=value), there, here)
         for name, value, there, here in strict.alternatives(o.counts_as)
     ]
 
 
-def _of_memory(o: Options) -> list[Alternative]:
+def _of_memory(o: AccountingOptions) -> list[Alternative]:
     return _of_strict(o) + [
         Alternative(name, replace(o, memory=value), there, here)
         for name, value, there, here in memory.alternatives(o.memory)
@@ -101,23 +101,23 @@ def _of_memory(o: Options) -> list[Alternative]:
 ACCOUNTINGS = {
     PAPER: Accounting(
         snn=lambda m, profile, o: paper.snn_lines(m, profile.pricing, o.first_layer),
-        ann=lambda m, pricing, o, twin: paper.ann_lines(m, pricing, twin),
+        ann=lambda m, pricing, o, counterpart: paper.ann_lines(m, pricing, counterpart),
         choices=("Treatments of the first layer", tuple((t.value, t.meaning) for t in FirstLayer)),
     ),
     STRICT: Accounting(
         snn=lambda m, profile, o: strict.snn_lines(m, profile.pricing, o.counts_as),
-        ann=lambda m, pricing, o, twin: strict.ann_lines(m, pricing, twin),
+        ann=lambda m, pricing, o, counterpart: strict.ann_lines(m, pricing, counterpart),
         alternatives=_of_strict,
         by_node=True,
     ),
     MEMORY: Accounting(
         snn=lambda m, profile, o: memory.snn_lines(m, profile.pricing, o.counts_as, o.memory),
-        ann=lambda m, pricing, o, twin: memory.ann_lines(m, pricing, twin, o.memory),
+        ann=lambda m, pricing, o, counterpart: memory.ann_lines(m, pricing, counterpart, o.memory),
         alternatives=_of_memory,
     ),
     HARDWARE: Accounting(
         snn=lambda m, profile, o: hardware.snn_lines(m, profile),
-        ann=lambda m, pricing, o, twin: hardware.ann_lines(m, pricing),
+        ann=lambda m, pricing, o, counterpart: hardware.ann_lines(m, pricing),
     ),
 }
 """How each convention is computed, in the order of reports. A new convention is a file and an entry here."""
@@ -126,16 +126,22 @@ CONVENTIONS = {c.name: c for c in ACCOUNTINGS}
 """The conventions by name."""
 
 
-def snn_lines(m: Measured, convention: Convention, profile: Profile, options: Options) -> list[Line]:
+def snn_lines(
+    m: Measured, convention: Convention, profile: Profile, options: AccountingOptions
+) -> list[Line]:
     """All lines of the spiking network."""
     return ACCOUNTINGS[convention].snn(m, profile, options)
 
 
 def ann_lines(
-    m: Measured, convention: Convention, pricing: Pricing, options: Options, twin: Twin
+    m: Measured,
+    convention: Convention,
+    pricing: Pricing,
+    options: AccountingOptions,
+    counterpart: Counterpart,
 ) -> list[Line]:
-    """All lines of the ANN twin; spiking chips do not run one."""
-    return ACCOUNTINGS[convention].ann(m, pricing, options, twin)
+    """All lines of the ANN counterpart; spiking chips do not run one."""
+    return ACCOUNTINGS[convention].ann(m, pricing, options, counterpart)
 
 
 def convention(name: str) -> Convention:

@@ -11,13 +11,28 @@ from numpy.typing import NDArray
 
 from tcja_deploy.energy.count.inventory import Measured
 from tcja_deploy.energy.price.convention import Convention
-from tcja_deploy.energy.price.conventions import CONVENTIONS, Options, ann_lines, convention, snn_lines
-from tcja_deploy.energy.price.line import Line, Twin
+from tcja_deploy.energy.price.conventions import (
+    CONVENTIONS,
+    AccountingOptions,
+    ann_lines,
+    convention,
+    snn_lines,
+)
+from tcja_deploy.energy.price.line import Counterpart, Line
 from tcja_deploy.energy.price.statistics import Interval, Summary, summarise
 from tcja_deploy.errors import UsageError
 from tcja_deploy.hardware_profiles import ChipKind, Precision, Profile, load_profile
 
-__all__ = ["DEFAULT_PRICES", "Entry", "Estimate", "Unpriced", "estimate", "estimates", "select", "twins"]
+__all__ = [
+    "DEFAULT_PRICES",
+    "EnergyEstimate",
+    "Entry",
+    "Unpriced",
+    "counterparts",
+    "estimate",
+    "estimates",
+    "select",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +41,7 @@ class Entry:
 
     Attributes:
         node: Name of the node.
-        part: What the operations are for.
+        purpose: What the operations are for.
         what: Name of the operation in the network.
         operation: Name of the priced operation.
         count: Operations per inference, mean.
@@ -35,7 +50,7 @@ class Entry:
     """
 
     node: str
-    part: str
+    purpose: str
     what: str
     operation: str
     count: float
@@ -47,7 +62,7 @@ class Entry:
 class Unpriced:
     """Operations nobody has priced: how many per inference, and why there is no number."""
 
-    part: str
+    purpose: str
     what: str
     operation: str
     count: float
@@ -55,18 +70,18 @@ class Unpriced:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class EnergyEstimate:
     """Energy of one network by one convention and price list, per inference (all T steps).
 
     Attributes:
-        subject: `SNN`, or the twin it is compared with.
+        subject: `SNN`, or the counterpart it is compared with.
         convention: Name and version of the convention.
         profile: Name, price list and version of the profile.
         energy_pJ: Over the recordings, in pJ; `None` if nothing is priced.
         prices_pJ: The mean at the lowest and at the highest published prices, in pJ; `None` likewise.
         steps: Time steps that the inference takes.
         entries: Every priced and unpriced line.
-        parts: Mean energy by what it is for, in pJ.
+        by_purpose: Mean energy by what it is for, in pJ.
         nodes: Mean energy by node in the order of the network, in pJ; work that no node stands for comes last.
         unpriced: Work without a price; if there is any, the energy is a lower bound.
         assumptions: What had to be assumed to use the prices.
@@ -80,7 +95,7 @@ class Estimate:
     prices_pJ: Interval | None  # noqa: N815
     steps: int
     entries: tuple[Entry, ...]
-    parts: tuple[tuple[str, float], ...]
+    by_purpose: tuple[tuple[str, float], ...]
     nodes: tuple[tuple[str, float], ...]
     unpriced: tuple[Unpriced, ...]
     assumptions: tuple[str, ...]
@@ -97,15 +112,15 @@ class Estimate:
         return not self.unpriced
 
 
-def twins(profile: Profile, T: int) -> tuple[Twin, ...]:
+def counterparts(profile: Profile, T: int) -> tuple[Counterpart, ...]:
     """The networks that an SNN is compared with on a profile: ANN, and the bit-matched QNN for 8-bit
     arithmetic.
     """
     if profile.kind is ChipKind.NEUROMORPHIC:
         return ()
-    plain = Twin(f"ANN {profile.pricing.precision.value}")
+    plain = Counterpart(f"ANN {profile.pricing.precision.value}")
     if profile.pricing.precision is Precision.INT8:
-        return (plain, Twin.bit_matched(T))
+        return (plain, Counterpart.bit_matched(T))
     return (plain,)
 
 
@@ -133,9 +148,9 @@ def select(names: Sequence[str], prices: Sequence[str]) -> tuple[list[Convention
 
 
 def estimates(
-    m: Measured, conventions: Sequence[Convention], profiles: Sequence[Profile], options: Options
-) -> tuple[Estimate, ...]:
-    """Estimates of the network and its twins, for every profile that can price a convention.
+    m: Measured, conventions: Sequence[Convention], profiles: Sequence[Profile], options: AccountingOptions
+) -> tuple[EnergyEstimate, ...]:
+    """Estimates of the network and its counterparts, for every profile that can price a convention.
 
     Raises:
         UsageError: A convention that no profile can price, or a profile that no convention uses.
@@ -156,8 +171,10 @@ def estimates(
             )
     for c, p in pairs:
         done.append(estimate(m, "SNN", c, p, snn_lines(m, c, p, options)))
-        for twin in twins(p, m.inventory.graph.T):
-            done.append(estimate(m, twin.name, c, p, ann_lines(m, c, p.pricing, options, twin), steps=1))
+        for counterpart in counterparts(p, m.inventory.graph.T):
+            done.append(
+                estimate(m, counterpart.name, c, p, ann_lines(m, c, p.pricing, options, counterpart), steps=1)
+            )
     return tuple(done)
 
 
@@ -169,22 +186,22 @@ def estimate(
     lines: Sequence[Line],
     *,
     steps: int | None = None,
-) -> Estimate:
+) -> EnergyEstimate:
     """Add lines up."""
     energies = [line.energies() for line in lines]
     priced = [e for e in energies if e is not None]
     total: NDArray[np.float64] | None = sum(priced, np.zeros(len(m))) if priced else None
-    parts: dict[str, float] = defaultdict(float)
+    by_purpose: dict[str, float] = defaultdict(float)
     nodes: dict[str, float] = defaultdict(float)
     entries = []
     for line, energy in zip(lines, energies, strict=True):
         mean = None if energy is None else float(energy.mean())
         if mean is not None:
-            parts[line.part.value] += mean
+            by_purpose[line.purpose.value] += mean
             nodes[line.node] += mean
         price = None if line.price.pJ is None else line.price.pJ.value
         entries.append(
-            Entry(line.node, line.part.value, line.what, line.price.name, line.ops.mean, price, mean)
+            Entry(line.node, line.purpose.value, line.what, line.price.name, line.ops.mean, price, mean)
         )
     place = {n.name: i for i, n in enumerate(m.inventory.graph)}
     prices = None
@@ -194,7 +211,7 @@ def estimate(
             for b in ("low", "high")
         ]
         prices = Interval(*ends)
-    return Estimate(
+    return EnergyEstimate(
         subject=subject,
         convention=convention.label,
         profile=f"{profile.label} {profile.version}",
@@ -202,7 +219,7 @@ def estimate(
         prices_pJ=prices,
         steps=m.inventory.graph.T if steps is None else steps,
         entries=tuple(entries),
-        parts=tuple(parts.items()),
+        by_purpose=tuple(by_purpose.items()),
         nodes=tuple(sorted(nodes.items(), key=lambda item: place.get(item[0], len(place)))),
         unpriced=_unpriced(lines),
         assumptions=tuple(dict.fromkeys(x.price.assumption for x in lines if x.price.assumption)),
@@ -215,5 +232,5 @@ def _unpriced(lines: Sequence[Line]) -> tuple[Unpriced, ...]:
     counts: dict[tuple[str, str, str, str], float] = defaultdict(float)
     for line in lines:
         if line.price.pJ is None and line.ops.mean > 0:
-            counts[line.part.value, line.what, line.price.name, line.price.reason] += line.ops.mean
-    return tuple(Unpriced(part, what, name, n, why) for (part, what, name, why), n in counts.items())
+            counts[line.purpose.value, line.what, line.price.name, line.price.reason] += line.ops.mean
+    return tuple(Unpriced(purpose, what, name, n, why) for (purpose, what, name, why), n in counts.items())

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 
-from tcja_deploy.energy.count.inventory import Drive, Layer, Measured, Part, Primitive
+from tcja_deploy.energy.count.inventory import Drive, Measured, Primitive, Purpose, SynapticLayer
 from tcja_deploy.energy.count.quantities import Ops
 from tcja_deploy.energy.place.placement import Fit, place
 from tcja_deploy.energy.price.convention import Convention
 from tcja_deploy.energy.price.line import Line
 from tcja_deploy.energy.price.prices import Price, arithmetic, chip_price
 from tcja_deploy.hardware_profiles import (
+    Availability,
     Bound,
     Bounds,
     ChipKind,
-    Coverage,
     OpClass,
     OpGroup,
     Pricing,
@@ -69,36 +69,36 @@ def snn_lines(m: Measured, profile: Profile) -> list[Line]:
 def _processor(m: Measured, pricing: Pricing) -> list[Line]:
     mac = arithmetic(Primitive.MAC, pricing)
     lines = [
-        Line(x.node, Part.SYNAPSES, "dense MACs", Ops.constant(x.macs.dense_per_inference, len(m)), mac)
+        Line(x.node, Purpose.SYNAPSES, "dense MACs", Ops.constant(x.macs.dense_per_inference, len(m)), mac)
         for x in m.inventory.layers
     ]
     return lines + [
-        Line(w.node, w.part, w.what, Ops.constant(w.dense, len(m)), arithmetic(w.primitive, pricing))
-        for w in m.inventory.works
+        Line(w.node, w.purpose, w.what, Ops.constant(w.dense, len(m)), arithmetic(w.primitive, pricing))
+        for w in m.inventory.operations
     ]
 
 
 def ann_lines(m: Measured, pricing: Pricing) -> list[Line]:
-    """Lines of the twin, which runs on processors: one pass of dense MACs."""
+    """Lines of the counterpart, which runs on processors: one pass of dense MACs."""
     mac = arithmetic(Primitive.MAC, pricing)
     return [
-        Line(x.node, Part.SYNAPSES, "dense MACs", Ops.constant(x.macs.dense, len(m)), mac)
+        Line(x.node, Purpose.SYNAPSES, "dense MACs", Ops.constant(x.macs.dense, len(m)), mac)
         for x in m.inventory.trunk
     ]
 
 
 def _skipped(op: OpClass, pricing: Pricing) -> bool:
     """Whether a list covers an operation elsewhere, or never mentions it and does not have to."""
-    coverage = pricing.coverage(op)
+    availability = pricing.availability(op)
     asked = OP_CLASSES[op].group in (OpGroup.SYNAPTIC, OpGroup.NEURON, OpGroup.STATIC)
-    return coverage is Coverage.INCLUDED or (coverage is Coverage.ABSENT and not asked)
+    return availability is Availability.INCLUDED or (availability is Availability.ABSENT and not asked)
 
 
-def _synapses(m: Measured, layer: Layer, pricing: Pricing) -> list[Line]:
+def _synapses(m: Measured, layer: SynapticLayer, pricing: Pricing) -> list[Line]:
     if not layer.event_driven:
-        part = Part.ATTENTION if layer.attention else Part.SYNAPSES
+        purpose = Purpose.ATTENTION if layer.attention else Purpose.SYNAPSES
         nothing = Price("mac", None, reason="the chip has no dense layers: to be computed elsewhere")
-        return [Line(layer.node, part, "dense MACs", m.synops(layer), nothing)]
+        return [Line(layer.node, purpose, "dense MACs", m.synops(layer), nothing)]
     repeat = _repeats(layer, pricing)
     if layer.kind is not Kind.BINARY and not repeat:
         return _priced(layer, "graded spikes", m.synops(layer), OpClass.SYNOP_GRADED, pricing)
@@ -109,16 +109,16 @@ def _synapses(m: Measured, layer: Layer, pricing: Pricing) -> list[Line]:
     return lines
 
 
-def _priced(layer: Layer, what: str, ops: Ops, op: OpClass, pricing: Pricing) -> list[Line]:
+def _priced(layer: SynapticLayer, what: str, ops: Ops, op: OpClass, pricing: Pricing) -> list[Line]:
     """Synaptic operations at the price of their class, unless the list covers them elsewhere."""
     if _skipped(op, pricing):
         return []
-    return [Line(layer.node, Part.SYNAPSES, what, ops, chip_price(op, pricing))]
+    return [Line(layer.node, Purpose.SYNAPSES, what, ops, chip_price(op, pricing))]
 
 
-def _repeats(layer: Layer, pricing: Pricing) -> bool:
+def _repeats(layer: SynapticLayer, pricing: Pricing) -> bool:
     """Whether a number of events is sent as that many spikes: the chip has no price of spikes that carry it."""
-    return layer.kind is Kind.COUNT and pricing.coverage(OpClass.SYNOP_GRADED) is not Coverage.PRICED
+    return layer.kind is Kind.COUNT and pricing.availability(OpClass.SYNOP_GRADED) is not Availability.PRICED
 
 
 def _neurons(m: Measured, pricing: Pricing) -> list[Line]:
@@ -131,10 +131,10 @@ def _neurons(m: Measured, pricing: Pricing) -> list[Line]:
         )
         if not inside and not _skipped(OpClass.NEURON_UPDATE, pricing):
             updates = Ops.constant(node.signal.size * graph.T, len(m))
-            lines.append(Line(node.name, Part.NEURON, "updates", updates, _update_price(pricing)))
+            lines.append(Line(node.name, Purpose.NEURON, "updates", updates, _update_price(pricing)))
         if isinstance(node.op, ir.Neuron) and not _skipped(OpClass.SPIKE_OUT, pricing):
             price = chip_price(OpClass.SPIKE_OUT, pricing)
-            lines.append(Line(node.name, Part.NEURON, "spikes", Ops(m.events(Drive(node.name))), price))
+            lines.append(Line(node.name, Purpose.NEURON, "spikes", Ops(m.events(Drive(node.name))), price))
     return lines
 
 
@@ -160,7 +160,7 @@ def _messages(m: Measured, pricing: Pricing, fit: Fit) -> list[Line]:
             if layer.event_driven and not layer.first:
                 ways = (fit.placed(layer.node).slices or (1,))[0]
                 events = m.events(Drive(layer.source)) * ways
-                lines.append(Line(layer.node, Part.TRAFFIC, what, Ops(events), chip_price(op, pricing)))
+                lines.append(Line(layer.node, Purpose.TRAFFIC, what, Ops(events), chip_price(op, pricing)))
     if not _skipped(OpClass.HOP, pricing) and pricing.get(OpClass.HOP) is not None:
         total = sum(m.events(Drive(x.source)) for x in m.inventory.trunk if x.event_driven and not x.first)
         price = Price(
@@ -169,18 +169,18 @@ def _messages(m: Measured, pricing: Pricing, fit: Fit) -> list[Line]:
             reason="the number of hops depends on where the cores lie; at least this many messages",
         )
         if not isinstance(total, int):
-            lines.append(Line("(network)", Part.TRAFFIC, "hops", Ops(total), price))
+            lines.append(Line("(network)", Purpose.TRAFFIC, "hops", Ops(total), price))
     return lines
 
 
 def _elsewhere(m: Measured) -> list[Line]:
     """Work that spiking chips do not offer, by what it is for."""
     lines = []
-    outside = (Part.ATTENTION, Part.OTHER, Part.NORM)
+    outside = (Purpose.ATTENTION, Purpose.OTHER, Purpose.NORM)
     price = Price("elsewhere", None, reason="the chip has no such operation: to be computed elsewhere")
-    for work in m.inventory.works:
-        if work.part in outside:
-            lines.append(Line(work.node, work.part, work.what, m.work(work), price))
+    for work in m.inventory.operations:
+        if work.purpose in outside:
+            lines.append(Line(work.node, work.purpose, work.what, m.work(work), price))
     return lines
 
 
@@ -205,7 +205,7 @@ def _static(m: Measured, profile: Profile, fit: Fit) -> list[Line]:
             unknown = "the latency" if span is None else "the number of chips"
             reason = price.reason or f"priced, but {unknown} cannot be told"
             nothing = Price(f"{what} of one inference", None, reason=reason)
-            lines.append(Line("(chip)", Part.STATIC, what, Ops.constant(1, len(m)), nothing))
+            lines.append(Line("(chip)", Purpose.STATIC, what, Ops.constant(1, len(m)), nothing))
             continue
         ns, how = span
         ns *= fit.chips
@@ -214,7 +214,7 @@ def _static(m: Measured, profile: Profile, fit: Fit) -> list[Line]:
         else:
             name, count = "clock cycle", round(ns * (0.0 if clock is None else clock.value) / 1000)
         unit = Price(name, price.pJ, price.source, "; ".join(filter(None, (price.assumption, how))))
-        lines.append(Line("(chip)", Part.STATIC, what, Ops.constant(count, len(m)), unit))
+        lines.append(Line("(chip)", Purpose.STATIC, what, Ops.constant(count, len(m)), unit))
     return lines
 
 

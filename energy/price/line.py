@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tcja_deploy.energy.count.inventory import Part, Primitive
+from tcja_deploy.energy.count.inventory import Primitive, Purpose
 from tcja_deploy.energy.count.quantities import Ops
 from tcja_deploy.energy.price.prices import Price, arithmetic, quantised_mac
 from tcja_deploy.hardware_profiles import Pricing
 
-__all__ = ["Line", "Twin"]
+__all__ = ["Counterpart", "Line"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,14 +22,14 @@ class Line:
 
     Attributes:
         node: Name of the node.
-        part: What it is for.
+        purpose: What it is for.
         what: Name of the operation in the network.
         ops: Operations per inference, one count a recording.
         price: Price of one operation.
     """
 
     node: str
-    part: Part
+    purpose: Purpose
     what: str
     ops: Ops
     price: Price
@@ -44,7 +44,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Twin:
+class Counterpart:
     """The non-spiking network an SNN is compared with: the same layers, one pass, ReLU for the neurons.
 
     Attributes:
@@ -56,13 +56,13 @@ class Twin:
     bits: int | None = None
 
     @staticmethod
-    def bit_matched(T: int) -> Twin:
+    def bit_matched(T: int) -> Counterpart:
         """The quantised network whose activations tell as many levels apart as T steps of spikes, `0..T`.
 
         Bits: `ceil(log2(T + 1))` (Yan et al. 2024, arXiv:2409.08290).
         """
         bits = math.ceil(math.log2(T + 1))
-        return Twin(f"QNN {bits}-bit", bits)
+        return Counterpart(f"QNN {bits}-bit", bits)
 
     def mac(self, pricing: Pricing) -> Price:
         """Price of its multiply-accumulate."""

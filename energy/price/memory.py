@@ -9,11 +9,11 @@ from fractions import Fraction
 import numpy as np
 
 from tcja_deploy.energy.count.branches import attention_nodes
-from tcja_deploy.energy.count.inventory import Drive, Layer, Measured, Part
+from tcja_deploy.energy.count.inventory import Drive, Measured, Purpose, SynapticLayer
 from tcja_deploy.energy.count.quantities import Ops
 from tcja_deploy.energy.price import strict
 from tcja_deploy.energy.price.convention import HOROWITZ, Convention
-from tcja_deploy.energy.price.line import Line, Twin
+from tcja_deploy.energy.price.line import Counterpart, Line
 from tcja_deploy.energy.price.prices import BITS, Price, dram, sram
 from tcja_deploy.errors import UsageError
 from tcja_deploy.hardware_profiles import ChipKind, Pricing
@@ -87,8 +87,8 @@ MEMORY = Convention(
 )
 
 
-PER_SYNOP = {(Part.WEIGHTS, "weight read"), (Part.STATE, "accumulator read and write")}
-"""Traffic that comes with every synaptic operation, by part and name."""
+PER_SYNOP = {(Purpose.WEIGHTS, "weight read"), (Purpose.STATE, "accumulator read and write")}
+"""Traffic that comes with every synaptic operation, by purpose and name."""
 
 
 def facts(memory: MemoryModel) -> dict[str, str]:
@@ -113,13 +113,13 @@ def alternatives(memory: MemoryModel) -> list[tuple[str, MemoryModel, str, str]]
     ]
 
 
-def serving(m: Measured) -> dict[tuple[str, str], Part]:
-    """Memory traffic, by node and name, that serves work of another part and is left out with it."""
-    found = {(w.node, f"weight read: {w.what}"): w.part for w in m.inventory.works}
+def serving(m: Measured) -> dict[tuple[str, str], Purpose]:
+    """Memory traffic, by node and name, that serves work of another purpose and is left out with it."""
+    found = {(w.node, f"weight read: {w.what}"): w.purpose for w in m.inventory.operations}
     names = ("weight read", "weight fetch", "events", "values", "accumulator read and write")
-    found |= {(x.node, name): Part.ATTENTION for x in m.inventory.layers if x.attention for name in names}
-    blocks = {w.node for w in m.inventory.works if w.part is Part.ATTENTION}
-    return found | {(node, "weight fetch"): Part.ATTENTION for node in blocks}
+    found |= {(x.node, name): Purpose.ATTENTION for x in m.inventory.layers if x.attention for name in names}
+    blocks = {w.node for w in m.inventory.operations if w.purpose is Purpose.ATTENTION}
+    return found | {(node, "weight fetch"): Purpose.ATTENTION for node in blocks}
 
 
 def snn_lines(m: Measured, pricing: Pricing, counts_as: strict.CountsAs, memory: MemoryModel) -> list[Line]:
@@ -127,9 +127,9 @@ def snn_lines(m: Measured, pricing: Pricing, counts_as: strict.CountsAs, memory:
     return strict.snn_lines(m, pricing, counts_as) + _snn_traffic(m, pricing, memory)
 
 
-def ann_lines(m: Measured, pricing: Pricing, twin: Twin, memory: MemoryModel) -> list[Line]:
-    """Lines of the twin."""
-    return strict.ann_lines(m, pricing, twin) + _ann_traffic(m, pricing, twin, memory)
+def ann_lines(m: Measured, pricing: Pricing, counterpart: Counterpart, memory: MemoryModel) -> list[Line]:
+    """Lines of the counterpart."""
+    return strict.ann_lines(m, pricing, counterpart) + _ann_traffic(m, pricing, counterpart, memory)
 
 
 def address_bits(elements: int) -> int:
@@ -152,8 +152,8 @@ def _snn_traffic(m: Measured, pricing: Pricing, memory: MemoryModel) -> list[Lin
             sums = math.prod(layer.shape_out)
             ops = Ops(m.synops(layer).events, Fraction(2))
             price = sram(pricing, sums * state, state)
-            lines.append(Line(layer.node, Part.STATE, "accumulator read and write", ops, price))
-    for work in m.inventory.works:
+            lines.append(Line(layer.node, Purpose.STATE, "accumulator read and write", ops, price))
+    for work in m.inventory.operations:
         if work.weights:
             line = _weight_reads(work.node, m.work(work), work.weights, weight, memory, pricing)
             lines.append(replace(line, what=f"weight read: {work.what}"))
@@ -161,42 +161,44 @@ def _snn_traffic(m: Measured, pricing: Pricing, memory: MemoryModel) -> list[Lin
         updates = node.signal.size * m.inventory.graph.T
         price = sram(pricing, node.signal.size * state, state)
         ops = Ops.constant(2 * updates, len(m))
-        lines.append(Line(node.name, Part.STATE, "membrane read and write", ops, price))
+        lines.append(Line(node.name, Purpose.STATE, "membrane read and write", ops, price))
     return lines + _fetches(m, pricing, weight, memory)
 
 
-def _ann_traffic(m: Measured, pricing: Pricing, twin: Twin, memory: MemoryModel) -> list[Line]:
-    """Accesses of the ANN twin in its one pass: weights by the same reuse, activations written and read
+def _ann_traffic(m: Measured, pricing: Pricing, counterpart: Counterpart, memory: MemoryModel) -> list[Line]:
+    """Accesses of the ANN counterpart in its one pass: weights by the same reuse, activations written and read
     once.
     """
     default = BITS[pricing.precision]
     weight = memory.weight_bit or default
-    bits = twin.bits or memory.payload_bit or default
+    bits = counterpart.bits or memory.payload_bit or default
     lines = []
     for layer in m.inventory.trunk:
-        ops = Ops.constant(layer.macs.aware, len(m))
+        ops = Ops.constant(layer.macs.border_aware, len(m))
         lines.append(_weight_reads(layer.node, ops, _weights(m, layer), weight, memory, pricing))
         size = math.prod(layer.shape_in)
         moved = Ops.constant(2 * size, len(m))
-        lines.append(Line(layer.node, Part.TRAFFIC, "activations", moved, sram(pricing, size * bits, bits)))
+        lines.append(
+            Line(layer.node, Purpose.TRAFFIC, "activations", moved, sram(pricing, size * bits, bits))
+        )
     for work, ops in strict.shared_work(m):
         if work.weights:
             line = _weight_reads(work.node, ops, work.weights, weight, memory, pricing)
             lines.append(replace(line, what=f"weight read: {work.what}"))
-    attention = attention_nodes(m.inventory.graph)  # the twin has none
+    attention = attention_nodes(m.inventory.graph)  # the counterpart has none
     return lines + [x for x in _fetches(m, pricing, weight, memory) if x.node not in attention]
 
 
-def _weights(m: Measured, layer: Layer) -> int:
+def _weights(m: Measured, layer: SynapticLayer) -> int:
     return int(m.inventory.graph[layer.node].op.constants()["weight"].size)
 
 
 def _weight_reads(node: str, ops: Ops, stored: int, bits: int, memory: MemoryModel, pricing: Pricing) -> Line:
     reads = Ops(ops.events, ops.each / memory.reuse)
-    return Line(node, Part.WEIGHTS, "weight read", reads, sram(pricing, stored * bits, bits))
+    return Line(node, Purpose.WEIGHTS, "weight read", reads, sram(pricing, stored * bits, bits))
 
 
-def _events(m: Measured, layer: Layer, pricing: Pricing, payload: int) -> Line:
+def _events(m: Measured, layer: SynapticLayer, pricing: Pricing, payload: int) -> Line:
     """Messages into a layer, each written to and read from a queue once.
 
     The queue is taken as large as one frame: a bit map for binary spikes, payloads otherwise.
@@ -204,11 +206,11 @@ def _events(m: Measured, layer: Layer, pricing: Pricing, payload: int) -> Line:
     size = math.prod(layer.shape_in)
     if not layer.kind.sparse:
         ops = Ops.constant(2 * layer.sites, len(m))
-        return Line(layer.node, Part.TRAFFIC, "values", ops, sram(pricing, size * payload, payload))
+        return Line(layer.node, Purpose.TRAFFIC, "values", ops, sram(pricing, size * payload, payload))
     extra = 0 if layer.kind is Kind.BINARY else payload
     ops = Ops(m.events(Drive(layer.source)), Fraction(2))
     price = sram(pricing, size * max(1, extra), address_bits(size) + extra)
-    return Line(layer.node, Part.TRAFFIC, "events", ops, price)
+    return Line(layer.node, Purpose.TRAFFIC, "events", ops, price)
 
 
 def _fetches(m: Measured, pricing: Pricing, bits: int, memory: MemoryModel) -> list[Line]:
@@ -216,7 +218,7 @@ def _fetches(m: Measured, pricing: Pricing, bits: int, memory: MemoryModel) -> l
         return []
     price: Price = dram(pricing, bits)
     return [
-        Line(n.name, Part.WEIGHTS, "weight fetch", Ops(np.full(len(m), n.op.parameters, np.int64)), price)
+        Line(n.name, Purpose.WEIGHTS, "weight fetch", Ops(np.full(len(m), n.op.parameters, np.int64)), price)
         for n in m.inventory.graph
         if n.op.parameters
     ]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from tcja_deploy.energy.count.inventory import Measured, Part, Primitive
+from tcja_deploy.energy.count.inventory import Measured, Primitive, Purpose
 from tcja_deploy.energy.count.quantities import Ops
 from tcja_deploy.energy.price.convention import HOROWITZ, Convention
-from tcja_deploy.energy.price.line import Line, Twin
+from tcja_deploy.energy.price.line import Counterpart, Line
 from tcja_deploy.energy.price.prices import arithmetic
 from tcja_deploy.hardware_profiles import ChipKind, Pricing
 
@@ -81,14 +81,14 @@ def snn_lines(m: Measured, pricing: Pricing, treatment: FirstLayer) -> list[Line
             ops, price = m.synops_by_rate(layer), ac
         else:
             ops, price = dense, mac
-        lines.append(Line(layer.node, Part.SYNAPSES, "rate x T x MACs", ops, price))
+        lines.append(Line(layer.node, Purpose.SYNAPSES, "rate x T x MACs", ops, price))
     return lines
 
 
-def ann_lines(m: Measured, pricing: Pricing, twin: Twin) -> list[Line]:
-    """Lines of the twin: one pass of dense MACs through the same layers."""
-    price = twin.mac(pricing)
+def ann_lines(m: Measured, pricing: Pricing, counterpart: Counterpart) -> list[Line]:
+    """Lines of the counterpart: one pass of dense MACs through the same layers."""
+    price = counterpart.mac(pricing)
     return [
-        Line(layer.node, Part.SYNAPSES, "dense MACs", Ops.constant(layer.macs.dense, len(m)), price)
+        Line(layer.node, Purpose.SYNAPSES, "dense MACs", Ops.constant(layer.macs.dense, len(m)), price)
         for layer in m.inventory.trunk
     ]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from tcja_deploy.energy.count.inventory import Primitive
 from tcja_deploy.hardware_profiles import (
+    Availability,
     Bound,
     Bounds,
-    Coverage,
     Nominal,
     OpClass,
     Precision,
@@ -155,6 +155,6 @@ def _memory(name: str, term: Term | None, bits: int, assumption: str) -> Price:
 
 def _why(term: Term | None, op: OpClass, pricing: Pricing) -> str:
     note = "" if term is None else term.quantity.note
-    if pricing.coverage(op) is Coverage.INCLUDED:
+    if pricing.availability(op) is Availability.INCLUDED:
         return "inside another price"
     return note or f"the profile does not speak of {op.value}"

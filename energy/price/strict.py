@@ -7,10 +7,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from tcja_deploy.energy.count.inventory import Layer, Measured, Part, Primitive, Work
+from tcja_deploy.energy.count.inventory import Measured, Primitive, Purpose, SynapticLayer, Work
 from tcja_deploy.energy.count.quantities import Ops
 from tcja_deploy.energy.price.convention import HOROWITZ, Convention
-from tcja_deploy.energy.price.line import Line, Twin
+from tcja_deploy.energy.price.line import Counterpart, Line
 from tcja_deploy.energy.price.prices import arithmetic
 from tcja_deploy.hardware_profiles import ChipKind, Pricing
 from tcja_deploy.ir import Kind
@@ -68,15 +68,17 @@ def snn_lines(m: Measured, pricing: Pricing, counts_as: CountsAs) -> list[Line]:
     """Lines of the spiking network."""
     lines = []
     for layer in m.inventory.layers:
-        part = Part.ATTENTION if layer.attention else Part.SYNAPSES
+        purpose = Purpose.ATTENTION if layer.attention else Purpose.SYNAPSES
         for what, ops, primitive in _synapses(m, layer, counts_as):
-            lines.append(Line(layer.node, part, what, ops, arithmetic(primitive, pricing)))
-    for work in m.inventory.works:
-        lines.append(Line(work.node, work.part, work.what, m.work(work), arithmetic(work.primitive, pricing)))
+            lines.append(Line(layer.node, purpose, what, ops, arithmetic(primitive, pricing)))
+    for work in m.inventory.operations:
+        lines.append(
+            Line(work.node, work.purpose, work.what, m.work(work), arithmetic(work.primitive, pricing))
+        )
     return lines
 
 
-def _synapses(m: Measured, layer: Layer, counts_as: CountsAs) -> list[tuple[str, Ops, Primitive]]:
+def _synapses(m: Measured, layer: SynapticLayer, counts_as: CountsAs) -> list[tuple[str, Ops, Primitive]]:
     if not layer.event_driven:
         return [("dense MACs", m.synops(layer), Primitive.MAC)]
     repeat = layer.kind is Kind.COUNT and counts_as is CountsAs.REPEAT
@@ -90,32 +92,38 @@ def _synapses(m: Measured, layer: Layer, counts_as: CountsAs) -> list[tuple[str,
     return parts
 
 
-_SHARED = (Part.BIAS, Part.NORM, Part.POOLING, Part.RESIDUAL)
-"""Work that the ANN twin does as well, once."""
+_SHARED = (Purpose.BIAS, Purpose.NORM, Purpose.POOLING, Purpose.RESIDUAL)
+"""Work that the ANN counterpart does as well, once."""
 
 
 def shared_work(m: Measured) -> list[tuple[Work, Ops]]:
-    """Work besides synapses in one pass of the ANN twin."""
+    """Work besides synapses in one pass of the ANN counterpart."""
     graph = m.inventory.graph
     found = []
-    for work in m.inventory.works:
-        if work.part in _SHARED:
+    for work in m.inventory.operations:
+        if work.purpose in _SHARED:
             steps = graph.T if "T" in graph[work.node].signal.dims else 1  # behind a mean over time: once
             found.append((work, Ops(np.full(len(m), work.dense, np.int64), Fraction(1, steps))))
     return found
 
 
-def ann_lines(m: Measured, pricing: Pricing, twin: Twin) -> list[Line]:
-    """Lines of the twin: one pass through the same layers, padding left out, with bias, pooling and one comparison a neuron."""
+def ann_lines(m: Measured, pricing: Pricing, counterpart: Counterpart) -> list[Line]:
+    """Lines of the counterpart: one pass through the same layers, without padding, with bias, pooling and a ReLU per neuron."""
     inventory = m.inventory
-    mac = twin.mac(pricing)
+    mac = counterpart.mac(pricing)
     lines = [
-        Line(layer.node, Part.SYNAPSES, "border-aware MACs", Ops.constant(layer.macs.aware, len(m)), mac)
+        Line(
+            layer.node,
+            Purpose.SYNAPSES,
+            "border-aware MACs",
+            Ops.constant(layer.macs.border_aware, len(m)),
+            mac,
+        )
         for layer in inventory.trunk
     ]
     for work, ops in shared_work(m):
-        lines.append(Line(work.node, work.part, work.what, ops, arithmetic(work.primitive, pricing)))
+        lines.append(Line(work.node, work.purpose, work.what, ops, arithmetic(work.primitive, pricing)))
     compare = arithmetic(Primitive.COMPARE, pricing)
     for node in inventory.graph.neurons:
-        lines.append(Line(node.name, Part.NEURON, "ReLU", Ops.constant(node.signal.size, len(m)), compare))
+        lines.append(Line(node.name, Purpose.NEURON, "ReLU", Ops.constant(node.signal.size, len(m)), compare))
     return lines

@@ -71,7 +71,7 @@ def plain(value: Any) -> Any:
 
 
 def _json(kind: str, value: Any) -> str:
-    record = {"kind": kind, "schema": 1, **plain(value)}
+    record = {"kind": kind, "schema": 2, **plain(value)}
     return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

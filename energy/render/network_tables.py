@@ -14,7 +14,7 @@ def layers_table(report: Report) -> Table:
     rows = tuple(
         (
             x.node, x.op, "attention" if x.attention else "first" if x.first else "", shape_text(x.shape_in),
-            shape_text(x.shape_out), x.kind, x.parameters, x.macs.passes, x.macs.dense, x.macs.aware,
+            shape_text(x.shape_out), x.kind, x.parameters, x.macs.passes, x.macs.dense, x.macs.border_aware,
         )
         for x in report.layers
     )  # fmt: skip
@@ -76,13 +76,13 @@ def synops_table(report: Report) -> Table:
 
 def works_table(report: Report) -> Table:
     """All operations besides synapses."""
-    rows = tuple((w.node, w.part, w.what, w.operation, w.dense, w.counted) for w in report.works)
+    rows = tuple((w.node, w.purpose, w.what, w.operation, w.dense, w.counted) for w in report.operations)
     return Table(
         "operations",
         "Operations besides synapses, per inference",
         (
             Column("node", "Node"),
-            Column("part", "Part"),
+            Column("purpose", "Purpose"),
             Column("what", "Operation in the network"),
             Column("operation", "Counted as"),
             Column("dense", "Every element", "int"),

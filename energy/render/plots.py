@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tcja_deploy.energy.count.inventory import Part
+from tcja_deploy.energy.count.inventory import Purpose
 from tcja_deploy.energy.price.conventions import ACCOUNTINGS
-from tcja_deploy.energy.price.estimate import Estimate
+from tcja_deploy.energy.price.estimate import EnergyEstimate
 from tcja_deploy.energy.render.table import energy_text, recordings_text
 from tcja_deploy.energy.report.rates import BINS, RateRow, Rates
 from tcja_deploy.energy.report.record import Report
@@ -28,19 +28,19 @@ RATE_PLOTS = ("rates", "rates_over_time", "rate_histogram")
 
 # Okabe and Ito's palette, told apart by readers with any colour vision.
 _COLOURS = {
-    Part.SYNAPSES.value: "#0072B2",
-    Part.ATTENTION.value: "#D55E00",
-    Part.NEURON.value: "#009E73",
-    Part.BIAS.value: "#999999",
-    Part.NORM.value: "#666666",
-    Part.POOLING.value: "#F0E442",
-    Part.RESIDUAL.value: "#332288",
-    Part.READOUT.value: "#AA4499",
-    Part.OTHER.value: "#BBBBBB",
-    Part.WEIGHTS.value: "#56B4E9",
-    Part.STATE.value: "#CC79A7",
-    Part.TRAFFIC.value: "#E69F00",
-    Part.STATIC.value: "#444444",
+    Purpose.SYNAPSES.value: "#0072B2",
+    Purpose.ATTENTION.value: "#D55E00",
+    Purpose.NEURON.value: "#009E73",
+    Purpose.BIAS.value: "#999999",
+    Purpose.NORM.value: "#666666",
+    Purpose.POOLING.value: "#F0E442",
+    Purpose.RESIDUAL.value: "#332288",
+    Purpose.READOUT.value: "#AA4499",
+    Purpose.OTHER.value: "#BBBBBB",
+    Purpose.WEIGHTS.value: "#56B4E9",
+    Purpose.STATE.value: "#CC79A7",
+    Purpose.TRAFFIC.value: "#E69F00",
+    Purpose.STATIC.value: "#444444",
 }
 _INK, _GRID, _BLUE, _GREY = "#1b1f24", "#e3e6ea", "#0072B2", "#8a949e"
 
@@ -121,7 +121,7 @@ def _rows(axes: Axes, labels: Sequence[str]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _totals(key: str, convention: str, group: Sequence[Estimate]) -> Plot:
+def _totals(key: str, convention: str, group: Sequence[EnergyEstimate]) -> Plot:
     unit, size = _scale([e.energy_pJ.mean for e in group if e.energy_pJ is not None])
 
     def paint(figure: Figure) -> None:
@@ -129,10 +129,10 @@ def _totals(key: str, convention: str, group: Sequence[Estimate]) -> Plot:
         used: list[str] = []
         for y, e in enumerate(group):
             left = 0.0
-            for part, energy in e.parts:
-                colour = _COLOURS.get(part, _GREY)
+            for purpose, energy in e.by_purpose:
+                colour = _COLOURS.get(purpose, _GREY)
                 axes.barh(y, energy / size, left=left / size, color=colour, height=0.62)
-                used.append(part)
+                used.append(purpose)
                 left += energy
             end = left
             ci = None if e.energy_pJ is None else e.energy_pJ.interval
@@ -160,7 +160,7 @@ def _patch(colour: str, label: str) -> Any:
     return Patch(color=colour, label=label)
 
 
-def _layers(e: Estimate) -> Plot:
+def _layers(e: EnergyEstimate) -> Plot:
     unit, size = _scale([energy for _, energy in e.nodes])
     least = 0.005 * sum(energy for _, energy in e.nodes)
     nodes = [name for name, energy in e.nodes if energy > least]
@@ -170,11 +170,13 @@ def _layers(e: Estimate) -> Plot:
         used: list[str] = []
         for y, name in enumerate(nodes):
             left = 0.0
-            for part in dict(e.parts):
-                energy = sum(x.energy_pJ or 0.0 for x in e.entries if x.node == name and x.part == part)
+            for purpose in dict(e.by_purpose):
+                energy = sum(x.energy_pJ or 0.0 for x in e.entries if x.node == name and x.purpose == purpose)
                 if energy:
-                    axes.barh(y, energy / size, left=left / size, color=_COLOURS.get(part, _GREY), height=0.7)
-                    used.append(part)
+                    axes.barh(
+                        y, energy / size, left=left / size, color=_COLOURS.get(purpose, _GREY), height=0.7
+                    )
+                    used.append(purpose)
                 left += energy
         _rows(axes, nodes)
         axes.set_xlabel(f"energy per inference / {unit}")

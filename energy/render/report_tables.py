@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tcja_deploy.energy.count.inventory import Part
+from tcja_deploy.energy.count.inventory import Purpose
 from tcja_deploy.energy.place.placement import Fit
-from tcja_deploy.energy.price.estimate import Estimate
+from tcja_deploy.energy.price.estimate import EnergyEstimate
 from tcja_deploy.energy.render.chip_tables import fits_table, populations_table
 from tcja_deploy.energy.render.confusion_tables import confusion_table
 from tcja_deploy.energy.render.network_tables import (
@@ -78,11 +78,13 @@ def _brief(totals: Table) -> Table:
 def _unpriced_summary(report: Report) -> Table:
     groups: dict[str, list[str]] = {}
     for e in report.estimates:
-        parts: dict[str, float] = {}
+        by_purpose: dict[str, float] = {}
         for u in e.unpriced:
-            parts[u.part] = parts.get(u.part, 0.0) + u.count
-        if parts:
-            text = ", ".join(p if p == Part.STATIC.value else f"{p} ({n:,.0f})" for p, n in parts.items())
+            by_purpose[u.purpose] = by_purpose.get(u.purpose, 0.0) + u.count
+        if by_purpose:
+            text = ", ".join(
+                p if p == Purpose.STATIC.value else f"{p} ({n:,.0f})" for p, n in by_purpose.items()
+            )
             network = "" if e.subject == "SNN" else f", {e.subject}"
             groups.setdefault(text, []).append(f"{e.convention}, {e.profile}{network}")
     columns = (Column("estimates", "Estimate"), Column("unpriced", "Unpriced operations per inference"))
@@ -116,8 +118,8 @@ def all_tables(report: Report) -> list[Table]:
     return [t for t in tables if t.rows]
 
 
-def _ratio(report: Report, e: Estimate) -> float | None:
-    """Energy of a twin over that of the spiking network, same convention and profile."""
+def _ratio(report: Report, e: EnergyEstimate) -> float | None:
+    """Energy of a counterpart over that of the spiking network, same convention and profile."""
     snn = next(
         x
         for x in report.estimates
@@ -128,7 +130,7 @@ def _ratio(report: Report, e: Estimate) -> float | None:
     return e.energy_pJ.mean / snn.energy_pJ.mean
 
 
-def _fit_of(report: Report, e: Estimate) -> Fit | None:
+def _fit_of(report: Report, e: EnergyEstimate) -> Fit | None:
     return next((f for f in report.fits if e.profile.startswith(f"{f.profile}:")), None)
 
 
@@ -263,7 +265,7 @@ def unpriced_table(report: Report) -> Table:
         for u in e.unpriced:
             key = (
                 f"{e.convention}, {e.profile}" + ("" if e.subject == "SNN" else f", {e.subject}"),
-                u.part,
+                u.purpose,
                 u.reason,
                 u.operation,
             )
@@ -273,12 +275,12 @@ def unpriced_table(report: Report) -> Table:
         "Unpriced work per inference: counted, never taken for zero",
         (
             Column("estimate", "Estimate"),
-            Column("part", "Part"),
+            Column("purpose", "Purpose"),
             Column("operation", "Operation"),
             Column("count", "Count", "int"),
             Column("reason", "Why there is no price"),
         ),
-        tuple((where, part, op, n, why) for (where, part, why, op), n in rows.items()),
+        tuple((where, purpose, op, n, why) for (where, purpose, why, op), n in rows.items()),
     )
 
 
@@ -305,7 +307,7 @@ def assumptions_table(report: Report) -> Table:
     return Table("assumptions", "Assumptions and sources of prices", columns, tuple(rows))
 
 
-def entries_table(estimates: Sequence[Estimate]) -> Table:
+def entries_table(estimates: Sequence[EnergyEstimate]) -> Table:
     """Every line of every estimate in long form: the table from which all sums can be made again."""
     rows = tuple(
         (
@@ -313,7 +315,7 @@ def entries_table(estimates: Sequence[Estimate]) -> Table:
             e.profile,
             e.subject,
             x.node,
-            x.part,
+            x.purpose,
             x.what,
             x.operation,
             x.count,
@@ -331,7 +333,7 @@ def entries_table(estimates: Sequence[Estimate]) -> Table:
             Column("profile", "Prices"),
             Column("network", "Network"),
             Column("node", "Node"),
-            Column("part", "Part"),
+            Column("purpose", "Purpose"),
             Column("what", "Operation in the network"),
             Column("operation", "Priced as"),
             Column("count_per_inference", "Count", "number"),

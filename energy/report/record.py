@@ -8,12 +8,12 @@ from fractions import Fraction
 
 import numpy as np
 
-from tcja_deploy.energy.count.inventory import Coverage, Layer, Measured, Work
+from tcja_deploy.energy.count.inventory import Coverage, Measured, SynapticLayer, Work
 from tcja_deploy.energy.count.quantities import Macs
 from tcja_deploy.energy.place.placement import Fit, place
 from tcja_deploy.energy.price.convention import Convention
-from tcja_deploy.energy.price.conventions import CONVENTIONS, Options, snn_lines
-from tcja_deploy.energy.price.estimate import Estimate, estimates
+from tcja_deploy.energy.price.conventions import CONVENTIONS, AccountingOptions, snn_lines
+from tcja_deploy.energy.price.estimate import EnergyEstimate, estimates
 from tcja_deploy.energy.price.paper import PAPER, FirstLayer
 from tcja_deploy.energy.price.statistics import Summary, summarise
 from tcja_deploy.energy.report.rates import Rates, rates
@@ -73,7 +73,7 @@ class WorkRow:
     """Operations besides synapses: the dense count, and the mean of what really happened per inference."""
 
     node: str
-    part: str
+    purpose: str
     what: str
     operation: str
     dense: int
@@ -99,7 +99,7 @@ class Report:
         options: Choices that the conventions leave open.
         conventions: Definitions of the conventions used.
         layers: Layers with weights.
-        works: All other operations.
+        operations: All other operations.
         coverage: How each node was dealt with.
         rates: Firing rates.
         estimates: Energies.
@@ -117,13 +117,13 @@ class Report:
     model: Mapping[str, str]
     steps: int
     recordings: int
-    options: Options
+    options: AccountingOptions
     conventions: tuple[Convention, ...]
     layers: tuple[LayerRow, ...]
-    works: tuple[WorkRow, ...]
+    operations: tuple[WorkRow, ...]
     coverage: tuple[Coverage, ...]
     rates: Rates
-    estimates: tuple[Estimate, ...]
+    estimates: tuple[EnergyEstimate, ...]
     first_layer: tuple[FirstLayerRow, ...]
     first_layer_profile: str
     spikes_per_synapse: float | None
@@ -142,7 +142,7 @@ def make_report(
     m: Measured,
     profiles: Sequence[Profile],
     conventions: Sequence[Convention] | None = None,
-    options: Options | None = None,
+    options: AccountingOptions | None = None,
     *,
     provenance: Mapping[str, str] | None = None,
     allow_unsupported: bool = False,
@@ -168,7 +168,7 @@ def make_report(
             f"these nodes cannot be counted:{listed}",
             hint="--allow-uncounted reports them and leaves them out",
         )
-    options = options or Options()
+    options = options or AccountingOptions()
     if conventions is None:
         conventions = [c for c in CONVENTIONS.values() if any(p.kind in c.kinds for p in profiles)]
     technologies = [p for p in profiles if p.kind is ChipKind.ASIC]
@@ -182,7 +182,7 @@ def make_report(
         options=options,
         conventions=tuple(conventions),
         layers=_layers(m),
-        works=tuple(_work(m, w) for w in m.inventory.works),
+        operations=tuple(_work(m, w) for w in m.inventory.operations),
         coverage=m.inventory.coverage,
         rates=rates(m),
         estimates=estimates(m, conventions, profiles, options),
@@ -204,7 +204,7 @@ def make_report(
     )
 
 
-def first_layers(m: Measured, profile: Profile, options: Options) -> tuple[FirstLayerRow, ...]:
+def first_layers(m: Measured, profile: Profile, options: AccountingOptions) -> tuple[FirstLayerRow, ...]:
     """The `paper` energy of the network under each treatment of the first layer."""
     columns = []
     for treatment in FirstLayer:
@@ -256,7 +256,7 @@ def _layers(m: Measured) -> tuple[LayerRow, ...]:
     )
 
 
-def _classes(m: Measured, layer: Layer) -> dict[str, float | None]:
+def _classes(m: Measured, layer: SynapticLayer) -> dict[str, float | None]:
     """Which inputs cause the synaptic operations of a layer, as shares."""
     if not layer.kind.sparse:
         return {"unit": None, "integer": None, "real": None}
@@ -267,7 +267,7 @@ def _classes(m: Measured, layer: Layer) -> dict[str, float | None]:
 
 
 def _work(m: Measured, w: Work) -> WorkRow:
-    return WorkRow(w.node, w.part.value, w.what, w.primitive.value, w.dense, m.work(w).mean)
+    return WorkRow(w.node, w.purpose.value, w.what, w.primitive.value, w.dense, m.work(w).mean)
 
 
 def _sparseness(m: Measured) -> tuple[float, float] | None:
@@ -275,7 +275,7 @@ def _sparseness(m: Measured) -> tuple[float, float] | None:
     sparse input.
     """
     sparse = [x for x in m.inventory.trunk if x.event_driven]
-    connections = sum(x.macs.aware for x in sparse)
+    connections = sum(x.macs.border_aware for x in sparse)
     possible = sum(x.macs.dense_per_inference for x in sparse)
     if not connections:
         return None

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from tcja_deploy.energy.count.inventory import Inventory, Measured, Primitive
 from tcja_deploy.energy.count.rules import take_inventory
-from tcja_deploy.energy.price.conventions import Options
+from tcja_deploy.energy.price.conventions import AccountingOptions
 from tcja_deploy.energy.price.paper import FirstLayer
 from tcja_deploy.energy.price.prices import arithmetic
 from tcja_deploy.energy.price.statistics import Interval
@@ -268,7 +268,7 @@ def compare(m: Measured, profile: Profile, published_macs: int) -> Comparison:
     sparse = [x for x in m.inventory.trunk if x.event_driven]
     operations = sum((m.synops_by_rate(x).total for x in sparse), Fraction(0)) / len(m)
     possible = sum(x.macs.dense_per_inference for x in sparse)
-    rows = first_layers(m, profile, Options())
+    rows = first_layers(m, profile, AccountingOptions())
     return Comparison(
         name=m.inventory.graph.source.get("architecture", "custom"),
         steps=m.inventory.graph.T,

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tcja_deploy.energy.count.inventory import Measured, Part, Primitive
+from tcja_deploy.energy.count.inventory import Measured, Primitive, Purpose
 from tcja_deploy.energy.price.convention import Convention
-from tcja_deploy.energy.price.conventions import ACCOUNTINGS, Options, snn_lines
+from tcja_deploy.energy.price.conventions import ACCOUNTINGS, AccountingOptions, snn_lines
 from tcja_deploy.energy.price.line import Line
 from tcja_deploy.energy.price.memory import PER_SYNOP, serving
 from tcja_deploy.energy.price.prices import arithmetic
@@ -64,7 +64,9 @@ def _total(lines: Iterable[Line], bound: str = "value") -> float:
     return float(sum(float(e.mean()) for line in lines if (e := line.energies(bound)) is not None))
 
 
-def tornado(m: Measured, convention: Convention, profile: Profile, options: Options) -> Tornado | None:
+def tornado(
+    m: Measured, convention: Convention, profile: Profile, options: AccountingOptions
+) -> Tornado | None:
     """Vary every choice of a convention on a technology profile; `None` if it has no alternatives to vary."""
     alternatives = ACCOUNTINGS[convention].alternatives
     if alternatives is None:
@@ -82,17 +84,17 @@ def tornado(m: Measured, convention: Convention, profile: Profile, options: Opti
         low, high = (float(q) for q in np.quantile(spread, [0.025, 0.975]))
         ends.append(("recording", (low, "2.5 % quietest"), (high, "2.5 % busiest")))
     ends.append(("published prices", (_total(lines, "low"), "lowest"), (_total(lines, "high"), "highest")))
-    parts = {
-        Part.NEURON: "neuron updates",
-        Part.ATTENTION: "attention",
-        Part.POOLING: "pooling",
-        Part.BIAS: "bias",
-        Part.STATE: "membrane traffic",
-        Part.TRAFFIC: "spike traffic",
+    purposes = {
+        Purpose.NEURON: "neuron updates",
+        Purpose.ATTENTION: "attention",
+        Purpose.POOLING: "pooling",
+        Purpose.BIAS: "bias",
+        Purpose.STATE: "membrane traffic",
+        Purpose.TRAFFIC: "spike traffic",
     }
     serves = serving(m)
-    for part, name in parts.items():
-        rest = [x for x in lines if x.part is not part and serves.get((x.node, x.what)) is not part]
+    for purpose, name in purposes.items():
+        rest = [x for x in lines if x.purpose is not purpose and serves.get((x.node, x.what)) is not purpose]
         if len(rest) < len(lines):
             against(name, _total(rest), "left out", "counted")
     for other in alternatives(options):
@@ -109,7 +111,7 @@ def tornado(m: Measured, convention: Convention, profile: Profile, options: Opti
 def _as_accumulations(m: Measured, lines: list[Line], profile: Profile) -> list[Line]:
     graded = {x.node for x in m.inventory.trunk if x.kind is Kind.GRADED and x.event_driven}
     ac = arithmetic(Primitive.ADD, profile.pricing)
-    return [replace(x, price=ac) if x.part is Part.SYNAPSES and x.node in graded else x for x in lines]
+    return [replace(x, price=ac) if x.purpose is Purpose.SYNAPSES and x.node in graded else x for x in lines]
 
 
 def _border_difference(m: Measured, lines: list[Line]) -> float:
@@ -118,7 +120,7 @@ def _border_difference(m: Measured, lines: list[Line]) -> float:
     layers = {x.node: x for x in m.inventory.trunk}
     for line in lines:
         layer = layers.get(line.node)
-        wanted = line.part is Part.SYNAPSES or (line.part, line.what) in PER_SYNOP
+        wanted = line.purpose is Purpose.SYNAPSES or (line.purpose, line.what) in PER_SYNOP
         if wanted and layer is not None and line.price.pJ is not None:
             exact = m.synops(layer).mean
             if exact:

@@ -15,16 +15,16 @@ import numpy as np
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters.nir.convolution import diagonal
 from tcja_deploy.exporters.nir.rules import RULES, unsupported_nodes
-from tcja_deploy.exporters.nir.writer import Value, Writer
+from tcja_deploy.exporters.nir.writer import NirValue, Writer
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.unsupported import Unsupported, UnsupportedParts
 
-__all__ = ["Emission", "emit"]
+__all__ = ["NirNetwork", "emit"]
 
 
 @dataclass(frozen=True)
-class Emission:
+class NirNetwork:
     """A graph in NIR.
 
     Attributes:
@@ -38,7 +38,7 @@ class Emission:
     notes: dict[str, str]
 
 
-def emit(network: Graph, dt: float, metadata: dict[str, Any]) -> Emission:
+def emit(network: Graph, dt: float, metadata: dict[str, Any]) -> NirNetwork:
     """Translate a network.
 
     Args:
@@ -52,11 +52,11 @@ def emit(network: Graph, dt: float, metadata: dict[str, Any]) -> Emission:
     unsupported = unsupported_nodes(network)
     _raise(unsupported)
     writer = Writer(network, dt)
-    values: dict[str, Value] = {}
+    values: dict[str, NirValue] = {}
     names: dict[str, str] = {}
     for node in network:
         inputs = [values[i] for i in node.inputs]
-        value = Value(())
+        value = NirValue(())
         with unsupported.at(node.name):
             if isinstance(node.op, ir.Input):
                 value = writer.put(node, nir.Input(np.array(node.signal.features)), value)
@@ -76,23 +76,23 @@ def emit(network: Graph, dt: float, metadata: dict[str, Any]) -> Emission:
     writer.nodes["output"] = nir.Output(np.array(network[network.output].signal.features))
     writer.edges.append((result.sources[0], "output"))
     graph = nir.NIRGraph(writer.nodes, writer.edges, metadata=metadata)
-    return Emission(graph, names, {name: "; ".join(texts) for name, texts in writer.notes.items()})
+    return NirNetwork(graph, names, {name: "; ".join(texts) for name, texts in writer.notes.items()})
 
 
 def _raise(unsupported: UnsupportedParts) -> None:
     unsupported.raise_if_any(UnsupportedError, "NIR cannot express {}", noun="node")
 
 
-def _add(writer: Writer, node: Node, inputs: list[Value]) -> Value:
+def _add(writer: Writer, node: Node, inputs: list[NirValue]) -> NirValue:
     """Edges that meet are added up by whoever reads them."""
     sources = tuple(s for x in inputs for s in x.sources)
     if len(set(sources)) < len(sources):
         raise Unsupported("adds a value to itself, and NIR has no double edges")
     writer.note(node, "edges that meet in the next node")
-    return Value(sources)
+    return NirValue(sources)
 
 
-def _gathered(writer: Writer, node: Node, x: Value) -> Value:
+def _gathered(writer: Writer, node: Node, x: NirValue) -> NirValue:
     """A sum as the result of one node, because readers return every edge into the output by itself."""
     features = node.signal.features
     if len(features) == 1:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tcja_deploy.errors import UnsupportedError, UsageError
 from tcja_deploy.exporters.frames import Frames
 from tcja_deploy.exporters.nir.artifact import verify_nir
-from tcja_deploy.exporters.nir.emit import Emission, emit
+from tcja_deploy.exporters.nir.emit import NirNetwork, emit
 from tcja_deploy.exporters.nir.gates import divergence, fold_gates, mean_gates, with_gates
 from tcja_deploy.exporters.nir.options import NirOptions
 from tcja_deploy.exporters.nir.stages import split_readout, stages
@@ -96,7 +96,7 @@ class NirTranslation(Translation):
         )
         return Check(exclusive, {"inclusive": inclusive}, (note,))
 
-    def _emitted(self, part: Graph, readout: tuple[Op, ...]) -> Emission:
+    def _emitted(self, part: Graph, readout: tuple[Op, ...]) -> NirNetwork:
         """A part of the network in NIR, with notes that say what it is."""
         emission = emit(part, self._dt, {})
         noted = {

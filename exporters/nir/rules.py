@@ -16,7 +16,7 @@ from tcja_deploy.exporters.nir.dynamics import (
     spiking,
     spiking_with_current,
 )
-from tcja_deploy.exporters.nir.writer import Value, Writer, WriterRule
+from tcja_deploy.exporters.nir.writer import NirValue, Writer, WriterRule
 from tcja_deploy.ir import Graph, Kind, Node, Op
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.unsupported import Unsupported, UnsupportedParts
@@ -25,7 +25,7 @@ __all__ = ["RULES", "unsupported_nodes"]
 
 
 # -- weights -----------------------------------------------------------------------------------------------------
-def _undone(w: Writer, node: Node, op: Any, x: Value) -> Any:
+def _undone(w: Writer, node: Node, op: Any, x: NirValue) -> Any:
     """The op with weights that undo the factor of its input."""
     if x.factor == 1.0:
         return op
@@ -37,12 +37,12 @@ def _bias(op: ir.Conv1d | ir.Conv2d) -> Any:
     return np.zeros(op.weight.shape[0], np.float32) if op.bias is None else op.bias
 
 
-def _linear(w: Writer, node: Node, op: ir.Linear, x: Value) -> Value:
+def _linear(w: Writer, node: Node, op: ir.Linear, x: NirValue) -> NirValue:
     op = _undone(w, node, op, x)
     return w.put(node, nir.Linear(op.weight) if op.bias is None else nir.Affine(op.weight, op.bias), x)
 
 
-def _conv2d(w: Writer, node: Node, op: ir.Conv2d, x: Value, part: str = "") -> Value:
+def _conv2d(w: Writer, node: Node, op: ir.Conv2d, x: NirValue, part: str = "") -> NirValue:
     op, done = portable(_undone(w, node, op, x))
     w.note(node, done)
     written = nir.Conv2d(
@@ -52,7 +52,7 @@ def _conv2d(w: Writer, node: Node, op: ir.Conv2d, x: Value, part: str = "") -> V
     return w.put(node, written, x, part)
 
 
-def _conv1d(w: Writer, node: Node, op: ir.Conv1d, x: Value) -> Value:
+def _conv1d(w: Writer, node: Node, op: ir.Conv1d, x: NirValue) -> NirValue:
     op = _undone(w, node, op, x)
     written = nir.Conv1d(
         input_shape=w.input(node).features[1], weight=op.weight, stride=op.stride, padding=op.padding[0],
@@ -61,13 +61,13 @@ def _conv1d(w: Writer, node: Node, op: ir.Conv1d, x: Value) -> Value:
     return w.put(node, written, x)
 
 
-def _batch_norm1d(w: Writer, node: Node, op: ir.BatchNorm1d, x: Value) -> Value:
+def _batch_norm1d(w: Writer, node: Node, op: ir.BatchNorm1d, x: NirValue) -> NirValue:
     scale, offset = op.scale_offset()
     w.note(node, "written as a diagonal matrix")
     return _linear(w, node, ir.Linear(np.diag(scale).astype(np.float32), offset.astype(np.float32)), x)
 
 
-def _batch_norm2d(w: Writer, node: Node, op: ir.BatchNorm2d, x: Value) -> Value:
+def _batch_norm2d(w: Writer, node: Node, op: ir.BatchNorm2d, x: NirValue) -> NirValue:
     scale, offset = op.scale_offset()
     w.note(node, "written as a 1 x 1 convolution")
     kernels = scale.astype(np.float32)[:, None, None]
@@ -75,7 +75,7 @@ def _batch_norm2d(w: Writer, node: Node, op: ir.BatchNorm2d, x: Value) -> Value:
 
 
 # -- shapes and pooling ------------------------------------------------------------------------------------------
-def _flatten(w: Writer, node: Node, op: ir.Flatten, x: Value) -> Value:
+def _flatten(w: Writer, node: Node, op: ir.Flatten, x: NirValue) -> NirValue:
     features = w.input(node).features
     if len(features) == 1:
         return x
@@ -84,7 +84,7 @@ def _flatten(w: Writer, node: Node, op: ir.Flatten, x: Value) -> Value:
     return replace(w.put(node, written, x), factor=x.factor)
 
 
-def _sums(w: Writer, node: Node, op: ir.AvgPool2d | ir.MaxPool2d, x: Value, part: str) -> Value:
+def _sums(w: Writer, node: Node, op: ir.AvgPool2d | ir.MaxPool2d, x: NirValue, part: str) -> NirValue:
     """Sums over pooling windows. Norse and nirtorch drop the padding of SumPool2d, so padded sums are a convolution."""
     if op.padding == (0, 0):
         written = nir.SumPool2d(*map(np.array, (op.kernel, op.stride, op.padding)))
@@ -94,12 +94,12 @@ def _sums(w: Writer, node: Node, op: ir.AvgPool2d | ir.MaxPool2d, x: Value, part
     return _conv2d(w, node, diagonal(kernels, stride=op.stride, padding=(*op.padding, *op.padding)), x, part)
 
 
-def _max_pool(w: Writer, node: Node, op: ir.MaxPool2d, x: Value) -> Value:
+def _max_pool(w: Writer, node: Node, op: ir.MaxPool2d, x: NirValue) -> NirValue:
     w.note(node, "logical or of spikes: their sum, and neurons that fire from 1 on and hold nothing")
     return w.put(node, logical_or(node.signal.features, w.dt), _sums(w, node, op, x, "sum"))
 
 
-def _avg_pool(w: Writer, node: Node, op: ir.AvgPool2d, x: Value) -> Value:
+def _avg_pool(w: Writer, node: Node, op: ir.AvgPool2d, x: NirValue) -> NirValue:
     size = op.kernel[0] * op.kernel[1]
     if w.absorbed(node.name):
         w.note(node, f"sums; the layer behind divides by {size}")
@@ -119,14 +119,14 @@ def _equal_windows(op: ir.AdaptiveAvgPool2d, features: tuple[int, ...]) -> ir.Av
     return ir.AvgPool2d((h, w), (h, w)) if fits else None
 
 
-def _adaptive_avg_pool(w: Writer, node: Node, op: ir.AdaptiveAvgPool2d, x: Value) -> Value:
+def _adaptive_avg_pool(w: Writer, node: Node, op: ir.AdaptiveAvgPool2d, x: NirValue) -> NirValue:
     same = _equal_windows(op, w.input(node).features)
     if same is None:
         raise Unsupported("its windows differ in size")
     return x if same.kernel == (1, 1) else _avg_pool(w, node, same, x)
 
 
-def _affine(w: Writer, node: Node, op: ir.Affine, x: Value) -> Value:
+def _affine(w: Writer, node: Node, op: ir.Affine, x: NirValue) -> NirValue:
     return w.put(node, nir.Scale(np.full(node.signal.features, op.scale, np.float32)), x)
 
 
@@ -146,7 +146,7 @@ def _current_of(graph: Graph, neuron: Node) -> ir.LI | None:
     return before.op if len(graph.readers(before.name)) == 1 else None
 
 
-def _neuron(w: Writer, node: Node, op: ir.Neuron, x: Value) -> Value:
+def _neuron(w: Writer, node: Node, op: ir.Neuron, x: NirValue) -> NirValue:
     current, shape = _current_of(w.network, node), node.signal.features
     if current is None or not isinstance(op, ir.LIF | ir.PLIF):
         written = spiking(op, shape, w.dt, x.factor)
@@ -156,7 +156,7 @@ def _neuron(w: Writer, node: Node, op: ir.Neuron, x: Value) -> Value:
     return w.put(node, written.node, x)
 
 
-def _integrator(w: Writer, node: Node, op: ir.LI | ir.AffineIntegrator, x: Value) -> Value:
+def _integrator(w: Writer, node: Node, op: ir.LI | ir.AffineIntegrator, x: NirValue) -> NirValue:
     readers = w.network.readers(node.name)
     if len(readers) == 1 and _current_of(w.network, readers[0]) is op:
         w.note(node, f"current of {readers[0].name}")

@@ -12,18 +12,18 @@ import nir
 from tcja_deploy.ir import Graph, Node, Op, Signal
 from tcja_deploy.ir import ops as ir
 
-__all__ = ["Value", "Writer", "WriterRule"]
+__all__ = ["NirValue", "Writer", "WriterRule"]
 
 
 @dataclass(frozen=True)
-class Value:
+class NirValue:
     """A value of the network in NIR: the sum of `sources` is `factor` times the value."""
 
     sources: tuple[str, ...]
     factor: float = 1.0
 
 
-WriterRule = Callable[["Writer", Node, Any, Value], Value]
+WriterRule = Callable[["Writer", Node, Any, NirValue], NirValue]
 """Writes a node that reads a value: (writer, node, op, input) -> result."""
 
 
@@ -35,17 +35,17 @@ class Writer:
     dt: float
     nodes: dict[str, nir.NIRNode] = field(default_factory=dict)
     edges: list[tuple[str, str]] = field(default_factory=list)
-    values: dict[str, Value] = field(default_factory=dict)
+    values: dict[str, NirValue] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
     taken: set[str] = field(default_factory=lambda: {"output", "state"})
 
-    def put(self, node: Node, written: nir.NIRNode, x: Value, part: str = "") -> Value:
+    def put(self, node: Node, written: nir.NIRNode, x: NirValue, part: str = "") -> NirValue:
         """Append a NIR node that reads `x`; the last one of a node carries its name, others a suffix."""
         name = self._name(f"{node.name}.{part}" if part else node.name)
         self.nodes[name] = written
         self.edges += [(source, name) for source in x.sources]
-        return Value((name,))
+        return NirValue((name,))
 
     def _name(self, name: str) -> str:
         """A name that HDF5, torch.fx and nirtorch (which takes dots for underscores) keep apart from all others."""

@@ -22,7 +22,7 @@ from tcja_deploy.exporters.target import Check, Progress, Translation
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import Prepared
 from tcja_deploy.runtime.compare import Agreement
-from tcja_deploy.runtime.stream import Profile, Stepper, StreamPlan, initial, plan
+from tcja_deploy.runtime.stream import FrameProfile, Stepper, StreamPlan, initial, plan
 from tcja_deploy.runtime.stream.check import compare_stream
 
 __all__ = ["OnnxStepTranslation"]
@@ -125,7 +125,7 @@ def _about(step: StepModel, options: OnnxStepOptions) -> dict[str, object]:
     }
 
 
-def _nodes(network: Prepared, stream: StreamPlan, profile: Profile | None) -> tuple[NodeReport, ...]:
+def _nodes(network: Prepared, stream: StreamPlan, profile: FrameProfile | None) -> tuple[NodeReport, ...]:
     """Fate of each node; a gate that does not wait long enough is an approximation."""
     reports = []
     for report in node_reports(network, "one step of the neuron in standard ops"):

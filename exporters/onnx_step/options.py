@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tcja_deploy.exporters.target import Bounded, option
 
 if TYPE_CHECKING:
-    from tcja_deploy.runtime.stream import Profile
+    from tcja_deploy.runtime.stream import FrameProfile
 
 __all__ = ["OnnxStepOptions", "OnnxStepVerification"]
 
@@ -27,7 +27,7 @@ class OnnxStepOptions:
     lookahead: int | None = field(
         default=None, metadata=option("Frames every TCJA block waits; exact if not given.", flag="-D")
     )
-    profile: Profile | None = field(
+    profile: FrameProfile | None = field(
         default=None,
         metadata=option("What to expect of frames to come: a file of 'stream --fit'.", reads="profile"),
     )
@@ -41,7 +41,7 @@ class OnnxStepVerification(Bounded):
         profile: The profile that it was exported with.
     """
 
-    profile: Profile | None = field(
+    profile: FrameProfile | None = field(
         default=None,
         metadata=option("The profile that an onnx-step model was exported with.", reads="profile"),
     )

@@ -23,7 +23,7 @@ from tcja_deploy.runtime.compare import (
     predictions,
     samples_that_differ,
 )
-from tcja_deploy.runtime.stream import Profile, Stepper, initial, plan
+from tcja_deploy.runtime.stream import FrameProfile, Stepper, initial, plan
 
 __all__ = ["verify_onnx_step"]
 
@@ -33,7 +33,7 @@ def verify_onnx_step(
     network: Prepared,
     frames: Frames,
     *,
-    profile: Profile | None = None,
+    profile: FrameProfile | None = None,
     bound: float = BOUND,
     progress: Progress = unmonitored,
 ) -> Agreement:

@@ -29,7 +29,7 @@ def demo(
     The network was trained on handwritten digits seen by a simulated event camera; 100 held-out recordings come with it.
     """
     from tcja_deploy.api import export, load
-    from tcja_deploy.cli.options import Recordings, open_dataset
+    from tcja_deploy.cli.options import RecordingOptions, open_dataset
     from tcja_deploy.cli.render import console, print_agreement, print_written, step_bar
     from tcja_deploy.data import path
     from tcja_deploy.errors import VerificationError
@@ -46,7 +46,7 @@ def demo(
         f"input {' x '.join(map(str, graph.input_shape))}"
     )
     dataset = open_dataset(graph, recordings)
-    subset = open_dataset(graph, recordings, Recordings(limit=_VERIFIED))
+    subset = open_dataset(graph, recordings, RecordingOptions(limit=_VERIFIED))
     console.print(
         "[bold]2. export[/] to ONNX and [bold]verify[/] in onnxruntime, spike for spike", markup=True
     )

@@ -18,7 +18,7 @@ from tcja_deploy.cli.options import (
     ForceOption,
     JsonOption,
     Loading,
-    Recordings,
+    RecordingOptions,
     Running,
     check_outputs,
     load_model,
@@ -105,13 +105,13 @@ def energy(
         typer.Option("--allow-uncounted", help="Report ops without a counting rule instead of refusing."),
     ] = False,
     how: Loading = AS_FOUND,
-    which: Recordings = ALL,
+    which: RecordingOptions = ALL,
     running: Running = AS_USUAL,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Energy per inference by named conventions side by side, from exact counts over a data set."""
-    from tcja_deploy.energy.price.conventions import Options
+    from tcja_deploy.energy.price.conventions import AccountingOptions
     from tcja_deploy.energy.price.estimate import select
     from tcja_deploy.energy.price.memory import MemoryModel
     from tcja_deploy.energy.price.paper import FirstLayer
@@ -122,12 +122,12 @@ def energy(
     from tcja_deploy.energy.report.provenance import profile_facts, provenance
     from tcja_deploy.energy.report.record import make_report
 
-    options = Options(
+    options = AccountingOptions(
         _choice(FirstLayer, "--first-layer", first_layer),
         _choice(CountsAs, "--counts-as", counts_as),
         MemoryModel(reuse, dram, partial_sums, weight_bit, state_bit, payload_bit),
     )
-    if reproduce and (profile or convention or options != Options()):
+    if reproduce and (profile or convention or options != AccountingOptions()):
         raise UsageError(
             "--reproduce has the paper's own convention and prices",
             hint="leave out --profile, --convention and what the conventions leave open, such as --first-layer",
@@ -170,7 +170,7 @@ def _measured(
     graph: Graph,
     data: Sequence[Path] | None,
     activity: Path | None,
-    which: Recordings,
+    which: RecordingOptions,
     running: Running,
 ) -> ModelActivity:
     """Activity from recordings or from a file."""

@@ -16,7 +16,7 @@ from tcja_deploy.cli.options import (
     JsonOption,
     Loading,
     ModelArgument,
-    Recordings,
+    RecordingOptions,
     given_dataset,
     load_model,
     shared_options,
@@ -41,7 +41,7 @@ def export(
     ] = None,
     how: Loading = AS_FOUND,
     data: DataOption = None,
-    which: Recordings = ALL,
+    which: RecordingOptions = ALL,
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Run the result beside the reference.")
     ] = True,

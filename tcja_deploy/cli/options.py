@@ -30,7 +30,7 @@ __all__ = [
     "JsonOption",
     "Loading",
     "ModelArgument",
-    "Recordings",
+    "RecordingOptions",
     "Running",
     "check_outputs",
     "given_dataset",
@@ -97,7 +97,7 @@ class Loading(NamedTuple):
     ] = None
 
 
-class Recordings(NamedTuple):
+class RecordingOptions(NamedTuple):
     """What the user said about how to read the recordings."""
 
     limit: Annotated[
@@ -154,21 +154,21 @@ class Running(NamedTuple):
     device: Annotated[str, typer.Option(help="Where torch computes: cpu, or a GPU such as cuda.")] = "cpu"
 
 
-AS_FOUND, ALL, AS_USUAL = Loading(), Recordings(), Running()
+AS_FOUND, ALL, AS_USUAL = Loading(), RecordingOptions(), Running()
 """Nothing said."""
 
 
 def shared_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take `Loading`, `Recordings` and `Running` as values: each of their fields becomes an option of it.
+    """Let a command take `Loading`, `RecordingOptions` and `Running` as values: each of their fields becomes an option of it.
 
     The option's default is that of the field in the parameter's default.
     """
     hints = get_type_hints(command, include_extras=True)
     parameters: list[inspect.Parameter] = []
-    groups: dict[str, type[Loading] | type[Recordings] | type[Running]] = {}
+    groups: dict[str, type[Loading] | type[RecordingOptions] | type[Running]] = {}
     for parameter in inspect.signature(command).parameters.values():
         hint = hints[parameter.name]
-        if hint is Loading or hint is Recordings or hint is Running:
+        if hint is Loading or hint is RecordingOptions or hint is Running:
             groups[parameter.name] = hint
             parameters += [
                 parameter.replace(name=name, annotation=kind, default=getattr(parameter.default, name))
@@ -265,7 +265,7 @@ def check_outputs(
         check_free(path, force=force)
 
 
-def open_dataset(graph: Graph, data: Path, which: Recordings = ALL) -> EventData:
+def open_dataset(graph: Graph, data: Path, which: RecordingOptions = ALL) -> EventData:
     """Recordings as the graph takes them.
 
     Raises:
@@ -284,7 +284,7 @@ def open_dataset(graph: Graph, data: Path, which: Recordings = ALL) -> EventData
     return dataset
 
 
-def given_dataset(graph: Graph, data: Path | None, which: Recordings) -> EventData | None:
+def given_dataset(graph: Graph, data: Path | None, which: RecordingOptions) -> EventData | None:
     """As `open_dataset`; `None` without recordings, when nothing may be said about them either."""
     if data is None:
         refuse_recordings(which)
@@ -292,7 +292,7 @@ def given_dataset(graph: Graph, data: Path | None, which: Recordings) -> EventDa
     return open_dataset(graph, data, which)
 
 
-def refuse_recordings(which: Recordings, instead: str = "there are none: pass --data") -> None:
+def refuse_recordings(which: RecordingOptions, instead: str = "there are none: pass --data") -> None:
     """For commands that got no recordings.
 
     Raises:
@@ -303,7 +303,7 @@ def refuse_recordings(which: Recordings, instead: str = "there are none: pass --
 
 
 def open_frames(
-    T: int, shape: tuple[int, ...], data: Path, which: Recordings, *, outputs: int | None = None
+    T: int, shape: tuple[int, ...], data: Path, which: RecordingOptions, *, outputs: int | None = None
 ) -> EventData:
     """Recordings as `T` frames of a shape, for a network of so many outputs. Says once what was decided on the way.
 

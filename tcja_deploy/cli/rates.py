@@ -18,7 +18,7 @@ from tcja_deploy.cli.options import (
     JsonOption,
     Loading,
     ModelArgument,
-    Recordings,
+    RecordingOptions,
     Running,
     check_outputs,
     load_model,
@@ -43,7 +43,7 @@ _SILENT = (
 def measured_model(
     graph: Graph,
     data: Sequence[Path],
-    which: Recordings,
+    which: RecordingOptions,
     running: Running,
     stopwatch: Stopwatch | None = None,
 ) -> ModelActivity:
@@ -100,7 +100,7 @@ def rates(
         Path | None, typer.Option(help="Write the plots as SVG into this folder.", show_default=False)
     ] = None,
     how: Loading = AS_FOUND,
-    which: Recordings = ALL,
+    which: RecordingOptions = ALL,
     running: Running = AS_USUAL,
     force: ForceOption = False,
     as_json: JsonOption = False,

@@ -14,7 +14,7 @@ from tcja_deploy.cli.options import (
     JsonOption,
     Loading,
     ModelArgument,
-    Recordings,
+    RecordingOptions,
     check_outputs,
     load_model,
     microseconds,
@@ -26,7 +26,7 @@ from tcja_deploy.errors import UsageError
 __all__ = ["stream"]
 
 
-_SIDE_BY_SIDE = Recordings(batch_size=20)
+_SIDE_BY_SIDE = RecordingOptions(batch_size=20)
 
 
 class Engine(StrEnum):
@@ -89,7 +89,7 @@ def stream(
     ] = None,
     live: Annotated[bool, typer.Option("--live", help="Draw what happens, frame by frame.")] = False,
     how: Loading = AS_FOUND,
-    which: Recordings = _SIDE_BY_SIDE,
+    which: RecordingOptions = _SIDE_BY_SIDE,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:

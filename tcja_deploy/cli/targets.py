@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 import typer
 
-from tcja_deploy.cli.options import Recordings, open_dataset
+from tcja_deploy.cli.options import RecordingOptions, open_dataset
 from tcja_deploy.errors import UsageError
 from tcja_deploy.exporters.targets import TARGETS
 
@@ -100,7 +100,7 @@ def check_given(target: str, given: Given, kind: Kind, what: str) -> None:
 
 
 def read_given(
-    target: str, given: Mapping[str, Any], kind: Kind, graph: Graph | None, which: Recordings
+    target: str, given: Mapping[str, Any], kind: Kind, graph: Graph | None, which: RecordingOptions
 ) -> Given:
     """The options, with what files hold in place of their paths.
 
@@ -118,18 +118,18 @@ def read_given(
     }
 
 
-def _profile(graph: Graph, path: Path, which: Recordings) -> Any:
+def _profile(graph: Graph, path: Path, which: RecordingOptions) -> Any:
     from tcja_deploy.runtime.stream.saved import load_profile
 
     return load_profile(graph, path)
 
 
-def _labelled(graph: Graph, path: Path, which: Recordings) -> Any:
+def _labelled(graph: Graph, path: Path, which: RecordingOptions) -> Any:
     which = which._replace(limit=None)
     return open_dataset(graph, path, which).batches(which.batch_size)
 
 
-_READERS: dict[str, Callable[[Graph, Path, Recordings], Any]] = {
+_READERS: dict[str, Callable[[Graph, Path, RecordingOptions], Any]] = {
     "profile": _profile,
     "labelled recordings": _labelled,
 }

@@ -15,7 +15,7 @@ from tcja_deploy.cli.options import (
     DataOption,
     JsonOption,
     Loading,
-    Recordings,
+    RecordingOptions,
     given_dataset,
     load_model,
     open_frames,
@@ -54,7 +54,7 @@ def verify(
     ] = None,
     how: Loading = AS_FOUND,
     data: DataOption = None,
-    which: Recordings = ALL,
+    which: RecordingOptions = ALL,
     as_json: JsonOption = False,
     given: Given = NOTHING,
 ) -> None:
@@ -89,7 +89,7 @@ def _verify(
     model: Path | None,
     how: Loading,
     data: Path | None,
-    which: Recordings,
+    which: RecordingOptions,
     given: Given,
 ) -> Agreement:
     from tcja_deploy.api import verify as run_verify

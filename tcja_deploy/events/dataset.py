@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.events.cache import MIN_FILE, FrameCache
-from tcja_deploy.events.conventions import Convention, settle
-from tcja_deploy.events.formats.base import Source
+from tcja_deploy.events.encoding import EventEncoding, settle
+from tcja_deploy.events.formats.base import RecordingSource
 from tcja_deploy.events.framing import Framing
 from tcja_deploy.events.loader import Loader, compact
 from tcja_deploy.events.recording import Events
@@ -33,18 +33,23 @@ class Recordings:
     Args:
         source: Where they are read.
         framing: How events become frames.
-        convention: How events are stored.
+        encoding: How events are stored.
         cache: Where frames are kept between runs; None to keep none.
         folder: The folder that names are relative to, for errors.
     """
 
     def __init__(
-        self, source: Source, framing: Framing, convention: Convention, cache: FrameCache | None, folder: Path
+        self,
+        source: RecordingSource,
+        framing: Framing,
+        encoding: EventEncoding,
+        cache: FrameCache | None,
+        folder: Path,
     ) -> None:
         self.source = source
         self.cache = cache
         self._framing = framing
-        self._convention = convention
+        self._encoding = encoding
         self._folder = folder
         self._hashes: dict[Path, str] = {}
         self._lock = threading.Lock()
@@ -70,7 +75,7 @@ class Recordings:
         where = str(self._folder / self.source.names[position])
         if isinstance(stored, np.ndarray):
             return stored
-        events = stored if isinstance(stored, Events) else settle(stored, self._convention, where=where)
+        events = stored if isinstance(stored, Events) else settle(stored, self._encoding, where=where)
         return self._framing.frames(events, where=where)
 
     def _key(self, position: int) -> str | None:
@@ -83,7 +88,7 @@ class Recordings:
             return None
         name = self.source.names[position]
         inside = name[name.rindex("[") :] if name.endswith("]") else ""
-        return f"{self.hash(file)} {inside} {self._framing!r} {self._convention!r}"
+        return f"{self.hash(file)} {inside} {self._framing!r} {self._encoding!r}"
 
     def hash(self, file: Path) -> str:
         """SHA-256 (hex) of a file, read once.

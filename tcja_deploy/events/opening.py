@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from tcja_deploy.errors import DataError, ToolchainError, UsageError
 from tcja_deploy.events.cache import FrameCache
 from tcja_deploy.events.classes import LabelOrder, Numbering, number_classes
-from tcja_deploy.events.conventions import Convention, Observer, settle
 from tcja_deploy.events.dataset import EventData, Recordings
+from tcja_deploy.events.encoding import EncodingDetector, EventEncoding, settle
 from tcja_deploy.events.folders import Listing, list_folder
 from tcja_deploy.events.formats import accepted, find_reader, is_recording
-from tcja_deploy.events.formats.base import FrameShape, Source, Stored
+from tcja_deploy.events.formats.base import FrameShape, RecordingSource, Stored
 from tcja_deploy.events.framing import Framing, sensor_text, wrong_size
 from tcja_deploy.events.integrate import SplitBy
 from tcja_deploy.events.recording import Events
@@ -115,9 +115,9 @@ def open_data(
     count = total if limit is None else min(limit, total)
     chosen = tuple(index * total // count for index in range(count))
     known, said = _known_labels(source.labels, numbering, outputs)
-    convention, framing, seen = _look(source, chosen, framing, path)
+    encoding, framing, seen = _look(source, chosen, framing, path)
     if milliseconds:
-        convention = replace(convention, scale=1000, whole_scale=1000)
+        encoding = replace(encoding, scale=1000, whole_scale=1000)
     notes += [f"{path}: {note}" for note in (*said, *seen)]
     folder = path if path.is_dir() else path.parent
     names = tuple(classes) if classes else None
@@ -130,7 +130,7 @@ def open_data(
         class_names=names,
         names=tuple(source.names[index] for index in chosen),
         notes=tuple(notes),
-        _recordings=Recordings(source, framing, convention, FrameCache() if cache else None, folder),
+        _recordings=Recordings(source, framing, encoding, FrameCache() if cache else None, folder),
         _chosen=chosen,
     )
 
@@ -174,7 +174,9 @@ def _listed(path: Path, split: str | None, labels: Path | None, prepared: str) -
         raise DataError(error.reason, where=error.where, hint=accepted()) from None
 
 
-def _folder_source(path: Path, found: Listing, shape: FrameShape, numbering: Numbering | None) -> Source:
+def _folder_source(
+    path: Path, found: Listing, shape: FrameShape, numbering: Numbering | None
+) -> RecordingSource:
     names = tuple(file.relative_to(path).as_posix() for file in found.files)
     labels = None
     if numbering is not None and numbering.names is not None and found.classes is not None:
@@ -218,23 +220,23 @@ def _known_labels(
 
 
 def _look(
-    source: Source, chosen: Sequence[int], framing: Framing, path: Path
-) -> tuple[Convention, Framing, list[str]]:
+    source: RecordingSource, chosen: Sequence[int], framing: Framing, path: Path
+) -> tuple[EventEncoding, Framing, list[str]]:
     """How the events are stored, and whether the camera's size is the model's, from some of the recordings."""
-    observer = Observer()
+    detector = EncodingDetector()
     samples: list[Stored] = []
     for stored in _samples(source, chosen):
         if isinstance(stored, np.ndarray):
             break
         if not isinstance(stored, Events):
-            observer.look(stored)
+            detector.look(stored)
         if len(samples) < _LOOKED_AT:
             samples.append(stored)
-        elif isinstance(stored, Events) or observer.decided:
+        elif isinstance(stored, Events) or detector.decided:
             break
-    convention = observer.convention
-    notes = list(convention.notes)
-    extent = _extent(samples, convention, framing.sensor)
+    encoding = detector.encoding
+    notes = list(encoding.notes)
+    extent = _extent(samples, encoding, framing.sensor)
     if framing.camera is None and framing.channels == 2 and extent.events:
         framing, said = _fitted(framing, extent, path)
         notes += said
@@ -248,10 +250,10 @@ def _look(
             f"frames of {framing.frame_time / 1000:g} ms: the first {length:g} ms of a recording are used, a "
             "shorter one ends in empty frames"
         )
-    return convention, framing, notes
+    return encoding, framing, notes
 
 
-def _samples(source: Source, chosen: Sequence[int]) -> Iterator[Stored]:
+def _samples(source: RecordingSource, chosen: Sequence[int]) -> Iterator[Stored]:
     """Some recordings spread over the set; those that cannot be read are passed over."""
     count = min(len(chosen), _MOST_LOOKED_AT)
     order = sorted(range(count), key=lambda place: place % _LOOKED_AT)  # spread early, too
@@ -272,11 +274,11 @@ class _Extent:
     outside: int
 
 
-def _extent(samples: Sequence[Stored], convention: Convention, sensor: tuple[int, int]) -> _Extent:
+def _extent(samples: Sequence[Stored], encoding: EventEncoding, sensor: tuple[int, int]) -> _Extent:
     rows = columns = count = outside = 0
     for stored in samples:
         try:
-            events = stored if isinstance(stored, Events) else settle(stored, convention, where="")  # type: ignore[arg-type]
+            events = stored if isinstance(stored, Events) else settle(stored, encoding, where="")  # type: ignore[arg-type]
         except DataError:  # said again, with its name, when the recording is read
             continue
         if events.sensor is None and len(events):

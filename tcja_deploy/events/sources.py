@@ -11,7 +11,7 @@ import numpy as np
 
 from tcja_deploy.errors import DataError
 from tcja_deploy.events.formats import accepted, find_reader
-from tcja_deploy.events.formats.base import FrameShape, Labels, Source, Stored
+from tcja_deploy.events.formats.base import FrameShape, Labels, RecordingSource, Stored
 from tcja_deploy.events.recording import Events
 
 __all__ = ["FileSource", "TrialSource", "file_source"]
@@ -70,7 +70,7 @@ class TrialSource:
         return Events(t, x, y, p, events.sensor)
 
 
-def file_source(path: Path, shape: FrameShape) -> Source:
+def file_source(path: Path, shape: FrameShape) -> RecordingSource:
     """Recognise what a file holds by its content.
 
     Args:

@@ -21,10 +21,10 @@ from tcja_deploy.zoo.architecture import (
     Architecture,
     Attention,
     ConvBN,
-    Dense,
     Dropout,
-    Flatten,
+    FlattenLayer,
     Layer,
+    LinearLayer,
     Pool,
     Spike,
     to_graph,
@@ -129,7 +129,7 @@ def infer_architecture(
         )
     given = input_shape if named is None or input_shape is not None else named.input_shape
     shape, note = _input_shape(layers, inputs, area, given)
-    outputs = next(layer.features for layer in reversed(head) if isinstance(layer, Dense))
+    outputs = next(layer.features for layer in reversed(head) if isinstance(layer, LinearLayer))
     if named is not None:
         name, voters, static = named.name, named.voters, named.static
     else:
@@ -240,12 +240,12 @@ def _kernel(weight: NDArray[Any] | None) -> int:
 def _head(state: State, fc: list[int], habits: _Habits) -> list[Layer]:
     """Flatten and the dense layers; gaps are dropout."""
     widths = _widths(state, [f"fc.{i}" for i in fc])
-    head: list[Layer] = [Flatten()]
+    head: list[Layer] = [FlattenLayer()]
     for i in fc:
         if i > len(head) + 1:
             raise TraceError(f"fc.{len(head)} to fc.{i - 1} have no weights: a layer is missing", hint=_LIVE)
         head += [Dropout()] * (i - len(head))
-        head.append(Dense(widths[f"fc.{i}"], f"fc.{i}.0.bias" in state))
+        head.append(LinearLayer(widths[f"fc.{i}"], f"fc.{i}.0.bias" in state))
         if habits.spikes_last if i == fc[-1] else habits.spikes_between:
             head.append(Spike())
     return head

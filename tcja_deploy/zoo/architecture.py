@@ -23,10 +23,10 @@ __all__ = [
     "Architecture",
     "Attention",
     "ConvBN",
-    "Dense",
     "Dropout",
-    "Flatten",
+    "FlattenLayer",
     "Layer",
+    "LinearLayer",
     "Pool",
     "Spike",
     "check_state",
@@ -70,7 +70,7 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Flatten:
+class FlattenLayer:
     """Features in one axis. No keys."""
 
 
@@ -82,14 +82,14 @@ class Dropout:
 
 
 @dataclass(frozen=True)
-class Dense:
+class LinearLayer:
     """Linear layer: key `.0.weight` and, with bias, `.0.bias`."""
 
     features: int
     bias: bool = False
 
 
-Layer = ConvBN | Spike | Attention | Pool | Flatten | Dropout | Dense
+Layer = ConvBN | Spike | Attention | Pool | FlattenLayer | Dropout | LinearLayer
 
 
 @dataclass(frozen=True)
@@ -143,9 +143,9 @@ class Architecture:
                     h = w = size
                 case Pool(_, size):
                     h, w = h // size, w // size
-                case Flatten():
+                case FlattenLayer():
                     features = c * h * w
-                case Dense(n, bias):
+                case LinearLayer(n, bias):
                     shapes[f"{key}.0.weight"] = (n, features)
                     if bias:
                         shapes[f"{key}.0.bias"] = (n,)
@@ -184,9 +184,9 @@ def to_graph(arch: Architecture, state: State, source: dict[str, str] | None = N
                 x = b.add(key, ir.AvgPool2d((k, k), (k, k)), x)
             case Pool(_, k):
                 x = b.add(key, ir.AdaptiveAvgPool2d((k, k)), x)
-            case Flatten():
+            case FlattenLayer():
                 x = b.add(key, ir.Flatten(), x)
-            case Dense():
+            case LinearLayer():
                 linear = ir.Linear(weights[f"{key}.0.weight"], weights.get(f"{key}.0.bias"))
                 x = b.add(f"{key}.0", linear, x)
     if arch.voters:

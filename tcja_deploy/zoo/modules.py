@@ -15,10 +15,10 @@ from tcja_deploy.zoo.architecture import (
     Architecture,
     Attention,
     ConvBN,
-    Dense,
     Dropout,
-    Flatten,
+    FlattenLayer,
     Layer,
+    LinearLayer,
     Pool,
     Spike,
     check_state,
@@ -84,11 +84,11 @@ def _module(arch: Architecture, key: str, layer: Layer, shapes: Mapping[str, tup
             module = sj.SeqToANNContainer(nn.AvgPool2d(k, k))
         case Pool(_, k):
             module = sj.SeqToANNContainer(nn.AdaptiveAvgPool2d(k))
-        case Flatten():
+        case FlattenLayer():
             module = nn.Flatten(2)
         case Dropout(p):
             module = sj.Dropout(p, step_mode="m")
-        case Dense(features, bias):
+        case LinearLayer(features, bias):
             module = sj.SeqToANNContainer(nn.Linear(shapes[f"{key}.0.weight"][1], features, bias=bias))
     return module
 

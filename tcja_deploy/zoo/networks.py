@@ -11,10 +11,10 @@ from tcja_deploy.zoo.architecture import (
     Architecture,
     Attention,
     ConvBN,
-    Dense,
     Dropout,
-    Flatten,
+    FlattenLayer,
     Layer,
+    LinearLayer,
     Pool,
     Spike,
 )
@@ -31,7 +31,7 @@ def _blocks(channels: Sequence[int], kernels: Sequence[tuple[int, int] | None]) 
 
 
 def _head(hidden: int, outputs: int) -> tuple[Layer, ...]:
-    return (Flatten(), Dropout(), Dense(hidden), Spike(), Dropout(), Dense(outputs), Spike())
+    return (FlattenLayer(), Dropout(), LinearLayer(hidden), Spike(), Dropout(), LinearLayer(outputs), Spike())
 
 
 def dvs128(
@@ -81,7 +81,9 @@ def cifar10dvs(
         conv += [ConvBN(c, bias=True), Spike()]
         conv += [Attention(*attention[i])] if i in attention else []
         conv += [Pool("avg")] if i % 2 else []
-    return Architecture("cifar10dvs", (2, 128, 128), T, tuple(conv), (Flatten(), Dense(classes, bias=True)))
+    return Architecture(
+        "cifar10dvs", (2, 128, 128), T, tuple(conv), (FlattenLayer(), LinearLayer(classes, bias=True))
+    )
 
 
 def fashion_mnist(

@@ -16,7 +16,7 @@ from tcja_deploy.cli.options import (
     ALL,
     AS_FOUND,
     Loading,
-    Recordings,
+    RecordingOptions,
     microseconds,
     open_frames,
     shared_options,
@@ -34,22 +34,22 @@ def test_fields_become_options_with_the_defaults_of_the_command() -> None:
     def command(
         name: Annotated[str, typer.Argument()],
         how: Loading = AS_FOUND,
-        which: Recordings = Recordings(batch_size=7),  # noqa: B008
+        which: RecordingOptions = RecordingOptions(batch_size=7),  # noqa: B008
         loud: Annotated[bool, typer.Option("--loud")] = False,
     ) -> None:
         """What it does."""
         got.extend([name, how, which, loud])
 
     names = list(inspect.signature(command).parameters)
-    assert names == ["name", *Loading._fields, *Recordings._fields, "loud"]
+    assert names == ["name", *Loading._fields, *RecordingOptions._fields, "loud"]
     app = typer.Typer()
     app.command()(command)
     assert CliRunner().invoke(app, ["a"]).exit_code == 0
-    assert got == ["a", Loading(), Recordings(None, "number", 7), False]
+    assert got == ["a", Loading(), RecordingOptions(None, "number", 7), False]
     got.clear()
     flags = ["-T", "4", "--trust-pickle", "--split-by", "time", "--batch-size", "2", "--loud", "b"]
     assert CliRunner().invoke(app, flags).exit_code == 0
-    assert got == ["b", Loading(timesteps=4, trust_pickle=True), Recordings(None, "time", 2), True]
+    assert got == ["b", Loading(timesteps=4, trust_pickle=True), RecordingOptions(None, "time", 2), True]
     assert "What it does." in CliRunner().invoke(app, ["--help"]).output
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tcja_deploy.energy.count.branches import attention_nodes, first_layers
-from tcja_deploy.energy.count.inventory import Layer, Measured, Part, Primitive, Status
+from tcja_deploy.energy.count.inventory import Measured, Primitive, Purpose, Status, SynapticLayer
 from tcja_deploy.energy.count.quantities import Macs, Ops, Rate
 from tcja_deploy.energy.count.rules import RULES, take_inventory
 from tcja_deploy.energy.measure import join
@@ -28,8 +28,8 @@ def synops(m: Measured) -> dict[str, list[int]]:
     return {layer.node: m.synops(layer).events.tolist() for layer in m.inventory.layers}
 
 
-def works(m: Measured) -> dict[tuple[str, str], list[int]]:
-    return {(w.node, w.what): m.work(w).events.tolist() for w in m.inventory.works}
+def operations(m: Measured) -> dict[tuple[str, str], list[int]]:
+    return {(w.node, w.what): m.work(w).events.tolist() for w in m.inventory.operations}
 
 
 # -- coverage --------------------------------------------------------------------------------------------------------
@@ -40,7 +40,7 @@ def test_every_op_of_the_ir_has_a_rule() -> None:
 def test_every_node_is_covered_and_says_why_not() -> None:
     inventory = take_inventory(small_snn())
     assert [c.node for c in inventory.coverage] == [n.name for n in inventory.graph]
-    worked = {w.node for w in inventory.works} | {layer.node for layer in inventory.layers}
+    worked = {w.node for w in inventory.operations} | {layer.node for layer in inventory.layers}
     for entry in inventory.coverage:
         assert (entry.status is Status.COUNTED) == (entry.node in worked)
         assert (entry.status is Status.COUNTED) == (not entry.reason)
@@ -76,7 +76,7 @@ def test_work_of_the_small_network_in_closed_form() -> None:
     graph = small_snn(T=4, bias=True)
     m = measured(graph, spikes(np.random.default_rng(1), 3, 4, 2, 8, 12))
     count = {name: m.activity[name].counts().sum(1).tolist() for name in m.activity.values}
-    got = works(m)
+    got = operations(m)
     T = 4
     assert got["conv1", "bias"] == [T * 4 * 96] * 3
     assert got["bn1", "scale and offset"] == [T * 4 * 96] * 3
@@ -95,9 +95,9 @@ def test_work_of_the_small_network_in_closed_form() -> None:
     assert got["mean", "divide by count"] == [20] * 3
     assert got["vote", "divide by count"] == [6] * 3
     assert len(got) == 25
-    parts = Counter(w.part for w in m.inventory.works)
+    parts = Counter(w.purpose for w in m.inventory.operations)
     assert parts == {
-        Part.BIAS: 1, Part.NORM: 2, Part.NEURON: 9, Part.POOLING: 2, Part.ATTENTION: 7, Part.READOUT: 4
+        Purpose.BIAS: 1, Purpose.NORM: 2, Purpose.NEURON: 9, Purpose.POOLING: 2, Purpose.ATTENTION: 7, Purpose.READOUT: 4
     }  # fmt: skip
 
 
@@ -105,7 +105,7 @@ def test_vote_reads_whole_groups_only() -> None:
     b = GraphBuilder(T=2)
     graph = b.finish(b.add("vote", ir.Vote(3), b.add("input", ir.Input((8,), Kind.BINARY))))
     m = measured(graph, np.ones((1, 2, 8)))
-    assert works(m) == {("vote", "sum"): [2 * 6], ("vote", "divide by count"): [2 * 2]}
+    assert operations(m) == {("vote", "sum"): [2 * 6], ("vote", "divide by count"): [2 * 2]}
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_neuron_updates(op: ir.Neuron, primitives: dict[Primitive, int]) -> None
     graph = b.finish(b.add("neuron", op, b.add("input", ir.Input((3,), Kind.REAL))))
     m = measured(graph, np.array([[[1, 0, 0], [2, 1, 0]]]))
     spent: Counter[Primitive] = Counter()
-    for w in m.inventory.works:
+    for w in m.inventory.operations:
         spent[w.primitive] += int(m.work(w).events[0])
     fired = int(m.activity["neuron"].counts().sum())
     if op.v_reset is None:
@@ -137,7 +137,7 @@ def test_leaky_integrators_leak_and_integrate_but_do_not_compare() -> None:
         b = GraphBuilder(T=2)
         graph = b.finish(b.add("li", ir.LI(decay), b.add("input", ir.Input((3,), Kind.REAL))))
         m = measured(graph, np.ones((1, 2, 3)))
-        assert works(m) == {("li", what): [6] for what in whats}
+        assert operations(m) == {("li", what): [6] for what in whats}
 
 
 def graph_of(build, T: int = 2, kind: Kind = Kind.BINARY, shape: tuple[int, ...] = (4,)) -> Graph:
@@ -148,8 +148,8 @@ def graph_of(build, T: int = 2, kind: Kind = Kind.BINARY, shape: tuple[int, ...]
 def test_residual_sums_count_spikes_not_sites() -> None:
     graph = graph_of(lambda b, x: b.add("sum", ir.Add(), b.add("lif", ir.IF(), x), x))
     m = measured(graph, np.array([[[1, 1, 0, 0], [1, 0, 0, 0]]]))
-    assert works(m)["sum", "sum: input"] == [3]
-    assert works(m)["sum", "sum: lif"] == [int(m.activity["lif"].counts().sum())]
+    assert operations(m)["sum", "sum: input"] == [3]
+    assert operations(m)["sum", "sum: lif"] == [int(m.activity["lif"].counts().sum())]
 
 
 def test_dense_sums_and_products_count_sites() -> None:
@@ -158,7 +158,7 @@ def test_dense_sums_and_products_count_sites() -> None:
         c = b.add("c", ir.Affine(2.0, 1.0), x)
         return b.add("mul", ir.Mul(), b.add("add", ir.Add(), a, c), c)
 
-    got = works(measured(graph_of(build, kind=Kind.REAL), np.ones((1, 2, 4))))
+    got = operations(measured(graph_of(build, kind=Kind.REAL), np.ones((1, 2, 4))))
     assert got == {
         ("a", "sigmoid"): [8],
         ("c", "scale and offset"): [8],
@@ -175,7 +175,7 @@ def test_other_pointwise_ops() -> None:
         return b.add("max", ir.Reduce("max", (2,)), x)
 
     m = measured(graph_of(build), np.array([[[1, 1, 0, 0], [1, 0, 0, 0]]]))
-    assert works(m) == {("scale", "scale"): [3], ("relu", "rectify"): [3], ("max", "maximum"): [3]}
+    assert operations(m) == {("scale", "scale"): [3], ("relu", "rectify"): [3], ("max", "maximum"): [3]}
     reasons = {c.node: c.reason for c in m.inventory.coverage if c.status is Status.IGNORED}
     assert "nothing to compute" in reasons["same"]
     spiking = take_inventory(graph_of(lambda b, x: b.add("relu", ir.ReLU(), x)))
@@ -186,7 +186,7 @@ def test_average_pooling_adds_spikes_and_divides_outputs() -> None:
     graph = graph_of(lambda b, x: b.add("pool", ir.AvgPool2d((2, 2), (1, 1)), x), shape=(1, 3, 3))
     x = np.zeros((1, 2, 1, 3, 3))
     x[0, 0, 0, 1, 1] = x[0, 1, 0, 0, 0] = 1
-    assert works(measured(graph, x)) == {("pool", "sum"): [4 + 1], ("pool", "divide by window"): [2 * 4]}
+    assert operations(measured(graph, x)) == {("pool", "sum"): [4 + 1], ("pool", "divide by window"): [2 * 4]}
     same = take_inventory(
         graph_of(lambda b, x: b.add("pool", ir.AdaptiveAvgPool2d((3, 3)), x), shape=(1, 3, 3))
     )
@@ -236,13 +236,15 @@ def test_attention_branch_is_found_whole() -> None:
     assert first_layers(graph) == {"conv"}
     inventory = take_inventory(graph)
     assert [layer.node for layer in inventory.trunk] == ["conv", "fc"]
-    assert {w.part for w in inventory.works if w.node in attention_nodes(graph)} == {Part.ATTENTION}
+    assert {w.purpose for w in inventory.operations if w.node in attention_nodes(graph)} == {
+        Purpose.ATTENTION
+    }
 
 
 def test_attention_maps_are_dense_and_gates_follow_spikes() -> None:
     m = measured(generic_attention(), np.ones((2, 3, 4, 5, 5)))
     assert synops(m)["mix"] == [3 * 3 * (3 * 4 - 2)] * 2
-    assert works(m)["gated", "gate"] == m.activity["lif"].counts().sum(1).tolist()
+    assert operations(m)["gated", "gate"] == m.activity["lif"].counts().sum(1).tolist()
 
 
 def test_a_sigmoid_at_the_output_is_no_attention() -> None:
@@ -270,7 +272,7 @@ def test_batch_size_and_order_do_not_matter(seed: int, size: int) -> None:
     one, other = measured(graph, x, 1), measured(graph, x[order], size)
     for layer in one.inventory.layers:
         assert np.array_equal(one.synops(layer).events[order], other.synops(layer).events)
-    for w in one.inventory.works:
+    for w in one.inventory.operations:
         assert np.array_equal(one.work(w).events[order], other.work(w).events)
 
 
@@ -292,7 +294,7 @@ def test_full_activity_is_steps_times_border_aware_macs() -> None:
     graph = one_layer(op, (4, 7, 9), T=5)
     m = measured(graph, np.ones((1, 5, 4, 7, 9)))
     (layer,) = m.inventory.layers
-    assert synops(m)["layer"] == [5 * layer.macs.aware]
+    assert synops(m)["layer"] == [5 * layer.macs.border_aware]
 
 
 def test_folding_batch_norm_moves_work_into_the_bias_and_nothing_else() -> None:
@@ -300,7 +302,7 @@ def test_folding_batch_norm_moves_work_into_the_bias_and_nothing_else() -> None:
     x = spikes(np.random.default_rng(4), 4, 4, 2, 8, 12)
     plain, folded = measured(graph, x), measured(fold_batch_norm(graph), x)
     assert synops(plain) == synops(folded)
-    before, after = works(plain), works(folded)
+    before, after = operations(plain), operations(folded)
     assert {k: v for k, v in before.items() if not k[0].startswith("bn")} == {
         k: v for k, v in after.items() if k[1] != "bias"
     }
@@ -346,7 +348,7 @@ def test_a_rate_cannot_be_multiplied() -> None:
 
 
 def test_layers_say_what_they_are() -> None:
-    layers: dict[str, Layer] = {layer.node: layer for layer in take_inventory(small_snn()).layers}
+    layers: dict[str, SynapticLayer] = {layer.node: layer for layer in take_inventory(small_snn()).layers}
     assert layers["conv1"].first
     assert not layers["conv2"].first
     assert layers["conv2"].kind is Kind.BINARY

@@ -10,7 +10,7 @@ import pytest
 from tcja_deploy.api import load
 from tcja_deploy.data import path as shipped
 from tcja_deploy.energy.measure import measure
-from tcja_deploy.energy.price.estimate import Estimate
+from tcja_deploy.energy.price.estimate import EnergyEstimate
 from tcja_deploy.energy.report.record import make_report
 from tcja_deploy.energy.report.reproduce import reproduce
 from tcja_deploy.events import open_data
@@ -55,7 +55,7 @@ def test_the_measured_comparison_is_what_is_measured(nmnist: Path) -> None:
     report = make_report(m, [load_profile("asic45"), load_profile("asic45-int8")])
     page = (DOCS / "energy.md").read_text(encoding="utf-8")
 
-    def cell(e: Estimate) -> str:
+    def cell(e: EnergyEstimate) -> str:
         assert e.energy_pJ is not None
         return f"{'' if e.complete else '≥ '}{three(e.energy_pJ.mean)} µJ"
 

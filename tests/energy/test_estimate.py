@@ -13,9 +13,15 @@ from tcja_deploy.energy.count.inventory import Measured
 from tcja_deploy.energy.count.quantities import Ops
 from tcja_deploy.energy.count.rules import take_inventory
 from tcja_deploy.energy.measure import join
-from tcja_deploy.energy.price.conventions import CONVENTIONS, Options, ann_lines, convention, snn_lines
-from tcja_deploy.energy.price.estimate import Estimate, estimate, estimates
-from tcja_deploy.energy.price.line import Line, Twin
+from tcja_deploy.energy.price.conventions import (
+    CONVENTIONS,
+    AccountingOptions,
+    ann_lines,
+    convention,
+    snn_lines,
+)
+from tcja_deploy.energy.price.estimate import EnergyEstimate, estimate, estimates
+from tcja_deploy.energy.price.line import Counterpart, Line
 from tcja_deploy.energy.price.memory import MemoryModel
 from tcja_deploy.energy.price.paper import FirstLayer
 from tcja_deploy.energy.price.prices import quantised_mac
@@ -40,7 +46,7 @@ def total(lines: Sequence[Line]) -> float:
 
 
 def lines_of(m: Measured, name: str, profile=ASIC, **options) -> list[Line]:
-    return snn_lines(m, CONVENTIONS[name], profile, Options(**options))
+    return snn_lines(m, CONVENTIONS[name], profile, AccountingOptions(**options))
 
 
 def two_layers(T: int = 3, kind: Kind = Kind.COUNT) -> Graph:
@@ -73,9 +79,9 @@ def test_paper_is_rate_times_steps_times_macs(m: Measured) -> None:
     }
     for treatment, energy in expected.items():
         assert total(lines_of(m, "paper", first_layer=treatment)) == pytest.approx(energy, rel=1e-12)
-    assert total(ann_lines(m, CONVENTIONS["paper"], ASIC.pricing, Options(), Twin("ANN"))) == pytest.approx(
-        (M1 + M2) * MAC
-    )
+    assert total(
+        ann_lines(m, CONVENTIONS["paper"], ASIC.pricing, AccountingOptions(), Counterpart("ANN"))
+    ) == pytest.approx((M1 + M2) * MAC)
 
 
 def test_fractions_of_a_fan_out_lose_nothing() -> None:
@@ -120,12 +126,12 @@ def test_strict_neurons_and_pooling_in_closed_form() -> None:
     x = b.add("fc", ir.Linear(weights(RNG, 5, 4), weights(RNG, 5)), x)
     graph = b.finish(b.add("lif", ir.LIF(v_threshold=1e6), x))
     m = measured(graph, np.ones((1, 2, 1, 4, 4)))
-    parts = dict(estimate(m, "SNN", CONVENTIONS["strict"], ASIC, lines_of(m, "strict")).parts)
-    assert parts["synapses"] == pytest.approx(2 * 4 * 5 * AC)
-    assert parts["bias"] == pytest.approx(2 * 5 * AC)
-    assert parts["neurons"] == pytest.approx(2 * 5 * (MULT + AC + AC))
-    assert parts["pooling"] == pytest.approx(2 * 16 * AC)
-    ann = total(ann_lines(m, CONVENTIONS["strict"], ASIC.pricing, Options(), Twin("ANN")))
+    by_purpose = dict(estimate(m, "SNN", CONVENTIONS["strict"], ASIC, lines_of(m, "strict")).by_purpose)
+    assert by_purpose["synapses"] == pytest.approx(2 * 4 * 5 * AC)
+    assert by_purpose["bias"] == pytest.approx(2 * 5 * AC)
+    assert by_purpose["neurons"] == pytest.approx(2 * 5 * (MULT + AC + AC))
+    assert by_purpose["pooling"] == pytest.approx(2 * 16 * AC)
+    ann = total(ann_lines(m, CONVENTIONS["strict"], ASIC.pricing, AccountingOptions(), Counterpart("ANN")))
     assert ann == pytest.approx(
         4 * 5 * MAC + 5 * AC + 16 * AC + 5 * AC
     )  # MACs, bias, pooling, ReLU: one pass
@@ -136,7 +142,7 @@ def test_what_happens_once_in_a_window_happens_once_in_the_ann() -> None:
     x = b.add("mean", ir.TimeMean(), b.add("input", ir.Input((3,), Kind.BINARY)))
     graph = b.finish(b.add("fc", ir.Linear(weights(RNG, 5, 3), weights(RNG, 5)), x))
     m = measured(graph, np.ones((1, 4, 3)))
-    ann = total(ann_lines(m, CONVENTIONS["strict"], ASIC.pricing, Options(), Twin("ANN")))
+    ann = total(ann_lines(m, CONVENTIONS["strict"], ASIC.pricing, AccountingOptions(), Counterpart("ANN")))
     assert ann == pytest.approx(15 * MAC + 5 * AC)
 
 
@@ -168,16 +174,16 @@ def test_memory_traffic_in_closed_form() -> None:
 def test_memory_of_the_ann_in_closed_form() -> None:
     graph = one_layer(ir.Linear(weights(RNG, 5, 8), weights(RNG, 5)), (8,), T=3)
     m = measured(graph, np.ones((1, 3, 8)))
-    lines = ann_lines(m, CONVENTIONS["memory"], ASIC.pricing, Options(), Twin("ANN"))
+    lines = ann_lines(m, CONVENTIONS["memory"], ASIC.pricing, AccountingOptions(), Counterpart("ANN"))
     reads = 40 + 5  # weights and biases, one each
     assert total(lines) == pytest.approx(40 * MAC + 5 * AC + (reads + 2 * 8) * 32 * 10 / 64)
 
 
 def test_the_ann_fetches_no_weights_of_an_attention_it_does_not_have() -> None:
     m = measured(small_snn(), spikes(RNG, 1, 4, 2, 8, 12))
-    options = Options(memory=MemoryModel(dram=True))
+    options = AccountingOptions(memory=MemoryModel(dram=True))
     snn = lines_of(m, "memory", memory=options.memory)
-    ann = ann_lines(m, CONVENTIONS["memory"], ASIC.pricing, options, Twin("ANN"))
+    ann = ann_lines(m, CONVENTIONS["memory"], ASIC.pricing, options, Counterpart("ANN"))
     fetched = [{x.node for x in lines if x.what == "weight fetch"} for lines in (snn, ann)]
     assert fetched[0] - fetched[1] == {"tcja"}
     assert {"conv1", "conv2", "fc"} <= fetched[1]
@@ -198,12 +204,12 @@ def test_memory_model_refuses_nonsense() -> None:
             MemoryModel(**wrong)
 
 
-# -- quantised twin --------------------------------------------------------------------------------------------------
+# -- quantised counterpart --------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("T", "bits"), [(1, 1), (2, 2), (3, 2), (4, 3), (7, 3), (8, 4), (14, 4), (15, 4), (16, 5)]
 )
 def test_bit_matched_activations(T: int, bits: int) -> None:
-    assert Twin.bit_matched(T).bits == bits
+    assert Counterpart.bit_matched(T).bits == bits
     assert 2**bits >= T + 1 > 2 ** (bits - 1)
 
 
@@ -215,19 +221,21 @@ def test_quantised_mac_scales_the_multiplier() -> None:
 
 
 # -- sums and intervals ----------------------------------------------------------------------------------------------
-def every_estimate(m: Measured) -> tuple[Estimate, ...]:
+def every_estimate(m: Measured) -> tuple[EnergyEstimate, ...]:
     profiles = [ASIC, INT8, *map(load_profile, ("loihi1", "loihi2", "truenorth", "speck", "odin", "cpu"))]
-    return estimates(m, list(CONVENTIONS.values()), profiles, Options())
+    return estimates(m, list(CONVENTIONS.values()), profiles, AccountingOptions())
 
 
 def test_parts_nodes_and_entries_add_up(m: Measured) -> None:
     for e in every_estimate(m):
         if e.energy_pJ is not None:
             mean = e.energy_pJ.mean
-            assert sum(x for _, x in e.parts) == pytest.approx(mean, rel=1e-12)
+            assert sum(x for _, x in e.by_purpose) == pytest.approx(mean, rel=1e-12)
             assert sum(x for _, x in e.nodes) == pytest.approx(mean, rel=1e-12)
             assert sum(x.energy_pJ or 0.0 for x in e.entries) == pytest.approx(mean, rel=1e-12)
-            assert e.steps == (m.inventory.graph.T if e.subject == "SNN" else 1)  # the twins take one pass
+            assert e.steps == (
+                m.inventory.graph.T if e.subject == "SNN" else 1
+            )  # the counterparts take one pass
             assert e.per_step_pJ == pytest.approx(mean / e.steps)
             if e.energy_pJ.interval is not None:
                 assert e.energy_pJ.interval.low <= mean <= e.energy_pJ.interval.high
@@ -254,7 +262,7 @@ def test_one_recording_has_no_interval() -> None:
 
 # -- unpriced work ---------------------------------------------------------------------------------------------------
 def test_loihi_2_has_no_energy_and_says_what_is_missing(m: Measured) -> None:
-    (e,) = estimates(m, [CONVENTIONS["hardware"]], [load_profile("loihi2")], Options())
+    (e,) = estimates(m, [CONVENTIONS["hardware"]], [load_profile("loihi2")], AccountingOptions())
     assert e.energy_pJ is None
     assert e.per_step_pJ is None
     assert {"synop", "neuron_update", "static power of one inference"} <= {u.operation for u in e.unpriced}
@@ -263,33 +271,33 @@ def test_loihi_2_has_no_energy_and_says_what_is_missing(m: Measured) -> None:
 
 def test_sigmoids_are_counted_and_listed_not_free() -> None:
     m = measured(small_snn(), spikes(RNG, 2, 4, 2, 8, 12))
-    (e, *_) = estimates(m, [CONVENTIONS["strict"]], [ASIC], Options())
+    (e, *_) = estimates(m, [CONVENTIONS["strict"]], [ASIC], AccountingOptions())
     assert [(u.what, u.count) for u in e.unpriced] == [("sigmoid", 4 * 6)]
 
 
 def test_graded_spikes_on_a_chip_without_them() -> None:
     m = measured(small_snn(), spikes(RNG, 2, 4, 2, 8, 12))
-    (e,) = estimates(m, [CONVENTIONS["hardware"]], [load_profile("loihi1")], Options())
+    (e,) = estimates(m, [CONVENTIONS["hardware"]], [load_profile("loihi1")], AccountingOptions())
     fc = next(x for x in m.inventory.trunk if x.node == "fc")
     (missing,) = [u for u in e.unpriced if u.operation == "synop_graded"]
     assert missing.count == pytest.approx(m.synops(fc).mean)
 
 
 def test_all_in_prices_stand_alone(m: Measured) -> None:
-    (e,) = estimates(m, [CONVENTIONS["hardware"]], [load_profile("truenorth:all-in")], Options())
-    assert {part for part, _ in e.parts} == {"synapses"}
+    (e,) = estimates(m, [CONVENTIONS["hardware"]], [load_profile("truenorth:all-in")], AccountingOptions())
+    assert {purpose for purpose, _ in e.by_purpose} == {"synapses"}
 
 
 def test_caveats_of_prices_are_carried_along(m: Measured) -> None:
     (inherited,) = estimates(
-        m, [CONVENTIONS["hardware"]], [load_profile("loihi2:inherited-loihi1")], Options()
+        m, [CONVENTIONS["hardware"]], [load_profile("loihi2:inherited-loihi1")], AccountingOptions()
     )
     assert any(
         "the price is that of loihi1; the published price is a lower bound" in a
         for a in inherited.assumptions
     )
     assert any("[inherited C]" in source for source in inherited.sources)
-    (ranged,) = estimates(m, [CONVENTIONS["hardware"]], [load_profile("loihi1-fitted")], Options())
+    (ranged,) = estimates(m, [CONVENTIONS["hardware"]], [load_profile("loihi1-fitted")], AccountingOptions())
     assert any("geometric mean" in a for a in ranged.assumptions)
     assert ranged.prices_pJ is not None
     assert ranged.prices_pJ.low < ranged.prices_pJ.high
@@ -297,9 +305,9 @@ def test_caveats_of_prices_are_carried_along(m: Measured) -> None:
 
 def test_conventions_and_profiles_must_meet(m: Measured) -> None:
     with pytest.raises(UsageError, match="'hardware' needs a profile of kind neuromorphic or processor"):
-        estimates(m, [CONVENTIONS["hardware"]], [ASIC], Options())
+        estimates(m, [CONVENTIONS["hardware"]], [ASIC], AccountingOptions())
     with pytest.raises(UsageError, match="no chosen convention can use"):
-        estimates(m, [CONVENTIONS["paper"]], [ASIC, load_profile("loihi1")], Options())
+        estimates(m, [CONVENTIONS["paper"]], [ASIC, load_profile("loihi1")], AccountingOptions())
     with pytest.raises(UsageError, match="no convention 'papers'"):
         convention("papers")
 
@@ -322,11 +330,11 @@ def test_truenorth_power_is_predicted_within_two_per_cent(hz: str) -> None:
     table[0, :, 0, 0], table[1, :, 0, 0] = events, 128 * events
     value = ValueActivity("input", (256,), ("", "fc"), table, np.zeros(256, np.int64))
     activity = Activity(np.arange(1), {"input": value}, {"model": graph.hash})
-    lines = snn_lines(join(graph, activity), CONVENTIONS["hardware"], profile, Options())
+    lines = snn_lines(join(graph, activity), CONVENTIONS["hardware"], profile, AccountingOptions())
     predicted_mW = total(lines) * 1e-12 * 1e3  # pJ in one second
     assert predicted_mW == pytest.approx(power.value, rel=0.02)
     all_in = snn_lines(
-        join(graph, activity), CONVENTIONS["hardware"], load_profile("truenorth:all-in"), Options()
+        join(graph, activity), CONVENTIONS["hardware"], load_profile("truenorth:all-in"), AccountingOptions()
     )
     error = abs(
         total(all_in) * 1e-9 / power.value - 1
@@ -342,7 +350,7 @@ def test_report_holds_everything_and_refuses_the_uncountable(m: Measured) -> Non
     assert [t.base.split()[0] for t in report.tornados] == ["strict", "memory"]
     assert [f.profile for f in report.fits] == ["loihi1"]
     sparse = [x for x in m.inventory.trunk if x.event_driven]
-    spikes_per_synapse = sum(m.synops(x).mean for x in sparse) / sum(x.macs.aware for x in sparse)
+    spikes_per_synapse = sum(m.synops(x).mean for x in sparse) / sum(x.macs.border_aware for x in sparse)
     assert report.spikes_per_synapse == pytest.approx(spikes_per_synapse)
     classes = report.layers[0]
     assert (classes.unit or 0) + (classes.integer or 0) + (classes.real or 0) == pytest.approx(1)
@@ -358,7 +366,7 @@ def test_report_holds_everything_and_refuses_the_uncountable(m: Measured) -> Non
 def test_tornado_bars_contain_the_base_and_are_sorted() -> None:
     m = measured(small_snn(bias=True), spikes(RNG, 5, 4, 2, 8, 12))
     for name in ("strict", "memory"):
-        t = tornado(m, convention(name), ASIC, Options())
+        t = tornado(m, convention(name), ASIC, AccountingOptions())
         assert t.base_pJ == pytest.approx(total(lines_of(m, name)))
         assert [b.swing for b in t.bars] == sorted((b.swing for b in t.bars), reverse=True)
         for bar in t.bars:
@@ -371,7 +379,7 @@ def test_tornado_bars_contain_the_base_and_are_sorted() -> None:
 @pytest.mark.parametrize("memory", [MemoryModel(), MemoryModel(dram=True, partial_sums=True)])
 def test_what_is_left_out_takes_its_memory_traffic_along(memory: MemoryModel) -> None:
     m = measured(small_snn(bias=True), spikes(RNG, 2, 4, 2, 8, 12))
-    options = Options(memory=memory)
+    options = AccountingOptions(memory=memory)
     bars = {b.name: b for b in tornado(m, convention("memory"), ASIC, options).bars}
     lines = lines_of(m, "memory", memory=memory)
     block = total([x for x in lines if x.node == "tcja"])  # all that the attention block does
@@ -384,7 +392,9 @@ def test_borders_bar_equals_a_full_recount() -> None:
     # All work of a one-layer net is synaptic, so the bar must equal the energy at the mean dense fan-out.
     graph = one_layer(ir.Conv2d(weights(RNG, 6, 4, 3, 3), padding=SAME), (4, 8, 8), T=2)
     m = measured(graph, spikes(RNG, 3, 2, 4, 8, 8))
-    (bar,) = [b for b in tornado(m, convention("strict"), ASIC, Options()).bars if b.name == "borders"]
+    (bar,) = [
+        b for b in tornado(m, convention("strict"), ASIC, AccountingOptions()).bars if b.name == "borders"
+    ]
     (layer,) = m.inventory.trunk
     assert bar.high_pJ == pytest.approx(m.synops_by_rate(layer).mean * AC)
 

@@ -43,7 +43,7 @@ def test_all_ones_8x8_4_to_6() -> None:
     # 9 positions a site, less the borders: 6 * 4 * (3 * 8 - 2) ** 2 = 11,616; with the borders 6 * 4 * 9 * 64
     # = 13,824.
     found = macs(ir.Conv2d(ones(6, 4, 3, 3), padding=(1, 1, 1, 1)), frame(4, 8, 8), 1)
-    assert (found.aware, found.dense) == (11_616, 13_824)
+    assert (found.border_aware, found.dense) == (11_616, 13_824)
 
 
 def test_stride_two_without_padding_reads_each_position_once() -> None:
@@ -72,9 +72,9 @@ def test_groups_and_depthwise() -> None:
 def test_linear_and_transposed() -> None:
     assert (full(ir.Linear(ones(7, 5)), frame(5)) == 7).all()
     found = macs(ir.ConvTranspose2d(ones(4, 6, 2, 2), stride=(2, 2)), frame(4, 16, 16), 1)
-    assert (found.aware, found.dense) == (24_576, 24_576)  # 4 x 16 x 16 inputs, 6 x 2 x 2 weights each
+    assert (found.border_aware, found.dense) == (24_576, 24_576)  # 4 x 16 x 16 inputs, 6 x 2 x 2 weights each
     cropped = macs(ir.ConvTranspose2d(ones(1, 1, 3, 3), padding=(1, 1)), frame(1, 4, 4), 1)
-    assert (cropped.aware, cropped.dense) == (100, 144)
+    assert (cropped.border_aware, cropped.dense) == (100, 144)
 
 
 def test_conv1d_along_time_and_along_channels() -> None:
@@ -86,7 +86,7 @@ def test_conv1d_along_time_and_along_channels() -> None:
     assert along_channels.shape == (1, 4)
     assert along_channels[0].tolist() == [10, 15, 15, 10]
     found = macs(ir.Conv1d(ones(5, 5, 3), padding=(1, 1)), Signal(("N", "T", 4), Kind.REAL), 5)
-    assert (found.dense, found.aware, found.passes) == (5 * 5 * 4 * 3, 5 * 5 * (4 * 3 - 2), 1)
+    assert (found.dense, found.border_aware, found.passes) == (5 * 5 * 4 * 3, 5 * 5 * (4 * 3 - 2), 1)
 
 
 def test_conv2d_over_time_and_channels() -> None:
@@ -148,7 +148,7 @@ def test_conv2d_equals_the_loop(case: tuple[ir.Conv2d, tuple[int, int, int]]) ->
     met = slow_conv2d(op, shape, op.infer(x, T=1).features)
     found = full(op, x)
     assert all(found[p] == met[p] for p in np.ndindex(*shape))
-    assert macs(op, x, 1).aware == sum(met.values())
+    assert macs(op, x, 1).border_aware == sum(met.values())
 
 
 @st.composite

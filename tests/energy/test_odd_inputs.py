@@ -8,7 +8,7 @@ from energy_nets import Stored, measured, one_layer, weights
 
 from tcja_deploy.energy.measure import measure
 from tcja_deploy.energy.place.placement import place
-from tcja_deploy.energy.price.conventions import CONVENTIONS, Options
+from tcja_deploy.energy.price.conventions import CONVENTIONS, AccountingOptions
 from tcja_deploy.energy.price.estimate import Entry, estimates
 from tcja_deploy.energy.price.hardware import latency_ns
 from tcja_deploy.energy.price.strict import CountsAs
@@ -31,8 +31,8 @@ def dense(kind: Kind) -> Graph:
 def synapses(kind: Kind, values: list[float], profile: Profile, counts_as: CountsAs) -> tuple[Entry, ...]:
     m = measured(dense(kind), np.array([[values]]))
     name = "strict" if profile is ASIC else "hardware"
-    found, *_ = estimates(m, [CONVENTIONS[name]], [profile], Options(counts_as=counts_as))
-    return tuple(e for e in found.entries if e.part == "synapses")
+    found, *_ = estimates(m, [CONVENTIONS[name]], [profile], AccountingOptions(counts_as=counts_as))
+    return tuple(e for e in found.entries if e.purpose == "synapses")
 
 
 @pytest.mark.parametrize("profile", [ASIC, LOIHI], ids=lambda p: p.name)

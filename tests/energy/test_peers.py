@@ -98,8 +98,8 @@ def test_neurobench_effective_acs(case: tuple[Graph, np.ndarray, Stepwise]) -> N
     assert total > 0
     assert theirs["Effective_ACs"] * N == total
     assert theirs["Effective_MACs"] == 0
-    aware = sum(layer.macs.aware_per_inference for layer in ours.inventory.layers)
-    assert theirs["Dense"] == aware  # its "dense" leaves padding out
+    border_aware = sum(layer.macs.border_aware_per_inference for layer in ours.inventory.layers)
+    assert theirs["Dense"] == border_aware  # its "dense" leaves padding out
 
 
 @pytest.mark.parametrize("counter_name", ["SynOpCounter", "ACCounter"])
@@ -177,6 +177,6 @@ def test_macs_of_transposed_convolutions_equal_fvcore(options: dict) -> None:
     with torch.no_grad():
         assert (
             int(ones(torch.ones(1, 4, 5, 7)).sum())
-            == layer.macs.aware
+            == layer.macs.border_aware
             == int(measured(graph, x).synops(layer).total)
         )

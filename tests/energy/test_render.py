@@ -131,7 +131,7 @@ def test_csv_adds_up_to_the_report(report: Report) -> None:
 def test_json_holds_the_whole_record(report: Report) -> None:
     read = json.loads(report_document(report, ".json"))
     assert read["kind"] == "tcja-deploy energy report"
-    assert read["schema"] == 1
+    assert read["schema"] == 2
     assert [e["convention"] for e in read["estimates"]] == [e.convention for e in report.estimates]
     assert read["layers"][0]["macs"]["dense"] == report.layers[0].macs.dense
     assert read["options"]["first_layer"] == "ac"

@@ -10,8 +10,8 @@ from energy_nets import measured, small_snn, spikes
 
 from tcja_deploy import zoo
 from tcja_deploy.energy.count.rules import take_inventory
-from tcja_deploy.energy.price.conventions import CONVENTIONS, Options, ann_lines
-from tcja_deploy.energy.price.line import Twin
+from tcja_deploy.energy.price.conventions import CONVENTIONS, AccountingOptions, ann_lines
+from tcja_deploy.energy.price.line import Counterpart
 from tcja_deploy.energy.price.paper import FirstLayer
 from tcja_deploy.energy.report.reproduce import PUBLISHED, Reproduction, _implied, compare, reproduce
 from tcja_deploy.hardware_profiles import load_profile
@@ -84,7 +84,7 @@ def test_int8_ann_of_the_paper_network() -> None:
     inventory = take_inventory(zoo.build("ncaltech101"))
     macs = sum(x.macs.dense for x in inventory.trunk)
     pricing = load_profile("asic45-int8").pricing
-    mac = Twin("ANN").mac(pricing).pJ
+    mac = Counterpart("ANN").mac(pricing).pJ
     assert mac is not None
     assert f"{macs * mac.value * 1e-9:.3f} mJ" == "0.516 mJ"
 
@@ -94,7 +94,7 @@ def test_another_network_gets_its_numbers_but_no_verdict(found: Reproduction) ->
     comparison = compare(m, ASIC, 2_244_670_464)
     assert not comparison.same_network
     assert set(comparison.verdicts) == {None}
-    ann = ann_lines(m, CONVENTIONS["paper"], ASIC.pricing, Options(), Twin("ANN"))
+    ann = ann_lines(m, CONVENTIONS["paper"], ASIC.pricing, AccountingOptions(), Counterpart("ANN"))
     total = sum(float(e.mean()) for line in ann if (e := line.energies()) is not None)
     assert comparison.ann_J == pytest.approx(total * 1e-12)
 

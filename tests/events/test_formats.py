@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tcja_deploy.errors import DataError
 from tcja_deploy.events import Events, make_events, open_data
-from tcja_deploy.events.conventions import Convention, settle
+from tcja_deploy.events.encoding import EventEncoding, settle
 from tcja_deploy.events.formats import READERS, find_reader, is_recording
 from tcja_deploy.events.formats.base import Columns, Rows
 
@@ -35,7 +35,7 @@ def some(count: int = 500, sensor: tuple[int, int] = (5, 7), seed: int = 0) -> E
 def read(path: Path) -> Events:
     stored = find_reader(path).read(path, SHAPE)
     if isinstance(stored, Columns | Rows):
-        return settle(stored, Convention(), where=str(path))
+        return settle(stored, EventEncoding(), where=str(path))
     assert isinstance(stored, Events)
     return stored
 

@@ -28,7 +28,7 @@ from tcja_deploy.exporters.report import Fidelity
 from tcja_deploy.ir import GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.sequence import charge, run
-from tcja_deploy.runtime.stream import Profile, Stepper, fit, initial, plan, sweep
+from tcja_deploy.runtime.stream import FrameProfile, Stepper, fit, initial, plan, sweep
 from tcja_deploy.runtime.synthetic import synthetic_frames
 
 
@@ -192,7 +192,7 @@ def test_profiles_reach_the_model(graph, frames, tmp_path):
             graph, "onnx-step", tmp_path / "m", lookahead=0, profile=guess, data=[frames[:5]], force=True
         )
         assert report.agreement.passed
-        for other in (None, Profile(), fit(graph, [frames[5:10]], linear=True)):
+        for other in (None, FrameProfile(), fit(graph, [frames[5:10]], linear=True)):
             with pytest.raises(FileFormatError, match="another profile"):
                 td.verify(tmp_path / "m.onnx", graph, [frames[:5]], profile=other)
         (note,) = (note for note in report.notes if note.startswith("an approximation"))

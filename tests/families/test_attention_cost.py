@@ -12,7 +12,7 @@ from family_nets import net
 from spikingjelly.activation_based import layer, neuron
 from torch import nn
 
-from tcja_deploy.energy.count.inventory import Part, Primitive
+from tcja_deploy.energy.count.inventory import Primitive, Purpose
 from tcja_deploy.energy.measure import measure
 from tcja_deploy.frontend.trace import trace
 from tcja_deploy.ir import Kind
@@ -43,8 +43,8 @@ def cost(attention: nn.Module) -> Counter[tuple[str, Primitive]]:
     for layer_ in counted.inventory.layers:
         assert layer_.attention, layer_.node
         total["weights", Primitive.MAC] += int(counted.synops(layer_).total)
-    for work in counted.inventory.works:
-        assert work.part is Part.ATTENTION or work.what == "rectify", work
+    for work in counted.inventory.operations:
+        assert work.purpose is Purpose.ATTENTION or work.what == "rectify", work
         total[work.what, work.primitive] += int(counted.work(work).total)
     return total
 

@@ -82,5 +82,5 @@ def test_a_convolution_of_places_is_one_of_samples() -> None:
     assert torch.equal(run(graph, frames), expected.reshape(N, 5, T, 2, 4, 6))
     (layer,) = take_inventory(graph).layers
     # 16 of 24 positions keep nine taps, borders fewer: (4 + 4 + 4 - 2) (6 + 6 + 6 - 2) taps a map, for each output channel
-    assert layer.macs.aware_per_inference == 5 * T * 2 * 10 * 16
+    assert layer.macs.border_aware_per_inference == 5 * T * 2 * 10 * 16
     assert layer.macs.dense_per_inference == 5 * T * 2 * 4 * 6 * 9

@@ -77,7 +77,7 @@ def test_spikes_alone_meet_the_3x3_weights() -> None:
     for layer in shortcuts:  # membranes are dense: a strided 1x1 convolution reads every fourth, each step
         assert layer.kind is Kind.REAL
         (c, h, w), out = layer.shape_in, layer.shape_out[0]
-        assert layer.macs.aware_per_inference == graph.T * c * (h // 2) * (w // 2) * out
+        assert layer.macs.border_aware_per_inference == graph.T * c * (h // 2) * (w // 2) * out
     assert all(graph[n.name].signal.kind is Kind.REAL for n in graph if isinstance(n.op, ir.Add))
 
 

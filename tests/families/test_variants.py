@@ -61,7 +61,7 @@ def test_variant(k_t: int, k_c: int, add: bool, tmp_path: Path) -> None:
         left = (kernel - 1) // 2
         return sum(0 <= i + m - left < length for i in range(length) for m in range(kernel))
 
-    maps = [w.dense for w in take_inventory(graph).works if w.primitive is Primitive.MAC]
+    maps = [w.dense for w in take_inventory(graph).operations if w.primitive is Primitive.MAC]
     along = [C * C * inside(T, k_t)] * bool(k_t) + [T * T * inside(C, k_c)] * bool(k_c)
     assert maps == along
 

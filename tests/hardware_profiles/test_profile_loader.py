@@ -17,8 +17,8 @@ from profile_toml import PRICE, edited, minimal, to_toml
 from tcja_deploy.errors import ProfileError
 from tcja_deploy.hardware_profiles import (
     OP_CLASSES,
+    Availability,
     Bounds,
-    Coverage,
     Nominal,
     OpClass,
     Profile,
@@ -140,14 +140,14 @@ def load(data: dict[str, Any]) -> Profile:
 
 def test_coverage() -> None:
     truenorth = load_profile("truenorth").pricing
-    assert truenorth.coverage(OpClass.SYNOP) is Coverage.PRICED
-    assert truenorth.coverage(OpClass.NEURON_UPDATE) is Coverage.INCLUDED
-    assert truenorth.coverage(OpClass.MAC) is Coverage.ABSENT
+    assert truenorth.availability(OpClass.SYNOP) is Availability.PRICED
+    assert truenorth.availability(OpClass.NEURON_UPDATE) is Availability.INCLUDED
+    assert truenorth.availability(OpClass.MAC) is Availability.ABSENT
     loihi = load_profile("loihi1").pricing
-    assert loihi.coverage(OpClass.SYNOP_GRADED) is Coverage.UNKNOWN
+    assert loihi.availability(OpClass.SYNOP_GRADED) is Availability.UNKNOWN
     assert loihi.missing == (OpClass.SYNOP_GRADED,)
     assert OpClass.SYNOP_GRADED not in loihi.priced
-    assert load_profile("asic45").pricing.coverage(OpClass.SRAM_READ) is Coverage.PRICED
+    assert load_profile("asic45").pricing.availability(OpClass.SRAM_READ) is Availability.PRICED
 
 
 def test_an_unknown_price_is_none_and_listed() -> None:

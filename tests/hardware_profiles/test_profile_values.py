@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tcja_deploy.hardware_profiles import (
-    Coverage,
+    Availability,
     Evidence,
     OpClass,
     Profile,
@@ -299,5 +299,5 @@ def test_all_in_lists_hold_no_static_or_neuron_terms() -> None:
     for pricing in lists:
         if pricing.scope is Scope.ALL_IN:
             for op in (OpClass.STATIC, OpClass.NEURON_UPDATE, OpClass.CLOCK_CYCLE):
-                assert pricing.coverage(op) in (Coverage.INCLUDED, Coverage.ABSENT)
-            assert pricing.coverage(OpClass.STATIC) is Coverage.INCLUDED
+                assert pricing.availability(op) in (Availability.INCLUDED, Availability.ABSENT)
+            assert pricing.availability(OpClass.STATIC) is Availability.INCLUDED

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tcja_deploy.errors import DataError, FileFormatError
 from tcja_deploy.ir import GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.stream import Estimate, Profile, fit, stream
+from tcja_deploy.runtime.stream import Estimate, FrameProfile, fit, stream
 from tcja_deploy.runtime.stream.gate import GateBuffer
 from tcja_deploy.runtime.stream.plan import GATE
 
@@ -55,7 +55,7 @@ def test_gates_with_lookahead_are_those_of_the_window_completed_by_the_estimate(
     D = data.draw(st.integers(0, T - 1))
     op, x = block(rng, T, *kernels, fusion), spikes(rng, T)
     estimate = None if guess == "zeros" else estimate_of(rng, T, guess == "linear")
-    profile = None if estimate is None else Profile({"block": estimate})
+    profile = None if estimate is None else FrameProfile({"block": estimate})
     z = x.mean((3, 4))
     expected = []
     for j in range(T):
@@ -152,7 +152,7 @@ def test_fit_finds_mean_and_least_squares_slopes():
     slope, *_ = np.linalg.lstsq((u - u.mean(0)).reshape(-1, 1), (z[n] - z[n].mean(0)).ravel(), rcond=None)
     np.testing.assert_allclose(e.slope[t, n], slope[0], rtol=1e-4)
     assert profile.without_slopes().blocks["block"].slope is None
-    again = Profile.from_arrays(graph, profile.arrays()).blocks["block"]
+    again = FrameProfile.from_arrays(graph, profile.arrays()).blocks["block"]
     assert all(
         np.array_equal(a, b) for a, b in [(again.mean, e.mean), (again.past, e.past), (again.slope, e.slope)]
     )
@@ -166,7 +166,7 @@ def test_profiles_that_do_not_fit_are_refused():
         good | {"block/past": np.full((4, C), np.nan)},
     ):  # fmt: skip
         with pytest.raises(FileFormatError, match="profile"):
-            Profile.from_arrays(graph, bad)
+            FrameProfile.from_arrays(graph, bad)
     with pytest.raises(DataError, match="no recordings"):
         fit(graph, [])
 

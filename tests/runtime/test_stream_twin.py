@@ -15,7 +15,7 @@ from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.runtime.integers.check import compare_twin
 from tcja_deploy.runtime.integers.stream import stream_twin
 from tcja_deploy.runtime.integers.twin import Twin
-from tcja_deploy.runtime.stream import Estimate, Profile, state_from_bytes, state_to_bytes
+from tcja_deploy.runtime.stream import Estimate, FrameProfile, state_from_bytes, state_to_bytes
 from tcja_deploy.runtime.stream.plan import GATE
 
 
@@ -80,7 +80,7 @@ def test_lookahead_gates_use_the_truth_so_far_and_the_estimate(kind, linear):
     if linear is not None:
         mean, past = (rng.random((T, C)).astype(np.float32) for _ in range(2))
         e = Estimate(mean, past, rng.normal(0, 0.3, (T, T)).astype(np.float32) if linear else None)
-        profile = Profile({"gate0": e})
+        profile = FrameProfile({"gate0": e})
     for D in range(T):
         stepper, gates, counts = stream_twin(network, lookahead=D, profile=profile, samples=2), [], []
         source = next(link.inputs[0] for link in stepper.plan.links if link.name == "gate0" + GATE)

@@ -1,4 +1,4 @@
-"""What a reader is, and what it gives: events, event columns whose conventions the data set decides, or frames."""
+"""What a reader is, and what it gives: events, event columns whose encoding the data set decides, or frames."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ __all__ = [
     "Head",
     "Labels",
     "Reader",
+    "RecordingSource",
     "Rows",
-    "Source",
     "Stored",
     "by_alias",
     "check_count",
@@ -73,7 +73,7 @@ class Head:
     start: bytes
 
 
-class Source(Protocol):
+class RecordingSource(Protocol):
     """Recordings that can be read one at a time; all sequences have one entry a recording."""
 
     @property
@@ -120,7 +120,7 @@ class Reader:
     by: str = "own"
     recognise: Callable[[Head], bool]
     read: Callable[[Path, FrameShape], Stored]
-    many: Callable[[Path, FrameShape], Source | None] | None = None
+    many: Callable[[Path, FrameShape], RecordingSource | None] | None = None
     label: Callable[[Path], int | None] | None = None
     certain: bool = True
 

@@ -17,8 +17,8 @@ from tcja_deploy.events.formats.base import (
     FrameShape,
     Head,
     Reader,
+    RecordingSource,
     Rows,
-    Source,
     Stored,
     by_alias,
     check_count,
@@ -133,7 +133,7 @@ def _read_npy(path: Path, shape: FrameShape) -> Stored:
     return array_of_events(map_npy(path), where=str(path))
 
 
-def _many_npz(path: Path, shape: FrameShape) -> Source | None:
+def _many_npz(path: Path, shape: FrameShape) -> RecordingSource | None:
     headers = npz_headers(path)
     if "offsets" in headers:
         return PackedEvents(path, headers)
@@ -142,7 +142,7 @@ def _many_npz(path: Path, shape: FrameShape) -> Source | None:
     return None
 
 
-def _many_npy(path: Path, shape: FrameShape) -> Source | None:
+def _many_npy(path: Path, shape: FrameShape) -> RecordingSource | None:
     header = npy_header(path)
     return FrameStack(path, header, shape) if len(header.shape) == 5 else None
 

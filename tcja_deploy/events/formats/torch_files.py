@@ -9,7 +9,7 @@ import numpy as np
 
 from tcja_deploy.errors import DataError
 from tcja_deploy.events.formats.arrays import ArrayHeader
-from tcja_deploy.events.formats.base import Frames, FrameShape, Head, Labels, Reader, Source, Stored
+from tcja_deploy.events.formats.base import Frames, FrameShape, Head, Labels, Reader, RecordingSource, Stored
 from tcja_deploy.events.formats.frames import check_frame_header, check_frames
 from tcja_deploy.events.formats.packed import check_labels, numbered
 
@@ -92,7 +92,7 @@ class _Stack:
         return _array(self._frames[index], self._path)
 
 
-def _many(path: Path, shape: FrameShape) -> Source | None:
+def _many(path: Path, shape: FrameShape) -> RecordingSource | None:
     tensors = _tensors(path)
     return _Stack(path, tensors, shape) if tensors["frames"].dim() == 5 else None
 

@@ -31,7 +31,7 @@ from tcja_deploy.runtime.sequence import run
 
 __all__ = [
     "Joined",
-    "Recordings",
+    "LabelledFrames",
     "TorchWindows",
     "Windows",
     "Workers",
@@ -47,7 +47,7 @@ Progress = Callable[[int], None]
 """Called with the number of recordings that this process has finished."""
 
 
-class Recordings(Protocol):
+class LabelledFrames(Protocol):
     """A data set: indexing gives the frames `[T, ...]` of one recording and its label."""
 
     def __len__(self) -> int: ...
@@ -58,7 +58,7 @@ class Recordings(Protocol):
 class Joined:
     """Several data sets as one, in the given order; recordings are numbered through."""
 
-    def __init__(self, parts: Sequence[Recordings]) -> None:
+    def __init__(self, parts: Sequence[LabelledFrames]) -> None:
         self._parts = tuple(parts)
         self._ends = list(accumulate(map(len, self._parts)))
 
@@ -166,7 +166,7 @@ class TorchWindows:
 
 def collect(
     graph: Graph,
-    data: Recordings,
+    data: LabelledFrames,
     watches: Sequence[Watch],
     *,
     batch_size: int = 4,

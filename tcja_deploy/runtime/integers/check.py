@@ -12,7 +12,7 @@ from tcja_deploy.runtime.integers.network import IntegerNetwork
 from tcja_deploy.runtime.integers.stream import plan_twin
 from tcja_deploy.runtime.integers.twin import Twin
 from tcja_deploy.runtime.stream.check import Progress, not_empty, run_plan
-from tcja_deploy.runtime.stream.estimate import Profile
+from tcja_deploy.runtime.stream.estimate import FrameProfile
 
 __all__ = ["compare_twin"]
 
@@ -22,7 +22,7 @@ def compare_twin(
     batches: Iterable[NDArray[np.float32]],
     *,
     lookahead: int | None = None,
-    profile: Profile | None = None,
+    profile: FrameProfile | None = None,
     progress: Progress | None = None,
 ) -> Agreement:
     """An integer network as a stream (burst) against its window form: every spike and every payload.

@@ -23,7 +23,7 @@ from tcja_deploy.runtime.integers.sums import EXACT32
 from tcja_deploy.runtime.integers.twin import LayerCounts, LayerRunner, encode
 from tcja_deploy.runtime.stream.cells import CellState, PlainCell, Scale, Stateless
 from tcja_deploy.runtime.stream.engine import Stepper, initial
-from tcja_deploy.runtime.stream.estimate import Estimate, Profile
+from tcja_deploy.runtime.stream.estimate import Estimate, FrameProfile
 from tcja_deploy.runtime.stream.gate import due
 from tcja_deploy.runtime.stream.plan import (
     GATE,
@@ -225,7 +225,7 @@ def plan_twin(
     network: integer.IntegerNetwork,
     *,
     lookahead: int | None = None,
-    profile: Profile | None = None,
+    profile: FrameProfile | None = None,
     schedule: Schedule = "burst",
 ) -> StreamPlan:
     """Cells and queues for an integer network; options as for `plan`.
@@ -252,7 +252,7 @@ def plan_twin(
     check_names([INPUT, *(link.name for link in links)])
     return StreamPlan(
         T, INPUT, Signal(("T", "N", *host.shape), kind), tuple(links), OUTPUT, OUTPUT + MEAN, schedule,
-        _identity(network, lookahead, schedule, Profile(blocks)),
+        _identity(network, lookahead, schedule, FrameProfile(blocks)),
     )  # fmt: skip
 
 
@@ -260,7 +260,7 @@ def stream_twin(
     network: integer.IntegerNetwork,
     *,
     lookahead: int | None = None,
-    profile: Profile | None = None,
+    profile: FrameProfile | None = None,
     schedule: Schedule = "burst",
     samples: int = 1,
 ) -> Stepper:
@@ -313,7 +313,7 @@ def _identity(network: integer.IntegerNetwork, *options: Any) -> str:
     def add(value: Any) -> None:
         if isinstance(value, np.ndarray):
             digest.update(f"{value.dtype}{value.shape}".encode() + np.ascontiguousarray(value).tobytes())
-        elif isinstance(value, Profile):
+        elif isinstance(value, FrameProfile):
             for name, array in sorted(value.arrays().items()):
                 add(name)
                 add(array)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tcja_deploy.runtime.stream.cost import StreamCost, measure
 from tcja_deploy.runtime.stream.engine import Emission, Stepper, StreamState, advance, initial, stream
-from tcja_deploy.runtime.stream.estimate import Estimate, Profile, fit
+from tcja_deploy.runtime.stream.estimate import Estimate, FrameProfile, fit
 from tcja_deploy.runtime.stream.plan import StreamPlan, plan
 from tcja_deploy.runtime.stream.reference import run_by_frame
 from tcja_deploy.runtime.stream.saved import load_profile, save_profile, state_from_bytes, state_to_bytes
@@ -15,7 +15,7 @@ __all__ = [
     "Divergence",
     "Emission",
     "Estimate",
-    "Profile",
+    "FrameProfile",
     "Stepper",
     "StreamCost",
     "StreamPlan",

@@ -12,7 +12,7 @@ from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.compare import BOUND, Agreement, compare
 from tcja_deploy.runtime.stream.engine import Stepper, initial
-from tcja_deploy.runtime.stream.estimate import Profile
+from tcja_deploy.runtime.stream.estimate import FrameProfile
 from tcja_deploy.runtime.stream.plan import StreamPlan, plan
 
 __all__ = ["Progress", "compare_stream", "not_empty", "run_plan"]
@@ -26,7 +26,7 @@ def compare_stream(
     batches: Iterable[NDArray[np.float32]],
     *,
     lookahead: int | None = None,
-    profile: Profile | None = None,
+    profile: FrameProfile | None = None,
     progress: Progress | None = None,
 ) -> Agreement:
     """A stream (burst) against the sequence runtime, whose kernels take all T frames at once.

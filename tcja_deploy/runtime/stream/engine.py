@@ -15,7 +15,7 @@ from torch import Tensor
 from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.ir import Graph, Kind
 from tcja_deploy.runtime.stream.cells import CellState, RunningMean, plain
-from tcja_deploy.runtime.stream.estimate import Profile
+from tcja_deploy.runtime.stream.estimate import FrameProfile
 from tcja_deploy.runtime.stream.packing import Packed, pack, unpack
 from tcja_deploy.runtime.stream.plan import Link, Schedule, StreamPlan, Takes, plan
 
@@ -269,7 +269,7 @@ def stream(
     graph: Graph,
     *,
     lookahead: int | None = None,
-    profile: Profile | None = None,
+    profile: FrameProfile | None = None,
     schedule: Schedule = "burst",
     samples: int = 1,
 ) -> Stepper:

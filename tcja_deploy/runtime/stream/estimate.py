@@ -16,7 +16,7 @@ from tcja_deploy.ir import Graph, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.sequence import run
 
-__all__ = ["Estimate", "Profile", "fit"]
+__all__ = ["Estimate", "FrameProfile", "fit"]
 
 Array = NDArray[np.float32]
 
@@ -50,14 +50,14 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Profile:
+class FrameProfile:
     """Estimates for the TCJA blocks of a network, by node name; blocks without one expect zeros."""
 
     blocks: Mapping[str, Estimate] = field(default_factory=dict)
 
-    def without_slopes(self) -> Profile:
+    def without_slopes(self) -> FrameProfile:
         """The mean profiles alone."""
-        return Profile({name: Estimate(e.mean, e.past) for name, e in self.blocks.items()})
+        return FrameProfile({name: Estimate(e.mean, e.past) for name, e in self.blocks.items()})
 
     def arrays(self) -> dict[str, Array]:
         """Everything as flat named arrays."""
@@ -76,7 +76,7 @@ class Profile:
         return digest.hexdigest()
 
     @staticmethod
-    def from_arrays(graph: Graph, arrays: Mapping[str, NDArray[np.generic]]) -> Profile:
+    def from_arrays(graph: Graph, arrays: Mapping[str, NDArray[np.generic]]) -> FrameProfile:
         """The inverse of `arrays`, checked against a graph.
 
         Raises:
@@ -103,7 +103,7 @@ class Profile:
             raise FileFormatError(
                 f"the profile holds {', '.join(sorted(left))}, which the model has no use for"
             )
-        return Profile(blocks)
+        return FrameProfile(blocks)
 
 
 def _blocks(graph: Graph) -> list[Node]:
@@ -140,7 +140,7 @@ class _Sums:
         return Estimate(mean.astype(np.float32), past.astype(np.float32), slope)
 
 
-def fit(graph: Graph, batches: Iterable[NDArray[np.float32]], *, linear: bool = False) -> Profile:
+def fit(graph: Graph, batches: Iterable[NDArray[np.float32]], *, linear: bool = False) -> FrameProfile:
     """Estimates for every TCJA block, from exact runs over calibration data.
 
     Args:
@@ -167,4 +167,4 @@ def fit(graph: Graph, batches: Iterable[NDArray[np.float32]], *, linear: bool = 
         run(graph, frames, observe=observe)
     if empty:
         raise DataError("there are no recordings to fit the profile on")
-    return Profile({name: s.estimate(linear) for name, s in sums.items()})
+    return FrameProfile({name: s.estimate(linear) for name, s in sums.items()})

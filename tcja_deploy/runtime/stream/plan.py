@@ -23,7 +23,7 @@ from tcja_deploy.runtime.stream.cells import (
     Window,
     aligned,
 )
-from tcja_deploy.runtime.stream.estimate import Profile
+from tcja_deploy.runtime.stream.estimate import FrameProfile
 from tcja_deploy.runtime.stream.gate import GateBuffer
 
 __all__ = [
@@ -132,9 +132,9 @@ class StreamPlan:
         return found
 
     @property
-    def guesses(self) -> Profile:
+    def guesses(self) -> FrameProfile:
         """What gates that do not wait long enough expect; of no block if they expect zeros."""
-        return Profile(
+        return FrameProfile(
             {
                 name: gate.estimate
                 for name, gate in self.gates.items()
@@ -156,7 +156,7 @@ def plan(
     graph: Graph,
     *,
     lookahead: int | None = None,
-    profile: Profile | None = None,
+    profile: FrameProfile | None = None,
     schedule: Schedule = "burst",
 ) -> StreamPlan:
     """Cells and queues for a graph.
@@ -204,7 +204,7 @@ def plan(
         running = graph.output + MEAN
         links.append(mean_over_time(running, graph.output, out, graph.T))
     check_names([graph.input.name, *(link.name for link in links)])
-    settings = json.dumps([graph.hash, lookahead, schedule, Profile(estimates).hash])
+    settings = json.dumps([graph.hash, lookahead, schedule, FrameProfile(estimates).hash])
     return StreamPlan(
         graph.T, graph.input.name, graph.input.signal, tuple(links), graph.output, running, schedule,
         hashlib.sha256(settings.encode()).hexdigest(),

@@ -18,7 +18,7 @@ from tcja_deploy.ir import Graph
 from tcja_deploy.reading.json_text import parse_json
 from tcja_deploy.reading.limits import check_bytes
 from tcja_deploy.runtime.stream.engine import StreamState, initial
-from tcja_deploy.runtime.stream.estimate import Profile
+from tcja_deploy.runtime.stream.estimate import FrameProfile
 from tcja_deploy.runtime.stream.packing import Packed
 from tcja_deploy.runtime.stream.plan import StreamPlan, Takes
 
@@ -136,7 +136,7 @@ def _check_counts(plan: StreamPlan, state: StreamState) -> None:
                 )
 
 
-def save_profile(profile: Profile, path: Path, *, force: bool = False) -> None:
+def save_profile(profile: FrameProfile, path: Path, *, force: bool = False) -> None:
     """Write a profile to a `.safetensors` file: for each block `<name>/mean`, `<name>/past` and perhaps `<name>/slope`.
 
     Raises:
@@ -146,7 +146,7 @@ def save_profile(profile: Profile, path: Path, *, force: bool = False) -> None:
         temporary.write_bytes(save({name: np.ascontiguousarray(a) for name, a in profile.arrays().items()}))
 
 
-def load_profile(graph: Graph, path: Path) -> Profile:
+def load_profile(graph: Graph, path: Path) -> FrameProfile:
     """A profile that `save_profile` wrote.
 
     Raises:
@@ -160,7 +160,7 @@ def load_profile(graph: Graph, path: Path) -> Profile:
     except (OSError, SafetensorError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise FileFormatError(f"this is no readable profile ({error})", where=str(path)) from error
     try:
-        return Profile.from_arrays(graph, arrays)
+        return FrameProfile.from_arrays(graph, arrays)
     except FileFormatError as error:
         where = f"{path}: {error.where}" if error.where else str(path)
         raise FileFormatError(error.reason, where=where, hint="fit it anew with 'stream --fit'") from None

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph
-from tcja_deploy.runtime.activity.collect import Recordings
+from tcja_deploy.runtime.activity.collect import LabelledFrames
 from tcja_deploy.runtime.stream.decision import Batch
-from tcja_deploy.runtime.stream.estimate import Profile, fit
+from tcja_deploy.runtime.stream.estimate import FrameProfile, fit
 from tcja_deploy.runtime.stream.sweep import Divergence, sweep
 
 __all__ = ["Average", "Bar", "Study", "batched", "frames_of", "no_bar", "study"]
@@ -53,11 +53,11 @@ class Study:
     """
 
     rows: tuple[Divergence, ...]
-    profiles: Mapping[str, Profile | None]
+    profiles: Mapping[str, FrameProfile | None]
     fitted: tuple[str, ...]
 
     @property
-    def best(self) -> Profile | None:
+    def best(self) -> FrameProfile | None:
         """The fitted profile with the fewest differing spikes over all look-aheads; `None` if nothing was fitted."""
         if not self.fitted:
             return None
@@ -77,11 +77,11 @@ class Study:
 
 def study(
     graph: Graph,
-    data: Recordings,
+    data: LabelledFrames,
     *,
-    calibration: Recordings | None = None,
+    calibration: LabelledFrames | None = None,
     lookahead: int | None = None,
-    profile: Profile | None = None,
+    profile: FrameProfile | None = None,
     fitted: bool = False,
     batch_size: int = 20,
     bar: Bar = no_bar,
@@ -101,7 +101,7 @@ def study(
     Raises:
         DataError: If there are too few recordings.
     """
-    profiles: dict[str, Profile | None] = {"zeros": None}
+    profiles: dict[str, FrameProfile | None] = {"zeros": None}
     held_out = range(len(data))
     if profile is not None:
         profiles["profile"] = profile
@@ -129,7 +129,7 @@ def study(
     return Study(rows, profiles, names)
 
 
-def batched(data: Recordings, chosen: range, size: int) -> Iterator[Batch]:
+def batched(data: LabelledFrames, chosen: range, size: int) -> Iterator[Batch]:
     """Some recordings, `size` at a time."""
     for start in range(0, len(chosen), size):
         loaded = [data[i] for i in chosen[start : start + size]]

@@ -13,7 +13,7 @@ from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.stream.decision import Batch, Decisions
 from tcja_deploy.runtime.stream.engine import Stepper, initial
-from tcja_deploy.runtime.stream.estimate import Profile
+from tcja_deploy.runtime.stream.estimate import FrameProfile
 from tcja_deploy.runtime.stream.plan import GATE, StreamPlan, plan
 from tcja_deploy.runtime.stream.timing import timing
 
@@ -91,7 +91,7 @@ def sweep(
     batches: Iterable[Batch],
     *,
     lookaheads: Sequence[int],
-    profiles: Mapping[str, Profile | None],
+    profiles: Mapping[str, FrameProfile | None],
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Divergence, ...]:
     """Compare streams of several look-aheads and estimates with the exact one.

@@ -17,7 +17,7 @@ from tcja_deploy.errors import DataError
 from tcja_deploy.events.formats.base import Columns, Rows
 from tcja_deploy.events.recording import Events, make_events
 
-__all__ = ["Convention", "Observer", "settle"]
+__all__ = ["EncodingDetector", "EventEncoding", "settle"]
 
 _POLARITIES = ((0, 1), (-1, 1), (1, 2))
 _ORDERS = ("txyp", "xytp", "xypt", "tpxy")
@@ -28,7 +28,7 @@ _LARGEST_SENSOR = 2**14
 
 
 @dataclass(frozen=True, slots=True)
-class Convention:
+class EventEncoding:
     """How events are stored.
 
     Attributes:
@@ -47,7 +47,7 @@ class Convention:
 
 
 @dataclass
-class Observer:
+class EncodingDetector:
     """Looks at recordings until it is clear how they are stored."""
 
     _values: set[float] = field(default_factory=set)
@@ -76,7 +76,7 @@ class Observer:
         return len(self._values) > 1 and len(self._orders) == 1
 
     @property
-    def convention(self) -> Convention:
+    def encoding(self) -> EventEncoding:
         """What was found; 0 and 1, microseconds and all orders where nothing speaks against them."""
         fitting = [pair for pair in _POLARITIES if self._values and self._values <= set(pair)]
         polarity = fitting[0] if fitting else (0, 1)
@@ -91,24 +91,24 @@ class Observer:
             notes.append(f"timestamps are {unit}, taken times {scale} as microseconds")
         if self._rows and len(self._orders) == 1:
             notes.append(f"the columns of the events are {', '.join(self._orders[0])}")
-        return Convention(polarity, scale, 1, self._orders, tuple(notes))
+        return EventEncoding(polarity, scale, 1, self._orders, tuple(notes))
 
 
-def settle(stored: Columns | Rows, convention: Convention, *, where: str) -> Events:
+def settle(stored: Columns | Rows, encoding: EventEncoding, *, where: str) -> Events:
     """Events in whole microseconds with polarities 0 and 1.
 
     Raises:
-        DataError: The recording does not follow the convention, or the order of its columns cannot be told.
+        DataError: The recording does not follow the encoding, or the order of its columns cannot be told.
     """
     if isinstance(stored, Rows):
-        stored = _columns(stored, _order(stored, convention, where))
+        stored = _columns(stored, _order(stored, encoding, where))
     t, p = stored.t, stored.p
-    scale = convention.scale if t.dtype.kind == "f" else convention.whole_scale
+    scale = encoding.scale if t.dtype.kind == "f" else encoding.whole_scale
     if scale != 1 and t.dtype.kind in "iuf":
         if not np.isfinite(t).all():
             raise DataError("'t' holds a value that is not finite", where=where)
         t = np.rint(t.astype(np.float64) * scale)
-    off, on = convention.polarity
+    off, on = encoding.polarity
     if (off, on) != (0, 1) and p.dtype.kind in "iuf" and p.ndim == 1:
         wrong = (p != off) & (p != on)
         if wrong.any():
@@ -127,10 +127,10 @@ def _columns(rows: Rows, order: str) -> Columns:
     return Columns(t, x, y, p)
 
 
-def _order(rows: Rows, convention: Convention, where: str) -> str:
+def _order(rows: Rows, encoding: EventEncoding, where: str) -> str:
     if not len(rows.table):
         return _ORDERS[0]
-    fitting = [order for order in convention.orders if _fits(rows, order)]
+    fitting = [order for order in encoding.orders if _fits(rows, order)]
     if len(fitting) == 1:
         return fitting[0]
     if not fitting:

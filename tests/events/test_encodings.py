@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tcja_deploy.errors import DataError
 from tcja_deploy.events import Events, open_data
-from tcja_deploy.events.conventions import Convention, Observer, settle
+from tcja_deploy.events.encoding import EncodingDetector, EventEncoding, settle
 from tcja_deploy.events.formats.base import Columns
 
 SENSOR = (5, 7)
@@ -29,7 +29,7 @@ def columns(seed: int = 0, count: int = 200, **changes: np.ndarray) -> dict[str,
 
 
 def save(path: Path, **events: np.ndarray) -> None:
-    """Events under names that say nothing about their convention."""
+    """Events under names that say nothing about their encoding."""
     np.savez(
         path, **{{"t": "timestamps", "p": "polarity"}.get(key, key): value for key, value in events.items()}
     )
@@ -103,10 +103,10 @@ def test_units_of_time(times: list[int], unit: tuple[int, str], kind: type) -> N
     t = np.array([0, *sorted(times), 500_001])
     t.sort()
     stored = (t / unit[0]).astype(kind)
-    observer = Observer()
+    detector = EncodingDetector()
     zeros = np.zeros(len(t), int)
-    observer.look(Columns(stored, zeros, zeros, zeros))
-    found = observer.convention
+    detector.look(Columns(stored, zeros, zeros, zeros))
+    found = detector.encoding
     assert found.scale == unit[0]
     assert any(unit[1] in note for note in found.notes)
     events = settle(Columns(stored, zeros, zeros, zeros), found, where="")
@@ -123,6 +123,6 @@ def test_whole_timestamps_are_microseconds(tmp_path: Path) -> None:
 
 
 def test_a_sure_convention_needs_no_data() -> None:
-    assert Observer().convention == Convention()
+    assert EncodingDetector().encoding == EventEncoding()
     zeros = np.zeros(3, int)
-    assert isinstance(settle(Columns(zeros, zeros, zeros, zeros), Convention(), where=""), Events)
+    assert isinstance(settle(Columns(zeros, zeros, zeros, zeros), EventEncoding(), where=""), Events)
