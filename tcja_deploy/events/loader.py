@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from functools import cached_property
 
 import numpy as np
@@ -85,7 +86,7 @@ class Loader:
             if in_turn and self._ahead:
                 for following in range(index + 1, min(index + 1 + self._ahead, self._count)):
                     if following not in self._kept and following not in self._coming:
-                        self._coming[following] = self._pool.submit(self._load, following)
+                        self._coming[following] = self._pool.submit(copy_context().run, self._load, following)
             elif self._coming:  # another order: what was begun is of no use
                 for future in self._coming.values():
                     future.cancel()
@@ -104,5 +105,10 @@ class Loader:
             return None
 
         few = self._count < 2 * self._threads
-        tried = map(attempt, range(self._count)) if few else self._pool.map(attempt, range(self._count))
+        context = copy_context()  # limits hold in the threads, too
+        tried = (
+            map(attempt, range(self._count))
+            if few
+            else self._pool.map(lambda index: context.copy().run(attempt, index), range(self._count))
+        )
         return [(index, error) for index, error in enumerate(tried) if error is not None]

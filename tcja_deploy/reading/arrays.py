@@ -50,11 +50,12 @@ def npz_headers(path: Path, *, error: type[DeployError] = FileFormatError) -> di
     """
     headers: dict[str, ArrayHeader] = {}
     with open_archive(path, error, "NumPy file") as archive:
+        others = {m.filename for m in archive.infolist() if not m.filename.endswith(".npy")}
         for member in archive.infolist():
             if not member.filename.endswith(".npy"):
                 continue
             key = member.filename.removesuffix(".npy")
-            if key in headers:
+            if key in headers or key in others:  # NumPy takes the member without the suffix
                 raise ValueError(f"two arrays are named '{key}'")
             with archive.open(member) as stream:
                 headers[key] = _header(stream, member.file_size, path, key, error)

@@ -64,19 +64,31 @@ class Child:
             start_new_session=True, cwd="/", bufsize=0,
         )  # fmt: skip
 
-    def ask(self, message: Message) -> Message:
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked again; a request that took too much has ended it."""
+        return self._process.returncode is None
+
+    def ask(self, message: Message, *, where: str = "", seconds: float = math.inf) -> Message:
         """The answer to a request.
+
+        Args:
+            message: The request.
+            where: The file that this request is about, if not the one of all.
+            seconds: Of this answer; those of all answers if not given, and never more.
 
         Raises:
             FileFormatError: If it takes longer or more memory than the limits, or the process dies.
             DeployError: What the handler raised on purpose.
             ForeignError: What the parser raised.
         """
+        self._where = where or self._where
+        most = min(seconds, self._seconds)
         try:
             if not self._ready:
-                self._exchange(b"", time.monotonic() + _START)
+                self._exchange(b"", _START)
                 self._ready = True
-            content = self._exchange(packed(message), time.monotonic() + self._seconds)
+            content = self._exchange(packed(message), most)
             facts, arrays = unpacked(content)
         except BaseException as error:
             self.close()
@@ -93,8 +105,9 @@ class Child:
             raise ForeignError(str(facts["failure"]))
         return facts, arrays
 
-    def _exchange(self, request: bytes, end: float) -> bytes:
-        """Write one message and read one, until a time."""
+    def _exchange(self, request: bytes, seconds: float) -> bytes:
+        """Write one message and read one, in some time."""
+        end = time.monotonic() + seconds
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None or stdin.closed:
             raise self._failed("has ended", "")
@@ -109,7 +122,7 @@ class Child:
             while length < 0 or len(answer) < HEAD + length:
                 ready = selector.select(max(0.0, end - time.monotonic()))
                 if not ready:
-                    raise self._failed(f"takes more than {self._seconds:.3g} s on this", RAISE)
+                    raise self._failed(f"takes more than {seconds:.3g} s on this", RAISE)
                 for key, _ in ready:
                     if key.fd == outgoing:
                         try:

@@ -19,7 +19,7 @@ from tcja_deploy.reading.child import Child, ForeignError
 from tcja_deploy.reading.limits import check_bytes, current_limits
 from tcja_deploy.reading.messages import Arrays, Message
 
-__all__ = ["Tree", "is_hdf5", "read_hdf5", "read_hdf5_files", "worker"]
+__all__ = ["Tree", "check_dataset", "is_hdf5", "read_hdf5", "read_hdf5_files", "worker"]
 
 Tree = dict[str, Any]
 """Of a group: its entries by name, which are trees, arrays of numbers, texts, or arrays of texts (dtype object)."""
@@ -152,14 +152,7 @@ class _Reader:
         text = h5py.check_string_dtype(data.dtype) is not None
         if not text and data.dtype.kind not in "biuf":
             raise self.refuse(f"there is data of type {str(data.dtype)[:80]}", where)
-        size = int(data.size or 0) * max(int(data.dtype.itemsize), 1)
-        stored = int(data.id.get_storage_size())
-        if size > stored * _INFLATION + _SLACK:
-            raise self.refuse(f"{stored:,} stored bytes cannot hold the {size:,} that are claimed", where)
-        if data.chunks is not None and int(
-            np.prod(data.chunks, dtype=object)
-        ) * data.dtype.itemsize > size + (1 << 26):
-            raise self.refuse("there are chunks much larger than the data", where)
+        size = check_dataset(data, self.where)
         self.bytes -= size * (8 if text else 1)
         if self.bytes < 0:
             check_bytes(current_limits().memory + 1, "reading all arrays", where=f"{self.where}: {where}")
@@ -167,6 +160,30 @@ class _Reader:
         if not text:
             return np.asarray(value)
         return _text(value) if data.shape == () else np.vectorize(_text, otypes=[object])(value)
+
+
+def check_dataset(data: Any, where: str, error: type[DeployError] = FileFormatError) -> int:
+    """Compare what a dataset claims with what is stored of it, before it is read.
+
+    Returns:
+        Bytes of its elements.
+
+    Raises:
+        DeployError: Of class `error`: more than can be stored there, chunks much larger than it, or more than the limit.
+    """
+    hint = "no such file is written for a network"
+    where = f"{where}: {data.name}"
+    size = int(data.size or 0) * max(int(data.dtype.itemsize), 1)
+    stored = int(data.id.get_storage_size())
+    if size > stored * _INFLATION + _SLACK:
+        reason = f"{stored:,} stored bytes cannot hold the {size:,} that are claimed"
+        raise error(reason, where=where, hint=hint)
+    if data.chunks is not None:
+        chunk = int(np.prod(data.chunks, dtype=object)) * data.dtype.itemsize
+        if chunk > size + (1 << 26):
+            raise error("there are chunks much larger than the data", where=where, hint=hint)
+    check_bytes(2 * size, "reading this", where=where, error=error)
+    return size
 
 
 def _text(value: Any) -> str:

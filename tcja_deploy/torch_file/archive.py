@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from tcja_deploy.torch_file.tensors import STORAGE_TYPES, Storage
 __all__ = ["read_archive"]
 
 _LARGEST_DESCRIPTION = 1 << 28
+_LOCAL = struct.Struct("<4s22xHH")
+"""Header of a record in a zip archive: its mark, and how long its name and the field behind that are."""
 
 
 def read_archive(path: Path, builders: dict[str, Builder]) -> Any:
@@ -91,11 +94,32 @@ class _Archive:
             raise FileFormatError(f"its storage {label(key)} is missing or of an unknown type")
         if name not in self._storages:
             size = self._records[name].compress_size
-            self._storages[name] = Storage(dtype, size, partial(self._fetch, name), self._order)
+            self._storages[name] = Storage(
+                dtype, size, partial(self._fetch, name), self._order, partial(self._place, name)
+            )
         found = self._storages[name]
         if found.dtype != dtype:  # the same bytes, named by another type
-            return Storage(dtype, found.size, found.content, self._order)
+            return Storage(dtype, found.size, found.content, self._order, found.place)
         return found
+
+    def _place(self, name: str) -> tuple[Path, int]:
+        """Where a record's bytes begin, by the header in front of it.
+
+        Raises:
+            FileFormatError: If they cannot lie there.
+        """
+        info = self._records[name]
+        with self._path.open("rb") as stream:
+            stream.seek(info.header_offset)
+            head = stream.read(_LOCAL.size)
+            size = stream.seek(0, 2)
+        if len(head) < _LOCAL.size or info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+            raise FileFormatError(f"its record {name} is damaged")
+        mark, name_length, extra_length = _LOCAL.unpack(head)
+        start = info.header_offset + _LOCAL.size + name_length + extra_length
+        if mark != b"PK\3\4" or start + info.compress_size > size:
+            raise FileFormatError(f"its record {name} is cut off")
+        return self._path, start
 
     def _fetch(self, name: str) -> bytes:
         try:

@@ -110,7 +110,13 @@ def _place(storage: Storage, stream: Stream, origin: bytes | Path, size: int) ->
     if count < 0 or start + count * item > size:
         raise FileFormatError("the file is cut off, or its storages are larger than it")
     storage.size, storage.fetch = count * item, partial(_slice, origin, start, count * item)
+    if isinstance(origin, Path):
+        storage.place = partial(_at, origin, start)
     stream.seek(start + count * item)
+
+
+def _at(path: Path, start: int) -> tuple[Path, int]:
+    return path, start
 
 
 def _slice(origin: bytes | Path, start: int, length: int) -> bytes:

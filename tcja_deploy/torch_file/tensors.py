@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,12 +65,14 @@ class Storage:
         size: Bytes that the file holds of it.
         fetch: Reads them.
         order: `<` or `>`, the order of the bytes of an element.
+        place: File and position of the bytes, where they lie in one as they are.
     """
 
     dtype: str
     size: int
     fetch: Callable[[], bytes]
     order: str = "<"
+    place: Callable[[], tuple[Path, int]] | None = None
     _content: bytes | None = None
 
     def content(self) -> bytes:
@@ -77,6 +80,13 @@ class Storage:
         if self._content is None:
             self._content = self.fetch()
         return self._content
+
+    def mapped(self) -> Any:
+        """The bytes, mapped into memory where they lie in a file: only what is looked at is read."""
+        if self.place is None or not self.size:
+            return self.content()
+        path, start = self.place()
+        return np.memmap(path, np.uint8, "r", start, (self.size,))
 
 
 class StoredTensor:
@@ -96,8 +106,9 @@ class StoredTensor:
         make: Callable[[], Array] | None = None,
         obstacle: str = "",
         sparse: bool = False,
+        view: Callable[[], Array] | None = None,
     ) -> None:
-        self.dtype, self.shape, self.sparse, self._make = dtype, tuple(shape), sparse, make
+        self.dtype, self.shape, self.sparse, self._make, self._view = dtype, tuple(shape), sparse, make, view
         unknown = "" if dtype in READABLE else f"its elements are {dtype}"
         self.obstacle = obstacle or unknown
 
@@ -110,6 +121,10 @@ class StoredTensor:
         if self.obstacle or self._make is None:
             raise FileFormatError(self.obstacle or "the tensor has no content")
         return self._make()
+
+    def mapped(self) -> Array:
+        """The numbers, as `array`; where they lie in a file as they are, only what is indexed is read from it."""
+        return self.array() if self.obstacle or self._view is None else self._view()
 
     def set_state(self, state: object) -> None:
         """Attributes that Python code hung onto a tensor say nothing about its numbers."""
@@ -164,16 +179,21 @@ def strided(
             f"a tensor of shape {lengths} reaches beyond its storage, which holds {storage.size:,} bytes"
         )
 
+    inside = tuple(step * code.itemsize for step in steps)
+
+    def view() -> Array:
+        return np.ndarray(lengths, code, storage.mapped(), offset * code.itemsize, inside)
+
     def make() -> Array:
         wide = 4 if dtype == "bfloat16" else code.itemsize
         allowance.take(math.prod(lengths) * wide, f"a tensor of shape {lengths}")
         if not math.prod(lengths):
             return np.zeros(lengths, np.float32 if dtype == "bfloat16" else code.newbyteorder("="))
-        inside = tuple(step * code.itemsize for step in steps)
         view: Array = np.ndarray(lengths, code, storage.content(), offset * code.itemsize, inside)
         if dtype == "bfloat16":
             return (view.astype(np.uint32) << 16).view(np.float32)
         own = view.astype(code.newbyteorder("="), order="C", copy=True)
         return -own if negated else own
 
-    return StoredTensor(dtype, lengths, make)
+    plain = math.prod(lengths) > 0 and dtype != "bfloat16" and not negated and code.isnative
+    return StoredTensor(dtype, lengths, make, view=view if plain else None)

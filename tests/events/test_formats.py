@@ -369,7 +369,7 @@ def test_frames_in_torch_files(tmp_path: Path, dtype: torch.dtype) -> None:
 
 def test_torch_files_run_no_code(tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(2, 2), tmp_path / "a.pt")
-    with pytest.raises(DataError, match="plain tensors"):
+    with pytest.raises(DataError, match="no tensor of frames"):
         open_data(tmp_path / "a.pt", timesteps=4, sensor=(5, 7))
     torch.save({"weights": torch.ones(3)}, tmp_path / "b.pt")
     with pytest.raises(DataError, match="no tensor of frames"):

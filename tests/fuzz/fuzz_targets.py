@@ -12,8 +12,8 @@ from typing import Any
 
 import mutations as m
 import numpy as np
+from made import CORPUS, content
 
-CORPUS = Path(__file__).resolve().parent / "corpus"
 Mutation = Callable[[bytes, Random], bytes]
 
 
@@ -26,12 +26,14 @@ class Target:
         files: Files of the corpus.
         mutations: Kinds of damage.
         read: Reads a file; may raise a `DeployError`.
+        needs: A package that writes and reads the files, if it is one that may be missing.
     """
 
     name: str
     files: tuple[str, ...]
     mutations: tuple[Mutation, ...]
     read: Callable[[Path], object]
+    needs: str = ""
 
 
 def _model(path: Path) -> object:
@@ -53,7 +55,8 @@ def _recording(path: Path) -> object:
     return [data[i] for i in range(min(len(data), 3))]
 
 
-def _onnx(path: Path) -> object:
+def run_onnx(path: Path) -> object:
+    """A model opened, and run on zeros unless its inputs are large."""
     from tcja_deploy.artifacts import artifact_target
     from tcja_deploy.exporters.onnx.session import Model
 
@@ -120,7 +123,8 @@ def _arrays(path: Path) -> object:
 
 
 @functools.cache
-def _graph() -> Any:
+def graph_of_corpus() -> Any:
+    """The network that files of the corpus belong to."""
     import tcja_deploy
 
     return tcja_deploy.load(CORPUS / "tiny.tcja")
@@ -129,7 +133,41 @@ def _graph() -> Any:
 def _profile(path: Path) -> object:
     from tcja_deploy.runtime.stream.saved import load_profile
 
-    return load_profile(_graph(), path)
+    return load_profile(graph_of_corpus(), path)
+
+
+def _labels(path: Path) -> object:
+    from tcja_deploy.events import open_data
+
+    folder = path.with_name("labelled")
+    folder.mkdir(exist_ok=True)
+    for name in ("a", "b"):
+        (folder / f"{name}.npz").write_bytes(content("one.npz"))
+    return open_data(folder, timesteps=5, sensor=(34, 34), split_by="time", labels=path, outputs=10)
+
+
+def _trials(path: Path) -> object:
+    from tcja_deploy.events import open_data
+
+    folder = path.with_name("trials")
+    folder.mkdir(exist_ok=True)
+    (folder / "user_labels.csv").write_bytes(path.read_bytes())
+    (folder / "user.aedat").write_bytes(content("three.aedat"))
+    data = open_data(folder, timesteps=5, sensor=(34, 34), split_by="time", outputs=11)
+    return [data[i] for i in range(min(len(data), 3))]
+
+
+def _prices(path: Path) -> object:
+    from tcja_deploy.hardware_profiles import load_profile
+
+    return load_profile(str(path))
+
+
+def _state(path: Path) -> object:
+    from tcja_deploy.runtime.stream import plan
+    from tcja_deploy.runtime.stream.saved import state_from_bytes
+
+    return state_from_bytes(plan(graph_of_corpus()), path.read_bytes())
 
 
 TARGETS = {
@@ -140,25 +178,40 @@ TARGETS = {
         Target("legacy", ("tiny_legacy.pth",), (m.flip,), _model),
         Target("activity", ("act.npz",), (m.flip, m.zip_members, m.zip_members), _activity),
         Target("recording", ("one.npz", "one.bin"), (m.flip, m.zip_members), _recording),
+        Target("safetensors", ("weights.safetensors",), (m.flip, m.safetensors_header), _model),
+        Target("columns", ("columns.h5", "rows.h5", "tonic.hdf5"), (m.flip, m.hdf5, m.hdf5), _recording),
+        Target("text", ("rows.csv",), (m.flip, m.cells, m.cells), _recording),
+        Target("frames", ("rows.npy", "frames.npy"), (m.flip, m.odd_npy), _recording),
+        Target("tensors", ("frames.pt",), (m.flip, m.zip_members, m.torch_content), _recording),
+        Target("aedat", ("two.aedat", "three.aedat"), (m.flip,), _recording),
+        Target("aedat4", ("four.aedat4",), (m.flip,), _recording, "faery"),
+        Target("evt", ("two.raw", "three.raw"), (m.flip,), _recording, "faery"),
+        Target("dat", ("two.dat",), (m.flip,), _recording, "faery"),
+        Target("es", ("stream.es",), (m.flip,), _recording, "faery"),
+        Target("labels", ("labels.csv",), (m.flip, m.cells), _labels),
+        Target("trials", ("trials.csv",), (m.flip, m.cells), _trials),
+        Target("prices", ("prices.toml",), (m.flip, m.cells), _prices),
+        Target("state", ("state.safetensors",), (m.flip, m.safetensors_header), _state),
         Target("arrays", ("gate_0.npz", "act.npz", "one.npz"), (m.flip, m.zip_members), _arrays),
         Target("profile", ("prof.safetensors",), (m.flip, m.safetensors_header), _profile),
         Target("manifest", ("lava.json", "split.json"), (m.flip, m.json_text), _json),
         Target("split", ("split.json",), (m.flip, m.json_text), _split),
         Target("nir", ("tiny.nir",), (m.flip, m.hdf5, m.hdf5), _model),
         Target("segment", ("segment_0.net",), (m.flip, m.hdf5), _segment),
-        Target("onnx", ("tiny.onnx",), (m.flip, m.onnx_model, m.onnx_model), _onnx),
+        Target("onnx", ("tiny.onnx",), (m.flip, m.onnx_model, m.onnx_model), run_onnx),
         Target("step", ("tiny.step.onnx",), (m.flip, m.onnx_model, m.onnx_model), _step),
     )
 }
 """Readers by name."""
 
 
-def damaged(target: Target, rng: Random) -> bytes:
-    """A damaged file for a target."""
-    data = (CORPUS / rng.choice(target.files)).read_bytes()
+def damaged(target: Target, rng: Random) -> tuple[str, bytes]:
+    """A file of a target by its name, and what damage makes of it."""
+    name = rng.choice(target.files)
+    data = content(name)
     for _ in range(rng.choice([1, 1, 1, 2])):
         try:
             data = rng.choice(target.mutations)(data, rng)
         except Exception:  # what an earlier damage left is not of the format any more
             data = m.flip(data, rng)
-    return data
+    return name, data

@@ -218,3 +218,164 @@ def onnx_model(data: bytes, rng: Random) -> bytes:
         weight.data_location = 1
         weight.external_data.add(key="location", value=rng.choice(["../x", "/etc/passwd", "", "x", "."]))
     return model.SerializeToString()
+
+
+def onnx_bomb(data: bytes, rng: Random) -> bytes:
+    """A model that asks for far more than it holds: large constants, repetitions, ranges, paddings, loops."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = onnx.ModelProto.FromString(data)
+    graph = model.graph
+    big = rng.choice([1 << 20, 3 << 28, 1 << 33, 1 << 45, (1 << 63) - 1])
+
+    def constant(name: str, value: Any) -> str:
+        graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    one = constant("bomb_one", np.ones((1, 1, 1, 1), np.float32))
+    size = constant("bomb_size", np.array([1, 1, 1, big], np.int64))
+    kind = rng.choice(
+        [
+            "ConstantOfShape",
+            "Expand",
+            "Tile",
+            "Range",
+            "Pad",
+            "Resize",
+            "GatherND",
+            "OneHot",
+            "Loop",
+            "RandomNormal",
+            "EyeLike",
+        ]
+    )
+    if kind == "ConstantOfShape":
+        node = helper.make_node(kind, [size], ["bomb"])
+    elif kind in ("Expand", "Tile"):
+        node = helper.make_node(kind, [one, size], ["bomb"])
+    elif kind == "Range":
+        limits = [constant(f"bomb_{i}", np.int64(v)) for i, v in enumerate((0, big, 1))]
+        node = helper.make_node(kind, limits, ["bomb"])
+    elif kind == "Pad":
+        node = helper.make_node(
+            kind, [one, constant("bomb_pads", np.array([0] * 7 + [big], np.int64))], ["bomb"]
+        )
+    elif kind == "Resize":
+        node = helper.make_node(kind, [one, "", "", size], ["bomb"], mode="nearest")
+    elif kind == "GatherND":
+        index = constant("bomb_index", np.full((1, 4), rng.choice([0, -1, 5, 1 << 40]), np.int64))
+        node = helper.make_node(kind, [one, index], ["bomb"])
+    elif kind == "OneHot":
+        at = [
+            constant("bomb_at", np.array([0], np.int64)),
+            constant("bomb_depth", np.int64(big)),
+            constant("bomb_values", np.array([0, 1], np.float32)),
+        ]
+        node = helper.make_node(kind, at, ["bomb"])
+    elif kind == "Loop":
+        body = helper.make_graph(
+            [helper.make_node("Identity", ["c"], ["c2"]), helper.make_node("Identity", ["s"], ["s2"])],
+            "body",
+            [
+                helper.make_tensor_value_info("i", TensorProto.INT64, []),
+                helper.make_tensor_value_info("c", TensorProto.BOOL, []),
+                helper.make_tensor_value_info("s", TensorProto.FLOAT, []),
+            ],
+            [
+                helper.make_tensor_value_info("c2", TensorProto.BOOL, []),
+                helper.make_tensor_value_info("s2", TensorProto.FLOAT, []),
+            ],
+        )
+        given = [
+            constant("bomb_rounds", np.int64(big)),
+            constant("bomb_go", np.array(True)),
+            constant("bomb_start", np.float32(0)),
+        ]
+        node = helper.make_node(kind, given, ["bomb"], body=body)
+    elif kind == "RandomNormal":
+        node = helper.make_node(kind, [], ["bomb"], shape=[1, big])
+    else:
+        node = helper.make_node(kind, [one], ["bomb"])
+    graph.node.append(node)
+    graph.output.append(helper.make_tensor_value_info("bomb", TensorProto.FLOAT, None))
+    return model.SerializeToString()
+
+
+def torch_content(data: bytes, rng: Random) -> bytes:
+    """What torch saved, with one tensor replaced: of another shape, type or layout, or by something else."""
+    import torch
+
+    content = torch.load(io.BytesIO(data), weights_only=True)
+    place = content
+    while isinstance(place, dict) and isinstance(next(iter(place.values())), dict):
+        place = next(v for v in place.values() if isinstance(v, dict))
+    key = rng.choice(list(place))
+    old = place.pop(key)
+    name = (
+        key
+        if rng.random() < 0.8
+        else str(rng.choice(["", "x", "conv." + "9" * 5000 + ".weight", "\x1b[2J", "a.b.c", 7]))
+    )
+    what = rng.randrange(9)
+    shape = rng.choice([(), (0,), (1,), (2, 0, 5), (3, 3), (1, 1, 1, 1), (7,) * 5])
+    value: Any = torch.full(shape, rng.choice([0.0, 1.0, -1.0, float("nan"), float("inf"), 1e38]))
+    if what == 1:
+        value = torch.zeros(1).expand(rng.choice([10**4, 10**9, 5 * 10**9]))
+    elif what == 2 and isinstance(old, torch.Tensor):
+        value = old.to(rng.choice([torch.float64, torch.int64, torch.complex64, torch.bfloat16, torch.bool]))
+    elif what == 3 and isinstance(old, torch.Tensor) and old.ndim:
+        value = old.to_sparse()
+    elif what == 4:
+        value = rng.choice([None, "text", 3, [1, 2], {"a": 1}, torch.float32])
+    elif what == 5 and isinstance(old, torch.Tensor):
+        value = old.transpose(0, -1) if old.ndim else old
+    elif what == 6 and isinstance(old, torch.Tensor) and old.numel():
+        value = old.clone()
+        value.view(-1)[rng.randrange(old.numel())] = rng.choice([0.0, 1e38, float("nan")])
+    if what != 7:
+        place[name] = value
+    out = io.BytesIO()
+    torch.save(content, out, _use_new_zipfile_serialization=rng.random() < 0.8)
+    return out.getvalue()
+
+
+def cells(data: bytes, rng: Random) -> bytes:
+    """Text with one cell, or one line, replaced."""
+    odd = [
+        "",
+        "-1",
+        "1e400",
+        "nan",
+        "inf",
+        "9" * 5000,
+        "0x10",
+        "\x1b[2J",
+        '"',
+        "a",
+        str(2**63),
+        "-" + str(2**63),
+        "true",
+        "[" * 300,
+        "1_0",
+        "\u0663",
+    ]
+    lines = data.decode("utf-8", "replace").split("\n")
+    at = rng.randrange(min(len(lines), rng.choice([3, len(lines)])))
+    mark = "=" if "=" in lines[at] else ","
+    parts = lines[at].split(mark)
+    parts[rng.randrange(len(parts))] = rng.choice(odd)
+    lines[at] = rng.choice([mark.join(parts)] * 6 + ["", lines[at] * 2, "," * 1000])
+    return "\n".join(lines).encode("utf-8", "replace")
+
+
+def floats(data: bytes, rng: Random) -> bytes:
+    """A safetensors file with other numbers among its weights."""
+    start = 8 + struct.unpack("<Q", data[:8])[0]
+    content = bytearray(data)
+    for _ in range(rng.choice([1, 3, 100])):
+        at = start + 4 * rng.randrange((len(data) - start) // 4)
+        content[at : at + 4] = struct.pack(
+            "<f", rng.choice([0.0, -1.0, 1e38, float("nan"), float("inf"), 1e-45])
+        )
+    return bytes(content)

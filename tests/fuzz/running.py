@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import resource
 import time
 import traceback
@@ -10,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+from deep_targets import DEEP
 from fuzz_targets import TARGETS, Target, damaged
+from kept import kept
 
 from tcja_deploy.errors import DeployError
 from tcja_deploy.reading.limits import out_of_memory_told
@@ -35,14 +38,14 @@ class Count:
     violations: list[str] = field(default_factory=list)
 
 
-def one(target: Target, data: bytes, folder: Path, count: Count, name: str) -> None:
-    """Let a target read one input."""
-    path = folder / f"input{Path(target.files[0]).suffix}"
+def one(target: Target, file: str, data: bytes, folder: Path, count: Count, name: str) -> None:
+    """Let a target read one input, which was made of a file of the corpus."""
+    path = folder / f"input{Path(file).suffix}"
     path.write_bytes(data)
     begin = time.monotonic()
     wrong = ""
     try:
-        with warnings.catch_warnings(), out_of_memory_told():
+        with warnings.catch_warnings(), out_of_memory_told(), kept():
             warnings.simplefilter("ignore")
             target.read(path)
         count.read += 1
@@ -71,17 +74,23 @@ def fuzz(target: Target, seconds: float, folder: Path, seed: int = 0) -> Count:
     count, number, end = Count(), 0, time.monotonic() + seconds
     while time.monotonic() < end:
         name = f"{seed}.{number}"
-        one(target, damaged(target, Random(f"{target.name}.{name}")), folder, count, name)
+        one(target, *damaged(target, Random(f"{target.name}.{name}")), folder, count, name)
         number += 1
     return count
 
 
+def there(target: Target) -> bool:
+    """Whether the package that a target needs is installed."""
+    return not target.needs or importlib.util.find_spec(target.needs) is not None
+
+
 def everything(minutes: float, folder: Path, seed: int) -> dict[str, Count]:
     """All targets, in turns, for some time together."""
-    counts = {name: Count() for name in TARGETS}
-    turns, end, turn = 60.0 * minutes / len(TARGETS), time.monotonic() + 60 * minutes, 0
+    targets = {name: target for name, target in {**TARGETS, **DEEP}.items() if there(target)}
+    counts = {name: Count() for name in targets}
+    turns, end, turn = 60.0 * minutes / len(targets), time.monotonic() + 60 * minutes, 0
     while time.monotonic() < end:
-        for name, target in TARGETS.items():
+        for name, target in targets.items():
             part = fuzz(target, min(20.0, turns), folder, seed + turn)
             count = counts[name]
             count.read, count.refused = count.read + part.read, count.refused + part.refused

@@ -34,7 +34,7 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("file", sorted((CORPUS / "damaged").iterdir()), ids=lambda file: file.name)
 def test_what_once_broke_a_reader(tmp_path: Path, file: Path) -> None:
     count = Count()
-    one(TARGETS[KINDS[file.stem.split("-")[0]]], file.read_bytes(), tmp_path, count, file.name)
+    one(TARGETS[KINDS[file.stem.split("-")[0]]], file.name, file.read_bytes(), tmp_path, count, file.name)
     assert count.violations == []
 
 
@@ -46,7 +46,7 @@ def test_damage_by_hypothesis(tmp_path: Path, name: str) -> None:
     @given(st.randoms(use_true_random=False))
     def check(rng: Random) -> None:
         count = Count()
-        one(TARGETS[name], damaged(TARGETS[name], rng), tmp_path, count, "hypothesis")
+        one(TARGETS[name], *damaged(TARGETS[name], rng), tmp_path, count, "hypothesis")
         assert count.violations == []
 
     check()

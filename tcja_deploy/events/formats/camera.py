@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 from tcja_deploy.errors import DataError, ToolchainError
 from tcja_deploy.events.formats.base import FrameShape, Head, Reader, Stored, check_count
 from tcja_deploy.events.recording import Events
+from tcja_deploy.reading.foreign import Pool
+from tcja_deploy.reading.messages import Message
 
 __all__ = ["AEDAT4", "DAT", "ES", "EVT"]
 
@@ -18,20 +21,46 @@ _UNKNOWN = (16384, 16384)
 
 
 def _read(kind: str, path: Path) -> Events:
-    """Decode a file piece by piece.
+    """Decode a file, in another process: faery ends its own on some damaged ones.
 
     Raises:
         ToolchainError: faery is missing.
         DataError: The file is damaged, or holds too many events.
     """
-    try:
-        import faery
-    except ImportError as error:
+    if importlib.util.find_spec("faery") is None:
         raise ToolchainError(
             f"reading {path.suffix} files needs the package faery",
             where=str(path),
             hint="pip install 'tcja-deploy[events]'",
-        ) from error
+        )
+    facts, columns = _DECODERS.ask(path, kind=kind)
+    t, x, y, p = (columns[name].astype(np.int64) for name in "txyp")
+    return Events(t, x, y, p, None if facts["sensor"] is None else tuple(facts["sensor"]))
+
+
+# -- in the other process --------------------------------------------------------------------------------------------------
+def worker() -> Any:
+    """What answers there: a request names a file and its kind, the answer is its columns."""
+    import faery  # noqa: F401 - imported before the clock runs
+
+    def answer(message: Message) -> Message:
+        facts, _ = message
+        return _decoded(str(facts["kind"]), Path(facts["path"]))
+
+    return answer
+
+
+_DECODERS = Pool(f"{__name__}:worker", what="faery", error=DataError)
+
+
+def _decoded(kind: str, path: Path) -> Message:
+    """Columns and sensor of a file, decoded piece by piece.
+
+    Raises:
+        DataError: The file is damaged, or holds too many events.
+    """
+    import faery
+
     pieces: list[Any] = []
     total = 0
     try:
@@ -50,12 +79,8 @@ def _read(kind: str, path: Path) -> Events:
             raise
         raise _damaged(path, error) from error
     sensor = None if (width, height) == _UNKNOWN else (int(height), int(width))
-    if not pieces:
-        empty = np.empty(0, np.int64)
-        return Events(empty, empty, empty, empty, sensor)
-    events = np.concatenate(pieces)
-    t, x, y, p = (events[name].astype(np.int64) for name in ("t", "x", "y", "p"))
-    return Events(t, x, y, p, sensor)
+    events = np.concatenate(pieces) if pieces else np.empty(0, faery.EVENTS_DTYPE)
+    return {"sensor": sensor}, {name: np.ascontiguousarray(events[name]) for name in "txyp"}
 
 
 def _damaged(path: Path, error: BaseException) -> DataError:

@@ -8,16 +8,66 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcja_deploy.errors import DataError
 from tcja_deploy.events.formats.arrays import ArrayHeader
-from tcja_deploy.events.formats.base import Columns, FrameShape, Reader, Stored, by_alias, check_count
+from tcja_deploy.events.formats.base import Columns, FrameShape, Reader, Rows, Stored, by_alias, check_count
 from tcja_deploy.events.formats.frames import check_frame_header, check_frames
 from tcja_deploy.events.formats.numpy_files import array_of_events
+from tcja_deploy.reading.foreign import Pool
+from tcja_deploy.reading.hdf5 import check_dataset
+from tcja_deploy.reading.messages import Message
 
-__all__ = ["HDF5"]
+__all__ = ["HDF5", "worker"]
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+def _read(path: Path, shape: FrameShape) -> Stored:
+    """The recording in a file, read in another process: the library loops for ever on some damaged files."""
+    facts, arrays = _READERS.ask(path, do="read", shape=list(shape))
+    if "rows" in arrays:
+        return Rows(arrays["rows"])
+    if "frames" in arrays:
+        return check_frames(arrays["frames"], where=str(path))
+    sensor = None if facts["sensor"] is None else tuple(facts["sensor"])
+    return Columns(arrays["t"], arrays["x"], arrays["y"], arrays["p"], sensor)
+
+
+def _label(path: Path) -> int | None:
+    """The label in a file of tonic's cache."""
+    label: int | None = _READERS.ask(path, do="label")[0]["label"]
+    return label
+
+
+# -- in the other process --------------------------------------------------------------------------------------------------
+def worker() -> Any:
+    """What answers there: a request names a file, the answer is what `_stored` or `_target` finds in it."""
+    import h5py  # noqa: F401 - imported before the clock runs
+
+    def answer(message: Message) -> Message:
+        facts, _ = message
+        path = Path(facts["path"])
+        if facts["do"] == "label":
+            return {"label": _target(path)}, {}
+        stored = _stored(path, tuple(facts["shape"]))
+        if isinstance(stored, Rows):
+            return {}, {"rows": _plain(stored.table)}
+        if isinstance(stored, Columns):
+            columns = {"t": stored.t, "x": stored.x, "y": stored.y, "p": stored.p}
+            return {"sensor": stored.sensor}, {name: _plain(column) for name, column in columns.items()}
+        return {}, {"frames": _plain(np.asarray(stored))}
+
+    return answer
+
+
+_READERS = Pool(f"{__name__}:worker", what="HDF5", error=DataError)
+
+
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    """An array in the byte order of this machine."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 @contextmanager
@@ -37,7 +87,7 @@ def _opened(path: Path) -> Iterator[Any]:
         ) from error
 
 
-def _read(path: Path, shape: FrameShape) -> Stored:
+def _stored(path: Path, shape: FrameShape) -> Columns | Rows | NDArray[Any]:
     with _opened(path) as file:
         cached = _item(file, "data/0")
         if cached is not None and _is_array(cached):  # tonic's cache
@@ -84,6 +134,7 @@ def _loaded(dataset: Any, path: Path) -> Any:
         raise DataError(f"'{dataset.name}' is no dataset of this file", where=str(path))
     if dataset.dtype.hasobject:
         raise DataError(f"'{dataset.name}' has dtype {dataset.dtype}, expected numbers", where=str(path))
+    check_dataset(dataset, str(path), DataError)
     return dataset[()]
 
 
@@ -109,17 +160,17 @@ def _sensor(group: Any) -> tuple[int, int] | None:
     return (height, width) if 0 < height < 2**14 and 0 < width < 2**14 else None
 
 
-def _array(dataset: Any, path: Path, shape: FrameShape) -> Stored:
+def _array(dataset: Any, path: Path, shape: FrameShape) -> Columns | Rows | NDArray[Any]:
     header = ArrayHeader(tuple(dataset.shape), dataset.dtype)
     if dataset.dtype.names is not None or (len(dataset.shape) == 2 and dataset.shape[1] == 4):
         check_count(max(dataset.shape, default=0), path)
         return array_of_events(np.asarray(_loaded(dataset, path)), where=str(path))
     check_frame_header(header, shape, where=str(path))
-    return check_frames(_loaded(dataset, path), where=str(path))
+    frames: NDArray[Any] = np.asarray(_loaded(dataset, path))
+    return frames
 
 
-def _label(path: Path) -> int | None:
-    """The label in a file of tonic's cache."""
+def _target(path: Path) -> int | None:
     with _opened(path) as file:
         target = _item(file, "target/0")
         if target is None or not _is_array(target) or target.shape or target.dtype.kind not in "iu":

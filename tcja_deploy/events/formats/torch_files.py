@@ -6,39 +6,37 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tcja_deploy.errors import DataError
+from tcja_deploy.errors import DataError, FileFormatError
 from tcja_deploy.events.formats.arrays import ArrayHeader
 from tcja_deploy.events.formats.base import Frames, FrameShape, Head, Labels, Reader, RecordingSource, Stored
 from tcja_deploy.events.formats.frames import check_frame_header, check_frames
 from tcja_deploy.events.formats.packed import check_labels, numbered
+from tcja_deploy.torch_file.read import read_weights
+from tcja_deploy.torch_file.tensors import READABLE, StoredTensor
 
 __all__ = ["PT"]
 
 
-def _tensors(path: Path) -> dict[str, Any]:
+def _tensors(path: Path) -> dict[str, StoredTensor]:
     """The tensors of a file by name; one alone is called `frames`.
 
     Raises:
         DataError: The file is damaged, or holds more than plain tensors.
     """
-    import pickle
-
-    import torch
-
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=_zipped(path))
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        text = str(error).strip().splitlines() or [type(error).__name__]
+        content = read_weights(path)
+    except FileFormatError as error:
         raise DataError(
-            f"cannot be read as plain tensors: {text[0][:200]}",
+            f"cannot be read as plain tensors: {error.reason}",
             where=str(path),
             hint="save the frames alone: torch.save(frames, file)",
         ) from error
-    if isinstance(content, torch.Tensor):
+    if isinstance(content, StoredTensor):
         return {"frames": content}
-    if isinstance(content, dict) and isinstance(content.get("frames"), torch.Tensor):
-        return {key: value for key, value in content.items() if isinstance(value, torch.Tensor)}
+    if isinstance(content, dict) and isinstance(content.get("frames"), StoredTensor):
+        return {key: value for key, value in content.items() if isinstance(value, StoredTensor)}
     raise DataError(
         "holds no tensor of frames",
         where=str(path),
@@ -46,31 +44,35 @@ def _tensors(path: Path) -> dict[str, Any]:
     )
 
 
-def _zipped(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(4) == b"PK\x03\x04"
+def _header(tensor: StoredTensor, path: Path) -> ArrayHeader:
+    """Shape and type of a tensor.
+
+    Raises:
+        DataError: It holds no real numbers, or leaves zeros out.
+    """
+    kind = "f4" if tensor.dtype == "bfloat16" else READABLE.get(tensor.dtype, "O")
+    if tensor.obstacle or tensor.sparse or np.dtype(kind).kind not in "biuf":
+        reason = tensor.obstacle or ("it is sparse" if tensor.sparse else f"its elements are {tensor.dtype}")
+        raise DataError(f"holds a tensor that is no plain one: {reason}", where=str(path))
+    return ArrayHeader(tensor.shape, np.dtype(kind))
 
 
-def _header(frames: Any, path: Path) -> ArrayHeader:
-    import torch
+def _mapped(tensor: StoredTensor, path: Path) -> NDArray[Any]:
+    """The numbers of a tensor.
 
-    if frames.layout != torch.strided or frames.is_complex() or frames.is_quantized:
-        raise DataError(f"frames are a tensor of {frames.dtype}, {frames.layout}", where=str(path))
-    dtype = np.dtype("float32") if frames.dtype == torch.bfloat16 else frames[:0].numpy().dtype
-    return ArrayHeader(tuple(frames.shape), dtype)
-
-
-def _array(frames: Any, path: Path) -> Frames:
-    import torch
-
-    plain = frames.detach()
-    return check_frames((plain.float() if plain.dtype == torch.bfloat16 else plain).numpy(), where=str(path))
+    Raises:
+        DataError: The file holds less than it says.
+    """
+    try:
+        return tensor.mapped()
+    except (FileFormatError, OSError) as error:
+        raise DataError(f"cannot be read: {error}", where=str(path)) from error
 
 
 def _read(path: Path, shape: FrameShape) -> Stored:
     frames = _tensors(path)["frames"]
     check_frame_header(_header(frames, path), shape, where=str(path))
-    return _array(frames, path)
+    return check_frames(_mapped(frames, path), where=str(path))
 
 
 class _Stack:
@@ -78,23 +80,26 @@ class _Stack:
 
     mapped = True
 
-    def __init__(self, path: Path, tensors: dict[str, Any], shape: FrameShape) -> None:
-        self._path, self._frames = path, tensors["frames"]
-        check_frame_header(_header(self._frames, path), (-1, *shape), where=str(path))
+    def __init__(self, path: Path, tensors: dict[str, StoredTensor], shape: FrameShape) -> None:
+        self._path, self._frames = path, _mapped(tensors["frames"], path)
+        check_frame_header(_header(tensors["frames"], path), (-1, *shape), where=str(path))
         count = len(self._frames)
         self.names = numbered(path, count)
         self.files = (path,) * count
         labels = tensors.get("labels")
-        self.labels: Labels | None = check_labels(None if labels is None else labels.numpy(), count, path)
+        self.labels: Labels | None = None
+        if labels is not None:
+            _header(labels, path)
+            self.labels = check_labels(_mapped(labels, path), count, path)
 
     def read(self, index: int) -> Frames:
         """The frames of one recording."""
-        return _array(self._frames[index], self._path)
+        return check_frames(self._frames[index], where=f"{self._path}[{index}]")
 
 
 def _many(path: Path, shape: FrameShape) -> RecordingSource | None:
     tensors = _tensors(path)
-    return _Stack(path, tensors, shape) if tensors["frames"].dim() == 5 else None
+    return _Stack(path, tensors, shape) if len(tensors["frames"].shape) == 5 else None
 
 
 def _saved_by_torch(head: Head) -> bool:
@@ -107,8 +112,7 @@ PT = Reader(
     name="PyTorch `.pt`",
     suffixes=(".pt",),
     holds="frames `[T, C, H, W]` or `[N, T, C, H, W]`; or a dictionary with `frames`, perhaps `labels`",
-    of="`torch.save`; read with `weights_only`",
-    by="torch",
+    of="`torch.save`; read without running code",
     recognise=_saved_by_torch,
     read=_read,
     many=_many,
