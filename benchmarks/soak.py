@@ -1,6 +1,7 @@
 """Memory over a long run: 10,000 recordings through `rates` and 1,000 windows through a stream, with the slope of each.
 
-Usage: `python benchmarks/soak.py [--recordings 10000] [--windows 1000]`. Prints resident memory every tenth of the way and
+Usage: `python benchmarks/soak.py [--recordings 10000] [--windows 1000]`. The recordings are files as `rates` reads them.
+Prints resident memory every tenth of the way and
 the slope over the second half, in bytes a recording and a window; a leak of one array a recording shows as kilobytes.
 """
 
@@ -8,17 +9,18 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from tcja_deploy import zoo
+from tcja_deploy.cli.options import Recordings, open_dataset
+from tcja_deploy.energy.count.model import measure_model
 from tcja_deploy.ir import Graph
-from tcja_deploy.runtime.activity.record import Recorder, Watch
-from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.stream import Stepper, initial, plan
 
 
@@ -27,11 +29,29 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def frames(graph: Graph, count: int) -> Iterator[NDArray[np.float32]]:
-    """Recordings one by one, `[T, 1, C, H, W]`."""
+def recordings(folder: Path, graph: Graph, count: int) -> None:
+    """Fill a folder with recordings: a few files, NumPy's and HDF5's, under many names."""
     rng = np.random.default_rng(0)
-    for _ in range(count):
-        yield rng.poisson(0.05, (graph.T, 1, *graph.input_shape)).astype(np.float32)
+    _, height, width = graph.input_shape
+    kinds: list[Path] = []
+    for i in range(20):
+        n = int(rng.integers(500, 2000))
+        columns: dict[str, Any] = {
+            "t": np.sort(rng.integers(0, 10**5, n)),
+            "x": rng.integers(0, width, n),
+            "y": rng.integers(0, height, n),
+            "p": rng.integers(0, 2, n),
+        }
+        kinds.append(folder / f"{i}.{'h5' if i % 4 == 0 else 'npz'}")
+        if i % 4:
+            np.savez(kinds[-1], **columns)
+            continue
+        with h5py.File(kinds[-1], "w") as file:
+            for key, column in columns.items():
+                file[f"events/{key}"] = column
+    for i in range(len(kinds), count):
+        source = kinds[i % len(kinds)]
+        (folder / f"{i}{source.suffix}").hardlink_to(source)
 
 
 class Slope:
@@ -42,9 +62,9 @@ class Slope:
 
     def at(self, i: int) -> None:
         """Measure after `i` of them, every hundredth of the way."""
-        if i % max(1, self.count // 100) == 0:
+        if i * 100 // self.count > len(self.points):
             self.points.append((i, resident()))
-            if i % max(1, self.count // 10) == 0:
+            if len(self.points) % 10 == 0:
                 print(f"{self.what} {i:6,}: {self.points[-1][1] / 1e6:8.1f} MB", flush=True)
 
     def tell(self) -> None:
@@ -61,24 +81,19 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=1_000)
     given = parser.parse_args()
     graph = zoo.build("events34", T=5, channels=(4, 4, 4), hidden=16, classes=9)
-    watches = [Watch(n.name, n.signal.features, graph.T, binary=True) for n in graph.neurons]
-    recorder, slope = Recorder(watches), Slope("recording", given.recordings)
-    for i, x in enumerate(frames(graph, given.recordings), start=1):
-        recorder.begin([i])
-
-        def observe(node: Any, value: Any) -> None:
-            if recorder.watches(node.name):
-                recorder.add(node.name, value)
-
-        run(graph, x, observe=observe)
-        slope.at(i)
-    slope.tell()
-    kept = sum(v.table.nbytes for v in recorder.finish().values.values()) / given.recordings
+    with tempfile.TemporaryDirectory() as folder:
+        recordings(Path(folder), graph, given.recordings)
+        data = open_dataset(graph, Path(folder), Recordings(no_cache=True))
+        slope = Slope("recording", given.recordings)
+        found = measure_model(graph, [data], progress=lambda total: nullcontext(slope.at))
+        slope.tell()
+    kept = sum(v.table.nbytes for v in found.measured.activity.values.values()) / given.recordings
     print(f"of which counts that are kept: {kept:.0f} bytes a recording")
     network = plan(graph)
     stepper, slope = Stepper(network, initial(network, 1)), Slope("window", given.windows)
-    for i, x in enumerate(frames(graph, given.windows), start=1):
-        for frame in x:
+    rng = np.random.default_rng(0)
+    for i in range(1, given.windows + 1):
+        for frame in rng.poisson(0.05, (graph.T, 1, *graph.input_shape)).astype(np.float32):
             stepper.push(frame)
         slope.at(i)
     slope.tell()

@@ -33,6 +33,11 @@ READERS: dict[str, set[str]] = {
         "tcja_deploy/torch_file/read.py",
     },
     r"\bh5py\.File\([^)]*\"r": {"tcja_deploy/reading/hdf5.py", "tcja_deploy/events/formats/hdf5.py"},
+    r"\bfaery\.events_stream_from_file\(": {"tcja_deploy/events/formats/camera.py"},
+    r"\btorch\.load\(": {"tcja_deploy/frontend/load.py"},  # with --trust-pickle alone
+    r"\bpickle\.loads?\(|\bimport pickle\b": set(),
+    r"\btarfile\.open\(": {"tcja_deploy/torch_file/legacy.py"},
+    r"\btomllib\.loads?\(": {"hardware_profiles/loader.py"},
     r"\bonnx\.load|onnx\.ModelProto\.FromString": {"exporters/onnx/session.py"},
     r"\bonnxruntime\.InferenceSession\(": {"exporters/onnx/session.py"},
     r"\bsafe_open\(|\bload_file\(": {"tcja_deploy/ir_file.py"},
