@@ -72,7 +72,7 @@ ALLOWED: dict[str, set[str]] = {
     "passes": BASE,
     "runtime": BASE | {"files", "passes", "reading"},
     "zoo": BASE,
-    "events": {"errors", "files", "reading"},
+    "events": {"errors", "files", "reading", "torch_file"},
     "data": {"errors", "files", "reading"},
     "frontend": BASE | {"files", "ir_file", "nir_file", "torch_file", "passes", "reading", "runtime", "text"},
     "exporters": BASE | {"files", "ir_file", "nir_file", "passes", "reading", "runtime"},
