@@ -12,13 +12,13 @@ from tcja_deploy.reading.child import Child, ForeignError
 from tcja_deploy.reading.limits import Limits, current_limits
 from tcja_deploy.reading.messages import Message
 
-__all__ = ["Pool"]
+__all__ = ["ParserPool"]
 
 _SECONDS, _BYTES_A_SECOND = 20.0, 5 << 20
 """Time for a small file, and how fast a large one has to be read: what takes longer loops."""
 
 
-class Pool:
+class ParserPool:
     """Processes of one kind, as many as there are threads that ask at once.
 
     Args:

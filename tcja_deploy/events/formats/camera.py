@@ -11,7 +11,7 @@ import numpy as np
 from tcja_deploy.errors import DataError, ToolchainError
 from tcja_deploy.events.formats.base import FrameShape, Head, Reader, Stored, check_count
 from tcja_deploy.events.recording import Events
-from tcja_deploy.reading.foreign import Pool
+from tcja_deploy.reading.foreign import ParserPool
 from tcja_deploy.reading.messages import Message
 
 __all__ = ["AEDAT4", "DAT", "ES", "EVT"]
@@ -50,7 +50,7 @@ def worker() -> Any:
     return answer
 
 
-_DECODERS = Pool(f"{__name__}:worker", what="faery", error=DataError)
+_DECODERS = ParserPool(f"{__name__}:worker", what="faery", error=DataError)
 
 
 def _decoded(kind: str, path: Path) -> Message:

@@ -15,7 +15,7 @@ from tcja_deploy.events.formats.arrays import ArrayHeader
 from tcja_deploy.events.formats.base import Columns, FrameShape, Reader, Rows, Stored, by_alias, check_count
 from tcja_deploy.events.formats.frames import check_frame_header, check_frames
 from tcja_deploy.events.formats.numpy_files import array_of_events
-from tcja_deploy.reading.foreign import Pool
+from tcja_deploy.reading.foreign import ParserPool
 from tcja_deploy.reading.hdf5 import check_dataset
 from tcja_deploy.reading.messages import Message
 
@@ -62,7 +62,7 @@ def worker() -> Any:
     return answer
 
 
-_READERS = Pool(f"{__name__}:worker", what="HDF5", error=DataError)
+_READERS = ParserPool(f"{__name__}:worker", what="HDF5", error=DataError)
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:
