@@ -61,7 +61,8 @@ def decayed(state: IntArray, decay: int) -> IntArray:
     """dec(state, decay): truncated towards zero."""
     if decay == UNITY:
         return np.zeros_like(state)
-    return np.sign(state) * ((np.abs(state) * (UNITY - decay)) >> 12)
+    kept: IntArray = np.sign(state) * ((np.abs(state) * (UNITY - decay)) >> 12)
+    return kept
 
 
 def relay_step(p: RelayParameters, total: IntArray, v: IntArray) -> tuple[IntArray, int]:
