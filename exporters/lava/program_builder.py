@@ -15,7 +15,7 @@ from tcja_deploy.runtime.integers.window.program import OPS, Program
 from tcja_deploy.runtime.integers.window.steps import LIMIT
 from tcja_deploy.unsupported import Unsupported
 
-__all__ = ["Builder", "Term"]
+__all__ = ["Builder", "ProgramValue"]
 
 EXACT_BITS = 52
 """Weighted sums stay below it, where float64 adds integers exactly."""
@@ -34,7 +34,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
+class ProgramValue:
     """A value of the program under construction.
 
     Attributes:
@@ -70,12 +70,14 @@ class Builder:
         self.steps: list[dict[str, Any]] = []
         self.arrays: dict[str, NDArray[np.int64]] = {}
 
-    def input(self, shape: Shape, bounds: tuple[int, int], unit: Fraction) -> Term:
+    def input(self, shape: Shape, bounds: tuple[int, int], unit: Fraction) -> ProgramValue:
         """A window that goes in; all inputs come before the first step."""
         self.inputs.append({"shape": list(shape), "low": bounds[0], "high": bounds[1]})
-        return Term(len(self.inputs) - 1, shape, unit, bounds, 0.0)
+        return ProgramValue(len(self.inputs) - 1, shape, unit, bounds, 0.0)
 
-    def add(self, op: str, terms: Sequence[Term], unit: Fraction, error: float, **settings: Any) -> Term:
+    def add(
+        self, op: str, terms: Sequence[ProgramValue], unit: Fraction, error: float, **settings: Any
+    ) -> ProgramValue:
         """One step; arrays among its settings get names.
 
         Raises:
@@ -96,7 +98,7 @@ class Builder:
         if magnitude >= LIMIT:
             raise Unsupported(f"the integers of a window program could reach {magnitude}, beyond 62 bits")
         self.steps.append(step)
-        return Term(len(self.inputs) + len(self.steps) - 1, shape, unit, (int(low), int(high)), error)
+        return ProgramValue(len(self.inputs) + len(self.steps) - 1, shape, unit, (int(low), int(high)), error)
 
     def _named(self, value: NDArray[np.int64]) -> str:
         """The name of an array; equal ones, such as those of a module used twice, are stored once."""
@@ -112,16 +114,16 @@ class Builder:
         return Program({"inputs": self.inputs, "steps": self.steps}, self.arrays)
 
     # -- moves ---------------------------------------------------------------------------------------------
-    def reshape(self, x: Term, shape: Shape) -> Term:
+    def reshape(self, x: ProgramValue, shape: Shape) -> ProgramValue:
         """The same elements under other axes."""
         return x if shape == x.shape else self.add("reshape", [x], x.unit, x.error, dims=shape)
 
-    def permute(self, x: Term, order: Shape) -> Term:
+    def permute(self, x: ProgramValue, order: Shape) -> ProgramValue:
         """Axes in another order."""
         return self.add("permute", [x], x.unit, x.error, order=order)
 
     # -- units ---------------------------------------------------------------------------------------------
-    def to_unit(self, x: Term, unit: Fraction) -> Term:
+    def to_unit(self, x: ProgramValue, unit: Fraction) -> ProgramValue:
         """The same real numbers in another unit, rounded."""
         ratio = unit / x.unit
         if ratio == 1:
@@ -142,7 +144,7 @@ class Builder:
         error = x.error + float(Fraction(1, 2) / unit) + float(off * x.most / x.unit)
         return self.add("rescale", [x], unit, error, factor=factor, shift=shift)
 
-    def limited(self, x: Term, bits: int) -> Term:
+    def limited(self, x: ProgramValue, bits: int) -> ProgramValue:
         """At most so many bits: the unit becomes a power of two where there are more."""
         if x.most.bit_length() <= bits:
             return x
@@ -153,7 +155,7 @@ class Builder:
             unit /= 2
         return self.to_unit(x, unit)
 
-    def alike(self, terms: Sequence[Term]) -> list[Term]:
+    def alike(self, terms: Sequence[ProgramValue]) -> list[ProgramValue]:
         """Values in one unit."""
         if len({t.unit for t in terms}) == 1:
             return list(terms)
@@ -166,19 +168,19 @@ class Builder:
         return [self.to_unit(t, Fraction(2) ** exponent) for t in terms]
 
     # -- arithmetic ----------------------------------------------------------------------------------------
-    def total(self, x: Term, axes: Shape, *, mean: bool) -> Term:
+    def total(self, x: ProgramValue, axes: Shape, *, mean: bool) -> ProgramValue:
         """Sum or mean over axes, which stay with length 1: a mean is a sum in a larger unit."""
         n = math.prod(x.shape[a] for a in axes)
         return self.add(
             "sum", [x], x.unit * n if mean else x.unit, x.error if mean else n * x.error, axes=axes
         )
 
-    def plus(self, terms: Sequence[Term]) -> Term:
+    def plus(self, terms: Sequence[ProgramValue]) -> ProgramValue:
         """Sum of values that broadcast."""
         terms = self.ranked(self.alike(terms))
         return self.add("add", terms, terms[0].unit, sum(t.error for t in terms))
 
-    def times(self, a: Term, b: Term) -> Term:
+    def times(self, a: ProgramValue, b: ProgramValue) -> ProgramValue:
         """Product of values that broadcast."""
         if (a.most * b.most).bit_length() > 2 * WORK_BITS:
             a, b = self.limited(a, WORK_BITS), self.limited(b, WORK_BITS)
@@ -186,12 +188,12 @@ class Builder:
         error = (a.real - a.error) * b.error + (b.real - b.error) * a.error + a.error * b.error
         return self.add("multiply", [a, b], a.unit * b.unit, error)
 
-    def ranked(self, terms: Sequence[Term]) -> list[Term]:
+    def ranked(self, terms: Sequence[ProgramValue]) -> list[ProgramValue]:
         """Values with as many axes as the one that has most, ones in front."""
         rank = max(len(t.shape) for t in terms)
         return [self.reshape(t, (1,) * (rank - len(t.shape)) + t.shape) for t in terms]
 
-    def constant(self, values: NDArray[np.floating[Any]], unit: Fraction) -> Term:
+    def constant(self, values: NDArray[np.floating[Any]], unit: Fraction) -> ProgramValue:
         """Numbers in a unit, rounded."""
         exact = np.asarray(values, np.float64)
         integers = np.floor(exact * float(unit) + 0.5).astype(np.int64)
@@ -202,7 +204,7 @@ class Builder:
 
     def weighted(
         self,
-        x: Term,
+        x: ProgramValue,
         weight: NDArray[np.floating[Any]],
         bias: NDArray[np.floating[Any]] | None,
         *,
@@ -211,7 +213,7 @@ class Builder:
         after: Shape = (),
         dilation: Shape = (),
         groups: int = 1,
-    ) -> Term:
+    ) -> ProgramValue:
         """A matrix (no numbers), or a cross-correlation over as many axes as there are numbers."""
         exact = weight.astype(np.float64)
         flat = np.abs(exact).reshape(len(exact), -1)
@@ -233,7 +235,7 @@ class Builder:
             before=before, after=after, dilation=dilation, groups=groups,
         )  # fmt: skip
 
-    def clipped(self, x: Term, low: float | None, high: float | None) -> Term:
+    def clipped(self, x: ProgramValue, low: float | None, high: float | None) -> ProgramValue:
         """min(max(x, low), high), None for no bound."""
         least, most = (-LIMIT + 1, LIMIT - 1)
         ends = [end if v is None else round(Fraction(v) * x.unit) for v, end in ((low, least), (high, most))]
@@ -245,7 +247,7 @@ class Builder:
             "clip", [x], x.unit, x.error + max(off), low=max(ends[0], least), high=min(ends[1], most)
         )
 
-    def sigmoid(self, x: Term) -> Term:
+    def sigmoid(self, x: ProgramValue) -> ProgramValue:
         """By a table; its slope is at most 1/4."""
         x = self.to_unit(self.limited(x, WORK_BITS), Fraction(1 << INDEX_BITS))
         first = -REACH << INDEX_BITS

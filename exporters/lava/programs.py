@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import UnsupportedError
-from tcja_deploy.exporters.lava.program_builder import Builder, Term
+from tcja_deploy.exporters.lava.program_builder import Builder, ProgramValue
 from tcja_deploy.exporters.lava.regions import Region
 from tcja_deploy.ir import Graph, Node, Op
 from tcja_deploy.ir import ops as ir
@@ -141,38 +141,38 @@ def program_error(
 
 
 # -- rules -----------------------------------------------------------------------------------------------------------------
-Rule = Callable[[Any, Place, list[Term]], Term]
+Rule = Callable[[Any, Place, list[ProgramValue]], ProgramValue]
 
 
-def _keep(op: Op, place: Place, x: list[Term]) -> Term:
+def _keep(op: Op, place: Place, x: list[ProgramValue]) -> ProgramValue:
     """Flatten and Reshape: `compile_region` gives every result its axes."""
     return x[0]
 
 
-def _permute(op: ir.Permute, place: Place, x: list[Term]) -> Term:
+def _permute(op: ir.Permute, place: Place, x: list[ProgramValue]) -> ProgramValue:
     order = tuple(place.axis(a) for a in op.order if place.dims[0][a] != "N")
     return place.builder.permute(x[0], order) if order != tuple(sorted(order)) else x[0]
 
 
-def _concat(op: ir.Concat, place: Place, x: list[Term]) -> Term:
+def _concat(op: ir.Concat, place: Place, x: list[ProgramValue]) -> ProgramValue:
     terms = place.builder.alike(x)
     error = max(t.error for t in terms)
     return place.builder.add("concat", terms, terms[0].unit, error, axis=place.axis(op.axis))
 
 
-def _slice(op: ir.Slice, place: Place, x: list[Term]) -> Term:
+def _slice(op: ir.Slice, place: Place, x: list[ProgramValue]) -> ProgramValue:
     part = {"axis": place.axis(op.axis), "start": op.start, "stop": op.stop, "stride": op.stride}
     return place.builder.add("part", x, x[0].unit, x[0].error, **part)
 
 
-def _reduce(op: ir.Reduce, place: Place, x: list[Term]) -> Term:
+def _reduce(op: ir.Reduce, place: Place, x: list[ProgramValue]) -> ProgramValue:
     axes = tuple(place.axis(a) for a in op.axes)
     if op.how == "max":
         return place.builder.add("max", x, x[0].unit, x[0].error, axes=axes)
     return place.builder.total(x[0], axes, mean=op.how == "mean")
 
 
-def _conv1d(op: ir.Conv1d, place: Place, x: list[Term]) -> Term:
+def _conv1d(op: ir.Conv1d, place: Place, x: list[ProgramValue]) -> ProgramValue:
     left, right = op.padding
     return place.builder.weighted(
         x[0], op.weight, op.bias, stride=(op.stride,), before=(left,), after=(right,), dilation=(op.dilation,),
@@ -180,7 +180,7 @@ def _conv1d(op: ir.Conv1d, place: Place, x: list[Term]) -> Term:
     )  # fmt: skip
 
 
-def _conv2d(op: ir.Conv2d, place: Place, x: list[Term]) -> Term:
+def _conv2d(op: ir.Conv2d, place: Place, x: list[ProgramValue]) -> ProgramValue:
     top, left, bottom, right = op.padding
     return place.builder.weighted(
         x[0], op.weight, op.bias, stride=op.stride, before=(top, left), after=(bottom, right),
@@ -188,11 +188,11 @@ def _conv2d(op: ir.Conv2d, place: Place, x: list[Term]) -> Term:
     )  # fmt: skip
 
 
-def _linear(op: ir.Linear, place: Place, x: list[Term]) -> Term:
+def _linear(op: ir.Linear, place: Place, x: list[ProgramValue]) -> ProgramValue:
     return place.builder.weighted(x[0], op.weight, op.bias)
 
 
-def _norm(op: ir.BatchNorm1d | ir.BatchNorm2d, place: Place, x: list[Term]) -> Term:
+def _norm(op: ir.BatchNorm1d | ir.BatchNorm2d, place: Place, x: list[ProgramValue]) -> ProgramValue:
     scale, offset = op.scale_offset()
     shape = (-1,) + (1,) * (-op.channel_axis - 1)
     bits = 15 - math.ceil(math.log2(max(float(np.abs(scale).max()), 2.0**-30)))
@@ -201,18 +201,18 @@ def _norm(op: ir.BatchNorm1d | ir.BatchNorm2d, place: Place, x: list[Term]) -> T
     return place.builder.plus([scaled, place.builder.constant(offset.reshape(shape), scaled.unit)])
 
 
-def _add(op: ir.Add, place: Place, x: list[Term]) -> Term:
+def _add(op: ir.Add, place: Place, x: list[ProgramValue]) -> ProgramValue:
     return place.builder.plus(x)
 
 
-def _mul(op: ir.Mul, place: Place, x: list[Term]) -> Term:
+def _mul(op: ir.Mul, place: Place, x: list[ProgramValue]) -> ProgramValue:
     result = x[0]
     for term in x[1:]:
         result = place.builder.times(result, term)
     return result
 
 
-def _affine(op: ir.Affine, place: Place, x: list[Term]) -> Term:
+def _affine(op: ir.Affine, place: Place, x: list[ProgramValue]) -> ProgramValue:
     builder, term = place.builder, x[0]
     if op.scale == 0:
         raise Unsupported("multiplies by zero")
@@ -220,7 +220,7 @@ def _affine(op: ir.Affine, place: Place, x: list[Term]) -> Term:
     if scale < 0:
         term = builder.add("rescale", [term], term.unit, term.error, factor=-1, shift=0)
     unit = term.unit / abs(scale)
-    term = Term(term.index, term.shape, unit, term.bounds, float(abs(scale)) * term.error)
+    term = ProgramValue(term.index, term.shape, unit, term.bounds, float(abs(scale)) * term.error)
     if op.offset == 0:
         return term
     offset = np.full((1,) * len(term.shape), op.offset)
@@ -229,32 +229,32 @@ def _affine(op: ir.Affine, place: Place, x: list[Term]) -> Term:
     return builder.plus([term, builder.constant(offset, term.unit)])
 
 
-def _relu(op: ir.ReLU, place: Place, x: list[Term]) -> Term:
+def _relu(op: ir.ReLU, place: Place, x: list[ProgramValue]) -> ProgramValue:
     return place.builder.clipped(x[0], 0.0, None) if x[0].bounds[0] < 0 else x[0]
 
 
-def _clamp(op: ir.Clamp, place: Place, x: list[Term]) -> Term:
+def _clamp(op: ir.Clamp, place: Place, x: list[ProgramValue]) -> ProgramValue:
     bounds = (None if abs(v) == LARGEST else v for v in (op.low, op.high))
     return place.builder.clipped(x[0], *bounds)
 
 
-def _sigmoid(op: ir.Sigmoid, place: Place, x: list[Term]) -> Term:
+def _sigmoid(op: ir.Sigmoid, place: Place, x: list[ProgramValue]) -> ProgramValue:
     return place.builder.sigmoid(x[0])
 
 
-def _max_pool(op: ir.MaxPool2d, place: Place, x: list[Term]) -> Term:
+def _max_pool(op: ir.MaxPool2d, place: Place, x: list[ProgramValue]) -> ProgramValue:
     window = {"kernel": op.kernel, "stride": op.stride, "padding": op.padding}
     return place.builder.add("max_pool", x, x[0].unit, x[0].error, **window)
 
 
-def _avg_pool(op: ir.AvgPool2d, place: Place, x: list[Term]) -> Term:
+def _avg_pool(op: ir.AvgPool2d, place: Place, x: list[ProgramValue]) -> ProgramValue:
     if any(op.padding) and not op.count_include_pad:
         raise Unsupported("an average that does not count its padding")
     window = {"kernel": op.kernel, "stride": op.stride, "padding": op.padding}
     return place.builder.add("sum_pool", x, x[0].unit * math.prod(op.kernel), x[0].error, **window)
 
 
-def _adaptive(op: ir.AdaptiveAvgPool2d, place: Place, x: list[Term]) -> Term:
+def _adaptive(op: ir.AdaptiveAvgPool2d, place: Place, x: list[ProgramValue]) -> ProgramValue:
     size = x[0].shape[-2:]
     if any(n % out for n, out in zip(size, op.output_size, strict=True)):
         raise Unsupported(f"uneven windows of an average from {size} to {op.output_size}")
@@ -263,7 +263,7 @@ def _adaptive(op: ir.AdaptiveAvgPool2d, place: Place, x: list[Term]) -> Term:
     return place.builder.add("sum_pool", x, x[0].unit * math.prod(kernel), x[0].error, **window)
 
 
-def _tcja(op: ir.TCJA, place: Place, x: list[Term]) -> Term:
+def _tcja(op: ir.TCJA, place: Place, x: list[ProgramValue]) -> ProgramValue:
     """Squeeze, the two convolutions, their product or sum, the sigmoid, and the gate."""
     builder, (T, C, _, _) = place.builder, x[0].shape
     squeezed = builder.reshape(builder.total(x[0], (2, 3), mean=True), (T, C))
