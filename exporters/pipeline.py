@@ -162,7 +162,14 @@ class _Job:
         return self.staged / name if self.folder else self.staged.with_name(f"{_stem(self.staged)}.{name}")
 
     def notes(self, check: Check | None) -> tuple[str, ...]:
-        return (*self.translation.notes, *(check.notes if check else ()))
+        proof = self.network.trained.source.get("silence")
+        found = check.agreement.silence if check else ""
+        return (
+            *self.translation.notes,
+            *(check.notes if check else ()),
+            *([f"when the model was loaded, {proof}"] if proof else []),
+            *([found] if found else []),
+        )
 
     def comparisons(self, check: Check | None) -> Mapping[str, Agreement]:
         return {**self.translation.comparisons, **(check.comparisons if check else {})}

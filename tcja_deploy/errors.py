@@ -17,6 +17,7 @@ __all__ = [
     "FileFormatError",
     "GraphError",
     "ProfileError",
+    "SilenceWarning",
     "ToolchainError",
     "TraceError",
     "UnsupportedError",
@@ -111,3 +112,7 @@ class CodeError(DeployError):
     """Code that the user named failed, or made no network; names file and line (exit code 12)."""
 
     exit_code = 12
+
+
+class SilenceWarning(UserWarning):
+    """Neurons stayed silent where a result was to be compared, which then says little about what lies behind them."""

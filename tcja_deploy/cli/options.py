@@ -6,13 +6,14 @@ import functools
 import inspect
 import os
 import re
+import warnings
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast, get_type_hints
 
 import typer
 
-from tcja_deploy.errors import UsageError
+from tcja_deploy.errors import SilenceWarning, UsageError
 
 if TYPE_CHECKING:
     from tcja_deploy.events import EventData
@@ -205,20 +206,25 @@ def load_model(model: Path, how: Loading) -> Graph:
             raise UsageError(
                 f"--input-shape {how.input_shape!r} is not C,H,W", hint="write for instance 2,128,128"
             ) from None
-    graph = load(
-        model,
-        arch=how.arch,
-        timesteps=how.timesteps,
-        input_shape=shape,
-        input_kind=how.input_kind,
-        trust_pickle=how.trust_pickle,
-        dt=how.dt,
-        weights=how.weights,
-        weights_key=how.weights_key,
-        settings=_settings(how.set or []),
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SilenceWarning)  # said below
+        graph = load(
+            model,
+            arch=how.arch,
+            timesteps=how.timesteps,
+            input_shape=shape,
+            input_kind=how.input_kind,
+            trust_pickle=how.trust_pickle,
+            dt=how.dt,
+            weights=how.weights,
+            weights_key=how.weights_key,
+            settings=_settings(how.set or []),
+        )
     if how.weights_key is None:
         _note_choice(graph)
+    for fact in ("silence", "memory"):
+        if fact in graph.source:
+            _say(graph.source[fact])
     return graph
 
 

@@ -72,6 +72,8 @@ def verify(
         typer.echo(json.dumps(agreement.as_dict(), indent=2))
     else:
         print_agreement(agreement, given.get("backend", target.runtime))
+    if agreement.silence:
+        typer.echo(f"note: {agreement.silence}", err=True)
     if not agreement.passed:
         takes_profile = "profile" in {f.name for f in fields(target.verification)}
         raise VerificationError(

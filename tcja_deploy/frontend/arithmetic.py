@@ -21,16 +21,14 @@ __all__ = ["ARITHMETIC"]
 
 
 def _number(value: Any, x: Traced, T: int) -> float:
-    """One number that a signal is combined with.
+    """The same number for all elements of a signal.
 
     Raises:
         Unsupported: If it differs among elements.
     """
     one = number(value, x, T)
     if one is None:
-        raise Unsupported(
-            "divides by a constant tensor", "multiply by its reciprocal, if the last digit does not matter"
-        )
+        raise Unsupported("clamps each channel to limits of its own", "use the same limits for all")
     return one
 
 
@@ -95,19 +93,30 @@ def _sub(tr: RuleContext, label: str, a: Any, b: Any) -> Traced:
 def _div(tr: RuleContext, label: str, a: Any, b: Any) -> Traced:
     if isinstance(b, Traced):
         raise Unsupported("divides by a signal")
-    divisor = _number(b, a, tr.T)
+    divisor = number(b, a, tr.T)
+    if divisor is None:
+        return _divided(tr, label, a, b.detach())
     before = tr.builder[a.name]
     if isinstance(before.op, ir.Reduce) and before.op.how == "sum":
         source = Traced(before.inputs[0], tr.builder.signal(before.inputs[0]), a.view, a.lead)
         lengths = source.signal.shape(tr.T, 0)
         if divisor == math.prod(lengths[i] for i in before.op.axes):
             return _mean(tr, label, source, before.op.axes, before.op.keepdims)
-    if divisor == 0 or (math.frexp(divisor)[0] not in (0.5, -0.5) and a.signal.kind is not Kind.BINARY):
-        raise Unsupported(
-            f"divides by {divisor:g}, which rounds unlike a product",
-            f"multiply by {divisor:g} ** -1 instead, if the last digit does not matter",
+    if not divisor:
+        raise Unsupported("divides by zero")
+    if math.frexp(divisor)[0] not in (0.5, -0.5) and a.signal.kind is not Kind.BINARY:
+        tr.notes.append(
+            f"{label}: x / {divisor:g} is computed as x * (1 / {divisor:g}), equal up to the last digit"
         )
     return tr.emit(label, ir.Affine(1.0 / divisor, 0.0), a)
+
+
+def _divided(tr: RuleContext, label: str, x: Traced, divisors: torch.Tensor) -> Traced:
+    """Division by constants that differ by channel, feature or time step."""
+    if not bool(divisors.all()):
+        raise Unsupported("divides by zero")
+    tr.notes.append(f"{label}: a division by constants is computed as a product, equal up to the last digit")
+    return combined(tr, label, x, 1.0 / divisors.double(), True)
 
 
 def _pow(tr: RuleContext, label: str, x: Any, exponent: Any = 2) -> Traced:

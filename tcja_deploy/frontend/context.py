@@ -23,10 +23,16 @@ class RuleContext(Protocol):
     """Time steps."""
     builder: GraphBuilder
     """The nodes so far."""
+    notes: list[str]
+    """What is computed in another way than the code has it, in sentences; by rounding alone."""
 
     @property
     def here(self) -> str:
         """Path of the module that is running."""
+
+    @property
+    def code(self) -> str:
+        """Name of the running function, such as `Net.forward`."""
 
     def emit(self, name: str, op: Op, *inputs: Traced, view: View | None = None) -> Traced:
         """Append a node.

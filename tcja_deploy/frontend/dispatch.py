@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from tcja_deploy.frontend.context import RuleContext, Rules
-from tcja_deploy.frontend.functions import FUNCTIONS, HINTS
+from tcja_deploy.frontend.copies import COPIES
+from tcja_deploy.frontend.functions import COMPARISONS, FUNCTIONS, HINTS
 from tcja_deploy.frontend.modules import container_view, is_leaf, refresh, remembers, translate
 from tcja_deploy.frontend.norse import hands_on_state
 from tcja_deploy.frontend.traced import Traced, tensors_in
-from tcja_deploy.unsupported import Unsupported
+from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
 
 __all__ = ["RULES"]
 
@@ -59,7 +61,9 @@ def dispatch(
     if not tensors:
         raise TypeError(f"{target} without a tensor")
     try:
-        _check_readable(kind, target, tensors)
+        _check_readable(tensors)
+        if any(t.expanded for t in tensors) and not _broadcasts(kind, target, tensors, tracer.T):
+            args, kwargs = (_written_out(tracer, v) for v in (args, kwargs))
         return _translate(tracer, kind, target, args, kwargs)
     except Unsupported as found:
         tracer.report(found, certain=not any(t.tainted for t in tensors))
@@ -71,17 +75,33 @@ def dispatch(
     return Traced(x.name, x.signal, x.view, x.lead, tainted=True, pair=hands_on_state(target))
 
 
-def _check_readable(kind: str, target: Any, tensors: list[Traced]) -> None:
+def _broadcasts(kind: str, target: Any, tensors: list[Traced], T: int) -> bool:
+    """Whether a call repeats an expanded tensor by itself: it combines it with one of the whole shape."""
+    whole = {t.shape(T) for t in tensors if t.expanded is None}
+    combines = kind != "call_module" and _plain(_name(kind, target)) in _BROADCAST
+    return combines and {t.expanded for t in tensors if t.expanded is not None} <= whole
+
+
+def _written_out(tracer: RuleContext, value: Any) -> Any:
+    """Arguments in which expanded tensors are repeated."""
+    if isinstance(value, dict):
+        return {k: _written_out(tracer, v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_written_out(tracer, v) for v in value)
+    if not isinstance(value, Traced) or value.expanded is None:
+        return value
+    plain = replace(value, expanded=None)
+    shape, wanted = plain.shape(tracer.T), value.expanded
+    new = len(wanted) - len(shape)
+    times = (*wanted[:new], *(a // n for a, n in zip(wanted[new:], shape, strict=True)))
+    return COPIES["repeat"](tracer, f"{tracer.here}.expand".lstrip("."), plain, *times)
+
+
+def _check_readable(tensors: list[Traced]) -> None:
     if any(t.stale for t in tensors):
         raise Unsupported(
             "reads a tensor whose memory was changed in place through another one",
             "write 'x = x + y' instead of 'x += y', or inplace=False",
-        )
-    if any(t.expanded for t in tensors) and (
-        kind == "call_module" or _plain(_name(kind, target)) not in _BROADCAST
-    ):
-        raise Unsupported(
-            "uses an expanded tensor for something else than a sum or product", "leave the expand out"
         )
 
 
@@ -96,6 +116,14 @@ def _translate(
         )
     name = _plain(_name(kind, target))
     rule: Callable[..., Traced | tuple[Traced, ...]] | None = FUNCTIONS.get(name)
+    if rule is None and name in COMPARISONS:
+        by_hand = any(t.step is not None for t in tensors_in((args, kwargs)))
+        raise UnsupportedInContext(
+            f"loop over time in {tracer.code}: keeps a membrane by hand and compares it ({name!r})"
+            if by_hand
+            else f"compares numbers ({name!r}) outside of a module that is a neuron",
+            "put the neuron into a module of its own: it is then identified by running it (docs/neurons.md)",
+        )
     if rule is None:
         what = "Tensor method" if kind == "call_method" else "function"
         raise Unsupported(

@@ -17,7 +17,7 @@ from tcja_deploy.frontend.traced import Traced
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
 
-__all__ = ["FUNCTIONS", "HINTS", "pair"]
+__all__ = ["COMPARISONS", "FUNCTIONS", "HINTS", "pair"]
 
 
 # -- arguments ----------------------------------------------------------------------------------------------------
@@ -269,14 +269,16 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 """Rules by name of the function, operator or tensor method, underscores around it left out."""
 
 _RANDOM = "a deployed network must not draw random numbers: feed encoded frames instead"
-_SURROGATE = "use SpikingJelly's neurons instead of comparisons"
+COMPARISONS = frozenset(("eq", "ge", "gt", "heaviside", "le", "lt", "ne", "sign", "where"))
+"""Functions that ask which of two numbers is larger."""
+
 _SOFTMAX = "leave it out where it is the last layer: it does not change which output is largest"
 HINTS: dict[str, str] = {
     **dict.fromkeys(("gather", "index_select"), "take slices, and put them together with cat"),
     **dict.fromkeys(("baddbmm", "einsum"), "write it as transpose and matmul"),
     **dict.fromkeys(("bernoulli", "rand_like", "randn_like", "poisson"), _RANDOM),
-    **dict.fromkeys(("eq", "ge", "gt", "heaviside", "le", "lt", "sign", "where"), _SURROGATE),
     **dict.fromkeys(("argmax", "log_softmax", "softmax"), _SOFTMAX),
+    "pad": "use the padding of the convolution or pooling behind it",
     "setitem": "build the tensor with cat or stack instead of writing into it",
 }
 """What to do about functions without a rule."""

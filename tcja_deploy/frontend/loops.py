@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,21 +22,13 @@ from tcja_deploy.frontend.traced import STATIC, Traced, tensors_in
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
 
-__all__ = ["LoopContext", "TimeLoops"]
+__all__ = ["TimeLoops"]
 
 Result = Traced | tuple[Traced, ...]
 Translate = Callable[[str, Any, tuple[Any, ...], dict[str, Any]], Result]
 
 _JOINING = {"stack", "cat", "concat", "concatenate"}
 _HINT = "make every step do the same with its frame, or hand over the network of one step"
-
-
-class LoopContext(RuleContext, Protocol):
-    """The tracer as this file sees it."""
-
-    @property
-    def code(self) -> str:
-        """Name of the running function, such as `Net.forward`."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +56,7 @@ class TimeLoops:
     """
 
     def __init__(
-        self, context: LoopContext, translate: Translate, remembers: Callable[[nn.Module], bool]
+        self, context: RuleContext, translate: Translate, remembers: Callable[[nn.Module], bool]
     ) -> None:
         self._tr, self._translate, self._remembers = context, translate, remembers
         self._calls: dict[Any, _Call] = {}

@@ -32,9 +32,9 @@ from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.compare import OUTPUT_BOUND
 from tcja_deploy.runtime.sequence import Membrane, charge, evaluate, integrate, neuron_step, run
 
-__all__ = ["prove"]
+__all__ = ["Proof", "prove"]
 
-_GAINS = (1, 2, 4, 8, 16, 64, 256)
+_GAINS = (1, 2, 4, 8, 16, 64, 256, 4096)
 """Factors of the made-up frames that are tried, until every layer spikes."""
 
 _NEAR = 1e-5
@@ -47,7 +47,45 @@ States = dict[str, Tensor]
 """Membranes by node."""
 
 
-def prove(graph: Graph, module: nn.Module, view: Reading, batch_first: bool) -> str:
+@dataclass(frozen=True)
+class Proof:
+    """What was found out by running both.
+
+    Attributes:
+        windows: How many were run, and of what.
+        layers: Layers of neurons.
+        silent: Those that spiked in no window, whatever the frames were multiplied by: what they do is not proven.
+        goes_on: Whether the module keeps its memory from window to window, although every `reset()` was called.
+    """
+
+    windows: str
+    layers: int
+    silent: tuple[str, ...]
+    goes_on: bool
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """For the graph's source."""
+        spiking = self.layers - len(self.silent)
+        active = f", {spiking} of {self.layers} layers of neurons spiked" if self.layers else ""
+        facts = {"proof": f"equal to the module on {self.windows}{active}"}
+        if self.silent:
+            names = ", ".join(self.silent[:5]) + (", ..." if len(self.silent) > 5 else "")
+            what = "no layer of neurons" if not spiking else f"{len(self.silent)} of {self.layers} layers"
+            verb = "spiked" if not spiking else f"did not spike ({names})"
+            facts["silence"] = (
+                f"{what} {verb} on made-up frames, also when they were made {_GAINS[-1]} times as large: what lies behind is "
+                "not proven; compare on recordings (--data)"
+            )
+        if self.goes_on:
+            facts["memory"] = (
+                "the module goes on from window to window with what it remembers, and no reset() takes it back; "
+                "the graph begins each window anew"
+            )
+        return facts
+
+
+def prove(graph: Graph, module: nn.Module, view: Reading, batch_first: bool) -> Proof:
     """Run both; the module is copied, and is afterwards as it was.
 
     Args:
@@ -57,7 +95,7 @@ def prove(graph: Graph, module: nn.Module, view: Reading, batch_first: bool) -> 
         batch_first: Whether it takes `[N, T, ...]`.
 
     Returns:
-        What was proven, in words for the graph's source.
+        What was proven.
 
     Raises:
         TraceError: If the module fails, or the graph computes something else; with the path of the part where that begins, and
@@ -66,15 +104,15 @@ def prove(graph: Graph, module: nn.Module, view: Reading, batch_first: bool) -> 
     macs = sum(n.op.macs(*graph.signals_in(n), T=graph.T) for n in graph if n.inputs)
     samples = 1 if macs > _LARGE else 2
     samples += samples == graph.T  # so that shapes tell the two axes apart
-    gain, spiking = _gain(graph, view)
+    gain = _gain(graph, view)
     windows = [_frames(graph, view, samples, gain, seed) for seed in (1, 2)]
     beside = _Beside(graph, Subject(module, view, batch_first))
     beside.compare("the first window", windows[0])
     beside.compare("a second window without a reset", windows[1])
     beside.compare("a second window after a reset", windows[1], reset=True)
-    layers = len(graph.neurons)
-    active = f", {spiking} of {layers} layers of neurons spiked" if layers else ""
-    return f"equal to the module on 3 windows of {samples} made-up sample{'s' * (samples > 1)}{active}"
+    silent = tuple(n.name for n in graph.neurons if n.name not in beside.spiked)
+    made_up = f"3 windows of {samples} made-up sample{'s' * (samples > 1)}"
+    return Proof(made_up, len(graph.neurons), silent, beside.goes_on)
 
 
 # -- frames ----------------------------------------------------------------------------------------------------------------
@@ -95,8 +133,8 @@ def _frames(graph: Graph, view: Reading, samples: int, gain: int, seed: int) -> 
     return torch.from_numpy(np.repeat(x.astype(np.float32), graph.T // shape[0], 0))
 
 
-def _gain(graph: Graph, view: Reading) -> tuple[int, int]:
-    """The smallest factor of the frames for which most layers of neurons spike, and how many do."""
+def _gain(graph: Graph, view: Reading) -> int:
+    """The smallest factor of the frames for which most layers of neurons spike."""
     best = (1, -1)
     for gain in _GAINS:
         spiking = 0
@@ -110,14 +148,21 @@ def _gain(graph: Graph, view: Reading) -> tuple[int, int]:
             best = (gain, spiking)
         if spiking == len(graph.neurons):
             break
-    return best
+    return best[0]
 
 
 # -- two runs --------------------------------------------------------------------------------------------------------------
 class _Beside:
-    """The module beside the graph, window after window."""
+    """The module beside the graph, window after window.
+
+    Attributes:
+        spiked: Layers of neurons that spiked so far.
+        goes_on: Whether the module went on with what it remembered when it was asked to forget.
+    """
 
     def __init__(self, graph: Graph, subject: Subject) -> None:
+        self.spiked: set[str] = set()
+        self.goes_on = False
         self._graph, self._subject = graph, subject
         self._past: list[Tensor | None] = []
         self._states: States = {}
@@ -140,7 +185,10 @@ class _Beside:
         found = _run_module(self._graph, self._subject, frames, only_spikes=True)
         for states in recall:
             after = dict(states)
-            if _agree(found, _run_graph(self._graph, frames, after)):
+            ours = _run_graph(self._graph, frames, after)
+            if _agree(found, ours):
+                self.spiked |= {name for name, spikes in ours.heard.items() if bool(spikes.any())}
+                self.goes_on = reset and bool(states)
                 self._past.append(frames)
                 self._states = after
                 return
@@ -161,6 +209,7 @@ class _Beside:
         rounding = next((t for t in trials if t.only_rounding), None)
         if rounding is None:
             raise _refusal(self._graph, what, trials[0], changed)
+        self.spiked |= rounding.spiked
         self._past.append(frames)
         self._states = rounding.states
 
@@ -205,7 +254,7 @@ def _run_graph(graph: Graph, frames: Tensor, states: States) -> _Found:
     values: dict[str, Tensor] = {}
     for node, value in _evaluated(graph, frames, values, states):
         values[node.name] = value
-        if isinstance(node.op, ir.Neuron) and node.signal.kind is Kind.BINARY:
+        if isinstance(node.op, ir.Neuron):
             spikes[node.name] = value != 0
     return _Found(values[graph.output], spikes)
 
@@ -253,6 +302,7 @@ class _Parts:
         wrong_spikes: Whether that part is a layer of neurons.
         near: Whether there are neurons that cannot be heard with a membrane at the threshold.
         states: Memories of the graph afterwards.
+        spiked: Layers of neurons that spiked.
     """
 
     gap: float
@@ -260,6 +310,7 @@ class _Parts:
     wrong_spikes: bool
     near: bool
     states: States
+    spiked: frozenset[str]
 
     @property
     def only_rounding(self) -> bool:
@@ -272,11 +323,13 @@ def _part_by_part(graph: Graph, frames: Tensor, states: States, module: _Found) 
     values: dict[str, Tensor] = {}
     first: str | None = None
     near = wrong_spikes = False
+    spiked: set[str] = set()
     begun = dict(states)
     for node, value in _evaluated(graph, frames, values, states):
         heard = module.heard.get(node.name)
         same = True
         if isinstance(node.op, ir.Neuron):
+            spiked |= {node.name} if bool(value.any()) else set()
             at_threshold = _margin(node.op, values[node.inputs[0]], begun.get(node.name)) <= _NEAR
             if heard is None:
                 near = near or bool(at_threshold.any())
@@ -294,7 +347,9 @@ def _part_by_part(graph: Graph, frames: Tensor, states: States, module: _Found) 
         if not same:
             first = first or node.name
         values[node.name] = value if heard is None or not same else heard.to(value.dtype)
-    return _Parts(_gap(module.output, values[graph.output]), first, wrong_spikes, near, states)
+    return _Parts(
+        _gap(module.output, values[graph.output]), first, wrong_spikes, near, states, frozenset(spiked)
+    )
 
 
 def _margin(op: ir.Neuron, x: Tensor, v: Tensor | None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tcja_deploy.errors import TraceError, UsageError
+from tcja_deploy.errors import SilenceWarning, TraceError, UsageError
 from tcja_deploy.frontend.dispatch import RULES
 from tcja_deploy.frontend.einops import register as register_einops
 from tcja_deploy.frontend.modules import neuron_step_modes
@@ -85,6 +86,7 @@ def trace(
     tracer, assumed = _settle(attempts, module, timesteps)
     if tracer.unsupported or tracer.output is None:
         _refuse(tracer, input_shape, timesteps)
+    assumed += tracer.notes
     if tracer.reading in ("image", "static"):
         assumed.append("input: one image, the same in every time step; the graph takes it repeated")
     graph = tracer.builder.finish(
@@ -97,8 +99,12 @@ def trace(
         },
     )
     graph = _own_weights(simplify(recognise_tcja(graph)))
-    proof = proven(graph, module, tracer.reading, tracer.batch_first) if prove else "switched off"
-    return replace(graph, source={**graph.source, "proof": proof})
+    if not prove:
+        return replace(graph, source={**graph.source, "proof": "switched off"})
+    proof = proven(graph, module, tracer.reading, tracer.batch_first)
+    if proof.silent:
+        warnings.warn(proof.facts["silence"], SilenceWarning, stacklevel=2)
+    return replace(graph, source={**graph.source, **proof.facts})
 
 
 def _own_weights(graph: Graph) -> Graph:
@@ -111,6 +117,13 @@ def _own_weights(graph: Graph) -> Graph:
 
 
 # -- how the code sees time ------------------------------------------------------------------------------------------
+_READINGS: dict[str, tuple[Reading, ...]] = {
+    "s": ("frame", "window", "static"),
+    "": ("window", "image", "frame", "static"),
+}
+"""What is tried for networks whose neurons are all of one step mode, or have none; others see the time axis themselves."""
+
+
 class _Attempts:
     """Tracing one module with one T in every way that its code may see time."""
 
@@ -119,9 +132,7 @@ class _Attempts:
     ) -> None:
         self._module, self._shape, self._kind, self._batch_first = module, shape, kind, batch_first
         self._own = OwnNeurons(RULES)
-        self._readings: tuple[Reading, ...] = (
-            ("frame", "window", "static") if neuron_step_modes(module) == {"s"} else ("window", "image")
-        )
+        self._readings = _READINGS.get("".join(sorted(neuron_step_modes(module))), ("window", "image"))
 
     def run(self, T: int) -> ModuleTracer:
         """The first way in which everything can be translated, else the one with the fewest problems."""

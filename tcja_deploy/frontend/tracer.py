@@ -66,6 +66,7 @@ class ModuleTracer(torch.fx.Tracer):
         self.values: dict[torch.fx.Node, Traced] = {}
         self.unsupported = UnsupportedParts()
         self.swaps_first = False
+        self.notes: list[str] = []
         self.output: Traced | None = None
         self._misread = False
         self._contextual = 0
@@ -117,14 +118,13 @@ class ModuleTracer(torch.fx.Tracer):
             content = self._blanks.read(self.values[result])
             if not isinstance(content, Traced):
                 raise UnsupportedInContext("forward returns something that does not depend on the input")
-            self.output = self._loops.whole(content)
+            whole = self._rules.dispatch(self, "call_method", "clone", (self._loops.whole(content),), {})
+            if not isinstance(whole, Traced):
+                raise UnsupportedInContext("forward returns several values")
+            self.output = whole
         except Unsupported as found:
             self.report(found, certain=not self.values[result].tainted and not self.unsupported)
             return
-        if self.output.stale or self.output.expanded:
-            self.report(
-                Unsupported("forward returns a tensor that was expanded or changed through another one")
-            )
         static = self.values[result].step == STATIC
         if (static or self.output.view in ("image", "lone")) and not self.output.tainted:
             self.report(OtherReading("forward never repeats its image over time"))

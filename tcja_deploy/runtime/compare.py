@@ -133,6 +133,20 @@ class Agreement:
         return self.mismatches / self.neuron_steps if self.neuron_steps else 0.0
 
     @property
+    def silence(self) -> str:
+        """A warning, if layers spiked in neither run: then equal outputs say little. Empty if all layers did."""
+        silent = [layer.name for layer in self.layers if not (layer.spikes or layer.other_spikes)]
+        if not silent:
+            return ""
+        names = ", ".join(silent[:5]) + (", ..." if len(silent) > 5 else "")
+        what = (
+            "the whole network stays silent on the data: no layer of neurons spikes"
+            if len(silent) == len(self.layers)
+            else f"{len(silent)} of {len(self.layers)} layers of neurons stay silent on the data ({names})"
+        )
+        return f"{what}; the comparison says little about what lies behind"
+
+    @property
     def passed(self) -> bool:
         """Whether all predictions are equal, mismatches rarer than the bound (or none at all), all outputs finite, and those
         behind equal spikes equal up to rounding.
@@ -153,6 +167,7 @@ class Agreement:
             "mismatches": self.mismatches,
             "neuron_steps": self.neuron_steps,
             "mismatches_per_neuron_step": self.mismatch_rate,
+            "silence": self.silence,
             "layers": [
                 {
                     "name": layer.name,

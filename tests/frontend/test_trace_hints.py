@@ -26,9 +26,9 @@ def chain(*modules: nn.Module) -> Build:
     return lambda: nn.Sequential(*modules).eval()
 
 
-def single_step(code: Callable[[Any, Tensor], Any]) -> Build:
+def single_step(code: Callable[[Any, Tensor], Any], **modules: nn.Module) -> Build:
     def build() -> nn.Module:
-        net = body(code)
+        net = body(code, **modules)
         functional.set_step_mode(net, "s")
         return net
 
@@ -40,6 +40,42 @@ def ignored(s: Any, x: Tensor) -> Tensor:
     for t in range(T):
         y = 0.5 * y + s.lif(s.conv(x[t]))
     return y  # type: ignore[no-any-return]
+
+
+class Above(nn.Module):
+    """A comparison as a module."""
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__()
+        self.threshold = threshold
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x > self.threshold).float()
+
+
+class Charged(Above):
+    """A neuron in plain PyTorch."""
+
+    mem: Any = None
+
+    def reset(self) -> None:
+        self.mem = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        mem = x if self.mem is None else 0.5 * self.mem + x
+        spike = super().forward(mem)
+        self.mem = mem * (1 - spike)
+        return spike
+
+
+def membranes(s: Any, x: Tensor) -> Tensor:
+    mem, out = torch.zeros(x.shape[1], CHANNELS, 8, 8), []
+    for t in range(T):
+        mem = 0.5 * mem + s.conv(x[t])
+        spike = (mem > 1).float()
+        mem = mem * (1 - spike)
+        out.append(spike)
+    return torch.stack(out)
 
 
 def surrogate_net(spiking: bool) -> nn.Module:
@@ -212,11 +248,6 @@ HINTS: dict[str, tuple[str, Build, Build]] = {
         forward(lambda s, x: s.conv(x) ** 3),
         forward(lambda s, x: s.conv(x) ** 2),
     ),
-    "a division that rounds": (
-        "multiply by 255 ** -1 instead, if the last digit does not matter",
-        forward(lambda s, x: s.spikes(x / 255)),
-        forward(lambda s, x: s.spikes(x * 255**-1)),
-    ),
     "a constant a step and a column": (
         "use one factor or offset a step, and one a feature",
         forward(lambda s, x: s.conv(x) * torch.linspace(0.5, 1, 8 * T).view(T, 1, 1, 1, 8)),
@@ -235,9 +266,19 @@ HINTS: dict[str, tuple[str, Build, Build]] = {
         forward(lambda s, x: s.conv(x) @ s.conv(x).transpose(-1, -2)),
     ),
     "a function in place of a neuron": (
-        "use SpikingJelly's neurons instead of comparisons",
+        "put the neuron into a module of its own: it is then identified by running it",
         forward(lambda s, x: (s.conv(x) > 1).float()),
-        forward(lambda s, x: s.lif(s.conv(x))),
+        forward(lambda s, x: s.own(s.conv(x)), own=Above(1)),
+    ),
+    "membranes by hand": (
+        "put the neuron into a module of its own: it is then identified by running it",
+        single_step(membranes),
+        single_step(lambda s, x: torch.stack([s.own(s.conv(f)) for f in x]), own=Charged(1)),
+    ),
+    "padding": (
+        "use the padding of the convolution or pooling behind it",
+        forward(lambda s, x: s.lif(convolved(s, F.pad(x.flatten(0, 1), (1, 1, 1, 1))).unflatten(0, (T, -1)))),
+        forward(lambda s, x: s.lif(convolved(s, x.flatten(0, 1)).unflatten(0, (T, -1)))),
     ),
     "random numbers": (
         "feed encoded frames instead",
