@@ -34,7 +34,7 @@ def test_help(arguments: list[str], run: Run) -> None:
 def test_help_lists_every_exit_code(run: Run) -> None:
     text = " ".join(run("--help").out.split())
     classes = [
-        kind for name in errors.__all__ if issubclass(kind := getattr(errors, name), errors.DeployError)
+        getattr(errors, name) for name in errors.__all__ if name not in ("DeployError", "SilenceWarning")
     ]
     codes = sorted({0, 70, 130, *(c.exit_code for c in classes)})
     assert len({c.exit_code for c in classes}) == len(classes)
