@@ -11,16 +11,20 @@ from math import prod
 
 import numpy as np
 
-from .steps import LIMIT, Bounds, IntArray, Op, Shape, require  # relative, for this folder travels
+from .steps import LIMIT, Bounds, IntArray, ProgramStep, Shape, require  # relative, for this folder travels
 
-__all__ = ["Convolve", "LargestPool", "SumPool"]
+__all__ = [
+    "ConvolveStep",
+    "LargestPoolStep",
+    "SumPoolStep",
+]
 
 EXACT = 1 << 53
 """Sums of integers below it are exact in float64, whose matrix products are fast."""
 
 
 @dataclass(frozen=True)
-class Convolve(Op):
+class ConvolveStep(ProgramStep):
     """Cross-correlation over the last R axes, R = 0 (a matrix), 1 or 2; channels are the axis before.
 
     Attributes:
@@ -120,7 +124,7 @@ def _pair(numbers: Shape) -> Shape:
 
 
 @dataclass(frozen=True)
-class Pool(Op):
+class PoolStep(ProgramStep):
     """Windows over the last two axes; a sum counts padding as zero, a largest value never takes it."""
 
     kernel: tuple[int, ...]
@@ -154,7 +158,7 @@ class Pool(Op):
         ]
 
 
-class LargestPool(Pool):
+class LargestPoolStep(PoolStep):
     """Largest value of each window."""
 
     def run(self, *values: IntArray) -> IntArray:
@@ -165,7 +169,7 @@ class LargestPool(Pool):
         return found
 
 
-class SumPool(Pool):
+class SumPoolStep(PoolStep):
     """Sum of each window; a mean is a sum whose unit is larger."""
 
     def bounds(self, *values: Bounds, shapes: Sequence[Shape]) -> tuple[int, int, int]:

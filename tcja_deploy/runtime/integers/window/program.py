@@ -23,25 +23,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .kernels import Convolve, LargestPool, SumPool  # relative, for this folder travels
+from .kernels import ConvolveStep, LargestPoolStep, SumPoolStep  # relative, for this folder travels
 from .steps import (
     LIMIT,
     MOST_AXES,
-    Add,
-    Clip,
-    Concat,
-    Constant,
+    AddStep,
+    ClipStep,
+    ConcatStep,
+    ConstantStep,
     IntArray,
-    Largest,
-    Multiply,
-    Op,
-    Part,
-    Permute,
-    Rescale,
-    Reshape,
+    LargestStep,
+    MultiplyStep,
+    PartStep,
+    PermuteStep,
+    ProgramStep,
+    RescaleStep,
+    ReshapeStep,
     Shape,
-    Sum,
-    Table,
+    SumStep,
+    TableStep,
     require,
 )
 
@@ -49,22 +49,22 @@ __all__ = ["OPS", "Program"]
 
 MOST_ELEMENTS, MOST_STEPS, MOST_INPUTS = 1 << 28, 500, 4
 
-OPS: dict[str, type[Op]] = {
-    "sum": Sum,
-    "max": Largest,
-    "permute": Permute,
-    "reshape": Reshape,
-    "concat": Concat,
-    "part": Part,
-    "convolve": Convolve,
-    "add": Add,
-    "multiply": Multiply,
-    "constant": Constant,
-    "clip": Clip,
-    "rescale": Rescale,
-    "table": Table,
-    "max_pool": LargestPool,
-    "sum_pool": SumPool,
+OPS: dict[str, type[ProgramStep]] = {
+    "sum": SumStep,
+    "max": LargestStep,
+    "permute": PermuteStep,
+    "reshape": ReshapeStep,
+    "concat": ConcatStep,
+    "part": PartStep,
+    "convolve": ConvolveStep,
+    "add": AddStep,
+    "multiply": MultiplyStep,
+    "constant": ConstantStep,
+    "clip": ClipStep,
+    "rescale": RescaleStep,
+    "table": TableStep,
+    "max_pool": LargestPoolStep,
+    "sum_pool": SumPoolStep,
 }
 """The closed list of steps by their names."""
 
@@ -121,7 +121,7 @@ class Program:
             )
             self._value(shape, (low, high), max(abs(low), abs(high)))
         self.inputs = len(inputs)
-        self._steps: list[tuple[Op, tuple[int, ...]]] = []
+        self._steps: list[tuple[ProgramStep, tuple[int, ...]]] = []
         for step in steps:
             try:
                 self._add(step)

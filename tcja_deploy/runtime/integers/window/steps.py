@@ -16,22 +16,22 @@ from numpy.typing import NDArray
 __all__ = [
     "LIMIT",
     "MOST_AXES",
-    "Add",
+    "AddStep",
     "Bounds",
-    "Clip",
-    "Concat",
-    "Constant",
+    "ClipStep",
+    "ConcatStep",
+    "ConstantStep",
     "IntArray",
-    "Largest",
-    "Multiply",
-    "Op",
-    "Part",
-    "Permute",
-    "Rescale",
-    "Reshape",
+    "LargestStep",
+    "MultiplyStep",
+    "PartStep",
+    "PermuteStep",
+    "ProgramStep",
+    "RescaleStep",
+    "ReshapeStep",
     "Shape",
-    "Sum",
-    "Table",
+    "SumStep",
+    "TableStep",
     "require",
 ]
 
@@ -52,7 +52,7 @@ def require(condition: bool, reason: str) -> None:
 
 
 @dataclass(frozen=True)
-class Op:
+class ProgramStep:
     """One kind of step: its settings are its fields."""
 
     arity: ClassVar[int] = 1
@@ -72,7 +72,7 @@ class Op:
 
 
 @dataclass(frozen=True)
-class Reduction(Op):
+class ReductionStep(ProgramStep):
     """Over some axes, which stay with length 1."""
 
     axes: tuple[int, ...]
@@ -87,7 +87,7 @@ class Reduction(Op):
         return tuple(a + 1 for a in self.axes)
 
 
-class Sum(Reduction):
+class SumStep(ReductionStep):
     """Sum over axes; a mean is a sum whose unit is larger."""
 
     def bounds(self, *values: Bounds, shapes: Sequence[Shape]) -> tuple[int, int, int]:
@@ -99,7 +99,7 @@ class Sum(Reduction):
         return total
 
 
-class Largest(Reduction):
+class LargestStep(ReductionStep):
     """Largest value over axes."""
 
     def run(self, *values: IntArray) -> IntArray:
@@ -108,7 +108,7 @@ class Largest(Reduction):
 
 
 @dataclass(frozen=True)
-class Permute(Op):
+class PermuteStep(ProgramStep):
     """Axis `i` of the result is axis `order[i]`."""
 
     order: tuple[int, ...]
@@ -123,7 +123,7 @@ class Permute(Op):
 
 
 @dataclass(frozen=True)
-class Reshape(Op):
+class ReshapeStep(ProgramStep):
     """The same elements in the same order under other axes."""
 
     dims: tuple[int, ...]
@@ -138,7 +138,7 @@ class Reshape(Op):
 
 
 @dataclass(frozen=True)
-class Concat(Op):
+class ConcatStep(ProgramStep):
     """Values side by side along an axis."""
 
     arity: ClassVar[int] = 0
@@ -154,7 +154,7 @@ class Concat(Op):
 
 
 @dataclass(frozen=True)
-class Part(Op):
+class PartStep(ProgramStep):
     """Every `stride`-th element from `start` to before `stop` along an axis."""
 
     axis: int
@@ -173,7 +173,7 @@ class Part(Op):
         return values[0][part]
 
 
-class Add(Op):
+class AddStep(ProgramStep):
     """Sum of values that broadcast."""
 
     arity: ClassVar[int] = 0
@@ -195,7 +195,7 @@ class Add(Op):
         return total
 
 
-class Multiply(Op):
+class MultiplyStep(ProgramStep):
     """Product of two values that broadcast."""
 
     arity: ClassVar[int] = 2
@@ -212,7 +212,7 @@ class Multiply(Op):
 
 
 @dataclass(frozen=True)
-class Constant(Op):
+class ConstantStep(ProgramStep):
     """Numbers of the program itself."""
 
     arity: ClassVar[int] = -1
@@ -231,7 +231,7 @@ class Constant(Op):
 
 
 @dataclass(frozen=True)
-class Clip(Op):
+class ClipStep(ProgramStep):
     """min(max(x, low), high); a ReLU has low = 0 and a high that the values never reach."""
 
     low: int
@@ -250,7 +250,7 @@ class Clip(Op):
 
 
 @dataclass(frozen=True)
-class Rescale(Op):
+class RescaleStep(ProgramStep):
     """(x * factor + 2**(shift - 1)) >> shift: a change of unit, rounded half up."""
 
     factor: int
@@ -274,7 +274,7 @@ class Rescale(Op):
 
 
 @dataclass(frozen=True)
-class Table(Op):
+class TableStep(ProgramStep):
     """values[x - first], where x beyond the table counts as its first or last index."""
 
     values: IntArray
