@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # In a checkout the folders exporters, energy and hardware_profiles stand beside this one (see CONTRIBUTING.md); an installed
 # package has them inside. Without this line a checkout could not be run from its own root.
@@ -14,4 +16,46 @@ from tcja_deploy.api import export, load, verify  # noqa: E402
 from tcja_deploy.errors import DeployError  # noqa: E402
 from tcja_deploy.version import __version__  # noqa: E402
 
-__all__ = ["DeployError", "__version__", "export", "load", "verify"]
+if TYPE_CHECKING:
+    from tcja_deploy.library.accounting import energy
+    from tcja_deploy.library.comparison import compare
+    from tcja_deploy.library.firing_rates import rates
+    from tcja_deploy.library.inspection import inspect
+    from tcja_deploy.library.sources import open_data
+    from tcja_deploy.library.streams import stream
+
+__all__ = [
+    "DeployError",
+    "__version__",
+    "compare",
+    "energy",
+    "export",
+    "inspect",
+    "load",
+    "open_data",
+    "rates",
+    "stream",
+    "verify",
+]
+
+# They need torch and pandas, so they are imported when they are first used.
+_LATER = {
+    "compare": "tcja_deploy.library.comparison",
+    "inspect": "tcja_deploy.library.inspection",
+    "open_data": "tcja_deploy.library.sources",
+    "rates": "tcja_deploy.library.firing_rates",
+    "stream": "tcja_deploy.library.streams",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "energy":  # a package that can be called
+        return import_module("tcja_deploy.energy")
+    if name not in _LATER:
+        raise AttributeError(f"module 'tcja_deploy' has no attribute {name!r}")
+    globals()[name] = found = getattr(import_module(_LATER[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -84,7 +84,7 @@ ALLOWED: dict[str, set[str]] = {
 EVERYONES = {"errors", "version"}
 """Anyone may import them; they import nothing."""
 
-TIES = {"tcja_deploy", "__main__", "api", "cli", "streaming"}
+TIES = {"tcja_deploy", "__main__", "api", "cli", "library", "streaming"}
 """They tie the parts together and may import all of them."""
 
 KNOWN: dict[tuple[str, str], str] = {

@@ -15,6 +15,7 @@ import typer
 import tcja_deploy as td
 from tcja_deploy.cli import app
 from tcja_deploy.errors import DeployError
+from tcja_deploy.library import accounting
 
 WRITTEN = Path(__file__).parent / "data" / "interface.txt"
 
@@ -22,6 +23,8 @@ WRITTEN = Path(__file__).parent / "data" / "interface.txt"
 def _python() -> Iterator[str]:
     for name in sorted(td.__all__):
         offered = getattr(td, name)
+        if inspect.ismodule(offered):  # `energy`, a package that can be called
+            offered = accounting.energy
         if inspect.isfunction(offered):
             for parameter in inspect.signature(offered).parameters.values():
                 default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEVEL", "RESAMPLES", "SEED", "Interval", "Summary", "bootstrap_means", "summarise"]
+__all__ = [
+    "LEVEL",
+    "RESAMPLES",
+    "SEED",
+    "Interval",
+    "Summary",
+    "bootstrap_means",
+    "bootstrap_ratio",
+    "summarise",
+]
 
 SEED = 20220617
 RESAMPLES = 2000
@@ -54,18 +64,37 @@ def bootstrap_means(
     n, columns = values.shape
     if n < 2:
         return [None] * columns
-    rng = np.random.default_rng(seed)
-    means = np.empty((resamples, columns))
-    block = max(1, _CELLS // n)
-    for start in range(0, resamples, block):
-        size = min(block, resamples - start)
-        drawn = rng.multinomial(n, np.full(n, 1 / n), size=size)
-        means[start : start + size] = drawn @ values / n
+    means = np.concatenate([drawn @ values / n for drawn in _draws(n, seed, resamples)])
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)
     constant = values.min(0) == values.max(0)  # no spread at all: rounding must not make one
     low, high = np.where(constant, values[0], low), np.where(constant, values[0], high)
     return [Interval(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+
+
+def bootstrap_ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> Interval | None:
+    """95 % percentile bootstrap of the ratio of two means over the same recordings, `[recordings]` each.
+
+    A draw takes the same recordings for both, so what they have in common does not widen the interval. `None` for one
+    recording, or where a draw may leave nothing below.
+    """
+    n = len(above)
+    if n < 2:
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.concatenate([(drawn @ above) / (drawn @ below) for drawn in _draws(n, SEED, RESAMPLES)])
+    if not np.isfinite(ratios).all():
+        return None
+    low, high = np.quantile(ratios, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(low), float(high))
+
+
+def _draws(n: int, seed: int, resamples: int) -> Iterator[NDArray[np.int64]]:
+    """How often each of `n` recordings is drawn, `[block, n]`, in blocks that fit into memory."""
+    rng = np.random.default_rng(seed)
+    block = max(1, _CELLS // n)
+    for start in range(0, resamples, block):
+        yield rng.multinomial(n, np.full(n, 1 / n), size=min(block, resamples - start))
 
 
 def summarise(values: NDArray[np.float64]) -> list[Summary]:

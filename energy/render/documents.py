@@ -30,6 +30,7 @@ __all__ = [
     "rates_document",
     "report_document",
     "reproduction_document",
+    "tables_document",
     "write_plots",
     "write_text",
 ]
@@ -144,6 +145,42 @@ def reproduction_document(found: Reproduction, facts: Mapping[str, str], suffix:
         return _joined(title, facts, listed, suffix)
     page = Page(title, found.published.source)
     for table in listed:
+        page.section(table.key, table.title)
+        page.table(table, titled=False)
+    page.section("provenance", "Provenance")
+    page.facts(facts)
+    return page.render()
+
+
+def tables_document(
+    kind: str,
+    title: str,
+    facts: Mapping[str, str],
+    found: Sequence[Table],
+    suffix: str,
+    plots: Sequence[Plot] = (),
+) -> str:
+    """Tables and plots in one of the `FORMATS`; CSV holds the first table, JSON the raw values of all.
+
+    Args:
+        kind: What the JSON document says it is.
+        title: Heading.
+        facts: Where the numbers are from.
+        found: The tables, most important first.
+        suffix: Which format.
+        plots: Drawings, for HTML.
+    """
+    if suffix == ".csv":
+        return to_csv(found[0])
+    if suffix == ".json":
+        return _json(kind, {**{t.key: t.records() for t in found}, "provenance": dict(facts)})
+    if suffix != ".html":
+        return _joined(title, facts, found, suffix)
+    page = Page(title, "")
+    if plots:
+        page.section("plots", "Plots")
+        page.plots(plots)
+    for table in found:
         page.section(table.key, table.title)
         page.table(table, titled=False)
     page.section("provenance", "Provenance")

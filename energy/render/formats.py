@@ -13,7 +13,7 @@ from tcja_deploy.energy.render.table import Table
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-__all__ = ["one_line", "to_csv", "to_latex", "to_markdown", "to_rich"]
+__all__ = ["one_line", "to_csv", "to_latex", "to_markdown", "to_rich", "to_text"]
 
 
 def to_csv(table: Table) -> str:
@@ -107,3 +107,17 @@ def to_rich(table: Table) -> RichTable:
     for row in cells:
         result.add_row(*map(Text, row))
     return result
+
+
+_WIDE = 120
+"""Characters of a line of text, unless the numbers need more."""
+
+
+def to_text(table: Table) -> str:
+    """The table as plain text."""
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), width=_WIDE, color_system=None, legacy_windows=False)
+    with console.capture() as captured:
+        console.print(to_rich(table), crop=False)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"

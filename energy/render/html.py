@@ -9,7 +9,7 @@ from tcja_deploy.energy.render.page_style import SCRIPT, STYLE
 from tcja_deploy.energy.render.plots import Plot
 from tcja_deploy.energy.render.table import Table
 
-__all__ = ["Page"]
+__all__ = ["Page", "table_html"]
 
 
 class Page:
@@ -52,21 +52,7 @@ class Page:
 
     def table(self, table: Table, *, titled: bool = True) -> None:
         """A table that sorts by a click on a heading."""
-        if titled:
-            self._parts.append(f"<h3>{_e(table.title)}</h3>")
-        head = "".join(f"<th{_right(c.right)}>{_e(c.head)}</th>" for c in table.columns)
-        rows = []
-        for row, cells in zip(table.rows, table.cells(), strict=True):
-            body = []
-            for column, value, text in zip(table.columns, row, cells, strict=True):
-                raw = column.raw(value)[0]
-                key = "" if raw is None else str(raw)
-                body.append(f'<td{_right(column.right)} data-v="{_e(key)}">{_e(text)}</td>')
-            rows.append(f"<tr>{''.join(body)}</tr>")
-        self._parts.append(
-            f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-        )
-        self._parts += [f'<p class="note">{_e(note)}</p>' for note in table.notes]
+        self._parts.append(table_html(table, titled=titled))
 
     def render(self) -> str:
         """The whole document."""
@@ -78,6 +64,25 @@ class Page:
             f'<header><h1>{_e(self._title)}</h1><p class="soft">{_e(self._subtitle)}</p><nav>{links}</nav></header>'
             f"{''.join(self._parts)}</main><script>{SCRIPT}</script></body></html>\n"
         )
+
+
+def table_html(table: Table, *, titled: bool = True) -> str:
+    """A table and its notes as a fragment; cells carry their raw values for sorting."""
+    title = f"<h3>{_e(table.title)}</h3>" if titled else ""
+    head = "".join(f"<th{_right(c.right)}>{_e(c.head)}</th>" for c in table.columns)
+    rows = []
+    for row, cells in zip(table.rows, table.cells(), strict=True):
+        body = []
+        for column, value, text in zip(table.columns, row, cells, strict=True):
+            raw = column.raw(value)[0]
+            key = "" if raw is None else str(raw)
+            body.append(f'<td{_right(column.right)} data-v="{_e(key)}">{_e(text)}</td>')
+        rows.append(f"<tr>{''.join(body)}</tr>")
+    notes = "".join(f'<p class="note">{_e(note)}</p>' for note in table.notes)
+    return (
+        f'{title}<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+        f"{notes}"
+    )
 
 
 def _e(text: str) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["RATE_PLOTS", "Plot", "rate_plots", "report_plots"]
+__all__ = ["RATE_PLOTS", "Plot", "line_plot", "rate_plots", "report_plots"]
 
 RATE_PLOTS = ("rates", "rates_over_time", "rate_histogram")
 """Keys of the plots of firing rates."""
@@ -47,43 +47,52 @@ _INK, _GRID, _BLUE, _GREY = "#1b1f24", "#e3e6ea", "#0072B2", "#8a949e"
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A drawing: machine-readable name, caption, and an SVG document."""
+    """A drawing.
+
+    Attributes:
+        key: Machine-readable name.
+        caption: What it shows.
+        size: Width and height in inches.
+        paint: Draws on a figure.
+    """
 
     key: str
     caption: str
-    svg: str
+    size: tuple[float, float]
+    paint: Callable[[Figure], None]
+
+    @property
+    def svg(self) -> str:
+        """An SVG document, drawn off screen with our settings alone: nothing global is changed."""
+        import matplotlib
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+        from matplotlib.figure import Figure
+
+        with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": self.key}):
+            figure = Figure(figsize=self.size, layout="constrained")
+            FigureCanvasSVG(figure)
+            self.paint(figure)
+            stream = io.StringIO()
+            figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
+        text = stream.getvalue()
+        return text[text.index("<svg") :]
 
 
-def _draw(key: str, caption: str, size: tuple[float, float], paint: Callable[[Figure], None]) -> Plot:
-    """A figure in inches, painted with our settings alone: nothing global is changed."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    settings = {
-        "font.family": "sans-serif",
-        "font.sans-serif": ["DejaVu Sans", "Arial", "sans-serif"],
-        "font.size": 9,
-        "axes.edgecolor": _GREY,
-        "axes.labelcolor": _INK,
-        "text.color": _INK,
-        "xtick.color": _INK,
-        "ytick.color": _INK,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.axisbelow": True,
-        "text.parse_math": False,  # names of layers may hold dollars
-        "svg.fonttype": "none",
-        "svg.hashsalt": key,
-    }
-    with matplotlib.rc_context(settings):
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasSVG(figure)
-        paint(figure)
-        stream = io.StringIO()
-        figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
-    text = stream.getvalue()
-    return Plot(key, caption, text[text.index("<svg") :])
+_SETTINGS: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Arial", "sans-serif"],
+    "font.size": 9,
+    "axes.edgecolor": _GREY,
+    "axes.labelcolor": _INK,
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "text.parse_math": False,  # names of layers may hold dollars
+    "svg.fonttype": "none",
+}
 
 
 def report_plots(report: Report) -> list[Plot]:
@@ -151,7 +160,7 @@ def _totals(key: str, convention: str, group: Sequence[EnergyEstimate]) -> Plot:
     caption = f"Energy per inference by what it is for, convention {convention}. Whiskers: 95 % interval of the mean."
     if not all(e.complete for e in group):
         caption += " ≥: some work has no published price and is left out."
-    return _draw(key, caption, (6.4, 1.3 + 0.52 * len(group)), paint)
+    return Plot(key, caption, (6.4, 1.3 + 0.52 * len(group)), paint)
 
 
 def _patch(colour: str, label: str) -> Any:
@@ -183,7 +192,7 @@ def _layers(e: EnergyEstimate) -> Plot:
         handles = [_patch(_COLOURS.get(p, _GREY), p) for p in dict.fromkeys(used)]
         figure.legend(handles=handles, loc="outside upper left", ncols=5, frameon=False, fontsize=8)
 
-    return _draw(
+    return Plot(
         "energy_by_node",
         f"Energy per inference by node, {e.convention}, {e.profile}. Nodes below 0.5 % of the total are left out.",
         (6.4, 1.2 + 0.24 * len(nodes)),
@@ -226,7 +235,7 @@ def _tornado(key: str, t: Tornado) -> Plot:
         f"Sensitivity of {t.base}: one choice at a time; the line is the base, {energy_text(t.base_pJ)} per inference. "
         "Choices that move it by less than 0.2 % are in the table alone."
     )
-    return _draw(key, caption, (6.4, 0.9 + 0.3 * len(bars)), paint)
+    return Plot(key, caption, (6.4, 0.9 + 0.3 * len(bars)), paint)
 
 
 def _rate_bars(rates: Rates) -> Plot:
@@ -250,7 +259,7 @@ def _rate_bars(rates: Rates) -> Plot:
         f"Firing rate of each layer, mean of {recordings_text(rates.recordings)}. Thick: 95 % interval of the mean; thin: "
         "least and most active recording."
     )
-    return _draw(RATE_PLOTS[0], caption, (6.4, 0.8 + 0.34 * len(rates.neurons)), paint)
+    return Plot(RATE_PLOTS[0], caption, (6.4, 0.8 + 0.34 * len(rates.neurons)), paint)
 
 
 def _rate_over_time(rates: Rates) -> Plot:
@@ -268,7 +277,7 @@ def _rate_over_time(rates: Rates) -> Plot:
         figure.legend(loc="outside right center", frameon=False, fontsize=8)
 
     size = (6.4, max(3.0, 0.5 + 0.17 * len(rates.neurons)))
-    return _draw(RATE_PLOTS[1], "Firing rate at each time step, mean over recordings.", size, paint)
+    return Plot(RATE_PLOTS[1], "Firing rate at each time step, mean over recordings.", size, paint)
 
 
 def _rate_histogram(rows: Sequence[RateRow]) -> Plot:
@@ -289,10 +298,25 @@ def _rate_histogram(rows: Sequence[RateRow]) -> Plot:
         figure.supylabel("share of the layer's neurons / %", fontsize=9)
 
     caption = "How the rates of single neurons spread inside each layer (logarithmic shares)."
-    return _draw(RATE_PLOTS[2], caption, (6.4, 0.9 + 0.75 * len(rows)), paint)
+    return Plot(RATE_PLOTS[2], caption, (6.4, 0.9 + 0.75 * len(rows)), paint)
 
 
 def _shades(n: int) -> list[Any]:
     from matplotlib import colormaps
 
     return [colormaps["viridis"](x) for x in np.linspace(0.0, 0.88, max(n, 1))]
+
+
+def line_plot(key: str, caption: str, values: Sequence[float], x: str, y: str) -> Plot:
+    """A quantity at each step; `x` and `y` label the axes."""
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        axes.plot(values, color=_BLUE, marker="o", ms=3, lw=1.4)
+        axes.grid(color=_GRID)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        axes.set_ylim(bottom=0)
+        axes.locator_params(axis="x", integer=True, nbins=10, min_n_ticks=1)
+
+    return Plot(key, caption, (6.4, 3.0), paint)

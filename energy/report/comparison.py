@@ -1,0 +1,227 @@
+"""Several networks on the same recordings: accuracy, size, activity, energy; differences with paired intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcja_deploy.energy.count.inventory import Measured
+from tcja_deploy.energy.price.convention import Convention
+from tcja_deploy.energy.price.conventions import CONVENTIONS, Options, ann_lines, snn_lines
+from tcja_deploy.energy.price.estimate import twins
+from tcja_deploy.energy.price.line import Line
+from tcja_deploy.energy.price.statistics import Interval, Summary, bootstrap_ratio, summarise
+from tcja_deploy.errors import DataError, UsageError
+from tcja_deploy.hardware_profiles import Profile
+
+__all__ = ["Compared", "Comparison", "Difference", "PricedNetwork", "compare_networks"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class PricedNetwork:
+    """Energy of one network by one convention and price list.
+
+    Attributes:
+        convention: Name and version of the convention.
+        profile: Name and version of the price list.
+        energy_pJ: Energy per inference over the recordings; `None` if nothing is priced.
+        complete: Whether everything is priced; otherwise the energy is a lower bound.
+        ann_pJ: Energy of the ANN of the same shape, one pass; `None` where the price list has none.
+    """
+
+    convention: str
+    profile: str
+    energy_pJ: Summary | None  # noqa: N815 - the unit's own spelling
+    complete: bool
+    ann_pJ: float | None  # noqa: N815
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One network of a comparison.
+
+    Attributes:
+        name: How it is called.
+        accuracy: Share of right predictions, over the recordings; `None` without labels.
+        parameters: Stored weights.
+        steps: Time steps T of an inference.
+        macs: Dense multiply-accumulates per inference (all T steps), padding left out.
+        synops: Exact synaptic operations per inference, over the recordings.
+        rate: Spikes per neuron and step over all spiking layers, over the recordings.
+        priced: Energies, in the order of the comparison's conventions and price lists.
+    """
+
+    name: str
+    accuracy: Summary | None
+    parameters: int
+    steps: int
+    macs: int
+    synops: Summary
+    rate: Summary | None
+    priced: tuple[PricedNetwork, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A network against the first one, with 95 % intervals of a paired bootstrap: all saw the same recordings.
+
+    Attributes:
+        name: The network.
+        quantity: What is compared: `accuracy` (a difference of shares), `synops`, or a convention and price list (ratios).
+        value: Difference, or ratio of the means.
+        interval: `None` for one recording.
+    """
+
+    name: str
+    quantity: str
+    value: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Networks side by side.
+
+    Attributes:
+        recordings: Recordings that all of them saw.
+        networks: In the order given; the others are compared with the first.
+        differences: The others against the first.
+    """
+
+    recordings: int
+    networks: tuple[Compared, ...]
+    differences: tuple[Difference, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Columns:
+    """What is paired: a value per recording."""
+
+    right: Floats | None
+    synops: Floats
+    energies: dict[str, Floats]
+
+
+def compare_networks(
+    networks: Sequence[tuple[str, Measured]],
+    conventions: Sequence[Convention] | None,
+    profiles: Sequence[Profile],
+    options: Options | None = None,
+) -> Comparison:
+    """Compare networks whose activity was measured on the same recordings.
+
+    Args:
+        networks: Names and activities; the first one is what the others are compared with.
+        conventions: What to compute; all that the profiles can price if `None`.
+        profiles: Price lists.
+        options: Choices that the conventions leave open.
+
+    Raises:
+        DataError: The networks saw different recordings.
+        UsageError: No networks, a name twice, or conventions and profiles that do not fit each other.
+    """
+    names = [name for name, _ in networks]
+    if not names or len(set(names)) < len(names):
+        raise UsageError("a comparison needs networks with different names", hint="give each of them once")
+    _same_recordings(networks)
+    if conventions is None:
+        conventions = [c for c in CONVENTIONS.values() if any(p.kind in c.kinds for p in profiles)]
+    pairs = [(c, p) for c in conventions for p in profiles if p.kind in c.kinds]
+    if not pairs:
+        raise UsageError("none of the conventions can use any of the profiles", hint="choose others")
+    found = [_compared(name, m, pairs, options or Options()) for name, m in networks]
+    differences = [d for row, columns in found[1:] for d in _differences(row.name, columns, found[0][1])]
+    return Comparison(len(networks[0][1]), tuple(row for row, _ in found), tuple(differences))
+
+
+def _same_recordings(networks: Sequence[tuple[str, Measured]]) -> None:
+    name, first = networks[0]
+    for other, m in networks[1:]:
+        same = len(m) == len(first) and (
+            m.predicted is None
+            or first.predicted is None
+            or m.predicted.labels is None
+            or first.predicted.labels is None
+            or np.array_equal(m.predicted.labels, first.predicted.labels)
+        )
+        if not same or m.activity.origin.get("data SHA-256") != first.activity.origin.get("data SHA-256"):
+            raise DataError(
+                f"{name} and {other} saw different recordings", hint="measure both on the same ones"
+            )
+
+
+def _compared(
+    name: str, m: Measured, pairs: Sequence[tuple[Convention, Profile]], options: Options
+) -> tuple[Compared, _Columns]:
+    graph, layers = m.inventory.graph, m.inventory.layers
+    synops = sum((m.synops(x).per_recording() for x in layers), np.zeros(len(m)))
+    right = None
+    if m.predicted is not None and m.predicted.labels is not None:
+        right = (m.predicted.classes == m.predicted.labels).astype(np.float64)
+    neurons = [(m.rates(n.name), m.activity[n.name]) for n in graph.neurons]
+    chances = sum(a.size * a.steps for _, a in neurons)
+    rate = None
+    if chances:
+        rate = sum((r * (a.size * a.steps / chances) for r, a in neurons), np.zeros(len(m)))
+    priced, energies = [], {}
+    for c, p in pairs:
+        lines = snn_lines(m, c, p, options)
+        total = _total(lines, len(m))
+        profile = f"{p.label} {p.version}"
+        if total is not None:
+            energies[f"{c.label}, {profile}"] = total
+        complete = not any(line.price.pJ is None and line.ops.mean > 0 for line in lines)
+        priced.append(
+            PricedNetwork(
+                c.label, profile, None if total is None else _summary(total), complete, _ann(m, c, p, options)
+            )
+        )
+    row = Compared(
+        name=name,
+        accuracy=None if right is None else _summary(right),
+        parameters=graph.parameters,
+        steps=graph.T,
+        macs=sum(x.macs.aware_per_inference for x in layers),
+        synops=_summary(synops),
+        rate=None if rate is None else _summary(rate),
+        priced=tuple(priced),
+    )
+    return row, _Columns(right, synops, energies)
+
+
+def _summary(values: Floats) -> Summary:
+    return summarise(values[:, None])[0]
+
+
+def _ann(m: Measured, c: Convention, p: Profile, options: Options) -> float | None:
+    """Mean energy of the ANN with the same shape, in pJ."""
+    others = twins(p, m.inventory.graph.T)
+    if not others:
+        return None
+    total = _total(ann_lines(m, c, p.pricing, options, others[0]), len(m))
+    return None if total is None else _summary(total).mean
+
+
+def _total(lines: Sequence[Line], recordings: int) -> Floats | None:
+    """Energy of each recording in pJ; `None` if nothing is priced."""
+    known = [e for line in lines if (e := line.energies()) is not None]
+    return sum(known, np.zeros(recordings)) if known else None
+
+
+def _differences(name: str, columns: _Columns, first: _Columns) -> list[Difference]:
+    found = []
+    if columns.right is not None and first.right is not None:
+        change = _summary(columns.right - first.right)
+        found.append(Difference(name, "accuracy", change.mean, change.interval))
+    ratios = {"synops": (columns.synops, first.synops)}
+    ratios |= {k: (v, first.energies[k]) for k, v in columns.energies.items() if k in first.energies}
+    for quantity, (mine, base) in ratios.items():
+        if base.sum() > 0:
+            value = float(mine.sum() / base.sum())
+            found.append(Difference(name, quantity, value, bootstrap_ratio(mine, base)))
+    return found

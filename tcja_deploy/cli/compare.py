@@ -1,0 +1,103 @@
+"""`tcja-deploy compare`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tcja_deploy.cli.options import (
+    ALL,
+    AS_FOUND,
+    AS_USUAL,
+    ForceOption,
+    JsonOption,
+    Loading,
+    Recordings,
+    Running,
+    check_outputs,
+    load_model,
+    shared_options,
+)
+
+__all__ = ["compare"]
+
+
+@shared_options
+def compare(
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MODELS...",
+            help="Two models or more, as for the other commands; the first is what the others are compared with.",
+            show_default=False,
+        ),
+    ],
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            help="Recordings: a folder of class folders, or one file; may be repeated.", show_default=False
+        ),
+    ],
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--profile",
+            "-p",
+            help="Prices: a built-in profile (asic45 if not given) or a .toml file; may be repeated.",
+        ),
+    ] = None,
+    convention: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--convention",
+            "-c",
+            help="paper, strict, memory or hardware (paper and strict if not given); may be repeated.",
+        ),
+    ] = None,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--output", "-o", help="Write the tables: .html, .json, .csv, .tex or .md; may be repeated."
+        ),
+    ] = None,
+    how: Loading = AS_FOUND,
+    which: Recordings = ALL,
+    running: Running = AS_USUAL,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Models on the same recordings: accuracy, size, SOPs, rates and energy side by side, differences with intervals."""
+    from tcja_deploy.cli.rates import measured_model
+    from tcja_deploy.cli.render import print_table, print_written
+    from tcja_deploy.energy.price.estimate import select
+    from tcja_deploy.energy.render.documents import FORMATS, write_text
+    from tcja_deploy.energy.render.formats import to_rich
+    from tcja_deploy.energy.report.comparison import compare_networks
+    from tcja_deploy.energy.report.provenance import profile_facts, provenance
+    from tcja_deploy.library.comparison import CONVENTIONS, PROFILES, ComparisonReport, facts_of, named_models
+
+    check_outputs(output or [], force=force, suffixes=FORMATS)
+    conventions, profiles = select(convention or CONVENTIONS, profile or PROFILES)
+    command = ["tcja-deploy", *sys.argv[1:]]
+    found, facts = [], provenance(command)
+    for name, model in named_models(models).items():
+        graph = load_model(model, how)
+        activity = measured_model(graph, data, which, running)
+        if not activity.leads:
+            continue
+        found.append((name, activity.measured))
+        facts |= facts_of(name, {**provenance(command, model, graph), **activity.facts})
+    if not found:
+        return
+    report = ComparisonReport(compare_networks(found, conventions, profiles), facts | profile_facts(profiles))
+    for path in output or []:  # first: a reader may close the pipe
+        write_text(path, report.document, force=force)
+    if as_json:
+        typer.echo(report.document(".json"), nl=False)
+        return
+    for table in report.tables()[:2]:
+        print_table(to_rich(table))
+    print_written(output or [])

@@ -1,0 +1,1 @@
+"""What the package offers in Python: one function per task, each with a result that prints, draws and saves itself."""

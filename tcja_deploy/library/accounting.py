@@ -1,0 +1,120 @@
+"""Energy of a model in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tcja_deploy.energy.count.inventory import Measured
+from tcja_deploy.energy.count.model import kept_activity
+from tcja_deploy.energy.price.conventions import Options
+from tcja_deploy.energy.price.estimate import Estimate, select
+from tcja_deploy.energy.render.documents import report_document
+from tcja_deploy.energy.render.plots import Plot, report_plots
+from tcja_deploy.energy.render.report_tables import summary_tables, totals_table
+from tcja_deploy.energy.render.table import Table
+from tcja_deploy.energy.report.provenance import profile_facts, provenance
+from tcja_deploy.energy.report.record import Report, make_report
+from tcja_deploy.errors import UsageError
+from tcja_deploy.library.firing_rates import measured
+from tcja_deploy.library.result import Result
+from tcja_deploy.library.sources import Data, Model, open_model
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["EnergyReport", "energy"]
+
+
+@dataclass(frozen=True, eq=False)
+class EnergyReport(Result):
+    """Energy of a model per inference, by named conventions and price lists.
+
+    Attributes:
+        report: The whole record.
+        activity: The exact counts behind it.
+    """
+
+    report: Report
+    activity: Measured
+
+    @property
+    def estimates(self) -> tuple[Estimate, ...]:
+        """One for each network (the SNN and the ANN it is compared with), convention and price list; energies in pJ."""
+        return self.report.estimates
+
+    def tables(self) -> Sequence[Table]:
+        """What the terminal shows."""
+        return summary_tables(self.report)
+
+    def frame(self) -> pd.DataFrame:
+        """One row for each network, convention and price list."""
+        from tcja_deploy.energy.render.frames import table_frame
+
+        return table_frame(totals_table(self.report))
+
+    def document(self, suffix: str) -> str:
+        """The whole report in one format."""
+        return report_document(self.report, suffix)
+
+    def plots(self) -> Sequence[Plot]:
+        """Totals of each convention, energy by layer, sensitivity, firing rates."""
+        return report_plots(self.report)
+
+
+def energy(
+    model: Model,
+    data: Data | None = None,
+    *,
+    activity: str | Path | None = None,
+    profiles: Sequence[str] = (),
+    conventions: Sequence[str] = (),
+    options: Options | None = None,
+    allow_uncounted: bool = False,
+    loading: Mapping[str, Any] | None = None,
+    **running: Any,
+) -> EnergyReport:
+    """Energy per inference, from exact counts over recordings.
+
+    Args:
+        model: What `load` takes, or a graph.
+        data: Recordings, as for `rates`.
+        activity: Counts that were kept (`rates(...).save_counts(path)`), instead of recordings.
+        profiles: Price lists: built-in names such as `"asic45"`, or `.toml` files; the papers' 45 nm if none.
+        conventions: Of `"paper"`, `"strict"`, `"memory"`, `"hardware"`; all that the profiles can price if none.
+        options: Choices that the conventions leave open.
+        allow_uncounted: Report ops without a counting rule instead of refusing them.
+        loading: Arguments of `load`, for a model that is not a graph.
+        **running: Further arguments of `rates`: `batch_size`, `engine`, `device`, `progress` and those of `open_data`.
+
+    Raises:
+        UnsupportedError: An op has no counting rule, or the counts belong to another network.
+        UsageError: Neither recordings nor counts, both, or conventions and profiles that do not fit each other.
+        ProfileError: A profile breaks the schema.
+        DataError: The recordings cannot be read, or do not fit the model.
+    """
+    chosen, prices = select(conventions, profiles)
+    if data is not None and activity is None:
+        counts, facts = measured(model, data, loading=loading, **running)
+    elif data is not None or activity is None:
+        raise UsageError(
+            "energy depends on activity: give either recordings (data) or kept counts (activity)",
+            hint="no rate is ever assumed",
+        )
+    else:
+        if running:
+            raise UsageError(
+                f"{', '.join(running)} are about recordings, but the counts are kept already",
+                hint="leave them out",
+            )
+        graph = open_model(model, **(loading or {}))
+        kept = kept_activity(graph, Path(activity))
+        file = Path(model) if isinstance(model, str | Path) else None
+        counts, facts = kept.measured, {**provenance(["Python"], file, graph), **kept.facts}
+    report = make_report(
+        counts, prices, chosen, options,
+        provenance=facts | profile_facts(prices), allow_unsupported=allow_uncounted,
+    )  # fmt: skip
+    return EnergyReport(report, counts)

@@ -1,0 +1,109 @@
+"""What a model computes, in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tcja_deploy.energy.render.documents import tables_document
+from tcja_deploy.energy.render.plots import Plot
+from tcja_deploy.energy.render.table import Column, Table, shape_text
+from tcja_deploy.ir import Graph, Node
+from tcja_deploy.library.result import Result
+from tcja_deploy.library.sources import Model, model_name, open_model
+
+__all__ = ["Inspection", "inspect", "node_rows"]
+
+
+def _macs(graph: Graph, node: Node) -> int:
+    """Dense multiply-accumulates of one frame, or of the window for a value that a window has once."""
+    macs = node.op.macs(*graph.signals_in(node), T=graph.T)
+    return macs // (graph.T if "T" in node.signal.dims else 1)
+
+
+def node_rows(graph: Graph) -> list[dict[str, Any]]:
+    """Name, op, shape, signal kind, parameters, MACs per frame and look-ahead (in frames) of every node, in order."""
+    return [
+        {
+            "name": node.name,
+            "op": type(node.op).__name__,
+            "shape": [str(d) for d in node.signal.dims],
+            "kind": str(node.signal.kind),
+            "parameters": node.op.parameters,
+            "macs": _macs(graph, node),
+            "lookahead": node.op.lookahead(*graph.signals_in(node), T=graph.T),
+        }
+        for node in graph
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection(Result):
+    """What a model computes.
+
+    Attributes:
+        graph: The graph.
+        name: How the model is called.
+    """
+
+    graph: Graph
+    name: str
+
+    @property
+    def macs(self) -> int:
+        """Dense multiply-accumulates of one frame."""
+        return sum(_macs(self.graph, node) for node in self.graph)
+
+    def tables(self) -> Sequence[Table]:
+        """The nodes in order."""
+        rows = []
+        for node, row in zip(self.graph, node_rows(self.graph), strict=True):
+            shape = shape_text(node.signal.features) + ("" if node.signal.streams else " once")
+            rows.append(
+                (
+                    row["name"],
+                    row["op"],
+                    shape,
+                    row["kind"],
+                    *(row[k] or None for k in ("parameters", "macs", "lookahead")),
+                )
+            )
+        graph = self.graph
+        note = (
+            f"T = {graph.T}; {graph.parameters:,} weights, {self.macs:,} dense MACs per frame. Shape: one frame of one "
+            "sample ('once': one result per window); look-ahead: frames until an output is final."
+        )
+        columns = (
+            Column("node", "Node"),
+            Column("op", "Op"),
+            Column("shape", "Shape"),
+            Column("kind", "Kind"),
+            Column("weights", "Weights", "int"),
+            Column("macs_per_frame", "MACs", "int"),
+            Column("lookahead_frames", "Look-ahead", "int"),
+        )
+        return [Table("nodes", self.name, columns, tuple(rows), (note,))]
+
+    def document(self, suffix: str) -> str:
+        """The table and where the model is from, in one format."""
+        graph = self.graph
+        facts = {"graph hash": graph.hash, "input": shape_text(graph.input_shape), **graph.source}
+        return tables_document("tcja-deploy inspection", self.name, facts, self.tables(), suffix)
+
+    def plots(self) -> Sequence[Plot]:
+        """There is nothing to draw."""
+        return []
+
+
+def inspect(model: Model, **loading: Any) -> Inspection:
+    """Ops, shapes, signal kinds, weights, MACs and look-ahead of a model.
+
+    Args:
+        model: What `load` takes, or a graph.
+        **loading: Arguments of `load`.
+
+    Raises:
+        FileFormatError, TraceError, CodeError, UsageError: The model cannot be loaded; see `load`.
+    """
+    return Inspection(open_model(model, **loading), model_name(model))

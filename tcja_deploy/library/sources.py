@@ -1,0 +1,136 @@
+"""What the functions of this package take: a model in any form, recordings in any form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcja_deploy.api import load
+from tcja_deploy.energy.count.model import DataSet
+from tcja_deploy.errors import UsageError
+from tcja_deploy.events import EventData
+from tcja_deploy.events import open_data as open_events
+from tcja_deploy.ir import Graph
+from tcja_deploy.library.frames import FrameData, frames_of_batches
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Data", "Model", "model_name", "open_data", "open_model", "open_parts"]
+
+Model: TypeAlias = "str | Path | Graph | torch.nn.Module"
+"""A file (or `"models.py:build"`), a graph, or a live module."""
+
+Frames: TypeAlias = "NDArray[np.generic] | torch.Tensor"
+
+Data: TypeAlias = "str | Path | DataSet | Frames | Iterable[Any]"
+"""A path, several, an opened data set, frames `[T, N, C, H, W]`, `(frames, labels)`, or batches of them (a `DataLoader`)."""
+
+
+def open_model(model: Model, **loading: Any) -> Graph:
+    """The graph of a model.
+
+    Args:
+        model: What `load` takes, or a graph, which is passed on.
+        **loading: For `load`.
+
+    Raises:
+        UsageError: Arguments for loading a graph, which is loaded already.
+    """
+    if not isinstance(model, Graph):
+        return load(model, **loading)
+    if loading:
+        raise UsageError(
+            f"a graph is loaded already; {', '.join(loading)} come too late",
+            hint="give them to tcja_deploy.load",
+        )
+    return model
+
+
+def model_name(model: Model) -> str:
+    """How a model is called in tables: the file without suffix, the architecture, or the class."""
+    if isinstance(model, str | Path):
+        return Path(model).name if ":" in str(model) else Path(model).stem
+    if isinstance(model, Graph):
+        return model.source.get("architecture", "graph")
+    return type(model).__name__
+
+
+def open_data(model: Model, data: Data, **options: Any) -> DataSet:
+    """Recordings as a model takes them: `open_data(model, "recordings/")[0]` is `(frames [T, C, H, W], label)`.
+
+    Args:
+        model: The model; its T, input size and number of classes are what frames are made for.
+        data: A folder or file; a data set that is open already; frames `[T, N, C, H, W]` or `[N, T, C, H, W]` (arrays or
+            tensors), with labels as `(frames, labels)`; or batches of either, such as a PyTorch `DataLoader` gives.
+            What is no file is kept in memory.
+        **options: For files: `split_by`, `frame_time` (µs), `limit`, `split`, `classes`, `labels`, `label_order`,
+            `resize`, `camera` (H, W) and `cache`, as `tcja_deploy.events.open_data` describes them.
+
+    Raises:
+        DataError: There is nothing readable, or it does not fit the model.
+        UsageError: An option makes no sense.
+    """
+    graph = open_model(model)
+    if isinstance(data, EventData | FrameData):
+        _no_options(options)
+        return data
+    if isinstance(data, str | Path):
+        features = graph[graph.output].signal.features
+        channels, *sensor = graph.input_shape if len(graph.input_shape) == 3 else (0,)
+        if not sensor:
+            raise UsageError(
+                f"the model takes frames of shape {list(graph.input_shape)}, and recordings become [C, H, W]",
+                where=str(data), hint="give arrays instead",
+            )  # fmt: skip
+        return open_events(
+            data,
+            timesteps=graph.T,
+            sensor=(sensor[0], sensor[1]),
+            channels=channels,
+            outputs=features[0] if len(features) == 1 else None,
+            **options,
+        )
+    _no_options(options)
+    batches, whose = _batches(data)
+    return frames_of_batches(
+        batches, graph.T, graph.input_shape, time_first=whose != "DataLoader", name=whose
+    )
+
+
+def open_parts(graph: Graph, data: Data, **options: Any) -> list[DataSet]:
+    """As `open_data`; several paths are several data sets, one after the other."""
+    paths = _several_paths(data)
+    return [open_data(graph, one, **options) for one in ([data] if paths is None else paths)]
+
+
+def _several_paths(data: Data) -> Sequence[str | Path] | None:
+    if isinstance(data, list | tuple) and data and all(isinstance(one, str | Path) for one in data):
+        return list(data)
+    return None
+
+
+def _batches(data: Any) -> tuple[Iterable[Any], str]:
+    """Batches, and what they are called."""
+    if hasattr(data, "shape"):
+        return [data], "array"
+    if isinstance(data, tuple) and len(data) == 2 and all(hasattr(x, "shape") for x in data):
+        frames, labels = data
+        return ([(frames, labels)], "array") if len(labels.shape) == 1 else (list(data), "arrays")
+    if isinstance(data, Mapping) or not isinstance(data, Iterable):
+        raise UsageError(
+            f"a {type(data).__name__} holds no recordings that this can read",
+            hint="give a path, frames [T, N, C, H, W], (frames, labels), or a DataLoader of them",
+        )
+    return data, type(data).__name__
+
+
+def _no_options(options: Mapping[str, Any]) -> None:
+    if options:
+        raise UsageError(
+            f"{', '.join(options)} are about files of recordings", hint="leave them out, or give a path"
+        )

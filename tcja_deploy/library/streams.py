@@ -1,0 +1,154 @@
+"""A model run one frame at a time, in one line."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tcja_deploy.energy.render.documents import tables_document
+from tcja_deploy.energy.render.plots import Plot, line_plot
+from tcja_deploy.energy.render.table import Column, Table
+from tcja_deploy.energy.report.provenance import provenance
+from tcja_deploy.library.progress import progress_bar
+from tcja_deploy.library.result import Result
+from tcja_deploy.library.sources import Data, Model, open_data, open_model
+from tcja_deploy.passes.fold import fold_batch_norm
+from tcja_deploy.runtime.compare import Agreement
+from tcja_deploy.runtime.stream import StreamCost
+from tcja_deploy.runtime.stream.decision import Outcome
+from tcja_deploy.runtime.stream.plan import Schedule
+from tcja_deploy.streaming import EngineName, open_engine, run_stream
+
+__all__ = ["StreamReport", "stream"]
+
+
+@dataclass(frozen=True, eq=False)
+class StreamReport(Result):
+    """A model run one frame at a time over recordings.
+
+    Attributes:
+        engine: What ran it.
+        exact: Whether nothing but rounding may differ from the window form; false where blocks wait for fewer frames.
+        cost: Latency (frames), memory (bytes) and work (MACs, synaptic operations) per step.
+        outcome: Accuracy, time to decision, milliseconds per step here.
+        agreement: Spikes and predictions beside the reference.
+        facts: Where the numbers are from.
+    """
+
+    engine: str
+    exact: bool
+    cost: StreamCost
+    outcome: Outcome
+    agreement: Agreement
+    facts: Mapping[str, str]
+
+    def tables(self) -> Sequence[Table]:
+        """Latency, memory and accuracy, and the TCJA blocks."""
+        cost, found, agreement = self.cost, self.outcome, self.agreement
+        rows = [
+            ("latency", "frames", cost.latency),
+            ("frames held", "bytes", cost.held),
+            ("membranes", "bytes", cost.membranes),
+            ("buffering every value", "bytes", cost.naive),
+            ("work", "MACs per frame, mean", sum(s.macs for s in cost.steps) / cost.T),
+            ("work", "synaptic operations per frame, mean", sum(s.sops for s in cost.steps) / cost.T),
+            ("recordings", "", found.samples),
+            ("accuracy", "%", None if found.accuracy is None else 100 * found.accuracy),
+            ("prediction settled", f"frames of {found.steps}, mean", found.decision),
+            ("time per frame here", "ms", found.milliseconds),
+            ("differing spikes", f"of {agreement.neuron_steps:,} neuron-steps", agreement.mismatches),
+            ("predictions as the reference's", f"of {agreement.samples}", agreement.predictions_equal),
+        ]
+        main = Table(
+            "stream",
+            f"One frame at a time, {self.engine}, {cost.schedule}",
+            (Column("quantity", "Quantity"), Column("unit", "Unit"), Column("value", "Value", "number")),
+            tuple(rows),
+        )
+        blocks = Table(
+            "blocks",
+            "TCJA blocks; bytes per recording",
+            (
+                Column("block", "Block"),
+                Column("lookahead_frames", "Waits", "int"),
+                Column("exact_lookahead_frames", "Exact", "int"),
+                Column("lag_frames", "Gate lags", "int"),
+                Column("held_bytes", "Frames held", "int"),
+                Column("gate_state_bytes", "Gate state", "int"),
+            ),
+            tuple((b.name, b.lookahead, b.exact_lookahead, b.lag, b.held, b.gate_state) for b in cost.blocks),
+        )
+        return [main, blocks] if blocks.rows else [main]
+
+    def document(self, suffix: str) -> str:
+        """The tables and where they are from, in one format."""
+        return tables_document("tcja-deploy stream", "One frame at a time", self.facts, self.tables(), suffix)
+
+    def plots(self) -> Sequence[Plot]:
+        """Work of each step."""
+        sops = [s.sops for s in self.cost.steps]
+        caption = "Synaptic operations of each step, once the whole network is busy."
+        return [line_plot("work_per_step", caption, sops, "step", "synaptic operations")]
+
+    def require_agreement(self) -> None:
+        """Refuse a stream that is exact and yet differs.
+
+        Raises:
+            VerificationError: It differs from the window form by more than rounding.
+        """
+        from tcja_deploy.errors import VerificationError
+
+        if self.exact and not self.agreement.passed:
+            raise VerificationError("the stream differs from the window form beyond the bound")
+
+
+def stream(
+    model: Model,
+    data: Data,
+    *,
+    engine: EngineName = "torch",
+    lookahead: int | None = None,
+    schedule: Schedule | None = None,
+    calibration: Data | None = None,
+    batch_size: int = 20,
+    progress: bool = True,
+    loading: Mapping[str, Any] | None = None,
+    **recordings: Any,
+) -> StreamReport:
+    """Run a model one frame at a time, compare it with its window form, and measure latency, memory and work.
+
+    Args:
+        model: What `load` takes, or a graph.
+        data: Recordings, as for `rates`.
+        engine: `"torch"`, `"onnx"` (onnxruntime) or `"twin"` (the integers that Loihi computes).
+        lookahead: Frames that every TCJA block waits; exact if not given.
+        schedule: `"burst"` or `"paced"`.
+        calibration: Recordings that the twin's numbers are calibrated on; some of `data` if not given.
+        batch_size: Recordings that run side by side.
+        progress: Show a progress bar if it takes longer than two seconds.
+        loading: Arguments of `load`, for a model that is not a graph.
+        **recordings: Arguments of `open_data`, for paths.
+
+    Raises:
+        DataError: The recordings cannot be read, or do not fit the model.
+        UsageError: An option makes no sense.
+        UnsupportedError: The engine cannot express the model.
+    """
+    graph = open_model(model, **(loading or {}))
+    folded = fold_batch_norm(graph)
+    found = open_data(graph, data, **recordings)
+    fit_on = None if calibration is None else open_data(graph, calibration, **{**recordings, "limit": None})
+    with tempfile.TemporaryDirectory() as folder:
+        opened = open_engine(
+            engine, folded, found, Path(folder),
+            calibration=fit_on, lookahead=lookahead, schedule=schedule, batch_size=batch_size,
+        )  # fmt: skip
+        run = run_stream(
+            opened, found, batch_size=batch_size, bar=lambda what, n: progress_bar(what, shown=progress)(n)
+        )
+    file = Path(model) if isinstance(model, str | Path) else None
+    facts = {**provenance(["Python"], file, graph), "data": str(found.path), "data SHA-256": found.digest}
+    return StreamReport(engine, opened.exact, run.cost, run.outcome, run.agreement, facts)
