@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tcja_deploy.energy.price.statistics import Interval, Summary
 from tcja_deploy.energy.render.plots import Plot
 from tcja_deploy.energy.render.table import Column, Table, energy_text, recordings_text
-from tcja_deploy.energy.report.comparison import Comparison
+from tcja_deploy.energy.report.comparison import NetworkComparison
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,7 +24,7 @@ def _value(summary: Summary | None) -> float | None:
     return None if summary is None else summary.mean
 
 
-def _networks_table(found: Comparison) -> Table:
+def _networks_table(found: NetworkComparison) -> Table:
     columns = [
         Column("model", "Model"),
         Column("accuracy", "Accuracy", "percent"),
@@ -71,7 +71,7 @@ def _networks_table(found: Comparison) -> Table:
     return Table("comparison", title, tuple(columns), tuple(rows), tuple(notes))
 
 
-def _intervals_table(found: Comparison) -> Table:
+def _intervals_table(found: NetworkComparison) -> Table:
     rows: list[tuple[object, ...]] = []
     for n in found.networks:
         values = {"accuracy / %": (n.accuracy, 100.0), "SOPs": (n.synops, 1.0), "rate / %": (n.rate, 100.0)}
@@ -98,7 +98,7 @@ def _intervals_table(found: Comparison) -> Table:
     return Table("intervals", "Intervals of the means over the recordings", columns, tuple(rows))
 
 
-def _differences_table(found: Comparison) -> Table:
+def _differences_table(found: NetworkComparison) -> Table:
     rows: list[tuple[object, ...]] = []
     for d in found.differences:
         accuracy = d.quantity == "accuracy"
@@ -118,13 +118,13 @@ def _differences_table(found: Comparison) -> Table:
     return Table("differences", f"Against {found.networks[0].name}", columns, tuple(rows), (note,))
 
 
-def comparison_tables(found: Comparison) -> list[Table]:
+def comparison_tables(found: NetworkComparison) -> list[Table]:
     """Networks side by side, differences from the first, intervals of the means."""
     tables = [_networks_table(found), _differences_table(found), _intervals_table(found)]
     return [t for t in tables if t.rows]
 
 
-def comparison_plots(found: Comparison) -> Sequence[Plot]:
+def comparison_plots(found: NetworkComparison) -> Sequence[Plot]:
     """Accuracy against energy by the first convention and price list."""
     points = [
         (n.name, n.accuracy, n.priced[0].energy_pJ)

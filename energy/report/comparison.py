@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from tcja_deploy.energy.count.inventory import Measured
 from tcja_deploy.energy.price.convention import Convention
-from tcja_deploy.energy.price.conventions import CONVENTIONS, Options, ann_lines, snn_lines
-from tcja_deploy.energy.price.estimate import twins
+from tcja_deploy.energy.price.conventions import CONVENTIONS, AccountingOptions, ann_lines, snn_lines
+from tcja_deploy.energy.price.estimate import counterparts
 from tcja_deploy.energy.price.line import Line
 from tcja_deploy.energy.price.statistics import Interval, Summary, bootstrap_ratio, summarise
 from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.hardware_profiles import Profile
 
-__all__ = ["Compared", "Comparison", "Difference", "PricedNetwork", "compare_networks"]
+__all__ = ["Compared", "Difference", "NetworkComparison", "PricedNetwork", "compare_networks"]
 
 Floats = NDArray[np.float64]
 
@@ -84,7 +84,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class NetworkComparison:
     """Networks side by side.
 
     Attributes:
@@ -111,8 +111,8 @@ def compare_networks(
     networks: Sequence[tuple[str, Measured]],
     conventions: Sequence[Convention] | None,
     profiles: Sequence[Profile],
-    options: Options | None = None,
-) -> Comparison:
+    options: AccountingOptions | None = None,
+) -> NetworkComparison:
     """Compare networks whose activity was measured on the same recordings.
 
     Args:
@@ -134,9 +134,9 @@ def compare_networks(
     pairs = [(c, p) for c in conventions for p in profiles if p.kind in c.kinds]
     if not pairs:
         raise UsageError("none of the conventions can use any of the profiles", hint="choose others")
-    found = [_compared(name, m, pairs, options or Options()) for name, m in networks]
+    found = [_compared(name, m, pairs, options or AccountingOptions()) for name, m in networks]
     differences = [d for row, columns in found[1:] for d in _differences(row.name, columns, found[0][1])]
-    return Comparison(len(networks[0][1]), tuple(row for row, _ in found), tuple(differences))
+    return NetworkComparison(len(networks[0][1]), tuple(row for row, _ in found), tuple(differences))
 
 
 def _same_recordings(networks: Sequence[tuple[str, Measured]]) -> None:
@@ -156,7 +156,7 @@ def _same_recordings(networks: Sequence[tuple[str, Measured]]) -> None:
 
 
 def _compared(
-    name: str, m: Measured, pairs: Sequence[tuple[Convention, Profile]], options: Options
+    name: str, m: Measured, pairs: Sequence[tuple[Convention, Profile]], options: AccountingOptions
 ) -> tuple[Compared, _Columns]:
     graph, layers = m.inventory.graph, m.inventory.layers
     synops = sum((m.synops(x).per_recording() for x in layers), np.zeros(len(m)))
@@ -186,7 +186,7 @@ def _compared(
         accuracy=None if right is None else _summary(right),
         parameters=graph.parameters,
         steps=graph.T,
-        macs=sum(x.macs.aware_per_inference for x in layers),
+        macs=sum(x.macs.border_aware_per_inference for x in layers),
         synops=_summary(synops),
         rate=None if rate is None else _summary(rate),
         priced=tuple(priced),
@@ -198,9 +198,9 @@ def _summary(values: Floats) -> Summary:
     return summarise(values[:, None])[0]
 
 
-def _ann(m: Measured, c: Convention, p: Profile, options: Options) -> float | None:
+def _ann(m: Measured, c: Convention, p: Profile, options: AccountingOptions) -> float | None:
     """Mean energy of the ANN with the same shape, in pJ."""
-    others = twins(p, m.inventory.graph.T)
+    others = counterparts(p, m.inventory.graph.T)
     if not others:
         return None
     total = _total(ann_lines(m, c, p.pricing, options, others[0]), len(m))

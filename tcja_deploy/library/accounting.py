@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tcja_deploy.energy.count.inventory import Measured
 from tcja_deploy.energy.count.model import kept_activity
-from tcja_deploy.energy.price.conventions import Options
-from tcja_deploy.energy.price.estimate import Estimate, select
+from tcja_deploy.energy.price.conventions import AccountingOptions
+from tcja_deploy.energy.price.estimate import EnergyEstimate, select
 from tcja_deploy.energy.render.documents import report_document
 from tcja_deploy.energy.render.plots import Plot, report_plots
 from tcja_deploy.energy.render.report_tables import summary_tables, totals_table
@@ -41,7 +41,7 @@ class EnergyReport(Result):
     activity: Measured
 
     @property
-    def estimates(self) -> tuple[Estimate, ...]:
+    def estimates(self) -> tuple[EnergyEstimate, ...]:
         """One for each network (the SNN and the ANN it is compared with), convention and price list; energies in pJ."""
         return self.report.estimates
 
@@ -71,7 +71,7 @@ def energy(
     activity: str | Path | None = None,
     profiles: Sequence[str] = (),
     conventions: Sequence[str] = (),
-    options: Options | None = None,
+    options: AccountingOptions | None = None,
     allow_uncounted: bool = False,
     loading: Mapping[str, Any] | None = None,
     **running: Any,

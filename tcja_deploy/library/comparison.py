@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from tcja_deploy.energy.count.inventory import Measured
-from tcja_deploy.energy.price.conventions import Options
+from tcja_deploy.energy.price.conventions import AccountingOptions
 from tcja_deploy.energy.price.estimate import select
 from tcja_deploy.energy.render.comparison_tables import comparison_plots, comparison_tables
 from tcja_deploy.energy.render.documents import tables_document
 from tcja_deploy.energy.render.plots import Plot
 from tcja_deploy.energy.render.table import Table
-from tcja_deploy.energy.report.comparison import Comparison, compare_networks
+from tcja_deploy.energy.report.comparison import NetworkComparison, compare_networks
 from tcja_deploy.energy.report.provenance import profile_facts
 from tcja_deploy.library.firing_rates import measured
 from tcja_deploy.library.result import Result
@@ -36,7 +36,7 @@ class ComparisonReport(Result):
         facts: Where they are from.
     """
 
-    comparison: Comparison
+    comparison: NetworkComparison
     facts: Mapping[str, str]
 
     def tables(self) -> Sequence[Table]:
@@ -65,7 +65,7 @@ def compare(
     *,
     conventions: Sequence[str] = CONVENTIONS,
     profiles: Sequence[str] = PROFILES,
-    options: Options | None = None,
+    options: AccountingOptions | None = None,
     loading: Mapping[str, Any] | None = None,
     **running: Any,
 ) -> ComparisonReport:
