@@ -45,7 +45,8 @@ def test_importing_is_light() -> None:
 
 
 def test_what_the_package_offers() -> None:
-    assert set(td.__all__) == {"DeployError", "__version__", "export", "load", "verify"}
+    functions = {"compare", "energy", "export", "inspect", "load", "open_data", "rates", "stream", "verify"}
+    assert set(td.__all__) == {"DeployError", "__version__"} | functions
     for name in ("export", "load", "verify"):
         assert inspect.getdoc(getattr(td, name))
     here, there = (inspect.signature(f).parameters for f in (td.load, frontend.load))
