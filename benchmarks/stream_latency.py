@@ -1,13 +1,14 @@
-"""One recording frame by frame: torch (burst, paced), onnxruntime with bound states, beside one run of the whole window.
+"""One recording frame by frame: torch, the event engine, onnxruntime with bound states, SpikingJelly, and whole windows.
 
-    python benchmarks/stream_latency.py [--network dvs128 | --checkpoint FILE] [--lookahead D] [--rounds 5] [--threads 1]
-        [--json stream_latency.json]
+    python benchmarks/stream_latency.py [--network dvs128 | --checkpoint FILE [--frames IO.npz]] [--lookahead D] [--rounds 5]
+        [--threads 1] [--json stream_latency.json]
 
 Prints the median time of a frame and of the slowest frame of a window, and the bytes that have to be kept. Weights of
-zoo networks are random. SpikingJelly steps the same network without its attention, which it cannot step.
+zoo networks are random; frames are made up, or the first sample of `x` [N, T, C, H, W] of an .npz file. SpikingJelly steps the
+same network without its attention, which it cannot step. All take turns, a window each.
 
-Keys with --json, median seconds a frame: spikingjelly_step, torch (burst), onnx, window (the whole window at once, over T);
-network, threads, machine, commit.
+Keys with --json, median seconds a frame: spikingjelly_step, torch (burst), events (burst), onnx, window (the whole window at
+once, over T); network, threads, machine, commit.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,8 @@ from tcja_deploy.frontend.checkpoint import infer_architecture
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.sequence import run
-from tcja_deploy.runtime.stream import initial, measure, plan, stream
+from tcja_deploy.runtime.stream import Stepper, initial, measure, plan, stream
+from tcja_deploy.runtime.stream.event_cells import on_events
 from tcja_deploy.runtime.synthetic import synthetic_frames
 from tcja_deploy.zoo.modules import TCJABlock, to_module
 
@@ -64,18 +66,14 @@ def onnx_steps(path: Path, threads: int) -> Callable[[np.ndarray], None]:
     return push
 
 
-def window_times(
-    push: Callable[[np.ndarray], object], frames: np.ndarray, rounds: int
-) -> Iterator[list[float]]:
-    """Times of the frames of each window; windows follow each other, the first two warm up."""
-    for i in range(rounds + 2):
-        times = []
-        for frame in frames:
-            start = time.perf_counter()
-            push(frame)
-            times.append(time.perf_counter() - start)
-        if i > 1:
-            yield times
+def window_times(push: Callable[[np.ndarray], object], frames: np.ndarray) -> list[float]:
+    """Times of the frames of one window."""
+    times = []
+    for frame in frames:
+        start = time.perf_counter()
+        push(frame)
+        times.append(time.perf_counter() - start)
+    return times
 
 
 def main() -> None:
@@ -84,6 +82,7 @@ def main() -> None:
     )
     parser.add_argument("--network", choices=sorted(zoo.BUILDERS), default="dvs128")
     parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--frames", type=Path)
     parser.add_argument("--lookahead", type=int)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
@@ -97,8 +96,12 @@ def main() -> None:
         arch, _ = infer_architecture(state)
     graph: Graph = fold_batch_norm(zoo.to_graph(arch, state))
     frames = synthetic_frames(graph, 1)
+    if args.frames:
+        frames = np.ascontiguousarray(np.load(args.frames)["x"][:1].astype(np.float32).swapaxes(0, 1))
     D = args.lookahead
     burst, paced = stream(graph, lookahead=D), stream(graph, lookahead=D, schedule="paced")
+    network = on_events(graph, plan(graph, lookahead=D), threads=args.threads)
+    events = Stepper(network, initial(network))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "step.onnx"
         td.export(graph, "onnx-step", path, lookahead=D, verify=False)
@@ -106,23 +109,31 @@ def main() -> None:
         ways: dict[str, tuple[Callable[[np.ndarray], object], int]] = {
             "SpikingJelly, without attention": (spikingjelly_step(arch, state), 0),
             "torch, burst": (burst.push, held(graph, frames, D, "burst")),
+            "events, burst": (events.push, held(graph, frames, D, "burst")),
             "torch, paced": (paced.push, held(graph, frames, D, "paced")),
             "onnxruntime, states bound": (onnx_steps(path, args.threads), onnx_bytes),
         }
-        name, seconds = arch.name, {}
         waits = "exact" if D is None else f"D = {D}"
-        title = f"{name}, T = {graph.T}, {waits}, {args.threads} thread(s)"
-        table = Table("", "ms a frame", "ms, slowest", "bytes kept", title=title)
-        whole = [timed(lambda: run(graph, frames)) for _ in range(args.rounds + 1)][1:]
-        median = 1e3 * statistics.median(whole)
-        seconds["window"] = median / 1e3 / graph.T
-        table.add_row("whole window at once", f"{median / graph.T:.2f}", f"({median:.1f} a window)", "")
-        for name, (push, size) in ways.items():
-            windows = list(window_times(push, frames, args.rounds))
-            mean = statistics.median(statistics.fmean(w) for w in windows)
-            seconds[KEYS.get(name, name)] = mean
-            slowest = statistics.median(max(w) for w in windows)
-            table.add_row(name, f"{1e3 * mean:.2f}", f"{1e3 * slowest:.2f}", f"{size:,}")
+        title = f"{arch.name}, T = {graph.T}, {waits}, {args.threads} thread(s)"
+        columns = ("", "ms a frame", "ms, slowest", "SpikingJelly over it", "bytes kept")
+        table = Table(*columns, title=title)
+        windows: dict[str, list[list[float]]] = {name: [] for name in ways}
+        whole = []
+        for round_ in range(args.rounds + 2):  # the first two warm up
+            for name, (push, _) in ways.items():
+                windows[name].append(window_times(push, frames))
+            if round_ > 1:
+                whole.append(timed(lambda: run(graph, frames)))
+        median = {name: statistics.median(map(statistics.fmean, w[2:])) for name, w in windows.items()}
+        seconds = {KEYS.get(name, name): value for name, value in median.items()}
+        seconds["window"] = statistics.median(whole) / graph.T
+        table.add_row("whole window at once, torch", f"{1e3 * seconds['window']:.2f}", "", "", "")
+        for name, (_, size) in ways.items():
+            slowest = statistics.median(max(w) for w in windows[name][2:])
+            ratio = seconds["spikingjelly_step"] / median[name]
+            table.add_row(
+                name, f"{1e3 * median[name]:.2f}", f"{1e3 * slowest:.2f}", f"{ratio:.2f}x", f"{size:,}"
+            )
     Console().print(table)
     save(args.json, "stream_latency", seconds, network=arch.name, threads=args.threads)
 
@@ -130,6 +141,7 @@ def main() -> None:
 KEYS = {
     "SpikingJelly, without attention": "spikingjelly_step",
     "torch, burst": "torch",
+    "events, burst": "events",
     "onnxruntime, states bound": "onnx",
 }
 

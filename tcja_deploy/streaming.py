@@ -1,4 +1,4 @@
-"""A network run one frame at a time by any of the engines: in torch, in onnxruntime, or as the integer twin.
+"""A network run one frame at a time by any of the engines: torch, the event engine, onnxruntime, or the integer twin.
 
 Each engine is compared with its reference, and measured: what it costs, when its prediction settles, how fast it is.
 """
@@ -21,9 +21,19 @@ from tcja_deploy.exporters.onnx_step.run import OnnxStepper
 from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.activity.collect import LabelledFrames
 from tcja_deploy.runtime.compare import Agreement
+from tcja_deploy.runtime.engines import choose
 from tcja_deploy.runtime.integers.check import compare_twin
 from tcja_deploy.runtime.integers.stream import plan_twin
-from tcja_deploy.runtime.stream import FrameProfile, Stepper, StreamCost, StreamPlan, initial, measure, plan
+from tcja_deploy.runtime.stream import (
+    FrameProfile,
+    Stepper,
+    StreamCost,
+    StreamPlan,
+    initial,
+    measure,
+    plan,
+    stream,
+)
 from tcja_deploy.runtime.stream.check import compare_stream
 from tcja_deploy.runtime.stream.decision import Outcome, Steps, outcome
 from tcja_deploy.runtime.stream.plan import Schedule
@@ -31,7 +41,7 @@ from tcja_deploy.runtime.stream.study import Bar, batched, frames_of, no_bar
 
 __all__ = ["EngineName", "StreamEngine", "StreamRun", "open_engine", "run_stream"]
 
-EngineName = Literal["torch", "onnx", "twin"]
+EngineName = Literal["auto", "torch", "events", "onnx", "twin"]
 
 _CALIBRATION = 64
 """Recordings that calibrate the twin's numbers."""
@@ -43,7 +53,9 @@ class StreamEngine:
 
     Attributes:
         name: Which one.
+        label: The same for reports, with why it was taken.
         plan: The stream whose cost is measured.
+        runs: The stream that is drawn: of the event engine, the one that runs on it; else `plan`.
         make: Gives a stream for a number of recordings side by side.
         compare: Compares with the reference over frames `[T, n, ...]`.
         other: What is compared, for tables.
@@ -52,8 +64,10 @@ class StreamEngine:
         notes: Further numbers about it.
     """
 
-    name: EngineName
+    name: str
+    label: str
     plan: StreamPlan
+    runs: StreamPlan
     make: Callable[[int], Steps]
     compare: Callable[[Iterator[NDArray[np.float32]]], Agreement]
     other: str
@@ -103,7 +117,7 @@ def open_engine(
     """Make an engine.
 
     Args:
-        name: Which one.
+        name: Which one; `"auto"` is torch or the event engine, as `runtime.engines` chooses.
         graph: The network, batch normalisation folded.
         data: Recordings; the twin's numbers are calibrated on some of them.
         folder: Where the ONNX model is written.
@@ -125,12 +139,18 @@ def open_engine(
         return _twin(
             graph, list(frames_of(batched(source, chosen, batch_size))), lookahead, profile, schedule
         )
+    choice = choose(graph, name)
     network = plan(graph, lookahead=lookahead, profile=profile, schedule=schedule)
+    runs = stream(graph, lookahead=lookahead, profile=profile, schedule=schedule, engine=choice.engine).plan
     return StreamEngine(
-        "torch",
+        choice.engine,
+        choice.label,
         network,
-        lambda samples: Stepper(network, initial(network, samples)),
-        lambda batches: compare_stream(graph, batches, lookahead=lookahead, profile=profile),
+        runs,
+        lambda samples: Stepper(runs, initial(runs, samples)),
+        lambda batches: compare_stream(
+            graph, batches, lookahead=lookahead, profile=profile, engine=choice.engine
+        ),
         "stream",
         exact=all(gate.lookahead == gate.exact_lookahead for gate in network.gates.values()),
     )
@@ -141,9 +161,12 @@ def _onnx(
 ) -> StreamEngine:
     export(graph, "onnx-step", path, lookahead=lookahead, profile=profile, verify=False)
     state = sum(a.nbytes for a in OnnxStepper(path, trusted=True).state.values())
+    network = plan(graph, lookahead=lookahead, profile=profile, schedule=schedule)
     return StreamEngine(
         "onnx",
-        plan(graph, lookahead=lookahead, profile=profile, schedule=schedule),
+        "onnxruntime (as asked for)",
+        network,
+        network,
         lambda samples: OnnxStepper(path, samples, trusted=True),
         lambda batches: verify(path, graph, batches, profile=profile),
         "onnxruntime",
@@ -164,6 +187,8 @@ def _twin(
     cells = plan_twin(network, lookahead=lookahead, profile=profile, schedule=schedule)
     return StreamEngine(
         "twin",
+        "the integer twin (as asked for)",
+        cells,
         cells,
         lambda samples: Stepper(cells, initial(cells, samples)),
         lambda batches: compare_twin(network, batches, lookahead=lookahead, profile=profile),

@@ -32,7 +32,9 @@ _SIDE_BY_SIDE = RecordingOptions(batch_size=20)
 class Engine(StrEnum):
     """What computes the frames."""
 
+    AUTO = "auto"
     TORCH = "torch"
+    EVENTS = "events"
     ONNX = "onnx"
     TWIN = "twin"
 
@@ -64,8 +66,11 @@ def stream(
         ),
     ] = None,
     engine: Annotated[
-        Engine, typer.Option(help="What computes: torch, onnxruntime, or the integer twin.")
-    ] = Engine.TORCH,
+        Engine,
+        typer.Option(
+            help="What computes: torch, the event engine (auto takes one of the two), onnxruntime, or the integer twin."
+        ),
+    ] = Engine.AUTO,
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Compare all look-aheads with the exact stream.")
     ] = False,
@@ -95,7 +100,7 @@ def stream(
 ) -> None:
     """Run a network one frame at a time; measure latency, memory, and what a shorter look-ahead costs."""
     wrong = {
-        "--sweep and --fit run on torch": (sweep or fit) and engine is not Engine.TORCH,
+        "--sweep and --fit run on torch": (sweep or fit) and engine not in (Engine.AUTO, Engine.TORCH),
         "--plot belongs to --sweep": plot is not None and not sweep,
         "--save-profile belongs to --fit": save_profile is not None and not fit,
         "--calibration belongs to --fit and --engine twin": calibration is not None

@@ -83,7 +83,7 @@ def draw(engine: StreamEngine, graph: Graph, data: EventData, frame_time: float 
     model, layers = engine.step_model, [node.name for node in graph.neurons]
     wait = timing(engine.plan).latency if engine.plan.schedule == "paced" else 0
     show(
-        lambda: stream_feed(engine.plan) if model is None else onnx_feed(model, layers),
+        lambda: stream_feed(engine.runs) if model is None else onnx_feed(model, layers),
         data,
         frame_time,
         wait,
@@ -99,6 +99,7 @@ def show_run(
     if as_json:
         result = {
             "engine": engine.name,
+            "engine_label": engine.label,
             "exact": engine.exact,
             "cost": asdict(cost),
             "outcome": asdict(found),
@@ -106,6 +107,7 @@ def show_run(
         }
         typer.echo(json.dumps(result | engine.notes, indent=2))
         return run
+    console.print(f"engine: {engine.label}", highlight=False)
     if cost.blocks:
         print_table(block_table(cost, frame_time))
     side_by_side = min(batch_size, found.samples)

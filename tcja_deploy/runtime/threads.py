@@ -73,6 +73,13 @@ def share(kernel: Callable[..., None], rows: int, threads: int, *args: Any) -> N
         return
     pieces = min(rows, threads * _PIECES)
     edges = [rows * i // pieces for i in range(pieces + 1)]
-    running = [_pool(threads).submit(kernel, lo, hi, *args) for lo, hi in pairwise(edges)]
-    for piece in running:
-        piece.result()
+    waiting = iter(list(pairwise(edges)))  # whoever is free takes the next piece
+
+    def work() -> None:
+        for lo, hi in waiting:
+            kernel(lo, hi, *args)
+
+    others = [_pool(threads).submit(work) for _ in range(min(threads, pieces) - 1)]
+    work()
+    for other in others:
+        other.result()

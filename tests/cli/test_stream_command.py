@@ -55,10 +55,12 @@ def strict(text: str):
     return json.loads(text, parse_constant=refuse)
 
 
-@pytest.mark.parametrize("engine", ["torch", "onnx", "twin"])
+@pytest.mark.parametrize("engine", ["auto", "torch", "events", "onnx", "twin"])
 def test_every_engine_agrees_with_its_reference(files, engine):
     found = strict(call(files, "--engine", engine, "--json"))
     assert found["exact"]
+    assert found["engine"] == ("events" if engine == "auto" else engine)
+    assert ("sparse" in found["engine_label"]) == (engine == "auto")
     assert found["agreement"]["passed"]
     assert found["agreement"]["samples"] == found["outcome"]["samples"] == 12
     assert found["cost"]["schedule"] == ("paced" if engine == "onnx" else "burst")
@@ -108,7 +110,7 @@ def test_recordings_without_labels(files, tmp_path):
     assert "(one recording at a time)" in out
 
 
-@pytest.mark.parametrize("engine", ["torch", "onnx", "twin"])
+@pytest.mark.parametrize("engine", ["torch", "events", "onnx", "twin"])
 def test_live(files, engine):
     out = call(
         files, "--live", "--frame-time", "0.01", "--limit", "1", "--engine", engine, "--lookahead", "0"

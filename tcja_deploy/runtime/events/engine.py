@@ -15,12 +15,12 @@ from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes.fold import fold_batch_norm
 from tcja_deploy.runtime.events import kernels
 from tcja_deploy.runtime.events.plan import EventPlan, FusedLayer, compile_graph
-from tcja_deploy.runtime.events.values import Dense, Spikes, Value
+from tcja_deploy.runtime.events.values import Dense, Events, Spikes, Value
 from tcja_deploy.runtime.events.vectors import LANES
 from tcja_deploy.runtime.sequence import as_frames, evaluate, tcja_gate
 from tcja_deploy.runtime.threads import available_cores, share
 
-__all__ = ["Observer", "run", "run_layer", "run_plan"]
+__all__ = ["Observer", "run", "run_layer", "run_plan", "step_layer"]
 
 Observer = Callable[[Node, Value], None]
 """Called with every node that has a value of its own, and the value; it must not change it."""
@@ -96,21 +96,43 @@ def _value(plan: EventPlan, node: Node, inputs: list[Value], x: Tensor, threads:
 
 def run_layer(layer: FusedLayer, source: Value, threads: int) -> Value:
     """One compiled layer over a window: spikes, or sums where it has no neurons."""
-    events = source.events
+    events = source.placed(layer.space)
     N, _, _, T, _ = events.shape
     H, W = layer.size
-    shape = (*layer.space, layer.columns, T)
-    width = (0,) * (len(layer.bias) // len(layer.weights) // LANES)
-    given = (width, shape, events.ends, events.index, events.scale, layer.weights, layer.bias, layer.taps)
+    given = _tables(layer, events)
     features = (layer.outputs, H, W) if layer.spatial else (layer.outputs,)
     if layer.neuron is not None:
         bits = np.empty((N, H, W, T, -(-layer.outputs // LANES)), np.uint16)
-        share(kernels.spiking_layer, N * H, threads, *given, layer.neuron, bits)
+        share(kernels.spiking_layer, N * H, threads, *given, layer.neuron, layer.quiet, bits)
         return Spikes(bits, layer.outputs, threads, features)
     out = np.empty((N, H, W, T, len(layer.bias)), np.float32)
     share(kernels.real_layer, N * H, threads, *given, out)
     moved = torch.from_numpy(out)[..., : layer.outputs].permute(3, 0, 4, 1, 2)
     return Dense(moved if layer.spatial else moved[..., 0, 0], threads)
+
+
+def step_layer(
+    layer: FusedLayer,
+    source: Value,
+    t: int,
+    v: NDArray[np.float32],
+    seen: NDArray[np.int32],
+    threads: int,
+) -> Spikes:
+    """Step `t` of a layer with neurons; the membranes `v` and `seen` change (see `kernels.spiking_frame`)."""
+    events = source.placed(layer.space)
+    H, W = layer.size
+    bits = np.empty((events.shape[0], H, W, 1, -(-layer.outputs // LANES)), np.uint16)
+    given = (*_tables(layer, events), layer.neuron, layer.quiet, t, v, seen, bits)
+    share(kernels.spiking_frame, len(bits) * H, threads, *given)
+    return Spikes(bits, layer.outputs, threads, (layer.outputs, H, W) if layer.spatial else (layer.outputs,))
+
+
+def _tables(layer: FusedLayer, events: Events) -> tuple[Any, ...]:
+    """What all kernels of layers are given first."""
+    shape = (*layer.space, layer.columns, events.shape[3])
+    width = (0,) * (len(layer.bias) // len(layer.weights) // LANES)
+    return width, shape, events.ends, events.index, events.scale, layer.weights, layer.bias, layer.taps
 
 
 def run(graph: Graph, frames: Tensor | NDArray[Any], *, threads: int | None = None) -> Tensor:

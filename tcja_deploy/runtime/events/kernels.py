@@ -20,6 +20,7 @@ from tcja_deploy.runtime.events.vectors import (
     append_rows,
     bits_set,
     lowest_bit,
+    relax,
     step,
     sum_rows,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "pack",
     "pool",
     "real_layer",
+    "spiking_frame",
     "spiking_layer",
     "sum_bits",
     "unpack",
@@ -158,6 +160,20 @@ def _gather(
 
 
 @_compiled
+def _look(n: int, y: int, shape: Any, ends: Any, tap_y: Any, busy: Any) -> None:
+    """Which columns of the input have anything in the rows that row `y` of the output reads, in one step: `busy [width]`."""
+    height, width = shape[0], shape[1]
+    busy[:] = False
+    for a in range(tap_y.shape[1]):
+        if tap_y[y, a, 0] < 0:
+            break
+        first = (n * height + tap_y[y, a, 0]) * width
+        line = ends[first : first + width + 1]
+        for x in range(width):
+            busy[x] |= line[x + 1] > line[x]
+
+
+@_compiled
 def _copy(whole: Any, bits: Any) -> None:
     """Copy `[T, words]` from an array with as many words or more."""
     for t in range(bits.shape[0]):
@@ -168,7 +184,7 @@ def _copy(whole: Any, bits: Any) -> None:
 @_compiled
 def spiking_layer(
     lo: int, hi: int, width: Any, shape: Any, ends: Any, index: Any, scale: Any, weights: Any, bias: Any, taps: Any,
-    neuron: Any, bits: Any,
+    neuron: Any, quiet: bool, bits: Any,
 ) -> None:  # fmt: skip
     """Weights and neurons over a window, a row of places at a time.
 
@@ -184,6 +200,7 @@ def spiking_layer(
         bias: `[blocks x block]`.
         taps: For rows and columns of the output, input place and kernel place of each tap, `[size, taps, 2]`; input -1 ends.
         neuron: Form and constants of the charge, threshold, strict, reset, soft.
+        quiet: Whether neurons without input cannot fire.
         bits: Spikes `[N, H, W, T, words]`.
     """
     steps, blocks = shape[4], weights.shape[0]
@@ -207,15 +224,77 @@ def spiking_layer(
             for b in range(blocks):
                 for i in range(block):
                     v[i] = neuron[1]
-                start = 0
+                start = silence = 0
+                first = bias[b * block :]
                 for t in range(steps):
-                    first, out = bias[b * block :], whole[t, b * len(width) :]
-                    step(width, first, weights[b], rows, scales, start, stops[t], neuron, v, out)
+                    if quiet and stops[t] == start:
+                        silence += 1
+                        for w in range(b * len(width), (b + 1) * len(width)):
+                            whole[t, w] = 0
+                        continue
+                    if silence:
+                        relax(width, first, neuron, v, silence)
+                        silence = 0
+                    step(
+                        width,
+                        first,
+                        weights[b],
+                        rows,
+                        scales,
+                        start,
+                        stops[t],
+                        neuron,
+                        v,
+                        whole[t, b * len(width) :],
+                    )
                     start = stops[t]
             _copy(whole, bits[n, y, x])
             if m == 0:
                 _copy(whole, silent)
                 known = True
+
+
+@_compiled
+def spiking_frame(
+    lo: int, hi: int, width: Any, shape: Any, ends: Any, index: Any, scale: Any, weights: Any, bias: Any, taps: Any,
+    neuron: Any, quiet: bool, t: int, v: Any, seen: Any, bits: Any,
+) -> None:  # fmt: skip
+    """As `spiking_layer`, for step `t` alone: the membranes `v [N, H, W, blocks x block]` change.
+
+    Places of quiet neurons without input are left alone until input comes: `seen [N, H, W]` steps are behind each place.
+    """
+    blocks = weights.shape[0]
+    block = len(bias) // blocks
+    around = taps[0].shape[1] * taps[1].shape[1]
+    room = around * shape[2] + LANES
+    rows, stops, meets = np.empty(room, np.int32), np.empty(1, np.int64), np.empty((around, 2), np.int64)
+    scales = _room(scale, room)
+    _, H, W, _, words = bits.shape
+    whole, busy, tap_x = np.empty(blocks * len(width), np.uint16), np.empty(shape[1], np.bool_), taps[1]
+    for row in range(lo, hi):
+        n, y = row // H, row % H
+        _look(n, y, shape, ends, taps[0], busy)
+        for x in range(W):
+            touched = False
+            for k in range(tap_x.shape[1]):
+                if tap_x[x, k, 0] >= 0:
+                    touched |= busy[tap_x[x, k, 0]]
+            m = 0
+            if touched:
+                m = _gather(n, y, x, shape, ends, index, scale, taps, block, meets, rows, scales, stops)
+            elif quiet:
+                for w in range(words):
+                    bits[n, y, x, 0, w] = 0
+                continue
+            silence = t - seen[n, y, x]
+            for b in range(blocks):
+                first, membrane = bias[b * block :], v[n, y, x, b * block :]
+                if silence:
+                    relax(width, first, neuron, membrane, silence)
+                step(width, first, weights[b], rows, scales, 0, m, neuron, membrane, whole[b * len(width) :])
+            seen[n, y, x] = t + 1
+            for w in range(words):
+                bits[n, y, x, 0, w] = whole[w]
 
 
 @_compiled

@@ -42,6 +42,7 @@ class FusedLayer:
         bias: `[blocks x block]`; NaN where a block is longer than the outputs, which never fires.
         taps: See `kernels.spiking_layer`.
         neuron: See `neuron_constants`; `None` without neurons.
+        quiet: Whether its neurons never fire without input.
         spatial: Whether the output has height and width as axes.
     """
 
@@ -55,6 +56,7 @@ class FusedLayer:
     bias: NDArray[np.float32]
     taps: tuple[NDArray[np.int64], NDArray[np.int64]]
     neuron: tuple[Any, ...] | None
+    quiet: bool
     spatial: bool
 
 
@@ -137,6 +139,7 @@ def _layer(graph: Graph, node: Node, behind: Node | None) -> FusedLayer | None:
         biases,
         taps,
         neuron,
+        neuron is not None and _never_fires(neuron, bias),
         len(node.signal.features) == 3,
     )
 
@@ -220,3 +223,22 @@ def neuron_constants(op: Any) -> tuple[Any, ...] | None:
             form, leak = Charge(form - 1), f(1) / leak
         return int(form), f(op.v_rest), leak, f(1), f(0), *fire
     return None
+
+
+def _never_fires(neuron: tuple[Any, ...], bias: NDArray[np.float32]) -> bool:
+    """Whether neurons that start below the threshold and get nothing but their bias stay there, whatever is rounded.
+
+    The membrane goes towards a resting point without passing it, so that it is enough if that is below by a margin.
+    """
+    form, rest, leak, _, _, threshold, _, _, soft = neuron
+    if soft or not rest < threshold:
+        return False
+    x, share = bias.astype(np.float64), float(leak)
+    if form in (Charge.DECAY_INPUT_DIVIDED, Charge.DECAY_DIVIDED):
+        share = 1 / share
+    if form == Charge.SUM:
+        return bool((x <= 0).all())
+    if not 0 < share <= 1:
+        return False
+    point = rest + (x if form in (Charge.DECAY_INPUT, Charge.DECAY_INPUT_DIVIDED) else x / share)
+    return bool((point < threshold - 1e-4 * (abs(point) + abs(rest) + abs(threshold))).all())

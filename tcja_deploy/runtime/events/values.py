@@ -56,6 +56,18 @@ class Value:
         """All axes of a frame in one."""
         raise NotImplementedError
 
+    @property
+    def space(self) -> tuple[int, int, int]:
+        """Height, width and channels of `events`."""
+        raise NotImplementedError
+
+    def placed(self, space: tuple[int, int, int]) -> Events:
+        """The lists with height, width and channels as a layer reads them, whatever was flattened in between."""
+        if self.space == space:
+            return self.events
+        (H, W, C), dense = space, self.dense
+        return Dense(dense.reshape(*dense.shape[:2], C, H, W), self.threads).events
+
 
 class Dense(Value):
     """Numbers, shaped like the signal.
@@ -73,6 +85,13 @@ class Dense(Value):
     def dense(self) -> Tensor:
         """See `Value`."""
         return self._tensor
+
+    @property
+    def space(self) -> tuple[int, int, int]:
+        """See `Value`."""
+        tensor = self._tensor if self._places is None else self._places
+        C, H, W = (*tensor.shape[2:], 1, 1)[:3]
+        return H, W, C
 
     @cached_property
     def events(self) -> Events:
@@ -139,6 +158,11 @@ class Spikes(Value):
         out = np.zeros((T, N, self.channels, H * W), np.float32)
         share(kernels.unpack, N, self.threads, self.bits.reshape(N, H * W, T, words), self.gate, out)
         return torch.from_numpy(out.reshape(T, N, *self.features))
+
+    @property
+    def space(self) -> tuple[int, int, int]:
+        """See `Value`."""
+        return self.bits.shape[1], self.bits.shape[2], self.channels
 
     @cached_property
     def events(self) -> Events:

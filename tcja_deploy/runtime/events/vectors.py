@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["LANES", "add_bits", "append_rows", "bits_set", "lowest_bit", "step", "sum_rows"]
+__all__ = ["LANES", "add_bits", "append_rows", "bits_set", "lowest_bit", "relax", "step", "sum_rows"]
 
 _intrinsic: Callable[[Any], Any] = intrinsic  # what it makes of a function has another signature
 
@@ -209,6 +209,30 @@ def step(
             after = builder.select(soft, builder.fsub(h, threshold), reset)
             _store(builder, builder.select(fired, after, h), membrane, place)
             builder.store(builder.bitcast(fired, _I16), builder.gep(out, [_number(k)]))
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@_intrinsic
+def relax(typing: Any, width: Any, bias: Any, neuron: Any, v: Any, steps: Any) -> Any:
+    """As many steps of neurons whose input is the bias alone and that cannot fire from it; see `step`."""
+    signature = types.void(width, bias, neuron, v, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        first, membrane = (_pointer(context, builder, signature.args[i], args[i]) for i in (1, 3))
+        form, *constants = (builder.extract_value(args[2], i) for i in range(5))
+        spread = [_spread(builder, constant) for constant in constants]
+        places = [_number(k * LANES) for k in range(width.count)]
+        x = [_load(builder, first, place, _VECTOR) for place in places]
+        v = [_load(builder, membrane, place, _VECTOR) for place in places]
+
+        def charge(t: Any, v: list[Any]) -> list[Any]:
+            return _charged(builder, form, x, v, *spread)
+
+        _, v = _loop(builder, _number(0), args[4], 1, v, charge)
+        for place, h in zip(places, v, strict=True):
+            _store(builder, h, membrane, place)
         return context.get_dummy_value()
 
     return signature, generate

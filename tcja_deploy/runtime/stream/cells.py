@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from tcja_deploy.ir import Op
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.sequence import evaluate, integrator_step, neuron_step
+from tcja_deploy.runtime.stream.packing import Item
 
 __all__ = [
     "Cell",
@@ -22,6 +24,7 @@ __all__ = [
     "Integrators",
     "Neurons",
     "PlainCell",
+    "ReadsBundles",
     "RunningMean",
     "Scale",
     "Window",
@@ -59,7 +62,7 @@ class Cell(Protocol):
         """State before the first frame of a window, for a batch of `samples`."""
         ...
 
-    def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
+    def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[Sequence[Item], CellState]:
         """Consume the inputs of step `t`.
 
         Args:
@@ -87,6 +90,16 @@ class Delayed(Cell, Protocol):
     def exact_lookahead(self) -> int:
         """Frames that it would have to wait to be exact."""
         ...
+
+
+class ReadsBundles(ABC):
+    """A cell that takes bundles as they are; others get tensors."""
+
+    @abstractmethod
+    def step_items(
+        self, inputs: tuple[Item, ...], state: CellState, t: int, *, reuse: bool = False
+    ) -> tuple[Sequence[Item], CellState]:
+        """As `Cell.step`; with `reuse` nobody else has `state`, whose memory may become that of the state after."""
 
 
 class PlainCell:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,9 @@ from torch import Tensor
 from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.compare import BOUND, Agreement, compare
-from tcja_deploy.runtime.stream.engine import Stepper, initial
+from tcja_deploy.runtime.stream.engine import Stepper, initial, stream
 from tcja_deploy.runtime.stream.estimate import FrameProfile
-from tcja_deploy.runtime.stream.plan import StreamPlan, plan
+from tcja_deploy.runtime.stream.plan import StreamPlan
 
 __all__ = ["Progress", "compare_stream", "not_empty", "run_plan"]
 
@@ -27,6 +28,7 @@ def compare_stream(
     *,
     lookahead: int | None = None,
     profile: FrameProfile | None = None,
+    engine: Literal["torch", "events"] = "torch",
     progress: Progress | None = None,
 ) -> Agreement:
     """A stream (burst) against the sequence runtime, whose kernels take all T frames at once.
@@ -36,12 +38,13 @@ def compare_stream(
         batches: Frames `[T, n, ...]`.
         lookahead: As for `stream`; `None` for exact.
         profile: As for `stream`.
+        engine: As for `stream`.
         progress: Called with the number of recordings done.
 
     Raises:
         DataError: If there is no data, or frames do not fit.
     """
-    network = plan(graph, lookahead=lookahead, profile=profile)
+    network = stream(graph, lookahead=lookahead, profile=profile, engine=engine).plan
     neurons = {node.name for node in graph.neurons}
     total = Agreement((), 0, 0, 0.0, BOUND)
     for frames in batches:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,9 +14,9 @@ from torch import Tensor
 
 from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.ir import Graph, Kind
-from tcja_deploy.runtime.stream.cells import CellState, RunningMean, plain
+from tcja_deploy.runtime.stream.cells import CellState, ReadsBundles, RunningMean, plain
 from tcja_deploy.runtime.stream.estimate import FrameProfile
-from tcja_deploy.runtime.stream.packing import Packed, pack, unpack
+from tcja_deploy.runtime.stream.packing import Bundle, Item, Packed, as_tensor, pack, unpack
 from tcja_deploy.runtime.stream.plan import Link, Schedule, StreamPlan, Takes, plan
 
 __all__ = ["Emission", "Observer", "Stepper", "StreamState", "advance", "initial", "stream"]
@@ -63,7 +63,7 @@ class StreamState:
     given: Mapping[str, int]
     clocks: Mapping[str, int]
     cells: Mapping[str, CellState]
-    queues: Mapping[tuple[str, int], tuple[Packed, ...]]
+    queues: Mapping[tuple[str, int], tuple[Packed | Bundle, ...]]
 
 
 def initial(plan: StreamPlan, samples: int = 1) -> StreamState:
@@ -86,23 +86,23 @@ def initial(plan: StreamPlan, samples: int = 1) -> StreamState:
 class _Queue:
     """Items on their way from one cell to another: as tensors within a step, packed between steps."""
 
-    def __init__(self, waiting: tuple[Packed, ...]) -> None:
-        self.items: deque[Packed | Tensor] = deque(waiting)
+    def __init__(self, waiting: tuple[Packed | Bundle, ...]) -> None:
+        self.items: deque[Packed | Item] = deque(waiting)
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def first(self) -> Tensor:
+    def first(self) -> Item:
         item = self.items[0]
         return unpack(item) if isinstance(item, Packed) else item
 
-    def take(self) -> Tensor:
+    def take(self) -> Item:
         item = self.first()
         self.items.popleft()
         return item
 
-    def waiting(self, kind: Kind) -> tuple[Packed, ...]:
-        return tuple(item if isinstance(item, Packed) else pack(item, kind) for item in self.items)
+    def waiting(self, kind: Kind) -> tuple[Packed | Bundle, ...]:
+        return tuple(item if isinstance(item, Packed | Bundle) else pack(item, kind) for item in self.items)
 
 
 def advance(
@@ -125,7 +125,19 @@ def advance(
     Returns:
         The results that became final with this frame, in order, and the state after.
     """
-    flow = _Flow(plan, state, observe, working)
+    return _advance(plan, state, frame, observe, working)
+
+
+def _advance(
+    plan: StreamPlan,
+    state: StreamState,
+    frame: Tensor,
+    observe: Observer | None = None,
+    working: Clock | None = None,
+    own: set[str] | None = None,
+) -> tuple[list[Emission], StreamState]:
+    """See `advance`; `own` are the cells whose state nobody else has, so that its memory may be used again, and grows."""
+    flow = _Flow(plan, state, observe, working, set() if own is None else own)
     flow.give(plan.input, frame, state.pushed % plan.T)
     if plan.schedule == "paced":
         for link in plan.links:
@@ -144,20 +156,25 @@ class _Flow:
     """One step of the stream while it happens."""
 
     def __init__(
-        self, plan: StreamPlan, state: StreamState, observe: Observer | None, working: Clock | None
+        self,
+        plan: StreamPlan,
+        state: StreamState,
+        observe: Observer | None,
+        working: Clock | None,
+        own: set[str],
     ) -> None:
-        self.plan, self.before, self.observe, self.working = plan, state, observe, working
+        self.plan, self.before, self.observe, self.working, self.own = plan, state, observe, working, own
         self.queues = {key: _Queue(items) for key, items in state.queues.items()}
         self.given, self.clocks, self.cells = dict(state.given), dict(state.clocks), dict(state.cells)
         self.results: list[Tensor] = []
 
-    def give(self, name: str, item: Tensor, index: int) -> None:
+    def give(self, name: str, item: Item, index: int) -> None:
         for key in self.plan.readers.get(name, ()):
             self.queues[key].items.append(item)
         if name == self.plan.output:
-            self.results.append(item)
+            self.results.append(as_tensor(item))
         if self.observe is not None:
-            self.observe(name, index, item)
+            self.observe(name, index, as_tensor(item))
 
     def ready(self, link: Link) -> bool:
         return all(
@@ -168,24 +185,29 @@ class _Flow:
     def work(self, link: Link) -> None:
         T, t = self.plan.T, self.clocks[link.name]
         end = t == T - 1 or not link.per_frame
-        inputs = []
+        inputs: list[Item] = []
         for i, takes in enumerate(link.takes):
             queue = self.queues[link.name, i]
             if takes is Takes.WINDOW:
-                inputs.append(torch.stack([queue.take() for _ in range(T)]))
+                inputs.append(torch.stack([as_tensor(queue.take()) for _ in range(T)]))
             elif takes is Takes.VALUE and not end:
                 inputs.append(queue.first())
             else:
                 inputs.append(queue.take())
         if self.working is not None:
-            self.working(link, tuple(inputs))
-        items, after = link.cell.step(tuple(inputs), self.cells[link.name], t)
+            self.working(link, tuple(map(as_tensor, inputs)))
+        cell, before = link.cell, self.cells[link.name]
+        if isinstance(cell, ReadsBundles):
+            items, after = cell.step_items(tuple(inputs), before, t, reuse=link.name in self.own)
+        else:
+            items, after = cell.step(tuple(map(as_tensor, inputs)), before, t)
         self.clocks[link.name] = 0 if end else t + 1
         self.cells[link.name] = link.cell.initial(self.before.samples) if end else after
+        self.own.add(link.name)
         for item in items:
             index = self.given[link.name] % T if link.signal.streams else 0
             self.given[link.name] += 1
-            self.give(link.name, plain(item), index)
+            self.give(link.name, item if isinstance(item, Bundle) else plain(item), index)
 
     def state(self) -> StreamState:
         kept = {
@@ -211,14 +233,23 @@ class Stepper:
 
     Attributes:
         plan: The network.
-        state: Everything that the stream remembers.
     """
 
     def __init__(self, plan: StreamPlan, state: StreamState) -> None:
         if state.identity != plan.identity:
             raise UsageError("the state belongs to another network, or to other options")
         self.plan = plan
-        self.state = state
+        self._state, self._own = state, set[str]()
+
+    @property
+    def state(self) -> StreamState:
+        """Everything that the stream remembers."""
+        self._own = set()  # whoever asks may keep it
+        return self._state
+
+    @state.setter
+    def state(self, state: StreamState) -> None:
+        self._state, self._own = state, set[str]()
 
     def push(
         self,
@@ -235,12 +266,16 @@ class Stepper:
             DataError: If the frame does not have the shape that the network and the state expect.
         """
         x = torch.as_tensor(np.ascontiguousarray(frame) if isinstance(frame, np.ndarray) else frame)
-        want = (self.state.samples, *self.plan.frames.features)
+        want = (self._state.samples, *self.plan.frames.features)
         if tuple(x.shape) != want:
             raise DataError(f"the frame has shape {list(x.shape)}, the stream expects {list(want)}")
         x = plain(x.to(torch.float32, copy=True))  # a copy, because the caller may change the frame later
         with torch.inference_mode():
-            emissions, self.state = advance(self.plan, self.state, x, observe=observe, working=working)
+            # An observer may raise, and the state before has to be whole then.
+            own = self._own if observe is None and working is None else set[str]()
+            emissions, after = _advance(self.plan, self._state, x, observe, working, own)
+        self._state = after
+        self._own |= own
         return emissions
 
     def clone(self) -> Stepper:
@@ -257,9 +292,9 @@ class Stepper:
         values: dict[str, Tensor] = {}
         for link in self.plan.links:
             if isinstance(link.cell, RunningMean):
-                seen = self.state.clocks[link.name]
+                seen = self._state.clocks[link.name]
                 if seen:
-                    values[link.name] = self.state.cells[link.name]["sum"] / seen
+                    values[link.name] = self._state.cells[link.name]["sum"] / seen
             elif not link.signal.streams and all(name in values for name in link.inputs):
                 values[link.name] = link.cell.step(tuple(values[name] for name in link.inputs), {}, 0)[0][0]
         return values.get(self.plan.running)
@@ -272,11 +307,24 @@ def stream(
     profile: FrameProfile | None = None,
     schedule: Schedule = "burst",
     samples: int = 1,
+    engine: Literal["torch", "events"] = "torch",
 ) -> Stepper:
-    """A graph as a stream: see `plan` for the options; `samples` is N, recordings that run side by side.
+    """A graph as a stream: see `plan` for the options.
+
+    Args:
+        graph: The network.
+        lookahead: See `plan`.
+        profile: See `plan`.
+        schedule: See `plan`.
+        samples: N, recordings that run side by side.
+        engine: What computes: torch, frame by dense frame, or the event engine, whose work is that of the spikes.
 
     Raises:
         UsageError: If an option makes no sense.
     """
     network = plan(graph, lookahead=lookahead, profile=profile, schedule=schedule)
+    if engine == "events":
+        from tcja_deploy.runtime.stream.event_cells import on_events
+
+        network = on_events(graph, network)
     return Stepper(network, initial(network, samples))

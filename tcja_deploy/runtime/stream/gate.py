@@ -129,7 +129,11 @@ class GateBuffer(PlainCell):
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
         """See `Cell`."""
-        z, D, new = squeeze(inputs[0]), self.lookahead, dict(state)
+        return self.advance(squeeze(inputs[0]), state, t)
+
+    def advance(self, z: Tensor, state: CellState, t: int) -> tuple[list[Tensor], CellState]:
+        """`step` from a frame of Z `[N, C]`."""
+        D, new = self.lookahead, dict(state)
         if "past" in new:
             new["past"] = new["past"] + z
         if self._cla is not None:

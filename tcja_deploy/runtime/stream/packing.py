@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from tcja_deploy.ir import Kind
 
-__all__ = ["Packed", "pack", "unpack"]
+__all__ = ["Bundle", "Item", "Packed", "as_tensor", "pack", "unpack"]
 
 _NARROW: tuple[type[np.generic], ...] = (np.uint8, np.float16, np.uint16)
 
@@ -43,6 +44,38 @@ class Packed:
     def nbytes_unpacked(self) -> int:
         """Bytes of the same frame in the type it is computed in."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+class Bundle(ABC):
+    """A frame in a form that some cells make and read, such as spikes as bits; it waits as it is."""
+
+    @property
+    @abstractmethod
+    def tensor(self) -> Tensor:
+        """As other cells read it, `[N, ...]`."""
+
+    @abstractmethod
+    def packed(self) -> Packed:
+        """As it is saved."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it would take packed."""
+        return self.packed().nbytes
+
+    @property
+    def nbytes_unpacked(self) -> int:
+        """Bytes of the same frame in the type it is computed in."""
+        return int(self.tensor.nbytes)
+
+
+Item = Tensor | Bundle
+"""What travels between cells: a frame, or a value without time axis."""
+
+
+def as_tensor(item: Item) -> Tensor:
+    """The item as numbers."""
+    return item.tensor if isinstance(item, Bundle) else item
 
 
 def pack(frame: Tensor, kind: Kind) -> Packed:
