@@ -17,6 +17,7 @@ from tcja_deploy.runtime.sequence import evaluate, integrator_step, neuron_step
 from tcja_deploy.runtime.stream.packing import Item
 
 __all__ = [
+    "BundleCell",
     "Cell",
     "CellState",
     "Delayed",
@@ -24,7 +25,6 @@ __all__ = [
     "Integrators",
     "Neurons",
     "PlainCell",
-    "ReadsBundles",
     "RunningMean",
     "Scale",
     "Window",
@@ -92,7 +92,7 @@ class Delayed(Cell, Protocol):
         ...
 
 
-class ReadsBundles(ABC):
+class BundleCell(ABC):
     """A cell that takes bundles as they are; others get tensors."""
 
     @abstractmethod

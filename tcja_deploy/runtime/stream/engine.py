@@ -14,9 +14,9 @@ from torch import Tensor
 
 from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.ir import Graph, Kind
-from tcja_deploy.runtime.stream.cells import CellState, ReadsBundles, RunningMean, plain
+from tcja_deploy.runtime.stream.cells import BundleCell, CellState, RunningMean, plain
 from tcja_deploy.runtime.stream.estimate import FrameProfile
-from tcja_deploy.runtime.stream.packing import Bundle, Item, Packed, as_tensor, pack, unpack
+from tcja_deploy.runtime.stream.packing import FrameBundle, Item, Packed, as_tensor, pack, unpack
 from tcja_deploy.runtime.stream.plan import Link, Schedule, StreamPlan, Takes, plan
 
 __all__ = ["Emission", "Observer", "Stepper", "StreamState", "advance", "initial", "stream"]
@@ -63,7 +63,7 @@ class StreamState:
     given: Mapping[str, int]
     clocks: Mapping[str, int]
     cells: Mapping[str, CellState]
-    queues: Mapping[tuple[str, int], tuple[Packed | Bundle, ...]]
+    queues: Mapping[tuple[str, int], tuple[Packed | FrameBundle, ...]]
 
 
 def initial(plan: StreamPlan, samples: int = 1) -> StreamState:
@@ -86,7 +86,7 @@ def initial(plan: StreamPlan, samples: int = 1) -> StreamState:
 class _Queue:
     """Items on their way from one cell to another: as tensors within a step, packed between steps."""
 
-    def __init__(self, waiting: tuple[Packed | Bundle, ...]) -> None:
+    def __init__(self, waiting: tuple[Packed | FrameBundle, ...]) -> None:
         self.items: deque[Packed | Item] = deque(waiting)
 
     def __len__(self) -> int:
@@ -101,8 +101,10 @@ class _Queue:
         self.items.popleft()
         return item
 
-    def waiting(self, kind: Kind) -> tuple[Packed | Bundle, ...]:
-        return tuple(item if isinstance(item, Packed | Bundle) else pack(item, kind) for item in self.items)
+    def waiting(self, kind: Kind) -> tuple[Packed | FrameBundle, ...]:
+        return tuple(
+            item if isinstance(item, Packed | FrameBundle) else pack(item, kind) for item in self.items
+        )
 
 
 def advance(
@@ -197,7 +199,7 @@ class _Flow:
         if self.working is not None:
             self.working(link, tuple(map(as_tensor, inputs)))
         cell, before = link.cell, self.cells[link.name]
-        if isinstance(cell, ReadsBundles):
+        if isinstance(cell, BundleCell):
             items, after = cell.step_items(tuple(inputs), before, t, reuse=link.name in self.own)
         else:
             items, after = cell.step(tuple(map(as_tensor, inputs)), before, t)
@@ -207,7 +209,7 @@ class _Flow:
         for item in items:
             index = self.given[link.name] % T if link.signal.streams else 0
             self.given[link.name] += 1
-            self.give(link.name, item if isinstance(item, Bundle) else plain(item), index)
+            self.give(link.name, item if isinstance(item, FrameBundle) else plain(item), index)
 
     def state(self) -> StreamState:
         kept = {

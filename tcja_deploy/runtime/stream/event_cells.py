@@ -15,9 +15,9 @@ from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.events.engine import run_layer, step_layer
 from tcja_deploy.runtime.events.plan import FusedLayer, compile_graph
 from tcja_deploy.runtime.events.values import Dense, Spikes, Value
-from tcja_deploy.runtime.stream.cells import Cell, CellState, Every, ReadsBundles, Scale, Stateless
+from tcja_deploy.runtime.stream.cells import BundleCell, Cell, CellState, Every, Scale, Stateless
 from tcja_deploy.runtime.stream.gate import GateBuffer, squeeze
-from tcja_deploy.runtime.stream.packing import Bundle, Item, Packed, as_tensor, pack
+from tcja_deploy.runtime.stream.packing import FrameBundle, Item, Packed, as_tensor, pack
 from tcja_deploy.runtime.stream.plan import Link, StreamPlan
 from tcja_deploy.runtime.threads import available_cores
 
@@ -25,7 +25,7 @@ __all__ = ["SpikeFrame", "on_events"]
 
 
 @dataclass(frozen=True, eq=False)
-class SpikeFrame(Bundle):
+class SpikeFrame(FrameBundle):
     """Spikes of one step, as bits.
 
     Attributes:
@@ -36,11 +36,11 @@ class SpikeFrame(Bundle):
 
     @property
     def tensor(self) -> Tensor:
-        """See `Bundle`."""
+        """See `FrameBundle`."""
         return self.spikes.dense[0]
 
     def packed(self) -> Packed:
-        """See `Bundle`."""
+        """See `FrameBundle`."""
         return pack(self.tensor, Kind.BINARY if self.spikes.gate is None else Kind.GRADED)
 
 
@@ -53,7 +53,7 @@ def _item(value: Value) -> Item:
     return SpikeFrame(value) if isinstance(value, Spikes) else value.dense[0]
 
 
-class _OfItems(ReadsBundles):
+class _OfItems(BundleCell):
     """`step` by `step_items`."""
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[Sequence[Item], CellState]:
@@ -101,7 +101,7 @@ class _Layer(_OfItems):
     def step_items(
         self, inputs: tuple[Item, ...], state: CellState, t: int, *, reuse: bool = False
     ) -> tuple[list[Item], CellState]:
-        """See `ReadsBundles`."""
+        """See `BundleCell`."""
         source = _value(inputs[0], self.threads)
         if self.layer.neuron is None:
             return [_item(run_layer(self.layer, source, self.threads))], state
@@ -130,7 +130,7 @@ class _Bits(_OfItems, Stateless):
     def step_items(
         self, inputs: tuple[Item, ...], state: CellState, t: int, *, reuse: bool = False
     ) -> tuple[list[Item], CellState]:
-        """See `ReadsBundles`."""
+        """See `BundleCell`."""
         x, *others = inputs
         if isinstance(x, SpikeFrame):
             return [SpikeFrame(self.way(x.spikes, *others))], state
@@ -147,13 +147,13 @@ def _pooled(op: ir.MaxPool2d, size: tuple[int, int], x: Spikes) -> Spikes:
 
 
 @dataclass(frozen=True, eq=False)
-class _Gate(GateBuffer, ReadsBundles):
+class _Gate(GateBuffer, BundleCell):
     """`GateBuffer` whose Z is a count of bits."""
 
     def step_items(
         self, inputs: tuple[Item, ...], state: CellState, t: int, *, reuse: bool = False
     ) -> tuple[list[Tensor], CellState]:
-        """See `ReadsBundles`."""
+        """See `BundleCell`."""
         (x,) = inputs
         if not isinstance(x, SpikeFrame) or x.spikes.gate is not None:
             return self.advance(squeeze(as_tensor(x)), state, t)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tcja_deploy.ir import Kind
 
-__all__ = ["Bundle", "Item", "Packed", "as_tensor", "pack", "unpack"]
+__all__ = ["FrameBundle", "Item", "Packed", "as_tensor", "pack", "unpack"]
 
 _NARROW: tuple[type[np.generic], ...] = (np.uint8, np.float16, np.uint16)
 
@@ -46,7 +46,7 @@ class Packed:
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
-class Bundle(ABC):
+class FrameBundle(ABC):
     """A frame in a form that some cells make and read, such as spikes as bits; it waits as it is."""
 
     @property
@@ -69,13 +69,13 @@ class Bundle(ABC):
         return int(self.tensor.nbytes)
 
 
-Item = Tensor | Bundle
+Item = Tensor | FrameBundle
 """What travels between cells: a frame, or a value without time axis."""
 
 
 def as_tensor(item: Item) -> Tensor:
     """The item as numbers."""
-    return item.tensor if isinstance(item, Bundle) else item
+    return item.tensor if isinstance(item, FrameBundle) else item
 
 
 def pack(frame: Tensor, kind: Kind) -> Packed:

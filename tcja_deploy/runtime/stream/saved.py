@@ -19,7 +19,7 @@ from tcja_deploy.reading.json_text import parse_json
 from tcja_deploy.reading.limits import check_bytes
 from tcja_deploy.runtime.stream.engine import StreamState, initial
 from tcja_deploy.runtime.stream.estimate import FrameProfile
-from tcja_deploy.runtime.stream.packing import Bundle, Packed
+from tcja_deploy.runtime.stream.packing import FrameBundle, Packed
 from tcja_deploy.runtime.stream.plan import StreamPlan, Takes
 
 __all__ = ["load_profile", "save_profile", "state_from_bytes", "state_to_bytes"]
@@ -34,7 +34,7 @@ def state_to_bytes(state: StreamState) -> bytes:
     }
     queues = []
     for i, ((reader, position), waiting) in enumerate(state.queues.items()):
-        items = [item.packed() if isinstance(item, Bundle) else item for item in waiting]
+        items = [item.packed() if isinstance(item, FrameBundle) else item for item in waiting]
         frames = [{"shape": p.shape, "dtype": p.dtype, "bits": p.bits} for p in items]
         queues.append({"reader": reader, "input": position, "items": frames})
         tensors.update({f"queue/{i}/{j}": p.data for j, p in enumerate(items)})
@@ -94,9 +94,9 @@ def _state(plan: StreamPlan, about: dict[str, Any], tensors: dict[str, Any]) -> 
             raise ValueError(f"{name} has counted steps outside the window")
         cells[name] = found
     sources = {(link.name, i): name for link in plan.links for i, name in enumerate(link.inputs)}
-    queues: dict[tuple[str, int], tuple[Packed | Bundle, ...]] = {}
+    queues: dict[tuple[str, int], tuple[Packed | FrameBundle, ...]] = {}
     for i, queue in enumerate(about["queues"]):
-        key, items = (str(queue["reader"]), int(queue["input"])), list[Packed | Bundle]()
+        key, items = (str(queue["reader"]), int(queue["input"])), list[Packed | FrameBundle]()
         signal = plan.signals[sources[key]]
         shape = signal.shape(plan.T, start.samples)[1 if signal.streams else 0 :]
         for j, item in enumerate(queue["items"]):
