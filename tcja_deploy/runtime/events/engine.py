@@ -13,7 +13,7 @@ from torch import Tensor
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes.fold import fold_batch_norm
-from tcja_deploy.runtime.events import kernels
+from tcja_deploy.runtime.events import layer_kernels
 from tcja_deploy.runtime.events.plan import EventPlan, FusedLayer, compile_graph
 from tcja_deploy.runtime.events.values import Dense, Events, Spikes, Value
 from tcja_deploy.runtime.events.vectors import LANES
@@ -103,10 +103,10 @@ def run_layer(layer: FusedLayer, source: Value, threads: int) -> Value:
     features = (layer.outputs, H, W) if layer.spatial else (layer.outputs,)
     if layer.neuron is not None:
         bits = np.empty((N, H, W, T, -(-layer.outputs // LANES)), np.uint16)
-        share(kernels.spiking_layer, N * H, threads, *given, layer.neuron, layer.quiet, bits)
+        share(layer_kernels.spiking_layer, N * H, threads, *given, layer.neuron, layer.quiet, bits)
         return Spikes(bits, layer.outputs, threads, features)
     out = np.empty((N, H, W, T, len(layer.bias)), np.float32)
-    share(kernels.real_layer, N * H, threads, *given, out)
+    share(layer_kernels.real_layer, N * H, threads, *given, out)
     moved = torch.from_numpy(out)[..., : layer.outputs].permute(3, 0, 4, 1, 2)
     return Dense(moved if layer.spatial else moved[..., 0, 0], threads)
 
@@ -119,12 +119,12 @@ def step_layer(
     seen: NDArray[np.int32],
     threads: int,
 ) -> Spikes:
-    """Step `t` of a layer with neurons; the membranes `v` and `seen` change (see `kernels.spiking_frame`)."""
+    """Step `t` of a layer with neurons; the membranes `v` and `seen` change (see `layer_kernels.spiking_frame`)."""
     events = source.placed(layer.space)
     H, W = layer.size
     bits = np.empty((events.shape[0], H, W, 1, -(-layer.outputs // LANES)), np.uint16)
     given = (*_tables(layer, events), layer.neuron, layer.quiet, t, v, seen, bits)
-    share(kernels.spiking_frame, len(bits) * H, threads, *given)
+    share(layer_kernels.spiking_frame, len(bits) * H, threads, *given)
     return Spikes(bits, layer.outputs, threads, (layer.outputs, H, W) if layer.spatial else (layer.outputs,))
 
 
