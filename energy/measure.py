@@ -62,7 +62,9 @@ def measure(
         origin={"model": graph.hash, **(data_facts or {})},
         progress=progress,
         shared=shared,
-        windows=counting(graph, choose(graph, engine, device), [watch.name for watch in watches]),
+        windows=counting(
+            graph, choose(graph, engine, device, samples=len(data)), [watch.name for watch in watches]
+        ),
         outcomes=outcomes,
         stopwatch=stopwatch,
     )

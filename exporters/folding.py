@@ -8,13 +8,15 @@ from numpy.typing import NDArray
 from tcja_deploy.exporters.report import change
 from tcja_deploy.passes import Prepared
 from tcja_deploy.runtime.compare import Agreement, compare
-from tcja_deploy.runtime.sequence import run_with_spikes
+from tcja_deploy.runtime.reference import Reference
 
 __all__ = ["folding_effect", "folding_note"]
 
 
-def folding_effect(network: Prepared, frames: NDArray[np.float32], *, bound: float) -> Agreement | None:
-    """How far folding batch normalisation takes the network from the one that was trained, both in the sequence runtime.
+def folding_effect(
+    network: Prepared, folded: Reference, sample: NDArray[np.float32], *, bound: float
+) -> Agreement | None:
+    """How far folding batch normalisation takes the network from the one that was trained, which runs in torch.
 
     Folding is exact up to rounding. PyTorch rounds the unfolded network in its own way (a fused multiply-add on the CPU), so a
     membrane within that rounding of the threshold may change sides. Such a spike changes what comes after it, and in a TCJA
@@ -22,7 +24,8 @@ def folding_effect(network: Prepared, frames: NDArray[np.float32], *, bound: flo
 
     Args:
         network: The network, as it was trained and folded.
-        frames: `[T, N, ...]`.
+        folded: The folded network.
+        sample: `[T, 1, ...]`.
         bound: Allowed mismatches per neuron-step.
 
     Returns:
@@ -30,7 +33,8 @@ def folding_effect(network: Prepared, frames: NDArray[np.float32], *, bound: flo
     """
     if len(network.folded.nodes) == len(network.trained.nodes):
         return None
-    return compare(network.trained, frames, *run_with_spikes(network.folded, frames), bound=bound)
+    found = folded.run_sample(sample)
+    return compare(network.trained, sample, found.output, found.spikes, bound=bound)
 
 
 def folding_note(effect: Agreement) -> str:

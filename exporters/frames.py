@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ class Frames:
 
     Attributes:
         synthetic: Whether they are made up.
+        samples: How many there are; `None` where the batches do not tell.
         sample: The first sample, `[T, 1, ...]`.
 
     Raises:
@@ -35,6 +36,7 @@ class Frames:
 
     def __init__(self, graph: Graph, batches: Iterable[NDArray[np.float32]] | None = None) -> None:
         self.synthetic = batches is None
+        self.samples = _samples(batches)
         if batches is None:
             batches = (synthetic_frames(graph, 1, seed=seed) for seed in range(SYNTHETIC_SAMPLES))
         rest = (as_frames(graph, batch).numpy() for batch in batches)
@@ -52,3 +54,10 @@ class Frames:
         """All batches, from now on in memory: they can be gone through again."""
         self._batches = list(self._batches)
         return self._batches
+
+
+def _samples(batches: Iterable[NDArray[np.float32]] | None) -> int | None:
+    if batches is None:
+        return SYNTHETIC_SAMPLES
+    shapes = [np.shape(batch) for batch in batches] if isinstance(batches, Sequence) else [()]
+    return sum(shape[1] for shape in shapes) if all(len(shape) > 1 for shape in shapes) else None

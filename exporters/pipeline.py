@@ -10,7 +10,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,13 +136,16 @@ def _verified(
 ) -> Check:
     """What the target finds out, and what folding changes."""
     check = translation.check(staged, frames, bound, progress)
-    effect = folding_effect(network, frames.sample, bound=bound) if translation.folds else None
-    if effect is None:
+    if translation.reference is None:
         return check
+    said = f"the reference ran in {translation.reference.engine}"
+    effect = folding_effect(network, translation.reference, frames.sample, bound=bound)
+    if effect is None:
+        return replace(check, notes=(*check.notes, said))
     return Check(
         check.agreement,
         {"folding": effect, **check.comparisons},
-        (*check.notes, folding_note(effect)),
+        (*check.notes, said, folding_note(effect)),
         check.runtime,
     )
 

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from tcja_deploy.errors import UsageError
 
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from tcja_deploy.exporters.report import ExportReport, NodeReport
     from tcja_deploy.passes import Prepared
     from tcja_deploy.runtime.compare import Agreement
+    from tcja_deploy.runtime.reference import Reference
 
 __all__ = [
     "Bounded",
     "Check",
+    "Engined",
     "NoOptions",
     "Progress",
     "Target",
@@ -81,6 +83,20 @@ class Bounded:
 
 
 @dataclass(frozen=True)
+class Engined:
+    """Options of what runs the network as it was given.
+
+    Attributes:
+        engine: `"torch"`, the sequence runtime; `"events"`, the event engine; `"auto"`, the one that is faster. See
+            `runtime.engines.choose` and `runtime.reference`.
+    """
+
+    engine: str = field(
+        default="auto", metadata=option("What runs the network itself: auto, torch or events.")
+    )
+
+
+@dataclass(frozen=True)
 class Check:
     """What verifying a staged artifact found.
 
@@ -106,6 +122,8 @@ class Translation(ABC):
         about: The target's own section of the manifest.
         versions: Of the programs that took part, besides this one, Python, NumPy and torch.
         comparisons: What was compared in order to translate, by name.
+        reference: The folded network as the artifact's reference, in which the effect of folding on the golden sample is
+            measured with the verification; `None` for targets whose reference is another one.
     """
 
     nodes: tuple[NodeReport, ...] = ()
@@ -113,8 +131,7 @@ class Translation(ABC):
     about: Mapping[str, Any] = {}
     versions: Mapping[str, str] = {}
     comparisons: Mapping[str, Agreement] = {}
-    folds: ClassVar[bool] = True
-    """Whether the effect of folding batch normalisation on the golden sample is measured with the verification."""
+    reference: Reference | None = None
 
     def beside(self, name: str) -> tuple[str, ...]:
         """Names of more files that `write` makes beside a file called `name`, in the order in which they move."""

@@ -130,7 +130,7 @@ def measure_model(
                 stopwatch=stopwatch,
             )
     known = {
-        "engine": choose(graph, engine, device).label,
+        "engine": choose(graph, engine, device, samples=len(recordings)).label,
         "data": ", ".join(str(p.path) for p in parts),
         **identity,
         "recordings": str(len(recordings)),

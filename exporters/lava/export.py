@@ -115,8 +115,6 @@ class LavaTranslation(Translation):
         DataError: Data that do not fit the network.
     """
 
-    folds = False
-
     def __init__(self, network: Prepared, frames: Frames, options: LavaOptions, progress: Progress) -> None:
         batches = frames.keep()
         name = network.trained.source.get("architecture", "network")

@@ -24,7 +24,8 @@ from tcja_deploy.nir_file.container import read_nir_file
 from tcja_deploy.nir_file.notes import METADATA, READOUT
 from tcja_deploy.passes import Prepared
 from tcja_deploy.reading.json_text import check_structure, parse_json
-from tcja_deploy.runtime.compare import BOUND, Agreement, compare
+from tcja_deploy.runtime.compare import BOUND, Agreement
+from tcja_deploy.runtime.reference import Reference
 from tcja_deploy.runtime.sequence import evaluate, run_with_spikes
 
 __all__ = ["NetworkRun", "notes_of", "run_file", "run_split", "verify_nir"]
@@ -169,16 +170,38 @@ def _constant_gates(
     return gates
 
 
+def reference_of(path: Path, network: Prepared, engine: str, samples: int | None) -> Reference:
+    """What an export is compared with: the folded network, with the constant gates that the export notes, if any.
+
+    Args:
+        path: A `.nir` file, or the folder of a split export.
+        network: The network it was exported from.
+        engine: What runs it, see `Reference`.
+        samples: How many will be run, if that is known.
+
+    Raises:
+        FileFormatError: If the artifact is damaged or was not exported from the network.
+        UsageError: If there is no such engine.
+    """
+    gates = _constant_gates(_any_notes(path).get("gates", {}), network.trained, path)
+    return Reference(with_gates(network, gates), engine, samples=samples)
+
+
+def _any_notes(path: Path) -> dict[str, Any]:
+    return _section(path) if path.is_dir() else notes_of(path)
+
+
 def verify_nir(
     path: Path,
     network: Prepared,
     frames: Frames,
+    reference: Reference,
     runners: Sequence[str] = ("sequence",),
     *,
     bound: float = BOUND,
     progress: Progress = unmonitored,
 ) -> tuple[Agreement, ...]:
-    """Compare an export with the sequence runtime, spike for spike, in one pass over the data for all runners.
+    """Compare an export with its reference, spike for spike, in one pass over the data for all runners.
 
     Both compute the network with batch normalisation folded into the weights; what folding itself changes is another question,
     answered by `exporters.folding`. An export with mean gates is compared with the network that has these constant gates:
@@ -188,6 +211,7 @@ def verify_nir(
         path: A `.nir` file, or the folder of a split export.
         network: The network it was exported from.
         frames: What to run on.
+        reference: The folded network, with the constants in place of its gates if the export has them.
         runners: Who runs the file: some of `RUNNERS`.
         bound: Allowed mismatches per neuron-step.
         progress: Called with the number of samples done.
@@ -199,22 +223,19 @@ def verify_nir(
         FileFormatError: If the artifact is damaged or was not exported from the network.
         UnsupportedError: If a runner does not take the file.
     """
-    notes = _section(path) if path.is_dir() else notes_of(path)
-    if notes.get("model_sha256") != network.trained.hash:
+    if _any_notes(path).get("model_sha256") != network.trained.hash:
         raise FileFormatError(
             "this was not exported from the given network",
             where=str(path),
             hint="pass the model it was exported from",
         )
-    gates = _constant_gates(notes.get("gates", {}), network.trained, path)
-    reference = with_gates(network, gates)
     totals = [Agreement((), 0, 0, 0.0, bound) for _ in runners]
     for batch in frames:
         for i, name in enumerate(runners):
             result = (run_split if path.is_dir() else run_file)(path, batch, runner=name)
             first = totals[i].samples
-            totals[i] += compare(
-                reference, batch, result.output, result.spikes, bound=bound, first_sample=first
+            totals[i] += reference.compare(
+                batch, result.output, result.spikes, bound=bound, first_sample=first
             )
         progress("verifying", totals[0].samples)
     return tuple(totals)

@@ -27,7 +27,7 @@ from tcja_deploy.ir_file import save_graph
 from tcja_deploy.nir_file.notes import METADATA
 from tcja_deploy.passes import Prepared
 from tcja_deploy.runtime.compare import Agreement
-from tcja_deploy.runtime.sequence import run
+from tcja_deploy.runtime.reference import Reference
 from tcja_deploy.version import __version__
 
 __all__ = ["NirTranslation", "translate"]
@@ -49,7 +49,7 @@ def translate(network: Prepared, frames: Frames, options: NirOptions) -> NirTran
             "(--gate split) for segments of NIR with the gates between them",
         )
     if options.gate == "split":
-        return SplitTranslation(network, options)
+        return SplitTranslation(network, options, frames.samples)
     if options.gate == "mean" and frames.synthetic:
         raise UsageError(
             "mean gates have to be measured", hint="pass --data with recordings like those to come"
@@ -65,11 +65,19 @@ class NirTranslation(Translation):
         network: The network.
         options: How to write it.
         gates: Constants in place of TCJA gates, `[C]` by block name.
+        samples: How many it will be verified on, if that is known.
     """
 
-    def __init__(self, network: Prepared, options: NirOptions, gates: dict[str, Array]) -> None:
+    def __init__(
+        self, network: Prepared, options: NirOptions, gates: dict[str, Array], samples: int | None
+    ) -> None:
         self._network, self._gates = network, gates
-        self._reference = with_gates(network, gates)
+        self.reference = Reference(network.folded, options.engine, samples=samples)
+        self._wanted = (
+            Reference(with_gates(network, gates), options.engine, samples=samples)
+            if gates
+            else self.reference
+        )
         self._noted = {"model_sha256": network.trained.hash, "gate": options.gate, "dt": options.dt}
         if gates:
             self._noted["gates"] = {name: values.tolist() for name, values in gates.items()}
@@ -83,12 +91,18 @@ class NirTranslation(Translation):
 
     def golden(self, sample: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         """The input and the output of the whole network, readout included."""
-        return {"input": sample, "output": run(self._reference, sample).numpy()}
+        return {"input": sample, "output": self._wanted.run_sample(sample).output}
 
     def check(self, artifact: Path, frames: Frames, bound: float, progress: Progress) -> Check:
-        """What was written, read back with `>` and with `>=`, against the sequence runtime."""
+        """What was written, read back with `>` and with `>=`, against the reference."""
         exclusive, inclusive = verify_nir(
-            artifact, self._network, frames, ("sequence", "sequence>="), bound=bound, progress=progress
+            artifact,
+            self._network,
+            frames,
+            self._wanted,
+            ("sequence", "sequence>="),
+            bound=bound,
+            progress=progress,
         )
         note = (
             f"read with >= instead of >: {inclusive.mismatches} of {inclusive.neuron_steps:,} neuron-steps differ on the "
@@ -113,7 +127,7 @@ class NirTranslation(Translation):
 
     def _node_reports(self, notes: dict[str, str], elsewhere: dict[str, str]) -> tuple[NodeReport, ...]:
         """Fates of all nodes, from what the writer noted and what runs outside of NIR."""
-        kept = {n.name for n in self._reference}
+        kept = {n.name for n in self._wanted.graph}
         reports = []
         for node in self._network.trained:
             fidelity, note = Fidelity.EXACT, notes.get(node.name, "")
@@ -145,8 +159,8 @@ class FileTranslation(NirTranslation):
     def __init__(
         self, network: Prepared, options: NirOptions, gates: dict[str, Array], frames: Frames
     ) -> None:
-        super().__init__(network, options, gates)
-        body, readout = split_readout(self._reference)
+        super().__init__(network, options, gates, frames.samples)
+        body, readout = split_readout(self._wanted.graph)
         self._emission = self._emitted(body, readout)
         inside = {n.name for n in split_readout(network.trained)[0]}
         outside = {n.name for n in network.trained} - inside
@@ -170,13 +184,14 @@ class SplitTranslation(NirTranslation):
     Args:
         network: The network.
         options: How to write it.
+        samples: How many it will be verified on, if that is known.
 
     Raises:
         UnsupportedError: If a neuron cannot be in NIR: it would run on the host.
     """
 
-    def __init__(self, network: Prepared, options: NirOptions) -> None:
-        super().__init__(network, options, {})
+    def __init__(self, network: Prepared, options: NirOptions, samples: int | None) -> None:
+        super().__init__(network, options, {}, samples)
         notes: dict[str, str] = {}
         host: dict[str, str] = {}
         entries = []

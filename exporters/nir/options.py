@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tcja_deploy.errors import UsageError
-from tcja_deploy.exporters.target import Bounded, option
+from tcja_deploy.exporters.target import Bounded, Engined, option
 
 __all__ = ["DT", "NirOptions", "NirVerification"]
 
@@ -16,7 +16,7 @@ DT = 1e-4
 
 
 @dataclass(frozen=True)
-class NirOptions:
+class NirOptions(Engined):
     """How to write the graph.
 
     Attributes:
@@ -39,7 +39,7 @@ class NirOptions:
 
 
 @dataclass(frozen=True)
-class NirVerification(Bounded):
+class NirVerification(Bounded, Engined):
     """How to verify an export.
 
     Attributes:

@@ -56,8 +56,11 @@ def _verify(
     artifact: Path, network: Prepared, frames: Frames, options: NirVerification, progress: Progress
 ) -> Agreement:
     with _with_nir():
-        from tcja_deploy.exporters.nir.artifact import verify_nir
-    return verify_nir(artifact, network, frames, (options.runner,), bound=options.bound, progress=progress)[0]
+        from tcja_deploy.exporters.nir.artifact import reference_of, verify_nir
+    reference = reference_of(artifact, network, options.engine, frames.samples)
+    return verify_nir(
+        artifact, network, frames, reference, (options.runner,), bound=options.bound, progress=progress
+    )[0]
 
 
 NIR = Target(

@@ -18,7 +18,7 @@ from tcja_deploy.exporters.onnx.verify import verify_onnx
 from tcja_deploy.exporters.onnx.writing import ROUNDING, needs_external_data, node_reports, save_checked
 from tcja_deploy.exporters.target import Check, Progress, Translation
 from tcja_deploy.passes import Prepared
-from tcja_deploy.runtime.sequence import run
+from tcja_deploy.runtime.reference import Reference
 
 __all__ = ["OnnxTranslation"]
 
@@ -29,6 +29,7 @@ class OnnxTranslation(Translation):
     Args:
         network: The network.
         options: How to write it.
+        samples: How many it will be verified on, if that is known.
 
     Raises:
         UnsupportedError: If the network has an op without an ONNX form; lists every node.
@@ -37,10 +38,10 @@ class OnnxTranslation(Translation):
 
     notes = (
         ROUNDING,
-        "the golden sample's output is that of the sequence runtime with batch normalisation folded",
+        "the golden sample's output is that of the reference, the network with batch normalisation folded",
     )
 
-    def __init__(self, network: Prepared, options: OnnxOptions) -> None:
+    def __init__(self, network: Prepared, options: OnnxOptions, samples: int | None) -> None:
         trained = network.trained
         layout = "N,T" if options.batch_first else "T,N"
         metadata = {
@@ -51,6 +52,7 @@ class OnnxTranslation(Translation):
             **{f"tcja_deploy.source.{k}": v for k, v in trained.source.items()},
         }
         self._network, self._batch_first = network, options.batch_first
+        self.reference = Reference(network.folded, options.engine, samples=samples)
         self._model = sequence_model(
             network.folded, opset=options.opset, batch_first=options.batch_first, metadata=metadata
         )
@@ -70,7 +72,7 @@ class OnnxTranslation(Translation):
     def golden(self, sample: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         """Input and output in the layout of the model."""
         graph = self._network.folded
-        output = run(graph, sample).numpy()
+        output = self.reference.run_sample(sample).output
         swapped = self._batch_first and graph[graph.output].signal.streams
         return {
             "input": sample.swapaxes(0, 1) if self._batch_first else sample,
@@ -78,5 +80,7 @@ class OnnxTranslation(Translation):
         }
 
     def check(self, artifact: Path, frames: Frames, bound: float, progress: Progress) -> Check:
-        """The model in onnxruntime against the sequence runtime."""
-        return Check(verify_onnx(artifact, self._network, frames, bound=bound, progress=progress))
+        """The model in onnxruntime against the reference."""
+        return Check(
+            verify_onnx(artifact, self._network, frames, self.reference, bound=bound, progress=progress)
+        )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tcja_deploy.exporters.target import option
+from tcja_deploy.exporters.target import Bounded, Engined, option
 
-__all__ = ["OnnxOptions"]
+__all__ = ["OnnxOptions", "OnnxVerification"]
 
 
 @dataclass(frozen=True)
-class OnnxOptions:
+class OnnxOptions(Engined):
     """How to write the model.
 
     Attributes:
@@ -22,3 +22,8 @@ class OnnxOptions:
     opset: int = field(default=17, metadata=option("Opset version."))
     batch_first: bool = field(default=False, metadata=option("[N, T, ...] instead of [T, N, ...]."))
     external_data: bool = field(default=False, metadata=option("Weights in a file of their own."))
+
+
+@dataclass(frozen=True)
+class OnnxVerification(Bounded, Engined):
+    """How to verify a model."""

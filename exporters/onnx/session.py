@@ -79,25 +79,32 @@ class Model:
         self.properties: dict[str, str] = facts["properties"]
         self.outputs: list[str] = facts["outputs"]
         self.inputs: dict[str, list[int | str]] = {}
+        self._named: dict[str, str] = {}
 
     def lacking(self, names: Sequence[str]) -> list[str]:
         """Those of some names that no value of the model has."""
         missing: list[str] = self._ask({"do": "find", "names": list(names)})[0]["missing"]
         return missing
 
-    def start(self, show: Sequence[str] = ()) -> None:
+    def start(self, show: Sequence[str] = (), *, fired: Sequence[str] = ()) -> None:
         """Make a session, in which further values can be read.
+
+        Args:
+            show: Values, as they are.
+            fired: Values of which only what is zero is to be known; they are read as booleans. A session that has some gives
+                its memory back after every run, as these are the values of whole windows.
 
         Raises:
             FileFormatError: If onnxruntime does not accept the model, or more memory or time is needed than the limits allow.
         """
         try:
-            facts, _ = self._ask({"do": "start", "show": list(show)})
+            facts, _ = self._ask({"do": "start", "show": list(show), "fired": list(fired)})
         except ForeignError as error:
             raise FileFormatError(
                 f"onnxruntime does not accept this model ({error})", where=str(self.path)
             ) from error
         self.inputs = dict(facts["inputs"])
+        self._named = {name: _fired(name) for name in fired}
 
     def run(self, feeds: Mapping[str, NDArray[Any]], wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Values by name.
@@ -107,14 +114,15 @@ class Model:
             FileFormatError: If more memory or time is needed than the limits allow.
         """
         try:
-            _, arrays = self._ask({"do": "run", "wanted": list(wanted)}, dict(feeds))
+            names = [self._named.get(name, name) for name in wanted]
+            _, arrays = self._ask({"do": "run", "wanted": names}, dict(feeds))
         except ForeignError as error:
             raise VerificationError(
                 f"onnxruntime fails on this model ({error})", where=str(self.path)
             ) from error
-        if arrays.keys() != set(wanted):
+        if arrays.keys() != set(names):
             raise VerificationError("the model lacks results", where=str(self.path))
-        return arrays
+        return {name: arrays[given] for name, given in zip(wanted, names, strict=True)}
 
     def _ask(self, facts: dict[str, Any], arrays: Arrays | None = None) -> Message:
         try:
@@ -158,7 +166,7 @@ class _Worker:
             there |= {v.name for v in (*graph.input, *graph.initializer)}
             return {"missing": [name for name in facts["names"] if name not in there]}, {}
         if facts["do"] == "start":
-            return self.start(facts["show"]), {}
+            return self.start(facts["show"], facts["fired"]), {}
         values = self.session.run(facts["wanted"], arrays)
         return {}, {name: np.asarray(v) for name, v in zip(facts["wanted"], values, strict=True)}
 
@@ -172,13 +180,18 @@ class _Worker:
             "outputs": [o.name for o in self.model.graph.output],
         }
 
-    def start(self, show: list[str]) -> dict[str, Any]:
+    def start(self, show: list[str], fired: list[str]) -> dict[str, Any]:
         import onnx
         import onnxruntime
 
         shown = {o.name for o in self.model.graph.output}
         self.model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in show if n not in shown)
+        for name in fired:
+            cast = onnx.helper.make_node("Cast", [name], [_fired(name)], to=onnx.TensorProto.BOOL)
+            self.model.graph.node.append(cast)
+            self.model.graph.output.append(onnx.ValueInfoProto(name=_fired(name)))
         options = onnxruntime.SessionOptions()
+        options.enable_cpu_mem_arena = not fired
         options.log_severity_level = 4  # what goes wrong is raised
         options.intra_op_num_threads = available_cores()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a good neighbour
@@ -188,6 +201,11 @@ class _Worker:
         )
         self.model = None
         return {"inputs": [[i.name, list(i.shape)] for i in self.session.get_inputs()]}
+
+
+def _fired(name: str) -> str:
+    """Of the output that says where a value is not zero."""
+    return f"{name} fired"
 
 
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcja_deploy.exporters.onnx.options import OnnxOptions
-from tcja_deploy.exporters.target import Bounded, Progress, Target, Translation
+from tcja_deploy.exporters.onnx.options import OnnxOptions, OnnxVerification
+from tcja_deploy.exporters.target import Progress, Target, Translation
 
 if TYPE_CHECKING:
     from tcja_deploy.exporters.frames import Frames
@@ -19,7 +19,7 @@ __all__ = ["ONNX"]
 def _translate(network: Prepared, frames: Frames, options: OnnxOptions, progress: Progress) -> Translation:
     from tcja_deploy.exporters.onnx.export import OnnxTranslation
 
-    return OnnxTranslation(network, options)
+    return OnnxTranslation(network, options, frames.samples)
 
 
 def _recognise(path: Path) -> bool:
@@ -29,11 +29,13 @@ def _recognise(path: Path) -> bool:
 
 
 def _verify(
-    artifact: Path, network: Prepared, frames: Frames, options: Bounded, progress: Progress
+    artifact: Path, network: Prepared, frames: Frames, options: OnnxVerification, progress: Progress
 ) -> Agreement:
     from tcja_deploy.exporters.onnx.verify import verify_onnx
+    from tcja_deploy.runtime.reference import Reference
 
-    return verify_onnx(artifact, network, frames, bound=options.bound, progress=progress)
+    reference = Reference(network.folded, options.engine, samples=frames.samples)
+    return verify_onnx(artifact, network, frames, reference, bound=options.bound, progress=progress)
 
 
 ONNX = Target(
@@ -42,7 +44,7 @@ ONNX = Target(
     suffix=".onnx",
     runtime="onnxruntime",
     options=OnnxOptions,
-    verification=Bounded,
+    verification=OnnxVerification,
     translate=_translate,
     recognise=_recognise,
     verify=_verify,

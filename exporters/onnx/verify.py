@@ -13,7 +13,8 @@ from tcja_deploy.exporters.onnx.session import Model
 from tcja_deploy.exporters.target import Progress, unmonitored
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import Prepared
-from tcja_deploy.runtime.compare import BOUND, Agreement, compare
+from tcja_deploy.runtime.compare import BOUND, Agreement
+from tcja_deploy.runtime.reference import Reference
 
 __all__ = ["model_with_spikes", "verify_onnx"]
 
@@ -32,7 +33,7 @@ def model_with_spikes(path: Path, graph: Graph) -> Model:
             where=str(path),
             hint="pass the model it was exported from; the manifest beside the ONNX file names it",
         )
-    model.start(show=names)
+    model.start(fired=[name for name in names if name not in model.outputs])
     return model
 
 
@@ -46,7 +47,7 @@ def _check_shapes(
     """
     for name, node in {**{n.name: n for n in graph.neurons}, result: graph[graph.output]}.items():
         wanted, value = tuple(node.signal.shape(graph.T, samples)), results[name]
-        if value.shape != wanted or value.dtype != np.float32:
+        if value.shape != wanted or value.dtype not in (np.float32, np.bool_):
             raise VerificationError(
                 f"{name} is {value.dtype} {list(value.shape)} instead of float32 {list(wanted)}",
                 where=str(path),
@@ -57,11 +58,12 @@ def verify_onnx(
     path: Path,
     network: Prepared,
     frames: Frames,
+    reference: Reference,
     *,
     bound: float = BOUND,
     progress: Progress = unmonitored,
 ) -> Agreement:
-    """Compare an exported sequence model with the sequence runtime, spike for spike.
+    """Compare an exported sequence model with its reference, spike for spike.
 
     Both compute the network with batch normalisation folded into the weights; what folding itself changes is another question,
     answered by `exporters.folding`.
@@ -70,6 +72,7 @@ def verify_onnx(
         path: The `.onnx` file.
         network: The network it was exported from.
         frames: What to run on.
+        reference: The network with batch normalisation folded.
         bound: Allowed mismatches per neuron-step.
         progress: Called with the number of samples done.
 
@@ -93,6 +96,6 @@ def verify_onnx(
         results = model.run({entry: fed}, list(wanted))
         output = results[result].swapaxes(0, 1) if swapped and results[result].ndim > 1 else results[result]
         _check_shapes(path, graph, {**results, result: output}, result, batch.shape[1])
-        total += compare(network.folded, batch, output, results, bound=bound, first_sample=total.samples)
+        total += reference.compare(batch, output, results, bound=bound, first_sample=total.samples)
         progress("verifying", total.samples)
     return total

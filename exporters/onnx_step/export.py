@@ -22,6 +22,7 @@ from tcja_deploy.exporters.target import Check, Progress, Translation
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import Prepared
 from tcja_deploy.runtime.compare import Agreement
+from tcja_deploy.runtime.reference import Reference
 from tcja_deploy.runtime.stream import FrameProfile, Stepper, StreamPlan, initial, plan
 from tcja_deploy.runtime.stream.check import compare_stream
 
@@ -42,6 +43,7 @@ class OnnxStepTranslation(Translation):
 
     def __init__(self, network: Prepared, options: OnnxStepOptions) -> None:
         self._network, self._options = network, options
+        self.reference = Reference(network.folded, samples=1)
         self._plan = plan(
             network.folded, lookahead=options.lookahead, profile=options.profile, schedule="paced"
         )

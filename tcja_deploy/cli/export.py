@@ -60,7 +60,7 @@ def export(
     dataset = given_dataset(graph, data, which)
     path = _place(output, model.stem + chosen.suffix)
     options = read_given(target, given, _kind, graph, which)
-    batches = None if dataset is None else (frames for frames, _ in dataset.batches(which.batch_size))
+    batches = None if dataset is None else (frames for frames, _ in dataset.batches(which.together))
     with step_bar(None if dataset is None else len(dataset)) as progress:
         report = run_export(
             graph, target, path, data=batches, verify=verify, force=force, progress=progress, **options

@@ -107,7 +107,12 @@ class RecordingOptions(NamedTuple):
     split_by: Annotated[
         str, typer.Option(help="Frames of equal numbers of events ('number') or equal time ('time').")
     ] = "number"
-    batch_size: Annotated[int, typer.Option(min=1, help="Recordings run at once.")] = 4
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Recordings run at once; 4 if not given, on a GPU as many as fit.", show_default=False
+        ),
+    ] = None
     split: Annotated[
         str | None, typer.Option(help="Part of a data set, if --data is its root: train, test or val.")
     ] = None
@@ -141,6 +146,14 @@ class RecordingOptions(NamedTuple):
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Keep no frames of large files in the user's cache folder.")
     ] = False
+
+    @property
+    def together(self) -> int:
+        """Recordings run at once on a processor."""
+        return _FEW if self.batch_size is None else self.batch_size
+
+
+_FEW = 4
 
 
 class Running(NamedTuple):
@@ -304,7 +317,7 @@ def refuse_recordings(which: RecordingOptions, instead: str = "there are none: p
     Raises:
         UsageError: If something was said about recordings; `instead` says what there is.
     """
-    if which._replace(batch_size=ALL.batch_size) != ALL:
+    if which._replace(batch_size=None) != ALL:
         raise UsageError(f"--limit, --split-by, --labels and the like are about recordings, but {instead}")
 
 

@@ -58,7 +58,7 @@ def measured_model(
     found = measure_model(
         graph,
         parts,
-        batch_size=None if which.batch_size == ALL.batch_size else which.batch_size,
+        batch_size=which.batch_size,
         engine=running.engine,
         device=running.device,
         facts={"frames": fault} if fault else {},

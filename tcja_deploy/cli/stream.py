@@ -129,7 +129,7 @@ def stream(
     if calibration is not None:
         fit_on = open_dataset(graph, calibration, which._replace(limit=None))
     guess = None if profile is None else load_profile(graph, profile)
-    size = which.batch_size
+    size = which.together
     frame_time = None if which.frame_time is None else microseconds(which.frame_time) / 1000
     if sweep or fit:
         found = study(

@@ -112,6 +112,6 @@ def _verify(
             refuse_recordings(which)
         dataset = None if data is None else open_frames(*target.own_input(artifact), data, which)
     options = read_given(target.name, given, _kind, graph, which)
-    batches = None if dataset is None else (frames for frames, _ in dataset.batches(which.batch_size))
+    batches = None if dataset is None else (frames for frames, _ in dataset.batches(which.together))
     with step_bar(None if dataset is None else len(dataset)) as progress:
         return run_verify(artifact, graph, batches, progress=progress, **options)

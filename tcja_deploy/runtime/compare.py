@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.sequence import charge, run
+from tcja_deploy.runtime.sequence import charge, neuron_step, run
 
 __all__ = [
     "BOUND",
@@ -23,6 +23,7 @@ __all__ = [
     "FirstMismatch",
     "LayerAgreement",
     "agreement",
+    "checked_values",
     "compare",
     "layer_agreement",
     "output_error",
@@ -306,61 +307,49 @@ def compare(
         DataError: If the other run lacks a layer, or its values have other shapes.
     """
     layers: dict[str, LayerAgreement] = {}
-    wrong: dict[str, NDArray[np.bool_]] = {}
+    wrong = np.zeros(frames.shape[1], bool)
+    last = {node.inputs[0]: node.name for node in graph.neurons}
+    currents: dict[str, torch.Tensor] = {}
 
     def observe(node: Node, value: torch.Tensor) -> None:
         if isinstance(node.op, ir.Neuron):
             expected = value.numpy() != 0
-            other = _checked(spikes.get(node.name), node.name, expected.shape) != 0
-            layers[node.name] = layer_agreement(node.name, expected, other, first_sample)
-            if layers[node.name].mismatches:
-                wrong[node.name] = samples_that_differ(expected, other)
+            other = checked_values(spikes.get(node.name), node.name, expected.shape) != 0
+            found = layer_agreement(node.name, expected, other, first_sample)
+            if found.first is not None:
+                n = found.first.sample - first_sample
+                if not wrong[n]:
+                    before = currents[node.inputs[0]][: found.first.t + 1, n : n + 1]
+                    distance = _distance(node.op, before, found.first.index)
+                    found = replace(found, first=replace(found.first, distance=distance))
+                wrong[:] |= samples_that_differ(expected, other)
+            layers[node.name] = found
+            if last[node.inputs[0]] == node.name:
+                currents.pop(node.inputs[0], None)
+        if node.name in last:
+            currents[node.name] = value
 
     reference = run(graph, frames, observe=observe).numpy()
-    output = _checked(output, graph.output, reference.shape)
-    seen = np.zeros(frames.shape[1], bool)
-    for name, samples in wrong.items():
-        first = layers[name].first
-        if first is None:
-            raise TypeError(name)
-        n = first.sample - first_sample
-        if not seen[n]:
-            distance = _distance(graph, name, frames, (first.t, n, *first.index))
-            layers[name] = replace(layers[name], first=replace(first, distance=distance))
-        seen |= samples
+    output = checked_values(output, graph.output, reference.shape)
     streams = graph[graph.output].signal.streams
-    return agreement(layers.values(), reference, output, seen, streams=streams, bound=bound)
+    return agreement(layers.values(), reference, output, wrong, streams=streams, bound=bound)
 
 
-def _checked(values: NDArray[Any] | None, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+def checked_values(values: NDArray[Any] | None, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Values of another run, which must be there in the reference's shape.
+
+    Raises:
+        DataError: If they are not.
+    """
     if values is None or np.shape(values) != shape:
         found = "nothing" if values is None else f"values of shape {list(np.shape(values))}"
         raise DataError(f"the other run has {found}, the reference {list(shape)}", where=name)
     return np.asarray(values)
 
 
-def _distance(graph: Graph, name: str, frames: NDArray[np.float32], where: tuple[int, ...]) -> float:
-    """Membrane minus threshold of one neuron at one step in the reference run."""
-    t, n, *index = where
-    node = graph[name]
-    trace: list[torch.Tensor] = []
-
-    def observe(other: Node, value: torch.Tensor) -> None:
-        if other.name == node.inputs[0]:
-            value = value[: t + 1, n]
-            for i in index:
-                value = value[:, i]
-            trace.append(value.clone())
-
-    run(graph, frames, observe=observe)
-    op = node.op
-    if not isinstance(op, ir.Neuron):
-        raise TypeError(name)
-    v = torch.tensor(op.v_rest, dtype=torch.float32)
-    h = v
-    for x in trace[0]:
-        h = charge(op, x, v)
-        fired = bool(h > op.v_threshold if op.strict else h >= op.v_threshold)
-        after = h - op.lowered_by if op.v_reset is None else torch.tensor(op.v_reset)
-        v = after if fired else h
-    return float(h) - op.v_threshold
+def _distance(op: ir.Neuron, currents: torch.Tensor, where: tuple[int, ...]) -> float:
+    """Membrane minus threshold at the last of these steps `[steps, 1, ...]`, of the neuron at this place of the frame."""
+    v = torch.full_like(currents[0], op.v_rest)
+    for x in currents[:-1]:
+        _, v = neuron_step(op, x, v)
+    return float(charge(op, currents[-1], v)[(0, *where)]) - op.v_threshold

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -15,17 +16,26 @@ from tcja_deploy.ir import Graph, Node
 from tcja_deploy.runtime.activity.collect import TorchWindows, Windows, frames_first
 from tcja_deploy.runtime.activity.record import Recorder
 from tcja_deploy.runtime.device import device_name, open_device
+from tcja_deploy.runtime.sequence import Observer, as_frames, run
 
 if TYPE_CHECKING:
+    from tcja_deploy.runtime.events.plan import Plan
     from tcja_deploy.runtime.events.values import Value
 
-__all__ = ["ENGINES", "Choice", "choose", "counting", "event_driven"]
+__all__ = ["ENGINES", "Choice", "Watching", "choose", "counting", "event_driven", "watching"]
+
+Watching = Callable[[NDArray[np.float32], Observer], NDArray[np.float32]]
+"""Runs frames, calls the observer with watched values, gives the output; see `watching`."""
 
 ENGINES = ("auto", "torch", "events")
 
 _WORTHWHILE = 0.5
 """Share of the multiply-accumulates in layers whose input is sparse, from which on `auto` takes the event engine. Measured on
 the zoo's networks it is then several times as fast as torch, whatever their rates; real numbers gain nothing from it."""
+
+_LOADING = 25e9
+"""Multiply-accumulates from which on that pays: about what torch computes while the event engine's kernels are loaded (1 s). On
+the zoo's networks that is two windows of DVS128 or 300 of N-MNIST."""
 
 
 @dataclass(frozen=True)
@@ -49,24 +59,25 @@ class Choice:
         return f"{self.engine}{where} ({self.reason})"
 
 
-def event_driven(graph: Graph) -> float:
-    """Share of a network's multiply-accumulates in layers with a sparse input."""
+def event_driven(graph: Graph) -> tuple[int, float]:
+    """Multiply-accumulates of a window, and the share of them in layers with a sparse input."""
     total = driven = 0
     for node in graph:
         signals = graph.signals_in(node)
         macs = node.op.macs(*signals, T=graph.T)
         total += macs
         driven += macs if macs and signals[0].kind.sparse else 0
-    return driven / total if total else 0.0
+    return total, driven / total if total else 0.0
 
 
-def choose(graph: Graph, engine: str = "auto", device: str = "cpu") -> Choice:
+def choose(graph: Graph, engine: str = "auto", device: str = "cpu", *, samples: int | None = None) -> Choice:
     """The engine for a network.
 
     Args:
         graph: The network.
         engine: `"auto"`, `"torch"` or `"events"`.
         device: Where torch computes; the event engine runs on the CPU.
+        samples: How many windows will be run; many if not given.
 
     Raises:
         UsageError: There is no such engine or device, or the two do not go together.
@@ -82,9 +93,67 @@ def choose(graph: Graph, engine: str = "auto", device: str = "cpu") -> Choice:
         return Choice("events", place, "as asked for")
     if place.type != "cpu":
         return Choice("torch", place, "the engine for GPUs")
-    share = event_driven(graph)
+    work, share = event_driven(graph)
+    if samples is not None and work * samples < _LOADING:
+        return Choice("torch", place, "too little work for loading kernels to pay")
     reason = f"{share:.0%} of the multiply-accumulates have sparse input"
     return Choice("events" if share >= _WORTHWHILE else "torch", place, reason)
+
+
+def watching(graph: Graph, choice: Choice, watched: Collection[str]) -> Watching:
+    """What runs windows of a network and shows some of its values.
+
+    Args:
+        graph: The network.
+        choice: See `choose`.
+        watched: Names of the values.
+
+    Returns:
+        A function of frames `[T, N, ...]` and of an observer, which it calls with the watched nodes and their values (on the
+        CPU, shaped like the signal); it gives the output.
+    """
+    names = frozenset(watched)
+    if choice.engine == "torch":
+        return partial(_watch_torch, graph, choice.device, names)
+    return partial(_watch_events, _compiled(graph, names), names)
+
+
+def _watch_torch(
+    graph: Graph,
+    device: torch.device,
+    names: frozenset[str],
+    frames: NDArray[np.float32],
+    observe: Observer,
+) -> NDArray[np.float32]:
+    def seen(node: Node, value: torch.Tensor) -> None:
+        if node.name in names:
+            observe(node, value.cpu())
+
+    output: NDArray[np.float32] = run(graph, as_frames(graph, frames).to(device), observe=seen).cpu().numpy()
+    return output
+
+
+def _watch_events(
+    plan: Plan, names: frozenset[str], frames: NDArray[np.float32], observe: Observer
+) -> NDArray[np.float32]:
+    from tcja_deploy.runtime.events.engine import run_plan
+
+    def seen(node: Node, value: Value) -> None:
+        if node.name in names:
+            observe(node, value.dense)
+
+    output: NDArray[np.float32] = run_plan(plan, frames, observe=seen).numpy()
+    return output
+
+
+def _compiled(graph: Graph, watched: Collection[str]) -> Plan:
+    """A plan in which every watched value appears; a normalisation that somebody watches is not folded away."""
+    from tcja_deploy.passes.fold import fold_batch_norm
+    from tcja_deploy.runtime.events.plan import compile_graph
+
+    folded = fold_batch_norm(graph)
+    names = {node.name for node in folded}
+    return compile_graph(folded if names.issuperset(watched) else graph, keep=watched)
 
 
 def counting(graph: Graph, choice: Choice, watched: Collection[str]) -> Windows:
@@ -98,14 +167,9 @@ class _EventWindows:
     """See `Windows`; by the event engine."""
 
     def __init__(self, graph: Graph, watched: Collection[str]) -> None:
-        from tcja_deploy.passes.fold import fold_batch_norm
         from tcja_deploy.runtime.events.counting import Counter
-        from tcja_deploy.runtime.events.plan import compile_graph
 
-        folded = fold_batch_norm(graph)
-        names = {node.name for node in folded}
-        # A normalisation that somebody watches is not folded away.
-        self._plan = compile_graph(folded if names.issuperset(watched) else graph, keep=watched)
+        self._plan = _compiled(graph, watched)
         self._counter = Counter()
 
     def count(self, frames: NDArray[np.float32], recorder: Recorder) -> NDArray[np.float32]:

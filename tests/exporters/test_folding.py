@@ -17,6 +17,7 @@ from tcja_deploy.ir import Graph, GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes import fold_batch_norm, prepare
 from tcja_deploy.runtime.compare import compare
+from tcja_deploy.runtime.reference import Reference
 from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.synthetic import synthetic_frames
 
@@ -26,7 +27,7 @@ EXPORTS = {"m.onnx": "onnx", "step.onnx": "onnx-step", "m.nir": "nir"}
 def test_the_effect_of_folding() -> None:
     graph = zoo.build("events34", channels=(6, 8, 8), T=5, hidden=24)
     frames = synthetic_frames(graph, 2)
-    effect = folding_effect(prepare(graph), frames, bound=1e-5)
+    effect = folding_effect(prepare(graph), Reference(fold_batch_norm(graph)), frames, bound=1e-5)
     assert effect is not None
     assert (effect.samples, effect.predictions_equal) == (2, 2)
     assert [layer.name for layer in effect.layers] == [n.name for n in graph.neurons]
@@ -38,7 +39,7 @@ def test_the_effect_of_folding() -> None:
     spikes: dict[str, Any] = {}
     output = run(folded, frames, observe=lambda n, v: spikes.update({n.name: v.numpy()})).numpy()
     assert compare(graph, frames, output, spikes, bound=1e-5).mismatch_rate > 1e-3
-    assert folding_effect(prepare(folded), frames, bound=1e-5) is None
+    assert folding_effect(prepare(folded), Reference(folded), frames, bound=1e-5) is None
 
 
 def normalised(statistics: np.ndarray, threshold: float | None) -> Graph:

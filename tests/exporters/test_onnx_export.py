@@ -232,13 +232,19 @@ def test_missing_folder(graph: Graph, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "step"),
     [
-        *((export, name) for name in ("save_checked", "verify_onnx", "run", "node_reports")),
+        *((export, name) for name in ("save_checked", "verify_onnx", "Reference", "node_reports")),
+        (export.Reference, "run_sample"),
         *((pipeline, name) for name in ("sealed", "folding_effect")),
     ],
 )
 @pytest.mark.parametrize("force", [False, True])
 def test_failure_midway_leaves_everything_as_it_was(
-    module: ModuleType, step: str, force: bool, graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    module: ModuleType | type,
+    step: str,
+    force: bool,
+    graph: Graph,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if force:
         td.export(graph, "onnx", tmp_path / "m.onnx", verify=False)

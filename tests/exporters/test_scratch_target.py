@@ -26,7 +26,8 @@ from tcja_deploy.ir import Graph, GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir_file import load_graph, save_graph
 from tcja_deploy.passes import Prepared
-from tcja_deploy.runtime.compare import Agreement, compare
+from tcja_deploy.runtime.compare import Agreement
+from tcja_deploy.runtime.reference import Reference
 from tcja_deploy.runtime.sequence import run, run_with_spikes
 from tcja_deploy.runtime.synthetic import synthetic_frames
 from tcja_deploy.unsupported import Unsupported, UnsupportedParts
@@ -52,6 +53,7 @@ class ScratchTranslation(Translation):
                 found.add(node.name, Unsupported("is a leaky integrator"))
         found.raise_if_any(UnsupportedError, "scratch cannot express {}", noun="node")
         self._network, self._shift = network, options.shift
+        self.reference = Reference(network.folded)
         self.nodes = tuple(NodeReport(n.name, type(n.op).__name__, Fidelity.EXACT) for n in network.trained)
         self.notes = ("a target for tests",)
         self.about = {"shift": options.shift}
@@ -63,14 +65,20 @@ class ScratchTranslation(Translation):
         inner.unlink()
 
     def golden(self, sample: np.ndarray) -> dict[str, Any]:
-        return {"input": sample, "output": run(self._network.folded, sample).numpy()}
+        return {"input": sample, "output": self.reference.run_sample(sample).output}
 
     def check(self, artifact: Path, frames: Frames, bound: float, progress: Progress) -> Check:
-        return Check(verify(artifact, self._network, frames, Bounded(bound), progress))
+        return Check(compared(artifact, self.reference, frames, Bounded(bound), progress))
 
 
 def verify(
     artifact: Path, network: Prepared, frames: Frames, options: Bounded, progress: Progress
+) -> Agreement:
+    return compared(artifact, Reference(network.folded), frames, options, progress)
+
+
+def compared(
+    artifact: Path, reference: Reference, frames: Frames, options: Bounded, progress: Progress
 ) -> Agreement:
     inner = artifact.with_name("read.tcja")
     inner.write_bytes(artifact.read_bytes().removeprefix(MAGIC))
@@ -78,7 +86,7 @@ def verify(
     inner.unlink()
     for batch in frames:
         result = run_with_spikes(graph, batch)
-        total += compare(network.folded, batch, *result, bound=options.bound, first_sample=total.samples)
+        total += reference.compare(batch, *result, bound=options.bound, first_sample=total.samples)
         progress("verifying", total.samples)
     return total
 

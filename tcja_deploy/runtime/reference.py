@@ -1,0 +1,141 @@
+"""The reference that artifacts are compared with: a network in a chosen engine, and the sequence runtime as the judge.
+
+Two runs that agree on every spike settle the matter, whichever engine the reference ran in. Where they do not, the sequence
+runtime decides: the batch runs again in it, and the report is about that run. So an engine that is fast makes a comparison
+fast, and cannot change its outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcja_deploy.ir import Graph
+from tcja_deploy.runtime.compare import (
+    Agreement,
+    LayerAgreement,
+    agreement,
+    checked_values,
+    compare,
+)
+from tcja_deploy.runtime.engines import choose, watching
+
+__all__ = ["PackedSpikes", "Reference", "ReferenceRun"]
+
+
+class PackedSpikes(Mapping[str, NDArray[np.bool_]]):
+    """Spikes `[T, N, ...]` of layers by name, eight of them in a byte."""
+
+    def __init__(self) -> None:
+        self._bits: dict[str, tuple[tuple[int, ...], NDArray[np.uint8], int]] = {}
+
+    def keep(self, name: str, values: NDArray[np.generic]) -> None:
+        """Take the spikes of a layer: what is not zero."""
+        spikes = values != 0
+        self._bits[name] = (spikes.shape, np.packbits(spikes), int(np.count_nonzero(spikes)))
+
+    def __getitem__(self, name: str) -> NDArray[np.bool_]:
+        shape, bits, _ = self._bits[name]
+        return np.unpackbits(bits, count=int(np.prod(shape))).view(np.bool_).reshape(shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._bits)
+
+    def __len__(self) -> int:
+        return len(self._bits)
+
+    def agreement(self, name: str, other: NDArray[np.generic] | None) -> LayerAgreement | None:
+        """A layer beside another run's, if they are equal.
+
+        Raises:
+            DataError: If the other run lacks the layer, or its values have another shape.
+        """
+        shape, bits, spikes = self._bits[name]
+        fired = checked_values(other, name, shape) != 0
+        if not np.array_equal(np.packbits(fired), bits):
+            return None
+        return LayerAgreement(name, fired.size, spikes, spikes, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceRun:
+    """One window of the reference.
+
+    Attributes:
+        output: Shaped like the output signal.
+        spikes: Of every neuron layer.
+    """
+
+    output: NDArray[np.float32]
+    spikes: PackedSpikes
+
+
+_COMPARING = 4
+"""How much less a comparison gains from the event engine than counting does: it makes dense spikes of the engine's bits, and
+where sums differ by rounding the sequence runtime runs as well. Measured on DVS128."""
+
+
+class Reference:
+    """A network that other runs are compared with.
+
+    Args:
+        graph: The network; fold its batch normalisation before, if the other runs do.
+        engine: What runs it: `"auto"`, `"torch"` or `"events"`.
+        samples: How many will be run, if that is known; see `runtime.engines.choose`.
+
+    Attributes:
+        graph: The network.
+        engine: What runs it and why, in words.
+
+    Raises:
+        UsageError: If there is no such engine.
+    """
+
+    def __init__(self, graph: Graph, engine: str = "auto", *, samples: int | None = None) -> None:
+        self.graph = graph
+        choice = choose(graph, engine, samples=None if samples is None else samples // _COMPARING)
+        self.engine = choice.label
+        self._watch = watching(graph, choice, [node.name for node in graph.neurons])
+        self._sample: tuple[NDArray[np.float32], ReferenceRun] | None = None
+
+    def run_sample(self, sample: NDArray[np.float32]) -> ReferenceRun:
+        """Run one sample `[T, 1, ...]` and remember it: a comparison on the same frames takes what is known."""
+        if self._sample is None or not np.array_equal(self._sample[0], sample):
+            self._sample = (sample, self._run(sample))
+        return self._sample[1]
+
+    def _run(self, frames: NDArray[np.float32]) -> ReferenceRun:
+        spikes = PackedSpikes()
+        output = self._watch(frames, lambda node, value: spikes.keep(node.name, value.numpy()))
+        return ReferenceRun(output, spikes)
+
+    def compare(
+        self,
+        frames: NDArray[np.float32],
+        output: NDArray[np.float32],
+        spikes: Mapping[str, NDArray[np.generic]],
+        *,
+        bound: float,
+        first_sample: int = 0,
+    ) -> Agreement:
+        """As `runtime.compare.compare`; the sequence runtime runs only if the reference's engine is not agreed with.
+
+        Raises:
+            DataError: If the other run lacks a layer, or its values have other shapes.
+        """
+        kept = self._sample
+        found = kept[1] if kept is not None and np.array_equal(kept[0], frames) else self._run(frames)
+        layers = [found.spikes.agreement(node.name, spikes.get(node.name)) for node in self.graph.neurons]
+        equal = [layer for layer in layers if layer is not None]
+        if len(equal) == len(layers):
+            other = checked_values(output, self.graph.output, found.output.shape)
+            total = agreement(
+                equal, found.output, other, np.zeros(frames.shape[1], np.bool_),
+                streams=self.graph[self.graph.output].signal.streams, bound=bound,
+            )  # fmt: skip
+            if total.passed:
+                return total
+        return compare(self.graph, frames, output, spikes, bound=bound, first_sample=first_sample)
