@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-import re
 import warnings
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast, get_type_hin
 
 import typer
 
+from tcja_deploy.cli.values import microseconds, sensor_size
 from tcja_deploy.errors import SilenceWarning, UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ __all__ = [
     "check_outputs",
     "given_dataset",
     "load_model",
-    "microseconds",
     "open_dataset",
     "open_frames",
     "refuse_recordings",
@@ -360,7 +359,7 @@ def open_frames(
         labels=which.labels,
         label_order=cast("LabelOrder", order),
         resize=cast("Resize", resize),
-        camera=None if which.sensor is None else _size(which.sensor),
+        camera=None if which.sensor is None else sensor_size(which.sensor),
         cache=not which.no_cache,
     ).checked(skip_broken=which.skip_broken)
     for note in dataset.notes:
@@ -372,31 +371,6 @@ def _say(note: str) -> None:
     """A note on standard error, from one of the processes that share the work."""
     if os.environ.get("RANK", "0") == "0":
         typer.echo(f"note: {note}", err=True)
-
-
-_TIMES = {"us": 1, "ms": 1_000, "s": 1_000_000}
-
-
-def microseconds(text: str) -> int:
-    """A duration such as `30ms`, `5000us` or `0.1s`; milliseconds without a unit.
-
-    Raises:
-        UsageError: It is none, or shorter than a microsecond.
-    """
-    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*(us|ms|s)?", text.strip())
-    time = round(float(found[1]) * _TIMES[found[2] or "ms"]) if found else 0
-    if time < 1:
-        raise UsageError(
-            f"--frame-time {text!r} is no duration", hint="write for instance 30ms, 5000us or 0.1s"
-        )
-    return time
-
-
-def _size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d{1,5})\s*[,x]\s*(\d{1,5})", text.strip())
-    if not found:
-        raise UsageError(f"--sensor {text!r} is not H,W", hint="write for instance 240,320")
-    return int(found[1]), int(found[2])
 
 
 def _one_of(option: str, given: str, known: tuple[str, ...]) -> str:

@@ -17,10 +17,10 @@ from tcja_deploy.cli.options import (
     RecordingOptions,
     check_outputs,
     load_model,
-    microseconds,
     open_dataset,
     shared_options,
 )
+from tcja_deploy.cli.values import microseconds
 from tcja_deploy.errors import UsageError
 
 __all__ = ["stream"]

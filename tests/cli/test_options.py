@@ -17,11 +17,11 @@ from tcja_deploy.cli.options import (
     AS_FOUND,
     Loading,
     RecordingOptions,
-    microseconds,
     open_frames,
     shared_options,
 )
 from tcja_deploy.cli.targets import read_given
+from tcja_deploy.cli.values import microseconds
 from tcja_deploy.errors import UsageError
 from tcja_deploy.exporters.targets import TARGETS
 from tcja_deploy.runtime.synthetic import synthetic_frames
