@@ -1,0 +1,115 @@
+"""Small networks of the families, for pictures of two channels and 17 x 17 pixels: what quantisation is tried on.
+
+Frames of 34 x 34 are averaged in front of every network, which Lava's host does exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from spikingjelly.activation_based import functional, layer, neuron, surrogate
+from spikingjelly.activation_based.model import sew_resnet
+from torch import Tensor, nn
+
+from examples.attention_blocks import CrossConvolution
+from tcja_deploy.zoo.resnet import ms_resnet18_tcja
+
+__all__ = ["CLASSES", "TIMESTEPS", "WITNESSES"]
+
+TIMESTEPS = 4
+CLASSES = 10
+
+
+def _lif() -> nn.Module:
+    lif: nn.Module = neuron.LIFNode(
+        tau=2.0, surrogate_function=surrogate.ATan(), detach_reset=True, step_mode="m"
+    )
+    return lif
+
+
+def _conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    conv = layer.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False, step_mode="m")
+    return nn.Sequential(conv, layer.BatchNorm2d(outputs, step_mode="m"))
+
+
+def _halved() -> nn.Module:
+    pool: nn.Module = layer.AvgPool2d(2, step_mode="m")
+    return pool
+
+
+class Rates(nn.Module):
+    """Mean over time of what a network says of each frame."""
+
+    def __init__(self, *parts: nn.Module) -> None:
+        super().__init__()
+        self.parts = nn.Sequential(*parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores `[N, classes]` of frames `[T, N, 2, 34, 34]`."""
+        scores: Tensor = self.parts(x).mean(0)
+        return scores
+
+
+def _head(channels: int) -> list[nn.Module]:
+    pool, flat = layer.AdaptiveAvgPool2d((1, 1), step_mode="m"), nn.Flatten(2)
+    return [pool, flat, layer.Linear(channels, CLASSES, step_mode="m")]
+
+
+def _ms_resnet(place: str) -> nn.Module:
+    net = ms_resnet18_tcja(
+        T=TIMESTEPS, classes=CLASSES, in_channels=2, width=16, depths=(1, 1, 1), place=place  # type: ignore[arg-type]
+    )  # fmt: skip
+    return nn.Sequential(_halved(), net)
+
+
+def _sew(connect: str) -> nn.Module:
+    def block(inputs: int, outputs: int, stride: int) -> nn.Module:
+        shortcut = None if stride == 1 else nn.Sequential(*_conv(inputs, outputs, 1, stride))
+        made: nn.Module = sew_resnet.BasicBlock(
+            inputs, outputs, stride, shortcut, cnf=connect, spiking_neuron=neuron.LIFNode,
+            tau=2.0, surrogate_function=surrogate.ATan(), detach_reset=True,
+        )  # fmt: skip
+        functional.set_step_mode(made, "m")
+        return made
+
+    return Rates(
+        _halved(), _conv(2, 16), _lif(), block(16, 16, 1), block(16, 32, 2), block(32, 64, 2), *_head(64)
+    )
+
+
+def _attended(attention: Callable[[int], nn.Module]) -> nn.Module:
+    """Three convolutions, the attention behind the neurons of the last two, and a readout."""
+    return Rates(
+        _halved(), _conv(2, 16), _lif(),
+        _conv(16, 32, stride=2), _lif(), attention(32),
+        _conv(32, 64, stride=2), _lif(), attention(64), *_head(64),
+    )  # fmt: skip
+
+
+def _ma_snn(which: str) -> nn.Module:
+    used = {"use_temporal": "t" in which, "use_channel": "c" in which, "use_spatial": "s" in which}
+    return _attended(
+        lambda channels: layer.MultiDimensionalAttention(
+            TIMESTEPS, channels, reduction_t=2, reduction_c=8, **used
+        )
+    )
+
+
+WITNESSES: dict[str, Callable[[], nn.Module]] = {
+    "ms-resnet-tcja-output": lambda: _ms_resnet("output"),
+    "ms-resnet-tcja-branch": lambda: _ms_resnet("branch"),
+    "sew-add": lambda: _sew("ADD"),
+    "sew-iand": lambda: _sew("IAND"),
+    "ma-snn-t": lambda: _ma_snn("t"),
+    "ma-snn-c": lambda: _ma_snn("c"),
+    "ma-snn-s": lambda: _ma_snn("s"),
+    "ma-snn": lambda: _ma_snn("tcs"),
+    "cross-convolution": lambda: _attended(lambda channels: CrossConvolution()),
+}
+"""Makers of untrained networks by name; torch's seed decides the weights."""
+
+
+def example() -> Tensor:
+    """Frames of the right shape, without events."""
+    return torch.zeros(TIMESTEPS, 1, 2, 34, 34)
