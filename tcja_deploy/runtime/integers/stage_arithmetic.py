@@ -59,9 +59,9 @@ class NeuronParameters(NamedTuple):
 
 def decayed(state: IntArray, decay: int) -> IntArray:
     """dec(state, decay): truncated towards zero."""
-    if decay == UNITY:
-        return np.zeros_like(state)
-    kept: IntArray = np.sign(state) * ((np.abs(state) * (UNITY - decay)) >> 12)
+    kept = state * (UNITY - decay)
+    kept += (kept >> 63) & (UNITY - 1)  # negative numbers are rounded up
+    kept >>= 12
     return kept
 
 
@@ -91,13 +91,23 @@ def neuron_step(
         u: Current.
         v: Voltage.
     """
-    u = decayed(u, p.i_decay) + 64 * total
-    over, under = u > M, u <= -M
-    u = u - 2 * M * over + 2 * M * under
-    v = np.clip(decayed(v, p.v_decay) + u + 64 * p.bias, -M + 1, M - 1)
-    spikes = v > 64 * p.threshold
-    v = np.where(spikes, v - p.drop if p.drop else 64 * p.reset_value, v)
-    return spikes, u, v, int(np.count_nonzero(over | under))
+    wraps, current = 0, 64 * total
+    if p.i_decay < UNITY:
+        current += decayed(u, p.i_decay)
+    if current.max(initial=0) > M or current.min(initial=0) <= -M:
+        over, under = current > M, current <= -M
+        current += 2 * M * (under.astype(np.int64) - over)
+        wraps = int(np.count_nonzero(over | under))
+    voltage = current + 64 * p.bias
+    if p.v_decay < UNITY:
+        voltage += decayed(v, p.v_decay)
+    np.clip(voltage, 1 - M, M - 1, out=voltage)
+    spikes = voltage > 64 * p.threshold
+    if p.drop:
+        np.subtract(voltage, p.drop, out=voltage, where=spikes)
+    else:
+        np.copyto(voltage, 64 * p.reset_value, where=spikes)
+    return spikes, current, voltage, wraps
 
 
 def stuffed(x: IntArray, stride: tuple[int, int], shape: tuple[int, int], axes: tuple[int, int]) -> IntArray:

@@ -101,6 +101,7 @@ def job(seed, wide):
     add("stock", {**whole, "du": p["i_decay"] - 1, "dv": p["v_decay"]}, fired(frames, T, p))
     add("transposed", *transposed(rng, frames, T, C, H, W), latency=1)
     add(*program(rng, frames, T), latency=T - 1, times=2)
+    add(*framewise(frames), latency=0)
     return frames, T, cases, wanted
 
 
@@ -157,6 +158,24 @@ def program(rng, frames, T):
         "in_shapes": [(W, H, C)] * 2, "out_shape": (W, H // 2, C), "description": made.description, "arrays": arrays,
     }  # fmt: skip
     return "program", settings, made.run(windows, windows).reshape(-1, C, H // 2, W)
+
+
+def framewise(frames):
+    """A program of one frame: it answers in the same step. Largest values of a signed stream, and a ReLU."""
+    C, H, W = frames.shape[1:]
+    most = int(np.abs(frames).max())
+    steps = [
+        {"op": "max_pool", "inputs": [0], "kernel": [1, 2], "stride": [1, 1], "padding": [0, 1]},
+        {"op": "clip", "inputs": [1], "low": 0, "high": most},
+    ]
+    made = Program({"inputs": [{"shape": [1, C, H, W], "low": -most, "high": most}], "steps": steps}, {})
+    settings = {
+        "in_shapes": [(W, H, C)],
+        "out_shape": (W + 1, H, C),
+        "description": made.description,
+        "arrays": {},
+    }
+    return "program", settings, made.run(frames[:, None])[:, 0]
 
 
 @pytest.mark.slow
