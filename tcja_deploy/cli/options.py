@@ -7,11 +7,14 @@ import inspect
 import os
 import warnings
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast, get_type_hints
 
 import typer
 
+from tcja_deploy.cli.loading import AS_FOUND, Loading
+from tcja_deploy.cli.remembered import agree, facts
 from tcja_deploy.cli.values import microseconds, sensor_size
 from tcja_deploy.errors import SilenceWarning, UsageError
 
@@ -56,45 +59,6 @@ DataOption = Annotated[
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-
-
-class Loading(NamedTuple):
-    """What the user said about how to read the model."""
-
-    arch: Annotated[
-        str | None, typer.Option(help="Zoo network the weights belong to, if they do not tell themselves.")
-    ] = None
-    timesteps: Annotated[
-        int | None, typer.Option("--timesteps", "-T", help="Time steps T, if the weights do not tell.")
-    ] = None
-    input_shape: Annotated[
-        str | None, typer.Option(help="One input frame as C,H,W, if the weights do not tell.")
-    ] = None
-    trust_pickle: Annotated[
-        bool, typer.Option("--trust-pickle", help="Let the model file run code while it is loaded.")
-    ] = False
-    dt: Annotated[
-        float | None, typer.Option("--dt", help="Seconds of a time step of a .nir file, if it does not tell.")
-    ] = None
-    input_kind: Annotated[
-        str | None,
-        typer.Option(help="What the frames hold, if not what the model says: binary, count, graded or real."),
-    ] = None
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="File of weights for a network that code builds.", show_default=False),
-    ] = None
-    weights_key: Annotated[
-        str | None, typer.Option(help="Which state dict of a file with several, such as state_dict_ema.")
-    ] = None
-    set: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="Argument for the code that builds the network; repeat for more.",
-        ),
-    ] = None
 
 
 class RecordingOptions(NamedTuple):
@@ -167,7 +131,7 @@ class Running(NamedTuple):
     device: Annotated[str, typer.Option(help="Where torch computes: cpu, or a GPU such as cuda.")] = "cpu"
 
 
-AS_FOUND, ALL, AS_USUAL = Loading(), RecordingOptions(), Running()
+ALL, AS_USUAL = RecordingOptions(), Running()
 """Nothing said."""
 
 
@@ -234,10 +198,11 @@ def load_model(model: Path, how: Loading) -> Graph:
         )
     if how.weights_key is None:
         _note_choice(graph)
-    for fact in ("silence", "memory"):
-        if fact in graph.source:
-            _say(graph.source[fact])
-    return graph
+    for told in ("silence", "memory"):
+        if told in graph.source:
+            _say(graph.source[told])
+    agree(model, how)
+    return replace(graph, source={**graph.source, **facts(model, how)})
 
 
 def _settings(given: Iterable[str]) -> dict[str, str]:

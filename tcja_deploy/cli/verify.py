@@ -22,6 +22,7 @@ from tcja_deploy.cli.options import (
     refuse_recordings,
     shared_options,
 )
+from tcja_deploy.cli.remembered import read_again
 from tcja_deploy.cli.targets import NOTHING, Given, check_given, read_given, target_options
 from tcja_deploy.errors import UsageError
 from tcja_deploy.exporters.target import Target
@@ -50,7 +51,11 @@ def verify(
     ],
     model: Annotated[
         Path | None,
-        typer.Option("--model", "-m", help="The model it was exported from; a Lava bundle needs none."),
+        typer.Option(
+            "--model",
+            "-m",
+            help="The model it was exported from, if the manifest does not tell or it has moved; a Lava bundle needs none.",
+        ),
     ] = None,
     how: Loading = AS_FOUND,
     data: DataOption = None,
@@ -99,9 +104,7 @@ def _verify(
 
     if target.own_input is None:
         if model is None:
-            raise UsageError(
-                "this artifact is compared with the model it was exported from", hint="pass --model"
-            )
+            model, how = read_again(artifact, target.name)
         graph = load_model(model, how)
         dataset = given_dataset(graph, data, which)
     else:
