@@ -13,12 +13,12 @@ from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.sequence import as_frames
 from tcja_deploy.runtime.synthetic import synthetic_frames
 
-__all__ = ["SYNTHETIC_SAMPLES", "Frames"]
+__all__ = ["SYNTHETIC_SAMPLES", "FrameBatches"]
 
 SYNTHETIC_SAMPLES = 4
 
 
-class Frames:
+class FrameBatches:
     """Batches of frames `[T, n, ...]`, checked, of which there is at least one sample; to be gone through once.
 
     Args:

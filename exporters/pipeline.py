@@ -20,10 +20,17 @@ from numpy.typing import NDArray
 
 from tcja_deploy.errors import UsageError
 from tcja_deploy.exporters.folding import folding_effect, folding_note
-from tcja_deploy.exporters.frames import Frames
+from tcja_deploy.exporters.frames import FrameBatches
 from tcja_deploy.exporters.manifest import NAME, file_facts, sealed
 from tcja_deploy.exporters.report import ExportReport
-from tcja_deploy.exporters.target import Check, Progress, Target, Translation, given_options, unmonitored
+from tcja_deploy.exporters.target import (
+    Check,
+    ExportProgress,
+    Target,
+    Translation,
+    given_options,
+    unmonitored,
+)
 from tcja_deploy.files import atomic_directory, check_free, staged_files
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import Prepared, prepare
@@ -44,7 +51,7 @@ def run_export(
     verify: bool = True,
     bound: float = BOUND,
     force: bool = False,
-    progress: Progress = unmonitored,
+    progress: ExportProgress = unmonitored,
     **options: Any,
 ) -> ExportReport:
     """Export a network.
@@ -73,7 +80,7 @@ def run_export(
     folder = target.folder(chosen)
     place = path if folder else _with_suffix(path, target.suffix)
     check_free(place, force=force)
-    network, frames = prepare(graph), Frames(graph, data)
+    network, frames = prepare(graph), FrameBatches(graph, data)
     translation = target.translate(network, frames, chosen, progress)
     names = () if folder else _names(place, translation)
     with _staged(place, names, force=force) as staged:
@@ -130,9 +137,9 @@ def _verified(
     translation: Translation,
     network: Prepared,
     staged: Path,
-    frames: Frames,
+    frames: FrameBatches,
     bound: float,
-    progress: Progress,
+    progress: ExportProgress,
 ) -> Check:
     """What the target finds out, and what folding changes."""
     check = translation.check(staged, frames, bound, progress)
@@ -218,7 +225,7 @@ def run_verification(
     graph: Graph | None = None,
     batches: Batches | None = None,
     *,
-    progress: Progress = unmonitored,
+    progress: ExportProgress = unmonitored,
     **options: Any,
 ) -> Agreement:
     """Compare an artifact with its reference, spike for spike.
@@ -244,4 +251,4 @@ def run_verification(
         raise UsageError(
             "the network that this was exported from is needed", where=str(artifact), hint="pass it (--model)"
         )
-    return target.verify(artifact, prepare(graph), Frames(graph, batches), chosen, progress)
+    return target.verify(artifact, prepare(graph), FrameBatches(graph, batches), chosen, progress)

@@ -1,9 +1,9 @@
 """Energy prices and capacity limits of chips, one TOML file each, with the source of every number."""
 
-from .loader import check_profile, list_profiles, load_profile
-from .profile import Pricing, Profile, Term
-from .quantity import Bounds, ChipLimits, ChipTiming, Quantity, Source
-from .vocabulary import (
+from tcja_deploy.hardware_profiles.loader import check_profile, list_profiles, load_profile
+from tcja_deploy.hardware_profiles.profile import Pricing, Profile, Term
+from tcja_deploy.hardware_profiles.quantity import Bounds, ChipLimits, ChipTiming, Quantity, Source
+from tcja_deploy.hardware_profiles.vocabulary import (
     OP_CLASSES,
     Availability,
     Bound,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from .profile import Profile, Term
-from .quantity import ChipLimits, ChipTiming, Quantity, Record
-from .vocabulary import OP_CLASSES, UNITS, Bound, Evidence, Nominal, Unit
+from tcja_deploy.hardware_profiles.profile import Profile, Term
+from tcja_deploy.hardware_profiles.quantity import ChipLimits, ChipTiming, Quantity, Record
+from tcja_deploy.hardware_profiles.vocabulary import OP_CLASSES, UNITS, Bound, Evidence, Nominal, Unit
 
 __all__ = [
     "facts_table",

@@ -9,10 +9,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from tcja_deploy.errors import ProfileError
-
-from .profile import Profile
-from .reader import suggestion
-from .schema import parse_profile
+from tcja_deploy.hardware_profiles.profile import Profile
+from tcja_deploy.hardware_profiles.reader import suggestion
+from tcja_deploy.hardware_profiles.schema import parse_profile
 
 __all__ = ["check_profile", "list_profiles", "load_profile"]
 

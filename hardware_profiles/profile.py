@@ -9,9 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from tcja_deploy.errors import ProfileError
-
-from .quantity import Bounds, ChipLimits, ChipTiming, Quantity, Source
-from .vocabulary import OP_CLASSES, Availability, ChipKind, OpClass, Precision, Scope
+from tcja_deploy.hardware_profiles.quantity import Bounds, ChipLimits, ChipTiming, Quantity, Source
+from tcja_deploy.hardware_profiles.vocabulary import (
+    OP_CLASSES,
+    Availability,
+    ChipKind,
+    OpClass,
+    Precision,
+    Scope,
+)
 
 __all__ = ["Pricing", "Profile", "Term"]
 

@@ -13,8 +13,16 @@ from decimal import Decimal
 from typing import Any
 
 from tcja_deploy.errors import ProfileError
-
-from .vocabulary import UNITS, Bound, Certainty, Dimension, Evidence, Nominal, Scope, Unit
+from tcja_deploy.hardware_profiles.vocabulary import (
+    UNITS,
+    Bound,
+    Certainty,
+    Dimension,
+    Evidence,
+    Nominal,
+    Scope,
+    Unit,
+)
 
 __all__ = ["Bounds", "ChipLimits", "ChipTiming", "Quantity", "Record", "Source", "key_rule"]
 

@@ -7,9 +7,18 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from .quantity import Quantity, Source
-from .reader import TomlTable, suggestion
-from .vocabulary import UNITS, Bound, Certainty, Dimension, Evidence, Nominal, Scope, Unit
+from tcja_deploy.hardware_profiles.quantity import Quantity, Source
+from tcja_deploy.hardware_profiles.reader import TomlTable, suggestion
+from tcja_deploy.hardware_profiles.vocabulary import (
+    UNITS,
+    Bound,
+    Certainty,
+    Dimension,
+    Evidence,
+    Nominal,
+    Scope,
+    Unit,
+)
 
 __all__ = ["Context", "quantity_entries", "read_quantity"]
 

@@ -11,11 +11,20 @@ import dataclasses
 import re
 from typing import TypeVar
 
-from .profile import Pricing, Profile, Term
-from .quantity import ChipLimits, ChipTiming, Quantity, Record, Source, key_rule
-from .quantity_schema import Context, quantity_entries, read_quantity
-from .reader import Problems, TomlTable, suggestion
-from .vocabulary import OP_CLASSES, UNITS, ChipKind, OpClass, OpGroup, Precision, Scope, Unit
+from tcja_deploy.hardware_profiles.profile import Pricing, Profile, Term
+from tcja_deploy.hardware_profiles.quantity import ChipLimits, ChipTiming, Quantity, Record, Source, key_rule
+from tcja_deploy.hardware_profiles.quantity_schema import Context, quantity_entries, read_quantity
+from tcja_deploy.hardware_profiles.reader import Problems, TomlTable, suggestion
+from tcja_deploy.hardware_profiles.vocabulary import (
+    OP_CLASSES,
+    UNITS,
+    ChipKind,
+    OpClass,
+    OpGroup,
+    Precision,
+    Scope,
+    Unit,
+)
 
 __all__ = ["NAME_PATTERN", "SCHEMA_VERSION", "parse_profile"]
 

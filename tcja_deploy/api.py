@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tcja_deploy.exporters.report import ExportReport
-    from tcja_deploy.exporters.target import Progress
+    from tcja_deploy.exporters.target import ExportProgress
     from tcja_deploy.ir import Graph, Kind
     from tcja_deploy.runtime.compare import Agreement
 
@@ -97,7 +97,7 @@ def export(
     verify: bool = True,
     bound: float = 1e-5,
     force: bool = False,
-    progress: Progress | None = None,
+    progress: ExportProgress | None = None,
     **options: Any,
 ) -> ExportReport:
     """Write a network for a target and, by default, verify what was written before it moves into place.
@@ -152,7 +152,7 @@ def verify(
     graph: Graph | None = None,
     batches: Batches | None = None,
     *,
-    progress: Progress | None = None,
+    progress: ExportProgress | None = None,
     **options: Any,
 ) -> Agreement:
     """Run an exported artifact beside its reference, spike for spike.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -287,14 +288,24 @@ UNNAMED = ("tcja_deploy.runtime.events", "tcja_deploy.runtime.integers")
 """Folders whose classes still repeat names of others."""
 
 
-def test_a_class_name_has_one_meaning() -> None:
-    """Private classes stay in their file, and Lava's runner imports nothing of the package: both may repeat a name."""
-    homes: dict[str, list[str]] = {}
+def test_a_name_has_one_meaning() -> None:
+    """Public classes and type aliases: an alias that is written twice says the same both times.
+
+    Private classes stay in their file, and Lava's runner imports nothing of the package: both may repeat a name.
+    """
+    meanings: dict[str, dict[str, str]] = {}
     for name, file in MODULES.items():
-        for node in ast.walk(parsed(file)):
-            if isinstance(node, ast.ClassDef) and node.name[0] != "_" and not name.startswith(UNNAMED):
-                homes.setdefault(node.name, []).append(name)
-    assert {name: where for name, where in homes.items() if len(where) > 1} == {}
+        if name.startswith(UNNAMED):
+            continue
+        tree = parsed(file)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and node.name[0] != "_":
+                meanings.setdefault(node.name, {})[f"class of {name}"] = name
+        for node in tree.body:
+            target = ast.unparse(node.targets[0]) if isinstance(node, ast.Assign) else ""
+            if isinstance(node, ast.Assign) and re.fullmatch(r"[A-Z]+[a-z]\w*", target):
+                meanings.setdefault(target, {})[ast.unparse(node.value)] = name
+    assert {name: where for name, where in meanings.items() if len(where) > 1} == {}
 
 
 OWN = [

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 __all__ = ["NOTHING", "Column", "Table", "energy_text", "number_text", "shape_text"]
 
-Kind = Literal["text", "label", "int", "number", "percent", "energy", "counts", "energies", "percents"]
+ColumnKind = Literal["text", "label", "int", "number", "percent", "energy", "counts", "energies", "percents"]
 """How a cell reads: `label` is text aligned to the right, `energy` in pJ, `percent` a share of 1; the plurals
 are (low, high) pairs."""
 
@@ -51,7 +51,7 @@ class Column:
 
     key: str
     head: str
-    kind: Kind = "text"
+    kind: ColumnKind = "text"
     digits: int = 4
 
     @property

@@ -18,11 +18,11 @@ from tcja_deploy.energy.price.prices import arithmetic
 from tcja_deploy.hardware_profiles import Profile
 from tcja_deploy.ir import Kind
 
-__all__ = ["Bar", "Tornado", "tornado"]
+__all__ = ["Tornado", "TornadoBar", "tornado"]
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class TornadoBar:
     """One choice.
 
     Attributes:
@@ -57,7 +57,7 @@ class Tornado:
 
     base: str
     base_pJ: float  # noqa: N815
-    bars: tuple[Bar, ...]
+    bars: tuple[TornadoBar, ...]
 
 
 def _total(lines: Iterable[Line], bound: str = "value") -> float:
@@ -101,7 +101,7 @@ def tornado(
         against(other.name, _total(snn_lines(m, convention, profile, other.options)), other.there, other.here)
     against("graded spikes", _total(_as_accumulations(m, lines, profile)), "accumulations", "MACs")
     against("borders", base + _border_difference(m, lines), "rate x T x dense MACs", "exact fan-out")
-    bars = [Bar(name, low[0], high[0], low[1], high[1]) for name, low, high in ends]
+    bars = [TornadoBar(name, low[0], high[0], low[1], high[1]) for name, low, high in ends]
     moving = [bar for bar in bars if bar.swing > 0]
     return Tornado(
         f"{convention.label}, {profile.label}", base, tuple(sorted(moving, key=lambda bar: -bar.swing))

@@ -43,7 +43,7 @@ TIMEOUT_CODE = 4
 DISK_FULL = 1 << 20
 """Bytes; with less room for temporary files, a failure is put down to that."""
 
-Progress = Callable[[int, int], None]
+LavaProgress = Callable[[int, int], None]
 """Called with the number of finished time steps and their total."""
 
 
@@ -88,7 +88,7 @@ def run_lava(
     python: Path | str | None = None,
     fast_conv: bool = False,
     timeout: float = 3600.0,
-    progress: Progress | None = None,
+    progress: LavaProgress | None = None,
 ) -> LavaRun:
     """Run windows through Lava, one after another in one run.
 
@@ -182,7 +182,12 @@ def _check_shared_memory(network: IntegerNetwork, wanted: Collection[str]) -> No
 
 
 def _supervise(
-    command: list[str], folder: Path, memory_name: str, timeout: float, steps: int, progress: Progress | None
+    command: list[str],
+    folder: Path,
+    memory_name: str,
+    timeout: float,
+    steps: int,
+    progress: LavaProgress | None,
 ) -> int:
     """Exit code of the child; whatever happens, its group is gone and its memory is free afterwards."""
     variables = environment.clean_variables()

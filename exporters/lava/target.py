@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from tcja_deploy.exporters.lava.options import LavaOptions, LavaVerification
 from tcja_deploy.exporters.manifest import NAME, manifest_target
-from tcja_deploy.exporters.target import Progress, Target, Translation
+from tcja_deploy.exporters.target import ExportProgress, Target, Translation
 
 if TYPE_CHECKING:
-    from tcja_deploy.exporters.frames import Frames
+    from tcja_deploy.exporters.frames import FrameBatches
     from tcja_deploy.passes import Prepared
     from tcja_deploy.runtime.compare import Agreement
 
 __all__ = ["LAVA"]
 
 
-def _translate(network: Prepared, frames: Frames, options: LavaOptions, progress: Progress) -> Translation:
+def _translate(
+    network: Prepared, frames: FrameBatches, options: LavaOptions, progress: ExportProgress
+) -> Translation:
     from tcja_deploy.exporters.lava.export import LavaTranslation
 
     return LavaTranslation(network, frames, options, progress)
@@ -40,7 +42,7 @@ def _verify(
     network: None,
     batches: Iterable[Any] | None,
     options: LavaVerification,
-    progress: Progress,
+    progress: ExportProgress,
 ) -> Agreement:
     from tcja_deploy.exporters.lava.verify import verify_bundle
 

@@ -14,7 +14,7 @@ from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.exporters.lava.bundle import Bundle, read_bundle
 from tcja_deploy.exporters.lava.driver import run_lava
 from tcja_deploy.exporters.lava.options import LavaVerification
-from tcja_deploy.exporters.target import Progress, unmonitored
+from tcja_deploy.exporters.target import ExportProgress, unmonitored
 from tcja_deploy.runtime.compare import Agreement, agreement, layer_agreement, samples_that_differ
 from tcja_deploy.runtime.integers.network import IntegerNetwork
 from tcja_deploy.runtime.integers.twin import Twin, encode
@@ -28,7 +28,7 @@ def verify_bundle(
     path: Path,
     batches: Iterable[NDArray[Any]] | None = None,
     options: LavaVerification | None = None,
-    progress: Progress = unmonitored,
+    progress: ExportProgress = unmonitored,
 ) -> Agreement:
     """Compare a bundle with the twin of its own files, value for value and stage for stage.
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tcja_deploy.errors import ToolchainError, UnsupportedError, UsageError
 from tcja_deploy.ir import Node
-from tcja_deploy.nir_file.context import Comparison
+from tcja_deploy.nir_file.context import ThresholdComparison
 from tcja_deploy.nir_file.load import load_nir
 from tcja_deploy.nir_file.notes import READOUT
 from tcja_deploy.runtime.sequence import run
@@ -59,7 +59,9 @@ def spelled(name: str) -> str:
     return name.replace(".", "_")
 
 
-def _sequence(path: Path, frames: NDArray[np.float32], dt: float, comparison: Comparison = ">") -> NirRun:
+def _sequence(
+    path: Path, frames: NDArray[np.float32], dt: float, comparison: ThresholdComparison = ">"
+) -> NirRun:
     """The sequence runtime, on what `load_nir` makes of the file."""
     graph = load_nir(path, len(frames), dt=dt, comparison=comparison)
     last = graph.output

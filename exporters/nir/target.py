@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from tcja_deploy.errors import FileFormatError, ToolchainError
 from tcja_deploy.exporters.manifest import NAME, manifest_target
 from tcja_deploy.exporters.nir.options import NirOptions, NirVerification
-from tcja_deploy.exporters.target import Progress, Target, Translation
+from tcja_deploy.exporters.target import ExportProgress, Target, Translation
 
 if TYPE_CHECKING:
-    from tcja_deploy.exporters.frames import Frames
+    from tcja_deploy.exporters.frames import FrameBatches
     from tcja_deploy.passes import Prepared
     from tcja_deploy.runtime.compare import Agreement
 
@@ -35,7 +35,9 @@ def _with_nir() -> Iterator[None]:
         ) from error
 
 
-def _translate(network: Prepared, frames: Frames, options: NirOptions, progress: Progress) -> Translation:
+def _translate(
+    network: Prepared, frames: FrameBatches, options: NirOptions, progress: ExportProgress
+) -> Translation:
     with _with_nir():
         from tcja_deploy.exporters.nir.export import translate
     return translate(network, frames, options)
@@ -53,7 +55,11 @@ def _recognise(path: Path) -> bool:
 
 
 def _verify(
-    artifact: Path, network: Prepared, frames: Frames, options: NirVerification, progress: Progress
+    artifact: Path,
+    network: Prepared,
+    frames: FrameBatches,
+    options: NirVerification,
+    progress: ExportProgress,
 ) -> Agreement:
     with _with_nir():
         from tcja_deploy.exporters.nir.artifact import reference_of, verify_nir

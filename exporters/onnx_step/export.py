@@ -11,14 +11,14 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from tcja_deploy.exporters.frames import Frames
+from tcja_deploy.exporters.frames import FrameBatches
 from tcja_deploy.exporters.onnx.recognise import TARGET_KEY
 from tcja_deploy.exporters.onnx.writing import ROUNDING, needs_external_data, node_reports, save_checked
 from tcja_deploy.exporters.onnx_step.model import StepModel, step_model
 from tcja_deploy.exporters.onnx_step.options import OnnxStepOptions
 from tcja_deploy.exporters.onnx_step.verify import verify_onnx_step
 from tcja_deploy.exporters.report import Fidelity, NodeReport, change
-from tcja_deploy.exporters.target import Check, Progress, Translation
+from tcja_deploy.exporters.target import Check, ExportProgress, Translation
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import Prepared
 from tcja_deploy.runtime.compare import Agreement
@@ -73,7 +73,7 @@ class OnnxStepTranslation(Translation):
         """Frames of one window, and the results with the step at which each leaves."""
         return _golden(self._plan, self._step, sample)
 
-    def check(self, artifact: Path, frames: Frames, bound: float, progress: Progress) -> Check:
+    def check(self, artifact: Path, frames: FrameBatches, bound: float, progress: ExportProgress) -> Check:
         """The model in onnxruntime against the stream runtime; and the stream against the exact network where gates guess."""
         lookahead, profile = self._options.lookahead, self._options.profile
         agreement = verify_onnx_step(

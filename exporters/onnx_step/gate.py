@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tcja_deploy.exporters.onnx_step.parts import Clock, Parts
+from tcja_deploy.exporters.onnx_step.parts import Parts, StepClock
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.stream.gate import GateBuffer
 
@@ -14,7 +14,7 @@ __all__ = ["emit_gate"]
 Array = NDArray[np.float32]
 
 
-def emit_gate(parts: Parts, gate: GateBuffer, x: str, clock: Clock, name: str) -> str:
+def emit_gate(parts: Parts, gate: GateBuffer, x: str, clock: StepClock, name: str) -> str:
     """`F [N, C]` of the frame that came `gate.lookahead` steps ago.
 
     As `runtime.stream.gate.GateBuffer`, but that each step computes one TLA column and one gate, also those of the last frames
@@ -42,7 +42,7 @@ def emit_gate(parts: Parts, gate: GateBuffer, x: str, clock: Clock, name: str) -
     return e.node("Sigmoid", [joint], name)
 
 
-def _deviation(parts: Parts, gate: GateBuffer, z: str, clock: Clock, name: str) -> str:
+def _deviation(parts: Parts, gate: GateBuffer, z: str, clock: StepClock, name: str) -> str:
     """How far the mean of Z so far is from its calibration mean, `[N, C]`; empty if nothing is predicted from it."""
     if "past" not in gate.initial(1) or gate.estimate is None:
         return ""
@@ -58,7 +58,7 @@ def _deviation(parts: Parts, gate: GateBuffer, z: str, clock: Clock, name: str) 
 
 
 def _temporal(
-    parts: Parts, gate: GateBuffer, weight: Array, z: str, deviation: str, clock: Clock, name: str
+    parts: Parts, gate: GateBuffer, weight: Array, z: str, deviation: str, clock: StepClock, name: str
 ) -> str:
     e, C, k = parts.e, gate.channels, gate.op.k_t
     guessed = ir.same_padding(k)[1] - gate.reach
@@ -109,7 +109,7 @@ def _tap_tables(gate: GateBuffer, guessed: int) -> tuple[Array, Array, Array]:
 
 
 def _channelwise(
-    parts: Parts, gate: GateBuffer, weight: Array, z: str, deviation: str, clock: Clock, name: str
+    parts: Parts, gate: GateBuffer, weight: Array, z: str, deviation: str, clock: StepClock, name: str
 ) -> str:
     e, C, T, D = parts.e, gate.channels, parts.e.T, gate.lookahead
     before, following = parts.state(f"{name}.cm", (T, "N", C))

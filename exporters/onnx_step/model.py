@@ -18,7 +18,7 @@ from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters.onnx.emitter import Emitter
 from tcja_deploy.exporters.onnx.rules import FRAME, TENSOR, fire, integrated, membrane, refuse
 from tcja_deploy.exporters.onnx_step.gate import emit_gate
-from tcja_deploy.exporters.onnx_step.parts import Clock, Parts, StepState, frame_shape
+from tcja_deploy.exporters.onnx_step.parts import Parts, StepClock, StepState, frame_shape
 from tcja_deploy.ir import Kind, Op, Signal
 from tcja_deploy.runtime.stream.cells import Every, Integrators, Neurons, RunningMean, Scale, Window
 from tcja_deploy.runtime.stream.gate import GateBuffer
@@ -93,7 +93,7 @@ class _Emission:
         xs = [self._arrived(link, i, clock) for i in range(len(link.inputs))]
         self.values[link.name] = self._cell(link, xs, signals, clock)
 
-    def _cell(self, link: Link, xs: list[str], signals: list[Signal], clock: Clock) -> str:
+    def _cell(self, link: Link, xs: list[str], signals: list[Signal], clock: StepClock) -> str:
         e, parts, name, cell = self.e, self.parts, link.name, link.cell
         match cell:
             case Neurons(op, features):
@@ -139,7 +139,7 @@ class _Emission:
             return x
         return self.parts.row(x, 0, f"{x}/frame")
 
-    def _arrived(self, link: Link, i: int, clock: Clock) -> str:
+    def _arrived(self, link: Link, i: int, clock: StepClock) -> str:
         """Input `i` of a cell at the time when the cell works."""
         source, takes = link.inputs[i], link.takes[i]
         x, signal = self.values[source], self.plan.signals[source]
@@ -151,7 +151,7 @@ class _Emission:
         hold = takes is Takes.VALUE and link.per_frame
         return self.parts.latched(x, shape, clock, f"{source}.value") if hold else x
 
-    def _unrolled(self, link: Link, y: str, clock: Clock) -> str:
+    def _unrolled(self, link: Link, y: str, clock: StepClock) -> str:
         """Frames `[N, ...]` one by one from a result `[T, N, ...]`."""
         shape = (self.plan.T, *frame_shape(link.signal, self.plan.T))
         kept = self.parts.latched(y, shape, clock, f"{link.name}.frames")

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from tcja_deploy.exporters.onnx.emitter import Emitter
 from tcja_deploy.ir import Dim, Signal
 
-__all__ = ["Clock", "Parts", "StepState", "frame_shape"]
+__all__ = ["Parts", "StepClock", "StepState", "frame_shape"]
 
 _TYPES = {"float32": TensorProto.FLOAT, "bool": TensorProto.BOOL, "int64": TensorProto.INT64}
 
@@ -54,7 +54,7 @@ class StepState:
 
 
 @dataclass(frozen=True)
-class Clock:
+class StepClock:
     """Names of the step within a window of everything that begins at the same step.
 
     Attributes:
@@ -83,7 +83,7 @@ class Parts:
             e.unique(name)
         self._states: list[StepState] = []
         self._next: dict[str, str] = {}
-        self._clocks: dict[int, Clock] = {}
+        self._clocks: dict[int, StepClock] = {}
         self.step, advance = self.state("step", (), dtype="int64")
         # The counter runs to the end of the warm-up and then round and round within one window.
         top = warm_up + e.T
@@ -123,7 +123,7 @@ class Parts:
         """Whether step `start` has come (bool)."""
         return self.e.node("GreaterOrEqual", [self.step, self._number(start)], f"begun_{start}")
 
-    def clock(self, start: int) -> Clock:
+    def clock(self, start: int) -> StepClock:
         """The clock of everything that begins at step `start`."""
         phase = start % self.e.T
         if phase not in self._clocks:
@@ -134,15 +134,15 @@ class Parts:
             t = e.node("Mod", [t, self._number(e.T)], f"clock_{phase}")
             first = e.node("Equal", [t, self._number(0)], f"clock_{phase}/first")
             last = e.node("Equal", [t, self._number(e.T - 1)], f"clock_{phase}/last")
-            self._clocks[phase] = Clock(t, first, last)
+            self._clocks[phase] = StepClock(t, first, last)
         return self._clocks[phase]
 
-    def at(self, table: NDArray[np.float32], clock: Clock, name: str) -> str:
+    def at(self, table: NDArray[np.float32], clock: StepClock, name: str) -> str:
         """Row `t` of a constant `[T, ...]`."""
         return self.e.node("Gather", [self.e.constant(table, f"{name}.table"), clock.t], name, axis=0)
 
     # -- memory ----------------------------------------------------------------------------------------------
-    def restarted(self, x: str, clock: Clock, name: str, rest: float = 0.0) -> str:
+    def restarted(self, x: str, clock: StepClock, name: str, rest: float = 0.0) -> str:
         """`x`, or its resting value in the first step of a window."""
         return self.e.node("Where", [clock.first, self.e.constant(float(rest), f"rest_{rest}"), x], name)
 
@@ -183,7 +183,7 @@ class Parts:
             frames = self.rows(frames, 0, T, f"{name}/complete")
         return self.e.node("Cast", [frames], f"{name}/wide", to=TensorProto.FLOAT) if binary else frames
 
-    def latched(self, x: str, shape: Sequence[Dim], clock: Clock, name: str) -> str:
+    def latched(self, x: str, shape: Sequence[Dim], clock: StepClock, name: str) -> str:
         """`x` as it was in the first step of the window."""
         held, following = self.state(name, shape)
         kept = self.e.node("Where", [clock.first, x, held], f"{name}/latched")

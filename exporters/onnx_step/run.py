@@ -22,7 +22,7 @@ from tcja_deploy.runtime.stream.engine import Emission
 
 __all__ = ["OnnxStepper", "step_properties"]
 
-States = Mapping[str, NDArray[np.generic]]
+StepStates = Mapping[str, NDArray[np.generic]]
 
 
 def step_properties(path: Path) -> dict[str, str]:
@@ -105,7 +105,7 @@ class OnnxStepper:
         frame, *states = self._model.inputs.items()
         self._input, self._frame = frame
         self._check(described, dict(states), samples, where)
-        self.state: States = {
+        self.state: StepStates = {
             name: np.full(
                 [samples if d == "N" else d for d in about["shape"]], about["value"], about["dtype"]
             )

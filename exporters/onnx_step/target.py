@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcja_deploy.exporters.onnx_step.options import OnnxStepOptions, OnnxStepVerification
-from tcja_deploy.exporters.target import Progress, Target, Translation
+from tcja_deploy.exporters.target import ExportProgress, Target, Translation
 
 if TYPE_CHECKING:
-    from tcja_deploy.exporters.frames import Frames
+    from tcja_deploy.exporters.frames import FrameBatches
     from tcja_deploy.passes import Prepared
     from tcja_deploy.runtime.compare import Agreement
 
@@ -17,7 +17,7 @@ __all__ = ["ONNX_STEP"]
 
 
 def _translate(
-    network: Prepared, frames: Frames, options: OnnxStepOptions, progress: Progress
+    network: Prepared, frames: FrameBatches, options: OnnxStepOptions, progress: ExportProgress
 ) -> Translation:
     from tcja_deploy.exporters.onnx_step.export import OnnxStepTranslation
 
@@ -31,7 +31,11 @@ def _recognise(path: Path) -> bool:
 
 
 def _verify(
-    artifact: Path, network: Prepared, frames: Frames, options: OnnxStepVerification, progress: Progress
+    artifact: Path,
+    network: Prepared,
+    frames: FrameBatches,
+    options: OnnxStepVerification,
+    progress: ExportProgress,
 ) -> Agreement:
     from tcja_deploy.exporters.onnx_step.verify import verify_onnx_step
 

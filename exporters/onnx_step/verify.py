@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tcja_deploy.errors import FileFormatError, VerificationError
-from tcja_deploy.exporters.frames import Frames
+from tcja_deploy.exporters.frames import FrameBatches
 from tcja_deploy.exporters.onnx_step.run import OnnxStepper, step_properties
-from tcja_deploy.exporters.target import Progress, unmonitored
+from tcja_deploy.exporters.target import ExportProgress, unmonitored
 from tcja_deploy.passes import Prepared
 from tcja_deploy.runtime.compare import (
     BOUND,
@@ -31,11 +31,11 @@ __all__ = ["verify_onnx_step"]
 def verify_onnx_step(
     path: Path,
     network: Prepared,
-    frames: Frames,
+    frames: FrameBatches,
     *,
     profile: FrameProfile | None = None,
     bound: float = BOUND,
-    progress: Progress = unmonitored,
+    progress: ExportProgress = unmonitored,
 ) -> Agreement:
     """Compare a step model with the stream runtime (same look-ahead, paced), spike for spike at every step.
 

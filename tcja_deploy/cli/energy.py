@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["energy"]
 
-Choice = TypeVar("Choice", bound=StrEnum)
+EnumT = TypeVar("EnumT", bound=StrEnum)
 
 
 @shared_options
@@ -159,7 +159,7 @@ def energy(
     _show(tables, render, output or [], force=force, as_json=as_json)
 
 
-def _choice(kind: type[Choice], option: str, text: str) -> Choice:
+def _choice(kind: type[EnumT], option: str, text: str) -> EnumT:
     try:
         return kind(text)
     except ValueError:

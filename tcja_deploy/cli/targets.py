@@ -26,7 +26,7 @@ Given = dict[str, Any]
 NOTHING: Given = {}
 """None of them."""
 
-Kind = Callable[[str], type]
+OptionType = Callable[[str], type]
 """The options dataclass of a target, by the target's name."""
 
 _TYPES: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str, "Path": Path}
@@ -37,7 +37,7 @@ def _offered(kind: type) -> list[Field[Any]]:
     return [f for f in fields(kind) if f.metadata]
 
 
-def _takers(name: str, kind: Kind) -> list[str]:
+def _takers(name: str, kind: OptionType) -> list[str]:
     return [target for target in TARGETS if name in {f.name for f in _offered(kind(target))}]
 
 
@@ -53,7 +53,7 @@ def _parameter(field: Field[Any], takers: list[str], panel: str) -> inspect.Para
     )
 
 
-def target_options(kind: Kind, panel: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def target_options(kind: OptionType, panel: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of all targets; it gets those that the user gave as its parameter `given`.
 
     Args:
@@ -86,7 +86,7 @@ def target_options(kind: Kind, panel: str) -> Callable[[Callable[..., None]], Ca
     return decorate
 
 
-def check_given(target: str, given: Given, kind: Kind, what: str) -> None:
+def check_given(target: str, given: Given, kind: OptionType, what: str) -> None:
     """Refuse options of other targets.
 
     Raises:
@@ -100,7 +100,7 @@ def check_given(target: str, given: Given, kind: Kind, what: str) -> None:
 
 
 def read_given(
-    target: str, given: Mapping[str, Any], kind: Kind, graph: Graph | None, which: RecordingOptions
+    target: str, given: Mapping[str, Any], kind: OptionType, graph: Graph | None, which: RecordingOptions
 ) -> Given:
     """The options, with what files hold in place of their paths.
 

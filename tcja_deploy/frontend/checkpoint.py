@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,13 +26,12 @@ from tcja_deploy.zoo.architecture import (
     LinearLayer,
     Pool,
     Spike,
+    StateDict,
     to_graph,
 )
 from tcja_deploy.zoo.networks import BUILDERS, ncaltech101
 
 __all__ = ["ARCHITECTURES", "from_state", "infer_architecture"]
-
-State = Mapping[str, NDArray[Any]]
 
 
 def _ncaltech101_tet() -> Architecture:
@@ -57,7 +55,7 @@ _GATE = ("conv.weight", "conv_c.weight")
 
 
 def from_state(
-    state: State,
+    state: StateDict,
     *,
     arch: str | None = None,
     timesteps: int | None = None,
@@ -86,7 +84,7 @@ def from_state(
 
 
 def infer_architecture(
-    state: State,
+    state: StateDict,
     *,
     arch: str | None = None,
     timesteps: int | None = None,
@@ -169,13 +167,13 @@ def _habits(named: Architecture | None, *, several_dense: bool) -> _Habits:
     return _Habits(pool, any(isinstance(layer, Spike) for layer in like.fc), isinstance(like.fc[-1], Spike))
 
 
-def _positions(state: State, part: str, parameters: tuple[str, ...]) -> list[int]:
+def _positions(state: StateDict, part: str, parameters: tuple[str, ...]) -> list[int]:
     """Positions of the layers with weights in a `Sequential`, in order."""
     keys = (re.match(rf"{part}\.(\d{{1,4}})\.(.+)$", key) for key in state)
     return sorted({int(m.group(1)) for m in keys if m and m.group(2) in parameters})
 
 
-def _widths(state: State, layers: list[str]) -> dict[str, int]:
+def _widths(state: StateDict, layers: list[str]) -> dict[str, int]:
     """Outputs of each layer, also where its weight is missing or misshapen: the comparison with all shapes tells that later."""
     widths = {}
     for layer in layers:
@@ -185,17 +183,17 @@ def _widths(state: State, layers: list[str]) -> dict[str, int]:
     return widths
 
 
-def _inputs(state: State, conv: list[int]) -> int:
+def _inputs(state: StateDict, conv: list[int]) -> int:
     """Channels of a frame: what the first convolution takes, or the two polarities of events if that is not to be seen."""
     first = state.get(f"conv.{next(i for i in conv if not _is_gate(state, i))}.0.weight")
     return int(first.shape[1]) if first is not None and first.ndim == 4 else 2
 
 
-def _is_gate(state: State, i: int) -> bool:
+def _is_gate(state: StateDict, i: int) -> bool:
     return any(f"conv.{i}.{k}" in state for k in _GATE)
 
 
-def _timesteps(state: State, conv: list[int], timesteps: int | None) -> int:
+def _timesteps(state: StateDict, conv: list[int], timesteps: int | None) -> int:
     """T, the length of both mixing axes of a CLA weight."""
     weights = {k: state[k] for k in (f"conv.{i}.conv.weight" for i in conv) if k in state}
     found = sorted({v.shape[0] for v in weights.values() if v.ndim == 3})
@@ -212,7 +210,7 @@ def _timesteps(state: State, conv: list[int], timesteps: int | None) -> int:
     return found[0] if found else int(timesteps or 0)
 
 
-def _conv_layers(state: State, positions: list[int], pool: str) -> list[Layer]:
+def _conv_layers(state: StateDict, positions: list[int], pool: str) -> list[Layer]:
     """Layers by position. A convolution is followed by its neuron; any other gap is a pool; position 0 an adaptive pool."""
     widths = _widths(state, [f"conv.{i}" for i in positions])
     layers: list[Layer] = [] if 0 in positions else [Pool("adaptive", 48)]
@@ -237,7 +235,7 @@ def _kernel(weight: NDArray[Any] | None) -> int:
     return int(weight.shape[-1]) if weight is not None and weight.ndim else 0
 
 
-def _head(state: State, fc: list[int], habits: _Habits) -> list[Layer]:
+def _head(state: StateDict, fc: list[int], habits: _Habits) -> list[Layer]:
     """Flatten and the dense layers; gaps are dropout."""
     widths = _widths(state, [f"fc.{i}" for i in fc])
     head: list[Layer] = [FlattenLayer()]

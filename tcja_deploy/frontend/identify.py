@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from tcja_deploy.frontend.probe import Array, Box, Layout, Unlike, random_frames
+from tcja_deploy.frontend.probe import Box, Float64Array, Layout, Unlike, random_frames
 from tcja_deploy.ir import Op
 from tcja_deploy.ir import ops as ir
 
@@ -90,15 +90,15 @@ class _Fit:
     Each an array with an entry a channel; `soft` tells whether the leak holds after a spike too.
     """
 
-    leak: Array
-    gain: Array
-    rest: Array
-    after: Array
-    first: Array
+    leak: Float64Array
+    gain: Float64Array
+    rest: Float64Array
+    after: Float64Array
+    first: Float64Array
     soft: bool
 
 
-def _fit(c: Array, fired: NDArray[np.bool_] | None, x: Array) -> _Fit:
+def _fit(c: Float64Array, fired: NDArray[np.bool_] | None, x: Float64Array) -> _Fit:
     """Raises `Unlike` if the numbers do not obey such a rule."""
     channels = x.shape[2] if x.ndim > 2 else 1
     columns: dict[str, list[float]] = {k: [] for k in ("leak", "gain", "rest", "after", "first")}
@@ -126,7 +126,7 @@ def _fit(c: Array, fired: NDArray[np.bool_] | None, x: Array) -> _Fit:
     return _Fit(**{k: np.array(v) for k, v in columns.items()}, soft=kinds == {"soft"})
 
 
-def _solve(y: Array, before: Array, x: Array) -> tuple[float, float, float]:
+def _solve(y: Float64Array, before: Float64Array, x: Float64Array) -> tuple[float, float, float]:
     """`y = a before + g x + const`, without residual."""
     if y.size < 4:
         raise Unlike
@@ -174,7 +174,7 @@ def _neuron(box: Box, steps: int, features: tuple[int, ...]) -> Identified | Non
     return _confirmed(box, steps, [(op,) for op in _sums(fit)])
 
 
-def _thresholds(fit: _Fit, told: list[float]) -> list[Array]:
+def _thresholds(fit: _Fit, told: list[float]) -> list[Float64Array]:
     """What may be added to `c` to get the membrane: so that the first one is the input alone, or the rest is 0, or a number
     of the module is the threshold.
     """
@@ -234,7 +234,7 @@ def _plain(a: float, g: float, firing: dict[str, Any]) -> Iterator[Op]:
         yield ir.PLIF(**firing, decay=float(decay[0]), decay_input=divided)
 
 
-def _analog(fit: _Fit, strict: bool, c: Array, y: Array) -> list[tuple[Op, ...]]:
+def _analog(fit: _Fit, strict: bool, c: Float64Array, y: Float64Array) -> list[tuple[Op, ...]]:
     """Neurons that hand on their membrane, rectified or not."""
     positive = y > 0
     if not positive.any() or np.ptp(fit.leak) or np.ptp(fit.gain):
@@ -289,7 +289,7 @@ def _sums(fit: _Fit) -> Iterator[Op]:
             yield ir.LI(float(decay[0]), decay_input=abs(g - q) < 1e-7)
 
 
-def _neighbours(values: Array) -> Iterator[NDArray[np.float32]]:
+def _neighbours(values: Float64Array) -> Iterator[NDArray[np.float32]]:
     """A constant in float32, and the numbers beside it: the module may have rounded on its way there."""
     middle = values.astype(np.float32)
     yield middle

@@ -6,7 +6,6 @@ A subclass counts only if it does not redefine what the class computes; everythi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from tcja_deploy.frontend.context import RuleContext
 from tcja_deploy.frontend.functions import FUNCTIONS
-from tcja_deploy.frontend.neurons import NEURONS, READOUTS
+from tcja_deploy.frontend.neurons import NEURONS, READOUTS, ModuleRule
 from tcja_deploy.frontend.norse import HINTS as NORSE_HINTS
 from tcja_deploy.frontend.norse import NORSE, STEP_MODES, is_norse
 from tcja_deploy.frontend.traced import OtherReading, Traced, View
@@ -31,8 +30,6 @@ _COMPUTING = (
     "functional_forward", "super_forward", "neuronal_charge", "neuronal_fire", "neuronal_reset", "materialize_states",
     "_conv_forward", "reset",
 )  # fmt: skip
-
-Rule = Callable[[RuleContext, str, Any, Traced], Traced]
 
 
 def _key(cls: type) -> str:
@@ -222,7 +219,7 @@ def _zero_padded(module: Any) -> None:
         raise Unsupported(f"pads with {module.padding_mode!r}", "use padding_mode='zeros'")
 
 
-def _conv(function: str) -> Rule:
+def _conv(function: str) -> ModuleRule:
     def rule(tracer: RuleContext, path: str, m: Any, x: Traced) -> Traced:
         _zero_padded(m)
         result: Traced = FUNCTIONS[function](
@@ -241,7 +238,7 @@ def _conv_transpose2d(tracer: RuleContext, path: str, m: Any, x: Traced) -> Trac
     return result
 
 
-def _batch_norm(*ranks: int) -> Rule:
+def _batch_norm(*ranks: int) -> ModuleRule:
     def rule(tracer: RuleContext, path: str, m: Any, x: Traced) -> Traced:
         seen = len(x.shape(tracer.T))
         if seen not in ranks:
@@ -258,7 +255,7 @@ def _batch_norm(*ranks: int) -> Rule:
     return rule
 
 
-def _multi_step(rule: Rule) -> Rule:
+def _multi_step(rule: ModuleRule) -> ModuleRule:
     """SpikingJelly's wrapper of a layer: in step mode 'm' it folds time into the batch."""
 
     def wrapped(tracer: RuleContext, path: str, m: Any, x: Traced) -> Traced:
@@ -270,7 +267,7 @@ def _multi_step(rule: Rule) -> Rule:
     return wrapped
 
 
-def _calls(function: str, *attributes: str) -> Rule:
+def _calls(function: str, *attributes: str) -> ModuleRule:
     """A rule that passes attributes of the module to a function's rule."""
     return lambda tr, path, m, x: FUNCTIONS[function](tr, path, x, *(getattr(m, name) for name in attributes))
 
@@ -284,7 +281,7 @@ def _through(tracer: RuleContext, path: str, m: Any, x: Traced) -> Traced:
 
 
 _POOL = ("kernel_size", "stride", "padding")
-_FOLDED: dict[str, Rule] = {
+_FOLDED: dict[str, ModuleRule] = {
     **{f"AdaptiveAvgPool{n}d": _calls(f"adaptive_avg_pool{n}d", "output_size") for n in (1, 2, 3)},
     "AvgPool1d": _calls("avg_pool1d", *_POOL, "ceil_mode", "count_include_pad"),
     "AvgPool2d": _calls("avg_pool2d", *_POOL, "ceil_mode", "count_include_pad", "divisor_override"),
@@ -300,7 +297,7 @@ _FOLDED: dict[str, Rule] = {
 }
 """Layers that SpikingJelly wraps so that they fold time into the batch."""
 
-_TORCH: dict[str, Rule] = {
+_TORCH: dict[str, ModuleRule] = {
     **_FOLDED,
     **{f"Adaptive{how}Pool{n}d": _calls(f"adaptive_{how.lower()}_pool{n}d", "output_size")
        for how in ("Avg", "Max") for n in (1, 2, 3)},
@@ -322,7 +319,7 @@ _TORCH: dict[str, Rule] = {
     "Unflatten": _calls("unflatten", "dim", "unflattened_size"),
 }  # fmt: skip
 
-_SPIKING: dict[str, Rule] = {
+_SPIKING: dict[str, ModuleRule] = {
     **NEURONS,
     **{
         f"spikingjelly:MultiStep{name}": NEURONS[f"spikingjelly:{name}"]
@@ -331,7 +328,7 @@ _SPIKING: dict[str, Rule] = {
 }
 """Spiking neurons, with the classes for windows that SpikingJelly has up to 0.0.0.0.12."""
 
-MODULES: dict[str, Rule] = {
+MODULES: dict[str, ModuleRule] = {
     **{f"torch:{name}": rule for name, rule in _TORCH.items()},
     **{f"spikingjelly:{name}": _multi_step(rule) for name, rule in _FOLDED.items()},
     **_SPIKING,

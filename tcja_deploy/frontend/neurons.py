@@ -15,9 +15,10 @@ from tcja_deploy.frontend.traced import Traced
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.unsupported import Unsupported
 
-__all__ = ["NEURONS", "READOUTS"]
+__all__ = ["NEURONS", "READOUTS", "ModuleRule"]
 
-Rule = Callable[[RuleContext, str, Any, Traced], Traced]
+ModuleRule = Callable[[RuleContext, str, Any, Traced], Traced]
+"""Translates a module: (context, path, module, input) -> result."""
 
 
 def _common(module: Any) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def _common(module: Any) -> dict[str, Any]:
     }
 
 
-def _neuron(make: Callable[[Any], ir.Neuron]) -> Rule:
+def _neuron(make: Callable[[Any], ir.Neuron]) -> ModuleRule:
     def rule(tracer: RuleContext, path: str, module: Any, x: Traced) -> Traced:
         op = make(module)
         tracer.once(path)
@@ -61,7 +62,7 @@ def _plif(module: Any) -> ir.PLIF:
     return ir.PLIF(**_common(module), decay=decay, decay_input=bool(module.decay_input))
 
 
-def _readout(integrator: Callable[[Any], ir.LI]) -> Rule:
+def _readout(integrator: Callable[[Any], ir.LI]) -> ModuleRule:
     """A membrane without spikes, and what is read off it over the window."""
 
     def rule(tracer: RuleContext, path: str, module: Any, x: Traced) -> Traced:
@@ -85,7 +86,7 @@ def _leaky_readout(module: Any) -> ir.LI:
     return ir.LI(1.0 / module.tau)
 
 
-NEURONS: dict[str, Rule] = {
+NEURONS: dict[str, ModuleRule] = {
     "spikingjelly:IFNode": _neuron(lambda m: ir.IF(**_common(m))),
     "spikingjelly:LIFNode": _neuron(_lif),
     "spikingjelly:ParametricLIFNode": _neuron(_plif),
@@ -94,7 +95,7 @@ NEURONS: dict[str, Rule] = {
 }
 """Spiking neurons by package and class name."""
 
-READOUTS: dict[str, Rule] = {
+READOUTS: dict[str, ModuleRule] = {
     "spikingjelly:NonSpikingIFNode": _readout(lambda m: ir.LI(0.0, decay_input=False)),
     "spikingjelly:NonSpikingLIFNode": _readout(_leaky_readout),
 }

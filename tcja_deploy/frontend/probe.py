@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tcja_deploy.frontend.subject import copied
 
-__all__ = ["Array", "Box", "Layout", "Unlike", "random_frames"]
+__all__ = ["Box", "Float64Array", "Layout", "Unlike", "random_frames"]
 
-Array = NDArray[np.float64]
+Float64Array = NDArray[np.float64]
 
 Layout = Literal["frame", "time first", "batch first"]
 """What the module takes: one frame after the other, `[T, N, ...]` or `[N, T, ...]`."""
@@ -50,8 +50,8 @@ class _Comparisons(TorchDispatchMode):
 class _Run:
     """Results `[T, N, ...]` of a window, and what was compared in it, of the same shape each."""
 
-    y: Array
-    compared: list[tuple[Array, bool]]
+    y: Float64Array
+    compared: list[tuple[Float64Array, bool]]
 
 
 class Box:
@@ -77,7 +77,7 @@ class Box:
                     continue
         return module
 
-    def run(self, x: Array, dtype: torch.dtype, module: nn.Module | None = None) -> _Run:
+    def run(self, x: Float64Array, dtype: torch.dtype, module: nn.Module | None = None) -> _Run:
         """Run it on a window, as a fresh copy if no `module` is given."""
         module = self.fresh(dtype) if module is None else module
         frames = torch.from_numpy(x).to(dtype)
@@ -122,7 +122,7 @@ def _tensor(result: Any) -> Tensor:
 
 def _per_step(
     found: list[tuple[Tensor, bool]], shape: tuple[int, ...], layout: Layout
-) -> list[tuple[Array, bool]]:
+) -> list[tuple[Float64Array, bool]]:
     """Comparisons of whole windows as they are, and those of single steps put together."""
     result = []
     frame = math.prod(shape[1:])
@@ -138,8 +138,8 @@ def _per_step(
     return result
 
 
-def random_frames(rng: np.random.Generator, steps: int, features: tuple[int, ...]) -> Array:
+def random_frames(rng: np.random.Generator, steps: int, features: tuple[int, ...]) -> Float64Array:
     """A window `[T, N, ...]` of normal numbers, small ones in some samples and large ones in others."""
     x = rng.normal(0.3, 1, (steps, _SAMPLES, *features))
-    scaled: Array = x * np.resize(_SCALES, _SAMPLES).reshape(1, -1, *(1,) * len(features))
+    scaled: Float64Array = x * np.resize(_SCALES, _SAMPLES).reshape(1, -1, *(1,) * len(features))
     return scaled

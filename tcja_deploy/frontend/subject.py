@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tcja_deploy.errors import TraceError
-from tcja_deploy.frontend.traced import Reading
+from tcja_deploy.frontend.traced import TimeReading
 
 __all__ = ["Subject", "copied"]
 
@@ -94,7 +94,7 @@ class Subject:
         batch_first: Whether it takes `[N, T, ...]`.
     """
 
-    def __init__(self, module: nn.Module, view: Reading, batch_first: bool) -> None:
+    def __init__(self, module: nn.Module, view: TimeReading, batch_first: bool) -> None:
         self._original, self._view, self._batch_first = module, view, batch_first
         self._takes_state = "state" in inspect.signature(module.forward).parameters
         self.fresh()

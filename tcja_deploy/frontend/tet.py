@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,23 +21,23 @@ from tcja_deploy.errors import TraceError, UsageError
 from tcja_deploy.ir import Graph, GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.unsupported import bullets
+from tcja_deploy.zoo.architecture import StateDict
 
 __all__ = ["from_tet_state", "matches"]
 
-State = Mapping[str, NDArray[Any]]
 
 _BLOCK = re.compile(r"features\.(\d+)\.(fwd\.module\.[01]\.\w+|conv\.0\.weight|conv_c\.weight)$")
 _ONE, _TWO = ("classifier.module",), ("classifier_1.0.module.1", "classifier_2.1.module")
 _SPIKE = ir.LIF(tau=2.0, decay_input=False, strict=True)
 
 
-def matches(state: State) -> bool:
+def matches(state: StateDict) -> bool:
     """Whether the keys are in this layout."""
     return any(_BLOCK.match(key) for key in state)
 
 
 def from_tet_state(
-    state: State,
+    state: StateDict,
     *,
     timesteps: int | None = None,
     input_shape: tuple[int, ...] | None = None,
@@ -84,7 +83,7 @@ def from_tet_state(
 class _Layers:
     """The blocks of `features` by position."""
 
-    def __init__(self, state: State, positions: list[int]) -> None:
+    def __init__(self, state: StateDict, positions: list[int]) -> None:
         self._state = state
         self._positions = positions
         self._gates = [i for i in positions if self._has(i, "conv.0") or self._has(i, "conv_c")]
@@ -183,13 +182,13 @@ class _Layers:
         return b.add(f"{at}.act", _SPIKE, x)
 
 
-def _width(state: State, key: str) -> int | None:
+def _width(state: StateDict, key: str) -> int | None:
     """Outputs of a layer, if its weight is there."""
     weight = state.get(key)
     return None if weight is None else int(weight.shape[0])
 
 
-def _compare(state: State, want: Mapping[str, tuple[int | None, ...]]) -> None:
+def _compare(state: StateDict, want: Mapping[str, tuple[int | None, ...]]) -> None:
     """Raise with every missing, misshapen or superfluous key; `None` stands for any length."""
     found = [f"{k}: missing" for k in want if k not in state]
     for key, shape in want.items():

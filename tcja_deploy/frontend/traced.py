@@ -9,9 +9,19 @@ from typing import Any, Literal
 from tcja_deploy.ir import Signal
 from tcja_deploy.unsupported import UnsupportedInContext
 
-__all__ = ["SAMPLES", "STATIC", "Abort", "Blank", "OtherReading", "Reading", "Traced", "View", "tensors_in"]
+__all__ = [
+    "SAMPLES",
+    "STATIC",
+    "Abort",
+    "Blank",
+    "OtherReading",
+    "TimeReading",
+    "Traced",
+    "View",
+    "tensors_in",
+]
 
-Reading = Literal["window", "frame", "image", "static"]
+TimeReading = Literal["window", "frame", "image", "static"]
 """What a network takes: see `View`; `static` is an image that a loop over time hands to a single-step network."""
 
 View = Literal["window", "batch", "frame", "image", "lone"]

@@ -27,7 +27,7 @@ from tcja_deploy.frontend.traced import (
     STATIC,
     Abort,
     OtherReading,
-    Reading,
+    TimeReading,
     Traced,
     View,
     tensors_in,
@@ -57,7 +57,9 @@ class ModuleTracer(torch.fx.Tracer):
         rules: What translates calls and modules.
     """
 
-    def __init__(self, T: int, reading: Reading, batch_first: bool, input_op: ir.Input, rules: Rules) -> None:
+    def __init__(
+        self, T: int, reading: TimeReading, batch_first: bool, input_op: ir.Input, rules: Rules
+    ) -> None:
         super().__init__()
         self.T = T
         self.reading = reading

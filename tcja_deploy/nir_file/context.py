@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from tcja_deploy.ir import GraphBuilder, Op
 from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
 
-__all__ = ["Comparison", "NodeContext", "NodeRule", "Reading", "free"]
+__all__ = ["NirReading", "NodeContext", "NodeRule", "ThresholdComparison", "free"]
 
-Comparison = Literal[">", ">="]
+ThresholdComparison = Literal[">", ">="]
 
 
 @dataclass(frozen=True)
-class Reading:
+class NirReading:
     """How the numbers of a file are meant.
 
     Attributes:
@@ -28,7 +28,7 @@ class Reading:
     """
 
     dt: float
-    comparison: Comparison = ">"
+    comparison: ThresholdComparison = ">"
     soft_reset: bool = False
 
 
@@ -47,7 +47,7 @@ class NodeContext:
     builder: GraphBuilder
     name: str
     fields: Mapping[str, Any]
-    reading: Reading
+    reading: NirReading
     taken: set[str]
 
     def emit(self, op: Op, x: str, part: str = "") -> str:

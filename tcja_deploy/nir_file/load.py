@@ -14,7 +14,7 @@ from tcja_deploy.files import sha256
 from tcja_deploy.ir import Graph, GraphBuilder, Kind, Op
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.nir_file.container import read_nir_file
-from tcja_deploy.nir_file.context import Comparison, NodeContext, Reading, free
+from tcja_deploy.nir_file.context import NirReading, NodeContext, ThresholdComparison, free
 from tcja_deploy.nir_file.neurons import TEMPORAL
 from tcja_deploy.nir_file.notes import read_notes
 from tcja_deploy.nir_file.rules import RULES
@@ -30,7 +30,7 @@ def load_nir(
     timesteps: int | None = None,
     *,
     dt: float | None = None,
-    comparison: Comparison = ">",
+    comparison: ThresholdComparison = ">",
     soft_reset: bool = False,
     input_kind: Kind | None = None,
 ) -> Graph:
@@ -93,7 +93,7 @@ def load_nir(
             where=where,
             hint=_dt_hint(wiring),
         )
-    reading = Reading(dt or 1.0, comparison, soft_reset)
+    reading = NirReading(dt or 1.0, comparison, soft_reset)
     translation = _Translation(wiring, GraphBuilder(T), reading, input_kind or notes.input_kind)
     output = translation.run()
     if translation.misshapen and translation.samples_declared:
@@ -147,7 +147,7 @@ class _Translation:
 
     wiring: Wiring
     builder: GraphBuilder
-    reading: Reading
+    reading: NirReading
     input_kind: Kind
     drop_samples: bool = False
     samples_declared: bool = False

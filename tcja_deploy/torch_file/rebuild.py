@@ -13,7 +13,7 @@ from tcja_deploy.torch_file.machine import Builder, Foreign, Name, label, plain_
 from tcja_deploy.torch_file.tensors import (
     READABLE,
     Allowance,
-    Array,
+    AnyArray,
     Storage,
     StoredTensor,
     checked_shape,
@@ -193,7 +193,7 @@ def _sparse(allowance: Allowance, layout: str, *parts: Any) -> StoredTensor:
         return StoredTensor(dtype, (), obstacle=f"it is sparse in blocks ({layout})")
     lengths = checked_shape(shape)
 
-    def places() -> Array:
+    def places() -> AnyArray:
         if layout == "torch.sparse_coo":
             return np.asarray(indices.array())
         ends = np.diff(start.array())
@@ -203,7 +203,7 @@ def _sparse(allowance: Allowance, layout: str, *parts: Any) -> StoredTensor:
         order = (along, across.array())
         return np.stack(order if layout == "torch.sparse_csr" else order[::-1])
 
-    def make() -> Array:
+    def make() -> AnyArray:
         numbers = values.array()
         at = places()
         if (

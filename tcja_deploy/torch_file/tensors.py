@@ -15,7 +15,7 @@ from tcja_deploy.errors import FileFormatError
 
 __all__ = ["READABLE", "STORAGE_TYPES", "Allowance", "Storage", "StoredTensor", "checked_shape", "strided"]
 
-Array = NDArray[Any]
+AnyArray = NDArray[Any]
 
 READABLE = {
     "float64": "f8", "float32": "f4", "float16": "f2", "bfloat16": "u2", "int64": "i8", "int32": "i4", "int16": "i2",
@@ -103,16 +103,16 @@ class StoredTensor:
         self,
         dtype: str,
         shape: Sequence[int],
-        make: Callable[[], Array] | None = None,
+        make: Callable[[], AnyArray] | None = None,
         obstacle: str = "",
         sparse: bool = False,
-        view: Callable[[], Array] | None = None,
+        view: Callable[[], AnyArray] | None = None,
     ) -> None:
         self.dtype, self.shape, self.sparse, self._make, self._view = dtype, tuple(shape), sparse, make, view
         unknown = "" if dtype in READABLE else f"its elements are {dtype}"
         self.obstacle = obstacle or unknown
 
-    def array(self) -> Array:
+    def array(self) -> AnyArray:
         """The numbers, in an array of their own; bfloat16 as float32, which holds it exactly.
 
         Raises:
@@ -122,7 +122,7 @@ class StoredTensor:
             raise FileFormatError(self.obstacle or "the tensor has no content")
         return self._make()
 
-    def mapped(self) -> Array:
+    def mapped(self) -> AnyArray:
         """The numbers, as `array`; where they lie in a file as they are, only what is indexed is read from it."""
         return self.array() if self.obstacle or self._view is None else self._view()
 
@@ -181,15 +181,15 @@ def strided(
 
     inside = tuple(step * code.itemsize for step in steps)
 
-    def view() -> Array:
+    def view() -> AnyArray:
         return np.ndarray(lengths, code, storage.mapped(), offset * code.itemsize, inside)
 
-    def make() -> Array:
+    def make() -> AnyArray:
         wide = 4 if dtype == "bfloat16" else code.itemsize
         allowance.take(math.prod(lengths) * wide, f"a tensor of shape {lengths}")
         if not math.prod(lengths):
             return np.zeros(lengths, np.float32 if dtype == "bfloat16" else code.newbyteorder("="))
-        view: Array = np.ndarray(lengths, code, storage.content(), offset * code.itemsize, inside)
+        view: AnyArray = np.ndarray(lengths, code, storage.content(), offset * code.itemsize, inside)
         if dtype == "bfloat16":
             return (view.astype(np.uint32) << 16).view(np.float32)
         own = view.astype(code.newbyteorder("="), order="C", copy=True)

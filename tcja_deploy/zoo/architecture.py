@@ -29,12 +29,14 @@ __all__ = [
     "LinearLayer",
     "Pool",
     "Spike",
+    "StateDict",
     "check_state",
     "random_state",
     "to_graph",
 ]
 
-State = Mapping[str, NDArray[Any]]
+StateDict = Mapping[str, NDArray[Any]]
+"""Weights by key."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class Architecture:
         return shapes
 
 
-def to_graph(arch: Architecture, state: State, source: dict[str, str] | None = None) -> Graph:
+def to_graph(arch: Architecture, state: StateDict, source: dict[str, str] | None = None) -> Graph:
     """Graph of a network with a copy of given weights.
 
     Raises:
@@ -195,7 +197,7 @@ def to_graph(arch: Architecture, state: State, source: dict[str, str] | None = N
     return b.finish(x, {"architecture": arch.name, **(source or {})})
 
 
-def check_state(arch: Architecture, state: State) -> None:
+def check_state(arch: Architecture, state: StateDict) -> None:
     """Compare weights with what a network has.
 
     Raises:

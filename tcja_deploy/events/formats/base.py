@@ -17,8 +17,8 @@ from tcja_deploy.files import path_status
 __all__ = [
     "ALIASES",
     "Columns",
+    "FrameArray",
     "FrameShape",
-    "Frames",
     "Head",
     "Labels",
     "Reader",
@@ -30,7 +30,7 @@ __all__ = [
     "opening",
 ]
 
-Frames = NDArray[np.float32]
+FrameArray = NDArray[np.float32]
 Labels = NDArray[np.int64]
 FrameShape = tuple[int, int, int, int]
 """`(T, C, H, W)`."""
@@ -62,7 +62,7 @@ class Rows:
     table: NDArray[np.generic]
 
 
-Stored = Events | Columns | Rows | Frames
+Stored = Events | Columns | Rows | FrameArray
 
 
 @dataclass(frozen=True, slots=True)

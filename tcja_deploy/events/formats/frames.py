@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tcja_deploy.errors import DataError
 from tcja_deploy.events.formats.arrays import ArrayHeader
-from tcja_deploy.events.formats.base import Frames
+from tcja_deploy.events.formats.base import FrameArray
 
 __all__ = ["check_frame_header", "check_frames"]
 
@@ -33,7 +33,7 @@ def check_frame_header(header: ArrayHeader, shape: tuple[int, ...], *, where: st
         )
 
 
-def check_frames(frames: NDArray[np.generic], *, where: str) -> Frames:
+def check_frames(frames: NDArray[np.generic], *, where: str) -> FrameArray:
     """Convert stored frames to float32; event counts stay exact.
 
     Raises:

@@ -13,7 +13,7 @@ from tcja_deploy.errors import DataError
 from tcja_deploy.events.formats.arrays import ArrayHeader, map_npy, npy_header, npz_headers, read_npz
 from tcja_deploy.events.formats.base import (
     Columns,
-    Frames,
+    FrameArray,
     FrameShape,
     Head,
     Reader,
@@ -60,7 +60,7 @@ def _named_columns(path: Path, headers: Mapping[str, ArrayHeader]) -> Columns:
     return Columns(t, x, y, p)
 
 
-def read_frames(path: Path | str, *, shape: FrameShape) -> Frames:
+def read_frames(path: Path | str, *, shape: FrameShape) -> FrameArray:
     """Read one recording stored as frames: `.npz` with the key `frames` (SpikingJelly's), or `.npy`.
 
     Args:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tcja_deploy.errors import DataError
 from tcja_deploy.events.formats.arrays import ArrayHeader, map_npy, read_npz
-from tcja_deploy.events.formats.base import Frames, FrameShape, Labels, check_count
+from tcja_deploy.events.formats.base import FrameArray, FrameShape, Labels, check_count
 from tcja_deploy.events.formats.frames import check_frame_header, check_frames
 from tcja_deploy.events.recording import MAX_EVENTS, Events, make_events
 
@@ -121,7 +121,7 @@ class FrameStack:
         stored = read_npz(self.path, ["labels"])["labels"] if self.labelled else None
         return check_labels(stored, self.header.shape[0], self.path)
 
-    def read(self, index: int) -> Frames:
+    def read(self, index: int) -> FrameArray:
         """The frames of one recording.
 
         Raises:
