@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from tcja_deploy.errors import TraceError
 from tcja_deploy.frontend.subject import Subject
-from tcja_deploy.frontend.traced import Reading
+from tcja_deploy.frontend.traced import TimeReading
 from tcja_deploy.ir import Graph, Kind, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.compare import OUTPUT_BOUND
@@ -85,7 +85,7 @@ class Proof:
         return facts
 
 
-def prove(graph: Graph, module: nn.Module, view: Reading, batch_first: bool) -> Proof:
+def prove(graph: Graph, module: nn.Module, view: TimeReading, batch_first: bool) -> Proof:
     """Run both; the module is copied, and is afterwards as it was.
 
     Args:
@@ -116,7 +116,7 @@ def prove(graph: Graph, module: nn.Module, view: Reading, batch_first: bool) -> 
 
 
 # -- frames ----------------------------------------------------------------------------------------------------------------
-def _frames(graph: Graph, view: Reading, samples: int, gain: int, seed: int) -> Tensor:
+def _frames(graph: Graph, view: TimeReading, samples: int, gain: int, seed: int) -> Tensor:
     """A window `[T, N, ...]` whose frames differ; one image for code that repeats it."""
     rng = np.random.default_rng(seed)
     shape = (1 if view in ("image", "static") else graph.T, samples, *graph.input_shape)
@@ -133,7 +133,7 @@ def _frames(graph: Graph, view: Reading, samples: int, gain: int, seed: int) -> 
     return torch.from_numpy(np.repeat(x.astype(np.float32), graph.T // shape[0], 0))
 
 
-def _gain(graph: Graph, view: Reading) -> int:
+def _gain(graph: Graph, view: TimeReading) -> int:
     """The smallest factor of the frames for which most layers of neurons spike."""
     best = (1, -1)
     for gain in _GAINS:

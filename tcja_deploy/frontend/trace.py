@@ -18,7 +18,7 @@ from tcja_deploy.frontend.einops import register as register_einops
 from tcja_deploy.frontend.modules import neuron_step_modes
 from tcja_deploy.frontend.own import OwnNeurons
 from tcja_deploy.frontend.proof import prove as proven
-from tcja_deploy.frontend.traced import Reading
+from tcja_deploy.frontend.traced import TimeReading
 from tcja_deploy.frontend.tracer import ModuleTracer
 from tcja_deploy.ir import Graph, Kind
 from tcja_deploy.ir import ops as ir
@@ -117,7 +117,7 @@ def _own_weights(graph: Graph) -> Graph:
 
 
 # -- how the code sees time ------------------------------------------------------------------------------------------
-_READINGS: dict[str, tuple[Reading, ...]] = {
+_READINGS: dict[str, tuple[TimeReading, ...]] = {
     "s": ("frame", "window", "static"),
     "": ("window", "image", "frame", "static"),
 }
@@ -143,7 +143,7 @@ class _Attempts:
                 return tried[-1]
         return min(tried, key=lambda tracer: tracer.problems)
 
-    def _read(self, T: int, reading: Reading) -> ModuleTracer:
+    def _read(self, T: int, reading: TimeReading) -> ModuleTracer:
         if reading != "window":
             return self._once(T, reading, False)
         time_first = self._once(T, reading, bool(self._batch_first))
@@ -153,7 +153,7 @@ class _Attempts:
         worse = bool(batch_first.unsupported) and batch_first.problems >= time_first.problems
         return time_first if worse and not time_first.swaps_first else batch_first
 
-    def _once(self, T: int, reading: Reading, batch_first: bool) -> ModuleTracer:
+    def _once(self, T: int, reading: TimeReading, batch_first: bool) -> ModuleTracer:
         kind = self._kind or (Kind.REAL if reading in ("image", "static") else Kind.COUNT)
         tracer = ModuleTracer(T, reading, batch_first, ir.Input(self._shape, kind), self._own.rules)
         with _untouched(self._module):

@@ -11,7 +11,7 @@ from typing import Any
 
 from tcja_deploy.errors import FileFormatError
 from tcja_deploy.reading.archives import check_directory
-from tcja_deploy.torch_file.machine import Builder, Machine, Name, label
+from tcja_deploy.torch_file.machine import Machine, Name, ObjectBuilder, label
 from tcja_deploy.torch_file.tensors import STORAGE_TYPES, Storage
 
 __all__ = ["read_archive"]
@@ -21,7 +21,7 @@ _LOCAL = struct.Struct("<4s22xHH")
 """Header of a record in a zip archive: its mark, and how long its name and the field behind that are."""
 
 
-def read_archive(path: Path, builders: dict[str, Builder]) -> Any:
+def read_archive(path: Path, builders: dict[str, ObjectBuilder]) -> Any:
     """The content of an archive; storages are read when a tensor asks for its numbers.
 
     Raises:
@@ -63,7 +63,7 @@ class _Archive:
         self._storages: dict[str, Storage] = {}
         self._archive = archive
 
-    def content(self, builders: dict[str, Builder]) -> Any:
+    def content(self, builders: dict[str, ObjectBuilder]) -> Any:
         """What the pickle describes."""
         pickled = self._read(self._archive, self._folder + "data.pkl")
         if len(pickled) > _LARGEST_DESCRIPTION:

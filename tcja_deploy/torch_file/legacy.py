@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from tcja_deploy.errors import FileFormatError
-from tcja_deploy.torch_file.machine import Builder, Machine, Name, Stream, label
+from tcja_deploy.torch_file.machine import Machine, Name, ObjectBuilder, Stream, label
 from tcja_deploy.torch_file.tensors import READABLE, STORAGE_TYPES, Allowance, Storage, strided
 
 __all__ = ["read_pickles", "read_tar"]
@@ -26,7 +26,7 @@ def _no_identifiers(identifier: Any) -> Any:
     raise FileFormatError("a plain pickle refers to something outside itself")
 
 
-def read_pickles(data: bytes | Path, builders: dict[str, Builder]) -> Any:
+def read_pickles(data: bytes | Path, builders: dict[str, ObjectBuilder]) -> Any:
     """The content of a file of `torch.save` in the format before 1.6, or of a plain pickle.
 
     Args:
@@ -63,7 +63,7 @@ class _Bounded(io.RawIOBase):
         return self._file.seek(offset, whence)
 
 
-def _read_pickles(stream: Stream, origin: bytes | Path, size: int, builders: dict[str, Builder]) -> Any:
+def _read_pickles(stream: Stream, origin: bytes | Path, size: int, builders: dict[str, ObjectBuilder]) -> Any:
     first = Machine(stream, builders, _no_identifiers).run()
     if first != _MAGIC:
         return first
@@ -127,7 +127,7 @@ def _slice(origin: bytes | Path, start: int, length: int) -> bytes:
         return stream.read(length)
 
 
-def read_tar(path: Path, builders: dict[str, Builder], allowance: Allowance) -> Any:
+def read_tar(path: Path, builders: dict[str, ObjectBuilder], allowance: Allowance) -> Any:
     """The content of a tar file that PyTorch wrote before its first release.
 
     Raises:

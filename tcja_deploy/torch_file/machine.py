@@ -14,10 +14,10 @@ from typing import IO, Any, cast
 
 from tcja_deploy.errors import FileFormatError
 
-__all__ = ["Builder", "Foreign", "Machine", "Name", "Stream", "label", "plain_key"]
+__all__ = ["Foreign", "Machine", "Name", "ObjectBuilder", "Stream", "label", "plain_key"]
 
 Stream = IO[bytes] | io.RawIOBase
-Builder = Callable[[tuple[Any, ...]], Any]
+ObjectBuilder = Callable[[tuple[Any, ...]], Any]
 
 _MOST_STEPS = 5_000_000
 """Opcodes of a pickle that are carried out; a checkpoint has thousands."""
@@ -72,7 +72,7 @@ class Machine:
     """
 
     def __init__(
-        self, stream: Stream, builders: Mapping[str, Builder], persistent: Callable[[Any], Any]
+        self, stream: Stream, builders: Mapping[str, ObjectBuilder], persistent: Callable[[Any], Any]
     ) -> None:
         self._stream, self._builders, self._persistent = stream, builders, persistent
         self._stack: list[Any] = []

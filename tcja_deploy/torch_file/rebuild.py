@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tcja_deploy.errors import FileFormatError
-from tcja_deploy.torch_file.machine import Builder, Foreign, Name, label, plain_key
+from tcja_deploy.torch_file.machine import Foreign, Name, ObjectBuilder, label, plain_key
 from tcja_deploy.torch_file.tensors import (
     READABLE,
     Allowance,
@@ -73,7 +73,7 @@ class _NumpyArray(StoredTensor):
         super().__init__(view.dtype, view.shape, view.array)
 
 
-def builders(allowance: Allowance, embedded: Callable[[bytes], Any]) -> dict[str, Builder]:
+def builders(allowance: Allowance, embedded: Callable[[bytes], Any]) -> dict[str, ObjectBuilder]:
     """Builders by the names that PyTorch, NumPy and Python write.
 
     Args:

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from tcja_deploy.errors import DataError, FileFormatError
 from tcja_deploy.events.formats.arrays import ArrayHeader
-from tcja_deploy.events.formats.base import Frames, FrameShape, Head, Labels, Reader, RecordingSource, Stored
+from tcja_deploy.events.formats.base import (
+    FrameArray,
+    FrameShape,
+    Head,
+    Labels,
+    Reader,
+    RecordingSource,
+    Stored,
+)
 from tcja_deploy.events.formats.frames import check_frame_header, check_frames
 from tcja_deploy.events.formats.packed import check_labels, numbered
 from tcja_deploy.torch_file.read import read_weights
@@ -92,7 +100,7 @@ class _Stack:
             _header(labels, path)
             self.labels = check_labels(_mapped(labels, path), count, path)
 
-    def read(self, index: int) -> Frames:
+    def read(self, index: int) -> FrameArray:
         """The frames of one recording."""
         return check_frames(self._frames[index], where=f"{self._path}[{index}]")
 
