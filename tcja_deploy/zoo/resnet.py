@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from tcja_deploy.errors import UsageError
 from tcja_deploy.zoo.modules import TCJABlock
 
-__all__ = ["AttentionPlace", "MSResNetTCJA", "ResidualBlock", "ms_resnet18_tcja"]
+__all__ = ["GatePlace", "MSResNetTCJA", "ResidualBlock", "ms_resnet18_tcja"]
 
-AttentionPlace = Literal["output", "branch"]
+GatePlace = Literal["output", "branch"]
 """Where a block's attention sits: after the sum with the shortcut, or on the convolution branch before it."""
 
 
@@ -50,7 +50,7 @@ class ResidualBlock(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, stride: int, attention: TCJABlock, place: AttentionPlace
+        self, inputs: int, outputs: int, stride: int, attention: TCJABlock, place: GatePlace
     ) -> None:
         super().__init__()
         self.first = nn.Sequential(_lif(), _conv_bn(inputs, outputs, 3, stride))
@@ -76,7 +76,7 @@ class MSResNetTCJA(nn.Module):
     """
 
     def __init__(
-        self, T: int, in_channels: int, classes: int, width: int, depths: Sequence[int], k_t: int, k_c: int, place: AttentionPlace
+        self, T: int, in_channels: int, classes: int, width: int, depths: Sequence[int], k_t: int, k_c: int, place: GatePlace
     ) -> None:  # fmt: skip
         super().__init__()
         if place not in ("output", "branch"):
@@ -117,7 +117,7 @@ def ms_resnet18_tcja(
     depths: Sequence[int] = (2, 2, 2, 2),
     k_t: int = 2,
     k_c: int = 2,
-    place: AttentionPlace = "output",
+    place: GatePlace = "output",
 ) -> MSResNetTCJA:
     """MS-ResNet-18 for 32 x 32 images: 3x3 stem without stride, four stages that double the channels, TCJA in every block.
 
