@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from tcja_deploy.exporters.frames import Frames
+    from tcja_deploy.exporters.frames import FrameBatches
     from tcja_deploy.exporters.report import ExportReport, NodeReport
     from tcja_deploy.passes import Prepared
     from tcja_deploy.runtime.compare import Agreement
@@ -28,8 +28,8 @@ __all__ = [
     "Bounded",
     "Check",
     "Engined",
+    "ExportProgress",
     "NoOptions",
-    "Progress",
     "Target",
     "Translation",
     "given_options",
@@ -37,7 +37,7 @@ __all__ = [
     "unmonitored",
 ]
 
-Progress = Callable[[str, int], None]
+ExportProgress = Callable[[str, int], None]
 """Called with what is being done, and how many samples or steps of it are done."""
 
 
@@ -146,7 +146,7 @@ class Translation(ABC):
         """Arrays of the golden sample: `sample` `[T, 1, ...]` as the artifact takes it, and what it has to give."""
 
     @abstractmethod
-    def check(self, artifact: Path, frames: Frames, bound: float, progress: Progress) -> Check:
+    def check(self, artifact: Path, frames: FrameBatches, bound: float, progress: ExportProgress) -> Check:
         """Compare the staged artifact, its manifest and golden sample beside it, with its reference."""
 
     def report(self, report: ExportReport) -> ExportReport:
@@ -183,7 +183,7 @@ class Target(Generic[OptionsT, VerificationT]):
     runtime: str
     options: type[OptionsT]
     verification: type[VerificationT]
-    translate: Callable[[Prepared, Frames, OptionsT, Progress], Translation]
+    translate: Callable[[Prepared, FrameBatches, OptionsT, ExportProgress], Translation]
     recognise: Callable[[Path], bool]
     verify: Callable[..., Agreement]
     folder: Callable[[OptionsT], bool] = lambda options: False

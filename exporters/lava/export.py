@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from tcja_deploy.exporters.frames import Frames
+from tcja_deploy.exporters.frames import FrameBatches
 from tcja_deploy.exporters.lava.accuracy import Accuracy, evaluate
 from tcja_deploy.exporters.lava.bundle import describe, golden_arrays, write_parts
 from tcja_deploy.exporters.lava.environment import REQUIREMENTS
@@ -21,7 +21,7 @@ from tcja_deploy.exporters.lava.quantise import Quantised, StageReport, quantise
 from tcja_deploy.exporters.lava.schedule import latency
 from tcja_deploy.exporters.lava.verify import verify_bundle
 from tcja_deploy.exporters.report import ExportReport, Fidelity, NodeReport, ReportTable
-from tcja_deploy.exporters.target import Check, Progress, Translation
+from tcja_deploy.exporters.target import Check, ExportProgress, Translation
 from tcja_deploy.ir import Graph
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes import Prepared
@@ -115,7 +115,9 @@ class LavaTranslation(Translation):
         DataError: Data that do not fit the network.
     """
 
-    def __init__(self, network: Prepared, frames: Frames, options: LavaOptions, progress: Progress) -> None:
+    def __init__(
+        self, network: Prepared, frames: FrameBatches, options: LavaOptions, progress: ExportProgress
+    ) -> None:
         batches = frames.keep()
         name = network.trained.source.get("architecture", "network")
         quantised = quantise(
@@ -169,7 +171,7 @@ class LavaTranslation(Translation):
         """Payloads, results and the values of all stages."""
         return golden_arrays(self._integers, sample)
 
-    def check(self, artifact: Path, frames: Frames, bound: float, progress: Progress) -> Check:
+    def check(self, artifact: Path, frames: FrameBatches, bound: float, progress: ExportProgress) -> Check:
         """The staged bundle, read back, against its golden sample: what the twin of the written files computes."""
         agreement = verify_bundle(artifact, None, LavaVerification(backend="twin"), progress)
         return Check(agreement, runtime="the twin of the written files")

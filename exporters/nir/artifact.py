@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import FileFormatError, GraphError
-from tcja_deploy.exporters.frames import Frames
+from tcja_deploy.exporters.frames import FrameBatches
 from tcja_deploy.exporters.manifest import NAME, check_files, read_manifest
 from tcja_deploy.exporters.nir.gates import with_gates
 from tcja_deploy.exporters.nir.runners import NirRun, find_runner, spelled
-from tcja_deploy.exporters.target import Progress, unmonitored
+from tcja_deploy.exporters.target import ExportProgress, unmonitored
 from tcja_deploy.ir import Graph
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir_file import load_graph
@@ -194,12 +194,12 @@ def _any_notes(path: Path) -> dict[str, Any]:
 def verify_nir(
     path: Path,
     network: Prepared,
-    frames: Frames,
+    frames: FrameBatches,
     reference: Reference,
     runners: Sequence[str] = ("sequence",),
     *,
     bound: float = BOUND,
-    progress: Progress = unmonitored,
+    progress: ExportProgress = unmonitored,
 ) -> tuple[Agreement, ...]:
     """Compare an export with its reference, spike for spike, in one pass over the data for all runners.
 

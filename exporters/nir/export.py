@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import UnsupportedError, UsageError
-from tcja_deploy.exporters.frames import Frames
+from tcja_deploy.exporters.frames import FrameBatches
 from tcja_deploy.exporters.nir.artifact import verify_nir
 from tcja_deploy.exporters.nir.emit import NirNetwork, emit
 from tcja_deploy.exporters.nir.gates import divergence, fold_gates, mean_gates, with_gates
 from tcja_deploy.exporters.nir.options import NirOptions
 from tcja_deploy.exporters.nir.stages import split_readout, stages
 from tcja_deploy.exporters.report import Fidelity, NodeReport
-from tcja_deploy.exporters.target import Check, Progress, Translation
+from tcja_deploy.exporters.target import Check, ExportProgress, Translation
 from tcja_deploy.ir import Graph, Op
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir.op import Array
@@ -33,7 +33,7 @@ from tcja_deploy.version import __version__
 __all__ = ["NirTranslation", "translate"]
 
 
-def translate(network: Prepared, frames: Frames, options: NirOptions) -> NirTranslation:
+def translate(network: Prepared, frames: FrameBatches, options: NirOptions) -> NirTranslation:
     """Translate a network; mean gates are measured on the frames, which are kept in memory then.
 
     Raises:
@@ -93,7 +93,7 @@ class NirTranslation(Translation):
         """The input and the output of the whole network, readout included."""
         return {"input": sample, "output": self._wanted.run_sample(sample).output}
 
-    def check(self, artifact: Path, frames: Frames, bound: float, progress: Progress) -> Check:
+    def check(self, artifact: Path, frames: FrameBatches, bound: float, progress: ExportProgress) -> Check:
         """What was written, read back with `>` and with `>=`, against the reference."""
         exclusive, inclusive = verify_nir(
             artifact,
@@ -157,7 +157,7 @@ class FileTranslation(NirTranslation):
     """
 
     def __init__(
-        self, network: Prepared, options: NirOptions, gates: dict[str, Array], frames: Frames
+        self, network: Prepared, options: NirOptions, gates: dict[str, Array], frames: FrameBatches
     ) -> None:
         super().__init__(network, options, gates, frames.samples)
         body, readout = split_readout(self._wanted.graph)

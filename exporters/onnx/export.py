@@ -10,13 +10,13 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from tcja_deploy.exporters.frames import Frames
+from tcja_deploy.exporters.frames import FrameBatches
 from tcja_deploy.exporters.onnx.options import OnnxOptions
 from tcja_deploy.exporters.onnx.recognise import TARGET_KEY
 from tcja_deploy.exporters.onnx.sequence import sequence_model
 from tcja_deploy.exporters.onnx.verify import verify_onnx
 from tcja_deploy.exporters.onnx.writing import ROUNDING, needs_external_data, node_reports, save_checked
-from tcja_deploy.exporters.target import Check, Progress, Translation
+from tcja_deploy.exporters.target import Check, ExportProgress, Translation
 from tcja_deploy.passes import Prepared
 from tcja_deploy.runtime.reference import Reference
 
@@ -79,7 +79,7 @@ class OnnxTranslation(Translation):
             "output": output.swapaxes(0, 1) if swapped else output,
         }
 
-    def check(self, artifact: Path, frames: Frames, bound: float, progress: Progress) -> Check:
+    def check(self, artifact: Path, frames: FrameBatches, bound: float, progress: ExportProgress) -> Check:
         """The model in onnxruntime against the reference."""
         return Check(
             verify_onnx(artifact, self._network, frames, self.reference, bound=bound, progress=progress)

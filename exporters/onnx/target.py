@@ -6,17 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcja_deploy.exporters.onnx.options import OnnxOptions, OnnxVerification
-from tcja_deploy.exporters.target import Progress, Target, Translation
+from tcja_deploy.exporters.target import ExportProgress, Target, Translation
 
 if TYPE_CHECKING:
-    from tcja_deploy.exporters.frames import Frames
+    from tcja_deploy.exporters.frames import FrameBatches
     from tcja_deploy.passes import Prepared
     from tcja_deploy.runtime.compare import Agreement
 
 __all__ = ["ONNX"]
 
 
-def _translate(network: Prepared, frames: Frames, options: OnnxOptions, progress: Progress) -> Translation:
+def _translate(
+    network: Prepared, frames: FrameBatches, options: OnnxOptions, progress: ExportProgress
+) -> Translation:
     from tcja_deploy.exporters.onnx.export import OnnxTranslation
 
     return OnnxTranslation(network, options, frames.samples)
@@ -29,7 +31,11 @@ def _recognise(path: Path) -> bool:
 
 
 def _verify(
-    artifact: Path, network: Prepared, frames: Frames, options: OnnxVerification, progress: Progress
+    artifact: Path,
+    network: Prepared,
+    frames: FrameBatches,
+    options: OnnxVerification,
+    progress: ExportProgress,
 ) -> Agreement:
     from tcja_deploy.exporters.onnx.verify import verify_onnx
     from tcja_deploy.runtime.reference import Reference

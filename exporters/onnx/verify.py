@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import FileFormatError, VerificationError
-from tcja_deploy.exporters.frames import Frames
+from tcja_deploy.exporters.frames import FrameBatches
 from tcja_deploy.exporters.onnx.session import Model
-from tcja_deploy.exporters.target import Progress, unmonitored
+from tcja_deploy.exporters.target import ExportProgress, unmonitored
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import Prepared
 from tcja_deploy.runtime.compare import BOUND, Agreement
@@ -57,11 +57,11 @@ def _check_shapes(
 def verify_onnx(
     path: Path,
     network: Prepared,
-    frames: Frames,
+    frames: FrameBatches,
     reference: Reference,
     *,
     bound: float = BOUND,
-    progress: Progress = unmonitored,
+    progress: ExportProgress = unmonitored,
 ) -> Agreement:
     """Compare an exported sequence model with its reference, spike for spike.
 

@@ -18,9 +18,9 @@ from tcja_deploy.artifacts import artifact_target
 from tcja_deploy.cli import app as cli
 from tcja_deploy.cli.targets import target_options
 from tcja_deploy.errors import ExportError, FileFormatError, UnsupportedError, UsageError
-from tcja_deploy.exporters.frames import Frames
+from tcja_deploy.exporters.frames import FrameBatches
 from tcja_deploy.exporters.report import Fidelity, NodeReport
-from tcja_deploy.exporters.target import Bounded, Check, Progress, Target, Translation, option
+from tcja_deploy.exporters.target import Bounded, Check, ExportProgress, Target, Translation, option
 from tcja_deploy.exporters.targets import TARGETS
 from tcja_deploy.ir import Graph, GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
@@ -67,18 +67,18 @@ class ScratchTranslation(Translation):
     def golden(self, sample: np.ndarray) -> dict[str, Any]:
         return {"input": sample, "output": self.reference.run_sample(sample).output}
 
-    def check(self, artifact: Path, frames: Frames, bound: float, progress: Progress) -> Check:
+    def check(self, artifact: Path, frames: FrameBatches, bound: float, progress: ExportProgress) -> Check:
         return Check(compared(artifact, self.reference, frames, Bounded(bound), progress))
 
 
 def verify(
-    artifact: Path, network: Prepared, frames: Frames, options: Bounded, progress: Progress
+    artifact: Path, network: Prepared, frames: FrameBatches, options: Bounded, progress: ExportProgress
 ) -> Agreement:
     return compared(artifact, Reference(network.folded), frames, options, progress)
 
 
 def compared(
-    artifact: Path, reference: Reference, frames: Frames, options: Bounded, progress: Progress
+    artifact: Path, reference: Reference, frames: FrameBatches, options: Bounded, progress: ExportProgress
 ) -> Agreement:
     inner = artifact.with_name("read.tcja")
     inner.write_bytes(artifact.read_bytes().removeprefix(MAGIC))

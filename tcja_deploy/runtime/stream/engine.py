@@ -19,9 +19,9 @@ from tcja_deploy.runtime.stream.estimate import FrameProfile
 from tcja_deploy.runtime.stream.packing import FrameBundle, Item, Packed, as_tensor, pack, unpack
 from tcja_deploy.runtime.stream.plan import Link, Schedule, StreamPlan, Takes, plan
 
-__all__ = ["Emission", "Observer", "Stepper", "StreamState", "advance", "initial", "stream"]
+__all__ = ["Emission", "FrameObserver", "Stepper", "StreamState", "advance", "initial", "stream"]
 
-Observer = Callable[[str, int, Tensor], None]
+FrameObserver = Callable[[str, int, Tensor], None]
 """Called with the name of a value, the frame's index in its window (0 without time axis), and the item."""
 
 Clock = Callable[[Link, tuple[Tensor, ...]], None]
@@ -112,7 +112,7 @@ def advance(
     state: StreamState,
     frame: Tensor,
     *,
-    observe: Observer | None = None,
+    observe: FrameObserver | None = None,
     working: Clock | None = None,
 ) -> tuple[list[Emission], StreamState]:
     """Push one frame through: a pure function of plan, state and frame.
@@ -134,7 +134,7 @@ def _advance(
     plan: StreamPlan,
     state: StreamState,
     frame: Tensor,
-    observe: Observer | None = None,
+    observe: FrameObserver | None = None,
     working: Clock | None = None,
     own: set[str] | None = None,
 ) -> tuple[list[Emission], StreamState]:
@@ -161,7 +161,7 @@ class _Flow:
         self,
         plan: StreamPlan,
         state: StreamState,
-        observe: Observer | None,
+        observe: FrameObserver | None,
         working: Clock | None,
         own: set[str],
     ) -> None:
@@ -257,7 +257,7 @@ class Stepper:
         self,
         frame: Tensor | NDArray[Any],
         *,
-        observe: Observer | None = None,
+        observe: FrameObserver | None = None,
         working: Clock | None = None,
     ) -> list[Emission]:
         """Push one frame `[N, ...]` and return the results that became final, in order.
