@@ -24,8 +24,8 @@ from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
 
 __all__ = ["TimeLoops"]
 
-Result = Traced | tuple[Traced, ...]
-Translate = Callable[[str, Any, tuple[Any, ...], dict[str, Any]], Result]
+Translated = Traced | tuple[Traced, ...]
+Translate = Callable[[str, Any, tuple[Any, ...], dict[str, Any]], Translated]
 
 _JOINING = {"stack", "cat", "concat", "concatenate"}
 _HINT = "make every step do the same with its frame, or hand over the network of one step"
@@ -41,7 +41,7 @@ class _Call:
         arguments: Kept, so that their identities stay theirs.
     """
 
-    result: Result
+    result: Translated
     stateful: tuple[str, ...]
     arguments: Any
 
@@ -70,7 +70,7 @@ class TimeLoops:
     # -- calls ----------------------------------------------------------------------------------------------------
     def call(
         self, name: str, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Result:
+    ) -> Translated:
         """The result of one call.
 
         Raises:
@@ -102,10 +102,10 @@ class TimeLoops:
         else:
             step = self._again(known, step)
         ran = step == STATIC and bool(known.stateful)
-        stepped: Result = _mapped(known.result, lambda t: replace(t, step=0 if ran else step))
+        stepped: Translated = _mapped(known.result, lambda t: replace(t, step=0 if ran else step))
         return stepped
 
-    def _outside(self, kind: str, target: Any, args: Any, kwargs: Any) -> Result:
+    def _outside(self, kind: str, target: Any, args: Any, kwargs: Any) -> Translated:
         self._now = None
         after_cut = any(t.name in self._cuts for t in tensors_in((args, kwargs)))
         if after_cut and self._is_stateful(kind, target):
