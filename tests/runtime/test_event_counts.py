@@ -78,6 +78,28 @@ def test_every_table(data: st.DataObject) -> None:
     assert found.same_as(expected)
 
 
+@pytest.mark.parametrize("strength", [[300.0, 300.0], [-300.0, 300.0], [300.0, 0.0], [-300.0, -300.0]])
+def test_saturated_gates(strength: list[float]) -> None:
+    """Gates that are 1, that are 0, and others, which change from batch to batch, on channels that do not fill a word."""
+    rng, b = np.random.default_rng(0), GraphBuilder(2)
+    x = b.add("input", ir.Input((1, 6, 6), Kind.BINARY))
+    x = b.add("conv", ir.Conv2d(rng.integers(-2, 3, (5, 1, 3, 3)).astype(np.float32)), x)
+    x = b.add("spikes", ir.IF(v_threshold=1.0), x)
+    cla = np.zeros((2, 2, 1), np.float32)
+    cla[0, 0], cla[1, 1] = strength
+    x = b.add("gated", ir.TCJA(cla=cla), x)
+    graph = b.finish(b.add("pooled", ir.MaxPool2d((2, 2), (2, 2)), x))
+    frames = values(rng, Kind.BINARY, (2, 6, 1, 6, 6))
+    frames[:, 2:4] = 0  # no spike: every gate of this batch is one half
+    watches = [
+        Watch(name, graph[name].signal.features, 2, {"fan": np.full((1, 1, size, size), 3)}, binary=False)
+        for name, size in (("gated", 4), ("pooled", 2))
+    ]
+    expected = collect(graph, Stored(frames), watches, batch_size=2)
+    windows = counting(graph, choose(graph, "events"), ["gated", "pooled"])
+    assert collect(graph, Stored(frames), watches, batch_size=2, windows=windows).same_as(expected)
+
+
 def test_recordings(nmnist: Path) -> None:
     """Everything that energy asks for, of real recordings: all counts equal, for any batch size."""
     graph = td.load(path("nmnist_checkpoint_max.pth"))

@@ -27,6 +27,7 @@ class Counter:
 
     def __init__(self) -> None:
         self._neurons: dict[str, NDArray[np.int32]] = {}
+        self._maps: dict[str, Ints] = {}
 
     def add(self, recorder: Recorder, node: Node, value: Value) -> None:
         """Count a value, if it is watched.
@@ -55,37 +56,63 @@ class Counter:
         alike = all(m.shape[0] == m.shape[1] == 1 for m in watch.maps.values())
         if not placed or not alike or not node.signal.kind.sparse:
             return False
-        if isinstance(value, Spikes) and (value.gate is None or bool((value.gate % 1 != 0).all())):
+        if isinstance(value, Spikes) and (
+            value.gate is None or bool((value.gate > 0).all())
+        ):  # gates are at most 1
             N, H, W, T, words = value.bits.shape
-            found = np.zeros((1 + len(watch.maps), N, T), np.int64)
-            places, weights = value.by_place.reshape(N, H * W, T), _weights(watch, (H, W))
-            share(kernels.weigh_places, N, value.threads, places, weights, found)
-            measures = slice(None) if value.gate is None else slice(Measure.NONZERO, Measure.NONZERO + 1)
-            table = np.zeros((len(found), len(Measure), N, T), np.int64)
-            table[:, measures] = found[:, None]
+            weights = self._weights(watch, (H, W))
+            table = np.zeros((len(weights), len(Measure), N, T), np.int64)
+
             bits = value.bits.reshape(N, H * W, T, words)
-            share(
-                kernels.count_neurons, H * W, value.threads, bits, self._room(node.name, H * W, words * LANES)
-            )
+
+            def weigh(places: NDArray[np.int32], measures: slice) -> None:
+                found = np.zeros((len(weights), N, T), np.int64)
+                share(kernels.weigh_places, N, value.threads, places, weights, found)
+                table[:, measures] = found[:, None]
+
+            weigh(value.by_place.reshape(N, H * W, T), slice(None if value.gate is None else Measure.UNIT))
+            if value.gate is not None and bool((value.gate == 1).any()):  # saturated: worth 1, as a spike is
+                ones = np.empty((N, H * W, T), np.int32)
+                share(kernels.count_masked, N, value.threads, bits, _words(value.gate == 1, words), ones)
+                weigh(ones, slice(Measure.UNIT, None))
+            room = self._room(node.name, H * W, value.channels)
+            share(kernels.count_neurons, H * W, value.threads, bits, room)
         else:
             events = value.events
             N, H, W, T, C = events.shape
             scale = events.scale
             table = np.zeros((1 + len(watch.maps), len(Measure), N, T), np.int64)
-            share(kernels.weigh_events, N, value.threads, events.ends, scale, _weights(watch, (H, W)), table)
+            share(
+                kernels.weigh_events,
+                N,
+                value.threads,
+                events.ends,
+                scale,
+                self._weights(watch, (H, W)),
+                table,
+            )
             given = (events.ends, events.index, scale, (N, H * W, T), self._room(node.name, H * W, C))
             share(kernels.list_neurons, H * W, value.threads, *given)
         recorder.add_table(node.name, table)
         return True
 
+    def _weights(self, watch: Watch, size: tuple[int, int]) -> Ints:
+        """One for the plain count, and the maps of a value, by place `[1 + maps, H W]`."""
+        if watch.name not in self._maps:
+            rows = [np.ones(size, np.int64)]
+            rows += [np.broadcast_to(m.reshape(m.shape[2:] or (1, 1)), size) for m in watch.maps.values()]
+            self._maps[watch.name] = np.stack(rows).reshape(len(rows), -1)
+        return self._maps[watch.name]
+
     def _room(self, name: str, places: int, channels: int) -> NDArray[np.int32]:
+        """Counts by neuron so far, `[places, channels]`, the channels rounded up to whole words."""
         if name not in self._neurons:
-            self._neurons[name] = np.zeros((places, channels), np.int32)
+            self._neurons[name] = np.zeros((places, -(-channels // LANES) * LANES), np.int32)
         return self._neurons[name]
 
 
-def _weights(watch: Watch, size: tuple[int, int]) -> NDArray[np.int64]:
-    """One for the plain count, and the maps of a value, by place `[1 + maps, H W]`."""
-    rows = [np.ones(size, np.int64)]
-    rows += [np.broadcast_to(m.reshape(m.shape[2:] or (1, 1)), size) for m in watch.maps.values()]
-    return np.stack(rows).reshape(len(rows), -1)
+def _words(flags: NDArray[np.bool_], words: int) -> NDArray[np.uint16]:
+    """Flags of channels `[N, T, C]` as bits `[N, T, words]`."""
+    padded = np.zeros((*flags.shape[:2], words * LANES), bool)
+    padded[..., : flags.shape[2]] = flags
+    return np.packbits(padded, axis=-1, bitorder="little").view("<u2").astype(np.uint16)

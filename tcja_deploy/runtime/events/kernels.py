@@ -20,8 +20,10 @@ from tcja_deploy.runtime.events.vectors import (
 )
 
 __all__ = [
+    "add_up",
     "compiled",
     "count_bits",
+    "count_masked",
     "count_neurons",
     "count_nonzero",
     "list_bits",
@@ -48,6 +50,32 @@ def count_bits(lo: int, hi: int, bits: Any, counts: Any) -> None:
         for w in range(bits.shape[1]):
             n += bits_set(bits[i, w])
         counts[i] = n
+
+
+@compiled
+def add_up(counts: Any, ends: Any) -> int:
+    """Where lists of these lengths begin, and the end of the last one: `ends [1 + M]`, which wraps where the result, their
+    total, is larger than it can hold.
+    """
+    total = np.int64(0)
+    ends[0] = 0
+    for i in range(len(counts)):
+        total += counts[i]
+        ends[i + 1] = total
+    return total
+
+
+@compiled
+def count_masked(lo: int, hi: int, bits: Any, mask: Any, counts: Any) -> None:
+    """Spikes of `bits [N, P, T, words]` that are in `mask [N, T, words]`: `counts [N, P, T]`; a row is a sample."""
+    _, P, T, words = bits.shape
+    for n in range(lo, hi):
+        for p in range(P):
+            for t in range(T):
+                found = 0
+                for w in range(words):
+                    found += bits_set(bits[n, p, t, w] & mask[n, t, w])
+                counts[n, p, t] = found
 
 
 @compiled
@@ -140,14 +168,26 @@ def sum_bits(lo: int, hi: int, bits: Any, by_channel: Any) -> None:
 
 
 @compiled
+def _silent(words: Any, start: int, end: int) -> bool:
+    """Whether no bit of `words[start:end]` is set."""
+    found = np.uint16(0)
+    for i in range(start, end):
+        found |= words[i]
+    return found == 0
+
+
+@compiled
 def count_neurons(lo: int, hi: int, bits: Any, counts: Any) -> None:
     """Add the spikes of `bits [N, P, T, words]` by neuron to `counts [P, 16 words]`; a row is a place."""
     N, P, T, words = bits.shape
     flat, sums = bits.ravel(), counts.ravel()
     for p in range(lo, hi):
         for n in range(N):
+            first = (n * P + p) * T * words
+            if _silent(flat, first, first + T * words):
+                continue
             for w in range(words):
-                add_bits(sums, (p * words + w) * LANES, flat, (n * P + p) * T * words + w, T, words)
+                add_bits(sums, (p * words + w) * LANES, flat, first + w, T, words)
 
 
 @compiled

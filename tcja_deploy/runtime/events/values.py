@@ -178,6 +178,8 @@ class Spikes(Value):
     def by_place(self) -> NDArray[np.int32]:
         """Spikes by sample, place and step `[N, H, W, T]`."""
         flat = self.bits.reshape(math.prod(self.bits.shape[:4]), self.bits.shape[4])
+        wide = {0: np.uint64, 2: np.uint32}.get(flat.shape[1] % 4)
+        flat = flat if wide is None else flat.view(wide)  # fewer and longer words
         counts = np.empty(len(flat), np.int32)
         share(kernels.count_bits, len(flat), self.threads, flat, counts)
         return counts.reshape(self.bits.shape[:4])
@@ -220,10 +222,9 @@ def _ends(counts: NDArray[np.int32]) -> NDArray[np.int32]:
     Raises:
         DataError: There are too many events for the engine's indices.
     """
-    ends = np.zeros(counts.size + 1, np.int64)
-    np.cumsum(counts.ravel(), out=ends[1:])
-    if ends[-1] > np.iinfo(np.int32).max - LANES:
+    ends = np.empty(counts.size + 1, np.int32)
+    if kernels.add_up(counts.ravel(), ends) > np.iinfo(np.int32).max - LANES:
         raise DataError(
             "a batch with more than 2 ** 31 events does not fit", hint="use a smaller --batch-size"
         )
-    return ends.astype(np.int32)
+    return ends
