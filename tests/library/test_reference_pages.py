@@ -1,0 +1,22 @@
+"""The pages of the reference that are generated are what the commands and errors are now."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+@pytest.mark.parametrize("name", ["cli.md", "exit-codes.md"])
+def test_a_page_is_true(name: str) -> None:
+    spec = importlib.util.spec_from_file_location("generate_cli", DOCS / "generate_cli.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (DOCS / "reference" / name).read_text(encoding="utf-8") == module.PAGES[name](), (
+        "python docs/generate_cli.py"
+    )
