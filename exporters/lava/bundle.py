@@ -29,14 +29,8 @@ from tcja_deploy.reading.arrays import read_npz
 from tcja_deploy.reading.json_text import check_structure
 from tcja_deploy.reading.limits import check_bytes
 from tcja_deploy.runtime.integers import gate_arithmetic, stage_arithmetic, window
-from tcja_deploy.runtime.integers.network import (
-    GateStage,
-    HostInput,
-    IntegerNetwork,
-    LayerStage,
-    Readout,
-    SpatialPool,
-)
+from tcja_deploy.runtime.integers.layers import GateStage, LayerStage, SpatialPool
+from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, Readout
 from tcja_deploy.runtime.integers.twin import Twin, encode
 
 __all__ = ["Bundle", "copy_runner", "describe", "golden_arrays", "read_bundle", "write_parts"]
@@ -149,7 +143,7 @@ def describe(network: IntegerNetwork) -> dict[str, Any]:
                 "file": f"segment_{count}.net",
                 "arrives": part.arrives,
                 "reset_offset": part.reset_offset,
-                "message_bits": network.peak(part.first).bit_length() if part.graded else 0,
+                "message_bits": network.arrives(part.layers[0])[0].peak.bit_length() if part.graded else 0,
                 "in_shape": list(net_input_shape(part.layers)),
                 "layers": layers,
             }

@@ -30,7 +30,8 @@ from tcja_deploy.errors import DataError, ToolchainError, UsageError
 from tcja_deploy.exporters.lava import environment
 from tcja_deploy.exporters.lava.bundle import Bundle, copy_runner
 from tcja_deploy.exporters.lava.lint import lint
-from tcja_deploy.runtime.integers.network import IntegerNetwork, LayerStage
+from tcja_deploy.runtime.integers.layers import LayerStage
+from tcja_deploy.runtime.integers.network import IntegerNetwork
 
 __all__ = ["LavaRun", "run_lava", "shared_memory_need"]
 

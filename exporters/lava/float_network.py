@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from tcja_deploy.ir import Kind
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.integers.network import HostInput, LayerStage, Readout, SpatialPool
+from tcja_deploy.runtime.integers.layers import LayerStage, SpatialPool
+from tcja_deploy.runtime.integers.network import HostInput, Readout
 from tcja_deploy.runtime.integers.stages import Pair
 from tcja_deploy.unsupported import Unsupported
 

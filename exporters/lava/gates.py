@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from tcja_deploy.errors import GraphError, UnsupportedError
 from tcja_deploy.exporters.lava.float_network import FloatGate
-from tcja_deploy.runtime.integers.network import GateStage
-from tcja_deploy.runtime.integers.twin import integer_gate
+from tcja_deploy.runtime.integers.layers import GateStage
+from tcja_deploy.runtime.integers.stage_runners import integer_gate
 
 __all__ = ["gate_error", "quantise_gate"]
 

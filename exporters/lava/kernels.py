@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tcja_deploy.runtime.integers.network import LayerStage, or_pool
+from tcja_deploy.runtime.integers.layers import LayerStage, or_pool
 from tcja_deploy.runtime.integers.stages import Pair
 
 __all__ = ["after_average", "crop", "regrouped", "spread", "symmetric", "usable_groups"]

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tcja_deploy.errors import UnsupportedError
-from tcja_deploy.runtime.integers.network import GateStage, IntegerNetwork, LayerStage
+from tcja_deploy.runtime.integers.layers import GateStage, LayerStage
+from tcja_deploy.runtime.integers.network import IntegerNetwork
 from tcja_deploy.runtime.integers.stages import UNITY
 from tcja_deploy.unsupported import bullets
 
@@ -47,8 +48,8 @@ def lint(network: IntegerNetwork) -> Findings:
     """All findings of a network."""
     errors: list[str] = []
     notes: list[str] = []
-    for index, stage in enumerate(network.stages):
-        peak = network.peak(index)
+    for stage in network.stages:
+        peak = network.arrives(stage)[0].peak
         problems: list[str] = []
         remarks: list[str] = []
         if isinstance(stage, GateStage):

@@ -24,7 +24,8 @@ from tcja_deploy.exporters.lava.float_network import (
 )
 from tcja_deploy.ir import Graph, Node, Op
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.integers.network import LayerStage, Readout, SpatialPool, or_pool
+from tcja_deploy.runtime.integers.layers import LayerStage, SpatialPool, or_pool
+from tcja_deploy.runtime.integers.network import Readout
 from tcja_deploy.runtime.integers.stages import Pair
 from tcja_deploy.unsupported import Unsupported, UnsupportedInContext, UnsupportedParts
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from tcja_deploy.errors import FileFormatError
 from tcja_deploy.reading.hdf5 import Tree, read_hdf5_files
-from tcja_deploy.runtime.integers.network import LayerStage
+from tcja_deploy.runtime.integers.layers import LayerStage
 from tcja_deploy.runtime.integers.stages import IntArray, Pair
 from tcja_deploy.unsupported import bullets
 

@@ -31,9 +31,11 @@ from tcja_deploy.exporters.lava.rounding import compensated, input_rows
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.device import open_device
-from tcja_deploy.runtime.integers.network import GateStage, HostInput, IntegerNetwork, LayerStage, Readout
+from tcja_deploy.runtime.integers.layer_runner import LayerCounts
+from tcja_deploy.runtime.integers.layers import GateStage, LayerStage
+from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, Readout
 from tcja_deploy.runtime.integers.sums import linear_part
-from tcja_deploy.runtime.integers.twin import LayerCounts, Twin, encode
+from tcja_deploy.runtime.integers.twin import Twin, encode
 from tcja_deploy.runtime.sequence import run
 
 __all__ = ["Quantised", "StageReport", "quantise"]

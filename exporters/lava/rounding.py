@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from tcja_deploy.runtime.integers.network import LayerStage
+from tcja_deploy.runtime.integers.layers import LayerStage
 
 __all__ = ["compensated", "input_rows"]
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tcja_deploy.runtime.integers.network import GateStage, IntegerNetwork, LayerStage
+from tcja_deploy.runtime.integers.layers import GateStage, LayerStage
+from tcja_deploy.runtime.integers.network import IntegerNetwork
 
 __all__ = ["GatePart", "Part", "SegmentPart", "latency", "parts"]
 
@@ -77,7 +78,7 @@ def parts(network: IntegerNetwork) -> tuple[Part, ...]:
             while index < len(stages) and isinstance(layer := stages[index], LayerStage):
                 layers.append(layer)
                 index += 1
-            part = SegmentPart(tuple(layers), first, arrives, network.graded(first))
+            part = SegmentPart(tuple(layers), first, arrives, network.arrives(layers[0])[0].kind != "spike")
         result.append(part)
         arrives = part.steps[-1]
     return tuple(result)

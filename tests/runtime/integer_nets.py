@@ -7,15 +7,8 @@ from math import gcd
 
 import numpy as np
 
-from tcja_deploy.runtime.integers.network import (
-    GateStage,
-    HostInput,
-    IntegerNetwork,
-    LayerStage,
-    Readout,
-    SpatialPool,
-    or_pool,
-)
+from tcja_deploy.runtime.integers.layers import GateStage, LayerStage, SpatialPool, or_pool
+from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, Readout
 from tcja_deploy.runtime.integers.twin import Twin
 
 THRESHOLD_MAX = (1 << 17) - 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tcja_deploy.runtime.integers.network import GateStage, IntegerNetwork, LayerStage
+from tcja_deploy.runtime.integers.layers import GateStage, LayerStage
+from tcja_deploy.runtime.integers.network import IntegerNetwork
 
 M = 1 << 23
 

@@ -10,7 +10,7 @@ import torch
 from integer_nets import random_frames, random_network
 
 from tcja_deploy.runtime.integers import sums as integer_sums
-from tcja_deploy.runtime.integers.network import LayerStage, or_pool
+from tcja_deploy.runtime.integers.layers import LayerStage, or_pool
 from tcja_deploy.runtime.integers.sums import FastSums, bytes_are_exact, linear_part
 from tcja_deploy.runtime.integers.twin import Twin
 

@@ -45,13 +45,13 @@ def test_every_spike_and_payload_is_equal(seed, gates, kind, binary, extreme, sc
 def test_layers_may_be_called_like_parts_of_the_stream(name, where):
     network = random_network(4, gates=1, frames=5)
     stages = list(network.stages)
-    stages[where] = replace(stages[where], name=name)
+    stages[where] = replace(stages[where], name=name, inputs=())
     network = replace(network, stages=tuple(stages))
     agreement = compare_twin(network, [random_frames(network, 3)])
     assert agreement.layers[where].name == name
     assert agreement.layers[where].spikes > 0
     assert agreement.mismatches == 0
-    stages[where] = replace(stages[where], name=":output")
+    stages[where] = replace(stages[where], name=":output", inputs=())
     with pytest.raises(UsageError, match="called as nodes are"):
         stream_twin(replace(network, stages=tuple(stages)))
 

@@ -15,7 +15,8 @@ from integer_nets import random_frames, random_network
 from slow_twin import run_slow
 
 from tcja_deploy.errors import DataError, GraphError, UsageError
-from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, LayerStage, Readout, or_pool
+from tcja_deploy.runtime.integers.layers import LayerStage, or_pool
+from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, Readout
 from tcja_deploy.runtime.integers.sums import float32_is_exact
 from tcja_deploy.runtime.integers.twin import Twin, encode
 

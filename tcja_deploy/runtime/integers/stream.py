@@ -18,9 +18,11 @@ from tcja_deploy.ir import Kind, Signal
 from tcja_deploy.ir.ops import same_padding
 from tcja_deploy.runtime.integers import network as integer
 from tcja_deploy.runtime.integers.gate_arithmetic import gate_values
+from tcja_deploy.runtime.integers.layer_runner import LayerCounts, LayerRunner
+from tcja_deploy.runtime.integers.layers import GateStage, LayerStage, SpatialPool
 from tcja_deploy.runtime.integers.stages import UNITY
 from tcja_deploy.runtime.integers.sums import EXACT32
-from tcja_deploy.runtime.integers.twin import LayerCounts, LayerRunner, encode
+from tcja_deploy.runtime.integers.twin import encode
 from tcja_deploy.runtime.stream.cells import CellState, PlainCell, Scale, Stateless
 from tcja_deploy.runtime.stream.engine import Stepper, initial
 from tcja_deploy.runtime.stream.estimate import Estimate, FrameProfile
@@ -73,7 +75,7 @@ class IntegerLayer(PlainCell):
         peak: Bound on the payloads it receives; 0 if only the frame itself tells.
     """
 
-    layer: integer.LayerStage
+    layer: LayerStage
     peak: int
 
     @cached_property
@@ -125,7 +127,7 @@ class IntegerGate(PlainCell):
         estimate: See `stream.gate.GateBuffer`; rounded to whole counts.
     """
 
-    gate: integer.GateStage
+    gate: GateStage
     lookahead: int
     estimate: Estimate | None = None
 
@@ -194,7 +196,7 @@ class IntegerGate(PlainCell):
 class PoolPayload(Stateless):
     """Spatial pooling of spikes before the gate: the largest of a window, or their sum."""
 
-    pool: integer.SpatialPool
+    pool: SpatialPool
     macs: int = 0
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
@@ -241,7 +243,7 @@ def plan_twin(
     links = [by_frame(name, Encode(host), (INPUT,), Signal(("T", "N", *shape), kind))]
     for stage in network.stages:
         signal = Signal(("T", "N", *stage.out_shape), Kind.BINARY)
-        if isinstance(stage, integer.LayerStage):
+        if isinstance(stage, LayerStage):
             links.append(by_frame(stage.name, IntegerLayer(stage, peak), (name,), signal))
             peak = 1
         else:
@@ -273,9 +275,7 @@ def stream_twin(
     return Stepper(cells, initial(cells, samples))
 
 
-def _block(
-    gate: integer.GateStage, source: str, lookahead: int | None, estimate: Estimate | None
-) -> list[Link]:
+def _block(gate: GateStage, source: str, lookahead: int | None, estimate: Estimate | None) -> list[Link]:
     exact = IntegerGate(gate, 0).exact_lookahead
     ahead = exact if lookahead is None else min(exact, lookahead)
     cell = IntegerGate(gate, ahead, estimate if ahead < exact else None)

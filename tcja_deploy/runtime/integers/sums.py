@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tcja_deploy.runtime.integers.network import LayerStage
+from tcja_deploy.runtime.integers.layers import LayerStage
 from tcja_deploy.runtime.integers.stages import UNITY
 
 __all__ = ["EXACT32", "FastSums", "fits_float32", "float32_is_exact", "linear_part"]

@@ -8,7 +8,7 @@ runs in float32 where bounds on its weights and payloads prove that this is exac
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -16,39 +16,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from tcja_deploy.errors import DataError, UsageError
-from tcja_deploy.runtime.integers.gate_arithmetic import gate_values
-from tcja_deploy.runtime.integers.network import GateStage, HostInput, IntegerNetwork, LayerStage
-from tcja_deploy.runtime.integers.stages import UNITY
-from tcja_deploy.runtime.integers.sums import EXACT32, FastSums, fits_float32, float32_is_exact, linear_part
+from tcja_deploy.runtime.integers.edges import AnyStage
+from tcja_deploy.runtime.integers.layer_runner import LayerCounts, LayerRunner, ones, plain
+from tcja_deploy.runtime.integers.layers import GateStage, LayerStage
+from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork
+from tcja_deploy.runtime.integers.stage_runners import PopulationRunner, SynapseRunner, run_gate
+from tcja_deploy.runtime.integers.stages import HOST, NeuronStage, RelayStage, SynapseStage
+from tcja_deploy.runtime.integers.sums import EXACT32
 
-__all__ = ["LayerCounts", "LayerRunner", "Twin", "TwinRun", "encode"]
+__all__ = ["Twin", "TwinRun", "encode", "runs"]
 
-LIMIT = 1 << 23
 CHUNK_BYTES = 1 << 28
 BLOCK_BYTES = 1 << 24
-
-
-@dataclass(slots=True)
-class LayerCounts:
-    """What happened in one stage, summed over frames and samples."""
-
-    spikes: int = 0
-    neuron_steps: int = 0
-    wraps: int = 0
-    saturations: int = 0
-    peak: int = 0
-    """Largest |a + bias| of a layer, largest payload of a gate."""
-
-    def add(self, other: LayerCounts) -> None:
-        """Take in the counts of other samples."""
-        self.spikes += other.spikes
-        self.neuron_steps += other.neuron_steps
-        self.wraps += other.wraps
-        self.saturations += other.saturations
-        self.peak = max(self.peak, other.peak)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,167 +78,6 @@ def encode(host: HostInput, frames: NDArray[np.generic]) -> NDArray[np.int64]:
     return payload
 
 
-def integer_gate(gate: GateStage, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Gate integers (T, N, C) for payload sums (T, N, C) over the pixels of the maps."""
-    area = gate.in_shape[1] * gate.in_shape[2]
-    fixed = (gate.tla, gate.cla, gate.fusion, gate.fraction, gate.index_bits, gate.table)
-    values = gate_values(counts.transpose(1, 0, 2), area, *fixed)
-    return values.transpose(1, 0, 2)
-
-
-class LayerRunner:
-    """One layer with its state (u, v): `advance` takes any number of further frames, `reset` starts a window.
-
-    Attributes:
-        layer: Parameters.
-        u: Currents (N, ...) float64, or None before the first frame (zeros) and where they have no memory.
-        v: Voltages (N, ...), or None before the first frame (zeros).
-    """
-
-    def __init__(self, layer: LayerStage) -> None:
-        self.layer = layer
-        self.u: Tensor | None = None
-        self.v: Tensor | None = None
-        self._parameters: dict[torch.dtype, tuple[Tensor, Tensor, Tensor]] = {}
-        self._sums: FastSums | None = None
-        self._peak32 = -1
-        if float32_is_exact():
-            while fits_float32(layer, max(1, 2 * self._peak32)) and self._peak32 < EXACT32:
-                self._peak32 = max(1, 2 * self._peak32)
-
-    def reset(self) -> None:
-        """Zero the state."""
-        self.u = self.v = None
-
-    def parameters(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """Weight, bias and threshold, each times 64; the threshold in a shape that broadcasts over maps."""
-        if dtype not in self._parameters:
-            layer = self.layer
-            wrapped = layer.bias.astype(np.int16).astype(np.int64)  # Lava keeps 16 bits and wraps silently
-            weight, bias, threshold = (
-                torch.as_tensor(64 * value, dtype=dtype) for value in (layer.weight, wrapped, layer.threshold)
-            )
-            if weight.ndim == 4:
-                weight = weight.contiguous(memory_format=torch.channels_last)
-                threshold = threshold.reshape(-1, 1, 1) if threshold.ndim else threshold  # scalars are fast
-            self._parameters[dtype] = weight, bias, threshold
-        return self._parameters[dtype]
-
-    def advance(self, x: Tensor, samples: int, peak: int, counts: LayerCounts) -> Tensor:
-        """Spikes (B*N, ...) float32 of B further frames.
-
-        Args:
-            x: Payloads (B*N, ...), float32, frame-major.
-            samples: N.
-            peak: Bound on the magnitude of the payloads.
-            counts: Tally to add to.
-        """
-        if peak <= self._peak32:
-            spikes = self._fast(x, samples, peak, counts)
-            if spikes is not None:
-                return spikes
-        return torch.cat([self._exact(frame.double(), counts) for frame in _frames(x, samples)])
-
-    def _fast(self, x: Tensor, samples: int, bound: int, counts: LayerCounts) -> Tensor | None:
-        """In float32; None, with nothing changed, where a current might wrap."""
-        weight, bias, threshold = self.parameters(torch.float32)
-        if self._sums is None:
-            self._sums = FastSums(self.layer, weight, bias)
-        current = self._sums(x, bound)  # 64 (a + bias)
-        peak = _peak(current)
-        if peak + int(bias.abs().max()) >= LIMIT:
-            return None
-        keep = (UNITY - self.layer.v_decay) / UNITY
-        saturates = max(0 if self.v is None else _peak(self.v), peak / (1 - keep)) >= LIMIT
-        steps = _frames(current, samples)
-        v = torch.zeros_like(steps[0]) if self.v is None else self.v.float()
-        for t in range(steps.shape[0]):
-            if keep:  # below 2**22 + 2**23 + 2**21; Tensor.trunc_ takes ten times as long as this division
-                v = torch.div(v, 1 / keep, rounding_mode="trunc", out=v).add_(steps[t])
-            else:
-                v = steps[t]
-            if saturates and _peak(v) >= LIMIT:
-                counts.saturations += int((v.abs() >= LIMIT).sum())
-                v.clamp_(-LIMIT + 1, LIMIT - 1)
-            torch.gt(v, threshold, out=steps[t])
-            if keep:
-                v.addcmul_(v, steps[t], value=-1)
-        self.v = v if keep else None
-        counts.peak = max(counts.peak, peak // 64)
-        return current  # overwritten: fresh memory would cost more than all arithmetic here
-
-    def _exact(self, x: Tensor, counts: LayerCounts) -> Tensor:
-        """One frame in float64, with the wrapping and saturating of the reference, counted."""
-        layer = self.layer
-        weight, bias, threshold = self.parameters(torch.float64)
-        whole = u = linear_part(layer, x, weight, None)
-        if layer.kind != "dense":
-            u = torch.remainder(u + 64 * LIMIT, 128 * LIMIT) - 64 * LIMIT
-        wrapped = u != whole
-        bias = bias.reshape(-1, 1, 1) if u.ndim == 4 else bias
-        counts.peak = max(counts.peak, int((whole + bias).abs().max()) // 64)
-        if self.u is not None:
-            u = u + torch.trunc(self.u * ((UNITY - layer.i_decay) / UNITY))
-        over, under = u > LIMIT, u <= -LIMIT
-        counts.wraps += int((over | under | wrapped).sum())
-        u = u - 2 * LIMIT * over + 2 * LIMIT * under
-        v = u + bias
-        if self.v is not None:
-            v += torch.trunc(self.v.double() * ((UNITY - layer.v_decay) / UNITY))
-        counts.saturations += int((v.abs() >= LIMIT).sum())
-        v = v.clamp(-LIMIT + 1, LIMIT - 1)
-        spikes = v > threshold
-        self.u = u if layer.i_decay < UNITY else None
-        self.v = v.masked_fill_(spikes, 0)
-        return spikes.float()
-
-
-def _frames(x: Tensor, samples: int) -> Tensor:
-    """(B*N, ...) as (B, N, ...), a view."""
-    return (
-        x.view(-1, samples, *x.shape[1:])
-        if x.ndim == 2
-        else x.as_strided(
-            (x.shape[0] // samples, samples, *x.shape[1:]), (samples * x.stride(0), *x.stride())
-        )
-    )
-
-
-def _peak(x: Tensor) -> int:
-    """Largest magnitude of integers."""
-    low, high = torch.aminmax(_plain(x))
-    return int(max(-low, high))
-
-
-def _ones(x: Tensor) -> int:
-    """Number of ones among zeros and ones; a float32 sum is exact below 2**24."""
-    return int(_plain(x).sum() if x.numel() < EXACT32 else torch.count_nonzero(_plain(x)))
-
-
-def _plain(x: Tensor) -> Tensor:
-    """The same numbers as a contiguous tensor, without copying maps that are stored channels-last."""
-    return x.permute(0, 2, 3, 1) if x.ndim == 4 else x
-
-
-def _pool_payload(payload: Tensor, gate: GateStage) -> Tensor:
-    pool = gate.pool
-    if pool is None:
-        return payload
-    if pool.kind == "max":
-        return functional.max_pool2d(payload, pool.kernel, pool.stride)
-    return functional.avg_pool2d(payload, pool.kernel, pool.stride, divisor_override=1)
-
-
-def run_gate(gate: GateStage, spikes: Tensor, samples: int, counts: LayerCounts) -> Tensor:
-    """Payloads (T*N, C, H', W') of a window of spikes (T*N, C, H, W), both float32."""
-    sums = spikes.sum((2, 3)).double().numpy().astype(np.int64).reshape(-1, samples, gate.in_shape[0])
-    values = integer_gate(gate, sums).reshape(-1, gate.in_shape[0], 1, 1)
-    factor = torch.as_tensor(values, dtype=torch.float32)
-    payload = _pool_payload(spikes, gate) * factor
-    counts.peak = max(counts.peak, int(payload.max()))
-    return payload
-
-
 @dataclass(slots=True)
 class Twin:
     """An integer network made ready to run; `run` may be called any number of times.
@@ -267,10 +87,17 @@ class Twin:
     """
 
     network: IntegerNetwork
-    _runners: dict[str, LayerRunner] = field(init=False, repr=False)
+    _runners: dict[str, LayerRunner | SynapseRunner | PopulationRunner] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._runners = {s.name: LayerRunner(s) for s in self.network.stages if isinstance(s, LayerStage)}
+        self._runners = {}
+        for stage in self.network.stages:
+            if isinstance(stage, LayerStage):
+                self._runners[stage.name] = LayerRunner(stage)
+            elif isinstance(stage, SynapseStage):
+                self._runners[stage.name] = SynapseRunner(stage, self.network.arrives(stage)[0])
+            elif isinstance(stage, NeuronStage | RelayStage):
+                self._runners[stage.name] = PopulationRunner(stage)
 
     def run(
         self, frames: NDArray[np.generic], record: Collection[str] = (), *, encoded: bool = False
@@ -317,52 +144,102 @@ class Twin:
     def _window(
         self, payload: NDArray[np.int64], record: Collection[str], counts: dict[str, LayerCounts]
     ) -> tuple[NDArray[np.int32], dict[str, NDArray[np.integer]]]:
-        """One chunk of samples; between gates, blocks of frames go through all layers while they are
-        cached.
-        """
-        samples = payload.shape[1]
+        """One chunk of samples. Layers in a row take blocks of frames together while they are cached."""
+        network, samples = self.network, payload.shape[1]
         x = torch.as_tensor(payload.reshape(-1, *payload.shape[2:]), dtype=torch.float32)
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        peak = int(np.abs(payload).max())
-        recorded: dict[str, list[NDArray[np.integer]]] = {name: [] for name in record}
+        window = _Window(samples, counts, {name: [] for name in record}, {HOST: x})
+        window.peaks[HOST] = int(np.abs(payload).max())
+        waiting = {name: len(network.readers(name)) for name in network.edges}
+        for run in runs(network):
+            first, last = run[0], run[-1]
+            if isinstance(first, LayerStage):
+                window.values[last.name] = self._layers(run, window)
+            else:
+                window.values[first.name] = window.tally(first, self._stage(first, window))
+            for name in first.inputs:
+                waiting[name] -= 1
+                if not waiting[name]:
+                    del window.values[name]
+        output = window.values[network.stages[-1].name]
+        recorded = {name: np.concatenate(frames) for name, frames in window.recorded.items()}
+        return output.numpy().astype(np.int32).reshape(-1, samples, *output.shape[1:]), recorded
 
-        def tally(stage: LayerStage | GateStage, y: Tensor) -> Tensor:
-            counts[stage.name].neuron_steps += y.numel()
-            fired = _ones(y) if isinstance(stage, LayerStage) else int(torch.count_nonzero(_plain(y)))
-            counts[stage.name].spikes += fired
-            if stage.name in recorded:
-                kind: type[np.integer] = np.uint8 if isinstance(stage, LayerStage) else np.int32
-                recorded[stage.name].append(y.numpy().astype(kind).reshape(-1, samples, *y.shape[1:]))
-            return y
+    def _layers(self, layers: Sequence[AnyStage], window: _Window) -> Tensor:
+        """Layers each of which alone reads the one before it."""
+        source = layers[0].inputs[0]
+        peak = window.peaks.get(source, self.network.edges[source].peak)
+        runners = [self._runners[layer.name] for layer in layers]
+        for runner in runners:
+            runner.reset()
+        widest = max(prod(layer.out_shape) for layer in layers)
+        block = max(1, BLOCK_BYTES // (4 * widest * window.samples)) * window.samples
+        parts = []
+        for part in torch.split(window.values[source], block):
+            for index, (layer, runner) in enumerate(zip(layers, runners, strict=True)):
+                assert isinstance(runner, LayerRunner)
+                bound = 1 if index else peak
+                part = window.tally(
+                    layer, runner.advance(part, window.samples, bound, window.counts[layer.name])
+                )
+            parts.append(part)
+        return torch.cat(parts)
 
-        for gate, layers in segments(self.network):
-            if gate is not None:
-                x = tally(gate, run_gate(gate, x, samples, counts[gate.name]))
-                peak = gate.peak
-            for layer in layers:
-                self._runners[layer.name].reset()
-            widest = max([prod(layer.out_shape) for layer in layers], default=1)
-            block = max(1, BLOCK_BYTES // (4 * widest * samples)) * samples
-            parts = []
-            for part in torch.split(x, block):
-                for index, layer in enumerate(layers):
-                    runner = self._runners[layer.name]
-                    part = tally(
-                        layer, runner.advance(part, samples, 1 if index else peak, counts[layer.name])
-                    )
-                parts.append(part)
-            x = torch.cat(parts)
-        output = x.numpy().astype(np.int32).reshape(-1, samples, *x.shape[1:])
-        return output, {name: np.concatenate(frames) for name, frames in recorded.items()}
-
-
-def segments(network: IntegerNetwork) -> list[tuple[GateStage | None, list[LayerStage]]]:
-    """The stages cut before each gate: (gate or None, the layers after it)."""
-    cut: list[tuple[GateStage | None, list[LayerStage]]] = [(None, [])]
-    for stage in network.stages:
+    def _stage(self, stage: AnyStage, window: _Window) -> Tensor:
+        """One stage of another kind over the whole window."""
+        counts, samples = window.counts[stage.name], window.samples
+        received = [window.values[name] for name in stage.inputs]
+        runner = self._runners.get(stage.name)
         if isinstance(stage, GateStage):
-            cut.append((stage, []))
+            return run_gate(stage, received[0], samples, counts)
+        if isinstance(runner, SynapseRunner):
+            return runner.advance(received[0], counts)
+        total = sum(value.double() for value in received[1:]) + received[0].double()
+        frames = total.numpy().astype(np.int64).reshape(-1, samples, *total.shape[1:])
+        if isinstance(runner, PopulationRunner):
+            runner.reset()
+            sent = np.stack([runner.advance(frame, counts) for frame in frames])
         else:
-            cut[-1][1].append(stage)
-    return cut
+            raise NotImplementedError
+        return torch.from_numpy(sent.reshape(-1, *sent.shape[2:]).astype(np.float32))
+
+
+@dataclass(slots=True)
+class _Window:
+    """What one chunk of samples has come to."""
+
+    samples: int
+    counts: dict[str, LayerCounts]
+    recorded: dict[str, list[NDArray[np.integer]]]
+    values: dict[str, Tensor]
+    peaks: dict[str, int] = field(default_factory=dict)
+
+    def tally(self, stage: AnyStage, y: Tensor) -> Tensor:
+        """The same values, counted and recorded."""
+        counts, spiking = self.counts[stage.name], isinstance(stage, LayerStage | NeuronStage)
+        counts.neuron_steps += y.numel()
+        if not isinstance(stage, SynapseStage):
+            counts.spikes += ones(y) if spiking else int(torch.count_nonzero(plain(y)))
+        if stage.name in self.recorded:
+            kind: type[np.integer] = np.uint8 if spiking else np.int32
+            self.recorded[stage.name].append(y.numpy().astype(kind).reshape(-1, self.samples, *y.shape[1:]))
+        return y
+
+
+def runs(network: IntegerNetwork) -> list[tuple[AnyStage, ...]]:
+    """The stages in order; layers that alone read the layer before them together with it."""
+    parts: list[tuple[AnyStage, ...]] = []
+    for stage in network.stages:
+        before = parts[-1][-1] if parts else None
+        joins = (
+            isinstance(stage, LayerStage)
+            and isinstance(before, LayerStage)
+            and stage.inputs == (before.name,)
+            and len(network.readers(before.name)) == 1
+        )
+        if joins:
+            parts[-1] = (*parts[-1], stage)
+        else:
+            parts.append((stage,))
+    return parts

@@ -23,7 +23,8 @@ from tcja_deploy.exporters.lava.schedule import latency, parts
 from tcja_deploy.exporters.manifest import read_manifest
 from tcja_deploy.files import sha256
 from tcja_deploy.reading.limits import Limits, limited
-from tcja_deploy.runtime.integers.network import GateStage, HostInput, LayerStage, Readout
+from tcja_deploy.runtime.integers.layers import GateStage, LayerStage
+from tcja_deploy.runtime.integers.network import HostInput, Readout
 from tcja_deploy.runtime.integers.twin import Twin
 
 

@@ -24,7 +24,8 @@ from tcja_deploy.exporters.lava import bundle as bundles
 from tcja_deploy.exporters.lava import driver, environment
 from tcja_deploy.exporters.lava.bundle import read_bundle
 from tcja_deploy.exporters.lava.driver import run_lava, shared_memory_need
-from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, LayerStage, Readout
+from tcja_deploy.runtime.integers.layers import LayerStage
+from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, Readout
 from tcja_deploy.runtime.integers.twin import Twin, encode
 
 

@@ -8,7 +8,8 @@ from integer_nets import random_network
 
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters.lava.lint import check, lint
-from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, LayerStage, Readout
+from tcja_deploy.runtime.integers.layers import LayerStage
+from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, Readout
 
 
 def conv(channels=4, groups=1, *, weight=3, bias=0, threshold=10, kernel=1, **geometry):

@@ -13,7 +13,7 @@ from tcja_deploy.exporters.lava.lower import lower
 from tcja_deploy.ir import Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes import fold_batch_norm
-from tcja_deploy.runtime.integers.network import LayerStage
+from tcja_deploy.runtime.integers.layers import LayerStage
 from tcja_deploy.runtime.sequence import run
 
 SMALL = (2, 12, 10)

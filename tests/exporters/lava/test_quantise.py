@@ -17,7 +17,7 @@ from tcja_deploy.exporters.lava.quantise import quantise
 from tcja_deploy.exporters.lava.rounding import compensated
 from tcja_deploy.ir import GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.integers.network import GateStage, LayerStage
+from tcja_deploy.runtime.integers.layers import GateStage, LayerStage
 from tcja_deploy.runtime.integers.twin import Twin, integer_gate
 from tcja_deploy.runtime.sequence import run
 

@@ -10,7 +10,7 @@ from integer_nets import random_dense_network, random_frames, random_network
 from test_lower import GRAPHS
 
 import tcja_deploy as td
-from tcja_deploy.runtime.integers.network import LayerStage
+from tcja_deploy.runtime.integers.layers import LayerStage
 from tcja_deploy.runtime.integers.twin import Twin
 
 SWEEP = [
