@@ -1,8 +1,8 @@
 """The bundle: a folder with everything that a Lava run needs, and nothing that refers outside.
 
 manifest.json       parts in order with their timing, shapes, units, readout, hashes, versions
-segment_<k>.net     layers between gates, for netx
-gate_<k>.npz        parameters of a gate
+segment_<k>.net     layers in a row, for netx
+<kind>_<k>.npz      parameters of a gate, synapse, population (neuron), relay or window program
 host.npz            pooling and readout matrices of the host, if there are any
 golden.npz          one sample: payloads and the spikes of every stage
 runner/             run_bundle.py and its Lava processes
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,21 @@ from numpy.typing import NDArray
 from tcja_deploy.errors import FileFormatError, GraphError
 from tcja_deploy.exporters.lava.integrity import intact_manifest
 from tcja_deploy.exporters.lava.lint import check
-from tcja_deploy.exporters.lava.netfile import net_input_shape, read_nets, write_net
-from tcja_deploy.exporters.lava.schedule import GatePart, SegmentPart, latency, parts
+from tcja_deploy.exporters.lava.manifest_section import STRUCTURE, describe
+from tcja_deploy.exporters.lava.netfile import read_nets, write_net
+from tcja_deploy.exporters.lava.schedule import parts
+from tcja_deploy.exporters.lava.stage_files import LARGEST, array, read_stage, stage_arrays
 from tcja_deploy.reading.arrays import read_npz
 from tcja_deploy.reading.json_text import check_structure
 from tcja_deploy.reading.limits import check_bytes
 from tcja_deploy.runtime.integers import gate_arithmetic, stage_arithmetic, window
-from tcja_deploy.runtime.integers.layers import GateStage, LayerStage, SpatialPool
+from tcja_deploy.runtime.integers.edges import AnyStage
+from tcja_deploy.runtime.integers.layers import LayerStage
 from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, Readout
+from tcja_deploy.runtime.integers.stages import NeuronStage
 from tcja_deploy.runtime.integers.twin import Twin, encode
 
-__all__ = ["Bundle", "copy_runner", "describe", "golden_arrays", "read_bundle", "write_parts"]
+__all__ = ["Bundle", "copy_runner", "golden_arrays", "read_bundle", "write_parts"]
 
 RUNNER = Path(__file__).parent / "runner"
 
@@ -64,11 +68,11 @@ class Bundle:
         try:
             for index, stage in enumerate(self.network.stages):
                 shape = (self.network.frames, 1, *stage.out_shape)
-                value = _array(arrays, f"stage_{index}", file)
-                if isinstance(stage, LayerStage):
+                value = array(arrays, f"stage_{index}", file)
+                if isinstance(stage, LayerStage | NeuronStage):
                     value = np.unpackbits(value, count=prod(shape))
                 stages[stage.name] = value.reshape(shape).astype(np.int64)
-            payload = _array(arrays, "payload", file)
+            payload = array(arrays, "payload", file)
             host = self.network.host_input
             if payload.dtype.kind not in "iu" or payload.shape != (self.network.frames, 1, *host.out_shape):
                 raise ValueError(f"payloads of {payload.dtype} {payload.shape}")
@@ -94,83 +98,14 @@ def write_parts(network: IntegerNetwork, folder: Path) -> None:
     """
     check(network)
     for part, entry in zip(parts(network), describe(network)["parts"], strict=True):
-        if isinstance(part, SegmentPart):
+        if part.layers:
             write_net(folder / entry["file"], part.layers)
         else:
-            np.savez_compressed(folder / entry["file"], **_gate_arrays(part.gate))
+            np.savez_compressed(folder / entry["file"], **stage_arrays(part.stages[0]))
     host = _host_arrays(network)
     if host:
         np.savez_compressed(folder / "host.npz", **host)  # type: ignore[arg-type]
     copy_runner(folder / "runner")
-
-
-def describe(network: IntegerNetwork) -> dict[str, Any]:
-    """The manifest's section about the network itself."""
-    entries: list[dict[str, Any]] = []
-    for part in parts(network):
-        count = sum(
-            entry["kind"] == ("segment" if isinstance(part, SegmentPart) else "gate") for entry in entries
-        )
-        if isinstance(part, GatePart):
-            gate = part.gate
-            entries.append(
-                {
-                    "kind": "gate",
-                    "name": gate.name,
-                    "file": f"gate_{count}.npz",
-                    "arrives": part.arrives,
-                    "step": part.steps[0],
-                    "in_shape": list(gate.in_shape),
-                    "out_shape": list(gate.out_shape),
-                    "unit": gate.unit,
-                    "peak": gate.peak,
-                }
-            )
-            continue
-        layers = [
-            {
-                "name": layer.name,
-                "kind": layer.kind,
-                "in_shape": list(layer.in_shape),
-                "out_shape": list(layer.out_shape),
-                "step": step,
-            }
-            for layer, step in zip(part.layers, part.steps, strict=True)
-        ]
-        entries.append(
-            {
-                "kind": "segment",
-                "file": f"segment_{count}.net",
-                "arrives": part.arrives,
-                "reset_offset": part.reset_offset,
-                "message_bits": network.arrives(part.layers[0])[0].peak.bit_length() if part.graded else 0,
-                "in_shape": list(net_input_shape(part.layers)),
-                "layers": layers,
-            }
-        )
-    host, readout = network.host_input, network.readout
-    return {
-        "name": network.name,
-        "frames": network.frames,
-        "latency": latency(network),
-        "unit": network.unit,
-        "input": {
-            "shape": list(host.shape),
-            "payload_shape": list(host.out_shape),
-            "binary": host.binary,
-            "peak": host.peak,
-            "scale": host.scale,
-            "unit": host.unit,
-            "limbs": list(host.limbs),
-        },
-        "parts": entries,
-        "readout": {
-            "where": "on the host",
-            "linear": readout.weight is not None,
-            "vote": readout.vote,
-            "time_mean": readout.time_mean,
-        },
-    }
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -181,10 +116,14 @@ def read_bundle(path: Path) -> Bundle:
     """
     manifest = intact_manifest(path)
     try:
-        section = check_structure(manifest.get("lava"), _STRUCTURE)
+        section = check_structure(manifest.get("lava"), STRUCTURE)
         network = _network(path, section, manifest["files"])
         for stage in network.stages:
-            values = 8 * network.frames * max(prod(stage.in_shape), prod(stage.out_shape))
+            values = (
+                8
+                * network.frames
+                * max(*(prod(edge.shape) for edge in network.arrives(stage)), prod(stage.out_shape))
+            )
             check_bytes(values, "one window of this stage", where=f"{path}: {stage.name}")
     except GraphError as error:
         raise FileFormatError(f"the parts do not fit together: {error}", where=str(path)) from None
@@ -203,42 +142,22 @@ def read_bundle(path: Path) -> Bundle:
     return Bundle(path, network, section)
 
 
-_LAYER = {"name": str, "kind": str, "in_shape": [int]}
-_STRUCTURE = {
-    "name": str,
-    "frames": int,
-    "parts": [{"kind": str, "file": str, "name?": str, "in_shape": [int], "layers?": [_LAYER]}],
-    "input": {"shape": [int], "binary": bool, "peak": int, "scale": int, "unit": int, "limbs": [int]},
-    "readout": {"vote": int, "time_mean": bool},
-}
-"""Of the manifest's section, as far as it is read."""
-
-
-def _array(arrays: Mapping[str, NDArray[Any]], key: str, file: Path) -> NDArray[Any]:
-    """One of a file's arrays.
-
-    Raises:
-        FileFormatError: If it is missing.
-    """
-    if key not in arrays:
-        raise FileFormatError(f"lacks {key!r}", where=str(file))
-    return arrays[key]
-
-
 def _network(path: Path, section: dict[str, Any], listed: Mapping[str, Any]) -> IntegerNetwork:
     def inside(name: str) -> Path:
         if name not in listed:
             raise FileFormatError(f"the manifest uses {name!r} but does not list it", where=str(path))
         return path / name
 
-    stages: list[LayerStage | GateStage] = []
+    stages: list[AnyStage] = []
     segments = [entry for entry in section["parts"] if entry["kind"] == "segment"]
     nets = iter(read_nets([(inside(entry["file"]), entry["layers"]) for entry in segments]))
     for entry in section["parts"]:
+        inputs = tuple(entry.get("inputs", ()))
         if entry["kind"] == "segment":
-            stages += next(nets)
+            first, *others = next(nets)
+            stages += [replace(first, inputs=inputs), *others]
         else:
-            stages.append(_read_gate(inside(entry["file"]), entry, int(section["frames"])))
+            stages.append(read_stage(inside(entry["file"]), entry, int(section["frames"]), inputs))
     host = read_npz(inside("host.npz")) if "host.npz" in listed else {}
     about, readout = section["input"], section["readout"]
     _check_host(path, about, readout, host)
@@ -256,7 +175,13 @@ def _network(path: Path, section: dict[str, Any], listed: Mapping[str, Any]) -> 
             tuple(int(limb) for limb in about["limbs"]),
         ),
         tuple(stages),
-        Readout(host.get("weight"), host.get("bias"), int(readout["vote"]), bool(readout["time_mean"])),
+        Readout(
+            host.get("weight"),
+            host.get("bias"),
+            int(readout["vote"]),
+            bool(readout["time_mean"]),
+            readout.get("function"),
+        ),
     )
 
 
@@ -287,75 +212,15 @@ def _check_host(
         len(shape),
         len(limbs),
     )
-    if min(positive) < 1 or max(positive) > _LARGEST or len(shape) not in (1, 3):
+    if min(positive) < 1 or max(positive) > LARGEST or len(shape) not in (1, 3):
         raise FileFormatError(
             "the manifest's input or readout is not possible", where=str(path / "manifest.json")
         )
+    if readout.get("function") not in (None, "sigmoid", "tanh"):
+        raise FileFormatError("the readout's function is not known", where=str(path / "manifest.json"))
     pooled = [(host.get("rows"), 1), (host.get("columns"), 2)]
     if any(m is not None and (len(shape) != 3 or m.shape[1] != shape[axis]) for m, axis in pooled):
         raise FileFormatError("holds pooling that does not fit the input", where=str(path / "host.npz"))
-
-
-def _gate_arrays(gate: GateStage) -> dict[str, Any]:
-    arrays: dict[str, Any] = {
-        "fusion": np.array(gate.fusion),
-        "fraction": np.array(gate.fraction),
-        "index_bits": np.array(gate.index_bits),
-        "table": gate.table,
-        "one": np.array(gate.one),
-    }
-    for key in ("tla", "cla"):
-        if getattr(gate, key) is not None:
-            arrays[key] = getattr(gate, key)
-    if gate.pool:
-        arrays["pool"] = np.array(gate.pool.kind)
-        arrays["pool_kernel"], arrays["pool_stride"] = np.array(gate.pool.kernel), np.array(gate.pool.stride)
-    return arrays
-
-
-def _read_gate(file: Path, entry: dict[str, Any], frames: int) -> GateStage:
-    arrays = read_npz(file)
-
-    def whole(key: str, least: int, most: int, rank: int = 0) -> NDArray[np.int64]:
-        value = _array(arrays, key, file)
-        fits = value.dtype.kind in "iu" and value.ndim == rank and value.size > 0
-        if not fits or int(value.min()) < least or int(value.max()) > most:
-            raise FileFormatError(
-                f"{key} is not made of whole numbers from {least} to {most} on {rank} axes", where=str(file)
-            )
-        return value.astype(np.int64)
-
-    def weights(key: str) -> NDArray[np.int64] | None:
-        return whole(key, -_LARGEST, _LARGEST, 3) if key in arrays else None
-
-    pool = None
-    if "pool" in arrays:
-        kernel, stride = (whole(key, 1, _LARGEST, 1).tolist() for key in ("pool_kernel", "pool_stride"))
-        kind = str(arrays["pool"])
-        if kind not in ("max", "sum") or len(kernel) != 2 or len(stride) != 2:
-            raise FileFormatError("holds a pool that is not known", where=str(file))
-        pool = SpatialPool("max" if kind == "max" else "sum", (kernel[0], kernel[1]), (stride[0], stride[1]))
-    fusion = str(_array(arrays, "fusion", file))
-    if fusion not in ("multiply", "add"):
-        raise FileFormatError(f"holds a fusion {fusion[:40]!r} that is not known", where=str(file))
-    channels, height, width = entry["in_shape"]
-    return GateStage(
-        str(entry["name"]),
-        (channels, height, width),
-        frames,
-        weights("tla"),
-        weights("cla"),
-        "multiply" if fusion == "multiply" else "add",
-        int(whole("fraction", 0, _BITS)),
-        int(whole("index_bits", 0, _BITS)),
-        whole("table", 0, _LARGEST, 1),
-        int(whole("one", 1, _LARGEST)),
-        pool,
-    )
-
-
-_BITS, _LARGEST = 62, 1 << 40
-"""Fraction bits and integers of a gate: more do not fit its 64-bit sums."""
 
 
 def _host_arrays(network: IntegerNetwork) -> dict[str, NDArray[Any]]:
@@ -373,5 +238,7 @@ def golden_arrays(network: IntegerNetwork, sample: NDArray[np.generic]) -> dict[
     }
     for index, stage in enumerate(network.stages):
         value = run.recorded[stage.name]
-        arrays[f"stage_{index}"] = np.packbits(value.ravel()) if isinstance(stage, LayerStage) else value
+        arrays[f"stage_{index}"] = (
+            np.packbits(value.ravel()) if isinstance(stage, LayerStage | NeuronStage) else value
+        )
     return arrays

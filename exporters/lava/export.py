@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from tcja_deploy.exporters.frames import FrameBatches
 from tcja_deploy.exporters.lava.accuracy import Accuracy, evaluate
-from tcja_deploy.exporters.lava.bundle import describe, golden_arrays, write_parts
+from tcja_deploy.exporters.lava.bundle import golden_arrays, write_parts
 from tcja_deploy.exporters.lava.environment import REQUIREMENTS
 from tcja_deploy.exporters.lava.lint import lint
+from tcja_deploy.exporters.lava.manifest_section import describe
 from tcja_deploy.exporters.lava.options import LavaOptions, LavaVerification
 from tcja_deploy.exporters.lava.quantise import Quantised, StageReport, quantise
 from tcja_deploy.exporters.lava.schedule import latency

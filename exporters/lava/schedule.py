@@ -1,37 +1,59 @@
-"""When what happens in a Lava run: every synapse delays by one step, every gate by T - 1 more.
+"""When what happens in a Lava run.
 
-Frame f (from 0) enters at step f (from 0). A segment whose input gets frame 0 at step d emits it from its
-k-th layer at step d + 1 + k, and netx must be given `reset_offset = d + 1` so that each layer is zeroed
-exactly when frame 0 of a window reaches it (netx's default is one step too early). A gate waits for the last
-frame of the window: it emits frame 0 at step d + T - 1. What leaves a layer before its first valid step is
-cut off.
+Steps count from 0: frame f enters at step f. A synapse takes one step, a gate or a program over a window T - 1 (it waits
+for the last frame), neurons, relays and programs of single frames none. So a stage gets frame 0 when the latest of its
+inputs brings it, and the other inputs are delayed until then; every state is zeroed at exactly that step. N windows
+follow one another without a gap and take N * T + latency steps; what leaves a stage before its frame 0 is cut off.
+
+A .net file whose input gets frame 0 at step d emits it from its k-th layer at step d + 1 + k, and netx must be given
+`reset_offset = d + 1` (its default is one step too early).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tcja_deploy.runtime.integers.edges import AnyStage
 from tcja_deploy.runtime.integers.layers import GateStage, LayerStage
 from tcja_deploy.runtime.integers.network import IntegerNetwork
+from tcja_deploy.runtime.integers.stages import HOST, ProgramStage, SynapseStage
+from tcja_deploy.runtime.integers.twin import runs
 
-__all__ = ["GatePart", "Part", "SegmentPart", "latency", "parts"]
+__all__ = ["Part", "StageTime", "duration", "latency", "misaligned", "parts", "schedule"]
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentPart:
-    """Layers between gates: one .net file.
+class StageTime:
+    """The steps of one stage.
 
     Attributes:
-        layers: In order.
-        first: Index of the first layer among the stages.
-        arrives: Step at which the input gets frame 0.
-        graded: Whether the input carries integers.
+        arrives: Step at which it gets frame 0.
+        leaves: Step at which it sends frame 0.
+        delays: For each of its inputs the steps that it is held back.
     """
 
-    layers: tuple[LayerStage, ...]
-    first: int
     arrives: int
-    graded: bool
+    leaves: int
+    delays: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What becomes one file of a bundle: layers in a row, or one stage of another kind.
+
+    Attributes:
+        stages: In order; several only if all are layers.
+        times: Their steps.
+    """
+
+    stages: tuple[AnyStage, ...]
+    times: tuple[StageTime, ...]
+
+    @property
+    def arrives(self) -> int:
+        """Step at which the first stage gets frame 0."""
+        return self.times[0].arrives
 
     @property
     def reset_offset(self) -> int:
@@ -39,51 +61,56 @@ class SegmentPart:
         return self.arrives + 1
 
     @property
-    def steps(self) -> tuple[int, ...]:
-        """Step at which each layer emits frame 0."""
-        return tuple(self.arrives + 1 + k for k in range(len(self.layers)))
+    def layers(self) -> tuple[LayerStage, ...]:
+        """The stages, if they are layers; otherwise none."""
+        return tuple(stage for stage in self.stages if isinstance(stage, LayerStage))
 
 
-@dataclass(frozen=True, slots=True)
-class GatePart:
-    """One gate process."""
-
-    gate: GateStage
-    first: int
-    arrives: int
-
-    @property
-    def steps(self) -> tuple[int, ...]:
-        """Step at which the gate emits frame 0."""
-        return (self.arrives + self.gate.frames - 1,)
+def duration(stage: AnyStage) -> int:
+    """Steps from a frame's arrival at a stage to its departure."""
+    if isinstance(stage, GateStage | ProgramStage):
+        return stage.frames - 1
+    return int(isinstance(stage, LayerStage | SynapseStage))
 
 
-Part = SegmentPart | GatePart
+def schedule(network: IntegerNetwork) -> dict[str, StageTime]:
+    """The steps of each stage, by its name."""
+    leaves, times = {HOST: 0}, {}
+    for stage in network.stages:
+        arrives = max(leaves[name] for name in stage.inputs)
+        leaves[stage.name] = arrives + duration(stage)
+        delays = tuple(arrives - leaves[name] for name in stage.inputs)
+        times[stage.name] = StageTime(arrives, leaves[stage.name], delays)
+    return times
+
+
+def misaligned(network: IntegerNetwork, times: Mapping[str, StageTime]) -> list[str]:
+    """What a schedule does that the graph does not allow; nothing if all frames meet where they belong.
+
+    The steps are followed along every edge, one by one, whatever the schedule was made by.
+    """
+    problems = []
+    for stage in network.stages:
+        own = times[stage.name]
+        for name, delay in zip(stage.inputs, own.delays, strict=True):
+            sent = 0 if name == HOST else times[name].leaves
+            if delay < 0:
+                problems.append(f"{stage.name}: {name} would have to arrive {-delay} steps before it is sent")
+            elif sent + delay != own.arrives:
+                problems.append(
+                    f"{stage.name}: frame 0 of {name} arrives at step {sent + delay}, not at {own.arrives}"
+                )
+        if own.leaves != own.arrives + duration(stage):
+            problems.append(f"{stage.name}: takes {duration(stage)} steps, not {own.leaves - own.arrives}")
+    return problems
 
 
 def parts(network: IntegerNetwork) -> tuple[Part, ...]:
-    """The network cut at its gates, with the timing of each part."""
-    result: list[Part] = []
-    index = arrives = 0
-    stages = network.stages
-    while index < len(stages):
-        stage = stages[index]
-        part: Part
-        if isinstance(stage, GateStage):
-            part = GatePart(stage, index, arrives)
-            index += 1
-        else:
-            layers = []
-            first = index
-            while index < len(stages) and isinstance(layer := stages[index], LayerStage):
-                layers.append(layer)
-                index += 1
-            part = SegmentPart(tuple(layers), first, arrives, network.arrives(layers[0])[0].kind != "spike")
-        result.append(part)
-        arrives = part.steps[-1]
-    return tuple(result)
+    """The network cut into what becomes files, in order, with the timing of each part."""
+    times = schedule(network)
+    return tuple(Part(run, tuple(times[stage.name] for stage in run)) for run in runs(network))
 
 
 def latency(network: IntegerNetwork) -> int:
     """Steps from a frame's entry to its result; N windows take N * T + latency steps."""
-    return parts(network)[-1].steps[-1]
+    return schedule(network)[network.stages[-1].name].leaves

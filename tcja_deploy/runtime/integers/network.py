@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,14 +65,16 @@ class Readout:
         bias: (M,) float, or None.
         vote: Neurons a class: their mean is the class's output; 1 for none.
         time_mean: Average over the T frames.
+        function: Applied to every value at the end ("sigmoid", "tanh"), or None.
     """
 
     weight: NDArray[np.float64] | None = None
     bias: NDArray[np.float64] | None = None
     vote: int = 1
     time_mean: bool = False
+    function: Literal["sigmoid", "tanh"] | None = None
 
-    def __call__(self, payload: NDArray[np.integer], unit: int) -> NDArray[np.float64]:
+    def __call__(self, payload: NDArray[np.integer], unit: float) -> NDArray[np.float64]:
         """Class values, shape (T, N, K) or (N, K), of payloads of shape (T, N, ...)."""
         value = payload.reshape(*payload.shape[:2], -1) / unit
         if self.weight is not None:
@@ -81,7 +84,10 @@ class Readout:
         if self.vote > 1:
             classes = value.shape[-1] // self.vote
             value = value[..., : classes * self.vote].reshape(*value.shape[:2], classes, self.vote).mean(-1)
-        return value.mean(0) if self.time_mean else value
+        value = value.mean(0) if self.time_mean else value
+        if self.function == "sigmoid":
+            return np.asarray(0.5 * (1 + np.tanh(0.5 * value)))
+        return np.tanh(value) if self.function == "tanh" else value
 
 
 @dataclass(frozen=True, slots=True, eq=False)

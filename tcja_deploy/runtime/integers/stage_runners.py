@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,13 +14,25 @@ from tcja_deploy.runtime.integers.edges import synapse_bound
 from tcja_deploy.runtime.integers.gate_arithmetic import gate_values
 from tcja_deploy.runtime.integers.layer_runner import LayerCounts
 from tcja_deploy.runtime.integers.layers import GateStage
-from tcja_deploy.runtime.integers.stage_arithmetic import neuron_step, relay_step
-from tcja_deploy.runtime.integers.stages import Edge, IntArray, NeuronStage, RelayStage, SynapseStage
+from tcja_deploy.runtime.integers.stage_arithmetic import (
+    NeuronParameters,
+    RelayParameters,
+    neuron_step,
+    relay_step,
+)
+from tcja_deploy.runtime.integers.stages import (
+    Edge,
+    IntArray,
+    NeuronStage,
+    ProgramStage,
+    RelayStage,
+    SynapseStage,
+)
 from tcja_deploy.runtime.integers.sums import EXACT32, float32_is_exact
 
-__all__ = ["PopulationRunner", "SynapseRunner", "integer_gate", "run_gate"]
+__all__ = ["PopulationRunner", "SynapseRunner", "integer_gate", "run_gate", "run_program"]
 
-CONV_MAX = 1 << 23
+CONV_MAX = LIMIT = 1 << 23
 
 
 def integer_gate(gate: GateStage, counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -46,6 +60,18 @@ def run_gate(gate: GateStage, spikes: Tensor, samples: int, counts: LayerCounts)
     payload = _pool_payload(spikes, gate) * factor
     counts.peak = max(counts.peak, int(payload.max()))
     return payload
+
+
+def run_program(stage: ProgramStage, windows: Sequence[IntArray], counts: LayerCounts) -> IntArray:
+    """Payloads `[T, N, ...]` of windows `[T, N, ...]` of each input, int64."""
+    frames, samples = windows[0].shape[:2]
+    if stage.frames == 1:
+        parts = [window.reshape(-1, 1, *window.shape[2:]) for window in windows]
+        sent = stage.program.run(*parts).reshape(frames, samples, *stage.out_shape)
+    else:
+        sent = stage.program.run(*(window.swapaxes(0, 1) for window in windows)).swapaxes(0, 1)
+    counts.peak = max(counts.peak, int(np.abs(sent).max(initial=0)))
+    return sent
 
 
 class SynapseRunner:
@@ -93,7 +119,7 @@ class SynapseRunner:
 
 
 class PopulationRunner:
-    """Neurons or a relay with their state, zero before the first frame; `reset` starts a window.
+    """Neurons or a relay with their state; `reset` starts a window.
 
     Attributes:
         stage: Parameters.
@@ -103,32 +129,31 @@ class PopulationRunner:
 
     def __init__(self, stage: NeuronStage | RelayStage) -> None:
         self.stage = stage
-        self.u: IntArray | int = 0
-        self.v: IntArray | int = 0
         maps = (1,) * (len(stage.shape) - 1)
-        self._bias = stage.bias.reshape(-1, *maps)
-        if isinstance(stage, NeuronStage):
-            self._threshold = stage.threshold.reshape(-1, *maps) if stage.threshold.ndim else stage.threshold
+        bias = stage.bias.reshape(-1, *maps)
+        self._parameters: NeuronParameters | RelayParameters
+        if isinstance(stage, RelayStage):
+            self._parameters = RelayParameters(bias, stage.multiplier, stage.shift, stage.decay, stage.most)
+        else:
+            threshold = stage.threshold.reshape(-1, *maps) if stage.threshold.ndim else stage.threshold
+            self._parameters = NeuronParameters(
+                bias, threshold, stage.v_decay, stage.i_decay, stage.reset_value, stage.drop
+            )
+        self.reset()
 
     def reset(self) -> None:
         """Zero the state."""
-        self.u = self.v = 0
+        self.u = self.v = np.zeros((), np.int64)
 
     def advance(self, total: IntArray, counts: LayerCounts) -> IntArray:
-        """Spikes or payloads `[N, ...]` of one frame of summed inputs `[N, ...]`."""
-        stage = self.stage
-        counts.peak = max(counts.peak, int(np.abs(total + self._bias).max(initial=0)))
-        if isinstance(stage, RelayStage):
-            sent, cut = relay_step(
-                total, self.v, self._bias, stage.multiplier, stage.shift, stage.bits, stage.decay
-            )
-            self.v = 0 if stage.decay is None else sent
+        """Spikes or payloads `[N, ...]`, int64, of one frame of summed inputs `[N, ...]`."""
+        p = self._parameters
+        counts.peak = max(counts.peak, int(np.abs(total + p.bias).max(initial=0)))
+        if isinstance(p, RelayParameters):
+            self.v, cut = relay_step(p, total, self.v)
             counts.saturations += cut
-            return sent
-        sent, self.u, self.v, wraps, cut = neuron_step(
-            total, self.u, self.v, self._bias, self._threshold, stage.v_decay, stage.i_decay,
-            stage.reset_value, stage.drop,
-        )  # fmt: skip
+            return self.v
+        spikes, self.u, self.v, wraps = neuron_step(p, total, self.u, self.v)
         counts.wraps += wraps
-        counts.saturations += cut
-        return sent
+        counts.saturations += int(np.count_nonzero(np.abs(self.v) >= LIMIT - 1))
+        return spikes.astype(np.int64)

@@ -319,7 +319,8 @@ class ProgramStage:
     @property
     def kind(self) -> EdgeKind:
         """Of the result."""
-        return "signed" if self.program.bounds[-1][0] < 0 else "unsigned"
+        low, high = self.program.bounds[-1]
+        return "signed" if low < 0 else "spike" if high == 1 and self.unit == 1 else "unsigned"
 
     @property
     def peak(self) -> int:

@@ -22,8 +22,8 @@ from tcja_deploy.runtime.integers.edges import AnyStage
 from tcja_deploy.runtime.integers.layer_runner import LayerCounts, LayerRunner, ones, plain
 from tcja_deploy.runtime.integers.layers import GateStage, LayerStage
 from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork
-from tcja_deploy.runtime.integers.stage_runners import PopulationRunner, SynapseRunner, run_gate
-from tcja_deploy.runtime.integers.stages import HOST, NeuronStage, RelayStage, SynapseStage
+from tcja_deploy.runtime.integers.stage_runners import PopulationRunner, SynapseRunner, run_gate, run_program
+from tcja_deploy.runtime.integers.stages import HOST, NeuronStage, ProgramStage, RelayStage, SynapseStage
 from tcja_deploy.runtime.integers.sums import EXACT32
 
 __all__ = ["Twin", "TwinRun", "encode", "runs"]
@@ -195,13 +195,14 @@ class Twin:
             return run_gate(stage, received[0], samples, counts)
         if isinstance(runner, SynapseRunner):
             return runner.advance(received[0], counts)
-        total = sum(value.double() for value in received[1:]) + received[0].double()
-        frames = total.numpy().astype(np.int64).reshape(-1, samples, *total.shape[1:])
-        if isinstance(runner, PopulationRunner):
-            runner.reset()
-            sent = np.stack([runner.advance(frame, counts) for frame in frames])
+        windows = [value.double().numpy().reshape(-1, samples, *value.shape[1:]) for value in received]
+        if isinstance(stage, ProgramStage):
+            sent = run_program(stage, [window.astype(np.int64) for window in windows], counts)
         else:
-            raise NotImplementedError
+            assert isinstance(runner, PopulationRunner)
+            runner.reset()
+            frames = np.sum(windows, 0).astype(np.int64)
+            sent = np.stack([runner.advance(frame, counts) for frame in frames])
         return torch.from_numpy(sent.reshape(-1, *sent.shape[2:]).astype(np.float32))
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tcja_deploy.exporters.lava.bundle import describe, golden_arrays, write_parts
+from tcja_deploy.exporters.lava.bundle import golden_arrays, write_parts
+from tcja_deploy.exporters.lava.manifest_section import describe
 from tcja_deploy.exporters.manifest import NAME, file_facts, sealed
 from tcja_deploy.files import atomic_directory
 from tcja_deploy.runtime.integers.network import IntegerNetwork

@@ -105,7 +105,7 @@ def test_manifest_states_timing_and_contents(written):
 def test_latency_of_the_dvs128_topology():
     """Seven blocks, a gate, one block, a gate, two blocks at T = 20: 48 steps (measured in Lava, see
     docs/lava.md)."""
-    steps = [part.steps[-1] for part in parts(random_network(0))]
+    steps = [part.times[-1].leaves for part in parts(random_network(0))]
     assert steps == [len(random_network(0).stages)]
     # 7 + 19 + 1 + 19 + 2
     network = random_network(1, gates=2, frames=20)

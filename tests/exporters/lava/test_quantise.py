@@ -18,7 +18,8 @@ from tcja_deploy.exporters.lava.rounding import compensated
 from tcja_deploy.ir import GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.integers.layers import GateStage, LayerStage
-from tcja_deploy.runtime.integers.twin import Twin, integer_gate
+from tcja_deploy.runtime.integers.stage_runners import integer_gate
+from tcja_deploy.runtime.integers.twin import Twin
 from tcja_deploy.runtime.sequence import run
 
 PLAIN = LavaOptions(correct_bias=False, wide_input=False)
