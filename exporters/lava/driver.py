@@ -30,8 +30,10 @@ from tcja_deploy.errors import DataError, ToolchainError, UsageError
 from tcja_deploy.exporters.lava import environment
 from tcja_deploy.exporters.lava.bundle import Bundle, copy_runner
 from tcja_deploy.exporters.lava.lint import lint
+from tcja_deploy.exporters.lava.schedule import schedule
 from tcja_deploy.runtime.integers.layers import LayerStage
 from tcja_deploy.runtime.integers.network import IntegerNetwork
+from tcja_deploy.runtime.integers.stages import SynapseStage
 
 __all__ = ["LavaRun", "run_lava", "shared_memory_need"]
 
@@ -71,14 +73,18 @@ class LavaRun:
 
 def shared_memory_need(network: IntegerNetwork, record: Collection[str]) -> int:
     """Upper estimate of the bytes that the channels of a run take in /dev/shm."""
-    elements = 0
+    elements = channels = 0
+    times = schedule(network)
     for index, stage in enumerate(network.stages):
         out = prod(stage.out_shape)
-        elements += prod(stage.in_shape) + (out if isinstance(stage, LayerStage) else 0)
+        sizes = [prod(edge.shape) for edge in network.arrives(stage)]
+        delayed = [size for size, delay in zip(sizes, times[stage.name].delays, strict=True) if delay]
+        elements += sum(sizes) + sum(delayed) + (out if isinstance(stage, LayerStage | SynapseStage) else 0)
+        channels += len(sizes) + len(delayed) + 2
         if stage.name in record or index == len(network.stages) - 1:
             elements += out
     page = 4096
-    return elements * 4 * CHANNEL_SLOTS + page * 16 * (3 * len(network.stages) + 4)
+    return elements * 4 * CHANNEL_SLOTS + page * 16 * (channels + 4)
 
 
 def run_lava(

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tcja_deploy.errors import UnsupportedError
-from tcja_deploy.runtime.integers.layers import GateStage, LayerStage
+from tcja_deploy.exporters.lava.schedule import misaligned, schedule
+from tcja_deploy.runtime.integers.edges import synapse_bound
+from tcja_deploy.runtime.integers.layers import LayerStage
 from tcja_deploy.runtime.integers.network import IntegerNetwork
-from tcja_deploy.runtime.integers.stages import UNITY
+from tcja_deploy.runtime.integers.stages import UNITY, Edge, NeuronStage, RelayStage, SynapseStage
 from tcja_deploy.unsupported import bullets
 
 __all__ = ["Findings", "check", "lint"]
@@ -49,18 +51,24 @@ def lint(network: IntegerNetwork) -> Findings:
     errors: list[str] = []
     notes: list[str] = []
     for stage in network.stages:
-        peak = network.arrives(stage)[0].peak
+        received = network.arrives(stage)
         problems: list[str] = []
         remarks: list[str] = []
-        if isinstance(stage, GateStage):
-            if stage.peak > MESSAGE_MAX:
-                problems.append(f"payloads up to {stage.peak} exceed the 24 bits of a message")
-        else:
+        if isinstance(stage, LayerStage):
             _neurons(stage, problems, remarks)
-            _sums(stage, peak, network.frames, problems, remarks)
+            _sums(stage, received[0], network.frames, problems, remarks)
             (_dense if stage.kind == "dense" else _convolution)(stage, problems, remarks)
+        elif isinstance(stage, SynapseStage):
+            _synapse(stage, received[0], problems, remarks)
+        elif isinstance(stage, NeuronStage | RelayStage):
+            _meeting(stage, received, problems, remarks)
+        if network.edges[stage.name].peak > MESSAGE_MAX and not isinstance(stage, SynapseStage):
+            problems.append(
+                f"payloads up to {network.edges[stage.name].peak} exceed the 24 bits of a message"
+            )
         errors += [f"{stage.name}: {problem}" for problem in problems]
         notes += [f"{stage.name}: {remark}" for remark in remarks]
+    errors += misaligned(network, schedule(network))
     return Findings(tuple(errors), tuple(notes))
 
 
@@ -79,7 +87,7 @@ def check(network: IntegerNetwork) -> Findings:
     return findings
 
 
-def _neurons(layer: LayerStage, problems: list[str], remarks: list[str]) -> None:
+def _neurons(layer: LayerStage | NeuronStage, problems: list[str], remarks: list[str]) -> None:
     low, high = int(layer.bias.min()), int(layer.bias.max())
     if low < INT16[0] or high > INT16[1]:
         problems.append(f"biases from {low} to {high} do not fit 16 bits; Lava wraps them silently")
@@ -94,9 +102,8 @@ def _neurons(layer: LayerStage, problems: list[str], remarks: list[str]) -> None
         remarks.append("a threshold per channel runs in the simulation, but a chip has one per population")
 
 
-def _sums(layer: LayerStage, peak: int, frames: int, problems: list[str], remarks: list[str]) -> None:
-    positive, negative = layer.fan_sums
-    bound = int(max(positive.max(), negative.max())) * peak
+def _sums(layer: LayerStage, received: Edge, frames: int, problems: list[str], remarks: list[str]) -> None:
+    bound = synapse_bound(layer, received)
     kept = bound if layer.kind == "dense" else min(bound, CONV_MAX)
     # a current with memory adds up; wrapping, once a step, takes little of it back
     added = kept if layer.i_decay == UNITY else kept * frames
@@ -108,7 +115,7 @@ def _sums(layer: LayerStage, peak: int, frames: int, problems: list[str], remark
         remarks.append(f"the weights allow currents up to {bound}; beyond {CURRENT_MAX} they wrap")
 
 
-def _convolution(layer: LayerStage, problems: list[str], remarks: list[str]) -> None:
+def _convolution(layer: LayerStage | SynapseStage, problems: list[str], remarks: list[str]) -> None:
     small = {"groups": layer.groups, "kernel": max(layer.weight.shape[2:])}
     small |= {name: max(getattr(layer, name)) for name in ("stride", "padding", "dilation")}
     for name, value in small.items():
@@ -118,7 +125,7 @@ def _convolution(layer: LayerStage, problems: list[str], remarks: list[str]) -> 
         remarks.append(f"weights up to {np.abs(layer.weight).max()} exceed the 8 bits of a synapse")
 
 
-def _dense(layer: LayerStage, problems: list[str], remarks: list[str]) -> None:
+def _dense(layer: LayerStage | SynapseStage, problems: list[str], remarks: list[str]) -> None:
     low, high = int(layer.weight.min()), int(layer.weight.max())
     if low == high == 0:
         problems.append("all weights are zero: netx fails with an OverflowError")
@@ -130,3 +137,44 @@ def _dense(layer: LayerStage, problems: list[str], remarks: list[str]) -> None:
         problems.append(f"weights from {low} to {high} exceed -256..254: netx clips them")
     elif max(-low, high) > INT8_MAX:
         remarks.append(f"weights from {low} to {high} exceed 8 bits; only even ones exist on the chip")
+
+
+def _synapse(stage: SynapseStage, received: Edge, problems: list[str], remarks: list[str]) -> None:
+    bound = synapse_bound(stage, received)
+    if stage.kind == "dense":
+        _dense(stage, problems, remarks)
+        bound <<= _shifted_left(stage)
+    else:
+        _convolution(stage, problems, remarks)
+    if bound > INT32_MAX:
+        problems.append(f"sums up to {bound} can overflow the 32 bits that Lava adds them in")
+    elif stage.kind != "dense" and bound >= CONV_MAX:
+        remarks.append(f"the weights allow sums up to {bound}; beyond {CONV_MAX} they wrap")
+    if stage.kind == "transposed":
+        reach = [d * (k - 1) for d, k in zip(stage.dilation, stage.weight.shape[2:], strict=True)]
+        if any(p > r for p, r in zip(stage.padding, reach, strict=True)):
+            problems.append(f"padding {stage.padding} is wider than the kernel of a transposed convolution")
+
+
+def _shifted_left(stage: SynapseStage) -> int:
+    """Bits by which netx shifts dense weights to fill eight, which its sums carry until they are shifted back."""
+    low, high = int(stage.weight.min()), int(stage.weight.max())
+    room = min([127 / high] * (high > 0) + [128 / -low] * (low < 0), default=1.0)
+    return max(int(np.floor(np.log2(room))) + 1, 0) if room > 0 else 0
+
+
+def _meeting(
+    stage: NeuronStage | RelayStage, received: tuple[Edge, ...], problems: list[str], remarks: list[str]
+) -> None:
+    total = sum(edge.peak for edge in received)
+    if isinstance(stage, RelayStage):
+        if total > INT32_MAX:
+            problems.append(f"sums up to {total} exceed the 32 bits of a port")
+        return
+    _neurons(stage, problems, remarks)
+    if total > SUM_MAX:
+        problems.append(f"currents up to {total} can overflow the 32 bits that Lava keeps 64 times them in")
+    elif total > CURRENT_MAX:
+        remarks.append(f"the inputs allow currents up to {total}; beyond {CURRENT_MAX} they wrap")
+    if not stage.stock:
+        remarks.append("a soft reset or a reset value needs a neuron program: Loihi 2 only")
