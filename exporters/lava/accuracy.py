@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tcja_deploy.exporters.lava.quantise import Quantised, StageReport
+from tcja_deploy.exporters.lava.calibration import StageReport
+from tcja_deploy.exporters.lava.quantise import Quantised
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.runtime.compare import predictions
 from tcja_deploy.runtime.device import open_device
@@ -63,7 +64,7 @@ def evaluate(
     """
     network = quantised.network
     twin, place = Twin(network), open_device(device)
-    names = {stage.name: quantised.floats.values[stage.name] for stage in network.stages}
+    names = {stage.name: quantised.floats.values.get(stage.name) for stage in network.stages}
     layers = [stage.name for stage in network.stages if names[stage.name] is not None]
     sums = {
         name: np.zeros(4, np.int64) for name in layers
@@ -77,7 +78,8 @@ def evaluate(
             events[name] += (counts.wraps, counts.saturations, 0)
             events[name][2] = max(events[name][2], counts.peak)
         streams = graph[graph.output].signal.streams
-        expected = predictions(float_output, streams)
+        flat = float_output.reshape(*float_output.shape[: 1 + streams], -1)
+        expected = predictions(flat, streams)
         found = predictions(integer.values, not network.readout.time_mean)
         known = np.full(len(expected), -1) if labels is None else np.asarray(labels)
         valid = known >= 0

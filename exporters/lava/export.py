@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from tcja_deploy.exporters.frames import FrameBatches
 from tcja_deploy.exporters.lava.accuracy import Accuracy, evaluate
 from tcja_deploy.exporters.lava.bundle import golden_arrays, write_parts
+from tcja_deploy.exporters.lava.calibration import StageReport
 from tcja_deploy.exporters.lava.environment import REQUIREMENTS
 from tcja_deploy.exporters.lava.lint import lint
 from tcja_deploy.exporters.lava.manifest_section import describe
 from tcja_deploy.exporters.lava.options import LavaOptions, LavaVerification
-from tcja_deploy.exporters.lava.quantise import Quantised, StageReport, quantise
+from tcja_deploy.exporters.lava.quantise import Quantised, quantise
 from tcja_deploy.exporters.lava.schedule import latency
 from tcja_deploy.exporters.lava.verify import verify_bundle
 from tcja_deploy.exporters.report import ExportReport, Fidelity, NodeReport, ReportTable
@@ -207,7 +208,7 @@ def _warnings(network: IntegerNetwork, accuracy: Accuracy) -> list[str]:
 def _node_reports(graph: Graph, quantised: Quantised) -> tuple[NodeReport, ...]:
     by_node = {node: stage for stage, node in quantised.floats.values.items() if node is not None}
     stages = {stage.name: stage for stage in quantised.stages}
-    synapses = {getattr(s, "synapse", s.name): stages[s.name] for s in quantised.floats.stages}
+    synapses = {node: stages[stage] for node, stage in quantised.floats.synapses.items()}
     reports = []
     for node in graph:
         note, fidelity = quantised.floats.notes.get(node.name, ""), Fidelity.EXACT
@@ -221,12 +222,12 @@ def _node_reports(graph: Graph, quantised: Quantised) -> tuple[NodeReport, ...]:
                 )
         elif isinstance(node.op, ir.BatchNorm1d | ir.BatchNorm2d):
             extra = f"folded into {node.inputs[0]}"
-        elif isinstance(node.op, ir.Neuron):
+        elif isinstance(node.op, ir.Neuron | ir.LI | ir.AffineIntegrator) and node.name in stages:
             fidelity = Fidelity.APPROXIMATED
             extra = (
                 f"threshold {stages[node.name].threshold}; the leak truncates by less than 1/64 weight step"
             )
-        elif node.name in synapses and isinstance(node.op, ir.Conv2d | ir.Linear):
+        elif node.name in synapses:
             stage, fidelity = synapses[node.name], Fidelity.APPROXIMATED
             extra = f"{stage.weight_bits}-bit weights, off by at most {stage.rounding:.2g} thresholds"
         elif isinstance(node.op, ir.TCJA):

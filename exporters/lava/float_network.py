@@ -35,12 +35,14 @@ class FloatNeuron:
         v_decay: What Lava takes for the leak, in 1/4096.
         leak: The leak itself.
         strict: Fires above the threshold only.
+        drop: What a spike takes off the membrane, in thresholds; 0 where it returns to zero.
     """
 
     gain: float
     v_decay: int
     leak: float
     strict: bool
+    drop: float = 0.0
 
     @property
     def leak_error(self) -> float:
@@ -48,8 +50,12 @@ class FloatNeuron:
         return abs(self.v_decay / 4096 / self.leak - 1) if self.leak else 0.0
 
 
-def normalise(op: ir.Neuron) -> FloatNeuron:
+def normalise(op: ir.Neuron, *, soft: bool = False) -> FloatNeuron:
     """The rule of a neuron.
+
+    Args:
+        op: The neuron.
+        soft: Whether a spike may take something off the membrane instead of returning it to zero.
 
     With w = v - v_rest, `LIF` and `PLIF` are w <- (1 - q) w + gain x, `IF` is w <- w + x; all fire at
     w >= v_threshold - v_rest and return to w = 0, which is Lava's reset.
@@ -61,7 +67,7 @@ def normalise(op: ir.Neuron) -> FloatNeuron:
     if isinstance(op, ir.AffineNeuron):
         op, factor = op.plain()
     distance = op.v_threshold - op.v_rest
-    if op.v_reset is None:
+    if op.v_reset is None and not soft:
         raise Unsupported(
             "soft reset: Lava's neuron returns to zero after a spike and cannot subtract the threshold"
         )
@@ -72,7 +78,8 @@ def normalise(op: ir.Neuron) -> FloatNeuron:
         leak = op.decay
     if isinstance(op, ir.LIF | ir.PLIF) and op.decay_input:
         gain = leak
-    return FloatNeuron(gain / distance, int(np.floor(4096 * leak + 0.5)), leak, op.strict)
+    drop = 1.0 if op.v_reset is None else 0.0
+    return FloatNeuron(gain / distance, int(np.floor(4096 * leak + 0.5)), leak, op.strict, drop)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,6 +142,11 @@ class FloatNetwork:
     stages: tuple[FloatLayer | FloatGate | LayerStage, ...]
     readout: Readout
     notes: dict[str, str]
+
+    @property
+    def synapses(self) -> dict[str, str]:
+        """For each node with weights the stage that they belong to."""
+        return {s.synapse: s.name for s in self.stages if isinstance(s, FloatLayer)}
 
     @property
     def values(self) -> dict[str, str | None]:

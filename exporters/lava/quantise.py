@@ -23,10 +23,14 @@ import torch
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import DataError, UnsupportedError
+from tcja_deploy.exporters.lava.calibration import StageReport, observe
+from tcja_deploy.exporters.lava.float_graph import FloatGraph
 from tcja_deploy.exporters.lava.float_network import FloatArray, FloatGate, FloatLayer, FloatNetwork
 from tcja_deploy.exporters.lava.gates import gate_error, quantise_gate
 from tcja_deploy.exporters.lava.lower import lower
+from tcja_deploy.exporters.lava.lower_graph import is_chain, lower_graph
 from tcja_deploy.exporters.lava.options import LavaOptions
+from tcja_deploy.exporters.lava.quantise_graph import quantise_stages
 from tcja_deploy.exporters.lava.rounding import compensated, input_rows
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.passes import fold_batch_norm
@@ -38,7 +42,7 @@ from tcja_deploy.runtime.integers.sums import linear_part
 from tcja_deploy.runtime.integers.twin import Twin, encode
 from tcja_deploy.runtime.sequence import run
 
-__all__ = ["Quantised", "StageReport", "quantise"]
+__all__ = ["Quantised", "quantise"]
 
 WEIGHT_MAX = 127
 CURRENT_MAX = (1 << 17) - 1
@@ -49,54 +53,6 @@ LIMBS = (128, 1)
 MOST_SHRINK = 0.1
 CALIBRATION_BYTES = 1 << 31
 CHUNK_BYTES = 1 << 28
-
-
-@dataclass(frozen=True, slots=True)
-class StageReport:
-    """What quantisation did to one stage; rates and events are those of the calibration data.
-
-    Attributes:
-        name: Stage name.
-        kind: "conv", "dense", "pool" or "gate".
-        scale: Threshold over payload unit, the number of weight steps to the threshold (its mean per
-            channel); 1 / 2**gate_bits of a gate is the reciprocal of its scale.
-        unit: The integer that stands for a payload of one at the input.
-        threshold: Largest threshold; 0 for gates.
-        weight_max: Largest weight; of a pair of synapses, their joint weight.
-        bias_max: Largest bias.
-        rounding: Largest rounding error of a weight, in thresholds; of a gate, its largest error on the data.
-        current: Largest |sum of weights + bias| on the data.
-        wraps: Currents that wrapped.
-        saturations: Voltages that saturated.
-        rate_float: Spikes per neuron and step of the float network.
-        rate_integer: Those of the integer network.
-        disagreement: Neuron-steps that differ, as a share.
-    """
-
-    name: str
-    kind: str
-    scale: float
-    unit: int
-    threshold: int
-    weight_max: int
-    bias_max: int
-    rounding: float
-    current: int = 0
-    wraps: int = 0
-    saturations: int = 0
-    rate_float: float | None = None
-    rate_integer: float | None = None
-    disagreement: float | None = None
-
-    @property
-    def weight_bits(self) -> int:
-        """Bits that the weights take, sign included; 0 for gates."""
-        return self.weight_max.bit_length() + 1 if self.weight_max else 0
-
-    @property
-    def threshold_bits(self) -> int:
-        """Bits that the threshold takes."""
-        return self.threshold.bit_length()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +68,7 @@ class Quantised:
     """
 
     network: IntegerNetwork
-    floats: FloatNetwork
+    floats: FloatNetwork | FloatGraph
     stages: tuple[StageReport, ...]
     samples: int
     offered: int
@@ -158,10 +114,13 @@ def quantise(
     """
     options = options or LavaOptions()
     folded = fold_batch_norm(graph)
+    if not is_chain(folded):
+        return _quantise_graph(folded, batches, options, name, progress, device)
     floats = lower(folded, input_scale=options.input_scale)
     everything = _frames(batches)
     offered = everything.shape[1]
-    frames = everything[:, _spread(offered, floats)]
+    widest = max(math.prod(value.in_shape) for value in floats.stages)
+    frames = everything[:, _spread(offered, floats.frames, widest)]
     observed = _observe(folded, floats, frames, options, open_device(device))
     host = floats.host_input
     payload: NDArray[np.integer] = encode(host, frames)
@@ -196,6 +155,27 @@ def quantise(
     return Quantised(network, floats, tuple(reports), frames.shape[1], offered)
 
 
+def _quantise_graph(
+    graph: Graph,
+    batches: Iterable[NDArray[Any]],
+    options: LavaOptions,
+    name: str,
+    progress: Callable[[str], None],
+    device: str,
+) -> Quantised:
+    """As `quantise`, for a graph that is no chain."""
+    floats = lower_graph(graph, input_scale=options.input_scale)
+    everything = _frames(batches)
+    widest = max(math.prod(node.signal.features or (1,)) for node in graph if node.signal.streams)
+    frames = everything[:, _spread(everything.shape[1], graph.T, 4 * widest)]
+    observed = observe(graph, floats.observed, frames, open_device(device))
+    payload: NDArray[np.integer] = encode(floats.host_input, frames)
+    if not floats.host_input.binary:
+        floats.host_input = replace(floats.host_input, peak=int(np.abs(payload).max()))
+    network, reports = quantise_stages(graph, floats, observed, payload, options, progress, name)
+    return Quantised(network, floats, reports, frames.shape[1], everything.shape[1])
+
+
 def _frames(batches: Iterable[NDArray[Any]]) -> NDArray[Any]:
     parts = [np.asarray(batch) for batch in batches]
     if not parts or sum(part.shape[1] for part in parts) == 0:
@@ -205,10 +185,9 @@ def _frames(batches: Iterable[NDArray[Any]]) -> NDArray[Any]:
     return np.concatenate(parts, 1)
 
 
-def _spread(samples: int, floats: FloatNetwork) -> NDArray[np.int64]:
-    """Evenly spaced samples, as many as fit."""
-    widest = max(math.prod(value.in_shape) for value in floats.stages)
-    most = max(1, CALIBRATION_BYTES // (floats.frames * widest))
+def _spread(samples: int, frames: int, widest: int) -> NDArray[np.int64]:
+    """Evenly spaced samples, as many as fit: `widest` bytes a frame."""
+    most = max(1, CALIBRATION_BYTES // (frames * widest))
     return np.linspace(0, samples - 1, min(samples, most)).astype(np.int64)
 
 

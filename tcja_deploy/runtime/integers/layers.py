@@ -121,6 +121,7 @@ def or_pool(
     padding: Pair = (0, 0),
     *,
     max_groups: int = 127,
+    inputs: tuple[str, ...] = (),
 ) -> LayerStage:
     """Max-pooling of binary spikes: neurons without memory that fire if any spike falls into their window.
 
@@ -132,6 +133,7 @@ def or_pool(
         padding: Zeros on each side, less than the kernel.
         max_groups: Largest usable `groups`: Lava keeps it in eight bits. Weights are block-diagonal within
             a group.
+        inputs: The stage it reads.
     """
     channels = in_shape[0]
     groups = max(g for g in range(1, min(channels, max_groups) + 1) if channels % g == 0)
@@ -148,6 +150,7 @@ def or_pool(
         stride=stride,
         padding=padding,
         groups=groups,
+        inputs=inputs,
     )
 
 

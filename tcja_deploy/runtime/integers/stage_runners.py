@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from tcja_deploy.runtime.integers.edges import synapse_bound
+from tcja_deploy.runtime.integers.edges import AnyStage, synapse_bound
 from tcja_deploy.runtime.integers.gate_arithmetic import gate_values
-from tcja_deploy.runtime.integers.layer_runner import LayerCounts
-from tcja_deploy.runtime.integers.layers import GateStage
+from tcja_deploy.runtime.integers.layer_runner import LayerCounts, LayerRunner
+from tcja_deploy.runtime.integers.layers import GateStage, LayerStage
 from tcja_deploy.runtime.integers.stage_arithmetic import (
     NeuronParameters,
     RelayParameters,
@@ -30,7 +30,7 @@ from tcja_deploy.runtime.integers.stages import (
 )
 from tcja_deploy.runtime.integers.sums import EXACT32, float32_is_exact
 
-__all__ = ["PopulationRunner", "SynapseRunner", "integer_gate", "run_gate", "run_program"]
+__all__ = ["PopulationRunner", "SynapseRunner", "integer_gate", "run_gate", "run_program", "run_stage"]
 
 CONV_MAX = LIMIT = 1 << 23
 
@@ -157,3 +157,34 @@ class PopulationRunner:
         counts.wraps += wraps
         counts.saturations += int(np.count_nonzero(np.abs(self.v) >= LIMIT - 1))
         return spikes.astype(np.int64)
+
+
+def run_stage(
+    stage: AnyStage, received: tuple[Edge, ...], windows: Sequence[NDArray[np.integer]], counts: LayerCounts
+) -> NDArray[np.int32]:
+    """What one stage sends, `[T, N, ...]`, for what it receives, `[T, N, ...]` of each input.
+
+    Args:
+        stage: The stage.
+        received: Kinds and bounds of the inputs.
+        windows: Their values.
+        counts: Tally to add to.
+    """
+    frames, samples = windows[0].shape[:2]
+    if isinstance(stage, ProgramStage):
+        sent = run_program(stage, [window.astype(np.int64) for window in windows], counts)
+        return sent.astype(np.int32)
+    if isinstance(stage, NeuronStage | RelayStage):
+        population = PopulationRunner(stage)
+        rows = (np.sum([window[t] for window in windows], 0, dtype=np.int64) for t in range(frames))
+        return np.stack([population.advance(row, counts) for row in rows]).astype(np.int32)
+    x = torch.from_numpy(windows[0].reshape(-1, *windows[0].shape[2:]).astype(np.float32))
+    with torch.inference_mode():
+        if isinstance(stage, LayerStage):
+            peak = int(np.abs(windows[0]).max(initial=1))
+            y = LayerRunner(stage).advance(x, samples, peak, counts)
+        elif isinstance(stage, SynapseStage):
+            y = SynapseRunner(stage, received[0]).advance(x, counts)
+        else:
+            y = run_gate(stage, x, samples, counts)
+    return y.numpy().reshape(frames, samples, *y.shape[1:]).astype(np.int32)

@@ -1,0 +1,156 @@
+"""A graph as float stages, before quantisation: what meets in each population and relay, and what programs compute.
+
+As in `float_network`, all of it is exact; a value that several stages read, or that no neuron reads, is a relay's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from tcja_deploy.exporters.lava.float_network import FloatArray, FloatNeuron
+from tcja_deploy.exporters.lava.regions import Region
+from tcja_deploy.runtime.integers.layers import LayerStage
+from tcja_deploy.runtime.integers.network import HostInput, Readout
+from tcja_deploy.runtime.integers.stages import NeuronStage, Pair, RelayStage
+
+__all__ = ["FloatGraph", "FloatMeeting", "FloatProgram", "FloatSynapse", "FloatTerm"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FloatSynapse:
+    """A linear map of one value.
+
+    Attributes:
+        node: Node of the graph.
+        kind: "conv", "dense" or "transposed".
+        in_shape: Of one frame.
+        weight: As in `SynapseStage`, and so is the rest.
+    """
+
+    node: str
+    kind: Literal["conv", "dense", "transposed"]
+    in_shape: tuple[int, ...]
+    weight: FloatArray
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    output_padding: Pair = (0, 0)
+    groups: int = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FloatTerm:
+    """One summand: a stage's value times a factor, through a synapse if there is one.
+
+    Attributes:
+        source: Name of the stage.
+        shape: Shape under which its value is read.
+        factor: Of the value.
+        synapse: What it goes through, or None.
+    """
+
+    source: str
+    shape: tuple[int, ...]
+    factor: float = 1.0
+    synapse: FloatSynapse | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FloatMeeting:
+    """A population or a relay: where values meet.
+
+    Attributes:
+        name: Node of the neuron, or whose value the relay sends.
+        observed: Node whose value is the sum that arrives, times `gain`.
+        terms: What is added, in the units of the graph.
+        bias: `[C]`, in the units of the graph.
+        shape: Of one frame.
+        gain: Of the sum.
+        neuron: The rule of a population, or None for a relay.
+        decay: Leak of a relay's membrane per step, or None.
+    """
+
+    name: str
+    observed: str
+    terms: tuple[FloatTerm, ...]
+    bias: FloatArray
+    shape: tuple[int, ...]
+    gain: float = 1.0
+    neuron: FloatNeuron | None = None
+    decay: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FloatProgram:
+    """A part of the graph that becomes a window program.
+
+    Attributes:
+        name: Node of the value that leaves.
+        region: The part.
+        source: Name of the stage that it reads.
+        shape: Shape under which it reads a frame.
+    """
+
+    name: str
+    region: Region
+    source: str
+    shape: tuple[int, ...]
+
+
+FloatStage = FloatMeeting | FloatProgram | LayerStage | NeuronStage | RelayStage
+
+
+@dataclass(slots=True)
+class FloatGraph:
+    """A graph as the stages that Lava and our processes have, before quantisation.
+
+    Attributes:
+        frames: T.
+        host_input: What the host does to frames, with a peak of 0 still to be calibrated.
+        readout: What the host does to the result.
+        stages: In order; logic and pools of spikes are integer already.
+        notes: For each node what became of it.
+    """
+
+    frames: int
+    host_input: HostInput
+    readout: Readout = field(default_factory=Readout)
+    stages: list[FloatStage] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def values(self) -> dict[str, str | None]:
+        """For each stage of spikes the node whose spikes they are."""
+        spiking = [
+            s.name
+            for s in self.stages
+            if (isinstance(s, FloatMeeting) and s.neuron is not None)
+            or isinstance(s, LayerStage | NeuronStage)
+        ]
+        return {name: name for name in spiking if name in self.notes}
+
+    @property
+    def observed(self) -> set[str]:
+        """Nodes whose values calibration has to see."""
+        meetings = [stage for stage in self.stages if isinstance(stage, FloatMeeting)]
+        relays = {stage.name for stage in meetings if stage.neuron is None}
+        terms = [term for stage in meetings for term in stage.terms]
+        synapses = {term.synapse.node for term in terms if term.synapse is not None}
+        return {stage.observed for stage in meetings} | relays | synapses
+
+    @property
+    def synapses(self) -> dict[str, str]:
+        """For each node with weights the stage that they belong to."""
+        return {
+            term.synapse.node: stage.name
+            for stage in self.stages
+            if isinstance(stage, FloatMeeting)
+            for term in stage.terms
+            if term.synapse is not None
+        }
+
+
+def scaled(term: FloatTerm, factor: float) -> FloatTerm:
+    """The same term times a factor."""
+    return replace(term, factor=term.factor * factor)

@@ -1,0 +1,374 @@
+"""From float stages of a graph with branches to an integer network, stage by stage.
+
+Values x of the float network become integers of a unit of their own: payload = unit * x. In a population or relay whose sum
+has the unit A (of a population: of the threshold, as in `quantise`), a synapse that reads payloads of unit G has the weights
+
+    W = floor(A / G w + 1/2),    |W| <= 127
+
+A is the unit of a stream that is added as it is (so that the unit stays the same over a residual stage); without one it is
+as large as the narrowest synapse allows. A synapse that could use more bits gets a unit 2**k times as large and a relay
+that shifts by k; one that has too few is multiplied up. Streams are cut off at calibrated bits: the peak times the margin.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcja_deploy.errors import UnsupportedError
+from tcja_deploy.exporters.lava.calibration import SAMPLES, Observed, StageReport
+from tcja_deploy.exporters.lava.float_graph import FloatGraph, FloatMeeting, FloatProgram, FloatTerm
+from tcja_deploy.exporters.lava.options import LavaOptions
+from tcja_deploy.exporters.lava.programs import compile_region, program_error
+from tcja_deploy.ir import Graph
+from tcja_deploy.runtime.integers.edges import AnyStage, sends
+from tcja_deploy.runtime.integers.layer_runner import LayerCounts
+from tcja_deploy.runtime.integers.layers import LayerStage
+from tcja_deploy.runtime.integers.network import IntegerNetwork
+from tcja_deploy.runtime.integers.stage_runners import run_stage
+from tcja_deploy.runtime.integers.stages import (
+    HOST,
+    Edge,
+    NeuronStage,
+    ProgramStage,
+    RelayStage,
+    SynapseStage,
+)
+from tcja_deploy.runtime.integers.window.program import Program
+
+__all__ = ["quantise_stages"]
+
+WEIGHT_MAX = 127
+CURRENT_MAX = (1 << 17) - 1
+THRESHOLD_MAX = (1 << 17) - 1
+BIAS_MAX = (1 << 15) - 1
+STREAM_BITS = 17
+"""Of a stream at its peak: a neuron that reads it neither wraps nor saturates."""
+SUM_MAX = (1 << 23) - 1
+"""Of a convolution: beyond, it wraps."""
+FACTOR_BITS = 12
+"""Of the factor that brings a stream to another unit."""
+SHRINK, MOST_SHRINK = 0.85, 0.1
+
+Payload = NDArray[np.integer]
+
+
+def quantise_stages(
+    graph: Graph,
+    floats: FloatGraph,
+    observed: dict[str, Observed],
+    payload: Payload,
+    options: LavaOptions,
+    progress: Any,
+    name: str,
+) -> tuple[IntegerNetwork, tuple[StageReport, ...]]:
+    """Quantise all stages.
+
+    Args:
+        graph: The graph, batch normalisation folded.
+        floats: Its float stages.
+        observed: What the float network shows on the calibration data, by node.
+        payload: The calibration data as the host sends them, `[T, N, ...]`.
+        options: How.
+        progress: Called with the name of each stage.
+        name: Of the network.
+
+    Raises:
+        UnsupportedError: A stage that fits no budget.
+    """
+    host = floats.host_input
+    work = _Work(graph, options, observed)
+    work.values[HOST] = payload
+    work.edges[HOST] = Edge("spike" if host.binary else "signed", host.out_shape, host.unit, host.peak)
+    waiting = _readers(floats)
+    for stage in floats.stages:
+        progress(stage.name)
+        if isinstance(stage, FloatMeeting):
+            work.meeting(stage)
+        elif isinstance(stage, FloatProgram):
+            work.program(stage)
+        else:
+            counts = work.add(stage)
+            kind = "pool" if isinstance(stage, LayerStage) else "logic"
+            work.reports.append(StageReport(stage.name, kind, 2.0, 1, 1, 2, 0, 0.0, counts.peak))
+        for source in _sources(stage):
+            waiting[source] -= 1
+            if not waiting[source]:
+                del work.values[source]
+    network = IntegerNetwork(name, floats.frames, host, tuple(work.stages), floats.readout)
+    return network, tuple(work.reports)
+
+
+def _sources(stage: Any) -> set[str]:
+    if isinstance(stage, FloatMeeting):
+        return {term.source for term in stage.terms}
+    return {stage.source} if isinstance(stage, FloatProgram) else set(stage.inputs)
+
+
+def _readers(floats: FloatGraph) -> dict[str, int]:
+    waiting: dict[str, int] = {floats.stages[-1].name: 1}
+    for stage in floats.stages:
+        for source in _sources(stage):
+            waiting[source] = waiting.get(source, 0) + 1
+    return waiting
+
+
+@dataclass(slots=True)
+class _Arm:
+    """One summand on its way to where it meets the others.
+
+    Attributes:
+        term: What it is.
+        unit: Of the payloads that it reads.
+        weight: Real weights for a sum of the unit one; None without a synapse.
+        most: Largest unit of its sums that eight-bit weights allow; that of the stream without a synapse.
+    """
+
+    term: FloatTerm
+    unit: float
+    weight: NDArray[np.float64] | None
+    most: float
+
+
+@dataclass(slots=True)
+class _Work:
+    """Integer stages as far as they are made, and their values on the calibration data."""
+
+    graph: Graph
+    options: LavaOptions
+    observed: dict[str, Observed]
+    stages: list[AnyStage] = field(default_factory=list)
+    edges: dict[str, Edge] = field(default_factory=dict)
+    values: dict[str, Payload] = field(default_factory=dict)
+    reports: list[StageReport] = field(default_factory=list)
+
+    def run(self, stage: AnyStage) -> tuple[Payload, LayerCounts]:
+        """Values of a stage on the calibration data."""
+        counts = LayerCounts()
+        received = tuple(self.edges[name] for name in stage.inputs)
+        return run_stage(stage, received, [self.values[name] for name in stage.inputs], counts), counts
+
+    def add(self, stage: AnyStage) -> LayerCounts:
+        """Take in a stage."""
+        self.edges[stage.name] = sends(stage, tuple(self.edges[name] for name in stage.inputs))
+        self.values[stage.name], counts = self.run(stage)
+        self.stages.append(stage)
+        return counts
+
+    def program(self, stage: FloatProgram) -> None:
+        """A window program."""
+        source, edge = stage.source, self.edges[stage.source]
+        if stage.shape != edge.shape:
+            shaped = _reshaping(f"{stage.name}.shaped", source, edge, stage.shape)
+            self.add(shaped)
+            source, edge = shaped.name, self.edges[shaped.name]
+        low = -edge.peak if edge.kind == "signed" else 0
+        unit = float(1 << self.options.gate_bits) if edge.unit == 1 else edge.unit
+        compiled = compile_region(
+            self.graph, stage.region, unit=edge.unit, low=low, high=edge.peak, out_unit=unit
+        )
+        made = ProgramStage(stage.name, (source,), compiled.program, compiled.unit)
+        first = self.values[source][:, :SAMPLES]
+        error = program_error(self.graph, stage.region, compiled, edge.unit, first)
+        counts = self.add(made)
+        self.reports.append(
+            StageReport(
+                stage.name, "program", float(made.unit), edge.unit, 0, 0, 0, error, counts.peak
+            )
+        )
+
+    # -- where values meet ---------------------------------------------------------------------------
+    def meeting(self, stage: FloatMeeting) -> None:
+        """A population or a relay, with the synapses and relays in front of it."""
+        arms = [self._arm(stage, index, term) for index, term in enumerate(stage.terms)]
+        gain = stage.gain
+        bias = stage.bias * gain
+        seen = self.observed[stage.observed]
+        peak = max(seen.peak(self.options.percentile) * gain, 1e-9)
+        shrink = 1.0
+        while True:
+            mark = len(self.stages)
+            unit = self._target(stage, arms, bias, peak * self.options.margin / shrink)
+            made, rounding, weights = self._meet(stage, arms, unit, bias, peak)
+            sent, counts = self.run(made)
+            if not counts.wraps or shrink < MOST_SHRINK:
+                break
+            shrink *= SHRINK
+            for other in self.stages[mark:]:
+                del self.values[other.name], self.edges[other.name]
+            del self.stages[mark:]
+        made = self._fused(made, mark)
+        self.edges[made.name] = sends(made, tuple(self.edges[name] for name in made.inputs))
+        self.values[made.name] = sent
+        self.stages.append(made)
+        for other in self.stages[mark:-1]:
+            del self.values[other.name]
+        threshold = 0 if isinstance(made, RelayStage) else int(made.threshold.max())
+        kind = made.kind if isinstance(made, LayerStage) else "relay" if threshold == 0 else "neuron"
+        self.reports.append(
+            StageReport(
+                made.name, kind, unit, arms[0].unit, threshold, weights, int(np.abs(made.bias).max()), rounding,
+                counts.peak, counts.wraps, counts.saturations, stream_error=self._stream_error(stage, sent, unit),
+            )
+        )  # fmt: skip
+
+    def _arm(self, stage: FloatMeeting, index: int, term: FloatTerm) -> _Arm:
+        edge = self.edges[term.source]
+        if term.shape != edge.shape and (term.synapse is None or term.synapse.kind != "dense"):
+            shaped = _reshaping(f"{stage.name}.shaped{index}", term.source, edge, term.shape)
+            self.add(shaped)
+            term, edge = replace(term, source=shaped.name), self.edges[shaped.name]
+        factor = term.factor * stage.gain
+        if term.synapse is None:
+            return _Arm(term, edge.unit, None, edge.unit / abs(factor))
+        weight = term.synapse.weight * factor
+        largest = float(np.abs(weight).max())
+        if not largest:
+            raise UnsupportedError("all weights are zero", where=term.synapse.node)
+        levels = np.unique(np.abs(weight))
+        one_size = len(levels[levels > 0]) == 1 and len(stage.terms) == 1
+        most = (1 if one_size else WEIGHT_MAX) * edge.unit / largest
+        seen = self.observed[term.synapse.node].peak(100) * abs(stage.gain)
+        bias = getattr(self.graph[term.synapse.node].op, "bias", None)
+        seen += 0.0 if bias is None else float(np.abs(bias).max()) * abs(stage.gain)
+        return _Arm(term, edge.unit, weight, min(most, SUM_MAX / (self.options.margin * max(seen, 1e-9))))
+
+    def _target(self, stage: FloatMeeting, arms: list[_Arm], bias: NDArray[np.float64], peak: float) -> float:
+        """The unit of the sum."""
+        streams = [arm.most for arm in arms if arm.weight is None and arm.unit != 1]
+        synapses = [arm.most for arm in arms if arm.weight is not None]
+        reach = float(np.abs(bias).max()) + peak
+        if stage.neuron is None:
+            most = ((1 << (STREAM_BITS - 1)) - 1) / reach
+            wanted = max(streams) if streams else min(synapses) if synapses else max(arm.most for arm in arms)
+            return min(wanted, most)
+        limits = [CURRENT_MAX / reach, float(THRESHOLD_MAX), BIAS_MAX / max(float(np.abs(bias).max()), 1e-9)]
+        if len(arms) == 1 and arms[0].weight is None and arms[0].most <= min(limits):
+            return arms[0].most if arms[0].unit != 1 or arms[0].most > 64 else min(*limits, 1 << 12)
+        wanted = min(synapses) if synapses else max(streams, default=float(1 << 12))
+        unit = min(wanted, *limits)
+        threshold = self._threshold(stage, unit)
+        if threshold < 1:
+            raise UnsupportedError(
+                f"no scale fits: the threshold is {unit:.3g} steps of the largest weight, and the neuron needs two",
+                where=stage.name,
+                hint="fewer gate bits or a smaller margin",
+            )
+        strict = stage.neuron.strict
+        return (
+            float(threshold)
+            if strict
+            else threshold + (1 if self.options.threshold_rule == "ties" else 1 / 64)
+        )
+
+    def _threshold(self, stage: FloatMeeting, unit: float) -> int:
+        if self.options.threshold_rule == "ties":
+            return math.floor(unit) - 1
+        return math.floor(unit if stage.neuron is not None and stage.neuron.strict else unit - 1 / 64)
+
+    def _meet(
+        self, stage: FloatMeeting, arms: list[_Arm], unit: float, bias: NDArray[np.float64], peak: float
+    ) -> tuple[NeuronStage | RelayStage, float, int]:
+        """The stage, the largest rounding error of a weight in units of the sum, and the largest weight."""
+        names, rounding, largest = [], 0.0, 0
+        sharper = len(arms) > 1 or stage.neuron is None
+        for index, arm in enumerate(arms):
+            source, ratio = arm.term.source, unit / arm.most * math.copysign(1, arm.term.factor)
+            if arm.weight is not None and arm.term.synapse is not None:
+                k = max(math.floor(math.log2(arm.most / unit) + 1e-9), 0)
+                own = min(unit * 2.0**k, arm.most) if k > (len(arms) > 1) and sharper else min(unit, arm.most)
+                weight = np.floor(arm.weight * (own / arm.unit) + 0.5).astype(np.int64)
+                rounding = max(rounding, float(np.abs(weight / (own / arm.unit) - arm.weight).max()))
+                largest = max(largest, int(np.abs(weight).max()))
+                s = arm.term.synapse
+                synapse = SynapseStage(
+                    f"{s.node}.sums", (source,), s.kind, s.in_shape, weight, own,
+                    s.stride, s.padding, s.dilation, s.output_padding, s.groups,
+                )  # fmt: skip
+                self.add(synapse)
+                source, ratio = synapse.name, unit / own
+            if not math.isclose(ratio, 1.0, rel_tol=1e-9) or source in names:
+                source = self._rescaled(f"{stage.name}.arm{index}", source, ratio, unit)
+            names.append(source)
+        whole = np.floor(bias * unit + 0.5).astype(np.int64)
+        if self.options.correct_bias:
+            mean = sum(_channel_mean(self.values[name]) for name in names)
+            wanted = unit * self.observed[stage.observed].mean * stage.gain
+            whole = np.floor(wanted - mean + 0.5).astype(np.int64)
+        if stage.neuron is None:
+            return self._relay(stage, names, unit, whole, peak), rounding, largest
+        threshold, rule = self._threshold(stage, unit), stage.neuron
+        drop = round(64 * unit * rule.drop)
+        neuron = NeuronStage(
+            stage.name, tuple(names), stage.shape, whole.clip(-BIAS_MAX, BIAS_MAX), np.asarray(threshold),
+            rule.v_decay, reset="subtract" if drop else "zero", drop=drop,
+        )  # fmt: skip
+        return neuron, rounding, largest
+
+    def _relay(
+        self, stage: FloatMeeting, names: list[str], unit: float, bias: NDArray[np.int64], peak: float
+    ) -> RelayStage:
+        decay = None if stage.decay is None else int(np.floor(4096 * stage.decay + 0.5))
+        if decay is not None:
+            peak = self.observed[stage.name].peak(self.options.percentile)
+        bits = math.ceil(math.log2(peak * self.options.margin * unit + 1)) + 1
+        return RelayStage(
+            stage.name, tuple(names), stage.shape, bias, unit, min(max(bits, 2), 24), decay=decay
+        )
+
+    def _rescaled(self, name: str, source: str, ratio: float, unit: float) -> str:
+        """A relay that brings a stage's values to another unit."""
+        shift = max(FACTOR_BITS - math.frexp(ratio)[1], 0)
+        multiplier = round(ratio * 2.0**shift)
+        while shift and multiplier % 2 == 0:
+            multiplier, shift = multiplier // 2, shift - 1
+        shape = self.edges[source].shape
+        zero = np.zeros(shape[0], np.int64)
+        self.add(RelayStage(name, (source,), shape, zero, unit, 24, multiplier, shift))
+        return name
+
+    def _fused(self, made: NeuronStage | RelayStage, mark: int) -> NeuronStage | RelayStage | LayerStage:
+        """A synapse with nothing but its own neurons as one layer."""
+        new = self.stages[mark:]
+        if not isinstance(made, NeuronStage) or not made.stock or made.i_decay != 4096 or len(new) != 1:
+            return made
+        synapse = new[0]
+        if (
+            not isinstance(synapse, SynapseStage)
+            or synapse.kind == "transposed"
+            or made.inputs != (synapse.name,)
+        ):
+            return made
+        del self.stages[mark:], self.values[synapse.name], self.edges[synapse.name]
+        return LayerStage(
+            made.name, synapse.kind, synapse.in_shape, synapse.weight, made.bias, made.threshold, made.v_decay,
+            made.i_decay, synapse.stride, synapse.padding, synapse.dilation, synapse.groups, synapse.inputs,
+        )  # fmt: skip
+
+    def _stream_error(self, stage: FloatMeeting, sent: Payload, unit: float) -> float | None:
+        """Root mean square error of a stream, in thresholds of the first neuron that reads it."""
+        exact = self.observed[stage.name].sample if stage.neuron is None else None
+        if exact is None:
+            return None
+        found = sent[:, : exact.shape[1]] / unit
+        readers = [n.op for n in self.graph.readers(stage.name) if hasattr(n.op, "v_threshold")]
+        threshold = float(getattr(readers[0], "v_threshold", 1.0) or 1.0) if readers else 1.0
+        return float(np.sqrt(np.mean((found - exact) ** 2)) / abs(threshold))
+
+
+def _reshaping(name: str, source: str, edge: Edge, shape: tuple[int, ...]) -> ProgramStage:
+    """The same elements in frames of another shape."""
+    low = -edge.peak if edge.kind == "signed" else 0
+    frames = {"shape": [1, *edge.shape], "low": low, "high": edge.peak}
+    steps = [{"op": "reshape", "inputs": [0], "dims": [1, *shape]}]
+    return ProgramStage(name, (source,), Program({"inputs": [frames], "steps": steps}, {}), edge.unit)
+
+
+def _channel_mean(values: Payload) -> NDArray[np.float64]:
+    """Mean of each channel over frames, samples and pixels."""
+    axes = (0, 1, *range(3, values.ndim))
+    return np.asarray(values.mean(axes, dtype=np.float64))
