@@ -176,9 +176,7 @@ class _Work:
         error = program_error(self.graph, stage.region, compiled, edge.unit, first)
         counts = self.add(made)
         self.reports.append(
-            StageReport(
-                stage.name, "program", float(made.unit), edge.unit, 0, 0, 0, error, counts.peak
-            )
+            StageReport(stage.name, "program", float(made.unit), edge.unit, 0, 0, 0, error, counts.peak)
         )
 
     # -- where values meet ---------------------------------------------------------------------------
