@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from math import prod
@@ -18,11 +19,13 @@ from tcja_deploy.ir import Kind, Signal
 from tcja_deploy.ir.ops import same_padding
 from tcja_deploy.runtime.integers import network as integer
 from tcja_deploy.runtime.integers.gate_arithmetic import gate_values
+from tcja_deploy.runtime.integers.graph_cells import graph_link
 from tcja_deploy.runtime.integers.layer_runner import LayerCounts, LayerRunner
 from tcja_deploy.runtime.integers.layers import GateStage, LayerStage, SpatialPool
-from tcja_deploy.runtime.integers.stages import UNITY
+from tcja_deploy.runtime.integers.stages import HOST, UNITY
 from tcja_deploy.runtime.integers.sums import EXACT32
 from tcja_deploy.runtime.integers.twin import encode
+from tcja_deploy.runtime.integers.window.program import Program
 from tcja_deploy.runtime.stream.cells import CellState, PlainCell, Scale, Stateless
 from tcja_deploy.runtime.stream.engine import Stepper, initial
 from tcja_deploy.runtime.stream.estimate import Estimate, FrameProfile
@@ -43,8 +46,8 @@ from tcja_deploy.runtime.stream.plan import (
 
 __all__ = ["plan_twin", "stream_twin"]
 
-INPUT, HOST, OUTPUT = ":input", ":host", ":output"
-"""Names of the frames as they come, as they enter the network, and of the result; no layer has such a name."""
+INPUT, OUTPUT = ":input", ":output"
+"""Names of the frames as they come, and of the result; no layer has such a name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +108,7 @@ class IntegerLayer(PlainCell):
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
         """See `Cell`."""
-        x, runner = inputs[0], self.runner
+        x, runner = inputs[0].float(), self.runner
         runner.u, runner.v = state.get("u"), state["v"].clone()
         peak = self.peak or int(x.abs().max())
         spikes = runner.advance(x, len(x), peak, LayerCounts())
@@ -212,7 +215,7 @@ class HostReadout(Stateless):
     """What the host makes of payloads `[T, N, ...]` of a window, or `[N, ...]` of one frame."""
 
     readout: integer.Readout
-    unit: int
+    unit: float
     by_frame: bool
     macs: int = 0
 
@@ -239,18 +242,17 @@ def plan_twin(
     check_options(T, lookahead, schedule)
     blocks = {} if profile is None else profile.blocks
     kind = Kind.BINARY if host.binary else Kind.COUNT
-    name, shape, peak = HOST, host.out_shape, 0
-    links = [by_frame(name, Encode(host), (INPUT,), Signal(("T", "N", *shape), kind))]
+    links = [by_frame(HOST, Encode(host), (INPUT,), Signal(("T", "N", *host.out_shape), kind))]
     for stage in network.stages:
-        signal = Signal(("T", "N", *stage.out_shape), Kind.BINARY)
         if isinstance(stage, LayerStage):
-            links.append(by_frame(stage.name, IntegerLayer(stage, peak), (name,), signal))
-            peak = 1
+            peak = 0 if stage.inputs == (HOST,) else network.arrives(stage)[0].peak
+            signal = Signal(("T", "N", *stage.out_shape), Kind.BINARY)
+            links.append(by_frame(stage.name, IntegerLayer(stage, peak), stage.inputs, signal))
+        elif isinstance(stage, GateStage):
+            links += _block(stage, stage.inputs[0], lookahead, blocks.get(stage.name))
         else:
-            links += _block(stage, name, lookahead, blocks.get(stage.name))
-            peak = stage.peak
-        name, shape = stage.name, stage.out_shape
-    links += _readout(network, name, T)
+            links.append(graph_link(network, stage, stage.inputs))
+    links += _readout(network, network.stages[-1].name, T)
     check_names([INPUT, *(link.name for link in links)])
     return StreamPlan(
         T, INPUT, Signal(("T", "N", *host.shape), kind), tuple(links), OUTPUT, OUTPUT + MEAN, schedule,
@@ -317,6 +319,9 @@ def _identity(network: integer.IntegerNetwork, *options: Any) -> str:
             for name, array in sorted(value.arrays().items()):
                 add(name)
                 add(array)
+        elif isinstance(value, Program):
+            add(json.dumps(value.description, sort_keys=True))
+            add(sorted(value.arrays.items()))
         elif is_dataclass(value):
             add(type(value).__name__)
             for f in fields(value):
