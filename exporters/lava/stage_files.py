@@ -61,8 +61,9 @@ def stage_arrays(stage: AnyStage) -> dict[str, Any]:
         numbers = ("bits", "multiplier", "shift")
         whole = {key: np.array(getattr(stage, key)) for key in numbers}
         return {"bias": stage.bias, "decay": np.array(decay), **whole}
-    assert isinstance(stage, ProgramStage)
-    return dict(stage.program.arrays)
+    if isinstance(stage, ProgramStage):
+        return dict(stage.program.arrays)
+    raise TypeError(f"{type(stage).__name__} has no file of its own")
 
 
 def read_stage(file: Path, entry: Mapping[str, Any], frames: int, inputs: tuple[str, ...]) -> AnyStage:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -65,18 +65,21 @@ def show_bundle(path: Path, as_json: bool = False) -> None:
         return
     rows = table(
         f"Lava bundle {path}: {manifest['name']}, T = {manifest['frames']}",
-        "file", "stage", "kind", "output", "frame 0 in", "frame 0 out", left=4,
+        "file", "stage", "kind", "output", "reads (steps held back)", "frame 0 in", "frame 0 out", left=5,
     )  # fmt: skip
+    before = "input"
     for part in manifest["parts"]:
-        arrives = part["arrives"]
+        arrives, reads = part["arrives"], _reads(part, before)
         for stage in part.get("layers", [part]):
             size = " x ".join(map(str, stage["out_shape"]))
-            rows.add_row(part["file"], stage["name"], stage["kind"], size, str(arrives), str(stage["step"]))
-            arrives = stage["step"]
+            times = str(arrives), str(stage["step"])
+            rows.add_row(part["file"], stage["name"], stage["kind"], size, reads, *times)
+            arrives, reads, before = stage["step"], stage["name"], stage["name"]
     print_table(rows)
     frames, latency = manifest["frames"], manifest["latency"]
     console.print(
-        f"latency {latency} steps; N windows take {frames} N + {latency}; each gate waits {frames - 1} of them"
+        f"latency {latency} steps; N windows take {frames} N + {latency}; each gate or program over a window waits "
+        f"{frames - 1} of them"
     )
     readout = manifest["readout"]
     host = [
@@ -84,5 +87,13 @@ def show_bundle(path: Path, as_json: bool = False) -> None:
         for name, there in (("a linear map", readout["linear"]), ("a mean over time", readout["time_mean"]))
         if there
     ]
+    host += [f"a {readout['function']}"] if readout.get("function") else []
     host += [f"a vote of {readout['vote']}"] if readout["vote"] > 1 else []
     console.print(f"on the host: {', '.join(host) or 'nothing'}")
+
+
+def _reads(part: dict[str, Any], before: str) -> str:
+    """What a part reads, with the steps that each input is held back."""
+    names = ["input" if name == ":host" else name for name in part.get("inputs", [before])]
+    delays = part.get("delays", [0] * len(names))
+    return ", ".join(name + (f" ({k})" if k else "") for name, k in zip(names, delays, strict=True))

@@ -87,17 +87,19 @@ class Twin:
     """
 
     network: IntegerNetwork
-    _runners: dict[str, LayerRunner | SynapseRunner | PopulationRunner] = field(init=False, repr=False)
+    _runners: dict[str, LayerRunner] = field(init=False, repr=False)
+    _synapses: dict[str, SynapseRunner] = field(init=False, repr=False)
+    _populations: dict[str, PopulationRunner] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._runners = {}
+        self._runners, self._synapses, self._populations = {}, {}, {}
         for stage in self.network.stages:
             if isinstance(stage, LayerStage):
                 self._runners[stage.name] = LayerRunner(stage)
             elif isinstance(stage, SynapseStage):
-                self._runners[stage.name] = SynapseRunner(stage, self.network.arrives(stage)[0])
+                self._synapses[stage.name] = SynapseRunner(stage, self.network.arrives(stage)[0])
             elif isinstance(stage, NeuronStage | RelayStage):
-                self._runners[stage.name] = PopulationRunner(stage)
+                self._populations[stage.name] = PopulationRunner(stage)
 
     def run(
         self, frames: NDArray[np.generic], record: Collection[str] = (), *, encoded: bool = False
@@ -178,7 +180,6 @@ class Twin:
         parts = []
         for part in torch.split(window.values[source], block):
             for index, (layer, runner) in enumerate(zip(layers, runners, strict=True)):
-                assert isinstance(runner, LayerRunner)
                 bound = 1 if index else peak
                 part = window.tally(
                     layer, runner.advance(part, window.samples, bound, window.counts[layer.name])
@@ -190,16 +191,15 @@ class Twin:
         """One stage of another kind over the whole window."""
         counts, samples = window.counts[stage.name], window.samples
         received = [window.values[name] for name in stage.inputs]
-        runner = self._runners.get(stage.name)
         if isinstance(stage, GateStage):
             return run_gate(stage, received[0], samples, counts)
-        if isinstance(runner, SynapseRunner):
-            return runner.advance(received[0], counts)
+        if isinstance(stage, SynapseStage):
+            return self._synapses[stage.name].advance(received[0], counts)
         windows = [value.double().numpy().reshape(-1, samples, *value.shape[1:]) for value in received]
         if isinstance(stage, ProgramStage):
             sent = run_program(stage, [window.astype(np.int64) for window in windows], counts)
         else:
-            assert isinstance(runner, PopulationRunner)
+            runner = self._populations[stage.name]
             runner.reset()
             frames = np.sum(windows, 0).astype(np.int64)
             sent = np.stack([runner.advance(frame, counts) for frame in frames])

@@ -302,7 +302,7 @@ def test_the_bundle_is_shown(written, capsys):
     for stage in network.stages:
         assert stage.name in text
     assert (
-        f"latency {latency(network)} steps; N windows take 8 N + {latency(network)}; each gate waits 7"
+        f"latency {latency(network)} steps; N windows take 8 N + {latency(network)}; each gate or program"
         in text
     )
     assert "on the host: a mean over time, a vote of 2" in text

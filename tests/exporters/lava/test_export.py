@@ -94,8 +94,8 @@ def test_real_inputs_state_their_rounding(tmp_path):
 def test_refusals_leave_nothing(tmp_path):
     graph = GRAPHS["plain"]()
     frames = frames_for(graph)
-    with pytest.raises(UnsupportedError, match="soft reset"):
-        td.export(Builder((2, 6, 6)).conv(2).lif(v_reset=None).done(), "lava", tmp_path / "b")
+    with pytest.raises(UnsupportedError, match="no spiking layer"):
+        td.export(Builder((2, 6, 6)).conv(2).done(), "lava", tmp_path / "b")
     with pytest.raises(DataError, match="no samples"):
         td.export(graph, "lava", tmp_path / "b", data=[])
     assert list(tmp_path.iterdir()) == []
