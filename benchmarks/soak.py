@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from tcja_deploy import zoo
-from tcja_deploy.cli.options import Recordings, open_dataset
+from tcja_deploy.cli.options import RecordingOptions, open_dataset
 from tcja_deploy.energy.count.model import measure_model
 from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.stream import Stepper, initial, plan
@@ -83,7 +83,7 @@ def main() -> None:
     graph = zoo.build("events34", T=5, channels=(4, 4, 4), hidden=16, classes=9)
     with tempfile.TemporaryDirectory() as folder:
         recordings(Path(folder), graph, given.recordings)
-        data = open_dataset(graph, Path(folder), Recordings(no_cache=True))
+        data = open_dataset(graph, Path(folder), RecordingOptions(no_cache=True))
         slope = Slope("recording", given.recordings)
         found = measure_model(graph, [data], progress=lambda total: nullcontext(slope.at))
         slope.tell()

@@ -13,6 +13,7 @@ from tcja_deploy.runtime.activity.predicted import Outcomes
 from tcja_deploy.runtime.activity.record import Activity
 from tcja_deploy.runtime.activity.stopwatch import Stopwatch
 from tcja_deploy.runtime.engines import choose, counting
+from tcja_deploy.runtime.resume import Progress as Kept
 
 __all__ = ["join", "measure"]
 
@@ -30,6 +31,7 @@ def measure(
     device: str = "cpu",
     class_names: tuple[str, ...] | None = None,
     stopwatch: Stopwatch | None = None,
+    kept: Kept | None = None,
 ) -> Measured:
     """Count the activity of a network over a data set, and join it with the network's inventory.
 
@@ -46,6 +48,7 @@ def measure(
         device: Where torch computes, such as "cuda".
         class_names: Names of the classes that labels and predictions are about, kept with the predictions.
         stopwatch: Takes the time spent on reading, on the network and on counting.
+        kept: Where progress is kept, and what an interrupted run has kept there.
 
     Raises:
         DataError: The data do not fit the network.
@@ -54,19 +57,24 @@ def measure(
     watches = inventory.watches()
     features = graph[graph.output].signal.features
     outcomes = Outcomes(len(data)) if len(features) == 1 else None
+    chosen = choose(graph, engine, device, samples=len(data))
+    origin = {"model": graph.hash, **(data_facts or {})}
+    if kept is not None:
+        mine = shared or Workers()
+        share = {"process": f"{mine.rank} of {mine.count}", "batch size": str(batch_size)}
+        kept.about({**origin, **share, "engine": f"{chosen.engine} on {chosen.device}"})
     activity = collect(
         graph,
         data,
         watches,
         batch_size=batch_size,
-        origin={"model": graph.hash, **(data_facts or {})},
+        origin=origin,
         progress=progress,
         shared=shared,
-        windows=counting(
-            graph, choose(graph, engine, device, samples=len(data)), [watch.name for watch in watches]
-        ),
+        windows=counting(graph, chosen, [watch.name for watch in watches]),
         outcomes=outcomes,
         stopwatch=stopwatch,
+        kept=kept,
     )
     if outcomes is None:
         return Measured(inventory, activity)

@@ -22,6 +22,7 @@ from tcja_deploy.runtime.activity.file import load_activity
 from tcja_deploy.runtime.activity.stopwatch import Stopwatch
 from tcja_deploy.runtime.device import open_device, samples_that_fit
 from tcja_deploy.runtime.engines import choose
+from tcja_deploy.runtime.resume import Progress as Kept
 
 __all__ = ["CPU", "DataSet", "ModelActivity", "kept_activity", "measure_model"]
 
@@ -87,6 +88,7 @@ def measure_model(
     facts: Mapping[str, str] | None = None,
     stopwatch: Stopwatch | None = None,
     progress: Callable[[int], AbstractContextManager[Progress | None]] = lambda total: nullcontext(None),
+    kept: Kept | None = None,
 ) -> ModelActivity:
     """Run a model over data sets and count its activity. Several processes of `torchrun` share the recordings.
 
@@ -100,6 +102,7 @@ def measure_model(
         facts: What else is known about the data.
         stopwatch: Takes the time of reading and running, if given.
         progress: Shows the progress of the process that reports, given the number of its recordings.
+        kept: Where progress is kept, and what an interrupted run has kept there.
 
     Raises:
         DataError: The data do not fit the network.
@@ -128,6 +131,7 @@ def measure_model(
                 device=device,
                 class_names=names.pop() if len(names) == 1 else None,
                 stopwatch=stopwatch,
+                kept=kept,
             )
     known = {
         "engine": choose(graph, engine, device, samples=len(recordings)).label,

@@ -136,7 +136,11 @@ def _read(file: Tree, described: list[dict[str, Any]], problems: list[str]) -> t
     if set(file) != {"layer"} or not isinstance(root, dict):
         problems.append("/: must hold one plain group named 'layer'")
         return ()
-    if set(root) != {str(i) for i in range(len(root))} or not all(isinstance(g, dict) for g in root.values()):
+    if (
+        not root
+        or set(root) != {str(i) for i in range(len(root))}
+        or not all(isinstance(g, dict) for g in root.values())
+    ):
         problems.append("/layer: entries must be groups numbered from 0; netx counts them")
         return ()
     entries = [_Entry(f"/layer/{i}", root[str(i)], problems) for i in range(len(root))]

@@ -136,6 +136,8 @@ class OnnxStepper:
                     f"the state {name} is {about['dtype']} {about['shape']} by its notes, the model takes {axes}",
                     where=where,
                 )
+            if not _holds(about["dtype"], about["value"]):
+                raise FileFormatError(f"the state {name} cannot begin with {about['value']:.6g}", where=where)
             total += math.prod(samples if d == "N" else d for d in axes) * np.dtype(about["dtype"]).itemsize
         check_bytes(total, "the state of the stream", where=where)
 
@@ -186,6 +188,15 @@ _DAMAGED = "the notes of tcja-deploy in this model are damaged: export it again"
 _STATES = {str: {"shape": [(int, str)], "value": (float, bool), "dtype": str}}
 _DTYPES = ("float32", "float64", "int32", "int64", "bool", "uint8", "int8")
 _MOST_STEPS = 1 << 40
+
+
+def _holds(dtype: str, value: float) -> bool:
+    """Whether an array of a type can hold a number as it is."""
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return abs(value) <= float(np.finfo(kind).max)
+    least, most = (0, 1) if kind.kind == "b" else (np.iinfo(kind).min, np.iinfo(kind).max)
+    return int(least) <= value <= int(most) and value == int(value)
 
 
 def _whole(text: str, name: str, where: str) -> int:

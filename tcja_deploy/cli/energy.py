@@ -25,6 +25,7 @@ from tcja_deploy.cli.options import (
     refuse_recordings,
     shared_options,
 )
+from tcja_deploy.cli.resume import ResumeOption, resumable
 from tcja_deploy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -107,10 +108,12 @@ def energy(
     how: Loading = AS_FOUND,
     which: RecordingOptions = ALL,
     running: Running = AS_USUAL,
+    resume: ResumeOption = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Energy per inference by named conventions side by side, from exact counts over a data set."""
+    from tcja_deploy.cli.rates import measured_model
     from tcja_deploy.energy.price.conventions import AccountingOptions
     from tcja_deploy.energy.price.estimate import select
     from tcja_deploy.energy.price.memory import MemoryModel
@@ -141,7 +144,11 @@ def energy(
         conventions, profiles = select(convention or (), profile or ())
     if model is not None:
         graph = load_model(model, how)
-        found = _measured(graph, data, activity, which, running)
+        if data and activity is None:
+            with resumable("energy", model, data, None, resume=resume) as kept:
+                found = measured_model(graph, data, which, running, kept=kept)
+        else:
+            found = _kept(graph, data, activity, which, resume=resume)
         if not found.leads:
             return
         facts, measured = {**provenance(command, model, graph), **found.facts}, found.measured
@@ -166,24 +173,28 @@ def _choice(kind: type[EnumT], option: str, text: str) -> EnumT:
         raise UsageError(f"{option} {text!r} is unknown", hint=f"use one of {', '.join(kind)}") from None
 
 
-def _measured(
+def _kept(
     graph: Graph,
     data: Sequence[Path] | None,
     activity: Path | None,
     which: RecordingOptions,
-    running: Running,
+    *,
+    resume: bool,
 ) -> ModelActivity:
-    """Activity from recordings or from a file."""
-    from tcja_deploy.cli.rates import measured_model
+    """Activity from a file.
+
+    Raises:
+        UsageError: There is none, or there are recordings, too.
+    """
     from tcja_deploy.energy.count.model import kept_activity
 
-    if data and activity is None:
-        return measured_model(graph, data, which, running)
     if data or activity is None:
         raise UsageError(
             "energy depends on activity: give either recordings (--data) or kept counts (--activity)",
             hint="no rate is ever assumed; 'tcja-deploy energy --reproduce' shows what shapes alone can tell",
         )
+    if resume:
+        raise UsageError("--resume goes on with recordings; --activity holds counts that are kept already")
     refuse_recordings(which, "--activity holds counts that are kept already")
     return kept_activity(graph, activity)
 

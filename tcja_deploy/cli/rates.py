@@ -25,11 +25,13 @@ from tcja_deploy.cli.options import (
     open_dataset,
     shared_options,
 )
+from tcja_deploy.cli.resume import ResumeOption, resumable
 
 if TYPE_CHECKING:
     from tcja_deploy.energy.count.model import ModelActivity
     from tcja_deploy.ir import Graph
     from tcja_deploy.runtime.activity.stopwatch import Stopwatch
+    from tcja_deploy.runtime.resume import Progress
 
 __all__ = ["measured_model", "rates"]
 
@@ -46,6 +48,7 @@ def measured_model(
     which: RecordingOptions,
     running: Running,
     stopwatch: Stopwatch | None = None,
+    kept: Progress | None = None,
 ) -> ModelActivity:
     """Activity of a model over data sets, with a progress bar."""
     from tcja_deploy.cli.frames import frame_fault
@@ -63,6 +66,7 @@ def measured_model(
         device=running.device,
         facts={"frames": fault} if fault else {},
         stopwatch=stopwatch,
+        kept=kept,
         progress=partial(progress_bar, "counting spikes"),
     )
     counted = [n.name for n in graph.neurons if n.name in found.measured.activity.values]
@@ -102,6 +106,7 @@ def rates(
     how: Loading = AS_FOUND,
     which: RecordingOptions = ALL,
     running: Running = AS_USUAL,
+    resume: ResumeOption = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -123,8 +128,11 @@ def rates(
         check_outputs(taken, force=force)
     graph = load_model(model, how)
     watch = Stopwatch()
-    with watch.part("opening and checking the recordings"):
-        activity = measured_model(graph, data, which, running, watch)
+    with (
+        resumable("rates", model, data, save, resume=resume) as kept,
+        watch.part("opening and checking the recordings"),
+    ):
+        activity = measured_model(graph, data, which, running, watch, kept)
     if not activity.leads:
         return
     found = find_rates(activity.measured)

@@ -20,6 +20,7 @@ from tcja_deploy.cli.options import (
     open_dataset,
     shared_options,
 )
+from tcja_deploy.cli.resume import ResumeOption, resumable
 from tcja_deploy.cli.values import microseconds
 from tcja_deploy.errors import UsageError
 
@@ -95,6 +96,7 @@ def stream(
     live: Annotated[bool, typer.Option("--live", help="Draw what happens, frame by frame.")] = False,
     how: Loading = AS_FOUND,
     which: RecordingOptions = _SIDE_BY_SIDE,
+    resume: ResumeOption = False,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -105,6 +107,7 @@ def stream(
         "--save-profile belongs to --fit": save_profile is not None and not fit,
         "--calibration belongs to --fit and --engine twin": calibration is not None
         and not (fit or engine is Engine.TWIN),
+        "--resume belongs to --sweep and --fit": resume and not (sweep or fit),
         "--profile and --fit exclude each other": profile is not None and fit,
         "--live draws single runs": live and (sweep or fit or as_json),
         "--sweep tries every look-ahead; leave out --lookahead": sweep and lookahead is not None,
@@ -132,10 +135,23 @@ def stream(
     size = which.together
     frame_time = None if which.frame_time is None else microseconds(which.frame_time) / 1000
     if sweep or fit:
-        found = study(
-            graph, dataset, calibration=fit_on, lookahead=lookahead, profile=guess, fitted=fit, batch_size=size,
-            bar=progress_bar,
-        )  # fmt: skip
+        paths = [data, *([] if calibration is None else [calibration])]
+        with resumable("stream", model, paths, save_profile, resume=resume) as kept:
+            about = {
+                "model": graph.hash,
+                "data SHA-256": dataset.digest,
+                "frames split by": str(dataset.framing),
+                "recordings to fit on": "every other one" if fit_on is None else fit_on.digest,
+                "batch size": str(size),
+                "look-ahead": "all" if lookahead is None else str(lookahead),
+                "profile": "none" if guess is None else guess.hash,
+                "fitted": str(fit),
+            }
+            kept.about(about)
+            found = study(
+                graph, dataset, calibration=fit_on, lookahead=lookahead, profile=guess, fitted=fit, batch_size=size,
+                bar=progress_bar, kept=kept,
+            )  # fmt: skip
         show_study(
             found,
             dataset,

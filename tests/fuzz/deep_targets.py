@@ -137,7 +137,10 @@ def _one_file(target: str) -> Any:
         }
         name = rng.choice([n for n in files if Path(n).suffix in known])
         change = known[Path(name).suffix] if rng.random() < 0.85 else m.flip
-        files[name] = change(files[name], rng)
+        try:
+            files[name] = change(files[name], rng)
+        except Exception:  # it has no such part
+            files[name] = m.flip(files[name], rng)
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w") as archive:
             for key, content in files.items():

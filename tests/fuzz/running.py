@@ -14,6 +14,7 @@ from random import Random
 from deep_targets import DEEP
 from fuzz_targets import TARGETS, Target, damaged
 from kept import kept
+from made import content
 
 from tcja_deploy.errors import DeployError
 from tcja_deploy.reading.limits import out_of_memory_told
@@ -70,7 +71,9 @@ def one(target: Target, file: str, data: bytes, folder: Path, count: Count, name
 
 
 def fuzz(target: Target, seconds: float, folder: Path, seed: int = 0) -> Count:
-    """Damage after damage, for some time."""
+    """Damage after damage, for some time, when what has to be imported is there."""
+    for file in target.files:
+        one(target, file, content(file), folder, Count(), "whole")
     count, number, end = Count(), 0, time.monotonic() + seconds
     while time.monotonic() < end:
         name = f"{seed}.{number}"

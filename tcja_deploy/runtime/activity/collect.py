@@ -25,8 +25,10 @@ from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.ir import Graph, Node, Signal
 from tcja_deploy.runtime.activity.predicted import Outcomes
 from tcja_deploy.runtime.activity.record import Activity, Recorder, ValueActivity, Watch
+from tcja_deploy.runtime.activity.shards import Shards, Windows
 from tcja_deploy.runtime.activity.stopwatch import Stopwatch
 from tcja_deploy.runtime.compare import predictions
+from tcja_deploy.runtime.resume import Progress as Kept
 from tcja_deploy.runtime.sequence import run
 
 __all__ = [
@@ -131,16 +133,6 @@ def frames_first(signal: Signal, value: Tensor) -> Tensor:
     return moved if "T" in signal.dims else moved[None]
 
 
-class Windows(Protocol):
-    """Runs a network over windows and feeds a recorder, which has begun a batch of as many samples."""
-
-    def count(self, frames: NDArray[np.float32], recorder: Recorder, /) -> NDArray[np.float32]:
-        """Run frames `[T, N, ...]`, count their watched values, and give the result `[steps, N, *features]`."""
-
-    def flush(self, recorder: Recorder, /) -> None:
-        """Hand on what was kept back; called after the last window."""
-
-
 class TorchWindows:
     """See `Windows`; by the sequence runtime."""
 
@@ -176,6 +168,7 @@ def collect(
     windows: Windows | None = None,
     outcomes: Outcomes | None = None,
     stopwatch: Stopwatch | None = None,
+    kept: Kept | None = None,
 ) -> Activity:
     """Run a graph over a data set and count.
 
@@ -193,6 +186,7 @@ def collect(
         windows: What runs them (see `runtime.engines`); the sequence runtime on the CPU if not given.
         outcomes: Takes the predicted class of each recording; the network's result must be one number a class.
         stopwatch: Takes the time spent on reading, on the network and on counting.
+        kept: Where progress is kept, and what an interrupted run has kept there.
 
     Raises:
         UsageError: The batch size is not positive.
@@ -203,23 +197,26 @@ def collect(
     if not len(data):
         raise DataError("the data set holds no recordings")
     shared = shared or Workers()
-    recorder, windows = Recorder(watches, origin), windows or TorchWindows(graph, torch.device("cpu"))
+    windows = windows or TorchWindows(graph, torch.device("cpu"))
     watch = stopwatch or Stopwatch()
+    shards = Shards(watches, origin, windows, outcomes, kept)
     done = 0
     for indices in shared.batches(len(data), batch_size):
-        recorder.begin(list(indices))
-        with watch.part("reading and integration"):
-            loaded = [data[i] for i in indices]
-            frames = np.stack([frames for frames, _ in loaded], axis=1)
-        with watch.part("the network, with its spikes counted"):
-            result = windows.count(frames, recorder)
-        if outcomes is not None:
-            outcomes.add(list(indices), predictions(result, streams=True), [label for _, label in loaded])
         done += len(indices)
+        if not shards.has(indices):
+            shards.recorder.begin(list(indices))
+            with watch.part("reading and integration"):
+                loaded = [data[i] for i in indices]
+                frames = np.stack([frames for frames, _ in loaded], axis=1)
+            with watch.part("the network, with its spikes counted"):
+                result = windows.count(frames, shards.recorder)
+            if outcomes is not None:
+                classes = predictions(result, streams=True)
+                outcomes.add(list(indices), classes, [label for _, label in loaded])
+            shards.counted()
         if progress is not None:
             progress(done)
-    windows.flush(recorder)
-    activity = recorder.finish()
+    activity = shards.finish()
     return activity if shared.count == 1 else _reduce(activity, len(data))
 
 

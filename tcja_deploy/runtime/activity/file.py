@@ -16,7 +16,7 @@ from tcja_deploy.reading.arrays import read_npz
 from tcja_deploy.reading.json_text import parse_json
 from tcja_deploy.runtime.activity.record import Activity, Measure, ValueActivity
 
-__all__ = ["load_activity", "save_activity"]
+__all__ = ["activity_arrays", "activity_of", "load_activity", "save_activity"]
 
 _FORMAT = "tcja-activity"
 _VERSION = 1
@@ -28,6 +28,13 @@ def save_activity(activity: Activity, path: Path, *, force: bool = False) -> Non
     Raises:
         ExportError: The path is taken and `force` is not set, or writing fails.
     """
+    arrays: dict[str, Any] = activity_arrays(activity)
+    with atomic_file(path, force=force) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)
+
+
+def activity_arrays(activity: Activity) -> dict[str, NDArray[Any]]:
+    """Counts as named arrays, with a header in JSON."""
     header = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -38,11 +45,10 @@ def save_activity(activity: Activity, path: Path, *, force: bool = False) -> Non
             for v in activity.values.values()
         ],
     }
-    arrays: dict[str, Any] = {"samples": activity.samples}
+    arrays: dict[str, NDArray[Any]] = {"header": np.array(json.dumps(header)), "samples": activity.samples}
     for i, v in enumerate(activity.values.values()):
         arrays[f"table{i}"], arrays[f"neurons{i}"] = v.table, v.neurons
-    with atomic_file(path, force=force) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(stream, header=np.array(json.dumps(header)), **arrays)
+    return arrays
 
 
 def load_activity(path: Path) -> Activity:
@@ -56,7 +62,15 @@ def load_activity(path: Path) -> Activity:
     except FileFormatError as error:
         error.hint = error.hint if "pickle" in error.hint else _HINT
         raise
-    where = str(path)
+    return activity_of(arrays, str(path))
+
+
+def activity_of(arrays: Mapping[str, NDArray[Any]], where: str) -> Activity:
+    """The inverse of `activity_arrays`.
+
+    Raises:
+        FileFormatError: The arrays are not counts, or contradict each other.
+    """
     text = arrays.get("header")
     if text is None or text.shape != () or text.dtype.kind != "U":
         raise FileFormatError(

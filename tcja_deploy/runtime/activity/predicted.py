@@ -54,6 +54,15 @@ class Outcomes:
         self._found[0, numbers] = classes + 1
         self._found[1, numbers] = [0 if label is None else label + 1 for label in labels]
 
+    def of(self, numbers: Ints) -> Ints:
+        """What was taken of some recordings, `[2, n]`."""
+        found: Ints = self._found[:, numbers]
+        return found
+
+    def put(self, numbers: Ints, found: Ints) -> None:
+        """Take what `of` gave in an earlier run."""
+        self._found[:, numbers] = found
+
     def finish(
         self, outputs: int, names: tuple[str, ...] | None, summed: Callable[[Ints], Ints] | None
     ) -> Predicted:

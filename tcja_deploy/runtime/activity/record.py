@@ -27,6 +27,9 @@ __all__ = ["Activity", "Measure", "Recorder", "ValueActivity", "Watch"]
 
 Ints = NDArray[np.int64]
 
+_FEW = 64
+"""Batches whose counts lie apart; more are joined, since small arrays that stay cut the memory between them into pieces."""
+
 _RUN = 255
 """Flags that an unsigned byte can sum without wrapping."""
 
@@ -198,6 +201,7 @@ class Recorder:
         self._origin = dict(origin or {})
         self._maps = {w.name: [torch.from_numpy(np.array(m)) for m in w.maps.values()] for w in watches}
         self._batches: list[tuple[Ints, dict[str, Ints]]] = []
+        self._merged: list[tuple[Ints, dict[str, Ints]]] = []
         self._neurons = {w.name: np.zeros(w.features, np.int64) for w in watches}
         self._ids = np.zeros(0, np.int64)
         self._open: dict[str, Ints] = {}
@@ -277,16 +281,23 @@ class Recorder:
             DataError: The last batch is incomplete, or a recording was counted twice.
         """
         self._close()
-        batches = self._batches or [
-            (np.zeros(0, np.int64), {w.name: _empty(w) for w in self._watches.values()})
-        ]
-        values = {}
-        for w in self._watches.values():
-            table = np.concatenate([tables[w.name] for _, tables in batches], axis=2)
-            values[w.name] = ValueActivity(
-                w.name, w.features, ("", *w.maps), table, self._neurons[w.name].copy()
+        ids, tables = self._joined([*self._merged, *self._batches])
+        values = {
+            w.name: ValueActivity(
+                w.name, w.features, ("", *w.maps), tables[w.name], self._neurons[w.name].copy()
             )
-        return Activity.merge([Activity(np.concatenate([ids for ids, _ in batches]), values, self._origin)])
+            for w in self._watches.values()
+        }
+        return Activity.merge([Activity(ids, values, self._origin)])
+
+    def _joined(self, batches: Sequence[tuple[Ints, dict[str, Ints]]]) -> tuple[Ints, dict[str, Ints]]:
+        """Several batches as one."""
+        nothing = (np.zeros(0, np.int64), {w.name: _empty(w) for w in self._watches.values()})
+        several = [nothing, *batches]
+        ids = np.concatenate([ids for ids, _ in several])
+        return ids, {
+            name: np.concatenate([tables[name] for _, tables in several], axis=2) for name in self._watches
+        }
 
     def _close(self) -> None:
         missing = [
@@ -296,6 +307,9 @@ class Recorder:
             raise DataError(f"the batch is incomplete, frames are missing: {', '.join(missing)}")
         if len(self._ids):
             self._batches.append((self._ids, self._open))
+            if len(self._batches) == _FEW:
+                self._merged.append(self._joined(self._batches))
+                self._batches = []
         self._ids, self._open, self._seen = np.zeros(0, np.int64), {}, {}
 
 

@@ -14,9 +14,13 @@ from torch import Tensor
 from tcja_deploy.errors import DataError, FileFormatError
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.resume import Progress
 from tcja_deploy.runtime.sequence import run
 
-__all__ = ["Estimate", "FrameProfile", "fit"]
+__all__ = ["FIT", "Estimate", "FrameProfile", "fit"]
+
+FIT = "fitted"
+"""Name of the part of a run's progress that is kept here: its state says how many recordings are done."""
 
 Array = NDArray[np.float32]
 
@@ -118,6 +122,23 @@ class _Sums:
         self.z, self.u = np.zeros((T, C)), np.zeros((T, C))
         self.uz, self.uu = np.zeros((T, T)), np.zeros(T)
 
+    def restore(self, samples: int, arrays: Mapping[str, NDArray[np.float64]], name: str) -> None:
+        """Take up what `arrays` gave in an earlier run.
+
+        Raises:
+            FileFormatError: If it does not fit.
+        """
+        self.samples = samples
+        for part, here in self.arrays().items():
+            kept = arrays.get(f"{name}/{part}")
+            if kept is None or kept.shape != here.shape or kept.dtype != here.dtype:
+                raise FileFormatError(f"what is kept of the interrupted run has no {part}", where=name)
+            here[...] = kept
+
+    def arrays(self) -> dict[str, NDArray[np.float64]]:
+        """The sums by name."""
+        return {"z": self.z, "u": self.u, "uz": self.uz, "uu": self.uu}
+
     def add(self, z: NDArray[np.float64]) -> None:
         T = len(z)
         u = z.cumsum(0) / np.arange(1, T + 1)[:, None, None]
@@ -140,7 +161,13 @@ class _Sums:
         return Estimate(mean.astype(np.float32), past.astype(np.float32), slope)
 
 
-def fit(graph: Graph, batches: Iterable[NDArray[np.float32]], *, linear: bool = False) -> FrameProfile:
+def fit(
+    graph: Graph,
+    batches: Iterable[NDArray[np.float32]],
+    *,
+    linear: bool = False,
+    kept: Progress | None = None,
+) -> FrameProfile:
     """Estimates for every TCJA block, from exact runs over calibration data.
 
     Args:
@@ -148,6 +175,7 @@ def fit(graph: Graph, batches: Iterable[NDArray[np.float32]], *, linear: bool = 
         batches: Frames `[T, N, ...]` each.
         linear: Fit slopes as well: least squares of each later frame on the mean of the past, one slope for
             all channels.
+        kept: Where progress is kept; `batches` begin behind the recordings that an interrupted run has kept there.
 
     Raises:
         DataError: If there is no data, or frames do not fit the graph.
@@ -161,10 +189,24 @@ def fit(graph: Graph, batches: Iterable[NDArray[np.float32]], *, linear: bool = 
         for name in source.get(node.name, ()):
             sums[name].add(value.mean((3, 4), dtype=torch.float64).numpy())
 
-    empty = True
+    done = 0
+    found = None if kept is None else kept.part(FIT)
+    if found is not None:
+        done = found[0]["done"]
+        for name, s in sums.items():
+            s.restore(done, found[1], name)
+
+    def keep() -> None:
+        if kept is not None:
+            arrays = {f"{name}/{part}": a for name, s in sums.items() for part, a in s.arrays().items()}
+            kept.keep(FIT, {"done": done}, arrays)
+
     for frames in batches:
-        empty = False
         run(graph, frames, observe=observe)
-    if empty:
+        done += frames.shape[1]
+        if kept is not None and kept.due:
+            keep()
+    keep()
+    if not done:
         raise DataError("there are no recordings to fit the profile on")
     return FrameProfile({name: s.estimate(linear) for name, s in sums.items()})

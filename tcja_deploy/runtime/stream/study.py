@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.activity.collect import LabelledFrames
+from tcja_deploy.runtime.resume import Progress
 from tcja_deploy.runtime.stream.decision import Batch
-from tcja_deploy.runtime.stream.estimate import FrameProfile, fit
-from tcja_deploy.runtime.stream.sweep import Divergence, sweep
+from tcja_deploy.runtime.stream.estimate import FIT, FrameProfile, fit
+from tcja_deploy.runtime.stream.sweep import SWEEP, Divergence, sweep
 
 __all__ = ["Average", "Bar", "Study", "batched", "frames_of", "no_bar", "study"]
 
@@ -85,6 +86,7 @@ def study(
     fitted: bool = False,
     batch_size: int = 20,
     bar: Bar = no_bar,
+    kept: Progress | None = None,
 ) -> Study:
     """Compare look-aheads with the exact stream, for zeros and for what is fitted or given.
 
@@ -97,6 +99,7 @@ def study(
         fitted: Whether to fit profiles, the mean and a linear prediction.
         batch_size: Recordings that run side by side.
         bar: Shows progress.
+        kept: Where progress is kept, and what an interrupted run has kept there.
 
     Raises:
         DataError: If there are too few recordings.
@@ -115,18 +118,26 @@ def study(
                 "there are too few recordings to fit on some and test on others", hint="pass --calibration"
             )
         with bar("fitting", len(mine)) as progress:
-            linear = fit(graph, frames_of(batched(source, mine, batch_size), progress), linear=True)
+            left = batched(source, mine[_done(kept, FIT) :], batch_size)
+            linear = fit(graph, frames_of(left, progress, _done(kept, FIT)), linear=True, kept=kept)
         profiles |= {"mean": linear.without_slopes(), "linear": linear}
         names = ("mean", "linear")
     with bar("comparing", len(held_out)) as progress:
         rows = sweep(
             graph,
-            batched(data, held_out, batch_size),
+            batched(data, held_out[_done(kept, SWEEP) :], batch_size),
             lookaheads=range(graph.T) if lookahead is None else [lookahead],
             profiles=profiles,
             progress=progress,
+            kept=kept,
         )
     return Study(rows, profiles, names)
+
+
+def _done(kept: Progress | None, name: str) -> int:
+    """Recordings that a part of an interrupted run has done."""
+    found = None if kept is None else kept.part(name)
+    return 0 if found is None else int(found[0]["done"])
 
 
 def batched(data: LabelledFrames, chosen: range, size: int) -> Iterator[Batch]:
@@ -139,10 +150,9 @@ def batched(data: LabelledFrames, chosen: range, size: int) -> Iterator[Batch]:
 
 
 def frames_of(
-    batches: Iterable[Batch], progress: Callable[[int], None] | None = None
+    batches: Iterable[Batch], progress: Callable[[int], None] | None = None, done: int = 0
 ) -> Iterator[NDArray[np.float32]]:
-    """The frames of batches alone; `progress` is called with the number of recordings given so far."""
-    done = 0
+    """The frames of batches alone; `progress` is called with the number of recordings given so far, `done` before."""
     for frames, _ in batches:
         yield frames
         done += frames.shape[1]

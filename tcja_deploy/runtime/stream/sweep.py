@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +12,17 @@ from torch import Tensor
 
 from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph
+from tcja_deploy.runtime.resume import Progress
 from tcja_deploy.runtime.stream.decision import Batch, Decisions
 from tcja_deploy.runtime.stream.engine import Stepper, initial
 from tcja_deploy.runtime.stream.estimate import FrameProfile
 from tcja_deploy.runtime.stream.plan import GATE, StreamPlan, plan
 from tcja_deploy.runtime.stream.timing import timing
 
-__all__ = ["Divergence", "sweep"]
+__all__ = ["SWEEP", "Divergence", "sweep"]
+
+SWEEP = "compared"
+"""Name of the part of a run's progress that is kept here: its state says how many recordings are done."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,12 @@ class _Sums:
         self.running_right, self.running_known = [0] * T, [0] * T
         self.decision = 0
 
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """Take up what `vars` gave in an earlier run, as JSON has it."""
+        for name, value in kept.items():
+            tuples = isinstance(value, dict)
+            setattr(self, name, {k: tuple(v) for k, v in value.items()} if tuples else value)
+
 
 def sweep(
     graph: Graph,
@@ -93,6 +104,7 @@ def sweep(
     lookaheads: Sequence[int],
     profiles: Mapping[str, FrameProfile | None],
     progress: Callable[[int], None] | None = None,
+    kept: Progress | None = None,
 ) -> tuple[Divergence, ...]:
     """Compare streams of several look-aheads and estimates with the exact one.
 
@@ -102,6 +114,7 @@ def sweep(
         lookaheads: Values of D.
         profiles: Estimates by name, such as `{"zeros": None, "mean": fit(...)}`.
         progress: Called with the number of recordings done.
+        kept: Where progress is kept; `batches` begin behind the recordings that an interrupted run has kept there.
 
     Returns:
         One entry for each look-ahead and estimate, in this order.
@@ -119,6 +132,11 @@ def sweep(
     neurons = {node.name for node in graph.neurons}
     sums = {key: _Sums(graph.T) for key in plans}
     labelled, done = True, 0
+    found = None if kept is None else kept.part(SWEEP)
+    if found is not None:
+        labelled, done = found[0]["labelled"], found[0]["done"]
+        for key, state in zip(plans, found[0]["sums"], strict=True):
+            sums[key].restore(state)
     for frames, labels in batches:
         labelled = labelled and labels is not None
         truth = _trace(exact, frames, neurons)
@@ -127,6 +145,10 @@ def sweep(
         done += frames.shape[1]
         if progress is not None:
             progress(done)
+        if kept is not None and kept.due:
+            kept.keep(
+                SWEEP, {"done": done, "labelled": labelled, "sums": [vars(s) for s in sums.values()]}, {}
+            )
     if not done:
         raise DataError("there are no recordings to compare on")
     return tuple(_divergence(key, sums[key], plans[key], labelled) for key in plans)

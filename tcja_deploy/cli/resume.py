@@ -1,0 +1,45 @@
+"""`--resume`, for the commands that may run for hours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tcja_deploy.runtime.resume import Progress
+
+__all__ = ["ResumeOption", "resumable"]
+
+ResumeOption = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on where this command, given the same files, was interrupted."),
+]
+
+
+@contextmanager
+def resumable(
+    command: str, model: Path, data: Iterable[Path], output: Path | None, *, resume: bool
+) -> Iterator[Progress]:
+    """The progress of a command, which is forgotten if it ends well; says what is kept of an interrupted run.
+
+    Several processes that share the work keep theirs beside each other.
+    """
+    from tcja_deploy.runtime.resume import Progress
+
+    rank = os.environ.get("RANK", "0")
+    paths = [os.path.abspath(path) for path in (model, *data, *([] if output is None else [output]))]
+    progress = Progress((command, rank, *paths), resume=resume)
+    note = ""
+    if resume and not progress.interrupted:
+        note = "nothing is kept of an interrupted run, so this one begins anew"
+    elif progress.interrupted and not resume:
+        note = "an earlier run was interrupted; this one begins anew, --resume would go on"
+    if note and rank == "0":
+        typer.echo(f"note: {note}", err=True)
+    with progress.until_done():
+        yield progress

@@ -1,0 +1,114 @@
+"""Counts that are put aside from time to time, so that an interrupted run loses little, and taken up again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcja_deploy.errors import FileFormatError
+from tcja_deploy.runtime.activity.file import activity_arrays, activity_of
+from tcja_deploy.runtime.activity.predicted import Outcomes
+from tcja_deploy.runtime.activity.record import Activity, Recorder, Watch
+from tcja_deploy.runtime.resume import Progress
+
+__all__ = ["Shards", "Windows"]
+
+_OUTCOMES = "outcomes"
+
+
+class Windows(Protocol):
+    """Runs a network over windows and feeds a recorder, which has begun a batch of as many samples."""
+
+    def count(self, frames: NDArray[np.float32], recorder: Recorder, /) -> NDArray[np.float32]:
+        """Run frames `[T, N, ...]`, count their watched values, and give the result `[steps, N, *features]`."""
+
+    def flush(self, recorder: Recorder, /) -> None:
+        """Hand on what was kept back; called after the last window."""
+
+
+class Shards:
+    """The counts of a run, in one piece or in several.
+
+    Args:
+        watches: What is recorded.
+        origin: See `Activity.origin`.
+        windows: What runs the network; told to hand on what it keeps back.
+        outcomes: The predictions, kept with the counts.
+        kept: Where progress is kept; None to keep none.
+
+    Attributes:
+        recorder: Takes the counts of the next batch.
+
+    Raises:
+        DataError: What is kept belongs to another run.
+        FileFormatError: What is kept is damaged.
+    """
+
+    def __init__(
+        self,
+        watches: Sequence[Watch],
+        origin: Mapping[str, str] | None,
+        windows: Windows,
+        outcomes: Outcomes | None,
+        kept: Progress | None,
+    ) -> None:
+        self._watches, self._origin, self._windows = watches, origin, windows
+        self._outcomes, self._kept = outcomes, kept
+        self.recorder = Recorder(watches, origin)
+        self._shards: list[Activity] = []
+        for name in kept.names() if kept is not None else ():
+            self._take(kept, name)
+        self._known = {int(i) for shard in self._shards for i in shard.samples}
+
+    def _take(self, kept: Progress, name: str) -> None:
+        found = kept.part(name)
+        if found is None:
+            return
+        where, arrays = str(kept.folder / f"{name}.npz"), found[1]
+        shard = activity_of(arrays, where)
+        if self._outcomes is not None:
+            table = arrays.get(_OUTCOMES)
+            if table is None or table.shape != (2, len(shard)) or table.dtype != np.int64:
+                raise FileFormatError("lacks the predictions of its recordings", where=where)
+            self._outcomes.put(shard.samples, table)
+        self._shards.append(shard)
+
+    def has(self, batch: range) -> bool:
+        """Whether a batch was counted before.
+
+        Raises:
+            FileFormatError: If a part of it was.
+        """
+        known = sum(i in self._known for i in batch)
+        if known not in (0, len(batch)):
+            raise FileFormatError(
+                "what is kept of the interrupted run has parts of batches", hint="begin anew"
+            )
+        return known > 0
+
+    def counted(self) -> None:
+        """A batch has been counted: put it aside with those before, if it is time."""
+        if self._kept is not None and self._kept.due:
+            self._put_aside(self._kept)
+
+    def _put_aside(self, kept: Progress) -> None:
+        self._windows.flush(self.recorder)
+        shard = self.recorder.finish()
+        self.recorder = Recorder(self._watches, self._origin)
+        self._shards.append(shard)
+        arrays: dict[str, NDArray[np.generic]] = activity_arrays(shard)
+        if self._outcomes is not None:
+            arrays[_OUTCOMES] = self._outcomes.of(shard.samples)
+        kept.keep(f"{int(shard.samples[0]):08d}", {}, arrays)
+
+    def finish(self) -> Activity:
+        """All counts together.
+
+        Raises:
+            DataError: What was kept does not fit what is counted now.
+        """
+        self._windows.flush(self.recorder)
+        return Activity.merge([*self._shards, self.recorder.finish()])
