@@ -13,7 +13,7 @@ from tcja_deploy.runtime.activity.predicted import Outcomes
 from tcja_deploy.runtime.activity.record import Activity
 from tcja_deploy.runtime.activity.stopwatch import Stopwatch
 from tcja_deploy.runtime.engines import choose, counting
-from tcja_deploy.runtime.resume import Progress as Kept
+from tcja_deploy.runtime.resume import KeptProgress
 
 __all__ = ["join", "measure"]
 
@@ -31,7 +31,7 @@ def measure(
     device: str = "cpu",
     class_names: tuple[str, ...] | None = None,
     stopwatch: Stopwatch | None = None,
-    kept: Kept | None = None,
+    kept: KeptProgress | None = None,
 ) -> Measured:
     """Count the activity of a network over a data set, and join it with the network's inventory.
 

@@ -22,7 +22,7 @@ from tcja_deploy.runtime.activity.file import load_activity
 from tcja_deploy.runtime.activity.stopwatch import Stopwatch
 from tcja_deploy.runtime.device import open_device, samples_that_fit
 from tcja_deploy.runtime.engines import choose
-from tcja_deploy.runtime.resume import Progress as Kept
+from tcja_deploy.runtime.resume import KeptProgress
 
 __all__ = ["CPU", "DataSet", "ModelActivity", "kept_activity", "measure_model"]
 
@@ -88,7 +88,7 @@ def measure_model(
     facts: Mapping[str, str] | None = None,
     stopwatch: Stopwatch | None = None,
     progress: Callable[[int], AbstractContextManager[Progress | None]] = lambda total: nullcontext(None),
-    kept: Kept | None = None,
+    kept: KeptProgress | None = None,
 ) -> ModelActivity:
     """Run a model over data sets and count its activity. Several processes of `torchrun` share the recordings.
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tcja_deploy.energy.count.model import ModelActivity
     from tcja_deploy.ir import Graph
     from tcja_deploy.runtime.activity.stopwatch import Stopwatch
-    from tcja_deploy.runtime.resume import Progress
+    from tcja_deploy.runtime.resume import KeptProgress
 
 __all__ = ["measured_model", "rates"]
 
@@ -48,7 +48,7 @@ def measured_model(
     which: RecordingOptions,
     running: Running,
     stopwatch: Stopwatch | None = None,
-    kept: Progress | None = None,
+    kept: KeptProgress | None = None,
 ) -> ModelActivity:
     """Activity of a model over data sets, with a progress bar."""
     from tcja_deploy.cli.frames import frame_fault

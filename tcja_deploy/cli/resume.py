@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from tcja_deploy.runtime.resume import Progress
+    from tcja_deploy.runtime.resume import KeptProgress
 
 __all__ = ["ResumeOption", "resumable"]
 
@@ -24,16 +24,16 @@ ResumeOption = Annotated[
 @contextmanager
 def resumable(
     command: str, model: Path, data: Iterable[Path], output: Path | None, *, resume: bool
-) -> Iterator[Progress]:
+) -> Iterator[KeptProgress]:
     """The progress of a command, which is forgotten if it ends well; says what is kept of an interrupted run.
 
     Several processes that share the work keep theirs beside each other.
     """
-    from tcja_deploy.runtime.resume import Progress
+    from tcja_deploy.runtime.resume import KeptProgress
 
     rank = os.environ.get("RANK", "0")
     paths = [os.path.abspath(path) for path in (model, *data, *([] if output is None else [output]))]
-    progress = Progress((command, rank, *paths), resume=resume)
+    progress = KeptProgress((command, rank, *paths), resume=resume)
     note = ""
     if resume and not progress.interrupted:
         note = "nothing is kept of an interrupted run, so this one begins anew"

@@ -27,7 +27,7 @@ from tcja_deploy.reading.arrays import read_npz
 from tcja_deploy.reading.json_text import parse_json
 from tcja_deploy.version import __version__
 
-__all__ = ["EVERY", "Progress", "progress_folder"]
+__all__ = ["EVERY", "KeptProgress", "progress_folder"]
 
 EVERY = 10.0
 """Seconds between two times that progress is kept: so much work is lost at most, and so short runs keep nothing."""
@@ -37,8 +37,6 @@ _STRUCTURE = {"format": str, "version": int, "facts": {str: str}, "state": objec
 _OLD = 30 * 24 * 3600.0
 """Seconds after which the progress of a run that nobody resumed is removed."""
 
-Arrays = Mapping[str, NDArray[Any]]
-
 
 def progress_folder() -> Path:
     """Where progress is kept: `$XDG_CACHE_HOME/tcja-deploy/progress`, or the same in `~/.cache`."""
@@ -46,7 +44,7 @@ def progress_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "tcja-deploy" / "progress"
 
 
-class Progress:
+class KeptProgress:
     """The progress of one run.
 
     Args:
@@ -123,7 +121,7 @@ class Progress:
     def _again(self) -> str:
         return "leave out --resume to begin anew"
 
-    def keep(self, name: str, state: Any, arrays: Arrays) -> None:
+    def keep(self, name: str, state: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Replace a part. A cache folder that cannot be written to is no reason to stop: then nothing is kept."""
         header = {"format": _FORMAT, "version": _VERSION, "facts": dict(self.facts), "state": state}
         self._kept = time.monotonic()
@@ -147,7 +145,7 @@ class Progress:
                     shutil.rmtree(other, ignore_errors=True)
 
     @contextmanager
-    def until_done(self) -> Iterator[Progress]:
+    def until_done(self) -> Iterator[KeptProgress]:
         """A run, whose progress is forgotten if it ends well."""
         yield self
         self.finished()

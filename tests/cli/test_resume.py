@@ -24,7 +24,7 @@ from tcja_deploy.runtime import resume
 from tcja_deploy.cli import main
 
 resume.EVERY = 0.0
-keep, left = resume.Progress.keep, [int(sys.argv.pop(1))]
+keep, left = resume.KeptProgress.keep, [int(sys.argv.pop(1))]
 
 def kept(self, *arguments):
     keep(self, *arguments)
@@ -32,7 +32,7 @@ def kept(self, *arguments):
     if not left[0]:
         os.kill(os.getpid(), signal.SIGKILL)
 
-resume.Progress.keep = kept
+resume.KeptProgress.keep = kept
 sys.argv[0] = "tcja-deploy"
 main()
 """
@@ -82,16 +82,16 @@ def killed(cache: Path, after: int, *arguments: object) -> None:
 
 def stopped(run: Run, after: int, *arguments: object) -> None:
     """The same in this process, by an exception that nothing catches."""
-    keep, left = resume.Progress.keep, [after]
+    keep, left = resume.KeptProgress.keep, [after]
 
-    def kept_then_stopped(self: resume.Progress, *given: Any) -> None:
+    def kept_then_stopped(self: resume.KeptProgress, *given: Any) -> None:
         keep(self, *given)
         left[0] -= 1
         if not left[0]:
             raise Stopped
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resume.Progress, "keep", kept_then_stopped)
+        patch.setattr(resume.KeptProgress, "keep", kept_then_stopped)
         with pytest.raises(Stopped):
             run(*arguments)
 
@@ -196,4 +196,4 @@ def test_where_nothing_is_kept(
 
 def test_short_runs_keep_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resume, "EVERY", 10.0)
-    assert not resume.Progress(("a",), resume=False).due
+    assert not resume.KeptProgress(("a",), resume=False).due

@@ -28,7 +28,7 @@ from tcja_deploy.runtime.activity.record import Activity, Recorder, ValueActivit
 from tcja_deploy.runtime.activity.shards import Shards, Windows
 from tcja_deploy.runtime.activity.stopwatch import Stopwatch
 from tcja_deploy.runtime.compare import predictions
-from tcja_deploy.runtime.resume import Progress as Kept
+from tcja_deploy.runtime.resume import KeptProgress
 from tcja_deploy.runtime.sequence import run
 
 __all__ = [
@@ -168,7 +168,7 @@ def collect(
     windows: Windows | None = None,
     outcomes: Outcomes | None = None,
     stopwatch: Stopwatch | None = None,
-    kept: Kept | None = None,
+    kept: KeptProgress | None = None,
 ) -> Activity:
     """Run a graph over a data set and count.
 

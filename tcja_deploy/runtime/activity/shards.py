@@ -12,7 +12,7 @@ from tcja_deploy.errors import FileFormatError
 from tcja_deploy.runtime.activity.file import activity_arrays, activity_of
 from tcja_deploy.runtime.activity.predicted import Outcomes
 from tcja_deploy.runtime.activity.record import Activity, Recorder, Watch
-from tcja_deploy.runtime.resume import Progress
+from tcja_deploy.runtime.resume import KeptProgress
 
 __all__ = ["Shards", "Windows"]
 
@@ -53,7 +53,7 @@ class Shards:
         origin: Mapping[str, str] | None,
         windows: Windows,
         outcomes: Outcomes | None,
-        kept: Progress | None,
+        kept: KeptProgress | None,
     ) -> None:
         self._watches, self._origin, self._windows = watches, origin, windows
         self._outcomes, self._kept = outcomes, kept
@@ -63,7 +63,7 @@ class Shards:
             self._take(kept, name)
         self._known = {int(i) for shard in self._shards for i in shard.samples}
 
-    def _take(self, kept: Progress, name: str) -> None:
+    def _take(self, kept: KeptProgress, name: str) -> None:
         found = kept.part(name)
         if found is None:
             return
@@ -94,7 +94,7 @@ class Shards:
         if self._kept is not None and self._kept.due:
             self._put_aside(self._kept)
 
-    def _put_aside(self, kept: Progress) -> None:
+    def _put_aside(self, kept: KeptProgress) -> None:
         self._windows.flush(self.recorder)
         shard = self.recorder.finish()
         self.recorder = Recorder(self._watches, self._origin)

@@ -14,7 +14,7 @@ from torch import Tensor
 from tcja_deploy.errors import DataError, FileFormatError
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.resume import Progress
+from tcja_deploy.runtime.resume import KeptProgress
 from tcja_deploy.runtime.sequence import run
 
 __all__ = ["FIT", "Estimate", "FrameProfile", "fit"]
@@ -166,7 +166,7 @@ def fit(
     batches: Iterable[NDArray[np.float32]],
     *,
     linear: bool = False,
-    kept: Progress | None = None,
+    kept: KeptProgress | None = None,
 ) -> FrameProfile:
     """Estimates for every TCJA block, from exact runs over calibration data.
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.activity.collect import LabelledFrames
-from tcja_deploy.runtime.resume import Progress
+from tcja_deploy.runtime.resume import KeptProgress
 from tcja_deploy.runtime.stream.decision import Batch
 from tcja_deploy.runtime.stream.estimate import FIT, FrameProfile, fit
 from tcja_deploy.runtime.stream.sweep import SWEEP, Divergence, sweep
@@ -86,7 +86,7 @@ def study(
     fitted: bool = False,
     batch_size: int = 20,
     bar: Bar = no_bar,
-    kept: Progress | None = None,
+    kept: KeptProgress | None = None,
 ) -> Study:
     """Compare look-aheads with the exact stream, for zeros and for what is fitted or given.
 
@@ -134,7 +134,7 @@ def study(
     return Study(rows, profiles, names)
 
 
-def _done(kept: Progress | None, name: str) -> int:
+def _done(kept: KeptProgress | None, name: str) -> int:
     """Recordings that a part of an interrupted run has done."""
     found = None if kept is None else kept.part(name)
     return 0 if found is None else int(found[0]["done"])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph
-from tcja_deploy.runtime.resume import Progress
+from tcja_deploy.runtime.resume import KeptProgress
 from tcja_deploy.runtime.stream.decision import Batch, Decisions
 from tcja_deploy.runtime.stream.engine import Stepper, initial
 from tcja_deploy.runtime.stream.estimate import FrameProfile
@@ -104,7 +104,7 @@ def sweep(
     lookaheads: Sequence[int],
     profiles: Mapping[str, FrameProfile | None],
     progress: Callable[[int], None] | None = None,
-    kept: Progress | None = None,
+    kept: KeptProgress | None = None,
 ) -> tuple[Divergence, ...]:
     """Compare streams of several look-aheads and estimates with the exact one.
 
