@@ -415,3 +415,24 @@ def samples(draw: Draw, name: str) -> Sample:
 def any_sample(draw: Draw) -> Sample:
     """Any op with inputs."""
     return MAKERS[draw(st.sampled_from(sorted(MAKERS)))](Making(draw))
+
+
+def _affine(leak: float, offset: float, gain: float, **others: Any) -> ir.AffineNeuron:
+    constants = (np.full(1, value, np.float32) for value in (leak, offset, gain))
+    return ir.AffineNeuron(**dict(zip(("leak", "offset", "gain"), constants, strict=True)), **others)
+
+
+NEURONS = st.one_of(
+    st.builds(ir.IF, v_threshold=st.sampled_from([0.5, 1.0]), v_reset=st.sampled_from([None, 0.0, -0.5]), strict=st.booleans()),
+    st.builds(
+        ir.LIF, tau=st.sampled_from([2.0, 4.0]), decay_input=st.booleans(),
+        v_reset=st.sampled_from([None, 0.0, 0.25]), strict=st.booleans(),
+    ),
+    st.builds(ir.PLIF, decay=st.sampled_from([0.5, 0.25]), decay_input=st.booleans(), v_reset=st.sampled_from([None, 0.0])),
+    st.builds(
+        _affine, leak=st.sampled_from([0.0, 0.5, 1.0]), offset=st.sampled_from([-0.25, 0.0, 0.5]),
+        gain=st.sampled_from([0.5, 1.0]), v_initial=st.sampled_from([0.0, 0.25]), drop=st.sampled_from([None, 0.75]),
+        v_reset=st.sampled_from([None, 0.0, -0.25]), strict=st.booleans(),
+    ),
+)  # fmt: skip
+"""Neurons whose charge does not round small numbers."""

@@ -12,7 +12,7 @@ from golden_files import Golden
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from op_samples import Making, conv2d, conv_transpose2d, linear, values
+from op_samples import NEURONS, Making, conv2d, conv_transpose2d, linear, values
 
 import tcja_deploy as td
 from tcja_deploy import zoo
@@ -64,16 +64,6 @@ def exactly(graph: Graph, frames: Array) -> list[str]:
 
 
 # -- every layer ----------------------------------------------------------------------------------------------------------
-NEURONS = st.one_of(
-    st.builds(ir.IF, v_threshold=st.sampled_from([0.5, 1.0]), v_reset=st.sampled_from([None, 0.0, -0.5]), strict=st.booleans()),
-    st.builds(
-        ir.LIF, tau=st.sampled_from([2.0, 4.0]), decay_input=st.booleans(),
-        v_reset=st.sampled_from([None, 0.0, 0.25]), strict=st.booleans(),
-    ),
-    st.builds(ir.PLIF, decay=st.sampled_from([0.5, 0.25]), decay_input=st.booleans(), v_reset=st.sampled_from([None, 0.0])),
-)  # fmt: skip
-
-
 @given(st.data())
 @settings(max_examples=150)
 def test_weights_and_neurons_of_every_kind(data: st.DataObject) -> None:

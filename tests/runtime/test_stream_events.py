@@ -12,7 +12,7 @@ import torch
 from golden_files import Golden
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from op_samples import Making, values
+from op_samples import NEURONS, Making, values
 from stream_graphs import DISTANCE, SMALL, graphs, random_frames, run_stream, strong
 
 import tcja_deploy as td
@@ -38,16 +38,6 @@ def exactly(graph: Graph, frames: np.ndarray, schedule: Any = "burst") -> None:
     for name, value in seen.items():
         assert np.array_equal(value, expected[name]), name
     assert {node.name for node in graph.neurons} <= set(seen)
-
-
-NEURONS = st.one_of(
-    st.builds(ir.IF, v_threshold=st.sampled_from([0.5, 1.0]), v_reset=st.sampled_from([None, 0.0, -0.5]), strict=st.booleans()),
-    st.builds(
-        ir.LIF, tau=st.sampled_from([2.0, 4.0]), decay_input=st.booleans(),
-        v_reset=st.sampled_from([None, 0.0, 0.25]), strict=st.booleans(),
-    ),
-    st.builds(ir.PLIF, decay=st.sampled_from([0.5, 0.25]), decay_input=st.booleans(), v_reset=st.sampled_from([None, 0.0])),
-)  # fmt: skip
 
 
 @given(st.data(), st.sampled_from(["burst", "paced"]))

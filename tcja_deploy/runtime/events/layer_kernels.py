@@ -103,7 +103,7 @@ def spiking_layer(
         weights: `[blocks, taps x channels x block]`.
         bias: `[blocks x block]`.
         taps: For rows and columns of the output, input place and kernel place of each tap, `[size, taps, 2]`; input -1 ends.
-        neuron: Form and constants of the charge, threshold, strict, reset, soft.
+        neuron: See `plan.neuron_constants`.
         quiet: Whether neurons without input cannot fire.
         bits: Spikes `[N, H, W, T, words]`.
     """

@@ -25,6 +25,7 @@ class Charge(IntEnum):
     DECAY_INPUT_DIVIDED = 2  #: `v + (x - (v - rest)) / leak`
     DECAY = 3  #: `v - (v - rest) leak + x`
     DECAY_DIVIDED = 4  #: `v - (v - rest) / leak + x`
+    AFFINE = 5  #: `((v leak) + drift) + (x gain)`
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ class FusedLayer:
         columns: Columns of the kernel.
         weights: `[blocks, taps x channels x block]`, 64-byte aligned.
         bias: `[blocks x block]`; NaN where a block is longer than the outputs, which never fires.
-        taps: See `kernels.spiking_layer`.
+        taps: See `layer_kernels.spiking_layer`.
         neuron: See `neuron_constants`; `None` without neurons.
         quiet: Whether its neurons never fire without input.
         spatial: Whether the output has height and width as axes.
@@ -85,7 +86,7 @@ def compile_graph(graph: Graph, *, keep: Collection[str] = ()) -> EventPlan:
     layers: dict[str, FusedLayer] = {}
     fused: dict[str, str] = {}
     for node in graph:
-        if not isinstance(node.op, ir.Conv2d | ir.ConvTranspose2d | ir.Linear):
+        if not node.op.synaptic:
             continue
         readers = graph.readers(node.name)
         alone = len(readers) == 1 and node.name != graph.output and node.name not in keep
@@ -208,9 +209,17 @@ def _aligned(shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def neuron_constants(op: Any) -> tuple[Any, ...] | None:
-    """Form, rest, leak, gain, drift of the charge; threshold, strict, reset, soft; `None` for neurons unknown here."""
-    f = np.float32
-    fire = (f(op.v_threshold), op.strict, f(op.v_rest), op.v_reset is None)
+    """Form, first membrane, leak, gain, drift of the charge; threshold, strict, what a spike takes off or resets to, soft.
+
+    `None` for neurons that are unknown here.
+    """
+    f, soft = np.float32, op.v_reset is None
+    fire = (f(op.v_threshold), op.strict, f(op.lowered_by if soft else op.v_reset), soft)
+    if isinstance(op, ir.AffineNeuron):
+        constants = (op.leak, op.gain, op.offset)
+        if op.floor is not None or any((c != c.flat[0]).any() for c in constants):
+            return None
+        return int(Charge.AFFINE), f(op.v_rest), *(f(c.flat[0]) for c in constants), *fire
     if isinstance(op, ir.IF):
         return int(Charge.SUM), f(op.v_rest), f(0), f(1), f(0), *fire
     if isinstance(op, ir.PLIF):
@@ -228,17 +237,24 @@ def neuron_constants(op: Any) -> tuple[Any, ...] | None:
 def _never_fires(neuron: tuple[Any, ...], bias: NDArray[np.float32]) -> bool:
     """Whether neurons that start below the threshold and get nothing but their bias stay there, whatever is rounded.
 
-    The membrane goes towards a resting point without passing it, so that it is enough if that is below by a margin.
+    The membrane goes towards a resting point without passing it, so that it is enough if that is below by a margin: of what is
+    rounded in a step, where the step near the threshold is not certain to lead down.
     """
-    form, rest, leak, _, _, threshold, _, _, soft = neuron
-    if soft or not rest < threshold:
+    form, rest, leak, gain, drift, threshold, _, reset, soft = neuron
+    if soft or not max(rest, reset) < threshold:
         return False
     x, share = bias.astype(np.float64), float(leak)
-    if form in (Charge.DECAY_INPUT_DIVIDED, Charge.DECAY_DIVIDED):
-        share = 1 / share
     if form == Charge.SUM:
         return bool((x <= 0).all())
+    if form in (Charge.DECAY_INPUT_DIVIDED, Charge.DECAY_DIVIDED):
+        share = 1 / share
+    if form == Charge.AFFINE:
+        share = 1 - share
     if not 0 < share <= 1:
         return False
-    point = rest + (x if form in (Charge.DECAY_INPUT, Charge.DECAY_INPUT_DIVIDED) else x / share)
-    return bool((point < threshold - 1e-4 * (abs(point) + abs(rest) + abs(threshold))).all())
+    if form == Charge.AFFINE:
+        point = (float(drift) + x * float(gain)) / share
+    else:
+        point = rest + (x if form in (Charge.DECAY_INPUT, Charge.DECAY_INPUT_DIVIDED) else x / share)
+    margin = 1e-4 * (abs(point) + abs(rest) + abs(threshold)) / share
+    return bool((point < threshold - margin).all())

@@ -206,7 +206,7 @@ def step(
         for k, (place, h) in enumerate(zip(places, charged, strict=True)):
             above, reached = (builder.fcmp_ordered(sign, h, threshold) for sign in (">", ">="))
             fired = builder.select(strict, above, reached)
-            after = builder.select(soft, builder.fsub(h, threshold), reset)
+            after = builder.select(soft, builder.fsub(h, reset), reset)
             _store(builder, builder.select(fired, after, h), membrane, place)
             builder.store(builder.bitcast(fired, _I16), builder.gep(out, [_number(k)]))
         return context.get_dummy_value()
