@@ -20,3 +20,10 @@ def test_a_page_is_true(name: str) -> None:
     assert (DOCS / "reference" / name).read_text(encoding="utf-8") == module.PAGES[name](), (
         "python docs/generate_cli.py"
     )
+
+
+def test_every_page_is_in_the_sites_navigation() -> None:
+    navigation = (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+    pages |= {page.relative_to(DOCS).as_posix() for page in (DOCS / "tutorials").glob("*.py")}
+    assert [page for page in sorted(pages) if page not in navigation] == []
