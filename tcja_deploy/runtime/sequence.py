@@ -6,6 +6,7 @@ very spikes that the traced model gives on the same machine.
 
 from __future__ import annotations
 
+import functools
 import math
 import weakref
 from collections.abc import Callable
@@ -264,6 +265,17 @@ def _pooled(kernel: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return rule
 
 
+def _max_pool(op: ir.MaxPool2d, x: Tensor) -> Tensor:
+    if x.device != _CPU or op.stride != op.kernel or any(op.padding):
+        return F.max_pool2d(x, op.kernel, op.stride, op.padding)
+    # Windows side by side: maxima of whole rows are twice as fast as torch's kernel, which looks for positions as well.
+    for axis, k in zip((-2, -1), op.kernel, strict=True):
+        whole = x.narrow(axis, 0, x.shape[axis] // k * k)
+        parts = [whole[..., i::k, :] if axis == -2 else whole[..., i::k] for i in range(k)]
+        x = functools.reduce(torch.maximum, parts)
+    return x
+
+
 def _tcja(op: ir.TCJA, x: Tensor) -> Tensor:
     return x * tcja_gate(op, x.permute(1, 0, 2, 3, 4).mean((3, 4)))[..., None, None]
 
@@ -333,7 +345,7 @@ RULES: dict[type[Op], Callable[..., Tensor]] = {
     ir.LI: _integrated,
     ir.LIF: _integrated,
     ir.Linear: lambda op, x: F.linear(x, _tensor(op.weight, x.device), _bias(op.bias, x.device)),
-    ir.MaxPool2d: _pooled(lambda op, x: F.max_pool2d(x, op.kernel, op.stride, op.padding)),
+    ir.MaxPool2d: _pooled(_max_pool),
     ir.Mul: _fold(torch.mul),
     ir.PLIF: _integrated,
     ir.Permute: lambda op, x: x.permute(op.order),
