@@ -228,7 +228,8 @@ class _Work:
         if not largest:
             raise UnsupportedError("all weights are zero", where=term.synapse.node)
         levels = np.unique(np.abs(weight))
-        one_size = len(levels[levels > 0]) == 1 and len(stage.terms) == 1
+        alone = len(stage.terms) == 1 and stage.neuron is None and not stage.bias.any()
+        one_size = alone and len(levels[levels > 0]) == 1  # an average: its sums are exact as they are
         most = (1 if one_size else WEIGHT_MAX) * edge.unit / largest
         seen = self.observed[term.synapse.node].peak(100) * abs(stage.gain)
         bias = getattr(self.graph[term.synapse.node].op, "bias", None)

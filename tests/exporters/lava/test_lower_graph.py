@@ -1,0 +1,165 @@
+"""Graphs with branches as integer stages: what each construct computes, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from graphs import Builder, frames_for
+
+from tcja_deploy.errors import UnsupportedError
+from tcja_deploy.exporters.lava.accuracy import evaluate
+from tcja_deploy.exporters.lava.options import LavaOptions
+from tcja_deploy.exporters.lava.quantise import quantise
+from tcja_deploy.ir import Kind
+from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.integers.stages import HOST, NeuronStage, RelayStage, SynapseStage
+from tcja_deploy.runtime.integers.twin import Twin
+from tcja_deploy.runtime.sequence import run
+
+
+def recorded(graph, frames, **options):
+    network = quantise(graph, [frames], LavaOptions(**options)).network
+    return network, Twin(network).run(frames, record=[stage.name for stage in network.stages]).recorded
+
+
+def branches(*, kind=Kind.COUNT, seed=0):
+    """A spiking convolution, and a second one of the same shape behind it."""
+    b = Builder((2, 6, 6), T=6, kind=kind, seed=seed)
+    b.conv(4).lif()
+    first = b.x
+    b.conv(4).lif()
+    return b, first, b.x
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_products_of_spikes_are_exact(inverted):
+    b, first, second = branches()
+    if inverted:
+        second = b.graph.add("not", ir.Affine(-1.0, 1.0), second)
+    b.x = b.graph.add("both", ir.Mul(), first, second)
+    b.conv(3).lif()
+    graph = b.done()
+    network, values = recorded(graph, frames_for(graph, 3))
+    a, c = (values[n] for n in (first, network_second(network)))
+    assert np.array_equal(values["both"], a * (1 - c) if inverted else a * c)
+    assert 0 < values["both"].mean() < 1
+
+
+def network_second(network):
+    """The second population by its name."""
+    return [stage.name for stage in network.stages if stage.name.endswith(".lif")][1]
+
+
+def test_sums_of_spikes_are_exact():
+    b, first, second = branches()
+    b.x = b.graph.add("sum", ir.Add(), first, second)
+    b.conv(3).lif()
+    graph = b.done()
+    network, values = recorded(graph, frames_for(graph, 3))
+    assert isinstance(next(s for s in network.stages if s.name == "sum"), RelayStage)
+    assert np.array_equal(values["sum"], values[first].astype(int) + values[network_second(network)])
+    assert values["sum"].max() == 2
+
+
+def test_a_stream_of_real_numbers_is_the_float_one_to_its_rounding():
+    """No neuron before the last: the integer stream differs by weight and payload rounding alone."""
+    b = Builder((2, 8, 8), T=4)
+    b.conv(4)
+    stem = b.x
+    b.conv(4, kernel=(1, 1), padding=(0, 0, 0, 0), stride=(2, 2))
+    b.graph.add("again", ir.Affine(0.5, 0.0), b.x)
+    short = b.x
+    b.x = stem
+    b.conv(4, stride=(2, 2))
+    b.x = b.graph.add("sum", ir.Add(), b.x, short, "again")
+    b.add(ir.LIF()).add(ir.Flatten()).linear(3)
+    graph = b.done()
+    frames = frames_for(graph, 3)
+    seen = {}
+    run(graph, frames, observe=lambda node, value: seen.update({node.name: value.numpy()}))
+    quantised = quantise(graph, [frames], LavaOptions(correct_bias=False))
+    network = quantised.network
+    neuron = next(s for s in network.stages if isinstance(s, NeuronStage))
+    values = Twin(network).run(frames, record=list(neuron.inputs)).recorded
+    unit = next(r.scale for r in quantised.stages if r.name == neuron.name)
+    found = (sum(values[n].astype(float) for n in neuron.inputs) + neuron.bias.reshape(-1, 1, 1)) / unit
+    exact = seen["sum"] * 0.5  # the gain of tau = 2
+    assert np.abs(found - exact).max() < 0.03 * np.abs(exact).max()
+    assert any(isinstance(s, SynapseStage) and s.stride == (2, 2) for s in network.stages)
+
+
+def test_a_soft_reset_keeps_what_is_above_the_threshold():
+    """A constant input of 0.72 thresholds without leak fires floor(7.2) times in 10 steps, every second step with a hard reset."""
+    counts = {}
+    for reset in (None, 0.0):
+        b = Builder((1,), T=10, kind=Kind.BINARY)
+        b.add(ir.Linear(np.full((1, 1), 0.72, np.float32), None)).add(ir.IF(v_reset=reset))
+        graph = b.done()
+        _, values = recorded(graph, np.ones((10, 1, 1), np.float32), wide_input=False)
+        counts[reset] = int(next(iter(v for k, v in values.items() if k.endswith(".if"))).sum())
+    assert counts == {None: 7, 0.0: 5}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_soft_resets_spike_as_the_float_network_does(seed):
+    b = Builder((2, 6, 6), T=8, seed=seed)
+    b.conv(4).lif(v_reset=None).conv(4).lif(v_reset=None).add(ir.Flatten()).linear(4).lif(v_reset=None)
+    graph = b.done()
+    frames = frames_for(graph, 6)
+    quantised = quantise(graph, [frames])
+    measured = evaluate(graph, quantised, [(frames, None)])
+    spiking = [s for s in measured.stages if s.disagreement is not None]
+    assert len(spiking) == 3
+    assert spiking[0].disagreement < 0.01
+    assert all(abs(s.rate_float - s.rate_integer) < 0.02 for s in spiking[:2])
+
+
+def refused_integrator(b):
+    b.conv(2).add(ir.LI(0.5, v_leak=1.0))
+
+
+def refused_average(b):
+    b.conv(2).lif(v_reset=None).add(ir.AdaptiveAvgPool2d((4, 4))).conv(2).lif()
+
+
+def refused_inverted(b):
+    b.conv(2).lif()
+    one = b.graph.add("one", ir.Affine(-1.0, 1.0), b.x)
+    other = b.graph.add("other", ir.Affine(-1.0, 1.0), b.x)
+    b.x = b.graph.add("neither", ir.Mul(), one, other)
+    b.conv(2).lif()
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (refused_integrator, "leaks to 1"),
+        (refused_inverted, "inverted spikes only"),
+        (refused_average, "windows of different sizes"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_reason(build, words):
+    b = Builder((2, 6, 6))
+    build(b)
+    graph = b.done()
+    with pytest.raises(UnsupportedError, match=words):
+        quantise(graph, [frames_for(graph)])
+
+
+def test_an_identity_shortcut_keeps_the_unit_of_its_stream():
+    b = Builder((2, 6, 6))
+    b.conv(4)
+    stem = b.x
+    b.lif().conv(4)
+    b.x = b.graph.add("sum", ir.Add(), b.x, stem)
+    after = b.x
+    b.lif().conv(4)
+    b.x = b.graph.add("more", ir.Add(), b.x, after)
+    b.lif().add(ir.Flatten()).linear(3)
+    graph = b.done()
+    network = quantise(graph, [frames_for(graph, 3)]).network
+    units = {network.edges[name].unit for name in (stem, "sum")}
+    assert len(units) == 1
+    relay = next(s for s in network.stages if s.name == "sum")
+    assert stem in relay.inputs  # as it is, without a relay that rescales
+    assert HOST not in relay.inputs

@@ -1,0 +1,45 @@
+"""Every family of the support matrix that is no chain, in the real Lava: every value of every stage, three windows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from family_nets import net
+
+import tcja_deploy as td
+from tcja_deploy.errors import ToolchainError
+from tcja_deploy.exporters.lava import environment
+
+GRAPHS = (
+    "tcja-heads", "cross", "ma-t", "ma-c", "ma-s", "ma-tcs", "ma-stepwise", "att-ms-resnet", "ms-resnet", "max-resnet",
+    "sew-add", "sew-and", "sew-iand", "spiking-resnet", "norse-lif", "fsvae-decoder",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def lava() -> None:
+    try:
+        environment.lava_python()
+    except ToolchainError as error:
+        pytest.skip(f"no Lava environment ({error.reason}); run `tcja-deploy lava setup`")
+
+
+def compared(key: str, folder: Path, *, fast: bool) -> None:
+    made = net(key)
+    frames = made.family.frames(3, seed=5).numpy()
+    td.export(made.graph, "lava", folder / "b", data=[frames])
+    agreement = td.verify(folder / "b", batches=[frames], fast_conv=fast)
+    assert agreement.samples == 3
+    assert agreement.mismatches == 0
+    assert sum(layer.spikes for layer in agreement.layers) > 0
+
+
+def test_ms_resnet_with_tcja_and_lavas_own_convolution(tmp_path: Path) -> None:
+    compared("ms-resnet-tcja", tmp_path, fast=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", GRAPHS)
+def test_family(key: str, tmp_path: Path) -> None:
+    compared(key, tmp_path, fast=True)
