@@ -9,8 +9,10 @@ from spikingjelly.activation_based import functional
 from untrained import settle
 
 from tcja_deploy.energy.count.rules import take_inventory
-from tcja_deploy.errors import UnsupportedError, UsageError
+from tcja_deploy.errors import UsageError
+from tcja_deploy.exporters.lava.float_graph import FloatMeeting
 from tcja_deploy.exporters.lava.lower import lower
+from tcja_deploy.exporters.lava.lower_graph import lower_graph
 from tcja_deploy.frontend.trace import trace
 from tcja_deploy.ir import Graph, Kind
 from tcja_deploy.ir import ops as ir
@@ -90,15 +92,21 @@ def test_sums_of_spikes_are_counts() -> None:
 
 
 @pytest.mark.parametrize("key", ["ms-resnet-tcja", "ms-resnet", "sew-add", "sew-and", "spiking-resnet"])
-def test_lava_refuses_two_branches_and_says_where(key: str) -> None:
-    graph = net(key).graph
-    with pytest.raises(UnsupportedError) as refusal:
-        lower(fold_batch_norm(graph))
-    joins = [n.name for n in graph if isinstance(n.op, ir.Add | ir.Mul)]
-    assert joins
-    for name in joins:
-        assert f"{name} ({type(graph[name].op).__name__}): joins two branches" in refusal.value.reason
-    assert "ONNX" in refusal.value.hint
+def test_lava_has_a_stage_for_every_joint(key: str) -> None:
+    """A sum that a neuron alone reads meets in its population; every other is a relay's, a product of spikes a threshold."""
+    graph = fold_batch_norm(net(key).graph)
+    stages = lower_graph(graph).stages
+    joints = [n.name for n in graph if isinstance(n.op, ir.Add | ir.Mul)]
+    assert joints
+    for name in joints:
+        own = [s for s in stages if s.name == name]
+        in_front = [
+            s for s in stages if isinstance(s, FloatMeeting) and s.observed == name and s.neuron is not None
+        ]
+        alone = len(graph.readers(name)) == 1 and isinstance(graph.readers(name)[0].op, ir.Neuron)
+        joined = in_front if alone else own
+        assert len(joined) == 1
+        assert len(joined[0].terms if isinstance(joined[0], FloatMeeting) else joined[0].inputs) == 2
 
 
 def test_lava_takes_the_plain_network() -> None:

@@ -89,7 +89,7 @@ def test_a_stream_of_real_numbers_is_the_float_one_to_its_rounding():
 
 
 def test_a_soft_reset_keeps_what_is_above_the_threshold():
-    """A constant input of 0.72 thresholds without leak fires floor(7.2) times in 10 steps, every second step with a hard reset."""
+    """A constant input of 0.72 thresholds fires floor(7.2) times in 10 steps, every second step with a hard reset."""
     counts = {}
     for reset in (None, 0.0):
         b = Builder((1,), T=10, kind=Kind.BINARY)
