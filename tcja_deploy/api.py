@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tcja_deploy.errors import UsageError
+from tcja_deploy.reading.limits import out_of_memory_told
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["export", "load", "verify"]
 
 
+@out_of_memory_told()
 def load(
     source: str | Path | nn.Module,
     *,
@@ -88,6 +90,7 @@ def load(
     )
 
 
+@out_of_memory_told()
 def export(
     graph: Graph,
     target: str,
@@ -147,6 +150,7 @@ def export(
     )
 
 
+@out_of_memory_told()
 def verify(
     artifact: str | Path,
     graph: Graph | None = None,
