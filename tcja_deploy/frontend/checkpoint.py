@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tcja_deploy.errors import TraceError, UsageError
 from tcja_deploy.frontend import tet
+from tcja_deploy.frontend.tet import BY_CODE
 from tcja_deploy.ir import Graph
 from tcja_deploy.zoo.architecture import (
     Architecture,
@@ -46,9 +47,6 @@ ARCHITECTURES = {**BUILDERS, "ncaltech101_tet": _ncaltech101_tet}
 _SENSORS = {(34, 34): "events34", (128, 128): "dvs128", (180, 240): "ncaltech101"}
 """Networks by height and width of the frames that their sensors give."""
 
-_LIVE = (
-    "load the model in Python instead and pass the module itself: tcja_deploy.load(module, input_shape=...)"
-)
 
 _CONV = ("0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var")
 _GATE = ("conv.weight", "conv_c.weight")
@@ -102,7 +100,7 @@ def infer_architecture(
             "features.<i>.fwd.module.0.weight): "
             + ", ".join(sorted(state)[:4])
             + (", ..." if len(state) > 4 else ""),
-            hint=_LIVE,
+            hint=BY_CODE,
         )
     if arch is None and len(fc) == 1 and 0 in conv:
         raise UsageError(
@@ -224,7 +222,7 @@ def _conv_layers(state: StateDict, positions: list[int], pool: str) -> list[Laye
         elif layers and isinstance(layers[-1], Pool):
             raise TraceError(
                 f"conv.{i - 1} and conv.{i} have no weights: a layer is missing, or two pools follow each other",
-                hint=_LIVE,
+                hint=BY_CODE,
             )
         else:
             layers.append(Pool(pool))
@@ -241,7 +239,9 @@ def _head(state: StateDict, fc: list[int], habits: _Habits) -> list[Layer]:
     head: list[Layer] = [FlattenLayer()]
     for i in fc:
         if i > len(head) + 1:
-            raise TraceError(f"fc.{len(head)} to fc.{i - 1} have no weights: a layer is missing", hint=_LIVE)
+            raise TraceError(
+                f"fc.{len(head)} to fc.{i - 1} have no weights: a layer is missing", hint=BY_CODE
+            )
         head += [Dropout()] * (i - len(head))
         head.append(LinearLayer(widths[f"fc.{i}"], f"fc.{i}.0.bias" in state))
         if habits.spikes_last if i == fc[-1] else habits.spikes_between:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -62,28 +63,29 @@ def _plif(module: Any) -> ir.PLIF:
     return ir.PLIF(**_common(module), decay=decay, decay_input=bool(module.decay_input))
 
 
-def _readout(integrator: Callable[[Any], ir.LI]) -> ModuleRule:
-    """A membrane without spikes, and what is read off it over the window."""
+_DECODED = {"mean-mem": ("mean", 0), "max-mem": ("amax", 0), "last_mem": ("getitem", -1)}
+"""How a membrane is read off a window: the function over time, and its argument."""
 
-    def rule(tracer: RuleContext, path: str, module: Any, x: Traced) -> Traced:
-        decode = {"mean-mem": "mean", "max-mem": "amax"}.get(module.decode)
-        if decode is None:
+
+def _readout(integrator: Callable[[Any], ir.LI]) -> Callable[..., Any]:
+    """A membrane without spikes, and what is read off it over the window; without `decode` a list of all steps."""
+
+    def rule(tracer: RuleContext, path: str, module: Any, x: Traced) -> Traced | tuple[Traced, ...]:
+        if module.decode is not None and module.decode not in _DECODED:
             raise Unsupported(
                 f"hands on its membrane as decode={module.decode!r}", "use decode='mean-mem' or 'max-mem'"
             )
-        membrane = tracer.emit(path, integrator(module), x)
-        decoded: Traced = FUNCTIONS[decode](tracer, f"{path}.{module.decode}", membrane, 0)
+        op = integrator(module)
+        if math.frexp(op.decay)[0] != 0.5 and op.decay:
+            tracer.notes.append(f"{path}: x / tau is computed as x * (1 / tau), equal up to the last digit")
+        membrane = tracer.emit(path, op, x)
+        if module.decode is None:
+            return tuple(replace(membrane, view="frame", step=t) for t in range(tracer.T))
+        function, argument = _DECODED[module.decode]
+        decoded: Traced = FUNCTIONS[function](tracer, f"{path}.{module.decode}", membrane, argument)
         return decoded
 
     return rule
-
-
-def _leaky_readout(module: Any) -> ir.LI:
-    if math.frexp(module.tau)[0] != 0.5:
-        raise Unsupported(
-            f"divides its input by tau = {module.tau:g}, which rounds unlike a product", "use a power of two"
-        )
-    return ir.LI(1.0 / module.tau)
 
 
 NEURONS: dict[str, ModuleRule] = {
@@ -95,8 +97,8 @@ NEURONS: dict[str, ModuleRule] = {
 }
 """Spiking neurons by package and class name."""
 
-READOUTS: dict[str, ModuleRule] = {
+READOUTS: dict[str, Callable[..., Any]] = {
     "spikingjelly:NonSpikingIFNode": _readout(lambda m: ir.LI(0.0, decay_input=False)),
-    "spikingjelly:NonSpikingLIFNode": _readout(_leaky_readout),
+    "spikingjelly:NonSpikingLIFNode": _readout(lambda m: ir.LI(1.0 / m.tau)),
 }
 """Membranes without spikes by package and class name."""

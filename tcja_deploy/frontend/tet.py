@@ -23,7 +23,13 @@ from tcja_deploy.ir import ops as ir
 from tcja_deploy.unsupported import bullets
 from tcja_deploy.zoo.architecture import StateDict
 
-__all__ = ["from_tet_state", "matches"]
+__all__ = ["BY_CODE", "from_tet_state", "matches"]
+
+BY_CODE = (
+    "take the weights with the code of the network: models.py:NAME --weights FILE (docs/your-network.md), or in Python "
+    "tcja_deploy.load(module, input_shape=(C, H, W))"
+)
+"""What to do about weights that are in no layout that is known."""
 
 
 _BLOCK = re.compile(r"features\.(\d+)\.(fwd\.module\.[01]\.\w+|conv\.0\.weight|conv_c\.weight)$")
@@ -117,7 +123,7 @@ class _Layers:
         if not gaps:
             raise TraceError(
                 "no pools between the layers: that network strides its convolutions, which weights do not tell",
-                hint="load the model in Python instead and pass the module itself",
+                hint=BY_CODE,
             )
         want: dict[str, tuple[int | None, ...]] = {}
         inputs: int | None = None
@@ -206,5 +212,5 @@ def _compare(state: StateDict, want: Mapping[str, tuple[int | None, ...]]) -> No
     if found:
         raise TraceError(
             f"the weights do not fit the layout of the TET networks:{bullets(found)}",
-            hint="load the model in Python instead and pass the module itself",
+            hint=BY_CODE,
         )

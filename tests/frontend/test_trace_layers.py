@@ -86,11 +86,26 @@ def test_readout_membranes(make: Any, decode: str) -> None:
     assert_output(net, graph, counts())
 
 
+@pytest.mark.parametrize("tau", [2.0, 3.0])
+def test_readouts_of_the_last_step_and_of_every_step(tau: float) -> None:
+    """`decode="last_mem"` gives one membrane, `decode=None` a list of them all."""
+    last = lively(
+        nn.Sequential(layer.Conv2d(2, 5, 3, step_mode="m"), neuron.NonSpikingLIFNode(tau, "last_mem"))
+    )
+    every = body(
+        lambda s, x: torch.stack(s.read(s.conv(x)))[1:].mean(0), read=neuron.NonSpikingLIFNode(tau, None)
+    )
+    for net in (last, every):
+        graph = traced(net)
+        with torch.no_grad():
+            torch.testing.assert_close(run(graph, counts()), net(counts()), rtol=1e-6, atol=1e-6)
+        # dividing by three is rounded unlike a product with a third
+        assert ("computed as x * (1 / tau)" in graph.source.get("assumptions", "")) == (tau == 3.0)
+
+
 def test_readout_membranes_that_are_refused() -> None:
-    with pytest.raises(TraceError, match="decode='last_mem'"):
-        traced(nn.Sequential(neuron.NonSpikingLIFNode(2.0, "last_mem")))
-    with pytest.raises(TraceError, match="tau = 3"):
-        traced(nn.Sequential(neuron.NonSpikingLIFNode(3.0, "mean-mem")))
+    with pytest.raises(TraceError, match="decode='max-abs-mem'"):
+        traced(nn.Sequential(neuron.NonSpikingLIFNode(2.0, "max-abs-mem")))
 
 
 def test_membrane_exactly_at_the_threshold() -> None:
