@@ -14,11 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
-from spikingjelly.activation_based import functional, neuron, surrogate
+from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from spikingjelly.activation_based.model import (
     masnn,
     maxformer,
@@ -27,6 +28,7 @@ from spikingjelly.activation_based.model import (
     qkformer,
     sew_resnet,
     snas_net,
+    spike_dhs,
     spike_driven_transformer,
     spikformer,
     spiking_resnet,
@@ -78,6 +80,24 @@ def _multi_step(build: Callable[..., nn.Module], **options: Any) -> Callable[[],
     return made
 
 
+def _snas(cells: str) -> nn.Module:
+    """A network of the architecture search, with every kind of connection in its cells."""
+    args = SimpleNamespace(
+        timestep=T, second_avgpooling=2, dataset="cifar10", celltype=cells, threshold=1.0, tau=4 / 3
+    )
+    connections = torch.tensor([[0, 2, 3, 4], [1, 0, 1, 2], [2, 1, 0, 3], [4, 2, 1, 0]])
+    return snas_net.SNASNet(args, connections)
+
+
+def _spike_dhs() -> nn.Module:
+    net = nn.Sequential(
+        spike_dhs.SearchSpikingConv2d_stem(3, 8), spike_dhs.SpikingConv2d(8, 8),
+        layer.AvgPool2d(4), layer.Flatten(), layer.Linear(8 * 64, 10),
+    )  # fmt: skip
+    functional.set_step_mode(net, "m")
+    return net
+
+
 _SEW = (
     "sew_resnet18", "sew_resnet34", "sew_resnet50", "sew_resnet101", "sew_resnet152", "sew_resnext50_32x4d",
     "sew_resnext101_32x8d", "sew_wide_resnet50_2", "sew_wide_resnet101_2",
@@ -122,14 +142,16 @@ MODELS: dict[str, Model] = {
     "spikformer_s": Model(
         lambda: spikformer.spikformer_s(T=T, img_size_h=64, img_size_w=64), (3, 64, 64), image=True
     ),
-    "SNASNet": Model(snas_net.SNASNet),
+    "SNASNet (forward cells)": Model(lambda: _snas("forward"), image=True),
+    "SNASNet (backward cells)": Model(lambda: _snas("backward"), image=True),
+    "layers of spike_dhs": Model(_spike_dhs),
     **{
         n: Model(lambda n=n: getattr(spiking_vggws_ottt, n)(num_classes=10), single=True)
         for n in spiking_vggws_ottt.__all__
         if n.startswith("ottt_") and n != "ottt_spiking_vggws"
     },
 }
-"""Every builder of the package. `spike_dhs` holds parts of networks, no network."""
+"""Every builder of the package. `spike_dhs` holds parts of networks and no network: they are put one behind the other."""
 
 
 def result_of(net: nn.Module, model: Model, x: Tensor) -> Tensor:
