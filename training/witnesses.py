@@ -78,22 +78,30 @@ def _sew(connect: str) -> nn.Module:
     )
 
 
-def _attended(attention: Callable[[int], nn.Module]) -> nn.Module:
+def _cross_convolution() -> nn.Module:
     """Three convolutions, the attention behind the neurons of the last two, and a readout."""
     return Rates(
         _halved(), _conv(2, 16), _lif(),
-        _conv(16, 32, stride=2), _lif(), attention(32),
-        _conv(32, 64, stride=2), _lif(), attention(64), *_head(64),
+        _conv(16, 32, stride=2), _lif(), CrossConvolution(),
+        _conv(32, 64, stride=2), _lif(), CrossConvolution(), *_head(64),
     )  # fmt: skip
 
 
 def _ma_snn(which: str) -> nn.Module:
-    used = {"use_temporal": "t" in which, "use_channel": "c" in which, "use_spatial": "s" in which}
-    return _attended(
-        lambda channels: layer.MultiDimensionalAttention(
+    """Three convolutions, the attention in front of the neurons of the last two, as its authors place it, and a readout."""
+
+    def attention(channels: int) -> nn.Module:
+        used = {"use_temporal": "t" in which, "use_channel": "c" in which, "use_spatial": "s" in which}
+        made: nn.Module = layer.MultiDimensionalAttention(
             TIMESTEPS, channels, reduction_t=2, reduction_c=8, **used
         )
-    )
+        return made
+
+    return Rates(
+        _halved(), _conv(2, 16), _lif(),
+        _conv(16, 32, stride=2), attention(32), _lif(),
+        _conv(32, 64, stride=2), attention(64), _lif(), *_head(64),
+    )  # fmt: skip
 
 
 WITNESSES: dict[str, Callable[[], nn.Module]] = {
@@ -105,7 +113,7 @@ WITNESSES: dict[str, Callable[[], nn.Module]] = {
     "ma-snn-c": lambda: _ma_snn("c"),
     "ma-snn-s": lambda: _ma_snn("s"),
     "ma-snn": lambda: _ma_snn("tcs"),
-    "cross-convolution": lambda: _attended(lambda channels: CrossConvolution()),
+    "cross-convolution": _cross_convolution,
 }
 """Makers of untrained networks by name; torch's seed decides the weights."""
 

@@ -23,7 +23,7 @@ from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters.lava.calibration import SAMPLES, Observed, StageReport
 from tcja_deploy.exporters.lava.float_graph import FloatGraph, FloatMeeting, FloatProgram, FloatTerm
 from tcja_deploy.exporters.lava.options import LavaOptions
-from tcja_deploy.exporters.lava.programs import compile_region, program_error
+from tcja_deploy.exporters.lava.programs import CompiledProgram, compile_region, program_error
 from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.integers.edges import AnyStage, sends
 from tcja_deploy.runtime.integers.layer_runner import LayerCounts
@@ -32,6 +32,7 @@ from tcja_deploy.runtime.integers.network import IntegerNetwork
 from tcja_deploy.runtime.integers.stage_runners import run_stage
 from tcja_deploy.runtime.integers.stages import (
     HOST,
+    MESSAGE_BITS,
     Edge,
     NeuronStage,
     ProgramStage,
@@ -166,11 +167,7 @@ class _Work:
             shaped = _reshaping(f"{stage.name}.shaped", source, edge, stage.shape)
             self.add(shaped)
             source, edge = shaped.name, self.edges[shaped.name]
-        low = -edge.peak if edge.kind == "signed" else 0
-        unit = float(1 << self.options.gate_bits) if edge.unit == 1 else edge.unit
-        compiled = compile_region(
-            self.graph, stage.region, unit=edge.unit, low=low, high=edge.peak, out_unit=unit
-        )
+        compiled = self._compiled(stage, edge, self.values[source])
         made = ProgramStage(stage.name, (source,), compiled.program, compiled.unit)
         first = self.values[source][:, :SAMPLES]
         error = program_error(self.graph, stage.region, compiled, edge.unit, first)
@@ -178,6 +175,29 @@ class _Work:
         self.reports.append(
             StageReport(stage.name, "program", float(made.unit), edge.unit, 0, 0, 0, error, counts.peak)
         )
+
+    def _compiled(self, stage: FloatProgram, edge: Edge, values: Payload) -> CompiledProgram:
+        """The program in the finest unit whose payloads need no more bits than asked for, or than the stream has.
+
+        Products of several gates are far below one: their payloads would leave bits unused.
+        """
+        unit = full = float(1 << self.options.gate_bits)
+        if edge.unit != 1:
+            unit, full = edge.unit, float(np.abs(values).max(initial=1))
+        low = -edge.peak if edge.kind == "signed" else 0
+        while True:
+            compiled = compile_region(
+                self.graph, stage.region, unit=edge.unit, low=low, high=edge.peak, out_unit=unit
+            )
+            made, counts = (
+                ProgramStage(stage.name, (stage.source,), compiled.program, compiled.unit),
+                LayerCounts(),
+            )
+            run_stage(made, (edge,), [values], counts)
+            spare = int(full / max(counts.peak, 1))
+            if spare < 2 or made.peak * spare >= 1 << (MESSAGE_BITS - 1):
+                return compiled
+            unit *= 1 << (spare.bit_length() - 1)
 
     # -- where values meet ---------------------------------------------------------------------------
     def meeting(self, stage: FloatMeeting) -> None:

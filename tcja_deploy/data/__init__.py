@@ -9,8 +9,10 @@ from tcja_deploy.errors import UsageError
 __all__ = ["NAMES", "path"]
 
 NAMES = (
+    "cross_convolution_digits.tcja",
     "digits_checkpoint_max.pth",
     "digits_test_events.npz",
+    "ms_resnet_tcja_digits.tcja",
     "nmnist_checkpoint_max.pth",
 )
 """Names of the shipped files."""

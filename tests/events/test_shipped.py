@@ -37,7 +37,9 @@ def tested(monkeypatch):
 
 def test_every_shipped_file_is_named_and_described():
     folder = Path(data.__file__).parent
-    assert {file.name for file in folder.iterdir() if file.suffix in (".pth", ".npz")} == set(data.NAMES)
+    assert {file.name for file in folder.iterdir() if file.suffix in (".pth", ".npz", ".tcja")} == set(
+        data.NAMES
+    )
     readme = (folder / "README.md").read_text()
     assert all(f"`{name}`" in readme for name in data.NAMES)
 

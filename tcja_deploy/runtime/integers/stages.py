@@ -35,6 +35,7 @@ from tcja_deploy.runtime.integers.window.program import Program
 
 __all__ = [
     "HOST",
+    "MESSAGE_BITS",
     "UNITY",
     "Edge",
     "EdgeKind",
