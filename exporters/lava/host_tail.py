@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tcja_deploy.ir import Graph, Node
+from tcja_deploy.ir import Graph, Node, Op
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.integers.network import Readout
 from tcja_deploy.unsupported import Unsupported
@@ -50,8 +51,8 @@ class HostTail:
             weight, bias = (rows - zero).T.astype(np.float64), zero.astype(np.float64)
             bias = bias if bias.any() else None
         time_mean = any(_mean(node) for node in nodes)
-        function = "sigmoid" if any(isinstance(n.op, ir.Sigmoid) for n in nodes) else None
-        return Readout(weight, bias, 1, time_mean, function)
+        squashed = any(isinstance(n.op, ir.Sigmoid) for n in nodes)
+        return Readout(weight, bias, 1, time_mean, "sigmoid" if squashed else None)
 
 
 def host_tail(graph: Graph) -> HostTail:
@@ -79,9 +80,9 @@ def _hosted(node: Node, after: list[str]) -> bool:
     return _mean(node) or (isinstance(node.op, linear) and keeps_samples)
 
 
-def _through(ops: list[ir.Flatten | ir.Linear], frames: np.ndarray) -> np.ndarray:
+def _through(ops: list[Op], frames: NDArray[np.float32]) -> NDArray[np.float32]:
     """What the ops make of frames `[1, B, ...]`, `[B, K]`."""
     for op in ops:
         frames = op.apply(frames)
-    flat: np.ndarray = frames.reshape(frames.shape[1], -1)
+    flat: NDArray[np.float32] = frames.reshape(frames.shape[1], -1)
     return flat

@@ -136,6 +136,8 @@ class _Lowering:
         elif isinstance(op, ir.Add):
             self._add(node)
         elif isinstance(op, ir.Affine):
+            if not op.scale:
+                raise Unsupported("multiplies by zero")
             x = self.values[node.inputs[0]]
             terms = tuple(scaled(term, op.scale) for term in x.terms)
             self.values[node.name] = _Sum(terms, x.bias * op.scale + op.offset, x.shape)
@@ -287,11 +289,16 @@ class _Lowering:
         )
 
     def _add(self, node: Node) -> None:
+        for name in node.inputs:
+            if node.inputs.count(name) > 1:
+                self.placed(name)
         parts = [self.values[name] for name in node.inputs]
         if any(part.shape != node.signal.features for part in parts):
             raise Unsupported("adds values of different shapes")
         terms = tuple(term for part in parts for term in part.terms)
-        self.values[node.name] = _Sum(terms, sum(part.bias for part in parts) + 0.0, node.signal.features)
+        self.values[node.name] = _Sum(
+            terms, np.asarray(np.sum([part.bias for part in parts], 0)), node.signal.features
+        )
 
     def _norm(self, node: Node, op: ir.BatchNorm1d | ir.BatchNorm2d) -> None:
         """A normalisation that was not folded: a weight a channel."""

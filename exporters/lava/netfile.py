@@ -190,7 +190,9 @@ def _layer(entry: _Entry, about: dict[str, Any]) -> LayerStage | None:
     bias = entry.integers("bias", 1)
     threshold = neuron.integers("vThMant", 0, 1)
     decays = [neuron.integers(key, 0) for key in ("vDecay", "iDecay")]
-    geometry = {key: entry.pair(key) for key in ("stride", "padding", "dilation")} if spatial else {}
+    geometry: dict[str, Any] = (
+        {key: entry.pair(key) for key in ("stride", "padding", "dilation")} if spatial else {}
+    )
     groups = int(entry.integers("groups", 0)) if spatial else 1
     if len(entry.problems) > before:
         return None

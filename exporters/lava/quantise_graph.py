@@ -219,14 +219,16 @@ class _Work:
             for other in self.stages[mark:]:
                 del self.values[other.name], self.edges[other.name]
             del self.stages[mark:]
-        made = self._fused(made, mark)
-        self.edges[made.name] = sends(made, tuple(self.edges[name] for name in made.inputs))
+        whole = self._fused(made, mark)
+        self.edges[made.name] = sends(whole, tuple(self.edges[name] for name in whole.inputs))
         self.values[made.name] = sent
-        self.stages.append(made)
+        self.stages.append(whole)
         for other in self.stages[mark:-1]:
             del self.values[other.name]
         threshold = 0 if isinstance(made, RelayStage) else int(made.threshold.max())
-        kind = made.kind if isinstance(made, LayerStage) else "relay" if threshold == 0 else "neuron"
+        kind = "relay" if isinstance(made, RelayStage) else "neuron"
+        if isinstance(whole, LayerStage):
+            kind = whole.kind
         self.reports.append(
             StageReport(
                 made.name, kind, unit, arms[0].unit, threshold, weights, int(np.abs(made.bias).max()), rounding,

@@ -42,7 +42,7 @@ def kind_of(stage: AnyStage) -> str:
         RelayStage: "relay",
         ProgramStage: "program",
     }
-    return names[type(stage)]  # type: ignore[index]
+    return names[type(stage)]
 
 
 def stage_arrays(stage: AnyStage) -> dict[str, Any]:
@@ -53,13 +53,11 @@ def stage_arrays(stage: AnyStage) -> dict[str, Any]:
         pairs = {key: np.array(getattr(stage, key)) for key in _PAIRS}
         return {"weight": stage.weight.astype(np.int32), "groups": np.array(stage.groups), **pairs}
     if isinstance(stage, NeuronStage):
-        numbers = ("v_decay", "i_decay", "reset_value", "drop")
-        whole = {key: np.array(getattr(stage, key)) for key in numbers}
+        whole = {key: np.array(getattr(stage, key)) for key in ("v_decay", "i_decay", "reset_value", "drop")}
         return {"bias": stage.bias, "threshold": stage.threshold, **whole}
     if isinstance(stage, RelayStage):
         decay = NO_DECAY if stage.decay is None else stage.decay
-        numbers = ("bits", "multiplier", "shift")
-        whole = {key: np.array(getattr(stage, key)) for key in numbers}
+        whole = {key: np.array(getattr(stage, key)) for key in ("bits", "multiplier", "shift")}
         return {"bias": stage.bias, "decay": np.array(decay), **whole}
     if isinstance(stage, ProgramStage):
         return dict(stage.program.arrays)

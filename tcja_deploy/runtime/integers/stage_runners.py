@@ -176,7 +176,7 @@ def run_stage(
         return sent.astype(np.int32)
     if isinstance(stage, NeuronStage | RelayStage):
         population = PopulationRunner(stage)
-        rows = (np.sum([window[t] for window in windows], 0, dtype=np.int64) for t in range(frames))
+        rows = (np.asarray(np.sum([w[t] for w in windows], 0, dtype=np.int64)) for t in range(frames))
         return np.stack([population.advance(row, counts) for row in rows]).astype(np.int32)
     x = torch.from_numpy(windows[0].reshape(-1, *windows[0].shape[2:]).astype(np.float32))
     with torch.inference_mode():

@@ -163,3 +163,15 @@ def test_an_identity_shortcut_keeps_the_unit_of_its_stream():
     relay = next(s for s in network.stages if s.name == "sum")
     assert stem in relay.inputs  # as it is, without a relay that rescales
     assert HOST not in relay.inputs
+
+
+def test_a_value_added_to_itself_counts_twice():
+    b = Builder((2, 6, 6))
+    b.conv(4)
+    b.x = b.graph.add("twice", ir.Add(), b.x, b.x)
+    b.lif().add(ir.Flatten()).linear(3)
+    graph = b.done()
+    frames = frames_for(graph, 3)
+    quantised = quantise(graph, [frames])
+    measured = evaluate(graph, quantised, [(frames, None)])
+    assert next(s.disagreement for s in measured.stages if s.disagreement is not None) < 0.01
