@@ -32,6 +32,7 @@ RATIOS: dict[str, dict[str, tuple[str, str]]] = {
         "spikingjelly_step / onnx": ("spikingjelly_step", "onnx"),
     },
     "firing_rate": {"events 16 % / 2 %": ("events_0.16", "events_0.02")},
+    "export_verification": {"verified / unverified": ("verified", "unverified")},
     "busy_neighbour": {"beside / alone": ("beside", "alone")},
 }
 """What is kept of each benchmark: numerator and denominator."""

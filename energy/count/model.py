@@ -29,7 +29,9 @@ __all__ = ["CPU", "DataSet", "ModelActivity", "kept_activity", "measure_model"]
 
 CPU = "cpu"
 _FEW = 4
-"""Recordings run at once on a processor."""
+"""Recordings run at once by torch on a processor."""
+_TOGETHER = 16
+"""Recordings run at once by the event engine: its values are bits and lists, and its threads have more to share then."""
 _MOST_AT_ONCE = 256
 """Recordings run at once on a GPU, however large its memory is: more are not faster."""
 
@@ -108,7 +110,8 @@ def measure_model(
         DataError: The data do not fit the network.
     """
     if batch_size is None:
-        batch_size = _FEW
+        chosen = choose(graph, engine, device, samples=sum(map(len, parts)))
+        batch_size = _TOGETHER if chosen.engine == "events" else _FEW
         if device != CPU:
             batch_size = min(samples_that_fit(graph, open_device(device)), _MOST_AT_ONCE)
     recordings, names = Joined(parts), {part.class_names for part in parts}

@@ -14,9 +14,8 @@ from tcja_deploy.exporters.lava.calibration import StageReport
 from tcja_deploy.exporters.lava.quantise import Quantised
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.runtime.compare import predictions
-from tcja_deploy.runtime.device import open_device
+from tcja_deploy.runtime.engines import Watching, choose, watching
 from tcja_deploy.runtime.integers.twin import Twin
-from tcja_deploy.runtime.sequence import run
 
 __all__ = ["Accuracy", "evaluate"]
 
@@ -52,6 +51,8 @@ def evaluate(
     quantised: Quantised,
     batches: Iterable[tuple[NDArray[Any], NDArray[np.int64] | None]],
     *,
+    engine: str = "torch",
+    samples: int | None = None,
     device: str = "cpu",
 ) -> Accuracy:
     """Run both networks over labelled batches.
@@ -60,10 +61,12 @@ def evaluate(
         graph: The float network.
         quantised: The integer one.
         batches: Frames (T, n, ...) with labels (n,), or None for unlabelled ones; a label below zero is none.
-        device: Where torch runs the float network, such as "cuda".
+        engine: What runs the float network, see `runtime.engines`.
+        samples: How many there are, if that is known.
+        device: Where torch runs it, such as "cuda".
     """
     network = quantised.network
-    twin, place = Twin(network), open_device(device)
+    twin = Twin(network)
     names = {stage.name: quantised.floats.values.get(stage.name) for stage in network.stages}
     layers = [stage.name for stage in network.stages if names[stage.name] is not None]
     sums = {
@@ -71,9 +74,12 @@ def evaluate(
     }  # neuron-steps, float spikes, integer spikes, differing
     events = {stage.name: np.zeros(3, np.int64) for stage in network.stages}  # wraps, saturations, peak
     totals = np.zeros(5, np.int64)
+    watch = watching(
+        graph, choose(graph, engine, device, samples=samples), [n for n in names.values() if n is not None]
+    )
     for frames, labels in batches:
         integer = twin.run(frames, record=layers)
-        float_output = _compare(graph, frames, integer.recorded, names, sums, place)
+        float_output = _compare(watch, frames, integer.recorded, names, sums)
         for name, counts in integer.counts.items():
             events[name] += (counts.wraps, counts.saturations, 0)
             events[name][2] = max(events[name][2], counts.peak)
@@ -108,12 +114,11 @@ def evaluate(
 
 
 def _compare(
-    graph: Graph,
+    watch: Watching,
     frames: NDArray[Any],
     recorded: dict[str, NDArray[np.integer]],
     names: dict[str, str | None],
     sums: dict[str, NDArray[np.int64]],
-    device: torch.device,
 ) -> NDArray[np.float32]:
     """Output of the float network; adds to `sums` what its spikes and the recorded ones have in common."""
     by_node = {node: stage for stage, node in names.items() if node is not None}
@@ -124,6 +129,4 @@ def _compare(
             other = recorded[stage] != 0
             sums[stage] += (fired.size, fired.sum(), other.sum(), (fired != other).sum())
 
-    part = torch.from_numpy(frames.astype(np.float32)).to(device)
-    output: NDArray[np.float32] = run(graph, part, observe=observe).cpu().numpy()
-    return output
+    return watch(frames.astype(np.float32), observe)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from tcja_deploy.ir import Graph, Node
-from tcja_deploy.runtime.sequence import run
+from tcja_deploy.runtime.engines import Choice, watching
 
 __all__ = ["Observed", "StageReport", "observe"]
 
@@ -111,17 +111,16 @@ class Observed:
 
 
 def observe(
-    graph: Graph, nodes: Collection[str], frames: NDArray[Any], device: torch.device
+    graph: Graph, nodes: Collection[str], frames: NDArray[Any], choice: Choice
 ) -> dict[str, Observed]:
     """Run a graph over calibration frames `[T, N, ...]`, a few samples at a time, and note what nodes do."""
     seen = {name: Observed() for name in nodes}
 
     def note(node: Node, value: torch.Tensor) -> None:
-        if node.name in seen:
-            seen[node.name].add(value)
+        seen[node.name].add(value)
 
+    watch = watching(graph, choice, seen)
     step = max(1, (1 << 22) // max(1, int(np.prod(frames.shape[2:])) * frames.shape[0] * 16))
     for start in range(0, frames.shape[1], step):
-        part = torch.from_numpy(frames[:, start : start + step].astype(np.float32))
-        run(graph, part.to(device), observe=note)
+        watch(frames[:, start : start + step].astype(np.float32), note)
     return seen

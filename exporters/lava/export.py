@@ -128,13 +128,21 @@ class LavaTranslation(Translation):
             options,
             name=name,
             progress=lambda stage: progress(f"quantising {stage}", 0),
+            engine=options.engine,
             device=options.device,
         )
         test: Iterable[tuple[NDArray[Any], NDArray[np.int64] | None]] = (
             [(batch, None) for batch in batches] if options.test is None else options.test
         )
         self._integers = quantised.network
-        self._accuracy = evaluate(network.trained, quantised, test, device=options.device)
+        self._accuracy = evaluate(
+            network.trained,
+            quantised,
+            test,
+            engine=options.engine,
+            samples=sum(batch.shape[1] for batch in batches) if options.test is None else None,
+            device=options.device,
+        )
         self._measured_on = "calibration data" if options.test is None else "test data"
         notes = []
         if frames.synthetic:

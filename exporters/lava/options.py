@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tcja_deploy.errors import UsageError
-from tcja_deploy.exporters.target import option
+from tcja_deploy.exporters.target import Engined, option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,7 @@ __all__ = ["LavaOptions", "LavaVerification"]
 
 
 @dataclass(frozen=True, slots=True)
-class LavaOptions:
+class LavaOptions(Engined):
     """How to quantise, and what to measure it on.
 
     Attributes:
@@ -81,7 +81,9 @@ class LavaOptions:
     @property
     def quantisation(self) -> dict[str, Any]:
         """How to quantise, without the data."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("test", "device")}
+        return {
+            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("test", "device", "engine")
+        }
 
 
 @dataclass(frozen=True)

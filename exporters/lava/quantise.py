@@ -34,13 +34,12 @@ from tcja_deploy.exporters.lava.quantise_graph import quantise_stages
 from tcja_deploy.exporters.lava.rounding import compensated, input_rows
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.passes import fold_batch_norm
-from tcja_deploy.runtime.device import open_device
+from tcja_deploy.runtime.engines import Choice, choose, watching
 from tcja_deploy.runtime.integers.layer_runner import LayerCounts
 from tcja_deploy.runtime.integers.layers import GateStage, LayerStage
 from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, Readout
 from tcja_deploy.runtime.integers.sums import linear_part
 from tcja_deploy.runtime.integers.twin import Twin, encode
-from tcja_deploy.runtime.sequence import run
 
 __all__ = ["Quantised", "quantise"]
 
@@ -95,6 +94,7 @@ def quantise(
     *,
     name: str = "network",
     progress: Callable[[str], None] = lambda stage: None,
+    engine: str = "torch",
     device: str = "cpu",
 ) -> Quantised:
     """Quantise a network.
@@ -106,7 +106,8 @@ def quantise(
         options: See `LavaOptions`.
         name: Name of the integer network.
         progress: Called with the name of each stage before it is quantised.
-        device: Where torch runs the float network, such as "cuda".
+        engine: What runs the float network, see `runtime.engines`.
+        device: Where torch runs it, such as "cuda".
 
     Raises:
         UnsupportedError: Nodes that Lava cannot express, or a layer that fits no budget.
@@ -115,13 +116,14 @@ def quantise(
     options = options or LavaOptions()
     folded = fold_batch_norm(graph)
     if not is_chain(folded):
-        return _quantise_graph(folded, batches, options, name, progress, device)
+        return _quantise_graph(folded, batches, options, name, progress, engine, device)
     floats = lower(folded, input_scale=options.input_scale)
     everything = _frames(batches)
     offered = everything.shape[1]
     widest = max(math.prod(value.in_shape) for value in floats.stages)
     frames = everything[:, _spread(offered, floats.frames, widest)]
-    observed = _observe(folded, floats, frames, options, open_device(device))
+    choice = choose(folded, engine, device, samples=frames.shape[1])
+    observed = _observe(folded, floats, frames, options, choice)
     host = floats.host_input
     payload: NDArray[np.integer] = encode(host, frames)
     if not host.binary:
@@ -161,6 +163,7 @@ def _quantise_graph(
     options: LavaOptions,
     name: str,
     progress: Callable[[str], None],
+    engine: str,
     device: str,
 ) -> Quantised:
     """As `quantise`, for a graph that is no chain."""
@@ -168,7 +171,8 @@ def _quantise_graph(
     everything = _frames(batches)
     widest = max(math.prod(node.signal.features or (1,)) for node in graph if node.signal.streams)
     frames = everything[:, _spread(everything.shape[1], graph.T, 4 * widest)]
-    observed = observe(graph, floats.observed, frames, open_device(device))
+    choice = choose(graph, engine, device, samples=frames.shape[1])
+    observed = observe(graph, floats.observed, frames, choice)
     payload: NDArray[np.integer] = encode(floats.host_input, frames)
     if not floats.host_input.binary:
         floats.host_input = replace(floats.host_input, peak=int(np.abs(payload).max()))
@@ -192,7 +196,7 @@ def _spread(samples: int, frames: int, widest: int) -> NDArray[np.int64]:
 
 
 def _observe(
-    graph: Graph, floats: FloatNetwork, frames: NDArray[Any], options: LavaOptions, device: torch.device
+    graph: Graph, floats: FloatNetwork, frames: NDArray[Any], options: LavaOptions, choice: Choice
 ) -> dict[str, _Observed]:
     """Run the float network over the calibration data, a few samples at a time."""
     by_synapse = {stage.synapse: stage for stage in floats.stages if isinstance(stage, FloatLayer)}
@@ -204,17 +208,17 @@ def _observe(
             return
         entry = observed[stage.name]
         flat = value.reshape(value.shape[0] * value.shape[1], value.shape[2], -1)  # (T*N, O, pixels)
-        offset = torch.as_tensor(stage.offset, dtype=value.dtype, device=device).reshape(1, -1, 1)
+        offset = torch.as_tensor(stage.offset, dtype=value.dtype, device=value.device).reshape(1, -1, 1)
         peaks = (flat - offset).abs().amax(2) * stage.neuron.gain
         peaks = peaks if options.per_channel else peaks.amax(1, keepdim=True)
         entry.peaks.append(peaks.double().cpu().numpy())
         entry.total = entry.total + flat.double().sum((0, 2)).cpu().numpy() * stage.neuron.gain
         entry.count += flat.shape[0] * flat.shape[2]
 
+    watch = watching(graph, choice, by_synapse)
     step = max(1, (1 << 22) // max(1, int(np.prod(frames.shape[2:])) * frames.shape[0] * 16))
     for start in range(0, frames.shape[1], step):
-        part = torch.from_numpy(frames[:, start : start + step].astype(np.float32))
-        run(graph, part.to(device), observe=observe)
+        watch(frames[:, start : start + step].astype(np.float32), observe)
     return observed
 
 

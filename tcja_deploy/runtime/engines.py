@@ -109,8 +109,8 @@ def watching(graph: Graph, choice: Choice, watched: Collection[str]) -> Watching
         watched: Names of the values.
 
     Returns:
-        A function of frames `[T, N, ...]` and of an observer, which it calls with the watched nodes and their values (on the
-        CPU, shaped like the signal); it gives the output.
+        A function of frames `[T, N, ...]` and of an observer, which it calls with the watched nodes and their values (where
+        they were computed, shaped like the signal); it gives the output.
     """
     names = frozenset(watched)
     if choice.engine == "torch":
@@ -127,7 +127,7 @@ def _watch_torch(
 ) -> NDArray[np.float32]:
     def seen(node: Node, value: torch.Tensor) -> None:
         if node.name in names:
-            observe(node, value.cpu())
+            observe(node, value)
 
     output: NDArray[np.float32] = run(graph, as_frames(graph, frames).to(device), observe=seen).cpu().numpy()
     return output
