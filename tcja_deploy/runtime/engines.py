@@ -19,7 +19,7 @@ from tcja_deploy.runtime.device import device_name, open_device
 from tcja_deploy.runtime.sequence import Observer, as_frames, run
 
 if TYPE_CHECKING:
-    from tcja_deploy.runtime.events.plan import Plan
+    from tcja_deploy.runtime.events.plan import EventPlan
     from tcja_deploy.runtime.events.values import Value
 
 __all__ = ["ENGINES", "Choice", "Watching", "choose", "counting", "event_driven", "watching"]
@@ -134,7 +134,7 @@ def _watch_torch(
 
 
 def _watch_events(
-    plan: Plan, names: frozenset[str], frames: NDArray[np.float32], observe: Observer
+    plan: EventPlan, names: frozenset[str], frames: NDArray[np.float32], observe: Observer
 ) -> NDArray[np.float32]:
     from tcja_deploy.runtime.events.engine import run_plan
 
@@ -146,7 +146,7 @@ def _watch_events(
     return output
 
 
-def _compiled(graph: Graph, watched: Collection[str]) -> Plan:
+def _compiled(graph: Graph, watched: Collection[str]) -> EventPlan:
     """A plan in which every watched value appears; a normalisation that somebody watches is not folded away."""
     from tcja_deploy.passes.fold import fold_batch_norm
     from tcja_deploy.runtime.events.plan import compile_graph

@@ -298,7 +298,8 @@ class Stepper:
                 if seen:
                     values[link.name] = self._state.cells[link.name]["sum"] / seen
             elif not link.signal.streams and all(name in values for name in link.inputs):
-                values[link.name] = link.cell.step(tuple(values[name] for name in link.inputs), {}, 0)[0][0]
+                items, _ = link.cell.step(tuple(values[name] for name in link.inputs), {}, 0)
+                values[link.name] = as_tensor(items[0])
         return values.get(self.plan.running)
 
 
