@@ -244,6 +244,26 @@ def affine_integrator(m: Making) -> Sample:
     )
 
 
+def recurrence(m: Making) -> Sample:
+    """Neurons that no other op is: every function, several states, delays, constants for each channel or step."""
+    features = m.lengths(m.int(0, 3))
+    steps = m.pick(1, m.T)
+    shape = (2, steps, *((features[0], *(1,) * (len(features) - 1)) if features else ()))
+    table = m.rng.choice([0.5, 0.7, -0.25], shape).astype(np.float32)
+    charge = ("mul v0 0.9", "add h0 x")
+    program, result, after = m.pick(
+        ((*charge, "ge h1 c0", "where h2 0.25 h1"), "h2", ("h3", "h2")),
+        ((*charge, "div h1 0.7", "max h2 0.0", "min h3 4.0", "round h4", "sub h1 h5"), "h5", ("h6", "x")),
+        ((*charge, "gt h1 c1", "neg h1", "gt h3 1.0", "sub h2 h4", "sub h1 h5"), "h5", ("h6", "v1")),
+        (("mul x c0", "mul v0 c1", "add h0 h1", "ge h2 0.5"), "h3", ("x", "v0")),
+        ((*charge, "abs h1", "sqrt h2", "sign h1", "floor h1", "ceil h3", "le h5 h6", "lt h1 v1", "eq h7 h8", "ne h4 0.0",
+          "add h9 h10", "mul h11 c0"), "h12", ("h3", "h1")),
+        (("mul v0 c0",), "h0", ("x", "0.5")),
+    )  # fmt: skip
+    initial = (m.pick(0.0, 0.3), m.pick(0.0, -1.0))
+    return m.sample(ir.Recurrence(program, result, after, initial, table), ("T", "N", *features))
+
+
 def leaky_integrator(m: Making) -> Sample:
     op = ir.LI(m.pick(0.0, 0.5, 1.0, 0.3), m.pick(True, False), m.pick(0.0, 0.5, -0.3))
     return m.sample(op, ("T", "N", *m.lengths(m.int(0, 3))))
@@ -394,6 +414,7 @@ MAKERS: dict[str, Callable[[Making], Sample]] = {
     "PLIF": neuron(ir.PLIF),
     "Permute": permute,
     "ReLU": lambda m: m.sample(ir.ReLU(), m.pick(*ANY_DIMS)),
+    "Recurrence": recurrence,
     "Reduce": reduction,
     "Reshape": reshape,
     "Sigmoid": lambda m: m.sample(ir.Sigmoid(), m.pick(*ANY_DIMS), exact=False),

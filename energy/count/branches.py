@@ -31,7 +31,7 @@ def attention_nodes(graph: Graph) -> frozenset[str]:
     for node in reversed(graph.nodes):
         readers = graph.readers(node.name)
         inside = bool(readers) and all(r.name in branch for r in readers) and node.name != graph.output
-        if inside and not isinstance(node.op, ir.Input | ir.Neuron):
+        if inside and not node.op.spiking and not isinstance(node.op, ir.Input):
             branch.add(node.name)
     products = {n.name for n in graph if isinstance(n.op, ir.Mul) and any(i in gates for i in n.inputs)}
     return frozenset(branch | products | {n.name for n in graph if isinstance(n.op, ir.TCJA)})
@@ -47,6 +47,6 @@ def first_layers(graph: Graph) -> frozenset[str]:
         if node.inputs and all(name in raw for name in node.inputs):
             if node.op.synaptic:
                 first.add(node.name)
-            elif not isinstance(node.op, ir.Neuron):
+            elif not node.op.spiking:
                 raw.add(node.name)
     return frozenset(first)

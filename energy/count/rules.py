@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -22,6 +23,7 @@ from tcja_deploy.energy.count.inventory import (
 from tcja_deploy.energy.count.quantities import Ints
 from tcja_deploy.ir import Graph, Kind, Node, Op, Signal
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.ir.ops.arithmetic import COMPARISONS, ROUNDINGS
 
 __all__ = ["RULES", "take_inventory"]
 
@@ -165,6 +167,29 @@ def _neuron(tally: _Tally, node: Node) -> None:
     tally.add(node, Purpose.NEURON, "threshold", Primitive.COMPARE, updates)
     if isinstance(op, ir.Neuron) and op.v_reset is None:
         tally.add(node, Purpose.NEURON, "soft reset", Primitive.ADD, updates, Drive(node.name))
+
+
+_WORK: dict[str, Primitive | None] = {
+    **dict.fromkeys(("add", "sub"), Primitive.ADD),
+    **dict.fromkeys(("mul", "div", "sqrt"), Primitive.MULTIPLY),
+    **dict.fromkeys((*COMPARISONS, *ROUNDINGS, "max", "min", "sign"), Primitive.COMPARE),
+    **dict.fromkeys(("sigmoid", "tanh", "exp"), Primitive.SIGMOID),
+    **dict.fromkeys(("abs", "neg", "where"), None),
+}
+"""What a function of a recurrence costs: divisions and roots as products, roundings as comparisons, exponentials as a logistic
+function; signs and selections are free."""
+
+
+def _recurrence(tally: _Tally, node: Node) -> None:
+    """Line by line, each once an element and step, whatever the spikes."""
+    op, updates = node.op, tally.size(node.signal)
+    if not isinstance(op, ir.Recurrence):
+        raise TypeError(type(op).__name__)
+    functions = Counter(line[0] for line in op.lines)
+    for function, times in functions.items():
+        primitive = _WORK[function]
+        if primitive is not None:
+            tally.add(node, Purpose.NEURON, function, primitive, times * updates)
 
 
 def _integrator(tally: _Tally, node: Node) -> None:
@@ -322,6 +347,7 @@ RULES: dict[type[Op], CountingRule | str] = {
     ir.PLIF: _neuron,
     ir.Permute: _MOVE,
     ir.ReLU: _relu,
+    ir.Recurrence: _recurrence,
     ir.Reduce: _reduction,
     ir.Reshape: _MOVE,
     ir.Sigmoid: _sigmoid,

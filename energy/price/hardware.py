@@ -24,7 +24,6 @@ from tcja_deploy.hardware_profiles import (
 )
 from tcja_deploy.hardware_profiles.vocabulary import OP_CLASSES
 from tcja_deploy.ir import Kind
-from tcja_deploy.ir import ops as ir
 
 __all__ = ["HARDWARE", "ann_lines", "latency_ns", "snn_lines"]
 
@@ -126,13 +125,11 @@ def _neurons(m: Measured, pricing: Pricing) -> list[Line]:
     graph = m.inventory.graph
     for node in m.inventory.membranes:
         # A leaky integrator in front of a neuron is that neuron's synaptic current, inside the same update.
-        inside = not isinstance(node.op, ir.Neuron) and any(
-            isinstance(r.op, ir.Neuron) for r in graph.readers(node.name)
-        )
+        inside = not node.op.spiking and any(r.op.spiking for r in graph.readers(node.name))
         if not inside and not _skipped(OpClass.NEURON_UPDATE, pricing):
             updates = Ops.constant(node.signal.size * graph.T, len(m))
             lines.append(Line(node.name, Purpose.NEURON, "updates", updates, _update_price(pricing)))
-        if isinstance(node.op, ir.Neuron) and not _skipped(OpClass.SPIKE_OUT, pricing):
+        if node.op.spiking and not _skipped(OpClass.SPIKE_OUT, pricing):
             price = chip_price(OpClass.SPIKE_OUT, pricing)
             lines.append(Line(node.name, Purpose.NEURON, "spikes", Ops(m.events(Drive(node.name))), price))
     return lines

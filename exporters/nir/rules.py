@@ -196,6 +196,10 @@ def unsupported_nodes(graph: Graph) -> UnsupportedParts:
 
 def _check(graph: Graph, node: Node) -> None:
     """Raises `Unsupported` if NIR cannot hold a node."""
+    if isinstance(node.op, ir.Recurrence):
+        raise Unsupported(
+            "computes otherwise than NIR's neurons, which have one leak and one threshold and return to v_reset"
+        )
     if type(node.op) not in {*RULES, ir.Add}:
         raise Unsupported(f"NIR has no primitive for {type(node.op).__name__}")
     inputs = graph.signals_in(node)

@@ -69,7 +69,7 @@ def stages(graph: Graph) -> list[Stage]:
     """
     on_host, neurons = unsupported_nodes(graph), UnsupportedParts()
     for name, reason in on_host:
-        if isinstance(graph[name].op, ir.Neuron):
+        if graph[name].op.spiking:
             neurons.add(name, reason)
     neurons.raise_if_any(
         UnsupportedError, "NIR cannot express {}, and on the host there are none", noun="neuron"

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import numpy as np
+import onnx
 
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters.onnx.emitter import Emitter
@@ -19,7 +21,7 @@ from tcja_deploy.ir import Dim, Op, Signal
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.unsupported import Unsupported, UnsupportedParts
 
-__all__ = ["FRAME", "TENSOR", "fire", "membrane", "refuse"]
+__all__ = ["FRAME", "TENSOR", "fire", "integrated", "membrane", "recurrence", "refuse"]
 
 
 def refuse(nodes: Iterable[tuple[str, Op]]) -> None:
@@ -90,6 +92,61 @@ def _reset(
     else:
         reset = e.constant(float(op.v_reset), "v_reset")
     return fired, e.node("Where", [fired, reset, h], f"{name}/reset")
+
+
+_ARITHMETIC = {
+    "abs": "Abs", "add": "Add", "ceil": "Ceil", "div": "Div", "exp": "Exp", "floor": "Floor", "max": "Max", "min": "Min",
+    "mul": "Mul", "neg": "Neg", "round": "Round", "sigmoid": "Sigmoid", "sign": "Sign", "sqrt": "Sqrt", "sub": "Sub",
+    "tanh": "Tanh",
+}  # fmt: skip
+_RELATIONS = {
+    "eq": "Equal",
+    "ge": "GreaterOrEqual",
+    "gt": "Greater",
+    "le": "LessOrEqual",
+    "lt": "Less",
+    "ne": "Equal",
+}
+
+
+def recurrence(
+    e: Emitter,
+    op: ir.Recurrence,
+    x: str,
+    states: Sequence[str],
+    row: Callable[[int], str],
+    name: str,
+    *,
+    last: bool = False,
+) -> tuple[str, list[str]]:
+    """The result of a recurrence's step and its states afterwards; as for `fire`, none after the `last` one.
+
+    `row` gives the name of a row of the table in this step.
+    """
+    lines = count()
+    relations: dict[str, str] = {}  # the truth behind a 0 or 1
+
+    def call(function: str, *args: str) -> str:
+        label = f"{name}/h{next(lines)}"
+        if function in _ARITHMETIC:
+            return e.node(_ARITHMETIC[function], args, label)
+        if function == "where":
+            condition, *either = args
+            if condition not in relations:
+                differs = e.node("Equal", [condition, e.constant(0.0, "zero")], f"{label}/zero")
+                relations[condition] = e.node("Not", [differs], f"{label}/not_zero")
+            return e.node("Where", [relations[condition], *either], label)
+        holds = e.node(_RELATIONS[function], args, f"{label}/holds")
+        if function == "ne":
+            holds = e.node("Not", [holds], f"{label}/differs")
+        number = e.node("Cast", [holds], label, to=onnx.TensorProto.FLOAT)
+        relations[number] = holds
+        return number
+
+    y, after, _ = op.computed(x, states, row, lambda v: e.constant(float(v), "number"), call, last)
+    spread = [v if op.reads_input(o) else e.node("Add", [v, e.node("Sub", [x, x], f"{name}/zeros")], f"{name}/spread")
+              for v, o in zip((y, *after), (op.result, *op.after), strict=False)]  # fmt: skip
+    return spread[0], spread[1:]
 
 
 def fire(e: Emitter, op: ir.Neuron, h: str, name: str, *, last: bool = False) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from tcja_deploy.exporters.onnx.emitter import Emitter
-from tcja_deploy.exporters.onnx.rules import FRAME, TENSOR, fire, integrated, membrane, refuse
+from tcja_deploy.exporters.onnx.rules import FRAME, TENSOR, fire, integrated, membrane, recurrence, refuse
 from tcja_deploy.ir import Dim, Graph, Node, Op, Signal
 from tcja_deploy.ir import ops as ir
 
@@ -126,6 +126,19 @@ def _integrator(e: Emitter, op: ir.LI | ir.AffineIntegrator, x: str, name: str) 
     return e.node("Concat", membranes, name, axis=0)
 
 
+def _recurrence(e: Emitter, op: ir.Recurrence, x: str, name: str) -> str:
+    frames = e.split(x, e.T, [f"{name}/t{t}/input" for t in range(e.T)])
+    states, results = [e.constant(float(v), "v_initial") for v in op.initial], []
+    for t, frame in enumerate(frames):
+
+        def row(k: int, t: int = t) -> str:
+            return e.constant(op.row(k, t), f"{name}.c{k}")
+
+        y, states = recurrence(e, op, frame, states, row, f"{name}/t{t}", last=t == e.T - 1)
+        results.append(y)
+    return e.node("Concat", results, name, axis=0)
+
+
 def _tcja(e: Emitter, op: ir.TCJA, x: str, name: str) -> str:
     z = e.reduce("mean", x, [3, 4], False, f"{name}/squeeze")  # [T, N, C]
     maps = []
@@ -157,6 +170,7 @@ SEQUENCE: dict[type[Op], Callable[[Emitter, Any, str, str], str]] = {
     ir.LI: _integrator,
     ir.LIF: _neuron,
     ir.PLIF: _neuron,
+    ir.Recurrence: _recurrence,
     ir.TCJA: _tcja,
     ir.TimeMean: lambda e, op, x, name: e.reduce("mean", x, [0], False, name),
 }

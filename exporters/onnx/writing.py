@@ -7,7 +7,6 @@ from pathlib import Path
 import onnx
 
 from tcja_deploy.exporters.report import Fidelity, NodeReport
-from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes import Prepared
 
 __all__ = ["ROUNDING", "needs_external_data", "node_reports", "save_checked"]
@@ -52,7 +51,7 @@ def node_reports(network: Prepared, neuron_note: str) -> tuple[NodeReport, ...]:
     for node in network.trained:
         if node.name not in kept:
             note = f"folded into {node.inputs[0]}; float64 arithmetic, rounded once to float32"
-        elif isinstance(node.op, ir.Neuron):
+        elif node.op.spiking:
             note = neuron_note
         else:
             note = ""

@@ -16,11 +16,20 @@ from onnx import TensorProto, helper
 
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters.onnx.emitter import Emitter
-from tcja_deploy.exporters.onnx.rules import FRAME, TENSOR, fire, integrated, membrane, refuse
+from tcja_deploy.exporters.onnx.rules import FRAME, TENSOR, fire, integrated, membrane, recurrence, refuse
 from tcja_deploy.exporters.onnx_step.gate import emit_gate
 from tcja_deploy.exporters.onnx_step.parts import Parts, StepClock, StepState, frame_shape
 from tcja_deploy.ir import Kind, Op, Signal
-from tcja_deploy.runtime.stream.cells import Every, Integrators, Neurons, RunningMean, Scale, Window
+from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.stream.cells import (
+    Every,
+    Integrators,
+    Neurons,
+    Recurrences,
+    RunningMean,
+    Scale,
+    Window,
+)
 from tcja_deploy.runtime.stream.gate import GateBuffer
 from tcja_deploy.runtime.stream.plan import MEAN, Link, StreamPlan, Takes
 from tcja_deploy.runtime.stream.timing import timing
@@ -108,6 +117,8 @@ class _Emission:
                 y, v = integrated(e, op, xs[0], v, name)
                 following(v)
                 return y
+            case Recurrences(op, features):
+                return self._recurrence(op, features, xs[0], clock, name)
             case GateBuffer():
                 return emit_gate(parts, cell, xs[0], clock, name)
             case Scale():
@@ -127,6 +138,25 @@ class _Emission:
                 y = self._op(op, xs, name, signals, dropped=0)
                 return self._unrolled(link, y, clock) if emits else y
         raise UnsupportedError("ONNX has no rule for this cell", where=name)
+
+    def _recurrence(
+        self, op: ir.Recurrence, features: tuple[int, ...], x: str, clock: Clock, name: str
+    ) -> str:
+        parts, before, following = self.parts, [], []
+        for i, initial in enumerate(op.initial):
+            held, follow = parts.state(f"{name}.v{i}", ("N", *features), initial=initial)
+            before.append(parts.restarted(held, clock, f"{name}/before{i}", initial))
+            following.append(follow)
+
+        def row(k: int) -> str:
+            if not op.per_step:
+                return self.e.constant(op.row(k, 0), f"{name}.c{k}")
+            return parts.at(op.table[k], clock, f"{name}.c{k}")
+
+        y, after = recurrence(self.e, op, x, before, row, name)
+        for follow, v in zip(following, after, strict=True):
+            follow(v)
+        return self.e.node("Identity", [y], name)
 
     def _op(self, op: Op, xs: list[str], name: str, signals: list[Signal], dropped: int) -> str:
         if type(op) in FRAME:
@@ -170,7 +200,8 @@ class _Emission:
         )
         states, info = parts.finish(), helper.make_tensor_value_info
         about = {s.name: {"shape": s.shape, "dtype": s.dtype, "value": s.value} for s in states}
-        layers = {link.name: self.values[link.name] for link in plan.links if isinstance(link.cell, Neurons)}
+        spiking = [n for n in plan.links if isinstance(n.cell, Neurons | Recurrences) and n.cell.op.spiking]
+        layers = {link.name: self.values[link.name] for link in spiking}
         metadata = metadata | {
             "tcja_deploy.latency": str(latency),
             "tcja_deploy.states": json.dumps(about),

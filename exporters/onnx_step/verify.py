@@ -22,6 +22,7 @@ from tcja_deploy.runtime.compare import (
     output_error,
     predictions,
     samples_that_differ,
+    spikes_of,
 )
 from tcja_deploy.runtime.stream import FrameProfile, Stepper, initial, plan
 
@@ -149,7 +150,10 @@ class _Pair:
             given = self.reference.state.given[name]
             if name in seen and given <= self.pushed:
                 window, t = divmod(given - 1, self.reference.plan.T)
-                spikes, other = seen[name].numpy()[None] != 0, self.other.shown[name][None] != 0
+                kind = self.reference.plan.signals[name].kind
+                spikes, other = (
+                    spikes_of(v[None], kind) for v in (seen[name].numpy(), self.other.shown[name])
+                )
                 found = layer_agreement(name, spikes, other, self.first_sample + window * self.samples)
                 if found.first is not None:
                     found = replace(found, first=replace(found.first, t=t))

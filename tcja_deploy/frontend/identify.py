@@ -9,6 +9,8 @@ residual must vanish. From these numbers the leak, gain, offset, threshold, rese
 The constants are confirmed in float32 on other windows, in each known order of operations (`AffineNeuron`, `IF`, `LIF`,
 `PLIF`): the first that gives the module's membranes and results bit for bit is taken. If none does, the first is taken with
 which every neuron's first other spike lies within `NEAR` of the threshold, relative to the largest membrane.
+
+What is no such neuron is written out: `recurrences` finds the arithmetic of its steps, whatever that is.
 """
 
 from __future__ import annotations
@@ -22,33 +24,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from tcja_deploy.frontend.confirm import Identified, confirmed, written_out
 from tcja_deploy.frontend.probe import Box, Float64Array, Layout, Unlike, random_frames
 from tcja_deploy.ir import Op
 from tcja_deploy.ir import ops as ir
 
-__all__ = ["Identified", "identify"]
-
-NEAR = 1e-5
-"""See the module's docstring."""
+__all__ = ["identify"]
 
 _STEPS = 12
 """Steps of a window for modules that take any number."""
 
 _RESIDUAL = 1e-7
 """Largest residual of the fit in float64, relative to the largest value: float32 constants inside the module make it 1e-8."""
-
-
-@dataclass(frozen=True)
-class Identified:
-    """What a module was found to be.
-
-    Attributes:
-        ops: What it computes, one after the other.
-        exact: Whether it was equal bit for bit.
-    """
-
-    ops: tuple[Op, ...]
-    exact: bool
 
 
 def identify(module: nn.Module, features: tuple[int, ...], layout: Layout, T: int) -> Identified | None:
@@ -66,12 +53,20 @@ def identify(module: nn.Module, features: tuple[int, ...], layout: Layout, T: in
             try:
                 if not box.sound(steps):
                     return None
-                return _neuron(box, steps, features)
+                return _named(box, steps, features) or written_out(box, steps)
             except Unlike:
                 return None
             except Exception:  # the user's code, on frames that it may not be made for
                 continue
     return None
+
+
+def _named(box: Box, steps: int, features: tuple[int, ...]) -> Identified | None:
+    """One of the neurons and sums that have an op of their own."""
+    try:
+        return _neuron(box, steps, features)
+    except Unlike:
+        return None
 
 
 def _sizes(features: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
@@ -162,16 +157,16 @@ def _neuron(box: Box, steps: int, features: tuple[int, ...]) -> Identified | Non
         if np.array_equal(found.y != 0, fired) and np.ptp(found.y[fired]) == 0:
             height = float(found.y[fired][0])
             ops = [(op,) for op in _spiking(fit, strict, box)]
-            return _confirmed(box, steps, [o if height == 1 else (*o, ir.Affine(height)) for o in ops], place)
+            return confirmed(box, steps, [o if height == 1 else (*o, ir.Affine(height)) for o in ops], place)
         analog = _analog(fit, strict, c, found.y)
         if analog:
-            return _confirmed(box, steps, analog)
+            return confirmed(box, steps, analog)
     if found.compared:
         return None
     fit = _fit(found.y, None, x)
     if np.all(np.abs(fit.leak) < 1e-9):
         return None  # no memory: plain arithmetic, which the tracer reads
-    return _confirmed(box, steps, [(op,) for op in _sums(fit)])
+    return confirmed(box, steps, [(op,) for op in _sums(fit)])
 
 
 def _thresholds(fit: _Fit, told: list[float]) -> list[Float64Array]:
@@ -301,68 +296,3 @@ def _constant(values: NDArray[np.floating[Any]], features: tuple[int, ...]) -> N
     if np.ptp(values) == 0:
         return values[:1].astype(np.float32)
     return values.astype(np.float32).reshape(-1, *(1,) * (len(features) - 1))
-
-
-# -- confirming --------------------------------------------------------------------------------------------------------------
-def _confirmed(
-    box: Box, steps: int, candidates: list[tuple[Op, ...]], place: int | None = None
-) -> Identified | None:
-    """The first candidate that is equal bit for bit, else the first that differs by rounding.
-
-    `place` is the number of the comparison with the threshold; what is compared has to be equal as well.
-    """
-    windows = []
-    for seed in (7, 8, 9):
-        x: NDArray[np.float32] = random_frames(np.random.default_rng(seed), steps, box.features).astype(
-            np.float32
-        )
-        if seed == 9:
-            x = (np.round(x * 4) / 4).astype(np.float32)  # numbers that meet thresholds
-        found = box.run(x.astype(np.float64), torch.float32)
-        compared = None if place is None else found.compared[place][0].astype(np.float32)
-        windows.append((x, found.y.astype(np.float32), compared))
-    sound = [c for c in candidates if not any(op.faults() for op in c)]
-    for candidate in sound:
-        if all(
-            np.array_equal(_applied(candidate, x), y) and (c is None or _same_membrane(candidate[0], x, c))
-            for x, y, c in windows
-        ):
-            return Identified(candidate, True)
-    for candidate in sound:
-        if all(_near(candidate, x, y) for x, y, _ in windows):
-            return Identified(candidate, False)
-    return None
-
-
-def _applied(ops: tuple[Op, ...], x: NDArray[np.float32]) -> NDArray[np.float32]:
-    for op in ops:
-        x = op.apply(x)
-    return x
-
-
-def _near(ops: tuple[Op, ...], x: NDArray[np.float32], y: NDArray[np.float32]) -> bool:
-    """Whether results differ by rounding alone."""
-    ours, op = _applied(ops, x), ops[0]
-    if not isinstance(op, ir.Neuron):
-        return float(np.abs(ours - y).max()) <= NEAR * float(np.abs(y).max())
-    differs = ours != y
-    begins = differs & (np.cumsum(differs, 0) == 1)
-    h = _membranes(op, x)
-    largest = max(float(np.abs(h).max()), abs(op.v_threshold))
-    return bool((np.abs(h - op.v_threshold)[begins] <= NEAR * largest).all())
-
-
-def _membranes(op: ir.Neuron, x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`H` of each step."""
-    v, membranes = np.full_like(x[0], op.v_rest), []
-    for frame in x:
-        membranes.append(op.charge(frame, v))
-        _, (v,) = op.step((frame,), (v,))
-    return np.stack(membranes)
-
-
-def _same_membrane(op: Op, x: NDArray[np.float32], compared: NDArray[np.float32]) -> bool:
-    """Whether the membrane minus the threshold is what the module compares with 0, to the last bit."""
-    return isinstance(op, ir.Neuron) and np.array_equal(
-        _membranes(op, x) - np.float32(op.v_threshold), compared
-    )

@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import nn
 
+from tcja_deploy.frontend.confirm import Identified
 from tcja_deploy.frontend.context import RuleContext, Rules
-from tcja_deploy.frontend.identify import Identified, identify
+from tcja_deploy.frontend.identify import identify
 from tcja_deploy.frontend.layout import name_time
 from tcja_deploy.frontend.neurons import NEURONS, READOUTS
 from tcja_deploy.frontend.probe import Layout
@@ -95,7 +96,7 @@ class OwnNeurons:
             inside = part is not module
             if inside and (place.startswith(_WITH_WEIGHTS) or self._rules.remembers(part)):
                 return False
-        return all(sum(n > 1 for n in p.shape) <= 1 for p in module.parameters())
+        return neuron or all(sum(n > 1 for n in p.shape) <= 1 for p in module.parameters())
 
     def dispatch(
         self, tracer: RuleContext, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,25 @@ Layout = Literal["frame", "time first", "batch first"]
 _SAMPLES = 10
 _SCALES = (0.3, 1.0, 3.0, 10.0, 30.0)
 """Sizes of random input; each window holds samples of all of them."""
+
+
+Made = TypeVar("Made")
+
+
+class Recording(AbstractContextManager[Any], Protocol[Made]):
+    """What records the arithmetic of a module, as the box uses it."""
+
+    def feed(self, x: Tensor, step: int) -> None:
+        """Declare a tensor to be the frame of a step."""
+
+    def feed_window(self, x: Tensor, axis: int) -> None:
+        """Declare a tensor to be the frames of all steps."""
+
+    def frame(self, y: Any) -> Made:
+        """What a frame was computed from."""
+
+    def window(self, y: Any) -> list[Made]:
+        """What the frames of all steps were computed from."""
 
 
 class Unlike(Exception):  # noqa: N818
@@ -77,6 +97,41 @@ class Box:
                     continue
         return module
 
+    @property
+    def samples(self) -> int:
+        """Samples of each window."""
+        return _SAMPLES
+
+    @property
+    def recordings(self) -> tuple[Layout, ...]:
+        """How its arithmetic may be recorded: SpikingJelly's modules first in single steps, because their windows may run in
+        kernels of their own.
+        """
+        windows = self._layout != "frame" and getattr(self._module, "step_mode", None) == "m"
+        return ("frame", self._layout) if windows else (self._layout,)
+
+    def record(self, recorder: Recording[Made], steps: int, layout: Layout) -> list[Made]:
+        """Run it on a window in one of the layouts of `recordings` while its arithmetic is recorded; what each step gives."""
+        module = self.fresh(torch.float32)
+        if layout != self._layout:
+            for part in module.modules():
+                if hasattr(part, "step_mode"):
+                    setattr(part, "step_mode", "s")  # noqa: B010 -- a property of SpikingJelly's own
+        x = random_frames(np.random.default_rng(5), steps, self.features)
+        frames = torch.from_numpy(x).float()
+        with torch.no_grad(), recorder:
+            if layout == "frame":
+                results = []
+                for t, frame in enumerate(frames.unbind()):
+                    given = frame.clone()
+                    recorder.feed(given, t)
+                    results.append(recorder.frame(module(given)))
+                return results
+            axis = int(layout == "batch first")
+            window = frames.transpose(0, axis).clone()
+            recorder.feed_window(window, axis)
+            return recorder.window(module(window))
+
     def run(self, x: Float64Array, dtype: torch.dtype, module: nn.Module | None = None) -> _Run:
         """Run it on a window, as a fresh copy if no `module` is given."""
         module = self.fresh(dtype) if module is None else module
@@ -90,7 +145,7 @@ class Box:
             else:
                 y = _tensor(module(frames.transpose(0, 1).clone())).transpose(0, 1)
         if y.shape != frames.shape:
-            raise Unlike
+            raise ValueError("another number of steps or elements")
         return _Run(y.double().numpy(), _per_step(watch.found, x.shape, self._layout))
 
     def sound(self, steps: int) -> bool:

@@ -30,7 +30,7 @@ from tcja_deploy.frontend.traced import TimeReading
 from tcja_deploy.ir import Graph, Kind, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.compare import OUTPUT_BOUND
-from tcja_deploy.runtime.sequence import Membrane, charge, evaluate, integrate, neuron_step, run
+from tcja_deploy.runtime.sequence import Membrane, evaluate, integrate, margin, run
 
 __all__ = ["Proof", "prove"]
 
@@ -141,7 +141,7 @@ def _gain(graph: Graph, view: TimeReading) -> int:
 
         def count(node: Node, value: Tensor) -> None:
             nonlocal spiking
-            spiking += isinstance(node.op, ir.Neuron) and bool(value.any())
+            spiking += node.op.spiking and bool(value.any())
 
         run(graph, _frames(graph, view, 1, gain, 1), observe=count)
         if spiking > best[1]:
@@ -179,7 +179,12 @@ class _Beside:
         recall: list[States] = [{}]
         if self._past:  # integrators of some libraries begin each window anew, their neurons do not
             spiking = {n.name for n in self._graph.neurons}
-            recall = [self._states, {k: v for k, v in self._states.items() if k in spiking}, {}]
+            recall = [
+                self._states,
+                {k: v for k, v in self._states.items() if k in spiking},
+                *self._partly(),
+                {},
+            ]
         if reset:
             recall.reverse()
         found = _run_module(self._graph, self._subject, frames, only_spikes=True)
@@ -193,6 +198,18 @@ class _Beside:
                 self._states = after
                 return
         self._diagnose(what, frames, recall)
+
+    def _partly(self) -> Iterator[States]:
+        """Of recurrences with several states some may begin anew with each window, and others not."""
+        ops = {n.name: n.op for n in self._graph if isinstance(n.op, ir.Recurrence)}
+        count = min(3, max((len(op.initial) for op in ops.values()), default=0))
+        for i in range(count if count > 1 else 0):
+            states = dict(self._states)
+            for name, op in ops.items():
+                if i < len(op.initial):
+                    states[name] = states[name].clone()
+                    states[name][i] = op.initial[i]
+            yield states
 
     def _diagnose(self, what: str, frames: Tensor, recall: list[States]) -> None:
         """Part by part, on what the module handed each of them: rounding, or something else?"""
@@ -225,12 +242,12 @@ class _Found:
 def _run_module(graph: Graph, subject: Subject, frames: Tensor, *, only_spikes: bool) -> _Found:
     """Run it on a window and listen to the parts that have a node of their own (`only_spikes`: to neurons alone)."""
     shapes = {n.name: n.signal.shape(graph.T, frames.shape[1]) for n in graph}
-    spiking = {n.name for n in graph.neurons if n.signal.kind is Kind.BINARY}
+    spiking = {n.name: n.signal.kind for n in graph.neurons}
     parts: dict[str, list[Tensor]] = defaultdict(list)
 
     def heard(path: str, value: Tensor) -> None:
         if path in spiking:
-            parts[path].append(value != 0)
+            parts[path].append(value != 0 if spiking[path] is Kind.BINARY else value.clone())
         elif path in shapes and not only_spikes:
             parts[path].append(value.clone())
 
@@ -254,8 +271,8 @@ def _run_graph(graph: Graph, frames: Tensor, states: States) -> _Found:
     values: dict[str, Tensor] = {}
     for node, value in _evaluated(graph, frames, values, states):
         values[node.name] = value
-        if isinstance(node.op, ir.Neuron):
-            spikes[node.name] = value != 0
+        if node.op.spiking:
+            spikes[node.name] = value != 0 if node.signal.kind is Kind.BINARY else value
     return _Found(values[graph.output], spikes)
 
 
@@ -328,7 +345,7 @@ def _part_by_part(graph: Graph, frames: Tensor, states: States, module: _Found) 
     for node, value in _evaluated(graph, frames, values, states):
         heard = module.heard.get(node.name)
         same = True
-        if isinstance(node.op, ir.Neuron):
+        if node.op.spiking and isinstance(node.op, Membrane):
             spiked |= {node.name} if bool(value.any()) else set()
             at_threshold = _margin(node.op, values[node.inputs[0]], begun.get(node.name)) <= _NEAR
             if heard is None:
@@ -352,15 +369,11 @@ def _part_by_part(graph: Graph, frames: Tensor, states: States, module: _Found) 
     )
 
 
-def _margin(op: ir.Neuron, x: Tensor, v: Tensor | None) -> Tensor:
+def _margin(op: Membrane, x: Tensor, v: Tensor | None) -> Tensor:
     """Distance of each membrane from the threshold before the comparison, relative to the largest membrane."""
-    v = torch.full_like(x[0], op.v_rest) if v is None else v
-    membranes = []
-    for frame in x:
-        membranes.append(charge(op, frame, v).clone())
-        _, v = neuron_step(op, frame, v)
-    h = torch.stack(membranes)
-    return (h - op.v_threshold).abs() / (max(float(h.abs().max()), abs(op.v_threshold)) or 1.0)
+    distance, threshold = margin(op, x, v).abs(), abs(op.constants().get("v_threshold", 0.0))
+    largest = float(x.abs().max()) if isinstance(op, ir.Recurrence) else float(distance.max()) + threshold
+    return distance / (largest or 1.0)
 
 
 def _refusal(graph: Graph, what: str, parts: _Parts, changed: dict[str, list[str]]) -> TraceError:

@@ -67,6 +67,8 @@ def _conform(value: object, option: Any) -> Any:
             return tuple(conform(v, k) for v, k in zip(value, kinds, strict=True))
     if origin is typing.Literal and isinstance(value, str) and value in args:
         return str(value)
+    if option is str and isinstance(value, str):
+        return str(value)
     if option is Kind and isinstance(value, str):
         return Kind(value)
     if option is bool and isinstance(value, bool | np.bool_):

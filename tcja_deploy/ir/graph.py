@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from tcja_deploy.ir.op import Op
-from tcja_deploy.ir.ops import Neuron
 from tcja_deploy.ir.signal import Signal, Value
 
 __all__ = ["Graph", "Node"]
@@ -88,7 +87,7 @@ class Graph:
     @property
     def neurons(self) -> tuple[Node, ...]:
         """The spiking layers, in order."""
-        return tuple(n for n in self.nodes if isinstance(n.op, Neuron))
+        return tuple(n for n in self.nodes if n.op.spiking)
 
     @property
     def parameters(self) -> int:

@@ -52,7 +52,7 @@ class Op:
     Running `T` steps from the initial state equals `apply`.
 
     What an op is stands in its traits, so that the stream, the energy count and the exporters ask the op and keep no
-    lists of classes: `stateful`, `membrane`, `elementwise`, `moves_only`, `synaptic` and `acts_on_time`.
+    lists of classes: `stateful`, `membrane`, `spiking`, `elementwise`, `moves_only`, `synaptic` and `acts_on_time`.
 
     Raises:
         GraphError: If a constant is not of its field's type.
@@ -88,6 +88,11 @@ class Op:
                 object.__setattr__(self, name, conform(getattr(self, name), hint))
             except ValueError as error:
                 raise GraphError(f"{name}: {error}", where=type(self).__name__) from None
+
+    @property
+    def spiking(self) -> bool:
+        """Whether the result is the spikes of neurons, of one size or a few: they are counted, compared and listed."""
+        return False
 
     # -- types -----------------------------------------------------------------------------------------
     def faults(self) -> list[str]:

@@ -12,9 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import DataError
-from tcja_deploy.ir import Graph, Node
-from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.sequence import charge, neuron_step, run
+from tcja_deploy.ir import Graph, Kind, Node, Op
+from tcja_deploy.runtime.sequence import Membrane, margin, run
 
 __all__ = [
     "BOUND",
@@ -29,6 +28,7 @@ __all__ = [
     "output_error",
     "predictions",
     "samples_that_differ",
+    "spikes_of",
 ]
 
 
@@ -253,6 +253,11 @@ def layer_agreement(
     )
 
 
+def spikes_of(values: NDArray[Any], kind: Kind) -> NDArray[Any]:
+    """What is compared of a layer: whether neurons spike, or what they send if that can be more than one number."""
+    return values != 0 if kind is Kind.BINARY else values
+
+
 def samples_that_differ(expected: NDArray[Any], other: NDArray[Any]) -> NDArray[np.bool_]:
     """`[N]`, whether any value `[T, N, ...]` of a sample differs."""
     differs = (expected != other).reshape(*expected.shape[:2], -1)
@@ -312,9 +317,9 @@ def compare(
     currents: dict[str, torch.Tensor] = {}
 
     def observe(node: Node, value: torch.Tensor) -> None:
-        if isinstance(node.op, ir.Neuron):
-            expected = value.numpy() != 0
-            other = checked_values(spikes.get(node.name), node.name, expected.shape) != 0
+        if node.op.spiking:
+            kind, expected = node.signal.kind, spikes_of(value.numpy(), node.signal.kind)
+            other = spikes_of(checked_values(spikes.get(node.name), node.name, expected.shape), kind)
             found = layer_agreement(node.name, expected, other, first_sample)
             if found.first is not None:
                 n = found.first.sample - first_sample
@@ -347,9 +352,8 @@ def checked_values(values: NDArray[Any] | None, name: str, shape: tuple[int, ...
     return np.asarray(values)
 
 
-def _distance(op: ir.Neuron, currents: torch.Tensor, where: tuple[int, ...]) -> float:
+def _distance(op: Op, currents: torch.Tensor, where: tuple[int, ...]) -> float:
     """Membrane minus threshold at the last of these steps `[steps, 1, ...]`, of the neuron at this place of the frame."""
-    v = torch.full_like(currents[0], op.v_rest)
-    for x in currents[:-1]:
-        _, v = neuron_step(op, x, v)
-    return float(charge(op, currents[-1], v)[(0, *where)]) - op.v_threshold
+    if not isinstance(op, Membrane):
+        raise TypeError(type(op).__name__)
+    return float(margin(op, currents)[(-1, 0, *where)])

@@ -21,9 +21,11 @@ from torch import Tensor
 from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph, Node, Op
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.recurrence import distance, initial_states, recurrence_step
 
 __all__ = [
     "RULES",
+    "Charged",
     "Membrane",
     "Observer",
     "as_frames",
@@ -31,6 +33,7 @@ __all__ = [
     "evaluate",
     "integrate",
     "integrator_step",
+    "margin",
     "neuron_step",
     "run",
     "run_with_spikes",
@@ -81,7 +84,7 @@ def run_with_spikes(
     spikes: dict[str, NDArray[np.float32]] = {}
 
     def observe(node: Node, value: Tensor) -> None:
-        if isinstance(node.op, ir.Neuron):
+        if node.op.spiking:
             spikes[node.name] = value.cpu().numpy()
 
     return run(graph, frames, observe=observe).cpu().numpy(), spikes
@@ -121,11 +124,14 @@ def evaluate(op: Op, *inputs: Tensor) -> Tensor:
     return RULES[type(op)](op, *inputs)
 
 
-Membrane = ir.Neuron | ir.LI | ir.AffineIntegrator
-"""Ops whose state is a membrane."""
+Charged = ir.Neuron | ir.LI | ir.AffineIntegrator
+"""Ops whose state is one membrane that is charged."""
+
+Membrane = Charged | ir.Recurrence
+"""Ops whose state is a membrane, or several states of that size."""
 
 
-def charge(op: Membrane, x: Tensor, v: Tensor) -> Tensor:
+def charge(op: Charged, x: Tensor, v: Tensor) -> Tensor:
     """Membrane before the comparison with the threshold (`H[t]`), from input and previous membrane."""
     if isinstance(op, ir.AffineNeuron | ir.AffineIntegrator):
         h = v * _tensor(op.leak, x.device)
@@ -176,15 +182,38 @@ def integrate(op: Membrane, x: Tensor, v: Tensor | None = None) -> tuple[Tensor,
     Args:
         op: What they compute.
         x: Input `[T, N, ...]`.
-        v: Membrane `[N, ...]` to begin with; the resting one if not given.
+        v: Membrane `[N, ...]` to begin with (of a recurrence its states, `[S, N, ...]`); the resting one if not given.
 
     Returns:
         The result `[T, N, ...]`, and the membrane afterwards.
     """
-    v, out = torch.full_like(x[0], op.v_rest) if v is None else v, torch.empty_like(x)
+    out = torch.empty_like(x)
+    if isinstance(op, ir.Recurrence):
+        v = initial_states(op, x[0]) if v is None else v
+        for t in range(len(x)):
+            out[t], v = recurrence_step(op, x[t], v, t)
+        return out, v
+    v = torch.full_like(x[0], op.v_rest) if v is None else v
     for t in range(len(x)):
         out[t], v = neuron_step(op, x[t], v) if isinstance(op, ir.Neuron) else integrator_step(op, x[t], v)
     return out, v
+
+
+def margin(op: Membrane, x: Tensor, v: Tensor | None = None) -> Tensor:
+    """How far each neuron is from spiking otherwise, `[T, N, ...]`; arguments as of `integrate`.
+
+    It is membrane minus threshold before the reset; of a recurrence the distance of the nearest decision, without a sign.
+    """
+    distances = torch.empty_like(x)
+    for t in range(len(x)):
+        if isinstance(op, ir.Recurrence):
+            v = initial_states(op, x[0]) if v is None else v
+            distances[t], v = distance(op, x[t], v, t), recurrence_step(op, x[t], v, t)[1]
+        else:
+            v = torch.full_like(x[0], op.v_rest) if v is None else v
+            distances[t] = charge(op, x[t], v) - op.constants()["v_threshold"]
+            v = integrate(op, x[t : t + 1], v)[1]
+    return distances
 
 
 def _integrated(op: Membrane, x: Tensor) -> Tensor:
@@ -350,6 +379,7 @@ RULES: dict[type[Op], Callable[..., Tensor]] = {
     ir.PLIF: _integrated,
     ir.Permute: lambda op, x: x.permute(op.order),
     ir.ReLU: lambda op, x: torch.relu(x),
+    ir.Recurrence: _integrated,
     ir.Reduce: _reduce,
     ir.Reshape: _reshape,
     ir.Sigmoid: lambda op, x: torch.sigmoid(x),

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 import tcja_deploy as td
 from tcja_deploy.errors import TraceError, UnsupportedError
-from tcja_deploy.frontend.identify import Identified, identify
+from tcja_deploy.frontend.confirm import Identified
+from tcja_deploy.frontend.identify import identify
 from tcja_deploy.frontend.probe import Layout
 from tcja_deploy.ir import Graph
 from tcja_deploy.ir import ops as ir
@@ -144,13 +145,18 @@ class Quadratic(nn.Module):
 @pytest.mark.parametrize(
     ("module", "layout"),
     [
-        (Mixing(), "time first"), (Ahead(), "time first"), (Quadratic(), "time first"), (nn.Tanh(), "frame"),
+        (Mixing(), "time first"), (Ahead(), "time first"), (nn.Tanh(), "frame"),
         (LeakySum(0.5, 1.0), "time first"),  # takes steps, not windows
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else value,
 )  # fmt: skip
 def test_what_is_no_such_neuron(module: nn.Module, layout: Layout) -> None:
     assert identify(module, FEATURES, layout, T) is None
+
+
+def test_what_no_op_is_is_written_out() -> None:
+    (op,) = check(Quadratic(), "time first").ops
+    assert isinstance(op, ir.Recurrence)
 
 
 # -- in networks -------------------------------------------------------------------------------------------------------
@@ -223,7 +229,7 @@ def test_neurons_of_spikingjelly_without_a_rule(make: type[nn.Module], mode: str
 
 
 class Product(nn.Module):
-    """The product of two frames: a memory, but no leaky sum."""
+    """The product of a frame with another place of the one before: a memory, but no neuron's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -233,7 +239,7 @@ class Product(nn.Module):
         self.last = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x * self.last
+        y = x * (self.last.flip(-1) if isinstance(self.last, Tensor) else self.last)
         self.last = x
         return y
 

@@ -36,7 +36,7 @@ def test_every_offender_is_listed_with_its_path() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.norm = layer.SeqToANNContainer(nn.GroupNorm(2, CHANNELS))
-            self.act = neuron.KLIFNode(step_mode="m")
+            self.act = neuron.ActivationAwareIFNode(step_mode="m")
 
         def forward(self, x: Tensor) -> Tensor:
             return self.act(self.norm(x))
@@ -60,7 +60,7 @@ def test_every_offender_is_listed_with_its_path() -> None:
     assert set(found) == {"lif", "stage.0.norm.0", "stage.0.act", "stage.1", "reflect", "forward"}
     assert "surrogate" in found["lif"]
     assert "GroupNorm has no translation" in found["stage.0.norm.0"]
-    assert "KLIFNode has a state of its own kind" in found["stage.0.act"]
+    assert "ActivationAwareIFNode has a state of its own kind" in found["stage.0.act"]
     assert "step mode 's'" in found["stage.1"]
     assert "'reflect'" in found["reflect"]
     text = str(error)
@@ -155,8 +155,7 @@ def monitored() -> nn.Module:
 
 
 MODULES: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "unknown neuron": (lambda: neuron.QIFNode(step_mode="m"), "QIFNode has a state of its own kind"),
-    "psn": (lambda: neuron.PSN(T), "PSN has a state of its own kind"),
+    "unknown neuron": (lambda: neuron.ActivationAwareIFNode(step_mode="m"), "has a state of its own kind"),
     "own dynamics": (lambda: OwnDynamics(step_mode="m"), "OwnDynamics changes how LIFNode computes"),
     "patched": (patched, "changes how LIFNode computes"),
     "other first membrane": (awake, "starts from another membrane"),
@@ -259,7 +258,7 @@ def test_module_is_left_as_it_was(training: bool, fails: bool) -> None:
     net(counts())
     net.lif.v = net.lif.v + 1
     if fails:
-        net.out = neuron.QIFNode()  # type: ignore[assignment]
+        net.out = neuron.ActivationAwareIFNode()  # type: ignore[assignment]
         net.forward = lambda x: net.out(Careless.forward(net, x))  # type: ignore[method-assign]
     before, generator = picture(net), torch.get_rng_state()
     if fails:
@@ -292,7 +291,7 @@ def test_functions_of_spikingjelly_are_restored() -> None:
     from spikingjelly.activation_based.functional import forward
 
     before = forward._multi_step_forward
-    refusal(nn.Sequential(layer.MultiStepContainer(neuron.QIFNode())))
+    refusal(nn.Sequential(layer.MultiStepContainer(nn.GroupNorm(1, 2))))
     assert forward._multi_step_forward is before
     y = functional.multi_step_forward(counts(), nn.Identity())
     assert torch.equal(y, counts())

@@ -74,7 +74,9 @@ def test_values_are_of_the_inferred_kind(name: str, data: st.DataObject) -> None
         assert (y >= 0).all()
         assert np.array_equal(y, np.round(y))
     inverts = isinstance(s.op, ir.Affine) and s.op.offset != 0  # 1 - x of spikes
-    unbidden = isinstance(s.op, ir.AffineNeuron)  # an offset, or where it begins, may make it fire
+    unbidden = isinstance(
+        s.op, ir.AffineNeuron | ir.Recurrence
+    )  # an offset, or where it begins, may make it fire
     if (
         s.result.kind.sparse and not inverts and not unbidden
     ):  # zeros mean silence: out of silence comes silence

@@ -8,6 +8,7 @@ from tcja_deploy.ir.ops.neuron import IF, LIF, PLIF, AffineNeuron, Neuron
 from tcja_deploy.ir.ops.norm import BatchNorm1d, BatchNorm2d
 from tcja_deploy.ir.ops.part import LARGEST, Clamp, Slice
 from tcja_deploy.ir.ops.pool import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from tcja_deploy.ir.ops.recurrence import Recurrence
 from tcja_deploy.ir.ops.synapse import Conv1d, Conv2d, ConvTranspose2d, Linear
 from tcja_deploy.ir.ops.tcja import TCJA, same_padding
 from tcja_deploy.ir.ops.tensor import (
@@ -31,8 +32,8 @@ OPS: dict[str, type[Op]] = {
     for op in (
         Add, Affine, AffineIntegrator, AffineNeuron,
         AdaptiveAvgPool2d, AvgPool2d, BatchNorm1d, BatchNorm2d, Clamp, Concat, Conv1d, Conv2d, ConvTranspose2d,
-        Flatten, IF, Input, LI, LIF, Linear, MaxPool2d, Mul, PLIF, Permute, ReLU, Reduce, Reshape, Sigmoid, Slice, TCJA,
-        TimeMean, Vote,
+        Flatten, IF, Input, LI, LIF, Linear, MaxPool2d, Mul, PLIF, Permute, ReLU, Recurrence, Reduce, Reshape, Sigmoid, Slice,
+        TCJA, TimeMean, Vote,
     )
 }  # fmt: skip
 """Every op by name, as the `.tcja` file spells it."""
@@ -66,6 +67,7 @@ __all__ = [
     "Neuron",
     "Permute",
     "ReLU",
+    "Recurrence",
     "Reduce",
     "Reshape",
     "Sigmoid",

@@ -44,6 +44,10 @@ class Neuron(Op):
         return 0.0 if self.v_reset is None else self.v_reset
 
     @property
+    def spiking(self) -> bool:
+        return True
+
+    @property
     def lowered_by(self) -> float:
         """What a spike takes off the membrane with soft reset."""
         return self.v_threshold

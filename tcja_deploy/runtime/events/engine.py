@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tcja_deploy.ir import Graph, Node
+from tcja_deploy.ir import Graph, Kind, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes.fold import fold_batch_norm
 from tcja_deploy.runtime.events import layer_kernels
@@ -89,7 +89,12 @@ def _value(plan: EventPlan, node: Node, inputs: list[Value], x: Tensor, threads:
             gate = tcja_gate(op, z)
             return source.gated(np.ascontiguousarray(gate.permute(1, 0, 2).numpy()))
     result = evaluate(op, *(value.dense for value in inputs))
-    if isinstance(op, ir.Neuron) and node.signal.dims[:2] == ("T", "N") and result.ndim in (3, 5):
+    if (
+        op.spiking
+        and node.signal.kind is Kind.BINARY
+        and node.signal.dims[:2] == ("T", "N")
+        and result.ndim in (3, 5)
+    ):
         return Spikes.of(result, threads)
     return Dense(result, threads)
 

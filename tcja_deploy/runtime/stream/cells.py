@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tcja_deploy.ir import Op
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.recurrence import initial_states, recurrence_step
 from tcja_deploy.runtime.sequence import evaluate, integrator_step, neuron_step
 from tcja_deploy.runtime.stream.packing import Item
 
@@ -25,6 +26,7 @@ __all__ = [
     "Integrators",
     "Neurons",
     "PlainCell",
+    "Recurrences",
     "RunningMean",
     "Scale",
     "Window",
@@ -236,6 +238,29 @@ class Integrators(PlainCell):
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
         """See `Cell`."""
         y, v = integrator_step(self.op, inputs[0], state["v"])
+        return [y], {"v": v}
+
+
+@dataclass(frozen=True, eq=False)
+class Recurrences(PlainCell):
+    """Neurons by their arithmetic; state: their states `v` `[S, N, ...]`."""
+
+    op: ir.Recurrence
+    features: tuple[int, ...]
+    macs: int = 0
+
+    @property
+    def membrane(self) -> bool:
+        """See `Cell`."""
+        return True
+
+    def initial(self, samples: int) -> CellState:
+        """See `Cell`."""
+        return {"v": initial_states(self.op, torch.empty(samples, *self.features))}
+
+    def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
+        """See `Cell`."""
+        y, v = recurrence_step(self.op, inputs[0], state["v"], t)
         return [y], {"v": v}
 
 

@@ -18,6 +18,7 @@ from tcja_deploy.runtime.stream.cells import (
     Every,
     Integrators,
     Neurons,
+    Recurrences,
     RunningMean,
     Scale,
     Window,
@@ -259,6 +260,7 @@ CELLS: dict[type[Op], Callable[[Any, Signal, int], Cell]] = {
     ir.LI: lambda op, x, T: Integrators(op, x.features),
     ir.LIF: lambda op, x, T: Neurons(op, x.features),
     ir.PLIF: lambda op, x, T: Neurons(op, x.features),
+    ir.Recurrence: lambda op, x, T: Recurrences(op, x.features),
     ir.TCJA: _gate,
     ir.TimeMean: lambda op, x, T: RunningMean(T, x.features),
 }
