@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tcja_deploy.frontend.probe import Box, random_frames
 from tcja_deploy.frontend.recurrences import recurrences
 from tcja_deploy.ir import Op
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.sequence import integrate, margin
+from tcja_deploy.runtime.sequence import Membrane, integrate, margin
 
-__all__ = ["NEAR", "Identified", "confirmed", "written_out"]
+__all__ = ["NEAR", "Identified", "confirmed", "nearness", "written_out"]
 
 Float = NDArray[np.float32]
 
@@ -54,9 +55,18 @@ def _nearly(op: ir.Recurrence, x: Float, ours: Float, y: Float) -> bool:
         return float(np.abs(ours - y).max()) <= NEAR * float(np.abs(y).max())
     differs = ours != y
     begins = differs & (np.cumsum(differs, 0) == 1)
-    return bool(
-        (margin(op, torch.from_numpy(x)).numpy()[begins] <= NEAR * max(1.0, float(np.abs(x).max()))).all()
-    )
+    return bool((nearness(op, torch.from_numpy(x)).numpy()[begins] <= NEAR).all())
+
+
+def nearness(op: Membrane, x: Tensor, v: Tensor | None = None) -> Tensor:
+    """Distance of each membrane from the threshold before the comparison, relative to the largest; arguments as of `integrate`.
+
+    Of a recurrence it is the distance of the nearest decision, relative to the largest input, or to 1.
+    """
+    distance, threshold = margin(op, x, v).abs(), abs(op.constants().get("v_threshold", 0.0))
+    if isinstance(op, ir.Recurrence):
+        return distance / max(1.0, float(x.abs().max()))
+    return distance / ((float(distance.max()) + threshold) or 1.0)
 
 
 def confirmed(

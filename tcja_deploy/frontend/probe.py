@@ -30,7 +30,7 @@ _SCALES = (0.3, 1.0, 3.0, 10.0, 30.0)
 Made = TypeVar("Made")
 
 
-class Recording(AbstractContextManager[Any], Protocol[Made]):
+class ArithmeticLog(AbstractContextManager[Any], Protocol[Made]):
     """What records the arithmetic of a module, as the box uses it."""
 
     def feed(self, x: Tensor, step: int) -> None:
@@ -110,7 +110,7 @@ class Box:
         windows = self._layout != "frame" and getattr(self._module, "step_mode", None) == "m"
         return ("frame", self._layout) if windows else (self._layout,)
 
-    def record(self, recorder: Recording[Made], steps: int, layout: Layout) -> list[Made]:
+    def record(self, recorder: ArithmeticLog[Made], steps: int, layout: Layout) -> list[Made]:
         """Run it on a window in one of the layouts of `recordings` while its arithmetic is recorded; what each step gives."""
         module = self.fresh(torch.float32)
         if layout != self._layout:

@@ -7,7 +7,7 @@ give the same spikes and the same outputs; where nothing was reset, it goes on w
 anew if the module does. The frames are scaled until every layer of neurons spikes, if a scale does that.
 
 What may differ is rounding. Outputs agree to `OUTPUT_BOUND` of the largest. A spike may differ where the membrane lies within
-`_NEAR` of the threshold, relative to the largest membrane of its layer: the same terms summed in another order do that. One
+`NEAR` of the threshold, relative to the largest membrane of its layer: the same terms summed in another order do that. One
 such spike changes everything behind it, so each part is then compared on what the module itself handed it.
 """
 
@@ -25,20 +25,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tcja_deploy.errors import TraceError
+from tcja_deploy.frontend.confirm import NEAR, nearness
 from tcja_deploy.frontend.subject import Subject
 from tcja_deploy.frontend.traced import TimeReading
 from tcja_deploy.ir import Graph, Kind, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.compare import OUTPUT_BOUND
-from tcja_deploy.runtime.sequence import Membrane, evaluate, integrate, margin, run
+from tcja_deploy.runtime.sequence import Membrane, evaluate, integrate, run
 
 __all__ = ["Proof", "prove"]
 
 _GAINS = (1, 2, 4, 8, 16, 64, 256, 4096)
 """Factors of the made-up frames that are tried, until every layer spikes."""
-
-_NEAR = 1e-5
-"""How near the threshold a membrane is, relative to the largest of its layer, where rounding may decide about a spike."""
 
 _LARGE = 2e8
 """Multiply-accumulates of a window and sample above which one sample has to do instead of two."""
@@ -347,7 +345,7 @@ def _part_by_part(graph: Graph, frames: Tensor, states: States, module: _Found) 
         same = True
         if node.op.spiking and isinstance(node.op, Membrane):
             spiked |= {node.name} if bool(value.any()) else set()
-            at_threshold = _margin(node.op, values[node.inputs[0]], begun.get(node.name)) <= _NEAR
+            at_threshold = nearness(node.op, values[node.inputs[0]], begun.get(node.name)) <= NEAR
             if heard is None:
                 near = near or bool(at_threshold.any())
             else:
@@ -367,13 +365,6 @@ def _part_by_part(graph: Graph, frames: Tensor, states: States, module: _Found) 
     return _Parts(
         _gap(module.output, values[graph.output]), first, wrong_spikes, near, states, frozenset(spiked)
     )
-
-
-def _margin(op: Membrane, x: Tensor, v: Tensor | None) -> Tensor:
-    """Distance of each membrane from the threshold before the comparison, relative to the largest membrane."""
-    distance, threshold = margin(op, x, v).abs(), abs(op.constants().get("v_threshold", 0.0))
-    largest = float(x.abs().max()) if isinstance(op, ir.Recurrence) else float(distance.max()) + threshold
-    return distance / (largest or 1.0)
 
 
 def _refusal(graph: Graph, what: str, parts: _Parts, changed: dict[str, list[str]]) -> TraceError:

@@ -20,7 +20,7 @@ from tcja_deploy.frontend.elementary import ELEMENTARY, Constant, Made
 from tcja_deploy.frontend.probe import Unlike
 from tcja_deploy.ir.ops.arithmetic import COMPARISONS
 
-__all__ = ["Recorder"]
+__all__ = ["ArithmeticRecorder"]
 
 
 @dataclass(eq=False)
@@ -32,7 +32,7 @@ class _Window:
 
 
 @dataclass
-class Recorder(TorchDispatchMode):
+class ArithmeticRecorder(TorchDispatchMode):
     """While it is active, operations on what depends on the input are written down.
 
     Attributes:

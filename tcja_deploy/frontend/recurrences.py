@@ -12,7 +12,7 @@ from typing import TypeGuard
 
 from tcja_deploy.frontend.elementary import Constant, Made, Operand
 from tcja_deploy.frontend.probe import Box, Unlike
-from tcja_deploy.frontend.recording import Recorder
+from tcja_deploy.frontend.recording import ArithmeticRecorder
 from tcja_deploy.frontend.tidy import Program
 from tcja_deploy.ir import ops as ir
 
@@ -42,10 +42,12 @@ def _pattern(box: Box, steps: int) -> _Pattern:
     *alternatives, last = box.recordings
     for layout in alternatives:
         try:
-            return _Pattern(box.record(Recorder((box.samples, *box.features), steps), steps, layout))
+            return _Pattern(
+                box.record(ArithmeticRecorder((box.samples, *box.features), steps), steps, layout)
+            )
         except Exception:
             continue
-    return _Pattern(box.record(Recorder((box.samples, *box.features), steps), steps, last))
+    return _Pattern(box.record(ArithmeticRecorder((box.samples, *box.features), steps), steps, last))
 
 
 class _Pattern:
