@@ -140,7 +140,7 @@ class _Emission:
         raise UnsupportedError("ONNX has no rule for this cell", where=name)
 
     def _recurrence(
-        self, op: ir.Recurrence, features: tuple[int, ...], x: str, clock: Clock, name: str
+        self, op: ir.Recurrence, features: tuple[int, ...], x: str, clock: StepClock, name: str
     ) -> str:
         parts, before, following = self.parts, [], []
         for i, initial in enumerate(op.initial):
