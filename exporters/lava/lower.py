@@ -152,10 +152,6 @@ def _take(node: Node, graph: Graph, chain: _Chain) -> None:
     elif isinstance(op, ir.Vote):
         _at_the_end(node, graph, ir.TimeMean, ir.Reduce)
         chain.vote, chain.notes[node.name] = op.voters, "on the host"
-    elif isinstance(op, ir.Recurrence):
-        raise Unsupported(
-            "computes otherwise than Lava's neuron, which has one leak and one threshold and returns to zero"
-        )
     else:
         raise Unsupported("has no counterpart among Lava's layers and is no TCJA block, pool or readout")
 

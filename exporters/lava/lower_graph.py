@@ -149,6 +149,8 @@ class _Lowering:
             self._reshape(node)
         elif isinstance(op, ir.BatchNorm1d | ir.BatchNorm2d):
             self._norm(node, op)
+        elif isinstance(op, ir.Recurrence):
+            raise Unsupported("computes otherwise than Lava's neuron, which has one leak and one threshold")
         else:
             raise Unsupported("is neither a layer nor part of an attention with one entry and one exit")
         kept = self.values[node.name]

@@ -27,10 +27,10 @@ _SCALES = (0.3, 1.0, 3.0, 10.0, 30.0)
 """Sizes of random input; each window holds samples of all of them."""
 
 
-Made = TypeVar("Made")
+Noted = TypeVar("Noted")
 
 
-class ArithmeticLog(AbstractContextManager[Any], Protocol[Made]):
+class ArithmeticLog(AbstractContextManager[Any], Protocol[Noted]):
     """What records the arithmetic of a module, as the box uses it."""
 
     def feed(self, x: Tensor, step: int) -> None:
@@ -39,10 +39,10 @@ class ArithmeticLog(AbstractContextManager[Any], Protocol[Made]):
     def feed_window(self, x: Tensor, axis: int) -> None:
         """Declare a tensor to be the frames of all steps."""
 
-    def frame(self, y: Any) -> Made:
+    def frame(self, y: Any) -> Noted:
         """What a frame was computed from."""
 
-    def window(self, y: Any) -> list[Made]:
+    def window(self, y: Any) -> list[Noted]:
         """What the frames of all steps were computed from."""
 
 
@@ -110,7 +110,7 @@ class Box:
         windows = self._layout != "frame" and getattr(self._module, "step_mode", None) == "m"
         return ("frame", self._layout) if windows else (self._layout,)
 
-    def record(self, recorder: ArithmeticLog[Made], steps: int, layout: Layout) -> list[Made]:
+    def record(self, recorder: ArithmeticLog[Noted], steps: int, layout: Layout) -> list[Noted]:
         """Run it on a window in one of the layouts of `recordings` while its arithmetic is recorded; what each step gives."""
         module = self.fresh(torch.float32)
         if layout != self._layout:

@@ -21,7 +21,7 @@ __all__ = ["recurrences"]
 _LONGEST = 200
 """Lines of a step beyond which no neuron is looked for."""
 
-State = tuple[Made, int]
+PastLine = tuple[Made, int]
 """A line of the pattern, and how many steps ago it was computed."""
 
 
@@ -65,7 +65,7 @@ class _Pattern:
         self._leads: dict[Made, Made] = {}
         self._found: dict[tuple[Made, int], Operand] = {}
         self._constants: dict[tuple[Made, int], dict[int, Constant]] = {}
-        self._initial: dict[State, float] = {}
+        self._initial: dict[PastLine, float] = {}
         self._begin: list[tuple[Made, Operand, int]] = []
         self._later: list[tuple[Made, Operand, int]] = []
         self._first = False
@@ -143,7 +143,7 @@ class _Pattern:
     # -- writing ------------------------------------------------------------------------------------------------------
     def written(self, axes: int, begun: float) -> ir.Recurrence:
         """The pattern as an op, for frames with `axes` axes; `begun` is what states begin with where that is not known."""
-        states: dict[State, int] = {}
+        states: dict[PastLine, int] = {}
         program, spelled = Program(axes, len(self._results)), dict[Made, str]()
         for lead, furthest in self._lengths().items():
             for back in range(1, furthest + 1):

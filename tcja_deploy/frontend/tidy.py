@@ -14,7 +14,7 @@ from tcja_deploy.ir.ops.arithmetic import COMPARISONS
 
 __all__ = ["Program"]
 
-Line = tuple[str, ...]
+Words = tuple[str, ...]
 
 
 class Program:
@@ -27,7 +27,7 @@ class Program:
 
     def __init__(self, axes: int, steps: int) -> None:
         self._axes, self._steps = axes, steps
-        self._lines: list[Line] = []
+        self._lines: list[Words] = []
         self._rows: list[NDArray[np.float32]] = []
 
     def constant(self, values: dict[int, Constant]) -> str:
@@ -56,7 +56,7 @@ class Program:
         self._lines.append(known)
         return f"h{len(self._lines) - 1}"
 
-    def _simpler(self, function: str, *operands: str) -> str | Line:
+    def _simpler(self, function: str, *operands: str) -> str | Words:
         match function, *operands:
             case (
                 ("add" | "sub", a, "0.0") | ("add", "0.0", a) | ("mul" | "div", a, "1.0") | ("mul", "1.0", a)
@@ -76,7 +76,7 @@ class Program:
                 return self._reset(a, b) or self._reset(b, a) or (function, *operands)
         return (function, *operands)
 
-    def _line(self, operand: str) -> Line:
+    def _line(self, operand: str) -> Words:
         return self._lines[int(operand[1:])] if operand[0] == "h" else ("",)
 
     def _is_truth(self, operand: str) -> bool:
@@ -89,7 +89,7 @@ class Program:
                 return spike
         return None
 
-    def _reset(self, kept: str, gained: str) -> Line | None:
+    def _reset(self, kept: str, gained: str) -> Words | None:
         """`where s value h` of `(1 - s) h + s value`."""
         match self._line(kept), self._line(gained):
             case ("where", s, "0.0", h), ("mul", a, b) if s in (a, b):
@@ -110,7 +110,7 @@ class Program:
             f"c{k}": f"c{n}" for n, k in enumerate(rows)
         }
 
-        def names(operands: Line | list[str]) -> tuple[str, ...]:
+        def names(operands: Words | list[str]) -> tuple[str, ...]:
             return tuple(renamed.get(o, o) for o in operands)
 
         lines = tuple(" ".join((self._lines[i][0], *names(self._lines[i][1:]))) for i in sorted(read))

@@ -15,15 +15,15 @@ from tcja_deploy.ir.ops.arithmetic import COMPARISONS, ROUNDINGS
 
 __all__ = ["distance", "initial_states", "recurrence_step"]
 
-Value = Tensor | float
+Computed = Tensor | float
 """Numbers of the program stay numbers, so that torch rounds them as it did in the source."""
 
-_Table = dict[int, dict[tuple[int, int, torch.device], Value]]
+_Table = dict[int, dict[tuple[int, int, torch.device], Computed]]
 _TABLES: _Table = {}
 """Rows of tables as tensors, by the table; they go when it goes."""
 
 
-def _row(op: ir.Recurrence, k: int, t: int, device: torch.device) -> Value:
+def _row(op: ir.Recurrence, k: int, t: int, device: torch.device) -> Computed:
     """A row of the table in step `t`; a number where it is one."""
     if id(op.table) not in _TABLES:
         weakref.finalize(op.table, _TABLES.pop, id(op.table), None)
@@ -48,7 +48,7 @@ def recurrence_step(
     x: Tensor,
     states: Tensor,
     t: int,
-    watch: Callable[[str, tuple[Value, ...]], None] | None = None,
+    watch: Callable[[str, tuple[Computed, ...]], None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One time step.
 
@@ -63,7 +63,7 @@ def recurrence_step(
         The result and the states afterwards.
     """
 
-    def call(function: str, *args: Value) -> Value:
+    def call(function: str, *args: Computed) -> Computed:
         if watch is not None:
             watch(function, args)
         return _CALLS[function](x, *args)
@@ -83,7 +83,7 @@ def distance(op: ir.Recurrence, x: Tensor, states: Tensor, t: int) -> Tensor:
     """
     nearest = torch.full_like(x, torch.inf)
 
-    def watch(function: str, args: tuple[Value, ...]) -> None:
+    def watch(function: str, args: tuple[Computed, ...]) -> None:
         nonlocal nearest
         if function in COMPARISONS:
             nearest = torch.minimum(nearest, (torch.zeros_like(x) + args[0] - args[1]).abs())
@@ -95,29 +95,29 @@ def distance(op: ir.Recurrence, x: Tensor, states: Tensor, t: int) -> Tensor:
     return nearest
 
 
-def _compared(relation: Callable[[Any, Any], Any]) -> Callable[..., Value]:
-    def call(x: Tensor, a: Value, b: Value) -> Value:
+def _compared(relation: Callable[[Any, Any], Any]) -> Callable[..., Computed]:
+    def call(x: Tensor, a: Computed, b: Computed) -> Computed:
         return relation(torch.as_tensor(a, device=x.device), b).to(x.dtype)  # type: ignore[no-any-return]
 
     return call
 
 
-def _one(kernel: Callable[[Tensor], Tensor]) -> Callable[..., Value]:
+def _one(kernel: Callable[[Tensor], Tensor]) -> Callable[..., Computed]:
     return lambda x, a: kernel(torch.as_tensor(a, dtype=x.dtype, device=x.device))
 
 
-def _bound(kernel: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Value]:
-    def call(x: Tensor, a: Value, b: Value) -> Value:
+def _bound(kernel: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Computed]:
+    def call(x: Tensor, a: Computed, b: Computed) -> Computed:
         return kernel(*(torch.as_tensor(v, dtype=x.dtype, device=x.device) for v in (a, b)))
 
     return call
 
 
-def _where(x: Tensor, c: Value, a: Value, b: Value) -> Value:
+def _where(x: Tensor, c: Computed, a: Computed, b: Computed) -> Computed:
     return torch.where(torch.as_tensor(c, device=x.device) != 0, a, b)
 
 
-_CALLS: dict[str, Callable[..., Value]] = {
+_CALLS: dict[str, Callable[..., Computed]] = {
     "abs": _one(torch.abs),
     "add": lambda x, a, b: a + b,
     "ceil": _one(torch.ceil),
