@@ -132,7 +132,6 @@ _DECODED = {"mean-mem": ("mean", 0), "max-mem": ("amax", 0), "last_mem": ("getit
 """How a membrane is read off a window: the function over time, and its argument."""
 
 
-
 def _readout(integrator: Callable[[Any], ir.LI]) -> Callable[..., Any]:
     """A membrane without spikes, and what is read off it over the window; without `decode` a list of all steps."""
 
