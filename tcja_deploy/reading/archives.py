@@ -13,7 +13,7 @@ from tcja_deploy.errors import DeployError, FileFormatError
 from tcja_deploy.files import path_status
 from tcja_deploy.reading.limits import check_bytes
 
-__all__ = ["check_directory", "damage_told", "members", "open_archive"]
+__all__ = ["check_directory", "damage_told", "is_archive", "listed_archive", "members", "open_archive"]
 
 _DIRECTORY_BYTES = 1 << 24
 """Of the list of members: some 200,000 of them, more than any checkpoint has tensors."""
@@ -68,6 +68,33 @@ def check_directory(path: Path, error: type[DeployError] = FileFormatError) -> N
     """
     with damage_told(path, "archive", error), path.open("rb") as stream:
         _check_directory(stream, path, error)
+
+
+@contextmanager
+def listed_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """An archive whose members are not unpacked together, such as a checkpoint's: only its list is looked at.
+
+    Raises:
+        FileFormatError: If it is no archive, is damaged, or its list of members would fill the memory.
+    """
+    check_directory(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, EOFError) as error:
+        raise FileFormatError(f"the archive is damaged ({error})") from error
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file ends as an archive does.
+
+    Raises:
+        FileFormatError: If it does, and is damaged.
+    """
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile as error:
+        raise FileFormatError(f"the archive is damaged ({error})") from error
 
 
 def _check_directory(stream: IO[bytes], path: Path, error: type[DeployError]) -> None:

@@ -124,6 +124,7 @@ class KeptProgress:
     def keep(self, name: str, state: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Replace a part. A cache folder that cannot be written to is no reason to stop: then nothing is kept."""
         header = {"format": _FORMAT, "version": _VERSION, "facts": dict(self.facts), "state": state}
+        content: dict[str, Any] = {**arrays, "progress": np.array(json.dumps(header))}
         self._kept = time.monotonic()
         try:
             if not self._begun and not self.resume:
@@ -132,7 +133,7 @@ class KeptProgress:
             self._begun = True
             path = self.folder / f"{name}.npz"
             with atomic_file(path, force=True) as temporary, temporary.open("wb") as stream:
-                np.savez(stream, progress=np.array(json.dumps(header)), **arrays)
+                np.savez(stream, **content)
         except (OSError, ExportError):
             return
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tcja_deploy.errors import FileFormatError
-from tcja_deploy.reading.archives import check_directory
+from tcja_deploy.reading.archives import listed_archive
 from tcja_deploy.torch_file.machine import Machine, Name, ObjectBuilder, label
 from tcja_deploy.torch_file.tensors import STORAGE_TYPES, Storage
 
@@ -27,12 +27,8 @@ def read_archive(path: Path, builders: dict[str, ObjectBuilder]) -> Any:
     Raises:
         FileFormatError: If it is damaged, is no archive of `torch.save`, or holds compressed records.
     """
-    check_directory(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _Archive(path, archive).content(builders)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
-        raise FileFormatError(f"the archive is damaged ({error})") from error
+    with listed_archive(path) as archive:
+        return _Archive(path, archive).content(builders)
 
 
 class _Archive:
@@ -122,8 +118,5 @@ class _Archive:
         return self._path, start
 
     def _fetch(self, name: str) -> bytes:
-        try:
-            with zipfile.ZipFile(self._path) as archive:
-                return self._read(archive, name)
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, EOFError) as error:
-            raise FileFormatError(f"its record {name} is damaged ({error})") from error
+        with listed_archive(self._path) as archive:
+            return self._read(archive, name)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 from tcja_deploy.errors import FileFormatError
+from tcja_deploy.reading.archives import is_archive
 from tcja_deploy.torch_file.archive import read_archive
 from tcja_deploy.torch_file.legacy import read_pickles, read_tar
 from tcja_deploy.torch_file.rebuild import builders
@@ -46,7 +46,7 @@ def read_weights(path: Path) -> Any:
 
     known = builders(allowance, embedded)
     try:
-        if _is_archive(path):
+        if is_archive(path):
             return read_archive(path, known)
         if is_safetensors(path):
             return read_safetensors(path, allowance)
@@ -62,10 +62,3 @@ def read_weights(path: Path) -> Any:
             raise FileFormatError("this is no file of weights, or it is damaged") from error
     except OSError as error:
         raise FileFormatError(f"the file cannot be read ({error.strerror or error})") from error
-
-
-def _is_archive(path: Path) -> bool:
-    try:
-        return zipfile.is_zipfile(path)
-    except zipfile.BadZipFile as error:
-        raise FileFormatError(f"the archive is damaged ({error})") from error

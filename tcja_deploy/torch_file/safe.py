@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tcja_deploy.errors import FileFormatError
+from tcja_deploy.reading.json_text import parse_json
 from tcja_deploy.torch_file.tensors import (
     READABLE,
     Allowance,
@@ -49,7 +49,7 @@ def read_safetensors(path: Path, allowance: Allowance) -> dict[str, StoredTensor
             raise FileFormatError(f"the header takes {length:,} bytes")
         text = stream.read(length)
     try:
-        header = json.loads(text)
+        header = parse_json(text, dict)
         return {
             key: _tensor(path, allowance, 8 + length, size, key, entry)
             for key, entry in header.items()

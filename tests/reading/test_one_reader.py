@@ -16,7 +16,6 @@ READERS: dict[str, set[str]] = {
         "tcja_deploy/reading/messages.py",  # what a process of this package says
         "tcja_deploy/reading/child.py",  # what it is told
         "exporters/manifest.py",  # what it has just made
-        "tcja_deploy/torch_file/safe.py",  # the header of safetensors, bounded there
         "exporters/lava/environment.py",  # what an interpreter prints that the user named
         "exporters/lava/driver.py",  # what it writes
     },
@@ -29,8 +28,6 @@ READERS: dict[str, set[str]] = {
     },
     r"\bzipfile\.(ZipFile|is_zipfile)\(": {
         "tcja_deploy/reading/archives.py",
-        "tcja_deploy/torch_file/archive.py",
-        "tcja_deploy/torch_file/read.py",
     },
     r"\bh5py\.File\([^)]*\"r": {"tcja_deploy/reading/hdf5.py", "tcja_deploy/events/formats/hdf5.py"},
     r"\bfaery\.events_stream_from_file\(": {"tcja_deploy/events/formats/camera.py"},

@@ -59,8 +59,9 @@ class Shards:
         self._outcomes, self._kept = outcomes, kept
         self.recorder = Recorder(watches, origin)
         self._shards: list[Activity] = []
-        for name in kept.names() if kept is not None else ():
-            self._take(kept, name)
+        if kept is not None:
+            for name in kept.names():
+                self._take(kept, name)
         self._known = {int(i) for shard in self._shards for i in shard.samples}
 
     def _take(self, kept: KeptProgress, name: str) -> None:
