@@ -103,7 +103,8 @@ def load_nir(
         result = other.run()
         if not other.misshapen:
             translation, output = other, result
-            origin["assumptions"] = "the input's first axis, of length 1, is the batch"
+    if translation.drop_samples:
+        origin["assumptions"] = "the input's first axis, of length 1, is the batch"
     translation.unsupported.raise_if_any(
         TraceError, "{} of the NIR graph cannot be translated", whole="graph"
     )
@@ -133,6 +134,10 @@ def _readout(builder: GraphBuilder, name: str, op: Op, x: str, where: str) -> st
         return builder.add(name, op, x)
     except GraphError as error:
         raise FileFormatError(f"the readout does not fit the network: {error.reason}", where=where) from error
+
+
+_MOST_AXES = 3
+"""Axes of a frame, `[C, H, W]`; a shape of more begins with the batch."""
 
 
 # -- from nodes to ops ------------------------------------------------------------------------------------------
@@ -205,6 +210,7 @@ class _Translation:
     def _input(self, name: str, node: Mapping[str, Any]) -> None:
         shape = np.asarray(node.get("shape", ())).ravel()
         self.samples_declared = len(shape) > 1 and shape[0] == 1
+        self.drop_samples = self.drop_samples or (self.samples_declared and len(shape) > _MOST_AXES)
         if self.drop_samples:
             shape = shape[1:]
         if any(isinstance(self.builder[v].op, ir.Input) for v in self.values.values()):
@@ -217,7 +223,7 @@ class _Translation:
     def _check_shape(self, name: str, node: Mapping[str, Any], x: str) -> None:
         shape = np.asarray(node.get("shape", ())).ravel().tolist()
         features = list(self.builder.signal(x).features)
-        if self.drop_samples:
+        if shape == [1, *features]:  # the batch, whether or not the input has it too
             shape = shape[1:]
         if shape and shape != features and name not in self.tainted:
             self.refuse(name, f"is declared {shape}, but computes {features}", "the file contradicts itself")

@@ -157,3 +157,21 @@ def test_leak_note_makes_it_a_multiplication() -> None:
     (neuron,) = load_nir(graph_of(node), T, dt=DT).neurons
     assert isinstance(neuron.op, ir.PLIF)
     assert neuron.op.decay == np.float32(1 / 3)
+
+
+@pytest.mark.parametrize("batched", ["input", "output", "both"])
+def test_batch_axes_of_length_one(batched: str) -> None:
+    """Shapes of input and output may begin with the batch; the network is that without."""
+    plain = (2, 4, 4)
+    kernel = weights(3, 2, 3, 3)
+
+    def made(first: tuple[int, ...], last: tuple[int, ...]) -> Any:
+        conv = nir.Conv2d((4, 4), kernel, 1, 0, 1, 1, np.zeros(3, np.float32))
+        nodes = {"input": nir.Input(np.array(first)), "conv": conv, "output": nir.Output(np.array(last))}
+        return nir.NIRGraph(nodes, [("input", "conv"), ("conv", "output")], type_check=False)
+
+    inputs = (1, *plain) if batched in ("input", "both") else plain
+    outputs = (1, 3, 2, 2) if batched in ("output", "both") else (3, 2, 2)
+    graph = load_nir(made(inputs, outputs), T)
+    assert graph.input_shape == plain
+    assert graph.hash == load_nir(made(plain, (3, 2, 2)), T).hash
