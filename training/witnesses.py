@@ -21,9 +21,9 @@ TIMESTEPS = 4
 CLASSES = 10
 
 
-def _lif() -> nn.Module:
+def _lif(threshold: float = 1.0) -> nn.Module:
     lif: nn.Module = neuron.LIFNode(
-        tau=2.0, surrogate_function=surrogate.ATan(), detach_reset=True, step_mode="m"
+        tau=2.0, v_threshold=threshold, surrogate_function=surrogate.ATan(), detach_reset=True, step_mode="m"
     )
     return lif
 
@@ -97,10 +97,11 @@ def _ma_snn(which: str) -> nn.Module:
         )
         return made
 
+    threshold = 1.0 if len(which) == 1 else 0.25  # three gates of a half each leave an eighth
     return Rates(
         _halved(), _conv(2, 16), _lif(),
-        _conv(16, 32, stride=2), attention(32), _lif(),
-        _conv(32, 64, stride=2), attention(64), _lif(), *_head(64),
+        _conv(16, 32, stride=2), attention(32), _lif(threshold),
+        _conv(32, 64, stride=2), attention(64), _lif(threshold), *_head(64),
     )  # fmt: skip
 
 
