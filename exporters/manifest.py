@@ -104,7 +104,7 @@ def manifest_target(file: Path) -> str:
     """Name of the target that a manifest says it is of, whatever else is wrong with it.
 
     Raises:
-        FileFormatError: If it is no manifest of this program.
+        FileFormatError: If it is not a manifest of this program.
     """
     manifest = read_json(file, hint=_HINT)
     if manifest.get("format") != FORMAT or not isinstance(manifest.get("target"), str):

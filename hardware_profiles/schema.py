@@ -188,7 +188,7 @@ def _read_terms(tables: tuple[TomlTable, ...], context: Context, scope: Scope) -
             word = sized["op"] if sized else name
             size = float(sized["size"]) if sized else None
             if word not in list(OpClass):
-                table.complain(key, f"'{word}' is no operation class{suggestion(word, OpClass)}")
+                table.complain(key, f"'{word}' is not an operation class{suggestion(word, OpClass)}")
                 continue
             op = OpClass(word)
             info = OP_CLASSES[op]

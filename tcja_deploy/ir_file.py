@@ -25,6 +25,7 @@ from tcja_deploy.ir.constants import conform, field_types
 from tcja_deploy.ir.ops import OPS
 from tcja_deploy.reading.json_text import parse_json
 from tcja_deploy.reading.limits import check_bytes
+from tcja_deploy.text import with_article
 
 __all__ = ["FORMAT_VERSION", "is_tcja_file", "load_graph", "save_graph"]
 
@@ -174,5 +175,5 @@ def _op(node: str, name: str, constants: dict[str, Any], tensors: Tensors) -> Op
 def _plain(value: object, kind: type[_Plain]) -> _Plain:
     """A value from JSON that has to be of a kind."""
     if type(value) is not kind:
-        raise ValueError(f"{str(value)[:40]!r} is no {kind.__name__}")
+        raise ValueError(f"{str(value)[:40]!r} is not {with_article(kind.__name__)}")
     return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["a_screen", "printable"]
+__all__ = ["a_screen", "printable", "with_article"]
 
 _LINES, _CHARACTERS, _LONGEST = 40, 4000, 1000
 _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -28,6 +28,12 @@ def _escaped(character: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name that is not UTF-8
         return f"\\x{code - 0xDC00:02x}"
     return character.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def with_article(noun: str) -> str:
+    """A noun after "a" or "an": by its first letter, or by the name of that letter in an abbreviation."""
+    sounds = "AEFHILMNORSX" if noun[:2].isupper() else "AEIOUaeiou"
+    return f"{'an' if noun[0] in sounds else 'a'} {noun}"
 
 
 def a_screen(text: str) -> str:

@@ -68,22 +68,22 @@ ALLOWED: dict[str, set[str]] = {
     "artifacts": {"errors", "exporters", "files"},
     "ir": {"errors", "unsupported"},
     "ir_file": BASE | {"files", "reading"},
-    "nir_file": BASE | {"files", "reading", "text"},
+    "nir_file": BASE | {"files", "reading"},
     "torch_file": {"errors", "reading"},
     "passes": BASE,
     "runtime": BASE | {"files", "passes", "reading"},
     "zoo": BASE,
     "events": {"errors", "files", "reading", "torch_file"},
     "data": {"errors", "files", "reading"},
-    "frontend": BASE | {"files", "ir_file", "nir_file", "torch_file", "passes", "reading", "runtime", "text"},
+    "frontend": BASE | {"files", "ir_file", "nir_file", "torch_file", "passes", "reading", "runtime"},
     "exporters": BASE | {"files", "ir_file", "nir_file", "passes", "reading", "runtime"},
     "hardware_profiles": {"errors"},
-    "energy": BASE | {"files", "passes", "reading", "runtime", "text", "hardware_profiles"},
+    "energy": BASE | {"files", "passes", "reading", "runtime", "hardware_profiles"},
 }
 """What each part may import besides itself, the standard library and third-party packages."""
 
-EVERYONES = {"errors", "version"}
-"""Anyone may import them; they import nothing."""
+EVERYONES = {"errors", "text", "version"}
+"""Anyone may import them."""
 
 TIES = {"tcja_deploy", "__main__", "api", "cli", "library", "streaming"}
 """They tie the parts together and may import all of them."""

@@ -36,7 +36,7 @@ def test_the_table_is_read() -> None:
 def test_a_promise_is_held(promise: str, held_by: str) -> None:
     named = NAMED.findall(held_by)
     assert named, f"no test is named for: {promise}"
-    assert all(test for _, test in named), f"a file is no test: {held_by}"
+    assert all(test for _, test in named), f"a file is not a test: {held_by}"
     for file, test in named:
         assert (ROOT / file).is_file(), file
         assert test in names_in(ROOT / file), f"{file} has no {test}"

@@ -109,7 +109,7 @@ def pool_windows(op: Op, x: Signal, T: int) -> Ints:
     """Pooling windows that each element of the input `x` lies in; shaped like the result of `fan_out`.
 
     Raises:
-        UnsupportedError: The op is no pooling.
+        UnsupportedError: The op is not a pooling op.
     """
     lengths, out = x.shape(T, 1), op.infer(x, T=T).shape(T, 1)
     match op:
@@ -121,7 +121,7 @@ def pool_windows(op: Op, x: Signal, T: int) -> Ints:
         case ir.AdaptiveAvgPool2d():
             rows, columns = (_adaptive(lengths[a], out[a]) for a in (-2, -1))
         case _:
-            raise UnsupportedError(f"{type(op).__name__} is no pooling")
+            raise UnsupportedError(f"{type(op).__name__} is not a pooling op")
     return _framed(np.ones((1,) * len(lengths), np.int64) * np.outer(rows, columns), x)
 
 

@@ -104,7 +104,7 @@ def _synapses(m: Measured, layer: SynapticLayer, pricing: Pricing) -> list[Line]
     what = "event counts, as repeated spikes" if repeat else "binary spikes"
     lines = _priced(layer, what, m.as_accumulations(layer), OpClass.SYNOP, pricing)
     if (rest := m.beyond_accumulations(layer)) is not None:
-        lines += _priced(layer, "inputs that are no such spikes", rest, OpClass.SYNOP_GRADED, pricing)
+        lines += _priced(layer, "inputs that are not such spikes", rest, OpClass.SYNOP_GRADED, pricing)
     return lines
 
 

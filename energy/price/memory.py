@@ -37,7 +37,7 @@ class MemoryModel:
     """Assumptions of the `memory` convention.
 
     Attributes:
-        reuse: Operations that one read of a weight serves; 1 is no reuse. Holds for the SNN and for the ANN.
+        reuse: Operations that one read of a weight serves; 1 means no reuse. Holds for the SNN and for the ANN.
         dram: Whether every weight is fetched from DRAM once per inference, besides the on-chip reads.
         partial_sums: Whether every synaptic operation reads and writes its accumulator in the state memory;
             if not, accumulators are registers. The ANN keeps its sums in registers either way.

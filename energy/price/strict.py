@@ -88,7 +88,7 @@ def _synapses(m: Measured, layer: SynapticLayer, counts_as: CountsAs) -> list[tu
     what = "event counts, repeated" if repeat else "binary spikes"
     parts = [(what, m.as_accumulations(layer), Primitive.ADD)]
     if (rest := m.beyond_accumulations(layer)) is not None:
-        parts.append(("inputs that are no such spikes", rest, Primitive.MAC))
+        parts.append(("inputs that are not such spikes", rest, Primitive.MAC))
     return parts
 
 

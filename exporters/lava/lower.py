@@ -153,7 +153,7 @@ def _take(node: Node, graph: Graph, chain: _Chain) -> None:
         _at_the_end(node, graph, ir.TimeMean, ir.Reduce)
         chain.vote, chain.notes[node.name] = op.voters, "on the host"
     else:
-        raise Unsupported("has no counterpart among Lava's layers and is no TCJA block, pool or readout")
+        raise Unsupported("has no counterpart among Lava's layers and is not a TCJA block, pool or readout")
 
 
 def _at_the_end(node: Node, graph: Graph, *allowed: type[Op]) -> None:

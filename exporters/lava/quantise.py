@@ -166,7 +166,7 @@ def _quantise_graph(
     engine: str,
     device: str,
 ) -> Quantised:
-    """As `quantise`, for a graph that is no chain."""
+    """As `quantise`, for a graph that is not a chain."""
     floats = lower_graph(graph, input_scale=options.input_scale)
     everything = _frames(batches)
     widest = max(math.prod(node.signal.features or (1,)) for node in graph if node.signal.streams)

@@ -21,7 +21,7 @@ class Region:
     """A part of a graph with one entry and one exit.
 
     Attributes:
-        source: Name of the value that enters; its own node is no part of the region.
+        source: Name of the value that enters; its own node is not part of the region.
         nodes: Names of the region's nodes in the graph's order.
         frames: T if an op of the region acts on time, 1 if it can run frame by frame.
     """

@@ -48,7 +48,7 @@ def notes_of(path: Path) -> dict[str, Any]:
     """What the export noted in a `.nir` file.
 
     Raises:
-        FileFormatError: If it is no NIR file, or was not written by this program.
+        FileFormatError: If it is not a NIR file, or was not written by this program.
     """
     content, _ = read_nir_file(path)
     text = content.get("metadata", {}).get(METADATA)

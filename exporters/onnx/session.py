@@ -60,7 +60,7 @@ class Model:
             trusted: Work in this process: nothing bounds memory and time then, but nothing is copied either.
 
         Raises:
-            FileFormatError: If it is no ONNX model, or one with ops or sizes that no export has.
+            FileFormatError: If it is not an ONNX model, or one with ops or sizes that no export has.
         """
         self.path = path
         if path_status(path) != "file":
@@ -75,7 +75,7 @@ class Model:
         try:
             facts, _ = self._ask({"do": "read", "path": str(path.resolve())})
         except ForeignError as error:
-            raise FileFormatError(f"this is no readable ONNX model ({error})", where=str(path)) from error
+            raise FileFormatError(f"this is not a readable ONNX model ({error})", where=str(path)) from error
         self.properties: dict[str, str] = facts["properties"]
         self.outputs: list[str] = facts["outputs"]
         self.inputs: dict[str, list[int | str]] = {}
@@ -224,7 +224,7 @@ def _check(model: Any, path: Path) -> None:
 
     graph = model.graph
     if not graph.output:
-        raise refuse("this is no readable ONNX model (it has no output)")
+        raise refuse("this is not a readable ONNX model (it has no output)")
     if len(model.functions) or len(graph.sparse_initializer):
         raise refuse("this model holds functions or sparse weights")
     if len(graph.node) > _MOST_NODES:
@@ -254,7 +254,7 @@ def _check_tensor(tensor: Any, path: Path, refuse: Any) -> None:
         onnx.TensorProto.UNDEFINED,
         onnx.TensorProto.STRING,
     ):
-        raise refuse(f"the weights {name!r} are no numbers")
+        raise refuse(f"the weights {name!r} are not numbers")
     count = math.prod(tensor.dims)
     try:
         bits = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize * 8
@@ -271,7 +271,7 @@ def _check_tensor(tensor: Any, path: Path, refuse: Any) -> None:
             raise refuse(f"the file {location[:60]!r} with weights is not there")
         begin, length = (about.get(key, "0") for key in ("offset", "length"))
         if not all(text.isascii() and text.isdigit() and len(text) < 20 for text in (begin, length)):
-            raise refuse(f"the place of the weights {name!r} is no number")
+            raise refuse(f"the place of the weights {name!r} is not a number")
         if int(length) not in (0, size) or int(begin) + size > file.stat().st_size:
             raise refuse(f"the weights {name!r} are not where the model says")
         return

@@ -82,7 +82,7 @@ class OnnxStepper:
                 held to the limits on memory and time in a process of their own.
 
         Raises:
-            FileFormatError: If the file is no step model, is damaged, contradicts itself, or has no such tensor.
+            FileFormatError: If the file is not a step model, is damaged, contradicts itself, or has no such tensor.
             UsageError: If `samples` is not positive.
         """
         if samples < 1:

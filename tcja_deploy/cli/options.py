@@ -104,7 +104,7 @@ class RecordingOptions(NamedTuple):
         str | None, typer.Option(help="Rows and columns of the camera as H,W, where the files do not say.")
     ] = None
     skip_broken: Annotated[
-        bool, typer.Option("--skip-broken", help="Go on without recordings that cannot be read.")
+        bool, typer.Option("--skip-broken", help="Skip recordings that cannot be read.")
     ] = False
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Keep no frames of large files in the user's cache folder.")

@@ -21,7 +21,7 @@ def microseconds(text: str) -> int:
     time = round(float(found[1]) * _TIMES[found[2] or "ms"]) if found else 0
     if time < 1:
         raise UsageError(
-            f"--frame-time {text!r} is no duration", hint="write for instance 30ms, 5000us or 0.1s"
+            f"--frame-time {text!r} is not a duration", hint="write for instance 30ms, 5000us or 0.1s"
         )
     return time
 

@@ -165,7 +165,7 @@ def _lines(path: Path) -> tuple[str, ...]:
     try:
         if path.stat().st_size > _LONGEST_LIST:
             raise DataError(
-                f"is longer than {_LONGEST_LIST} bytes, which is no list of classes", where=str(path)
+                f"is longer than {_LONGEST_LIST} bytes, which is not a list of classes", where=str(path)
             )
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

@@ -206,11 +206,7 @@ class EventData:
             others = f" (and {len(broken) - 1} more of {len(self)} recordings)" if len(broken) > 1 else ""
             hint = first.hint
             if len(broken) < len(self):
-                hint = (
-                    f"{hint}; --skip-broken goes on without it"
-                    if hint
-                    else "--skip-broken goes on without it"
-                )
+                hint = f"{hint}; --skip-broken skips it" if hint else "--skip-broken skips it"
             raise DataError(f"{first.reason}{others}", where=first.where, hint=hint) from first
         out = {index for index, _ in broken}
         kept = [index for index in range(len(self)) if index not in out]
@@ -236,7 +232,7 @@ class EventData:
         """SHA-256 (hex) of the chosen recordings: the name of each, and the content of each file once.
 
         Names are relative to `path`, so the digest does not change when a folder is moved. How the events are
-        integrated is no part of it.
+        integrated is not part of it.
 
         Raises:
             DataError: A file cannot be read.

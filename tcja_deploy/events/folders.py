@@ -146,7 +146,7 @@ def _recordings(folder: Path, is_recording: IsRecording) -> list[Path]:
             parts = [name for name in folders if _split_of(name) or _PREPARED.fullmatch(name)]
             if parts:
                 raise DataError(
-                    f"'{Path(place).name}' holds {parts}, so it is no class",
+                    f"'{Path(place).name}' holds {parts}, so it is not a class",
                     where=place,
                     hint=f"give the folder that is meant, as in {Path(place) / sorted(parts)[-1]}",
                 )
@@ -254,7 +254,7 @@ def _rows(labels: Path) -> list[list[str]]:
     try:
         if labels.stat().st_size > _LONGEST_TABLE:
             raise DataError(
-                f"is longer than {_LONGEST_TABLE} bytes, which is no table of labels", where=str(labels)
+                f"is longer than {_LONGEST_TABLE} bytes, which is not a table of labels", where=str(labels)
             )
         text = labels.read_text(encoding="utf-8-sig")
         first = text.split("\n", 1)[0]

@@ -54,7 +54,7 @@ def open_data(
     What `path` may be:
 
     - a folder of class folders (labels as `classes.number_classes` says); recordings lie at any depth below, sorted
-      by path; folders without recordings are no classes;
+      by path; folders without recordings are not classes;
     - the root of a data set with its parts, of which `split` names one;
     - a folder of recordings without classes, or with a table of `labels`;
     - one file of any kind in `formats.READERS`, with one recording or many.

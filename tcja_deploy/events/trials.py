@@ -92,7 +92,9 @@ def _recording(table: Path) -> Path:
 def _text(path: Path) -> str:
     try:
         if path.stat().st_size > _LONGEST_TABLE:
-            raise DataError(f"is longer than {_LONGEST_TABLE} bytes, which is no such table", where=str(path))
+            raise DataError(
+                f"is longer than {_LONGEST_TABLE} bytes, which is not such a table", where=str(path)
+            )
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot be read as text: {error}", where=str(path)) from error
@@ -110,11 +112,11 @@ def _trials(table: Path) -> list[tuple[int, int, int]]:
             label, start, stop = (int(cell) for cell in row[:3])
         except ValueError as error:
             raise DataError(
-                f"the row {','.join(row)!r} is no trial",
+                f"the row {','.join(row)!r} is not a trial",
                 where=str(table),
                 hint="rows are class,startTime_usec,endTime_usec",
             ) from error
         if label < 1 or stop < start:
-            raise DataError(f"the row {','.join(row)!r} is no trial", where=str(table))
+            raise DataError(f"the row {','.join(row)!r} is not a trial", where=str(table))
         rows.append((label, start, stop))
     return rows

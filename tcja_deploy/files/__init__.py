@@ -136,7 +136,7 @@ def output_folder(path: Path) -> Iterator[Path]:
     made = path_status(path, ExportError) != "folder"
     if made:
         if _taken(path):
-            raise ExportError("what stands here is no folder", where=str(path), hint="choose another path")
+            raise ExportError("what stands here is not a folder", where=str(path), hint="choose another path")
         _check_target(path.parent, [], force=False)
         try:
             path.mkdir()
@@ -207,7 +207,7 @@ def atomic_directory(path: Path, *, force: bool = False) -> Iterator[Path]:
         _check_target(path.parent, [path.name], force)
         if _taken(path) and not _is_export(path):
             raise ExportError(
-                "what stands here is no earlier export, and --force does not replace other folders or files",
+                "what stands here is not an earlier export, and --force does not replace other folders or files",
                 where=str(path),
                 hint="choose another path, or remove it yourself",
             )

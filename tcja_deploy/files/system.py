@@ -105,7 +105,7 @@ def flush(path: Path) -> None:
     """Have a file or folder on the disk, so that what is renamed after it never names something empty after a power cut.
 
     Raises:
-        OSError: If a file cannot be flushed, such as on a full disk; that some file systems flush no folders is no error.
+        OSError: If a file cannot be flushed, such as on a full disk; that some file systems flush no folders is not an error.
     """
     with suppress(OSError) if path.is_dir() else nullcontext():
         handle = os.open(path, os.O_RDONLY)

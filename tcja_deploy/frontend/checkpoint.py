@@ -121,7 +121,7 @@ def infer_architecture(
     area, rest = divmod(state[first].shape[1], max(1, channels))
     if rest:
         raise TraceError(
-            f"{area * channels + rest} inputs are no multiple of {channels} channels", where=f"fc.{fc[0]}"
+            f"{area * channels + rest} inputs are not a multiple of {channels} channels", where=f"fc.{fc[0]}"
         )
     given = input_shape if named is None or input_shape is not None else named.input_shape
     shape, note = _input_shape(layers, inputs, area, given)

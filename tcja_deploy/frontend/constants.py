@@ -50,7 +50,7 @@ def number(value: Any, x: Traced, T: int) -> float | None:
     """A constant that is the same for all elements of a signal; `None` if it differs among them.
 
     Raises:
-        Unsupported: If it is no constant.
+        Unsupported: If it is not a constant.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)

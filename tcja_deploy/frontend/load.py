@@ -86,7 +86,7 @@ def load(
 
 _KINDS = (
     "known: .tcja and .nir files, PyTorch checkpoints and state dicts, safetensors, pickled modules with --trust-pickle, and "
-    "code that builds a network, models.py:NAME; what was exported to ONNX is no source, 'tcja-deploy verify' compares it "
+    "code that builds a network, models.py:NAME; what was exported to ONNX is not a source, 'tcja-deploy verify' compares it "
     "with its own"
 )
 

@@ -74,7 +74,7 @@ class TimeLoops:
         """The result of one call.
 
         Raises:
-            Unsupported: If it makes the loop one that is no single-step network run once a step.
+            Unsupported: If it makes the loop one that is not a single-step network run once a step.
         """
         if all(t.step is None for t in tensors_in((args, kwargs))):
             return self._outside(kind, target, args, kwargs)

@@ -60,7 +60,7 @@ def _step_mode(module: Any) -> str | None:
 
 
 def container_view(module: Any) -> View | None:
-    """How the children of a container see the time axis; `None` if the module is no known container."""
+    """How the children of a container see the time axis; `None` if the module is not a known container."""
     match _match(module, _CONTAINERS):
         case "spikingjelly:SeqToANNContainer":
             return "batch"

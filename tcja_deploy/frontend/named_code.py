@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from tcja_deploy.errors import CodeError, DeployError, UsageError
 from tcja_deploy.files import sha256
+from tcja_deploy.text import with_article
 
 if TYPE_CHECKING:
     from torch import nn
@@ -159,7 +160,7 @@ def _place(code: CodeName) -> tuple[Path, str]:
     name = ".".join(parts)
     if not all(part.isidentifier() for part in parts):
         raise UsageError(
-            f"{name!r} is no name that Python can import",
+            f"{name!r} is not a name that Python can import",
             where=code.origin,
             hint="rename the file: letters, digits, _",
         )
@@ -300,7 +301,7 @@ def _typed(code: CodeName, name: str, value: Any, hint: Any, default: Any) -> An
             return _of_kind(value, kind)
         except (ValueError, SyntaxError, TypeError):
             continue
-    raise UsageError(f"--set {name}={value}: this is no {_title(hint)}", where=str(code))
+    raise UsageError(f"--set {name}={value}: this is not {with_article(_title(hint))}", where=str(code))
 
 
 def _title(hint: Any) -> str:

@@ -31,7 +31,7 @@ _WITH_WEIGHTS = (
     "sparse",
     "instancenorm",
 )
-"""Modules of `torch.nn.modules` whose layers are no part of a neuron."""
+"""Modules of `torch.nn.modules` whose layers are not part of a neuron."""
 
 
 class OwnNeurons:

@@ -47,7 +47,7 @@ class ArithmeticLog(AbstractContextManager[Any], Protocol[Noted]):
 
 
 class Unlike(Exception):  # noqa: N818
-    """It is no neuron of the kind."""
+    """It is not a neuron of the kind."""
 
 
 class _Comparisons(TorchDispatchMode):

@@ -77,7 +77,7 @@ class Proof:
             )
         if self.goes_on:
             facts["memory"] = (
-                "the module goes on from window to window with what it remembers, and no reset() takes it back; "
+                "the module carries what it remembers from window to window, and no reset() clears it; "
                 "the graph begins each window anew"
             )
         return facts

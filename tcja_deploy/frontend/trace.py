@@ -65,7 +65,7 @@ def trace(
             computes something else than the module.
     """
     if not isinstance(module, nn.Module):
-        raise UsageError(f"a {type(module).__name__} is no model", hint="pass a path or a torch.nn.Module")
+        raise UsageError(f"a {type(module).__name__} is not a model", hint="pass a path or a torch.nn.Module")
     if isinstance(module, torch.jit.ScriptModule):
         raise TraceError(
             "TorchScript has no Python code left to trace", hint="pass the module it was made from"

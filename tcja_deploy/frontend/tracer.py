@@ -194,7 +194,7 @@ class ModuleTracer(torch.fx.Tracer):
             return self.create_proxy("call_module", m, args, kwargs)
 
     def _path(self, module: nn.Module) -> str:
-        """Module path; for a module that is no attribute of the network, the place where it is called."""
+        """Module path; for a module that is not an attribute of the network, the place where it is called."""
         try:
             return self.path_of_module(module)
         except NameError:

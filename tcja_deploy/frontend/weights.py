@@ -38,14 +38,14 @@ def arrays(entries: Mapping[str, Any], *, keep_pruned: bool = False) -> tuple[Ar
         Arrays by key, and facts for the graph's `source`.
 
     Raises:
-        FileFormatError: If a value is no weight of real numbers (quantised, float8, complex, without content, no tensor); lists
-            all by key.
+        FileFormatError: If a value is not a weight of real numbers (quantised, float8, complex, without content, not a tensor);
+            lists all by key.
     """
     tensors = {k: v for k, v in entries.items() if not _says_nothing(k, v)}
     refused = [f"{k}: {why}" for k, v in tensors.items() if (why := _obstacle(k, v))]
     if refused:
         raise FileFormatError(
-            f"the state dict holds what is no weight of real numbers:{bullets(refused, 20)}",
+            f"the state dict holds what is not a weight of real numbers:{bullets(refused, 20)}",
             hint="save the weights of the network as it computes in float32, before it was quantised or taken apart",
         )  # fmt: skip
     found: Arrays = {}
@@ -65,7 +65,7 @@ def _says_nothing(key: str, value: Any) -> bool:
 
 
 def _obstacle(key: str, value: Any) -> str:
-    """Why a value is no weight of real numbers; empty if it is one."""
+    """Why a value is not a weight of real numbers; empty if it is one."""
     if isinstance(value, bool | int | float):
         return ""
     if not isinstance(value, StoredTensor):

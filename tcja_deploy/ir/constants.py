@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tcja_deploy.ir.signal import Kind
+from tcja_deploy.text import with_article
 
 __all__ = ["conform", "field_types"]
 
@@ -52,7 +53,7 @@ def conform(value: object, hint: Any) -> Any:
         except ValueError:
             continue
     described = f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)
-    raise ValueError(f"{described} is no {_spelled(hint)}")
+    raise ValueError(f"{described} is not {with_article(_spelled(hint))}")
 
 
 def _conform(value: object, option: Any) -> Any:

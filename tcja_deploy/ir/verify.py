@@ -53,7 +53,7 @@ def _node_violations(node: Node, signals: dict[str, Signal], T: int) -> list[str
     if node.value.name != node.name:
         found.append(f"its value is called {node.value.name!r}")
     if OPS.get(type(node.op).__name__) is not type(node.op):
-        found.append(f"{type(node.op).__name__} is no op of the IR")
+        found.append(f"{type(node.op).__name__} is not an op of the IR")
         return found
     unfit = node.op.faults()
     if not node.op.accepts(len(node.inputs)):

@@ -67,7 +67,7 @@ def open_data(model: Model, data: Data, **options: Any) -> DataSet:
         model: The model; its T, input size and number of classes are what frames are made for.
         data: A folder or file; a data set that is open already; frames `[T, N, C, H, W]` or `[N, T, C, H, W]` (arrays or
             tensors), with labels as `(frames, labels)`; or batches of either, such as a PyTorch `DataLoader` gives.
-            What is no file is kept in memory.
+            What is not a file is kept in memory.
         **options: For files: `split_by`, `frame_time` (µs), `limit`, `split`, `classes`, `labels`, `label_order`,
             `resize`, `camera` (H, W) and `cache`, as `tcja_deploy.events.open_data` describes them.
 

@@ -22,7 +22,7 @@ def read_nir_file(path: Path) -> tuple[dict[str, Any], str]:
         The root node, as `nir.NIRGraph.to_dict` gives it: strings, numbers, arrays, and dictionaries of them.
 
     Raises:
-        FileFormatError: If the file is no NIR file; see `read_hdf5` for what else.
+        FileFormatError: If the file is not a NIR file; see `read_hdf5` for what else.
     """
     content = read_hdf5(path)
     node, version = content.get("node"), content.get("version")
@@ -42,5 +42,5 @@ def _check_types(node: dict[str, Any], where: str) -> None:
     while pending:
         current = pending.pop()
         if not isinstance(current.get("type", ""), str):
-            raise FileFormatError("a node's type is no text", where=where, hint="export it again")
+            raise FileFormatError("a node's type is not text", where=where, hint="export it again")
         pending += [value for value in current.values() if isinstance(value, dict)]

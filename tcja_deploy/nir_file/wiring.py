@@ -123,7 +123,7 @@ def _edges(graph: Mapping[str, Any]) -> list[tuple[str, str]]:
     if edges.size == 0:
         return []
     if edges.ndim != 2 or edges.shape[1] != 2 or not all(isinstance(name, str) for name in edges.flat):
-        raise FileFormatError("the edges of the graph are no pairs of names", hint="export it again")
+        raise FileFormatError("the edges of the graph are not pairs of names", hint="export it again")
     return [(str(a), str(b)) for a, b in edges]
 
 

@@ -73,7 +73,7 @@ def _does_nothing(op: Op, x: Signal) -> bool:
 
 
 def _through(named: tuple[int, ...], inner: Node, before: tuple[Dim, ...]) -> tuple[int, ...] | None:
-    """Axes of a reshape's result as axes of its input; `None` where one of them is no axis there."""
+    """Axes of a reshape's result as axes of its input; `None` where one of them is not an axis there."""
     own = [i for i, d in enumerate(inner.signal.dims) if isinstance(d, str)]
     source = (
         inner.op.named

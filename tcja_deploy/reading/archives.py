@@ -33,7 +33,7 @@ def open_archive(
     Whatever goes wrong inside the block while members are read (zip, zlib, wrong types, checksums) ends as an `error` too.
 
     Raises:
-        DeployError: Of class `error`, if it is no archive, damaged, encrypted, or larger than it can be or may be.
+        DeployError: Of class `error`, if it is not an archive, damaged, encrypted, or larger than it can be or may be.
     """
     if path_status(path, error) != "file":
         raise error("there is no such file", where=str(path))
@@ -139,7 +139,7 @@ def _directory_size(stream: IO[bytes]) -> int:
     stream.seek(0)
     end = tail.rfind(b"PK\5\6")
     if end < 0 or len(tail) < end + 22:
-        return 0  # zipfile will say that it is no archive
+        return 0  # zipfile will say that it is not an archive
     claimed: int = struct.unpack_from("<I", tail, end + 12)[0]
     large = tail.rfind(b"PK\6\6", 0, end)
     if large >= 0 and len(tail) >= large + 48:

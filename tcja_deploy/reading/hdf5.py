@@ -45,7 +45,7 @@ def read_hdf5(path: Path) -> Tree:
     """Everything in a file.
 
     Raises:
-        FileFormatError: If it is no HDF5 file, is damaged, links to other files, claims more than it holds, or takes more
+        FileFormatError: If it is not an HDF5 file, is damaged, links to other files, claims more than it holds, or takes more
             memory or time than the limits.
     """
     return read_hdf5_files([path])[0]

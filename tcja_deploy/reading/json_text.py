@@ -61,7 +61,7 @@ def parse_json(
         hint: What to do about a text that is refused.
 
     Raises:
-        DeployError: Of class `error`, if it is no JSON, too large, nested too deeply, holds infinite numbers or a key twice,
+        DeployError: Of class `error`, if it is not JSON, too large, nested too deeply, holds infinite numbers or a key twice,
             or is not of the structure.
     """
     if len(text) > _MOST_BYTES:
@@ -75,7 +75,7 @@ def parse_json(
     except RecursionError as problem:
         raise error("this JSON is nested too deeply", where=where, hint=hint) from problem
     except ValueError as problem:
-        raise error(f"this is no readable JSON ({problem})", where=where, hint=hint) from problem
+        raise error(f"this is not readable JSON ({problem})", where=where, hint=hint) from problem
 
 
 def check_structure(document: Any, structure: Any, at: str = "") -> Any:
@@ -148,7 +148,7 @@ def _check_depth(document: Any) -> None:
 
 
 def _infinite(name: str) -> float:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _finite(digits: str) -> float:

@@ -18,7 +18,7 @@ _MOST = 1 << 22
 
 
 def onnx_metadata(path: Path) -> dict[str, str] | None:
-    """The metadata of an ONNX model; None if the file is no ONNX model with an output, or is damaged.
+    """The metadata of an ONNX model; None if the file is not an ONNX model with an output, or is damaged.
 
     Raises:
         OSError: If it cannot be read.
@@ -46,7 +46,7 @@ def _fields(content: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, i
     """Number, begin and end of each field that has a length, in a message.
 
     Raises:
-        ValueError: If the bytes are no message.
+        ValueError: If the bytes are not a message.
     """
     for _ in range(_MOST):
         if at >= end:

@@ -122,7 +122,7 @@ class KeptProgress:
         return "leave out --resume to begin anew"
 
     def keep(self, name: str, state: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Replace a part. A cache folder that cannot be written to is no reason to stop: then nothing is kept."""
+        """Replace a part. A cache folder that cannot be written to is not a reason to stop: then nothing is kept."""
         header = {"format": _FORMAT, "version": _VERSION, "facts": dict(self.facts), "state": state}
         content: dict[str, Any] = {**arrays, "progress": np.array(json.dumps(header))}
         self._kept = time.monotonic()

@@ -25,7 +25,7 @@ def read_archive(path: Path, builders: dict[str, ObjectBuilder]) -> Any:
     """The content of an archive; storages are read when a tensor asks for its numbers.
 
     Raises:
-        FileFormatError: If it is damaged, is no archive of `torch.save`, or holds compressed records.
+        FileFormatError: If it is damaged, is not an archive of `torch.save`, or holds compressed records.
     """
     with listed_archive(path) as archive:
         return _Archive(path, archive).content(builders)

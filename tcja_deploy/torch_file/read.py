@@ -59,6 +59,6 @@ def read_weights(path: Path) -> Any:
         except FileFormatError as error:
             if head[:1] == _PICKLE:
                 raise
-            raise FileFormatError("this is no file of weights, or it is damaged") from error
+            raise FileFormatError("this is not a file of weights, or it is damaged") from error
     except OSError as error:
         raise FileFormatError(f"the file cannot be read ({error.strerror or error})") from error

@@ -8,7 +8,7 @@ picture is a mean over time. Sizes are not published there and are arguments.
 Unlike Kamata et al., steps of the latent are drawn independently of each other (there: by an autoregressive network), and the
 prior is a mixture of Bernoulli rates that is fitted to the encoder's answers after training.
 
-Drawing is no part of either network: random numbers are an input; `draw` and `Prior` run on the host.
+Drawing is not part of either network: random numbers are an input; `draw` and `Prior` run on the host.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def test_duration_and_size_are_in_the_report(files: Path) -> None:
         == "duration, 20 ms a frame; resized to 34 x 34 (area)"
     )
     assert "the first 80 ms of a recording" in notes
-    assert "--input-kind real" in notes  # means are no counts
+    assert "--input-kind real" in notes  # means are not counts
 
 
 def test_a_broken_recording_stops_the_command_unless_it_is_skipped(files: Path) -> None:

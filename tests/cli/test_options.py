@@ -94,7 +94,7 @@ def test_durations(text: str, time: int | None) -> None:
     if time is not None:
         assert microseconds(text) == time
         return
-    with pytest.raises(UsageError, match="is no duration"):
+    with pytest.raises(UsageError, match="is not a duration"):
         microseconds(text)
 
 

@@ -90,7 +90,7 @@ def test_a_project_that_moved_as_a_whole(project: Path, run: Run, monkeypatch: p
 def test_code_of_a_manifest_does_not_run_unasked(
     project: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same files somebody else sent: equal content alone is no consent."""
+    """The same files somebody else sent: equal content alone is not consent."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(project / "another user"))
     (project / "ran").unlink()
     verified = run("verify", "out.onnx")

@@ -225,7 +225,7 @@ def test_pooling_windows_equal_the_outputs_that_one_spike_reaches(op: Op) -> Non
 
 
 def test_every_count_of_a_strided_transposed_convolution_is_exact() -> None:
-    """3 x 3 with stride 2: 5 x 7 inputs of 3 channels times 4 x 9 weights. Per output that is no whole number."""
+    """3 x 3 with stride 2: 5 x 7 inputs of 3 channels times 4 x 9 weights. Per output that is not a whole number."""
     graph = one_layer(ir.ConvTranspose2d(ones(3, 4, 3, 3), stride=(2, 2)), (3, 5, 7), T=2)
     expected = 3 * 5 * 7 * 4 * 9
     node = graph["layer"]

@@ -362,5 +362,5 @@ def test_json_of_a_network_without_sparse_inputs_is_json() -> None:
     assert report.verdicts == ()
     found = reproduce([("n", small_snn())], load_profile("asic45"), m)
     for text in (report_document(report, ".json"), reproduction_document(found, {}, ".json")):
-        json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+        json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert reproduction_document(found, {}, ".md").count("nan") == 0

@@ -54,7 +54,7 @@ def test_timestamps_running_backwards_are_kept(tmp_path, encode_bin):
 @pytest.mark.parametrize("size", [1, 4, 6, 5003])
 def test_truncated_bin(tmp_path, size):
     (tmp_path / "a.bin").write_bytes(bytes(size))
-    with pytest.raises(DataError, match=f"{size} bytes are no whole number of events") as caught:
+    with pytest.raises(DataError, match=f"{size} bytes are not a whole number of events") as caught:
         read_nmnist(tmp_path / "a.bin")
     assert caught.value.where == str(tmp_path / "a.bin")
     assert "truncated" in caught.value.hint

@@ -1,4 +1,4 @@
-"""Every family of the support matrix that is no chain, in the real Lava: every value of every stage, three windows."""
+"""Every family of the support matrix that is not a chain, in the real Lava: every value of every stage, three windows."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def test_no_attention_needs_timesteps() -> None:
 
 
 def test_tla_alone_needs_timesteps() -> None:
-    # T is no axis of a TLA weight; a guess from its channels would be wrong.
+    # T is not an axis of a TLA weight; a guess from its channels would be wrong.
     net = network("events34", kernels=(None, (4, 0), (2, 0)), channels=(6, 10, 10), hidden=20)
     with pytest.raises(UsageError, match="--timesteps"):
         from_state(arrays(net))
@@ -262,7 +262,7 @@ def test_frame_size_that_no_sensor_has() -> None:
     with pytest.raises(UsageError, match=r"(?s)15 positions.*--input-shape"):
         from_state(state)
     state["fc.2.0.weight"] = np.zeros((20, 6 * 16 - 1), np.float32)
-    with pytest.raises(TraceError, match="95 inputs are no multiple of 6 channels"):
+    with pytest.raises(TraceError, match="95 inputs are not a multiple of 6 channels"):
         from_state(state)
 
 

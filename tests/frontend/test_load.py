@@ -252,5 +252,5 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 
 
 def test_something_else_than_a_model() -> None:
-    with pytest.raises(UsageError, match="a dict is no model"):
+    with pytest.raises(UsageError, match="a dict is not a model"):
         td.load({"a": 1})  # type: ignore[arg-type]

@@ -95,7 +95,7 @@ def test_weights_are_those_of_the_file(project: Path, capsys: pytest.CaptureFixt
     assert_same(net, graph, torch.from_numpy(synthetic_frames(graph, 2)))
     assert graph.hash == td.load(net, input_shape=(2, 8, 8), timesteps=4).hash
     out, err = capsys.readouterr()
-    assert "imported" not in out  # what the code prints is no output of this program
+    assert "imported" not in out  # what the code prints is not output of this program
     assert "imported" in err
 
 
@@ -171,9 +171,9 @@ def test_texts_are_read_as_the_signature_says(
 @pytest.mark.parametrize(
     ("name", "settings", "reason", "hint"),
     [
-        ("build", {"channels": "five"}, "this is no int", ""),
-        ("build", {"kind": "c"}, "this is no Literal", ""),
-        ("Net", {"channels": "4", "bias": "maybe"}, "this is no bool", ""),
+        ("build", {"channels": "five"}, "this is not an int", ""),
+        ("build", {"kind": "c"}, "this is not a Literal", ""),
+        ("Net", {"channels": "4", "bias": "maybe"}, "this is not a bool", ""),
         ("Net", {}, "Net needs channels", "--set channels=VALUE"),
         ("Net", {"width": "4", "channels": "4"}, "Net takes no width", "it takes: channels, T, bias"),
         ("ready", {"channels": "4"}, "is a network already", ""),

@@ -421,13 +421,13 @@ def test_what_cannot_be_read_is_refused_by_what_it_does(name: str) -> None:
 
 
 def test_memory_that_nothing_takes_back_is_told() -> None:
-    """A module without `reset()` goes on from window to window; the graph cannot."""
+    """A module without `reset()` carries its memory from window to window; the graph cannot."""
 
     class NoReset(OwnCell):
         reset = None  # type: ignore[assignment]
 
     graph = td.load(of(lambda: single(NoReset(0.5, False), *head())), timesteps=T, input_shape=SHAPE)
-    assert "goes on from window to window" in graph.source["memory"]
+    assert "from window to window" in graph.source["memory"]
 
 
 def test_divisions_are_named_where_they_are_rounded_otherwise() -> None:

@@ -70,7 +70,7 @@ def test_strictly_above_the_threshold() -> None:
 def test_frame_sizes_and_kinds() -> None:
     small = from_state({k: v.numpy() for k, v in cifar().state_dict().items()})
     assert small.input_shape == (2, 48, 48)
-    assert small.input.signal.kind is Kind.GRADED  # resized frames are no integers
+    assert small.input.signal.kind is Kind.GRADED  # resized frames are not integers
     large = from_state({k: v.numpy() for k, v in ncaltech().state_dict().items()})
     assert large.input_shape == (2, 180, 240)
     assert large.input.signal.kind is Kind.COUNT

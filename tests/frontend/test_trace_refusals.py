@@ -200,7 +200,7 @@ def test_a_loop_is_reported_once() -> None:
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 def test_what_is_no_module() -> None:
-    with pytest.raises(UsageError, match="a function is no model"):
+    with pytest.raises(UsageError, match="a function is not a model"):
         td.load(lambda x: x)  # type: ignore[arg-type]
     scripted = torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2))
     with pytest.raises(TraceError, match="TorchScript"):

@@ -42,7 +42,7 @@ def test_what_once_broke_a_reader(tmp_path: Path, file: Path) -> None:
     target, count = TARGETS[KINDS[file.stem.split("-")[0]]], Count()
     if not there(target):
         pytest.skip(f"{target.needs} is not installed")
-    fuzz(target, 0, tmp_path)  # what has to be imported is no fault of the file
+    fuzz(target, 0, tmp_path)  # what has to be imported is not a fault of the file
     one(target, file.name, file.read_bytes(), tmp_path, count, file.name)
     assert count.violations == []
 

@@ -47,7 +47,7 @@ def test_the_minimal_profile_is_valid() -> None:
         ("pricing.main.terms.mac_pj", PRICE, "pricing.main.terms.mac_pj: must be a name and a unit"),
         ("pricing.main.terms.mac_mW", PRICE, "pricing.main.terms.mac_mW: must end in a unit of energy"),
         ("pricing.main.terms.static_pJ", PRICE, "pricing.main.terms.static_pJ: must end in a unit of power"),
-        ("pricing.main.terms.synops_pJ", PRICE, "'synops' is no operation class (did you mean 'synop'?)"),
+        ("pricing.main.terms.synops_pJ", PRICE, "'synops' is not an operation class (did you mean 'synop'?)"),
         ("pricing.main.terms.synop_nJ", PRICE, "pricing.main.terms.synop_nJ: 'synop' is priced twice"),
         ("pricing.main.terms.sram_read_pJ", PRICE, "sram_read_pJ: sram_read needs a size"),
         ("pricing.main.terms.mac_8KiB_pJ", PRICE, "mac_8KiB_pJ: mac has no size"),

@@ -59,20 +59,23 @@ def test_constants_have_one_form() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ir.LIF(tau="2"), "LIF: tau: '2' is no number"),  # type: ignore[arg-type]
-        (lambda: ir.LIF(tau=True), "LIF: tau: True is no number"),
+        (lambda: ir.LIF(tau="2"), "LIF: tau: '2' is not a number"),  # type: ignore[arg-type]
+        (lambda: ir.LIF(tau=True), "LIF: tau: True is not a number"),
         (lambda: ir.LIF(tau=10**400), "LIF: tau: 1"),
-        (lambda: ir.LIF(v_reset="no"), "LIF: v_reset: 'no' is no number or None"),  # type: ignore[arg-type]
-        (lambda: ir.LIF(strict=1), "LIF: strict: 1 is no bool"),  # type: ignore[arg-type]
-        (lambda: ir.Vote(2.0), "Vote: voters: 2.0 is no int"),  # type: ignore[arg-type]
-        (lambda: ir.Vote(True), "Vote: voters: True is no int"),
-        (lambda: ir.MaxPool2d((2,), (2, 2)), r"MaxPool2d: kernel: \(2,\) is no tuple\[int, int\]"),  # type: ignore[arg-type]
-        (lambda: ir.Reduce("median", (2,)), r"Reduce: how: 'median' is no Literal\['mean', 'max', 'sum'\]"),  # type: ignore[arg-type]
+        (lambda: ir.LIF(v_reset="no"), "LIF: v_reset: 'no' is not a number or None"),  # type: ignore[arg-type]
+        (lambda: ir.LIF(strict=1), "LIF: strict: 1 is not a bool"),  # type: ignore[arg-type]
+        (lambda: ir.Vote(2.0), "Vote: voters: 2.0 is not an int"),  # type: ignore[arg-type]
+        (lambda: ir.Vote(True), "Vote: voters: True is not an int"),
+        (lambda: ir.MaxPool2d((2,), (2, 2)), r"MaxPool2d: kernel: \(2,\) is not a tuple\[int, int\]"),  # type: ignore[arg-type]
+        (
+            lambda: ir.Reduce("median", (2,)),
+            r"Reduce: how: 'median' is not a Literal\['mean', 'max', 'sum'\]",
+        ),  # type: ignore[arg-type]
         (lambda: ir.Reshape(("T", "X"), (0,)), "Reshape: dims: "),  # type: ignore[arg-type]
-        (lambda: ir.Linear([[1.0]]), r"Linear: weight: \[\[1.0\]\] is no array"),  # type: ignore[arg-type]
-        (lambda: ir.Linear(np.ones((1, 1), np.float32), 0.0), "Linear: bias: 0.0 is no array or None"),  # type: ignore[arg-type]
-        (lambda: ir.Vote(np.ones((3, 2))), r"Vote: voters: an array of shape \(3, 2\) is no int"),  # type: ignore[arg-type]
-        (lambda: ir.Input((2,), "dense"), "Input: kind: 'dense' is no Kind"),  # type: ignore[arg-type]
+        (lambda: ir.Linear([[1.0]]), r"Linear: weight: \[\[1.0\]\] is not an array"),  # type: ignore[arg-type]
+        (lambda: ir.Linear(np.ones((1, 1), np.float32), 0.0), "Linear: bias: 0.0 is not an array or None"),  # type: ignore[arg-type]
+        (lambda: ir.Vote(np.ones((3, 2))), r"Vote: voters: an array of shape \(3, 2\) is not an int"),  # type: ignore[arg-type]
+        (lambda: ir.Input((2,), "dense"), "Input: kind: 'dense' is not a Kind"),  # type: ignore[arg-type]
     ],
 )
 def test_constants_of_other_types_are_refused(make: Any, message: str) -> None:
@@ -251,8 +254,8 @@ CASES: list[tuple[Graph, list[str]]] = [
         changed(G, "conv.2", value=Value("spikes", G["conv.2"].signal)),
         ["conv.2: its value is called 'spikes'"],
     ),
-    (changed(G, "conv.2", op=Stranger()), ["conv.2: Stranger is no op of the IR"]),
-    (changed(G, "conv.2", op=ir.Neuron()), ["conv.2: Neuron is no op of the IR"]),
+    (changed(G, "conv.2", op=Stranger()), ["conv.2: Stranger is not an op of the IR"]),
+    (changed(G, "conv.2", op=ir.Neuron()), ["conv.2: Neuron is not an op of the IR"]),
     (changed(G, "conv.2", op=ir.LIF(tau=0.1)), ["conv.2: tau = 0.1 is below 1"]),
     (
         changed(G, "conv.2", inputs=("fc.1", "gone")),
@@ -312,7 +315,7 @@ def test_all_violations_are_reported_at_once() -> None:
     assert str(caught.value).splitlines() == [
         "the graph breaks 3 rules:",
         "  - conv.2: tau = 0.1 is below 1",
-        "  - conv.4: Stranger is no op of the IR",
+        "  - conv.4: Stranger is not an op of the IR",
         "  - vote: graded[N, 4] has no 9 voters a class",
     ]
 

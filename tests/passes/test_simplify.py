@@ -115,7 +115,7 @@ S = ("T", "N")
         (chain((6,), ir.Reshape((*S, 2, 3), (0, 1)), ir.Reshape((*S, 6), (0, 1))), []),
         (chain((6,), ir.Reshape((*S, 1, 6), (0, 1)), ir.Vote(2), ir.Reshape((*S, 3), (0, 1))), ["Vote"]),
         (chain((2, 6), ir.Reshape((*S, 12), (0, 1)), ir.Vote(3), ir.Reshape((*S, 2, 2), (0, 1))), ["Vote"]),
-        # 7 is no multiple of 3: a vote on the rows would leave out the last of each.
+        # 7 is not a multiple of 3: a vote on the rows would leave out the last of each.
         (
             chain((2, 7), ir.Reshape((*S, 14), (0, 1)), ir.Vote(3), ir.Reshape((*S, 2, 2), (0, 1))),
             ["Flatten", "Vote", "Reshape"],

@@ -189,7 +189,7 @@ def test_tar_files_of_2016(tmp_path: Path) -> None:
         assert np.array_equal(read[name].array(), tensor.numpy()), name
 
 
-# -- what is no array of real numbers ------------------------------------------------------------------------------------
+# -- what is not an array of real numbers ------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("make", "reason"),
     [

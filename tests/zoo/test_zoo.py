@@ -110,7 +110,7 @@ def test_shapes_are_those_of_the_module(name: str) -> None:
 
 
 def test_the_modules_own_state_dict_fits() -> None:
-    """Counters of batches are no weights, and are let through."""
+    """Counters of batches are not weights, and are let through."""
     arch = architecture("events34")
     net = to_module(arch)
     state = {k: v.numpy() for k, v in net.state_dict().items()}

@@ -13,6 +13,7 @@ from tcja_deploy.events.formats.hdf5 import HDF5
 from tcja_deploy.events.formats.numpy_files import NPY, NPZ
 from tcja_deploy.events.formats.text import TEXT
 from tcja_deploy.events.formats.torch_files import PT
+from tcja_deploy.text import with_article
 
 __all__ = ["READERS", "accepted", "find_reader", "is_recording"]
 
@@ -33,7 +34,7 @@ def find_reader(path: Path) -> Reader:
     meant = next((reader for reader in READERS if head.suffix in reader.suffixes), None)
     if meant is not None:
         raise DataError(
-            f"is no {meant.name} file, as its content shows" if head.start else "is empty",
+            f"is not {with_article(meant.name)} file, as its content shows" if head.start else "is empty",
             where=str(path),
             hint="the file is damaged or a download was cut short",
         )

@@ -39,7 +39,7 @@ def read_aedat2(path: Path) -> Events:
     size = len(content) - start
     if size % _EVENT_BYTES:
         raise DataError(
-            f"{size} bytes are no whole number of events of {_EVENT_BYTES} bytes",
+            f"{size} bytes are not a whole number of events of {_EVENT_BYTES} bytes",
             where=str(path),
             hint="the file is truncated",
         )

@@ -22,14 +22,14 @@ def read_nmnist(path: Path | str) -> Events:
 
     Five bytes an event, big endian: x (8 bits), y (8 bits), polarity (1 bit), time in microseconds (23 bits).
 
-    An event with y = 240 is no pixel (the ATIS sensor has 240 rows) but the mark that a clock of 2^13
+    An event with y = 240 is not a pixel (the ATIS sensor has 240 rows) but the mark that a clock of 2^13
     microseconds wrapped: it is dropped, and 8192 is added to every later timestamp. Timestamps that still run
     backwards are kept as they are and the events stay in file order; `integrate` says what it does with them.
 
     Source: Orchard et al., Frontiers in Neuroscience 9:437 (2015), doi:10.3389/fnins.2015.00437.
 
     Raises:
-        DataError: The file cannot be read, is no whole number of events long, or exceeds `MAX_EVENTS`.
+        DataError: The file cannot be read, is not a whole number of events long, or exceeds `MAX_EVENTS`.
     """
     path = Path(path)
     try:
@@ -51,7 +51,7 @@ def read_nmnist(path: Path | str) -> Events:
 def _check_bin_size(size: int, path: Path) -> None:
     if size % _EVENT_BYTES:
         raise DataError(
-            f"{size} bytes are no whole number of events of {_EVENT_BYTES} bytes",
+            f"{size} bytes are not a whole number of events of {_EVENT_BYTES} bytes",
             where=str(path),
             hint="the file is truncated, or not in the N-MNIST format",
         )

@@ -131,7 +131,7 @@ def _is_array(node: Any) -> bool:
 def _loaded(dataset: Any, path: Path) -> Any:
     """A dataset that lies in the file itself."""
     if not _is_array(dataset) or dataset.is_virtual or dataset.external:
-        raise DataError(f"'{dataset.name}' is no dataset of this file", where=str(path))
+        raise DataError(f"'{dataset.name}' is not a dataset of this file", where=str(path))
     if dataset.dtype.hasobject:
         raise DataError(f"'{dataset.name}' has dtype {dataset.dtype}, expected numbers", where=str(path))
     check_dataset(dataset, str(path), DataError)
@@ -143,7 +143,7 @@ def _columns(group: Any, names: dict[str, str], path: Path) -> Columns:
     for key, name in names.items():
         dataset = _item(group, name)
         if dataset is None or not _is_array(dataset):
-            raise DataError(f"'{name}' is no dataset of this file", where=str(path))
+            raise DataError(f"'{name}' is not a dataset of this file", where=str(path))
         check_count(max(dataset.shape, default=0), path)
         arrays[key] = _loaded(dataset, path)
     return Columns(arrays["t"], arrays["x"], arrays["y"], arrays["p"], _sensor(group))

@@ -151,7 +151,7 @@ def check_labels(stored: NDArray[np.generic] | None, count: int, path: Path) -> 
     """The labels stored in a file of so many recordings.
 
     Raises:
-        DataError: They are no class indices, or another number.
+        DataError: They are not class indices, or another number.
     """
     if stored is None:
         return None

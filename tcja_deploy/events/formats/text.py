@@ -97,7 +97,7 @@ def _read(path: Path, shape: FrameShape) -> Stored:
         )
     except (OSError, ValueError, IndexError) as error:
         raise DataError(
-            f"a row is no event: {error}", where=str(path), hint="a row holds t, x, y and p as numbers"
+            f"a row is not an event: {error}", where=str(path), hint="a row holds t, x, y and p as numbers"
         ) from error
     check_count(len(table), path)
     if not names:

@@ -61,7 +61,7 @@ def _header(tensor: StoredTensor, path: Path) -> ArrayHeader:
     kind = "f4" if tensor.dtype == "bfloat16" else READABLE.get(tensor.dtype, "O")
     if tensor.obstacle or tensor.sparse or np.dtype(kind).kind not in "biuf":
         reason = tensor.obstacle or ("it is sparse" if tensor.sparse else f"its elements are {tensor.dtype}")
-        raise DataError(f"holds a tensor that is no plain one: {reason}", where=str(path))
+        raise DataError(f"holds a tensor that is not a plain one: {reason}", where=str(path))
     return ArrayHeader(tensor.shape, np.dtype(kind))
 
 

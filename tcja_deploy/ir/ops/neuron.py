@@ -222,7 +222,7 @@ class Charge:
                 raise Unsupported(f"has a {name} for each channel")
         a, b, g = (float(c.flat[0]) for c in (self.leak, self.offset, self.gain))
         if not 0 <= a <= 1:
-            raise Unsupported(f"multiplies its membrane by {a:g} in each step, which is no leak")
+            raise Unsupported(f"multiplies its membrane by {a:g} in each step, which is not a leak")
         if self.floor is not None:
             raise Unsupported(f"keeps its membrane above {self.floor:g}")
         if a == 1 and b:

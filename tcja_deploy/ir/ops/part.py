@@ -20,7 +20,7 @@ LARGEST = float(np.finfo(np.float32).max)
 class Slice(Op):
     """Every `stride`-th element from `start` to before `stop` along one axis. Keeps the kind.
 
-    Steps of time that are taken out are no stream any more: the axis becomes a plain one.
+    Steps of time that are taken out are no longer a stream: the axis becomes a plain one.
 
     Attributes:
         axis: The axis, counted from the front; time is 0.

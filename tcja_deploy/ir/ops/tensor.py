@@ -198,7 +198,7 @@ class Permute(Op):
 
     def faults(self) -> list[str]:
         sound = sorted(self.order) == list(range(len(self.order)))
-        return [] if sound else [f"{self.order} is no order of axes"]
+        return [] if sound else [f"{self.order} is not an order of axes"]
 
     def infer(self, *inputs: Signal, T: int) -> Signal:
         dims = inputs[0].dims
@@ -300,7 +300,7 @@ class Reduce(Op):
 
     def faults(self) -> list[str]:
         sound = bool(self.axes) and min(self.axes) >= 0 and len(set(self.axes)) == len(self.axes)
-        return [] if sound else [f"{self.axes} are no axes"]
+        return [] if sound else [f"{self.axes} are not axes"]
 
     def infer(self, *inputs: Signal, T: int) -> Signal:
         (x,) = inputs

@@ -183,7 +183,7 @@ class NeuronStage:
         threshold: `[]` or `[C]`.
         v_decay: Voltage decay, 0..4096.
         i_decay: Current decay, 0..4096.
-        reset: What a spike does to the voltage. "subtract" is no process of Loihi 1, nor is a reset value.
+        reset: What a spike does to the voltage. "subtract" is not a process of Loihi 1, nor is a reset value.
         reset_value: Voltage after a spike, in units of the threshold; 0 where `reset` is "subtract".
         drop: What "subtract" takes off, in units of the voltage (1/64 threshold unit).
     """

@@ -51,7 +51,7 @@ def state_from_bytes(plan: StreamPlan, data: bytes) -> StreamState:
     """The state that `state_to_bytes` wrote.
 
     Raises:
-        FileFormatError: If the bytes are no saved state, or one of another network or with other options.
+        FileFormatError: If the bytes are not a saved state, or one of another network or with other options.
     """
     try:
         tensors = load(data)
@@ -65,7 +65,7 @@ def state_from_bytes(plan: StreamPlan, data: bytes) -> StreamState:
             )
         return _state(plan, about, tensors)
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise FileFormatError(f"this is no saved state of a stream ({error})") from error
+        raise FileFormatError(f"this is not a saved state of a stream ({error})") from error
 
 
 _STRUCTURE = {
@@ -154,7 +154,7 @@ def load_profile(graph: Graph, path: Path) -> FrameProfile:
     """A profile that `save_profile` wrote.
 
     Raises:
-        FileFormatError: If the file cannot be read, is no profile, or is not one of this graph.
+        FileFormatError: If the file cannot be read, is not a profile, or is not one of this graph.
     """
     if path_status(path) != "file":
         raise FileFormatError("there is no such profile", where=str(path), hint="'stream --fit' makes one")
@@ -162,7 +162,7 @@ def load_profile(graph: Graph, path: Path) -> FrameProfile:
     try:
         arrays = load(path.read_bytes())
     except (OSError, SafetensorError, ValueError, TypeError, KeyError, OverflowError) as error:
-        raise FileFormatError(f"this is no readable profile ({error})", where=str(path)) from error
+        raise FileFormatError(f"this is not a readable profile ({error})", where=str(path)) from error
     try:
         return FrameProfile.from_arrays(graph, arrays)
     except FileFormatError as error:

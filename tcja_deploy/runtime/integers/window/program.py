@@ -85,7 +85,7 @@ class Program:
         magnitudes: Largest magnitude that a step reaches on the way, by value; below `LIMIT`.
 
     Raises:
-        ValueError: A description that is no program, or one whose values could overflow.
+        ValueError: A description that is not a program, or one whose values could overflow.
     """
 
     def __init__(self, description: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -202,5 +202,5 @@ def _number(value: Any, name: str) -> int:
 
 
 def _numbers(value: Any, name: str) -> Shape:
-    require(isinstance(value, list | tuple) and len(value) <= 64, f"{name} is no list of integers")
+    require(isinstance(value, list | tuple) and len(value) <= 64, f"{name} is not a list of integers")
     return tuple(_number(v, name) for v in value)

@@ -80,7 +80,7 @@ class ReductionStep(ProgramStep):
     def shape(self, *shapes: Shape) -> Shape:
         (x,) = shapes
         require(bool(self.axes) and len(set(self.axes)) == len(self.axes), "axes are missing or repeat")
-        require(min(self.axes) >= 0 and max(self.axes) < len(x), f"{self.axes} are no axes of {x}")
+        require(min(self.axes) >= 0 and max(self.axes) < len(x), f"{self.axes} are not axes of {x}")
         return tuple(1 if i in self.axes else n for i, n in enumerate(x))
 
     def _shifted(self) -> Shape:
@@ -115,7 +115,7 @@ class PermuteStep(ProgramStep):
 
     def shape(self, *shapes: Shape) -> Shape:
         (x,) = shapes
-        require(sorted(self.order) == list(range(len(x))), f"{self.order} is no order of the axes of {x}")
+        require(sorted(self.order) == list(range(len(x))), f"{self.order} is not an order of the axes of {x}")
         return tuple(x[i] for i in self.order)
 
     def run(self, *values: IntArray) -> IntArray:
