@@ -166,7 +166,10 @@ OURS = '{"format": "tcja-deploy-manifest"}'
 def test_force_replaces_earlier_exports_only(tmp_path: Path, content: str) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "manifest.json").write_text(content)
-    with pytest.raises(ExportError, match="no earlier export"), atomic_directory(tmp_path / "d", force=True):
+    with (
+        pytest.raises(ExportError, match="not an earlier export"),
+        atomic_directory(tmp_path / "d", force=True),
+    ):
         pytest.fail("the block ran")
     assert tree(tmp_path) == {"d": "a folder", "d/manifest.json": content}
 
@@ -323,7 +326,7 @@ def test_output_folder(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), output_folder(tmp_path / "new"):
         raise KeyboardInterrupt
     (tmp_path / "file").touch()
-    with pytest.raises(ExportError, match="no folder"), output_folder(tmp_path / "file"):
+    with pytest.raises(ExportError, match="not a folder"), output_folder(tmp_path / "file"):
         pass
     with pytest.raises(ExportError, match="does not exist"), output_folder(tmp_path / "no" / "deep"):
         pass

@@ -176,7 +176,7 @@ def test_nothing_but_messages_on_standard_error(files: Path, run: Run) -> None:
 def test_demo_into_a_file(files: Path, run: Run) -> None:
     ran = run("demo", "-o", files / "net.pth")
     assert ran.code == 8
-    assert "no folder" in ran.err
+    assert "not a folder" in ran.err
 
 
 def test_closed_pipe(files: Path) -> None:

@@ -306,9 +306,9 @@ def test_models_of_another_network_and_other_files_are_refused(graph, frames, tm
     kept = {p.key: p.value for p in model.metadata_props if p.key != "tcja_deploy.layers"}
     for properties, reason in (
         (kept, "lacks tcja_deploy.layers"),
-        (kept | {"tcja_deploy.layers": "conv.1"}, "no readable JSON"),
+        (kept | {"tcja_deploy.layers": "conv.1"}, "not readable JSON"),
         (kept | {"tcja_deploy.layers": "{}", "tcja_deploy.T": "five"}, "are damaged"),
-        (kept | {"tcja_deploy.layers": "{}", "tcja_deploy.states": '{"step": 1}'}, "no readable JSON"),
+        (kept | {"tcja_deploy.layers": "{}", "tcja_deploy.states": '{"step": 1}'}, "not readable JSON"),
     ):
         onnx.helper.set_model_props(model, properties)
         onnx.save(model, tmp_path / "changed.onnx")

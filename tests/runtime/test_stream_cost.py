@@ -222,7 +222,7 @@ def test_profiles_as_files(net, tmp_path):
     with pytest.raises(FileFormatError, match="profile"):
         load_profile(zoo.build("events34", T=4, channels=(4, 6, 6)), tmp_path / "p.safetensors")
     (tmp_path / "bad").write_bytes(b"no profile at all")
-    for name, reason in {"bad": "no readable profile", "missing": "no such profile"}.items():
+    for name, reason in {"bad": "not a readable profile", "missing": "no such profile"}.items():
         with pytest.raises(FileFormatError, match=reason):
             load_profile(net, tmp_path / name)
 

@@ -235,7 +235,7 @@ def test_a_folder_without_manifest_or_with_rubbish(tmp_path):
     with pytest.raises(FileFormatError, match="no manifest"):
         read_bundle(tmp_path)
     (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(FileFormatError, match="no readable JSON"):
+    with pytest.raises(FileFormatError, match="not readable JSON"):
         read_bundle(tmp_path)
     (tmp_path / "manifest.json").write_text("[1]")
     with pytest.raises(FileFormatError, match="is a list"):
