@@ -22,8 +22,7 @@ from tcja_deploy.frontend.traced import TimeReading
 from tcja_deploy.frontend.tracer import ModuleTracer
 from tcja_deploy.ir import Graph, Kind
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.passes.attention import recognise_tcja
-from tcja_deploy.passes.simplify import simplify
+from tcja_deploy.passes.prepare import tidy
 
 __all__ = ["trace"]
 
@@ -98,7 +97,7 @@ def trace(
             **(source or {}),
         },
     )
-    graph = _own_weights(simplify(recognise_tcja(graph)))
+    graph = _own_weights(tidy(graph))
     if not prove:
         return replace(graph, source={**graph.source, "proof": "switched off"})
     proof = proven(graph, module, tracer.reading, tracer.batch_first)

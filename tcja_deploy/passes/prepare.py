@@ -5,10 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tcja_deploy.ir import Graph
+from tcja_deploy.passes.attention import recognise_tcja
 from tcja_deploy.passes.contract import Condition, Pass, run_passes
 from tcja_deploy.passes.fold import fold_batch_norm, foldable
+from tcja_deploy.passes.simplify import idle_moves, simplify
 
-__all__ = ["FOLD_BATCH_NORM", "PASSES", "Prepared", "prepare"]
+__all__ = [
+    "FOLD_BATCH_NORM",
+    "PASSES",
+    "READING",
+    "RECOGNISE_TCJA",
+    "SIMPLIFY",
+    "Prepared",
+    "prepare",
+    "tidy",
+]
 
 FOLD_BATCH_NORM = Pass(
     "fold batch normalisation",
@@ -17,8 +28,30 @@ FOLD_BATCH_NORM = Pass(
 )
 """Exact up to rounding: see `fold_batch_norm`."""
 
+RECOGNISE_TCJA = Pass("recognise TCJA blocks", recognise_tcja)
+"""Equal up to rounding: see `recognise_tcja`."""
+
+SIMPLIFY = Pass(
+    "simplify moves of axes",
+    simplify,
+    leaves=(Condition("no permutation or reshape that does nothing", idle_moves),),
+)
+"""Exact."""
+
+READING = (RECOGNISE_TCJA, SIMPLIFY)
+"""What is done to every network that was read from a module, in order: blocks are recognised before their moves merge."""
+
 PASSES = (FOLD_BATCH_NORM,)
 """What is done to every network before it is translated, in order."""
+
+
+def tidy(graph: Graph) -> Graph:
+    """Run the passes of a network that was read from a module.
+
+    Raises:
+        GraphError: If a pass breaks its contract, which is a defect of it.
+    """
+    return run_passes(graph, READING)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tcja_deploy.ir import Dim, Graph, GraphBuilder, Node, Op, Signal
 from tcja_deploy.ir.ops import Flatten, Permute, Reshape, Vote
 
-__all__ = ["simplify"]
+__all__ = ["idle_moves", "simplify"]
 
 
 def simplify(graph: Graph) -> Graph:
@@ -18,6 +18,11 @@ def simplify(graph: Graph) -> Graph:
         if [(n.op, n.inputs) for n in simpler] == [(n.op, n.inputs) for n in graph]:
             return simpler
         graph = simpler
+
+
+def idle_moves(graph: Graph) -> list[str]:
+    """Names of the permutations and reshapes that do nothing."""
+    return [n.name for n in graph if n.inputs and _does_nothing(n.op, graph[n.inputs[0]].signal)]
 
 
 def _once(graph: Graph) -> Graph:

@@ -162,4 +162,4 @@ TARGETS: dict[str, Callable[[Net, Path], str]] = {
     "NIR": nir,
     "energy": energy,
 }
-"""The columns of the support matrix, in order."""
+"""The columns of the support matrix, in order; `test_support_matrix.py` compares them with the table of targets."""
