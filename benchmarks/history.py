@@ -59,8 +59,10 @@ def plot(path: Path) -> None:
     from matplotlib.figure import Figure
 
     lines = [json.loads(line) for line in HISTORY.read_text().splitlines()]
+    commits = list(dict.fromkeys((line["date"], line["commit"]) for line in lines))
     series: dict[str, list[tuple[int, float]]] = {}
-    for i, line in enumerate(lines):
+    for line in lines:
+        i = commits.index((line["date"], line["commit"]))
         for name, ratio in line["ratios"].items():
             where = f" ({line['network']})" if line["network"] else ""
             series.setdefault(name + where, []).append((i, ratio))
@@ -69,7 +71,7 @@ def plot(path: Path) -> None:
     for name, points in series.items():
         axes.plot(*zip(*points, strict=True), "o-", label=name, markersize=4)
     axes.set_yscale("log")
-    axes.set_xticks(range(len(lines)), [f"{line['date']}\n{line['commit']}" for line in lines], fontsize=6)
+    axes.set_xticks(range(len(commits)), ["\n".join(commit) for commit in commits], fontsize=6)
     axes.set_ylabel("ratio")
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(path, dpi=120)
