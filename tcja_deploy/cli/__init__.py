@@ -33,7 +33,6 @@ app = typer.Typer(
     help="Take a trained TCJA-SNN to ONNX, Lava/Loihi and NIR, run it step by step, and account for its energy.",
     epilog=_EPILOG,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
