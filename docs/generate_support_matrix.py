@@ -2,8 +2,9 @@
 
     python docs/generate_support_matrix.py
 
-needs the extra `test` and about a minute. The table goes into docs/support-matrix.md. What is run is in tests/families (`family_nets.py`: the rows, `targets.py`: the columns); `test_support_matrix.py`
-there does the same and compares, so that the table cannot say what is not so.
+needs the extra `test` and about a minute. The table goes into docs/support-matrix.md. What is run is in tests/families
+(`family_nets.py`: the rows, `targets.py`: the columns); `test_support_matrix.py` there does the same and compares, so
+that the table cannot say what is not so.
 """
 
 from __future__ import annotations
