@@ -172,7 +172,7 @@ class ArithmeticRecorder(TorchDispatchMode):
         for t in range(self.steps):
             taken = [self._of_step(a, axis, ndim, t) for a in args]
             frames.append(ELEMENTARY[name](*taken, **kwargs))
-        return _Window(frames, axis)
+        return _Window([*frames], axis)
 
     def _date(self, made: Made) -> None:
         """Results of single frames belong to the step that is running, whatever earlier one they are computed from."""
@@ -270,7 +270,7 @@ class ArithmeticRecorder(TorchDispatchMode):
         if isinstance(known, Made) and name == "select" and args[0].shape[axis] == 1:
             return known
         if name == "slice":
-            start, stop, stride = (*args[2:], *(None, None, None)[len(args) - 2 :])
+            start, stop, stride = [*args[2:], None, None, None][:3]
             if (
                 known is None
                 or start not in (None, 0)

@@ -115,5 +115,5 @@ class Program:
 
         lines = tuple(" ".join((self._lines[i][0], *names(self._lines[i][1:]))) for i in sorted(read))
         table = [np.broadcast_arrays(*(self._rows[k] for k in rows))] if rows else []
-        constants = {"table": np.stack(table[0])} if table else {}
-        return ir.Recurrence(lines, *names([result]), names(after), initial, **constants)  # type: ignore[arg-type]
+        shaped = np.stack(table[0]) if table else np.zeros((0, 1, 1), np.float32)
+        return ir.Recurrence(lines, renamed.get(result, result), names(after), initial, shaped)

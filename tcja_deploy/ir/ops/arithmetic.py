@@ -43,7 +43,7 @@ FUNCTIONS: Mapping[str, tuple[int, Callable[..., Array]]] = {
     "sqrt": (1, np.sqrt),
     "sub": (2, np.subtract),
     "tanh": (1, np.tanh),
-    "where": (3, lambda c, a, b: np.where(c != 0, a, b)),
+    "where": (3, lambda c, a, b: float32(np.where(c != 0, a, b))),
 }
 """Each function by name: how many arguments it takes and what it computes, in float32. `round` goes to the nearest integer,
 halves to the even one; `where(c, a, b)` is `a` where `c` is not 0."""
@@ -108,7 +108,7 @@ def _bounded(function: str, *args: Range) -> Range:
             bounds = [v if math.isinf(v) else float(rounding(v)) for v in (first.low, first.high)]
             few = math.isfinite(bounds[1] - bounds[0]) and bounds[1] - bounds[0] < _MANY
             values = frozenset(map(float, range(int(bounds[0]), int(bounds[1]) + 1))) if few else None
-            return Range.of(values) if values else Range(*bounds, None, True, first.silent)
+            return Range.of(values) if values else Range(bounds[0], bounds[1], None, True, first.silent)
         case "sign":
             return Range.of(frozenset((-1.0, 0.0, 1.0)))
         case "neg":
