@@ -52,7 +52,7 @@ class OnnxTranslation(Translation):
             **{f"tcja_deploy.source.{k}": v for k, v in trained.source.items()},
         }
         self._network, self._batch_first = network, options.batch_first
-        self.reference = Reference(network.folded, options.engine, samples=samples)
+        self.reference: Reference = Reference(network.folded, options.engine, samples=samples)
         self._model = sequence_model(
             network.folded, opset=options.opset, batch_first=options.batch_first, metadata=metadata
         )

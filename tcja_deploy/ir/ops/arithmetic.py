@@ -43,7 +43,7 @@ FUNCTIONS: Mapping[str, tuple[int, Callable[..., Array]]] = {
     "sqrt": (1, np.sqrt),
     "sub": (2, np.subtract),
     "tanh": (1, np.tanh),
-    "where": (3, lambda c, a, b: float32(np.where(c != 0, a, b))),
+    "where": (3, lambda c, a, b: float32(np.asarray(np.where(c != 0, a, b)))),
 }
 """Each function by name: how many arguments it takes and what it computes, in float32. `round` goes to the nearest integer,
 halves to the even one; `where(c, a, b)` is `a` where `c` is not 0."""
@@ -93,6 +93,9 @@ class Range:
         return _bounded(function, *args)
 
 
+_ROUNDINGS: dict[str, Callable[[float], int]] = {"round": round, "floor": math.floor, "ceil": math.ceil}
+
+
 def _bounded(function: str, *args: Range) -> Range:
     """The range of a result by the bounds of its arguments."""
     first = args[0]
@@ -102,9 +105,7 @@ def _bounded(function: str, *args: Range) -> Range:
             low, high = choose(first.low, other.low), choose(first.high, other.high)
             return Range(low, high, None, first.whole and other.whole, low == 0 or high == 0)
         case "round" | "floor" | "ceil":
-            rounding: Callable[[float], float] = {"round": round, "floor": math.floor, "ceil": math.ceil}[
-                function
-            ]
+            rounding = _ROUNDINGS[function]
             bounds = [v if math.isinf(v) else float(rounding(v)) for v in (first.low, first.high)]
             few = math.isfinite(bounds[1] - bounds[0]) and bounds[1] - bounds[0] < _MANY
             values = frozenset(map(float, range(int(bounds[0]), int(bounds[1]) + 1))) if few else None

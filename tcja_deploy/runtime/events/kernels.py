@@ -57,7 +57,7 @@ def add_up(counts: Any, ends: Any) -> int:
     """Where lists of these lengths begin, and the end of the last one: `ends [1 + M]`, which wraps where the result, their
     total, is larger than it can hold.
     """
-    total = np.int64(0)
+    total: int = np.int64(0)  # type: ignore[assignment]
     ends[0] = 0
     for i in range(len(counts)):
         total += counts[i]
@@ -170,10 +170,11 @@ def sum_bits(lo: int, hi: int, bits: Any, by_channel: Any) -> None:
 @compiled
 def _silent(words: Any, start: int, end: int) -> bool:
     """Whether no bit of `words[start:end]` is set."""
-    found = np.uint16(0)
+    found: Any = np.uint16(0)
     for i in range(start, end):
         found |= words[i]
-    return found == 0
+    silent: bool = found == 0
+    return silent
 
 
 @compiled
