@@ -105,6 +105,8 @@ def test_rates_go_on_where_they_stopped(run: Run, files: Path, cache: Path, engi
         files / "data.npz",
         "--engine",
         engine,
+        "--batch-size",
+        4,
         "--force",
         "--save",
     ]

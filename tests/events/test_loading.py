@@ -130,7 +130,7 @@ def test_one_broken_recording_stops_the_run_before_it_begins(many: Path) -> None
 def test_where_all_are_broken_nothing_is_skipped(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / f"{name}.bin").write_bytes(b"1234")
-    with pytest.raises(DataError, match="no whole number of events") as caught:
+    with pytest.raises(DataError, match="not a whole number of events") as caught:
         open_(tmp_path).checked(skip_broken=True)
     assert "1 more of 2" in caught.value.reason
 
