@@ -227,7 +227,7 @@ def row(name: str) -> str:
         kinds = list(dict.fromkeys(r.partition(": ")[2] or r for r in reasons)) or [
             str(error).splitlines()[0]
         ]
-        return f"| `{name}` | refused | {len(reasons)} places: {'; '.join(kinds[:3])[:220]} | |"
+        return f"| `{name}` | refused | {len(reasons)} place{'s' * (len(reasons) > 1)}: {'; '.join(kinds[:3])[:220]} | |"
     return f"| `{name}` | {_agreement(graph, net, model, x)} |"
 
 
