@@ -364,7 +364,7 @@ def test_the_hash_changes_with_every_constant(sample: Any, data: st.DataObject) 
     elif isinstance(value, str):
         other = {"mean": "max", "max": "sum", "sum": "mean", "multiply": "add", "add": "multiply"}[value]
     elif value is None:
-        other = 0.5 if name in ("v_reset", "floor") else np.ones(1, np.float32)
+        other = np.ones(1, np.float32) if name in ("bias", "tla", "cla") else 0.5
     elif isinstance(value, tuple):
         other = (*value[:-1], 7) if value[-1:] != (7,) else (*value[:-1], 8)
     else:
