@@ -362,7 +362,13 @@ def test_the_hash_changes_with_every_constant(sample: Any, data: st.DataObject) 
     elif isinstance(value, Kind):
         other = Kind.REAL if value is not Kind.REAL else Kind.BINARY
     elif isinstance(value, str):
-        other = {"mean": "max", "max": "sum", "sum": "mean", "multiply": "add", "add": "multiply"}[value]
+        other = {"mean": "max", "max": "sum", "sum": "mean", "multiply": "add", "add": "multiply"}.get(
+            value, "7.0"
+        )
+    elif name == "program":
+        other = (*value, "mul x 3.0")
+    elif name in ("after", "initial"):
+        other = tuple("7.0" if name == "after" else 7.0 for _ in value)
     elif value is None:
         other = np.ones(1, np.float32) if name in ("bias", "tla", "cla") else 0.5
     elif isinstance(value, tuple):

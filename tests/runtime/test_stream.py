@@ -122,7 +122,11 @@ def test_wrong_options_and_frames_are_refused():
 @pytest.mark.parametrize("name", sorted(n for n, op in ir.OPS.items() if op.stateful and n != "TCJA"))
 def test_a_state_that_no_cell_holds_is_an_error(name, monkeypatch):
     """It is never evaluated frame by frame without its state."""
-    op = ir.LI(0.5) if name == "LI" else ir.OPS[name]()
+    made = {
+        "LI": lambda: ir.LI(0.5),
+        "Recurrence": lambda: ir.Recurrence(("add v0 x",), "h0", ("h0",), (0.0,)),
+    }
+    op = made.get(name, ir.OPS[name])()
     b = GraphBuilder(3)
     graph = b.finish(b.add("op", op, b.add("input", ir.Input((4,)))))
     plan(graph)
