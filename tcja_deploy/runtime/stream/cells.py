@@ -18,6 +18,7 @@ from tcja_deploy.runtime.sequence import evaluate, integrator_step, neuron_step
 from tcja_deploy.runtime.stream.packing import Item
 
 __all__ = [
+    "STEPS_SEEN",
     "BundleCell",
     "Cell",
     "CellState",
@@ -36,6 +37,9 @@ __all__ = [
 
 CellState = Mapping[str, Tensor]
 """Tensors by name, never changed in place."""
+
+STEPS_SEEN = "seen"
+"""The part of an event cell's state that counts the steps which its membranes have seen, 0 to T."""
 
 
 class Cell(Protocol):

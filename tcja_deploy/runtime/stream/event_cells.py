@@ -15,7 +15,7 @@ from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.events.engine import run_layer, step_layer
 from tcja_deploy.runtime.events.plan import FusedLayer, compile_graph
 from tcja_deploy.runtime.events.values import Dense, Spikes, Value
-from tcja_deploy.runtime.stream.cells import BundleCell, Cell, CellState, Every, Scale, Stateless
+from tcja_deploy.runtime.stream.cells import STEPS_SEEN, BundleCell, Cell, CellState, Every, Scale, Stateless
 from tcja_deploy.runtime.stream.gate import GateBuffer, squeeze
 from tcja_deploy.runtime.stream.packing import FrameBundle, Item, Packed, as_tensor, pack
 from tcja_deploy.runtime.stream.plan import Link, StreamPlan
@@ -95,7 +95,7 @@ class _Layer(_OfItems):
             return {}
         return {
             "v": torch.full((samples, *layer.size, len(layer.bias)), float(layer.neuron[1])),
-            "seen": torch.zeros((samples, *layer.size), dtype=torch.int32),
+            STEPS_SEEN: torch.zeros((samples, *layer.size), dtype=torch.int32),
         }
 
     def step_items(
@@ -106,7 +106,7 @@ class _Layer(_OfItems):
         if self.layer.neuron is None:
             return [_item(run_layer(self.layer, source, self.threads))], state
         after = state if reuse else {name: part.clone() for name, part in state.items()}
-        v, seen = after["v"].numpy(), after["seen"].numpy()
+        v, seen = after["v"].numpy(), after[STEPS_SEEN].numpy()
         return [SpikeFrame(step_layer(self.layer, source, t, v, seen, self.threads))], after
 
 

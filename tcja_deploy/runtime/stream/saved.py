@@ -17,6 +17,7 @@ from tcja_deploy.files import atomic_file, path_status
 from tcja_deploy.ir import Graph
 from tcja_deploy.reading.json_text import parse_json
 from tcja_deploy.reading.limits import check_bytes
+from tcja_deploy.runtime.stream.cells import STEPS_SEEN
 from tcja_deploy.runtime.stream.engine import StreamState, initial
 from tcja_deploy.runtime.stream.estimate import FrameProfile
 from tcja_deploy.runtime.stream.packing import FrameBundle, Packed
@@ -89,8 +90,8 @@ def _state(plan: StreamPlan, about: dict[str, Any], tensors: dict[str, Any]) -> 
         found = {part: torch.from_numpy(tensors[f"cell/{name}/{part}"].copy()) for part in cell}
         if any(found[part].shape != t.shape or found[part].dtype != t.dtype for part, t in cell.items()):
             raise ValueError(f"{name} has a state of another shape")
-        counts = [t for t in found.values() if t.numel() and not t.is_floating_point()]
-        if any(int(t.min()) < 0 or int(t.max()) > plan.T for t in counts):
+        seen = found.get(STEPS_SEEN)
+        if seen is not None and seen.numel() and (int(seen.min()) < 0 or int(seen.max()) > plan.T):
             raise ValueError(f"{name} has counted steps outside the window")
         cells[name] = found
     sources = {(link.name, i): name for link in plan.links for i, name in enumerate(link.inputs)}
