@@ -149,12 +149,15 @@ def test_an_interrupted_setup_leaves_nothing(bare, number, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(bare / "tmp"))
     code = "from tcja_deploy.exporters.lava.environment import setup; setup()"
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) as process:
-        end = time.monotonic() + 60
-        while not started.exists() and time.monotonic() < end:
-            time.sleep(0.05)
-        assert sleepers()
-        process.send_signal(number)
-        assert process.wait(30) != 0
+        try:
+            end = time.monotonic() + 60
+            while not started.exists() and time.monotonic() < end:
+                time.sleep(0.05)
+            assert sleepers()
+            process.send_signal(number)
+            assert process.wait(30) != 0
+        finally:
+            process.kill()  # where the signal did nothing
     assert sleepers() == []
     assert list((bare / "cache" / "tcja-deploy").iterdir()) == []
     assert list((bare / "tmp").iterdir()) == []
