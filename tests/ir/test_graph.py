@@ -174,6 +174,25 @@ def test_nodes_that_lead_nowhere_are_left_out() -> None:
     assert b["aside"].inputs == ("conv.2",)
 
 
+WORDS = (
+    "x",
+    "v0",
+    "v3",
+    "h0",
+    "h7",
+    "c0",
+    "nan",
+    "0.5",
+    "",
+    "add x v0",
+    "where x h0 1",
+    "mul x",
+    "exp v1",
+    "no x",
+)
+"""Lines and operands of recurrences, some of them wrong."""
+
+
 @st.composite
 def damaged(draw: Any) -> tuple[Op, tuple[Signal, ...], int]:
     """Ops with constants of the right types but any values, and any inputs."""
@@ -196,6 +215,11 @@ def damaged(draw: Any) -> tuple[Op, tuple[Signal, ...], int]:
             fixed = name not in ("features", "order", "dims", "named", "axes")
             size = len(value) if fixed else draw(st.integers(0, 5))
             of = integer | st.sampled_from(["T", "N"]) if name == "dims" else integer
+            if name in ("program", "after", "initial"):  # of a recurrence
+                size, of = (
+                    draw(st.integers(0, 5)),
+                    st.floats() if name == "initial" else st.sampled_from(WORDS),
+                )
             changes[name] = tuple(draw(of) for _ in range(size))
     dims = st.sampled_from(ANY_DIMS) | st.permutations(["T", "N", 2, 3, 4]).map(tuple)
     signals = tuple(

@@ -61,7 +61,7 @@ class Recurrence(Op):
         if len(self.after) != len(self.initial):
             found.append(f"{len(self.after)} states are handed on and {len(self.initial)} begin")
         if self.table.ndim < 2 or (len(self.table) and not self.table.shape[1]):
-            found.append(f"the table of shape {list(self.table.shape)} has no axes for rows and steps")
+            return [*found, f"the table of shape {list(self.table.shape)} has no axes for rows and steps"]
         for i, (function, *operands) in enumerate(line or ("",) for line in self.lines):
             if function not in FUNCTIONS:
                 found.append(f"line {i}: there is no function {function!r}")
