@@ -91,7 +91,9 @@ def print_table(result: Table) -> None:
             needed += column.min_width
         else:
             words = [cell_len(word) for cell in cells for word in cell.split()]
-            needed += min(_NARROWEST, max(words, default=0))
+            narrowest = min(_NARROWEST, max(words, default=0))
+            column.min_width = max(column.min_width or 0, narrowest)
+            needed += column.min_width
     if needed > console.width:
         result.width = needed
     console.print(result, crop=False)
