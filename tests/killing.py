@@ -31,7 +31,7 @@ def killed_at(k: int, work: Callable[[], object], watched: tuple[str, ...] = WAT
     pid = os.fork()
     if pid == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        if "torch" in sys.modules:  # the threads that it may have are not in this process, and would be waited for
+        if "torch" in sys.modules:  # its threads are not in this process, and would be waited for
             sys.modules["torch"].set_num_threads(1)
         count = 0
 
