@@ -6,9 +6,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tcja_deploy.energy.count.inventory import Measured
 from tcja_deploy.energy.price.convention import Convention
 from tcja_deploy.energy.price.conventions import (
@@ -18,7 +15,7 @@ from tcja_deploy.energy.price.conventions import (
     convention,
     snn_lines,
 )
-from tcja_deploy.energy.price.line import Counterpart, Line
+from tcja_deploy.energy.price.line import Counterpart, Line, total_energies
 from tcja_deploy.energy.price.statistics import Interval, Summary, summarise
 from tcja_deploy.errors import UsageError
 from tcja_deploy.hardware_profiles import ChipKind, Precision, Profile, load_profile
@@ -189,8 +186,7 @@ def estimate(
 ) -> EnergyEstimate:
     """Add lines up."""
     energies = [line.energies() for line in lines]
-    priced = [e for e in energies if e is not None]
-    total: NDArray[np.float64] | None = sum(priced, np.zeros(len(m))) if priced else None
+    total = total_energies(energies, len(m))
     by_purpose: dict[str, float] = defaultdict(float)
     nodes: dict[str, float] = defaultdict(float)
     entries = []
@@ -205,7 +201,7 @@ def estimate(
         )
     place = {n.name: i for i, n in enumerate(m.inventory.graph)}
     prices = None
-    if priced:
+    if total is not None:
         ends = [
             sum(float(e.mean()) for line in lines if (e := line.energies(b)) is not None)
             for b in ("low", "high")

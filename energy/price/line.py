@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from tcja_deploy.energy.count.quantities import Ops
 from tcja_deploy.energy.price.prices import Price, arithmetic, quantised_mac
 from tcja_deploy.hardware_profiles import Pricing
 
-__all__ = ["Counterpart", "Line"]
+__all__ = ["Counterpart", "Line", "total_energies"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,3 +68,11 @@ class Counterpart:
     def mac(self, pricing: Pricing) -> Price:
         """Price of its multiply-accumulate."""
         return arithmetic(Primitive.MAC, pricing) if self.bits is None else quantised_mac(pricing, self.bits)
+
+
+def total_energies(
+    energies: Iterable[NDArray[np.float64] | None], recordings: int
+) -> NDArray[np.float64] | None:
+    """Energies of lines in pJ, `[recordings]` each or `None` without a price, added up; `None` if nothing is priced."""
+    priced = [energy for energy in energies if energy is not None]
+    return sum(priced, np.zeros(recordings)) if priced else None

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tcja_deploy.energy.price.statistics import Interval, Summary
-from tcja_deploy.energy.render.plots import Plot
-from tcja_deploy.energy.render.table import Column, Table, energy_text, recordings_text
+from tcja_deploy.energy.render.plots import Plot, energy_scale
+from tcja_deploy.energy.render.table import Column, Table, recordings_text
 from tcja_deploy.energy.report.comparison import NetworkComparison
 
 if TYPE_CHECKING:
@@ -133,9 +133,7 @@ def comparison_plots(found: NetworkComparison) -> Sequence[Plot]:
     ]
     if not points:
         return []
-    text = energy_text(max(e.mean for _, _, e in points))
-    unit = text.rpartition(" ")[2]
-    size = {"J": 1e12, "mJ": 1e9, "µJ": 1e6, "nJ": 1e3, "pJ": 1.0}[unit]
+    unit, size = energy_scale([energy.mean for _, _, energy in points])
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["RATE_PLOTS", "Plot", "line_plot", "rate_plots", "report_plots"]
+__all__ = ["RATE_PLOTS", "Plot", "energy_scale", "line_plot", "rate_plots", "report_plots"]
 
 RATE_PLOTS = ("rates", "rates_over_time", "rate_histogram")
 """Keys of the plots of firing rates."""
@@ -116,7 +116,7 @@ def rate_plots(rates: Rates) -> list[Plot]:
     return [_rate_bars(rates), _rate_over_time(rates), _rate_histogram(rates.neurons)]
 
 
-def _scale(values: Sequence[float]) -> tuple[str, float]:
+def energy_scale(values: Sequence[float]) -> tuple[str, float]:
     """Unit for an axis of energies in pJ."""
     text = energy_text(max(values, default=1.0))
     unit = text.rpartition(" ")[2]
@@ -131,7 +131,7 @@ def _rows(axes: Axes, labels: Sequence[str]) -> None:
 
 
 def _totals(key: str, convention: str, group: Sequence[EnergyEstimate]) -> Plot:
-    unit, size = _scale([e.energy_pJ.mean for e in group if e.energy_pJ is not None])
+    unit, size = energy_scale([e.energy_pJ.mean for e in group if e.energy_pJ is not None])
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -170,7 +170,7 @@ def _patch(colour: str, label: str) -> Any:
 
 
 def _layers(e: EnergyEstimate) -> Plot:
-    unit, size = _scale([energy for _, energy in e.nodes])
+    unit, size = energy_scale([energy for _, energy in e.nodes])
     least = 0.005 * sum(energy for _, energy in e.nodes)
     nodes = [name for name, energy in e.nodes if energy > least]
 
@@ -201,7 +201,7 @@ def _layers(e: EnergyEstimate) -> Plot:
 
 
 def _tornado(key: str, t: Tornado) -> Plot:
-    unit, size = _scale([t.base_pJ, *(b.high_pJ for b in t.bars)])
+    unit, size = energy_scale([t.base_pJ, *(b.high_pJ for b in t.bars)])
 
     bars = [b for b in t.bars if b.swing > 0.002 * t.base_pJ] or list(t.bars)
 

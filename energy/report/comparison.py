@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from tcja_deploy.energy.count.inventory import Measured
 from tcja_deploy.energy.price.convention import Convention
 from tcja_deploy.energy.price.conventions import CONVENTIONS, AccountingOptions, ann_lines, snn_lines
-from tcja_deploy.energy.price.estimate import counterparts
-from tcja_deploy.energy.price.line import Line
+from tcja_deploy.energy.price.estimate import counterparts, estimate
+from tcja_deploy.energy.price.line import total_energies
 from tcja_deploy.energy.price.statistics import Interval, Summary, bootstrap_ratio, summarise
 from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.hardware_profiles import Profile
@@ -171,15 +171,12 @@ def _compared(
     priced, energies = [], {}
     for c, p in pairs:
         lines = snn_lines(m, c, p, options)
-        total = _total(lines, len(m))
-        profile = f"{p.label} {p.version}"
+        snn = estimate(m, "SNN", c, p, lines)
+        total = total_energies((line.energies() for line in lines), len(m))
         if total is not None:
-            energies[f"{c.label}, {profile}"] = total
-        complete = not any(line.price.pJ is None and line.ops.mean > 0 for line in lines)
+            energies[f"{snn.convention}, {snn.profile}"] = total
         priced.append(
-            PricedNetwork(
-                c.label, profile, None if total is None else _summary(total), complete, _ann(m, c, p, options)
-            )
+            PricedNetwork(snn.convention, snn.profile, snn.energy_pJ, snn.complete, _ann(m, c, p, options))
         )
     row = Compared(
         name=name,
@@ -203,14 +200,9 @@ def _ann(m: Measured, c: Convention, p: Profile, options: AccountingOptions) -> 
     others = counterparts(p, m.inventory.graph.T)
     if not others:
         return None
-    total = _total(ann_lines(m, c, p.pricing, options, others[0]), len(m))
-    return None if total is None else _summary(total).mean
-
-
-def _total(lines: Sequence[Line], recordings: int) -> Floats | None:
-    """Energy of each recording in pJ; `None` if nothing is priced."""
-    known = [e for line in lines if (e := line.energies()) is not None]
-    return sum(known, np.zeros(recordings)) if known else None
+    lines = ann_lines(m, c, p.pricing, options, others[0])
+    ann = estimate(m, others[0].name, c, p, lines, steps=1).energy_pJ
+    return None if ann is None else ann.mean
 
 
 def _differences(name: str, columns: _Columns, first: _Columns) -> list[Difference]:

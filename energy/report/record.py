@@ -14,6 +14,7 @@ from tcja_deploy.energy.place.placement import Fit, place
 from tcja_deploy.energy.price.convention import Convention
 from tcja_deploy.energy.price.conventions import CONVENTIONS, AccountingOptions, snn_lines
 from tcja_deploy.energy.price.estimate import EnergyEstimate, estimates
+from tcja_deploy.energy.price.line import total_energies
 from tcja_deploy.energy.price.paper import PAPER, FirstLayer
 from tcja_deploy.energy.price.statistics import Summary, summarise
 from tcja_deploy.energy.report.rates import Rates, rates
@@ -209,8 +210,8 @@ def first_layers(m: Measured, profile: Profile, options: AccountingOptions) -> t
     columns = []
     for treatment in FirstLayer:
         lines = snn_lines(m, PAPER, profile, replace(options, first_layer=treatment))
-        energies = [e for line in lines if (e := line.energies()) is not None]
-        columns.append(sum(energies, np.zeros(len(m))))
+        total = total_energies((line.energies() for line in lines), len(m))
+        columns.append(np.zeros(len(m)) if total is None else total)
     summaries = summarise(np.stack(columns, axis=1))
     return tuple(FirstLayerRow(t, s) for t, s in zip(FirstLayer, summaries, strict=True))
 

@@ -71,10 +71,9 @@ def compare(
 ) -> None:
     """Models on the same recordings: accuracy, size, SOPs, rates and energy side by side, differences with intervals."""
     from tcja_deploy.cli.rates import measured_model
-    from tcja_deploy.cli.render import print_table, print_written
+    from tcja_deploy.cli.render import show_document
     from tcja_deploy.energy.price.estimate import select
-    from tcja_deploy.energy.render.documents import FORMATS, write_text
-    from tcja_deploy.energy.render.formats import to_rich
+    from tcja_deploy.energy.render.documents import FORMATS
     from tcja_deploy.energy.report.comparison import compare_networks
     from tcja_deploy.energy.report.provenance import profile_facts, provenance
     from tcja_deploy.library.comparison import CONVENTIONS, PROFILES, ComparisonReport, facts_of, named_models
@@ -93,11 +92,4 @@ def compare(
     if not found:
         return
     report = ComparisonReport(compare_networks(found, conventions, profiles), facts | profile_facts(profiles))
-    for path in output or []:  # first: a reader may close the pipe
-        write_text(path, report.document, force=force)
-    if as_json:
-        typer.echo(report.document(".json"), nl=False)
-        return
-    for table in report.tables()[:2]:
-        print_table(to_rich(table))
-    print_written(output or [])
+    show_document(report.tables()[:2], report.document, output or [], force=force, as_json=as_json)

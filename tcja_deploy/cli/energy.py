@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,6 @@ from tcja_deploy.errors import UsageError
 if TYPE_CHECKING:
     from tcja_deploy.energy.count.inventory import Measured
     from tcja_deploy.energy.count.model import ModelActivity
-    from tcja_deploy.energy.render.table import Table
     from tcja_deploy.energy.report.reproduce import Reproduction
     from tcja_deploy.hardware_profiles import Profile
     from tcja_deploy.ir import Graph
@@ -114,6 +113,7 @@ def energy(
 ) -> None:
     """Energy per inference by named conventions side by side, from exact counts over a data set."""
     from tcja_deploy.cli.rates import measured_model
+    from tcja_deploy.cli.render import show_document
     from tcja_deploy.energy.price.conventions import AccountingOptions
     from tcja_deploy.energy.price.estimate import select
     from tcja_deploy.energy.price.memory import MemoryModel
@@ -163,7 +163,7 @@ def energy(
             measured, profiles, conventions, options, provenance=facts, allow_unsupported=allow_uncounted
         )
         tables, render = summary_tables(report), partial(report_document, report)
-    _show(tables, render, output or [], force=force, as_json=as_json)
+    show_document(tables, render, output or [], force=force, as_json=as_json)
 
 
 def _choice(kind: type[EnumT], option: str, text: str) -> EnumT:
@@ -206,25 +206,3 @@ def _reproduction(measured: Measured | None) -> tuple[Reproduction, Profile]:
 
     prices = load_profile(PRICES)
     return reproduce([(name, zoo.build(name)) for name in NETWORKS], prices, measured), prices
-
-
-def _show(
-    tables: Sequence[Table],
-    render: Callable[[str], str],
-    output: Sequence[Path],
-    *,
-    force: bool,
-    as_json: bool,
-) -> None:
-    from tcja_deploy.cli.render import print_table, print_written
-    from tcja_deploy.energy.render.documents import write_text
-    from tcja_deploy.energy.render.formats import to_rich
-
-    for path in output:  # first: a reader may close the pipe
-        write_text(path, render, force=force)
-    if as_json:
-        typer.echo(render(".json"), nl=False)
-        return
-    for table in tables:
-        print_table(to_rich(table))
-    print_written(output)

@@ -11,7 +11,7 @@ from tcja_deploy.cli.options import AS_FOUND, JsonOption, Loading, ModelArgument
 from tcja_deploy.errors import UsageError
 
 if TYPE_CHECKING:
-    from tcja_deploy.ir import Graph, Node
+    from tcja_deploy.ir import Graph
 
 __all__ = ["inspect"]
 
@@ -46,48 +46,28 @@ def inspect(
         console.print()
 
 
-def _macs(graph: Graph, node: Node) -> int:
-    """Dense multiply-accumulates of one frame, or of the window for a value that a window has once."""
-    macs = node.op.macs(*graph.signals_in(node), T=graph.T)
-    return macs // (graph.T if "T" in node.signal.dims else 1)
-
-
-def _rows(graph: Graph) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
-    for node in graph:
-        signals = graph.signals_in(node)
-        rows.append(
-            {
-                "name": node.name,
-                "op": type(node.op).__name__,
-                "shape": [str(d) for d in node.signal.dims],
-                "kind": str(node.signal.kind),
-                "parameters": node.op.parameters,
-                "macs": _macs(graph, node),
-                "lookahead": node.op.lookahead(*signals, T=graph.T),
-            }
-        )
-    return rows
-
-
 def _as_dict(graph: Graph) -> dict[str, object]:
+    from tcja_deploy.ir.rows import node_rows
+
     return {
         "T": graph.T,
         "sha256": graph.hash,
         "input_shape": list(graph.input_shape),
         "parameters": graph.parameters,
         "source": graph.source,
-        "nodes": _rows(graph),
+        "nodes": node_rows(graph),
     }
 
 
 def _print(graph: Graph, title: str) -> None:
     from tcja_deploy.cli.render import console, print_table, table
+    from tcja_deploy.ir.rows import node_rows
 
+    rows = node_rows(graph)
     result = table(
         f"{title}: T = {graph.T}", "node", "op", "shape", "kind", "weights", "MACs", "waits", left=4
     )
-    for node, row in zip(graph, _rows(graph), strict=True):
+    for node, row in zip(graph, rows, strict=True):
         shape = "x".join(map(str, node.signal.features)) + ("" if node.signal.streams else " once")
         result.add_row(
             node.name,
@@ -96,7 +76,7 @@ def _print(graph: Graph, title: str) -> None:
             str(row["kind"]),
             *(f"{row[key]:,}" if row[key] else "-" for key in ("parameters", "macs", "lookahead")),
         )
-    total = sum(_macs(graph, node) for node in graph)
+    total = sum(row["macs"] for row in rows)
     result.add_section()
     result.add_row("total", "", "", "", f"{graph.parameters:,}", f"{total:,}", "")
     print_table(result)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
@@ -23,6 +24,7 @@ from rich.progress import (
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from tcja_deploy.energy.render.table import Table as ReportTable
     from tcja_deploy.exporters.report import ExportReport
     from tcja_deploy.runtime.compare import Agreement
 
@@ -35,6 +37,7 @@ __all__ = [
     "print_table",
     "print_written",
     "progress_bar",
+    "show_document",
     "step_bar",
     "table",
     "time_table",
@@ -193,3 +196,33 @@ def print_agreement(agreement: Agreement, other: str) -> None:
     for line in first_mismatches(agreement):
         console.print(f"  {line}", highlight=False, soft_wrap=True)
     console.print(verdict(agreement, other), soft_wrap=True, markup=True)
+
+
+def show_document(
+    tables: Sequence[ReportTable],
+    render: Callable[[str], str],
+    output: Sequence[Path],
+    *,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write a document where it is asked for, then print it as tables or JSON.
+
+    Args:
+        tables: What the terminal shows.
+        render: Makes the document of a suffix.
+        output: Files to write.
+        force: Replace files that exist.
+        as_json: Print the document as JSON instead.
+    """
+    from tcja_deploy.energy.render.documents import write_text
+    from tcja_deploy.energy.render.formats import to_rich
+
+    for path in output:  # first: a reader may close the pipe
+        write_text(path, render, force=force)
+    if as_json:
+        typer.echo(render(".json"), nl=False)
+        return
+    for shown in tables:
+        print_table(to_rich(shown))
+    print_written(output)

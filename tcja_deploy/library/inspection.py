@@ -9,33 +9,12 @@ from typing import Any
 from tcja_deploy.energy.render.documents import tables_document
 from tcja_deploy.energy.render.plots import Plot
 from tcja_deploy.energy.render.table import Column, Table, shape_text
-from tcja_deploy.ir import Graph, Node
+from tcja_deploy.ir import Graph
+from tcja_deploy.ir.rows import frame_macs, node_rows
 from tcja_deploy.library.result import Result
 from tcja_deploy.library.sources import Model, model_name, open_model
 
-__all__ = ["Inspection", "inspect", "node_rows"]
-
-
-def _macs(graph: Graph, node: Node) -> int:
-    """Dense multiply-accumulates of one frame, or of the window for a value that a window has once."""
-    macs = node.op.macs(*graph.signals_in(node), T=graph.T)
-    return macs // (graph.T if "T" in node.signal.dims else 1)
-
-
-def node_rows(graph: Graph) -> list[dict[str, Any]]:
-    """Name, op, shape, signal kind, parameters, MACs per frame and look-ahead (in frames) of every node, in order."""
-    return [
-        {
-            "name": node.name,
-            "op": type(node.op).__name__,
-            "shape": [str(d) for d in node.signal.dims],
-            "kind": str(node.signal.kind),
-            "parameters": node.op.parameters,
-            "macs": _macs(graph, node),
-            "lookahead": node.op.lookahead(*graph.signals_in(node), T=graph.T),
-        }
-        for node in graph
-    ]
+__all__ = ["Inspection", "inspect"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +32,7 @@ class Inspection(Result):
     @property
     def macs(self) -> int:
         """Dense multiply-accumulates of one frame."""
-        return sum(_macs(self.graph, node) for node in self.graph)
+        return sum(frame_macs(self.graph, node) for node in self.graph)
 
     def tables(self) -> Sequence[Table]:
         """The nodes in order."""

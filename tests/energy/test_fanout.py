@@ -10,11 +10,11 @@ from energy_nets import one_layer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tcja_deploy.cli.inspect import _rows
 from tcja_deploy.energy.count.fanout import fan_out, macs, pool_windows
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.ir import Kind, Op, Signal
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.ir.rows import node_rows
 from tcja_deploy.runtime.stream import measure, plan
 
 
@@ -230,6 +230,6 @@ def test_every_count_of_a_strided_transposed_convolution_is_exact() -> None:
     expected = 3 * 5 * 7 * 4 * 9
     node = graph["layer"]
     assert node.op.macs(*graph.signals_in(node), T=2) == 2 * expected
-    assert [row["macs"] for row in _rows(graph)] == [0, expected]
+    assert [row["macs"] for row in node_rows(graph)] == [0, expected]
     frames = np.ones((2, 1, 3, 5, 7), np.float32)
     assert [step.macs for step in measure(plan(graph), frames).steps] == [expected, expected]
