@@ -6,19 +6,20 @@ deployment has it; the spikes are the same values under the same names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tcja_deploy.energy.count.inventory import Measured
+from tcja_deploy.energy.count.inventory import Drive, Measured
 from tcja_deploy.energy.measure import join, measure
 from tcja_deploy.files import sha256
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes.fold import fold_batch_norm
-from tcja_deploy.runtime.activity.collect import Joined, LabelledFrames, Progress, workers
+from tcja_deploy.runtime.activity.collect import Joined, Progress, workers
 from tcja_deploy.runtime.activity.file import load_activity
+from tcja_deploy.runtime.activity.frames import CheckedFrames, frame_fault
 from tcja_deploy.runtime.activity.stopwatch import Stopwatch
 from tcja_deploy.runtime.device import open_device, samples_that_fit
 from tcja_deploy.runtime.engines import choose
@@ -36,7 +37,13 @@ _MOST_AT_ONCE = 256
 """Recordings run at once on a GPU, however large its memory is: more are not faster."""
 
 
-class DataSet(LabelledFrames, Protocol):
+_SILENT = (
+    "no neuron of the network spikes in any of these recordings: frames may be scaled otherwise than in training, or "
+    "the time step of a .nir file be another one (--dt)"
+)
+
+
+class DataSet(CheckedFrames, Protocol):
     """Recordings that say what they are."""
 
     @property
@@ -87,7 +94,6 @@ def measure_model(
     batch_size: int | None = None,
     engine: str = "auto",
     device: str = CPU,
-    facts: Mapping[str, str] | None = None,
     stopwatch: Stopwatch | None = None,
     progress: Callable[[int], AbstractContextManager[Progress | None]] = lambda total: nullcontext(None),
     kept: KeptProgress | None = None,
@@ -101,7 +107,6 @@ def measure_model(
             as fit into its memory.
         engine: What computes, see `runtime.engines`.
         device: Where torch computes, such as `"cuda"`.
-        facts: What else is known about the data.
         stopwatch: Takes the time of reading and running, if given.
         progress: Shows the progress of the process that reports, given the number of its recordings.
         kept: Where progress is kept, and what an interrupted run has kept there.
@@ -141,10 +146,14 @@ def measure_model(
         "data": ", ".join(str(p.path) for p in parts),
         **identity,
         "recordings": str(len(recordings)),
-        **(facts or {}),
     }
+    if fault := frame_fault(graph, parts[0]):
+        known["frames"] = fault
     if notes := [note for part in parts for note in part.notes]:
         known["about the data"] = "; ".join(notes)
+    counted = [n.name for n in graph.neurons if n.name in measured.activity.values]
+    if counted and not any(measured.events(Drive(name)).any() for name in counted):
+        known["silence"] = _SILENT
     return ModelActivity(measured, known, shared.rank == 0)
 
 

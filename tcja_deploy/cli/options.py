@@ -259,7 +259,7 @@ def open_dataset(graph: Graph, data: Path, which: RecordingOptions = ALL) -> Eve
     dataset = open_frames(
         graph.T, graph.input_shape, data, which, outputs=features[0] if len(features) == 1 else None
     )
-    from tcja_deploy.cli.frames import frame_fault
+    from tcja_deploy.runtime.activity.frames import frame_fault
 
     fault = frame_fault(graph, dataset)
     if fault:

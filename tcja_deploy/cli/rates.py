@@ -36,12 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["measured_model", "rates"]
 
 
-_SILENT = (
-    "no neuron of the network spikes in any of these recordings: frames may be scaled otherwise than in training, or "
-    "the time step of a .nir file be another one (--dt)"
-)
-
-
 def measured_model(
     graph: Graph,
     data: Sequence[Path],
@@ -51,29 +45,22 @@ def measured_model(
     kept: KeptProgress | None = None,
 ) -> ModelActivity:
     """Activity of a model over data sets, with a progress bar."""
-    from tcja_deploy.cli.frames import frame_fault
     from tcja_deploy.cli.render import progress_bar
-    from tcja_deploy.energy.count.inventory import Drive
     from tcja_deploy.energy.count.model import measure_model
 
     parts = [open_dataset(graph, path, which) for path in data]
-    fault = frame_fault(graph, parts[0])
     found = measure_model(
         graph,
         parts,
         batch_size=which.batch_size,
         engine=running.engine,
         device=running.device,
-        facts={"frames": fault} if fault else {},
         stopwatch=stopwatch,
         kept=kept,
         progress=partial(progress_bar, "counting spikes"),
     )
-    counted = [n.name for n in graph.neurons if n.name in found.measured.activity.values]
-    if counted and not any(found.measured.events(Drive(name)).any() for name in counted):
-        found.facts["silence"] = _SILENT
-        if found.leads:
-            typer.echo(f"note: {_SILENT}", err=True)
+    if found.leads and "silence" in found.facts:
+        typer.echo(f"note: {found.facts['silence']}", err=True)
     return found
 
 

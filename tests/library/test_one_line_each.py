@@ -15,6 +15,8 @@ import tcja_deploy as td
 from tcja_deploy.energy.measure import measure
 from tcja_deploy.energy.report.rates import rates as find_rates
 from tcja_deploy.errors import DataError, ExportError, UsageError
+from tcja_deploy.ir import ops as ir
+from tcja_deploy.ir.builder import GraphBuilder
 from tcja_deploy.passes.fold import fold_batch_norm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,6 +81,18 @@ def test_a_square_batch_is_read_as_its_giver_does(graph: Any, frames: Any) -> No
         TensorDataset(torch.tensor(pictures).transpose(0, 1), torch.tensor(labels)), batch_size=graph.T
     )
     assert np.array_equal(td.open_data(graph, loader)[3][0], pictures[:, 3])
+
+
+def test_silence_and_frames_of_another_kind_are_told_as_on_the_command_line(graph: Any) -> None:
+    b = GraphBuilder(10)
+    pixels = b.add("flat", ir.Flatten(), b.add("input", ir.Input((2, 34, 34))))
+    weights = ir.Linear(np.full((3, 2 * 34 * 34), 1e-9, np.float32))
+    quiet = b.finish(b.add("neurons", ir.LIF(), b.add("sum", weights, pixels)))
+    silent = td.rates(quiet, np.ones((10, 2, 2, 34, 34), np.float32), progress=False)
+    assert silent.facts["silence"].startswith("no neuron of the network spikes")
+    assert "frames" not in silent.facts
+    fractions = td.rates(graph, np.full((10, 1, 2, 34, 34), 0.5, np.float32), progress=False)
+    assert "the frames hold fractions, but the model takes event counts" in fractions.facts["frames"]
 
 
 def test_images_are_shown_at_every_step(graph: Any, frames: Any) -> None:

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from tcja_deploy.events import EventData
-    from tcja_deploy.ir import Graph
+from tcja_deploy.ir import Graph
+from tcja_deploy.runtime.activity.collect import LabelledFrames
 
-__all__ = ["frame_fault"]
+__all__ = ["CheckedFrames", "frame_fault"]
+
+
+class CheckedFrames(LabelledFrames, Protocol):
+    """Recordings that know whether their frames hold whole numbers."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing but whole numbers was found so far."""
+        ...
+
 
 _LOOKED_AT = 3
 """Recordings whose numbers are looked at."""
 
 
-def frame_fault(graph: Graph, dataset: EventData) -> str:
+def frame_fault(graph: Graph, dataset: CheckedFrames) -> str:
     """What the frames of some recordings hold that the signal kind of the graph's input rules out; empty if nothing.
 
     Ops are counted by that kind: an accumulate for each event, a multiply-accumulate for each real number.
