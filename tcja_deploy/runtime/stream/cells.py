@@ -25,6 +25,7 @@ __all__ = [
     "Delayed",
     "Every",
     "Integrators",
+    "Membranes",
     "Neurons",
     "PlainCell",
     "Recurrences",
@@ -200,10 +201,16 @@ class Window(Stateless):
 
 
 @dataclass(frozen=True, eq=False)
-class Neurons(PlainCell):
-    """Spiking neurons; state: the membrane `v` `[N, ...]` after the reset."""
+class Membranes(PlainCell):
+    """An op with state of its own in every element: `v`.
 
-    op: ir.Neuron
+    Attributes:
+        op: The op.
+        features: Shape of one frame of one sample.
+        macs: See `Cell`.
+    """
+
+    op: Op
     features: tuple[int, ...]
     macs: int = 0
 
@@ -211,6 +218,13 @@ class Neurons(PlainCell):
     def membrane(self) -> bool:
         """See `Cell`."""
         return True
+
+
+@dataclass(frozen=True, eq=False)
+class Neurons(Membranes):
+    """Spiking neurons; state: the membrane `v` `[N, ...]` after the reset."""
+
+    op: ir.Neuron
 
     def initial(self, samples: int) -> CellState:
         """See `Cell`."""
@@ -223,17 +237,10 @@ class Neurons(PlainCell):
 
 
 @dataclass(frozen=True, eq=False)
-class Integrators(PlainCell):
+class Integrators(Membranes):
     """Leaky integrators; state: the membrane `v` `[N, ...]`, which is also the result (before a reset)."""
 
     op: ir.LI | ir.AffineIntegrator
-    features: tuple[int, ...]
-    macs: int = 0
-
-    @property
-    def membrane(self) -> bool:
-        """See `Cell`."""
-        return True
 
     def initial(self, samples: int) -> CellState:
         """See `Cell`."""
@@ -246,17 +253,10 @@ class Integrators(PlainCell):
 
 
 @dataclass(frozen=True, eq=False)
-class Recurrences(PlainCell):
+class Recurrences(Membranes):
     """Neurons by their arithmetic; state: their states `v` `[S, N, ...]`."""
 
     op: ir.Recurrence
-    features: tuple[int, ...]
-    macs: int = 0
-
-    @property
-    def membrane(self) -> bool:
-        """See `Cell`."""
-        return True
 
     def initial(self, samples: int) -> CellState:
         """See `Cell`."""
