@@ -29,7 +29,6 @@ __all__ = [
     "Check",
     "Engined",
     "ExportProgress",
-    "NoOptions",
     "Target",
     "Translation",
     "given_options",
@@ -57,11 +56,6 @@ def option(help: str, *, flag: str = "", reads: Reads | None = None) -> dict[str
         reads: What the file holds that the command line takes for it, instead of the value itself.
     """
     return {"help": help, "flag": flag, "reads": reads}
-
-
-@dataclass(frozen=True)
-class NoOptions:
-    """Options of a target that has none."""
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from tcja_deploy.energy.render.documents import report_document
 from tcja_deploy.energy.render.plots import Plot, report_plots
 from tcja_deploy.energy.render.report_tables import summary_tables, totals_table
 from tcja_deploy.energy.render.table import Table
-from tcja_deploy.energy.report.provenance import profile_facts, provenance
+from tcja_deploy.energy.report.provenance import profile_facts
 from tcja_deploy.energy.report.record import Report, make_report
 from tcja_deploy.errors import UsageError
 from tcja_deploy.library.firing_rates import measured
 from tcja_deploy.library.result import Result
-from tcja_deploy.library.sources import Data, Model, open_model
+from tcja_deploy.library.sources import Data, Model, model_facts, open_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,8 +111,7 @@ def energy(
             )
         graph = open_model(model, **(loading or {}))
         kept = kept_activity(graph, Path(activity))
-        file = Path(model) if isinstance(model, str | Path) else None
-        counts, facts = kept.measured, {**provenance(["Python"], file, graph), **kept.facts}
+        counts, facts = kept.measured, {**model_facts(model, graph), **kept.facts}
     report = make_report(
         counts, prices, chosen, options,
         provenance=facts | profile_facts(prices), allow_unsupported=allow_uncounted,

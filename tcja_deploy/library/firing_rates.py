@@ -13,12 +13,11 @@ from tcja_deploy.energy.render.documents import rates_document
 from tcja_deploy.energy.render.plots import Plot, rate_plots
 from tcja_deploy.energy.render.rate_tables import rate_summary, rates_table
 from tcja_deploy.energy.render.table import Table
-from tcja_deploy.energy.report.provenance import provenance
 from tcja_deploy.energy.report.rates import Rates
 from tcja_deploy.energy.report.rates import rates as find_rates
 from tcja_deploy.library.progress import progress_bar
 from tcja_deploy.library.result import Result
-from tcja_deploy.library.sources import Data, Model, open_model, open_parts
+from tcja_deploy.library.sources import Data, Model, model_facts, open_model, open_parts
 from tcja_deploy.runtime.activity.file import save_activity
 
 if TYPE_CHECKING:
@@ -95,8 +94,7 @@ def measured(
         device=device,
         progress=progress_bar("counting spikes", shown=progress),
     )
-    file = Path(model) if isinstance(model, str | Path) else None
-    return found.measured, {**provenance(["Python"], file, graph), **found.facts}
+    return found.measured, {**model_facts(model, graph), **found.facts}
 
 
 def rates(

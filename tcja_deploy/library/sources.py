@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tcja_deploy.api import load
 from tcja_deploy.energy.count.model import DataSet
+from tcja_deploy.energy.report.provenance import provenance
 from tcja_deploy.errors import UsageError
 from tcja_deploy.events import EventData
 from tcja_deploy.events import open_data as open_events
@@ -20,7 +21,7 @@ from tcja_deploy.library.frames import FrameData, frames_of_batches
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Data", "Model", "model_name", "open_data", "open_model", "open_parts"]
+__all__ = ["Data", "Model", "model_facts", "model_name", "open_data", "open_model", "open_parts"]
 
 Model: TypeAlias = "str | Path | Graph | torch.nn.Module"
 """A file (or `"models.py:build"`), a graph, or a live module."""
@@ -58,6 +59,11 @@ def model_name(model: Model) -> str:
     if isinstance(model, Graph):
         return model.source.get("architecture", "graph")
     return type(model).__name__
+
+
+def model_facts(model: Model, graph: Graph) -> dict[str, str]:
+    """Where a model is from, and with which versions it is run."""
+    return provenance(["Python"], Path(model) if isinstance(model, str | Path) else None, graph)
 
 
 def open_data(model: Model, data: Data, **options: Any) -> DataSet:

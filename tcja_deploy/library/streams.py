@@ -11,10 +11,9 @@ from typing import Any
 from tcja_deploy.energy.render.documents import tables_document
 from tcja_deploy.energy.render.plots import Plot, line_plot
 from tcja_deploy.energy.render.table import Column, Table
-from tcja_deploy.energy.report.provenance import provenance
 from tcja_deploy.library.progress import progress_bar
 from tcja_deploy.library.result import Result
-from tcja_deploy.library.sources import Data, Model, open_data, open_model
+from tcja_deploy.library.sources import Data, Model, model_facts, open_data, open_model
 from tcja_deploy.passes.fold import fold_batch_norm
 from tcja_deploy.runtime.compare import Agreement
 from tcja_deploy.runtime.stream import StreamCost
@@ -149,6 +148,5 @@ def stream(
         run = run_stream(
             opened, found, batch_size=batch_size, bar=lambda what, n: progress_bar(what, shown=progress)(n)
         )
-    file = Path(model) if isinstance(model, str | Path) else None
-    facts = {**provenance(["Python"], file, graph), "data": str(found.path), "data SHA-256": found.digest}
+    facts = {**model_facts(model, graph), "data": str(found.path), "data SHA-256": found.digest}
     return StreamReport(engine, opened.exact, run.cost, run.outcome, run.agreement, facts)
