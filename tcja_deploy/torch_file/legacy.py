@@ -19,6 +19,8 @@ __all__ = ["read_pickles", "read_tar"]
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
+_UNKNOWN = 1 << 62
+"""Bytes of a storage whose place is not known yet: tensors come before the storages that they lie in."""
 _BYTES = {"qint8": 1, "quint8": 1, "qint32": 4, "quint4x2": 1, "quint2x4": 1}
 
 
@@ -82,11 +84,24 @@ def _read_pickles(stream: Stream, origin: bytes | Path, size: int, builders: dic
         return storages.setdefault(label(key), _pending(kind, order))
 
     content = Machine(stream, builders, identified).run()
-    for key in Machine(stream, builders, _no_identifiers).run():
+    _place_all(storages, Machine(stream, builders, _no_identifiers).run(), stream, origin, size)
+    return content
+
+
+def _place_all(
+    storages: dict[str, Storage], keys: Any, stream: Stream, origin: bytes | Path, size: int
+) -> None:
+    """Give each storage its place, in the order of the file.
+
+    Raises:
+        FileFormatError: If the keys are not those of the storages, or the file ends before the last.
+    """
+    for key in keys:
         if label(key) not in storages:
             raise FileFormatError(f"its storage {label(key)} belongs to no tensor")
         _place(storages[label(key)], stream, origin, size)
-    return content
+    if missing := [key for key, storage in storages.items() if storage.size == _UNKNOWN]:
+        raise FileFormatError(f"it holds no bytes for its storage {missing[0]}")
 
 
 def _pending(kind: Any, order: str) -> Storage:
@@ -94,7 +109,7 @@ def _pending(kind: Any, order: str) -> Storage:
     dtype = STORAGE_TYPES.get(kind.path.rpartition(".")[2]) if isinstance(kind, Name) else None
     if dtype is None:
         raise FileFormatError(f"a storage has the unknown type {label(kind)}")
-    return Storage(dtype, 1 << 62, lambda: b"", order)
+    return Storage(dtype, _UNKNOWN, lambda: b"", order)
 
 
 def _place(storage: Storage, stream: Stream, origin: bytes | Path, size: int) -> None:

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import io
 import pickletools
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, cast
 
 from tcja_deploy.errors import FileFormatError
 
-__all__ = ["Foreign", "Machine", "Name", "ObjectBuilder", "Stream", "label", "plain_key"]
+__all__ = ["DAMAGE", "Foreign", "Machine", "Name", "ObjectBuilder", "Stream", "label", "plain_key"]
 
 Stream = IO[bytes] | io.RawIOBase
 ObjectBuilder = Callable[[tuple[Any, ...]], Any]
+
+DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error)
+"""What carrying out a damaged description raises: whatever it says is of any type and value."""
 
 _MOST_STEPS = 5_000_000
 """Opcodes of a pickle that are carried out; a checkpoint has thousands."""
@@ -97,9 +101,7 @@ class Machine:
                     _STEPS[opcode.name](self, argument)
         except FileFormatError:
             raise
-        except (
-            ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
-        ) as error:  # fmt: skip
+        except DAMAGE as error:
             raise FileFormatError(
                 f"its pickle is damaged ({type(error).__name__}: {str(error)[:80]})"
             ) from error

@@ -9,6 +9,7 @@ from tcja_deploy.errors import FileFormatError
 from tcja_deploy.reading.archives import is_archive
 from tcja_deploy.torch_file.archive import read_archive
 from tcja_deploy.torch_file.legacy import read_pickles, read_tar
+from tcja_deploy.torch_file.machine import DAMAGE
 from tcja_deploy.torch_file.rebuild import builders
 from tcja_deploy.torch_file.safe import is_safetensors, read_safetensors
 from tcja_deploy.torch_file.tensors import Allowance
@@ -60,5 +61,9 @@ def read_weights(path: Path) -> Any:
             if head[:1] == _PICKLE:
                 raise
             raise FileFormatError("this is not a file of weights, or it is damaged") from error
+    except FileFormatError:
+        raise
     except OSError as error:
         raise FileFormatError(f"the file cannot be read ({error.strerror or error})") from error
+    except DAMAGE as error:
+        raise FileFormatError(f"the file is damaged ({type(error).__name__}: {str(error)[:80]})") from error

@@ -9,6 +9,7 @@ from typing import Any
 
 from tcja_deploy.errors import FileFormatError
 from tcja_deploy.reading.json_text import parse_json
+from tcja_deploy.torch_file.machine import DAMAGE
 from tcja_deploy.torch_file.tensors import (
     READABLE,
     Allowance,
@@ -55,7 +56,7 @@ def read_safetensors(path: Path, allowance: Allowance) -> dict[str, StoredTensor
             for key, entry in header.items()
             if key != "__metadata__"
         }
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except DAMAGE as error:
         raise FileFormatError(f"the safetensors header is damaged ({type(error).__name__})") from error
 
 

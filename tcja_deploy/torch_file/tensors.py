@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import FileFormatError
+from tcja_deploy.torch_file.machine import DAMAGE
 
 __all__ = ["READABLE", "STORAGE_TYPES", "Allowance", "Storage", "StoredTensor", "checked_shape", "strided"]
 
@@ -62,7 +63,7 @@ class Storage:
 
     Attributes:
         dtype: Of its elements, as PyTorch calls it.
-        size: Bytes that the file holds of it.
+        size: Bytes that the file holds of it; a legacy file tells it last.
         fetch: Reads them.
         order: `<` or `>`, the order of the bytes of an element.
         place: File and position of the bytes, where they lie in one as they are.
@@ -120,11 +121,19 @@ class StoredTensor:
         """
         if self.obstacle or self._make is None:
             raise FileFormatError(self.obstacle or "the tensor has no content")
-        return self._make()
+        return self._numbers(self._make)
 
     def mapped(self) -> AnyArray:
         """The numbers, as `array`; where they lie in a file as they are, only what is indexed is read from it."""
-        return self.array() if self.obstacle or self._view is None else self._view()
+        return self.array() if self.obstacle or self._view is None else self._numbers(self._view)
+
+    def _numbers(self, read: Callable[[], AnyArray]) -> AnyArray:
+        try:
+            return read()
+        except DAMAGE as error:
+            raise FileFormatError(
+                f"a tensor is damaged ({type(error).__name__}: {str(error)[:80]})"
+            ) from error
 
     def set_state(self, state: object) -> None:
         """Attributes that Python code hung onto a tensor say nothing about its numbers."""
@@ -173,18 +182,21 @@ def strided(
     code = np.dtype(storage.order + READABLE[dtype])
     if type(offset) is not int or offset < 0 or len(lengths) != len(steps):
         raise FileFormatError("a tensor's place in its storage is not readable")
-    reach = offset + 1 + sum((n - 1) * step for n, step in zip(lengths, steps, strict=True))
-    if math.prod(lengths) and reach * code.itemsize > storage.size:
-        raise FileFormatError(
-            f"a tensor of shape {lengths} reaches beyond its storage, which holds {storage.size:,} bytes"
-        )
-
     inside = tuple(step * code.itemsize for step in steps)
 
+    def check_reach() -> None:
+        reach = offset + 1 + sum((n - 1) * step for n, step in zip(lengths, steps, strict=True))
+        if math.prod(lengths) and reach * code.itemsize > storage.size:
+            raise FileFormatError(
+                f"a tensor of shape {lengths} reaches beyond its storage, which holds {storage.size:,} bytes"
+            )
+
     def view() -> AnyArray:
+        check_reach()
         return np.ndarray(lengths, code, storage.mapped(), offset * code.itemsize, inside)
 
     def make() -> AnyArray:
+        check_reach()  # again: a legacy file says how long a storage is only behind the tensors that lie in it
         wide = 4 if dtype == "bfloat16" else code.itemsize
         allowance.take(math.prod(lengths) * wide, f"a tensor of shape {lengths}")
         if not math.prod(lengths):
@@ -195,5 +207,6 @@ def strided(
         own = view.astype(code.newbyteorder("="), order="C", copy=True)
         return -own if negated else own
 
+    check_reach()
     plain = math.prod(lengths) > 0 and dtype != "bfloat16" and not negated and code.isnative
     return StoredTensor(dtype, lengths, make, view=view if plain else None)

@@ -315,6 +315,36 @@ def test_cut_and_flipped_files(new: bool, tmp_path: Path) -> None:
             pass
 
 
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ((b"K\x03K\x04\x86", b"K\x03K\x40\x86"), "reaches beyond its storage, which holds 48 bytes"),
+        ((b"K\x04K\x01\x86", b"K\x04K\xff\x86"), "reaches beyond its storage, which holds 48 bytes"),
+    ],
+    ids=["longer", "wider steps"],
+)
+def test_legacy_tensors_larger_than_storages_that_come_later(
+    wrong: tuple[bytes, bytes], reason: str, tmp_path: Path
+) -> None:
+    torch.save({"w": X}, tmp_path / "c", _use_new_zipfile_serialization=False)
+    data = (tmp_path / "c").read_bytes()
+    assert data.count(wrong[0]) == 1
+    (tmp_path / "d").write_bytes(data.replace(*wrong))
+    tensor = read_weights(tmp_path / "d")["w"]
+    for read in (tensor.array, tensor.mapped):
+        with pytest.raises(FileFormatError, match=reason):
+            read()
+
+
+def test_legacy_file_that_leaves_a_storage_out(tmp_path: Path) -> None:
+    torch.save({"w": X}, tmp_path / "c", _use_new_zipfile_serialization=False)
+    data = (tmp_path / "c").read_bytes()
+    keys = data.rindex(b"]")
+    (tmp_path / "d").write_bytes(data[: keys + 1] + b"." + data[data.index(b".", keys) + 1 :])
+    with pytest.raises(FileFormatError, match="holds no bytes for its storage"):
+        read_weights(tmp_path / "d")
+
+
 def test_compressed_records_are_refused_and_the_hint_works(tmp_path: Path) -> None:
     torch.save({"w": X}, tmp_path / "c")
     with (
