@@ -13,7 +13,7 @@ from typing import TypeGuard
 from tcja_deploy.frontend.elementary import Constant, Made, Operand
 from tcja_deploy.frontend.probe import Box, Unlike
 from tcja_deploy.frontend.recording import ArithmeticRecorder
-from tcja_deploy.frontend.tidy import Program
+from tcja_deploy.frontend.tidy import RecurrenceProgram
 from tcja_deploy.ir import ops as ir
 
 __all__ = ["recurrences"]
@@ -144,7 +144,7 @@ class _Pattern:
     def written(self, axes: int, begun: float) -> ir.Recurrence:
         """The pattern as an op, for frames with `axes` axes; `begun` is what states begin with where that is not known."""
         states: dict[PastLine, int] = {}
-        program, spelled = Program(axes, len(self._results)), dict[Made, str]()
+        program, spelled = RecurrenceProgram(axes, len(self._results)), dict[Made, str]()
         for lead, furthest in self._lengths().items():
             for back in range(1, furthest + 1):
                 states[lead, back] = len(states)

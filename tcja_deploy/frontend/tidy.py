@@ -12,12 +12,12 @@ from tcja_deploy.frontend.elementary import Constant
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir.ops.arithmetic import COMPARISONS
 
-__all__ = ["Program"]
+__all__ = ["RecurrenceProgram"]
 
 Words = tuple[str, ...]
 
 
-class Program:
+class RecurrenceProgram:
     """Lines as they are added.
 
     Args:

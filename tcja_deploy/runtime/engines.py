@@ -20,7 +20,7 @@ from tcja_deploy.runtime.sequence import Observer, as_frames, run
 
 if TYPE_CHECKING:
     from tcja_deploy.runtime.events.plan import EventPlan
-    from tcja_deploy.runtime.events.values import Value
+    from tcja_deploy.runtime.events.values import LayerValue
 
 __all__ = ["ENGINES", "Choice", "Watching", "choose", "counting", "event_driven", "watching"]
 
@@ -138,7 +138,7 @@ def _watch_events(
 ) -> NDArray[np.float32]:
     from tcja_deploy.runtime.events.engine import run_plan
 
-    def seen(node: Node, value: Value) -> None:
+    def seen(node: Node, value: LayerValue) -> None:
         if node.name in names:
             observe(node, value.dense)
 
@@ -176,7 +176,7 @@ class _EventWindows:
         """See `Windows`."""
         from tcja_deploy.runtime.events.engine import run_plan
 
-        def observe(node: Node, value: Value) -> None:
+        def observe(node: Node, value: LayerValue) -> None:
             self._counter.add(recorder, node, value)
 
         found = run_plan(self._plan, frames, observe=observe)

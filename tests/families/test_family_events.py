@@ -12,7 +12,7 @@ from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.compare import BOUND, compare
 from tcja_deploy.runtime.events.engine import run_plan
 from tcja_deploy.runtime.events.plan import compile_graph
-from tcja_deploy.runtime.events.values import Value
+from tcja_deploy.runtime.events.values import LayerValue
 
 
 @pytest.mark.parametrize("key", sorted(FAMILIES))
@@ -22,7 +22,7 @@ def test_families(key: str) -> None:
     frames = made.family.frames(4, seed=6).numpy()
     seen: dict[str, np.ndarray] = {}
 
-    def observe(node: Node, value: Value) -> None:
+    def observe(node: Node, value: LayerValue) -> None:
         seen[node.name] = value.dense.numpy()
 
     output = run_plan(compile_graph(graph), frames, observe=observe)

@@ -25,7 +25,7 @@ from tcja_deploy.runtime import sequence
 from tcja_deploy.runtime.compare import BOUND, Agreement, compare
 from tcja_deploy.runtime.events.engine import run, run_plan
 from tcja_deploy.runtime.events.plan import compile_graph
-from tcja_deploy.runtime.events.values import Spikes, Value
+from tcja_deploy.runtime.events.values import LayerValue, Spikes
 from tcja_deploy.runtime.synthetic import synthetic_frames
 
 Array = NDArray[np.float32]
@@ -35,7 +35,7 @@ def everything(graph: Graph, frames: Array, threads: int | None = None) -> tuple
     """The output and every value that the engine has."""
     seen: dict[str, Array] = {}
 
-    def observe(node: Node, value: Value) -> None:
+    def observe(node: Node, value: LayerValue) -> None:
         assert tuple(value.dense.shape) == node.signal.shape(graph.T, frames.shape[1])
         seen[node.name] = value.dense.numpy()
 
@@ -110,7 +110,7 @@ def test_any_number_of_outputs(outputs: int) -> None:
     frames = values(rng, Kind.BINARY, (6, 3, 37))
     assert exactly(graph, frames) == ["input", "spikes", "votes"]
     plan = compile_graph(graph)
-    seen: dict[str, Value] = {}
+    seen: dict[str, LayerValue] = {}
     run_plan(plan, frames, observe=lambda node, value: seen.update({node.name: value}))
     spikes = seen["spikes"]
     assert isinstance(spikes, Spikes)

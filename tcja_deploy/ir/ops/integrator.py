@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from tcja_deploy.ir.op import Array, Frames, Op, State
-from tcja_deploy.ir.ops.neuron import Charge
+from tcja_deploy.ir.ops.neuron import AffineCharge
 from tcja_deploy.ir.ops.numeric import float32
 from tcja_deploy.ir.signal import Kind, Signal
 
@@ -70,8 +70,8 @@ class LI(Op):
 
 
 @dataclass(frozen=True, eq=False)
-class AffineIntegrator(Charge, Op):
-    """The charge of `Charge`, handed on itself: the result is `H[t]`. Result kind: real.
+class AffineIntegrator(AffineCharge, Op):
+    """The charge of `AffineCharge`, handed on itself: the result is `H[t]`. Result kind: real.
 
     Without a threshold `V[t] = H[t]`: a leaky sum. With one it is the membrane of a neuron whose spikes only reset it (LIAF,
     leaky integrate and analog fire), by the rule of `Neuron`.

@@ -14,7 +14,7 @@ from tcja_deploy.ir.ops.numeric import float32
 from tcja_deploy.ir.signal import Kind, Signal
 from tcja_deploy.unsupported import Unsupported
 
-__all__ = ["IF", "LIF", "PLIF", "AffineNeuron", "Charge", "Neuron"]
+__all__ = ["IF", "LIF", "PLIF", "AffineCharge", "AffineNeuron", "Neuron"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +153,7 @@ def _zero() -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class Charge:
+class AffineCharge:
     """The charge `H[t] = max(a V[t-1] + b + g X[t], floor)`, computed as `((V a) + b) + (X g)`.
 
     `b = 0`, `g = 1` and no floor are left out, so that nothing is rounded that the source does not round.
@@ -233,8 +233,8 @@ class Charge:
 
 
 @dataclass(frozen=True, eq=False)
-class AffineNeuron(Charge, Neuron):
-    """The general neuron: the charge of `Charge`; fire and reset as `Neuron`.
+class AffineNeuron(AffineCharge, Neuron):
+    """The general neuron: the charge of `AffineCharge`; fire and reset as `Neuron`.
 
     `LIF`, `PLIF` and `IF` are its cases that keep the order of operations of their sources. Here nothing ties
     the reset to the resting membrane or to the first one, and the threshold may lie anywhere. With `a = 0` it has no memory.

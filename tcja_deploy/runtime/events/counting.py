@@ -13,7 +13,7 @@ from tcja_deploy.ir import Node
 from tcja_deploy.runtime.activity.collect import frames_first
 from tcja_deploy.runtime.activity.record import Measure, Recorder, Watch
 from tcja_deploy.runtime.events import kernels
-from tcja_deploy.runtime.events.values import Spikes, Value
+from tcja_deploy.runtime.events.values import LayerValue, Spikes
 from tcja_deploy.runtime.events.vectors import LANES
 from tcja_deploy.runtime.threads import share
 
@@ -29,7 +29,7 @@ class Counter:
         self._neurons: dict[str, NDArray[np.int32]] = {}
         self._maps: dict[str, Ints] = {}
 
-    def add(self, recorder: Recorder, node: Node, value: Value) -> None:
+    def add(self, recorder: Recorder, node: Node, value: LayerValue) -> None:
         """Count a value, if it is watched.
 
         Raises:
@@ -50,7 +50,7 @@ class Counter:
                 recorder.add_neurons(name, counts[:, :channels].T.reshape(watch.features))
         self._neurons = {}
 
-    def _by_place(self, recorder: Recorder, node: Node, value: Value, watch: Watch) -> bool:
+    def _by_place(self, recorder: Recorder, node: Node, value: LayerValue, watch: Watch) -> bool:
         """Count from bits or lists; false if that cannot be done."""
         placed = node.signal.dims[:2] == ("T", "N") and len(watch.features) in (1, 3)
         alike = all(m.shape[0] == m.shape[1] == 1 for m in watch.maps.values())

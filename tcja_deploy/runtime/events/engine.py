@@ -15,14 +15,14 @@ from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes.fold import fold_batch_norm
 from tcja_deploy.runtime.events import layer_kernels
 from tcja_deploy.runtime.events.plan import EventPlan, FusedLayer, compile_graph
-from tcja_deploy.runtime.events.values import Dense, Events, Spikes, Value
+from tcja_deploy.runtime.events.values import Dense, EventLists, LayerValue, Spikes
 from tcja_deploy.runtime.events.vectors import LANES
 from tcja_deploy.runtime.sequence import as_frames, evaluate, tcja_gate
 from tcja_deploy.runtime.threads import available_cores, share
 
-__all__ = ["Observer", "run", "run_layer", "run_plan", "step_layer"]
+__all__ = ["LayerObserver", "run", "run_layer", "run_plan", "step_layer"]
 
-Observer = Callable[[Node, Value], None]
+LayerObserver = Callable[[Node, LayerValue], None]
 """Called with every node that has a value of its own, and the value; it must not change it."""
 
 
@@ -31,7 +31,7 @@ def run_plan(
     frames: Tensor | NDArray[Any],
     *,
     threads: int | None = None,
-    observe: Observer | None = None,
+    observe: LayerObserver | None = None,
 ) -> Tensor:
     """Run a compiled graph over a window.
 
@@ -49,7 +49,7 @@ def run_plan(
     """
     graph, threads = plan.graph, threads or available_cores()
     last_reader = {name: node.name for node in graph for name in node.inputs}
-    values: dict[str, Value] = {}
+    values: dict[str, LayerValue] = {}
     with torch.inference_mode():
         x = as_frames(graph, frames)
         for node in graph:
@@ -67,7 +67,9 @@ def run_plan(
         return values[graph.output].dense
 
 
-def _value(plan: EventPlan, node: Node, inputs: list[Value], x: Tensor, threads: int) -> Value | None:
+def _value(
+    plan: EventPlan, node: Node, inputs: list[LayerValue], x: Tensor, threads: int
+) -> LayerValue | None:
     op = node.op
     if isinstance(op, ir.Input):
         return Dense(x, threads)
@@ -99,7 +101,7 @@ def _value(plan: EventPlan, node: Node, inputs: list[Value], x: Tensor, threads:
     return Dense(result, threads)
 
 
-def run_layer(layer: FusedLayer, source: Value, threads: int) -> Value:
+def run_layer(layer: FusedLayer, source: LayerValue, threads: int) -> LayerValue:
     """One compiled layer over a window: spikes, or sums where it has no neurons."""
     events = source.placed(layer.space)
     N, _, _, T, _ = events.shape
@@ -118,7 +120,7 @@ def run_layer(layer: FusedLayer, source: Value, threads: int) -> Value:
 
 def step_layer(
     layer: FusedLayer,
-    source: Value,
+    source: LayerValue,
     t: int,
     v: NDArray[np.float32],
     seen: NDArray[np.int32],
@@ -133,7 +135,7 @@ def step_layer(
     return Spikes(bits, layer.outputs, threads, (layer.outputs, H, W) if layer.spatial else (layer.outputs,))
 
 
-def _tables(layer: FusedLayer, events: Events) -> tuple[Any, ...]:
+def _tables(layer: FusedLayer, events: EventLists) -> tuple[Any, ...]:
     """What all kernels of layers are given first."""
     shape = (*layer.space, layer.columns, events.shape[3])
     width = (0,) * (len(layer.bias) // len(layer.weights) // LANES)

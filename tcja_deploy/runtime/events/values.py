@@ -17,11 +17,11 @@ from tcja_deploy.runtime.events import kernels
 from tcja_deploy.runtime.events.vectors import LANES
 from tcja_deploy.runtime.threads import share
 
-__all__ = ["Dense", "Events", "Spikes", "Value"]
+__all__ = ["Dense", "EventLists", "LayerValue", "Spikes"]
 
 
 @dataclass(frozen=True, eq=False)
-class Events:
+class EventLists:
     """The active elements of frames `[N, H, W, T, C]`, place by place and step by step.
 
     Attributes:
@@ -37,7 +37,7 @@ class Events:
     scale: NDArray[np.float32] | None
 
 
-class Value:
+class LayerValue:
     """The result of a node, in one of several forms that are made from one another when somebody asks."""
 
     threads: int
@@ -48,11 +48,11 @@ class Value:
         raise NotImplementedError
 
     @property
-    def events(self) -> Events:
+    def events(self) -> EventLists:
         """As lists, by place even where it was flattened."""
         raise NotImplementedError
 
-    def flattened(self) -> Value:
+    def flattened(self) -> LayerValue:
         """All axes of a frame in one."""
         raise NotImplementedError
 
@@ -61,7 +61,7 @@ class Value:
         """Height, width and channels of `events`."""
         raise NotImplementedError
 
-    def placed(self, space: tuple[int, int, int]) -> Events:
+    def placed(self, space: tuple[int, int, int]) -> EventLists:
         """The lists with height, width and channels as a layer reads them, whatever was flattened in between."""
         if self.space == space:
             return self.events
@@ -69,7 +69,7 @@ class Value:
         return Dense(dense.reshape(*dense.shape[:2], C, H, W), self.threads).events
 
 
-class Dense(Value):
+class Dense(LayerValue):
     """Numbers, shaped like the signal.
 
     Args:
@@ -83,19 +83,19 @@ class Dense(Value):
 
     @property
     def dense(self) -> Tensor:
-        """See `Value`."""
+        """See `LayerValue`."""
         return self._tensor
 
     @property
     def space(self) -> tuple[int, int, int]:
-        """See `Value`."""
+        """See `LayerValue`."""
         tensor = self._tensor if self._places is None else self._places
         C, H, W = (*tensor.shape[2:], 1, 1)[:3]
         return H, W, C
 
     @cached_property
-    def events(self) -> Events:
-        """See `Value`; of `[T, N, C, H, W]` or `[T, N, C]`."""
+    def events(self) -> EventLists:
+        """See `LayerValue`; of `[T, N, C, H, W]` or `[T, N, C]`."""
         tensor = self._tensor if self._places is None else self._places
         frames = np.ascontiguousarray(tensor.numpy())
         if frames.ndim == 3:
@@ -107,14 +107,14 @@ class Dense(Value):
         index, scale = np.empty(ends[-1] + LANES, np.uint16), np.empty(ends[-1] + LANES, np.float32)
         moving = ends[:-1].reshape(counts.shape).copy()
         share(kernels.list_nonzero, N * H, self.threads, frames, moving, index, scale)
-        return Events((N, H, W, T, C), ends, index, scale)
+        return EventLists((N, H, W, T, C), ends, index, scale)
 
     def flattened(self) -> Dense:
-        """See `Value`."""
+        """See `LayerValue`."""
         return Dense(self._tensor.flatten(2), self.threads, self._tensor if self._tensor.ndim == 5 else None)
 
 
-class Spikes(Value):
+class Spikes(LayerValue):
     """Spikes as bits, which may carry a gate a channel and step.
 
     Args:
@@ -153,7 +153,7 @@ class Spikes(Value):
 
     @cached_property
     def dense(self) -> Tensor:
-        """See `Value`."""
+        """See `LayerValue`."""
         N, H, W, T, words = self.bits.shape
         out = np.zeros((T, N, self.channels, H * W), np.float32)
         share(kernels.unpack, N, self.threads, self.bits.reshape(N, H * W, T, words), self.gate, out)
@@ -161,18 +161,18 @@ class Spikes(Value):
 
     @property
     def space(self) -> tuple[int, int, int]:
-        """See `Value`."""
+        """See `LayerValue`."""
         return self.bits.shape[1], self.bits.shape[2], self.channels
 
     @cached_property
-    def events(self) -> Events:
-        """See `Value`."""
+    def events(self) -> EventLists:
+        """See `LayerValue`."""
         N, H, W, T, words = self.bits.shape
         flat, ends = self.bits.reshape(N * H * W * T, words), _ends(self.by_place)
         index = np.empty(ends[-1] + LANES, np.uint16)
         scale = None if self.gate is None else np.empty(ends[-1] + LANES, np.float32)
         share(kernels.list_bits, len(flat), self.threads, flat, ends, self.gate, T, H * W, index, scale)
-        return Events((N, H, W, T, self.channels), ends, index, scale)
+        return EventLists((N, H, W, T, self.channels), ends, index, scale)
 
     @cached_property
     def by_place(self) -> NDArray[np.int32]:
@@ -201,7 +201,7 @@ class Spikes(Value):
         return Spikes(self.bits, self.channels, self.threads, self.features, gate)
 
     def flattened(self) -> Spikes:
-        """See `Value`."""
+        """See `LayerValue`."""
         size = int(np.prod(self.features))
         return Spikes(self.bits, self.channels, self.threads, (size,), self.gate)
 

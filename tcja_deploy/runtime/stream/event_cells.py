@@ -14,7 +14,7 @@ from tcja_deploy.ir import Graph, Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.events.engine import run_layer, step_layer
 from tcja_deploy.runtime.events.plan import FusedLayer, compile_graph
-from tcja_deploy.runtime.events.values import Dense, Spikes, Value
+from tcja_deploy.runtime.events.values import Dense, LayerValue, Spikes
 from tcja_deploy.runtime.stream.cells import STEPS_SEEN, BundleCell, Cell, CellState, Every, Scale, Stateless
 from tcja_deploy.runtime.stream.gate import GateBuffer, squeeze
 from tcja_deploy.runtime.stream.packing import FrameBundle, Item, Packed, as_tensor, pack
@@ -44,12 +44,12 @@ class SpikeFrame(FrameBundle):
         return pack(self.tensor, Kind.BINARY if self.spikes.gate is None else Kind.GRADED)
 
 
-def _value(item: Item, threads: int) -> Value:
+def _value(item: Item, threads: int) -> LayerValue:
     """An item as the engine reads it."""
     return item.spikes if isinstance(item, SpikeFrame) else Dense(as_tensor(item)[None], threads)
 
 
-def _item(value: Value) -> Item:
+def _item(value: LayerValue) -> Item:
     return SpikeFrame(value) if isinstance(value, Spikes) else value.dense[0]
 
 

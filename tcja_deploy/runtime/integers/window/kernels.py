@@ -11,7 +11,14 @@ from math import prod
 
 import numpy as np
 
-from .steps import LIMIT, Bounds, IntArray, ProgramStep, Shape, require  # relative, for this folder travels
+from .steps import (  # relative, for this folder travels
+    LIMIT,
+    IntArray,
+    ProgramStep,
+    Shape,
+    ValueRange,
+    require,
+)
 
 __all__ = [
     "ConvolveStep",
@@ -76,7 +83,7 @@ class ConvolveStep(ProgramStep):
         require(min(size, default=1) > 0, f"the kernel {self.weight.shape[2:]} does not fit {x}")
         return (*x[: len(x) - r - 1], self.weight.shape[0], *size)
 
-    def bounds(self, *values: Bounds, shapes: Sequence[Shape]) -> tuple[int, int, int]:
+    def bounds(self, *values: ValueRange, shapes: Sequence[Shape]) -> tuple[int, int, int]:
         ((low, high),) = values
         if any(self.before) or any(self.after):
             low, high = min(low, 0), max(high, 0)
@@ -172,7 +179,7 @@ class LargestPoolStep(PoolStep):
 class SumPoolStep(PoolStep):
     """Sum of each window; a mean is a sum whose unit is larger."""
 
-    def bounds(self, *values: Bounds, shapes: Sequence[Shape]) -> tuple[int, int, int]:
+    def bounds(self, *values: ValueRange, shapes: Sequence[Shape]) -> tuple[int, int, int]:
         ((low, high),), n = values, prod(self.kernel)
         if any(self.padding):
             low, high = min(low, 0), max(high, 0)

@@ -17,7 +17,6 @@ __all__ = [
     "LIMIT",
     "MOST_AXES",
     "AddStep",
-    "Bounds",
     "ClipStep",
     "ConcatStep",
     "ConstantStep",
@@ -32,12 +31,13 @@ __all__ = [
     "Shape",
     "SumStep",
     "TableStep",
+    "ValueRange",
     "require",
 ]
 
 IntArray = NDArray[np.int64]
 Shape = tuple[int, ...]
-Bounds = tuple[int, int]
+ValueRange = tuple[int, int]
 """Smallest and largest value."""
 
 LIMIT = 1 << 62
@@ -61,7 +61,7 @@ class ProgramStep:
         """Shape of the result, or ValueError."""
         raise NotImplementedError
 
-    def bounds(self, *values: Bounds, shapes: Sequence[Shape]) -> tuple[int, int, int]:
+    def bounds(self, *values: ValueRange, shapes: Sequence[Shape]) -> tuple[int, int, int]:
         """Smallest and largest result, and the largest magnitude on the way."""
         low, high = min(v[0] for v in values), max(v[1] for v in values)
         return low, high, max(abs(low), abs(high))
@@ -90,7 +90,7 @@ class ReductionStep(ProgramStep):
 class SumStep(ReductionStep):
     """Sum over axes; a mean is a sum whose unit is larger."""
 
-    def bounds(self, *values: Bounds, shapes: Sequence[Shape]) -> tuple[int, int, int]:
+    def bounds(self, *values: ValueRange, shapes: Sequence[Shape]) -> tuple[int, int, int]:
         ((low, high),), n = values, prod(shapes[0][a] for a in self.axes)
         return n * low, n * high, n * max(abs(low), abs(high))
 
@@ -181,7 +181,7 @@ class AddStep(ProgramStep):
     def shape(self, *shapes: Shape) -> Shape:
         return _broadcast(shapes)
 
-    def bounds(self, *values: Bounds, shapes: Sequence[Shape]) -> tuple[int, int, int]:
+    def bounds(self, *values: ValueRange, shapes: Sequence[Shape]) -> tuple[int, int, int]:
         return (
             sum(v[0] for v in values),
             sum(v[1] for v in values),
@@ -203,7 +203,7 @@ class MultiplyStep(ProgramStep):
     def shape(self, *shapes: Shape) -> Shape:
         return _broadcast(shapes)
 
-    def bounds(self, *values: Bounds, shapes: Sequence[Shape]) -> tuple[int, int, int]:
+    def bounds(self, *values: ValueRange, shapes: Sequence[Shape]) -> tuple[int, int, int]:
         corners = [a * b for a in values[0] for b in values[1]]
         return min(corners), max(corners), max(map(abs, corners))
 
@@ -222,7 +222,7 @@ class ConstantStep(ProgramStep):
         require(self.values.size > 0 and self.values.ndim <= MOST_AXES, "a constant of no or too many axes")
         return self.values.shape
 
-    def bounds(self, *values: Bounds, shapes: Sequence[Shape]) -> tuple[int, int, int]:
+    def bounds(self, *values: ValueRange, shapes: Sequence[Shape]) -> tuple[int, int, int]:
         low, high = int(self.values.min()), int(self.values.max())
         return low, high, max(abs(low), abs(high))
 
@@ -241,7 +241,7 @@ class ClipStep(ProgramStep):
         require(-LIMIT < self.low <= self.high < LIMIT, f"nothing lies between {self.low} and {self.high}")
         return shapes[0]
 
-    def bounds(self, *values: Bounds, shapes: Sequence[Shape]) -> tuple[int, int, int]:
+    def bounds(self, *values: ValueRange, shapes: Sequence[Shape]) -> tuple[int, int, int]:
         low, high = (min(max(v, self.low), self.high) for v in values[0])
         return low, high, max(abs(low), abs(high))
 
@@ -264,7 +264,7 @@ class RescaleStep(ProgramStep):
         require(0 <= self.shift < 62 and -LIMIT < self.factor < LIMIT, f"{self.factor} / 2**{self.shift}")
         return shapes[0]
 
-    def bounds(self, *values: Bounds, shapes: Sequence[Shape]) -> tuple[int, int, int]:
+    def bounds(self, *values: ValueRange, shapes: Sequence[Shape]) -> tuple[int, int, int]:
         ends = [v * self.factor for v in values[0]]
         low, high = ((end + self._half) >> self.shift for end in (min(ends), max(ends)))
         return low, high, max(map(abs, ends)) + self._half
@@ -285,7 +285,7 @@ class TableStep(ProgramStep):
         require(-LIMIT < self.first < LIMIT - self.values.size, f"a table from {self.first} on")
         return shapes[0]
 
-    def bounds(self, *values: Bounds, shapes: Sequence[Shape]) -> tuple[int, int, int]:
+    def bounds(self, *values: ValueRange, shapes: Sequence[Shape]) -> tuple[int, int, int]:
         low, high = int(self.values.min()), int(self.values.max())
         return low, high, max(abs(low), abs(high))
 
