@@ -46,6 +46,7 @@ class TCJANet34(nn.Module):
         channels: Channels of the three blocks.
         hidden: Neurons of the hidden linear layer.
         classes: Number of classes.
+        attention: Whether the last two blocks are gated; without, nothing stands in the place of the gates.
     """
 
     VOTERS = 10
@@ -57,6 +58,7 @@ class TCJANet34(nn.Module):
         channels: tuple[int, int, int] = (32, 64, 64),
         hidden: int = 128,
         classes: int = 10,
+        attention: bool = True,
     ) -> None:
         super().__init__()
         first, second, third = channels
@@ -66,11 +68,11 @@ class TCJANet34(nn.Module):
             _pool(),
             _conv(first, second),
             _lif(),
-            TCJA(4, 4, timesteps, second),
+            *([TCJA(4, 4, timesteps, second)] if attention else []),
             _pool(),
             _conv(second, third),
             _lif(),
-            TCJA(2, 4, timesteps, third),
+            *([TCJA(2, 4, timesteps, third)] if attention else []),
             _pool(),
         )
         self.fc = nn.Sequential(
