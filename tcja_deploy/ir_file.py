@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from tcja_deploy.errors import FileFormatError, GraphError
@@ -26,6 +25,8 @@ from tcja_deploy.ir.ops import OPS
 from tcja_deploy.reading.json_text import parse_json
 from tcja_deploy.reading.limits import check_bytes
 from tcja_deploy.text import with_article
+from tcja_deploy.torch_file.safe import read_safetensors
+from tcja_deploy.torch_file.tensors import Allowance
 
 __all__ = ["FORMAT_VERSION", "is_tcja_file", "load_graph", "save_graph"]
 
@@ -116,25 +117,25 @@ def _checksum(graph: Graph) -> str:
 def _read(path: Path) -> tuple[str, Tensors]:
     """The structure's text and the tensors, none of them larger than the file."""
     where = str(path)
-    if path_status(path) == "file":
-        check_bytes(path.stat().st_size, "the file", where=where)
+    if path_status(path) != "file":
+        raise FileFormatError("there is no such file", where=where)
+    size = path.stat().st_size
+    check_bytes(size, "the file", where=where)
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            names = list(file.keys())
-            strange = [n for n in names if file.get_slice(n).get_dtype() != "F32"]
-            if _KEY not in metadata or strange:
-                reason = f"tensors that are not float32: {', '.join(strange)}" if strange else "no graph"
-                raise FileFormatError(
-                    f"this safetensors file holds {reason}", where=where, hint="a .tcja file is needed"
-                )
-            return metadata[_KEY], {name: file.get_tensor(name) for name in names}
-    except FileNotFoundError as error:
-        raise FileFormatError("there is no such file", where=where) from error
-    except (SafetensorError, OSError, ValueError, TypeError, OverflowError) as error:
+        metadata, tensors = read_safetensors(path, Allowance(size))
+        strange = [name for name, tensor in tensors.items() if tensor.dtype != "float32"]
+        arrays = {} if strange else {name: tensor.array() for name, tensor in tensors.items()}
+    except (FileFormatError, OSError) as error:
+        reason = error.reason if isinstance(error, FileFormatError) else error.strerror
         raise FileFormatError(
-            f"the file is truncated or damaged ({error})", where=where, hint=_AGAIN
+            f"the file is truncated or damaged ({reason})", where=where, hint=_AGAIN
         ) from error
+    if _KEY not in metadata or strange:
+        reason = f"tensors that are not float32: {', '.join(strange)}" if strange else "no graph"
+        raise FileFormatError(
+            f"this safetensors file holds {reason}", where=where, hint="a .tcja file is needed"
+        )
+    return metadata[_KEY], arrays
 
 
 def _graph(structure: dict[str, Any], tensors: Tensors) -> Graph:

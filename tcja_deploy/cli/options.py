@@ -15,7 +15,7 @@ import typer
 
 from tcja_deploy.cli.loading import AS_FOUND, Loading
 from tcja_deploy.cli.remembered import agree, facts
-from tcja_deploy.cli.values import microseconds, sensor_size
+from tcja_deploy.cli.values import frame_shape, microseconds, sensor_size
 from tcja_deploy.errors import SilenceWarning, UsageError
 
 if TYPE_CHECKING:
@@ -174,14 +174,7 @@ def load_model(model: Path, how: Loading) -> Graph:
     """
     from tcja_deploy.frontend.load import load
 
-    shape = None
-    if how.input_shape is not None:
-        try:
-            shape = tuple(int(n) for n in how.input_shape.split(","))
-        except ValueError:
-            raise UsageError(
-                f"--input-shape {how.input_shape!r} is not C,H,W", hint="write for instance 2,128,128"
-            ) from None
+    shape = None if how.input_shape is None else frame_shape(how.input_shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SilenceWarning)  # said below
         graph = load(

@@ -6,7 +6,7 @@ import re
 
 from tcja_deploy.errors import UsageError
 
-__all__ = ["microseconds", "sensor_size"]
+__all__ = ["frame_shape", "microseconds", "sensor_size"]
 
 _TIMES = {"us": 1, "ms": 1_000, "s": 1_000_000}
 
@@ -17,7 +17,7 @@ def microseconds(text: str) -> int:
     Raises:
         UsageError: It is none, or shorter than a microsecond.
     """
-    found = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*(us|ms|s)?", text.strip())
+    found = re.fullmatch(r"(\d{1,15}\.?\d{0,15}|\.\d{1,15})\s*(us|ms|s)?", text.strip())
     time = round(float(found[1]) * _TIMES[found[2] or "ms"]) if found else 0
     if time < 1:
         raise UsageError(
@@ -36,3 +36,15 @@ def sensor_size(text: str) -> tuple[int, int]:
     if not found:
         raise UsageError(f"--sensor {text!r} is not H,W", hint="write for instance 240,320")
     return int(found[1]), int(found[2])
+
+
+def frame_shape(text: str) -> tuple[int, ...]:
+    """The shape of a frame from `C,H,W`.
+
+    Raises:
+        UsageError: It is not numbers with commas between.
+    """
+    found = re.fullmatch(r"\s*-?\d{1,18}\s*(,\s*-?\d{1,18}\s*){0,31}", text)
+    if not found:
+        raise UsageError(f"--input-shape {text!r} is not C,H,W", hint="write for instance 2,128,128")
+    return tuple(map(int, text.split(",")))

@@ -204,7 +204,12 @@ def _numbers(names: Sequence[str], outputs: int) -> list[str] | None:
 
 def _sorted(names: Iterable[str], order: LabelOrder) -> tuple[str, ...]:
     if order == "number":
-        return tuple(
-            sorted(names, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
-        )
+        return tuple(sorted(names, key=_by_number))
     return tuple(sorted(names))
+
+
+def _by_number(name: str) -> tuple[bool, int, str, str]:
+    """Numbers by their size, however many digits they have, then other names."""
+    number = name.isascii() and name.isdecimal()
+    digits = name.lstrip("0") if number else ""
+    return not number, len(digits), digits, name

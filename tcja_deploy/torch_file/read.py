@@ -50,7 +50,7 @@ def read_weights(path: Path) -> Any:
         if is_archive(path):
             return read_archive(path, known)
         if is_safetensors(path):
-            return read_safetensors(path, allowance)
+            return read_safetensors(path, allowance)[1]
         with path.open("rb") as stream:
             head = stream.read(_TAR.stop)
         if head[_TAR] == b"ustar":

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tcja_deploy.errors import FileFormatError
 from tcja_deploy.reading.json_text import parse_json
 from tcja_deploy.torch_file.machine import DAMAGE
@@ -37,30 +39,41 @@ def is_safetensors(path: Path) -> bool:
     return len(head) == 9 and head[8:] == b"{" and 2 <= length <= path.stat().st_size - 8
 
 
-def read_safetensors(path: Path, allowance: Allowance) -> dict[str, StoredTensor]:
-    """Tensors by key.
+def read_safetensors(
+    source: Path | bytes, allowance: Allowance
+) -> tuple[dict[str, str], dict[str, StoredTensor]]:
+    """What a file says of itself, and its tensors by key.
+
+    Args:
+        source: The file, or its content.
+        allowance: How many bytes its tensors may take.
 
     Raises:
         FileFormatError: If the header is damaged, or says more than the file holds.
     """
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if length > _LARGEST_HEADER:
-            raise FileFormatError(f"the header takes {length:,} bytes")
-        text = stream.read(length)
+    head = _part(source, 0, 8)
+    size = source.stat().st_size if isinstance(source, Path) else len(source)
+    length = int.from_bytes(head, "little")
+    if len(head) < 8 or length > min(_LARGEST_HEADER, size - 8):
+        raise FileFormatError("the safetensors header is longer than the file, or than any header")
+    header = parse_json(_part(source, 8, length), {"__metadata__?": {str: str}, str: dict})
+    metadata = header.pop("__metadata__", {})
     try:
-        header = parse_json(text, dict)
-        return {
-            key: _tensor(path, allowance, 8 + length, size, key, entry)
-            for key, entry in header.items()
-            if key != "__metadata__"
+        tensors = {
+            key: _tensor(source, allowance, 8 + length, size, key, entry) for key, entry in header.items()
         }
+        places = sorted(tuple(entry["data_offsets"]) for entry in header.values())
     except DAMAGE as error:
         raise FileFormatError(f"the safetensors header is damaged ({type(error).__name__})") from error
+    ends = [0, *(end for _, end in places)]
+    if [begin for begin, _ in places] != ends[:-1] or ends[-1] != size - 8 - length:
+        raise FileFormatError("its tensors overlap, or do not fill the file")
+    return metadata, tensors
 
 
-def _tensor(path: Path, allowance: Allowance, start: int, size: int, key: str, entry: Any) -> StoredTensor:
+def _tensor(
+    source: Path | bytes, allowance: Allowance, start: int, size: int, key: str, entry: Any
+) -> StoredTensor:
     shape = checked_shape(entry["shape"])
     begin, end = entry["data_offsets"]
     if type(begin) is not int or type(end) is not int or not 0 <= begin <= end <= size - start:
@@ -68,12 +81,16 @@ def _tensor(path: Path, allowance: Allowance, start: int, size: int, key: str, e
     dtype = _DTYPES.get(entry["dtype"], str(entry["dtype"])[:20].lower())
     if dtype not in READABLE:
         return StoredTensor(dtype, shape)
-    storage = Storage(dtype, end - begin, partial(_slice, path, start + begin, end - begin))
+    if math.prod(shape) * np.dtype(READABLE[dtype]).itemsize != end - begin:
+        raise FileFormatError("its place is not as large as its shape says", where=key)
+    storage = Storage(dtype, end - begin, partial(_part, source, start + begin, end - begin))
     stride = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
     return strided(allowance, storage, 0, shape, stride)
 
 
-def _slice(path: Path, start: int, length: int) -> bytes:
-    with path.open("rb") as stream:
+def _part(source: Path | bytes, start: int, length: int) -> bytes:
+    if isinstance(source, bytes):
+        return source[start : start + length]
+    with source.open("rb") as stream:
         stream.seek(start)
         return stream.read(length)

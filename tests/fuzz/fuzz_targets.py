@@ -27,6 +27,7 @@ class Target:
         mutations: Kinds of damage.
         read: Reads a file; may raise a `DeployError`.
         needs: A package that writes and reads the files, if it is one that may be missing.
+        bytes_read: Whether it reads bytes, and not what another reader made of them.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Target:
     mutations: tuple[Mutation, ...]
     read: Callable[[Path], object]
     needs: str = ""
+    bytes_read: bool = True
 
 
 def _model(path: Path) -> object:
@@ -51,7 +53,7 @@ def _activity(path: Path) -> object:
 def _recording(path: Path) -> object:
     from tcja_deploy.events import open_data
 
-    data = open_data(path, timesteps=5, sensor=(34, 34), channels=2, split_by="time")
+    data = open_data(path, timesteps=5, sensor=(34, 34), channels=2, split_by="time", resize="nearest")
     return [data[i] for i in range(min(len(data), 3))]
 
 
@@ -213,5 +215,5 @@ def damaged(target: Target, rng: Random) -> tuple[str, bytes]:
         try:
             data = rng.choice(target.mutations)(data, rng)
         except Exception:  # what an earlier damage left is not of the format any more
-            data = m.flip(data, rng)
+            data = m.flip(data, rng) if target.bytes_read else data
     return name, data

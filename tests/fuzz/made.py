@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import functools
 import io
+import json
+import pickle
+import struct
+import tarfile
 import tempfile
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +19,14 @@ import numpy as np
 CORPUS = Path(__file__).resolve().parent / "corpus"
 _N = 200
 
+SEEDS: dict[str, Callable[[], bytes]] = {}
+"""Inputs that are no files, of targets that take what was read."""
+
 
 def content(name: str) -> bytes:
     """A file by its name: one of the corpus, or one that is made."""
+    if name in SEEDS:
+        return SEEDS[name]()
     file = CORPUS / name
     return file.read_bytes() if file.is_file() else made(name)
 
@@ -140,7 +151,91 @@ def _prices(path: Path) -> None:
     path.write_bytes((Path(hardware_profiles.__file__).parent / "loihi1.toml").read_bytes())
 
 
+def _rich_weights() -> dict[str, Any]:
+    """Tensors of many kinds, nested."""
+    import torch
+
+    x = torch.arange(12.0).reshape(3, 4) / 7
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {
+            "net": {"w": x, "b": x[0].half(), "t": x.T, "s": x.to_sparse(), "r": x.to_sparse_csr()},
+            "epoch": 3, "list": [x.bfloat16(), x.long(), torch.nn.Parameter(x)], "set": {1, 2}, "name": ("a", None, 0.5),
+            "q": torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), "c": torch.complex(x, x), "size": x.shape, "i": x[:0],
+            "n": np.arange(3), "scalar": np.float64(2), "dtype": torch.float32, "bool": x > 0, "m": x.to("meta"),
+        }  # fmt: skip
+
+
+def _rich(path: Path, *, zipped: bool) -> None:
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.save(_rich_weights(), path, _use_new_zipfile_serialization=zipped)
+
+
+def _plain_pickle(path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path.write_bytes(pickle.dumps(_rich_weights()["net"], protocol=2))
+
+
+def _rich_safetensors(path: Path) -> None:
+    from safetensors.torch import save_file
+
+    weights = _rich_weights()
+    plain = {
+        "w": weights["net"]["w"],
+        "h": weights["net"]["b"].clone(),
+        "bf": weights["list"][0],
+        "l": weights["list"][1],
+    }
+    save_file(
+        {**plain, "bool": weights["bool"], "none": weights["i"].clone()}, path, metadata={"format": "pt"}
+    )
+
+
+def _tar(path: Path) -> None:
+    """A file as PyTorch wrote it in 2016."""
+    import torch
+
+    numbers = np.arange(12, dtype="<f4")
+    storages = pickle.dumps(1, 2) + pickle.dumps((7, "cpu", torch.FloatStorage), 2) + struct.pack("<q", 12)
+    tensors = (
+        pickle.dumps(1, 2)
+        + pickle.dumps((5, 7, torch.FloatTensor), 2)
+        + struct.pack("<i4x5q", 2, 3, 4, 4, 1, 0)
+    )
+    parts = {
+        "storages": storages + numbers.tobytes() + pickle.dumps([], 2),
+        "tensors": tensors,
+        "pickle": b"\x80\2}X\1\0\0\0wX\1\0\0\0005Qs.",
+    }
+    with tarfile.open(path, "w:", format=tarfile.USTAR_FORMAT) as archive:
+        for name, data in parts.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+
+
+def _progress(path: Path) -> None:
+    """What an interrupted run keeps."""
+    with np.load(CORPUS / "act.npz") as file:
+        arrays = dict(file)
+    header = {"format": "tcja-progress", "version": 1, "facts": {"model": "x"}, "state": {}}
+    outcomes = np.ones((2, len(arrays["samples"])), np.int64)
+    np.savez(path, **arrays, outcomes=outcomes, progress=np.array(json.dumps(header)))
+
+
 _WRITERS: dict[str, Any] = {
+    "rich.pt": functools.partial(_rich, zipped=True),
+    "rich_legacy.pt": functools.partial(_rich, zipped=False),
+    "plain.pkl": _plain_pickle,
+    "rich.safetensors": _rich_safetensors,
+    "old.tar": _tar,
+    "progress.npz": _progress,
+    "classes.txt": lambda path: path.write_text("cat\ndog\n10\n2\n"),
+    "options.txt": lambda path: path.write_text("16GB,300s;30ms;240,320;T=10;2,34,34;10;0.5"),
     "columns.h5": _hdf5,
     "rows.h5": _hdf5_rows,
     "tonic.hdf5": _tonic,
@@ -182,3 +277,23 @@ def exports() -> dict[str, dict[str, bytes]]:
                 if file.is_file()
             }
     return found
+
+
+@functools.cache
+def graph_bundle() -> dict[str, bytes]:
+    """A bundle of a network with branches: synapses, neurons, relays and window programs; all files by their paths."""
+    import sys
+
+    sys.path.append(str(CORPUS.parents[1] / "exporters" / "lava"))
+    from bundles import write_bundle
+    from graph_nets import random_counts, random_graphs
+
+    network = random_graphs(range(2), frames=3, stages=8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "b"
+        write_bundle(network, path, random_counts(network, 1), about={"model": {"sha256": "00"}})
+        return {
+            file.relative_to(path).as_posix(): file.read_bytes()
+            for file in sorted(path.rglob("*"))
+            if file.is_file()
+        }

@@ -7,13 +7,12 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from deep_targets import DEEP
 from fuzz_targets import CORPUS, TARGETS, damaged
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from running import Count, fuzz, one, there
+from made import content
+from running import ALL, Count, fuzz, one, there
 
-ALL = {**TARGETS, **DEEP}
 SECONDS = 60.0 / len(ALL)
 KINDS = {
     "pth": "checkpoint",
@@ -35,6 +34,17 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path, name: str) -> None:
     count = fuzz(ALL[name], SECONDS, tmp_path, seed=int(time.time()) // 86_400)
     assert count.violations == []
     assert count.refused + count.read > 0
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if not name.endswith("sealed")])
+def test_undamaged_files_are_read(tmp_path: Path, name: str) -> None:
+    """Otherwise a target would count refusals of what it never was about."""
+    if not there(ALL[name]):
+        pytest.skip(f"{ALL[name].needs} is not installed")
+    for file in ALL[name].files:
+        count = Count()
+        one(ALL[name], file, content(file), tmp_path, count, "whole")
+        assert (count.read, count.violations) == (1, [])
 
 
 @pytest.mark.parametrize("file", sorted((CORPUS / "damaged").iterdir()), ids=lambda file: file.name)

@@ -199,7 +199,7 @@ def collect(
     shared = shared or Workers()
     windows = windows or TorchWindows(graph, torch.device("cpu"))
     watch = stopwatch or Stopwatch()
-    shards = Shards(watches, origin, windows, outcomes, kept)
+    shards = Shards(watches, origin, len(data), windows, outcomes, kept)
     done = 0
     for indices in shared.batches(len(data), batch_size):
         done += len(indices)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tcja_deploy.errors import DataError
+
 __all__ = ["Outcomes", "Predicted"]
 
 Ints = NDArray[np.int64]
@@ -66,7 +68,13 @@ class Outcomes:
     def finish(
         self, outputs: int, names: tuple[str, ...] | None, summed: Callable[[Ints], Ints] | None
     ) -> Predicted:
-        """All predictions; `summed` adds up the tables of all processes, of which each has its own recordings."""
+        """All predictions; `summed` adds up the tables of all processes, of which each has its own recordings.
+
+        Raises:
+            DataError: Predictions of an interrupted run are of classes that the network does not have.
+        """
         classes, labels = (summed(self._found) if summed else self._found) - 1
+        if len(classes) and classes.max() >= outputs:
+            raise DataError("the predictions of the interrupted run are of another network")
         known = (labels >= 0).all() and (labels < outputs).all()
         return Predicted(classes, labels if known else None, outputs, names)

@@ -35,6 +35,7 @@ class Shards:
     Args:
         watches: What is recorded.
         origin: See `Activity.origin`.
+        total: Recordings in the data set.
         windows: What runs the network; told to hand on what it keeps back.
         outcomes: The predictions, kept with the counts.
         kept: Where progress is kept; None to keep none.
@@ -51,12 +52,13 @@ class Shards:
         self,
         watches: Sequence[Watch],
         origin: Mapping[str, str] | None,
+        total: int,
         windows: Windows,
         outcomes: Outcomes | None,
         kept: KeptProgress | None,
     ) -> None:
         self._watches, self._origin, self._windows = watches, origin, windows
-        self._outcomes, self._kept = outcomes, kept
+        self._total, self._outcomes, self._kept = total, outcomes, kept
         self.recorder = Recorder(watches, origin)
         self._shards: list[Activity] = []
         if kept is not None:
@@ -70,9 +72,12 @@ class Shards:
             return
         where, arrays = str(kept.folder / f"{name}.npz"), found[1]
         shard = activity_of(arrays, where)
+        if len(shard) and not 0 <= shard.samples[0] <= shard.samples[-1] < self._total:
+            raise FileFormatError("has counts of recordings that there are not", where=where)
         if self._outcomes is not None:
             table = arrays.get(_OUTCOMES)
-            if table is None or table.shape != (2, len(shard)) or table.dtype != np.int64:
+            fits = table is not None and table.shape == (2, len(shard)) and table.dtype == np.int64
+            if table is None or not fits or (table < [[1], [0]]).any():
                 raise FileFormatError("lacks the predictions of its recordings", where=where)
             self._outcomes.put(shard.samples, table)
         self._shards.append(shard)

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from tcja_deploy.errors import FileFormatError
 from tcja_deploy.files import atomic_file, path_status
@@ -22,6 +21,8 @@ from tcja_deploy.runtime.stream.engine import StreamState, initial
 from tcja_deploy.runtime.stream.estimate import FrameProfile
 from tcja_deploy.runtime.stream.packing import FrameBundle, Packed
 from tcja_deploy.runtime.stream.plan import StreamPlan, Takes
+from tcja_deploy.torch_file.safe import read_safetensors
+from tcja_deploy.torch_file.tensors import Allowance
 
 __all__ = ["load_profile", "save_profile", "state_from_bytes", "state_to_bytes"]
 
@@ -55,7 +56,7 @@ def state_from_bytes(plan: StreamPlan, data: bytes) -> StreamState:
         FileFormatError: If the bytes are not a saved state, or one of another network or with other options.
     """
     try:
-        tensors = load(data)
+        tensors = _arrays(data)
         about = parse_json(tensors.pop("about").tobytes(), _STRUCTURE)
         if about["version"] != _VERSION:
             raise FileFormatError(f"the state has version {about['version']}, this program reads {_VERSION}")
@@ -65,8 +66,13 @@ def state_from_bytes(plan: StreamPlan, data: bytes) -> StreamState:
                 hint="use the same model, look-ahead, schedule and profile as when it was saved",
             )
         return _state(plan, about, tensors)
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise FileFormatError(f"this is not a saved state of a stream ({error})") from error
+
+
+def _arrays(source: Path | bytes) -> dict[str, Any]:
+    size = source.stat().st_size if isinstance(source, Path) else len(source)
+    return {name: tensor.array() for name, tensor in read_safetensors(source, Allowance(size))[1].items()}
 
 
 _STRUCTURE = {
@@ -161,9 +167,10 @@ def load_profile(graph: Graph, path: Path) -> FrameProfile:
         raise FileFormatError("there is no such profile", where=str(path), hint="'stream --fit' makes one")
     check_bytes(path.stat().st_size, "the file", where=str(path))
     try:
-        arrays = load(path.read_bytes())
-    except (OSError, SafetensorError, ValueError, TypeError, KeyError, OverflowError) as error:
-        raise FileFormatError(f"this is not a readable profile ({error})", where=str(path)) from error
+        arrays = _arrays(path)
+    except (OSError, FileFormatError) as error:
+        reason = error.reason if isinstance(error, FileFormatError) else error.strerror
+        raise FileFormatError(f"this is not a readable profile ({reason})", where=str(path)) from error
     try:
         return FrameProfile.from_arrays(graph, arrays)
     except FileFormatError as error:
