@@ -37,7 +37,9 @@ READERS: dict[str, set[str]] = {
     r"\btomllib\.loads?\(": {"hardware_profiles/loader.py"},
     r"\bonnx\.load|onnx\.ModelProto\.FromString": {"exporters/onnx/session.py"},
     r"\bonnxruntime\.InferenceSession\(": {"exporters/onnx/session.py"},
-    r"\bsafe_open\(|\bload_file\(|from safetensors\S* import [^\n]*\bload|import safetensors": {"tcja_deploy/reading/messages.py"},
+    r"\bsafe_open\(|\bload_file\(|from safetensors\S* import [^\n]*\bload|import safetensors": {
+        "tcja_deploy/reading/messages.py",  # what a process of this package says
+    },
 }
 """Calls, and the files that may make them."""
 
