@@ -90,6 +90,15 @@ class ExportReport:
     runtime: str = ""
 
     @property
+    def moved_spikes(self) -> tuple[int, int] | None:
+        """Neuron-steps whose spikes are not those of the network as it was trained, of how many; `None` if unknown.
+
+        Batch normalisation is folded on both sides.
+        """
+        apart = self.comparisons.get("divergence", self.agreement)
+        return None if apart is None else (apart.mismatches, apart.neuron_steps)
+
+    @property
     def tables(self) -> tuple[ReportTable, ...]:
         """What only this target has to show."""
         return ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from tcja_deploy.exporters.frames import FrameBatches
     from tcja_deploy.exporters.report import ExportReport, NodeReport
+    from tcja_deploy.ir import Graph
     from tcja_deploy.passes import Prepared
     from tcja_deploy.runtime.compare import Agreement
     from tcja_deploy.runtime.reference import Reference
@@ -29,6 +31,8 @@ __all__ = [
     "Check",
     "Engined",
     "ExportProgress",
+    "Opened",
+    "Ran",
     "Target",
     "Translation",
     "given_options",
@@ -148,6 +152,22 @@ class Translation(ABC):
         return report
 
 
+@dataclass(frozen=True, eq=False)
+class Ran:
+    """What an artifact computed on a batch.
+
+    Attributes:
+        output: Shaped like the network's output: `[N, K]`, or `[T, N, K]` where it streams.
+        seconds: What the work itself took, if starting the runtime is a part of every call; `None` if the call is the work.
+    """
+
+    output: NDArray[np.floating[Any]]
+    seconds: float | None = None
+
+
+Opened = Callable[["NDArray[np.float32]"], Ran]
+"""An artifact, open: runs frames `[T, N, ...]` for the output alone."""
+
 OptionsT = TypeVar("OptionsT")
 VerificationT = TypeVar("VerificationT")
 
@@ -166,6 +186,8 @@ class Target(Generic[OptionsT, VerificationT]):
         translate: Makes a translation from the network, the frames and the options.
         recognise: Whether a file or folder, which exists, is an artifact of this target, by its content.
         verify: Compares an artifact with its reference: (artifact, network, frames, options, progress) -> agreement.
+        open: Opens an artifact that this program has just written, with what its runtime needs: (artifact, network) -> context.
+            Raises `ToolchainError` where that runtime is not there; `None` if there is none that could be timed.
         folder: Whether the artifact is a folder, with these options.
         own_input: For artifacts that hold their own reference: T and the shape of the frames that one takes; `verify` then
             gets `None` for the network, and the batches as they were given, or `None`, for the frames.
@@ -180,6 +202,7 @@ class Target(Generic[OptionsT, VerificationT]):
     translate: Callable[[Prepared, FrameBatches, OptionsT, ExportProgress], Translation]
     recognise: Callable[[Path], bool]
     verify: Callable[..., Agreement]
+    open: Callable[[Path, Graph], AbstractContextManager[Opened]] | None = None
     folder: Callable[[OptionsT], bool] = lambda options: False
     own_input: Callable[[Path], tuple[int, tuple[int, ...]]] | None = None
 

@@ -18,6 +18,7 @@ from tcja_deploy.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
     from tcja_deploy.library.accounting import energy
+    from tcja_deploy.library.benchmark import benchmark
     from tcja_deploy.library.comparison import compare
     from tcja_deploy.library.firing_rates import rates
     from tcja_deploy.library.inspection import inspect
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DeployError",
     "__version__",
+    "benchmark",
     "compare",
     "energy",
     "export",
@@ -40,6 +42,7 @@ __all__ = [
 
 # They need torch and pandas, so they are imported when they are first used.
 _LATER = {
+    "benchmark": "tcja_deploy.library.benchmark",
     "compare": "tcja_deploy.library.comparison",
     "inspect": "tcja_deploy.library.inspection",
     "open_data": "tcja_deploy.library.sources",

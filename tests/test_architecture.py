@@ -78,6 +78,7 @@ ALLOWED: dict[str, set[str]] = {
     "frontend": BASE | {"files", "ir_file", "nir_file", "torch_file", "passes", "reading", "runtime"},
     "exporters": BASE | {"files", "ir_file", "nir_file", "passes", "reading", "runtime"},
     "hardware_profiles": {"errors"},
+    "meters": {"errors"},
     "energy": BASE | {"files", "passes", "reading", "runtime", "hardware_profiles"},
 }
 """What each part may import besides itself, the standard library and third-party packages."""

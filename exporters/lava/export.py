@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ class LavaReport(ExportReport):
         latency: Time steps from a frame's entry to its result.
         frames: T; N windows take N * T + latency steps.
         measured_on: "test data", or "calibration data" if there were no others.
+        moved: Neuron-steps on which float and integer network differ there, of how many.
     """
 
     stages: tuple[StageReport, ...] = ()
@@ -49,6 +51,12 @@ class LavaReport(ExportReport):
     latency: int = 0
     frames: int = 0
     measured_on: str = "calibration data"
+    moved: tuple[int, int] | None = None
+
+    @property
+    def moved_spikes(self) -> tuple[int, int] | None:
+        """Neuron-steps on which float and integer network differ, of how many."""
+        return self.moved
 
     @property
     def tables(self) -> tuple[ReportTable, ...]:
@@ -196,7 +204,17 @@ class LavaTranslation(Translation):
             latency=latency(integers),
             frames=integers.frames,
             measured_on=self._measured_on,
+            moved=_moved(integers, self._accuracy),
         )
+
+
+def _moved(network: IntegerNetwork, accuracy: Accuracy) -> tuple[int, int]:
+    """Neuron-steps on which the spikes of both networks differ, of how many."""
+    sizes = {
+        stage.name: network.frames * accuracy.samples * prod(stage.out_shape) for stage in network.stages
+    }
+    compared = [(s.disagreement, sizes[s.name]) for s in accuracy.stages if s.disagreement is not None]
+    return sum(round(share * size) for share, size in compared), sum(size for _, size in compared)
 
 
 def _warnings(network: IntegerNetwork, accuracy: Accuracy) -> list[str]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tcja_deploy.exporters.lava.options import LavaOptions, LavaVerification
 from tcja_deploy.exporters.manifest import NAME, manifest_target
-from tcja_deploy.exporters.target import ExportProgress, Target, Translation
+from tcja_deploy.exporters.target import ExportProgress, Opened, Target, Translation
 
 if TYPE_CHECKING:
     from tcja_deploy.exporters.frames import FrameBatches
+    from tcja_deploy.ir import Graph
     from tcja_deploy.passes import Prepared
     from tcja_deploy.runtime.compare import Agreement
 
@@ -49,6 +51,12 @@ def _verify(
     return verify_bundle(artifact, batches, options, progress)
 
 
+def _open(artifact: Path, graph: Graph) -> AbstractContextManager[Opened]:
+    from tcja_deploy.exporters.lava.running import open_bundle
+
+    return open_bundle(artifact)
+
+
 LAVA = Target(
     name="lava",
     about="a bundle of integers for lava-dl and Loihi",
@@ -59,6 +67,7 @@ LAVA = Target(
     translate=_translate,
     recognise=_recognise,
     verify=_verify,
+    open=_open,
     folder=lambda options: True,
     own_input=_own_input,
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,20 @@ from tcja_deploy.exporters.frames import FrameBatches
 from tcja_deploy.exporters.manifest import NAME, check_files, read_manifest
 from tcja_deploy.exporters.nir.gates import with_gates
 from tcja_deploy.exporters.nir.runners import NirRun, find_runner, spelled
-from tcja_deploy.exporters.target import ExportProgress, unmonitored
+from tcja_deploy.exporters.target import ExportProgress, Opened, Ran, unmonitored
 from tcja_deploy.ir import Graph
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir_file import load_graph
 from tcja_deploy.nir_file.container import read_nir_file
+from tcja_deploy.nir_file.load import load_nir
 from tcja_deploy.nir_file.notes import METADATA, READOUT
 from tcja_deploy.passes import Prepared
 from tcja_deploy.reading.json_text import check_structure, parse_json
 from tcja_deploy.runtime.compare import BOUND, Agreement
 from tcja_deploy.runtime.reference import Reference
-from tcja_deploy.runtime.sequence import evaluate, run_with_spikes
+from tcja_deploy.runtime.sequence import evaluate, run, run_with_spikes
 
-__all__ = ["NetworkRun", "notes_of", "run_file", "run_split", "verify_nir"]
+__all__ = ["NetworkRun", "notes_of", "open_nir", "run_file", "run_split", "verify_nir"]
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,29 @@ def run_split(folder: Path, frames: NDArray[np.float32], *, runner: str = "seque
             value, inside = run_with_spikes(load_graph(path), value)
             spikes |= inside
     return NetworkRun(value, spikes)
+
+
+@contextmanager
+def open_nir(path: Path, T: int) -> Iterator[Opened]:
+    """What was written, read back once and run by the sequence runtime for its output alone.
+
+    Args:
+        path: A `.nir` file, or the folder of a split export.
+        T: Frames of a window.
+    """
+    if path.is_dir():
+        parts = [(path / entry["file"], entry["kind"]) for entry in _section(path)["stages"]]
+        graphs = [load_nir(file, T) if kind == "nir" else load_graph(file) for file, kind in parts]
+    else:
+        graphs = [load_nir(path, T)]
+
+    def run_parts(frames: NDArray[np.float32]) -> Ran:
+        value = torch.from_numpy(np.ascontiguousarray(frames, np.float32))
+        for graph in graphs:
+            value = run(graph, value)
+        return Ran(value.numpy())
+
+    yield run_parts
 
 
 def _section(folder: Path) -> dict[str, Any]:

@@ -6,17 +6,18 @@ Needs the extra `nir`; without it, exporting and verifying raise `ToolchainError
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcja_deploy.errors import FileFormatError, ToolchainError
 from tcja_deploy.exporters.manifest import NAME, manifest_target
 from tcja_deploy.exporters.nir.options import NirOptions, NirVerification
-from tcja_deploy.exporters.target import ExportProgress, Target, Translation
+from tcja_deploy.exporters.target import ExportProgress, Opened, Target, Translation
 
 if TYPE_CHECKING:
     from tcja_deploy.exporters.frames import FrameBatches
+    from tcja_deploy.ir import Graph
     from tcja_deploy.passes import Prepared
     from tcja_deploy.runtime.compare import Agreement
 
@@ -69,6 +70,12 @@ def _verify(
     )[0]
 
 
+def _open(artifact: Path, graph: Graph) -> AbstractContextManager[Opened]:
+    with _with_nir():
+        from tcja_deploy.exporters.nir.artifact import open_nir
+    return open_nir(artifact, graph.T)
+
+
 NIR = Target(
     name="nir",
     about="a NIR graph, or segments of NIR with the gates between them",
@@ -79,6 +86,7 @@ NIR = Target(
     translate=_translate,
     recognise=_recognise,
     verify=_verify,
+    open=_open,
     folder=lambda options: options.gate == "split",
 )
 """Time constants, thresholds and weights are written so that Norse, SpikingJelly and NIR's equations mean the same."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcja_deploy.exporters.onnx.options import OnnxOptions, OnnxVerification
-from tcja_deploy.exporters.target import ExportProgress, Target, Translation
+from tcja_deploy.exporters.target import ExportProgress, Opened, Target, Translation
 
 if TYPE_CHECKING:
     from tcja_deploy.exporters.frames import FrameBatches
+    from tcja_deploy.ir import Graph
     from tcja_deploy.passes import Prepared
     from tcja_deploy.runtime.compare import Agreement
 
@@ -44,6 +46,12 @@ def _verify(
     return verify_onnx(artifact, network, frames, reference, bound=options.bound, progress=progress)
 
 
+def _open(artifact: Path, graph: Graph) -> AbstractContextManager[Opened]:
+    from tcja_deploy.exporters.onnx.verify import open_onnx
+
+    return open_onnx(artifact, graph)
+
+
 ONNX = Target(
     name="onnx",
     about="an ONNX model of whole windows",
@@ -54,5 +62,6 @@ ONNX = Target(
     translate=_translate,
     recognise=_recognise,
     verify=_verify,
+    open=_open,
 )
 """Convolutions run on all frames at once, neurons are unrolled over time."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +12,38 @@ from numpy.typing import NDArray
 from tcja_deploy.errors import FileFormatError, VerificationError
 from tcja_deploy.exporters.frames import FrameBatches
 from tcja_deploy.exporters.onnx.session import Model
-from tcja_deploy.exporters.target import ExportProgress, unmonitored
+from tcja_deploy.exporters.target import ExportProgress, Opened, Ran, unmonitored
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import Prepared
 from tcja_deploy.runtime.compare import BOUND, Agreement
 from tcja_deploy.runtime.reference import Reference
 
-__all__ = ["model_with_spikes", "verify_onnx"]
+__all__ = ["model_with_spikes", "open_onnx", "verify_onnx"]
+
+
+@contextmanager
+def open_onnx(path: Path, graph: Graph) -> Iterator[Opened]:
+    """A model that was just written, for its output alone; it runs in this process.
+
+    Args:
+        path: The `.onnx` file.
+        graph: The network it was exported from.
+    """
+    model = Model(path, trusted=True)
+    model.start()
+    (entry,), result = model.inputs, model.outputs[0]
+    batch_first = model.properties.get("tcja_deploy.layout") == "N,T"
+    swapped = batch_first and graph[graph.output].signal.streams
+
+    def run(frames: NDArray[np.float32]) -> Ran:
+        fed = np.ascontiguousarray(frames.swapaxes(0, 1) if batch_first else frames)
+        output = model.run({entry: fed}, [result])[result]
+        return Ran(output.swapaxes(0, 1) if swapped else output)
+
+    try:
+        yield run
+    finally:
+        model.close()
 
 
 def model_with_spikes(path: Path, graph: Graph) -> Model:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ from numpy.typing import NDArray
 from tcja_deploy.errors import DataError, FileFormatError, UsageError, VerificationError
 from tcja_deploy.exporters.onnx.recognise import TARGET_KEY
 from tcja_deploy.exporters.onnx.session import Model
+from tcja_deploy.exporters.target import Opened, Ran
 from tcja_deploy.files import path_status
+from tcja_deploy.ir import Graph
 from tcja_deploy.reading.json_text import parse_json
 from tcja_deploy.reading.limits import check_bytes
 from tcja_deploy.reading.onnx_file import onnx_metadata
 from tcja_deploy.runtime.stream.engine import Emission
 
-__all__ = ["OnnxStepper", "step_properties"]
+__all__ = ["OnnxStepper", "open_onnx_step", "step_properties"]
 
 StepStates = Mapping[str, NDArray[np.generic]]
 
@@ -182,6 +185,39 @@ class OnnxStepper:
     def close(self) -> None:
         """End the model's process, if it has one; the end of the program does so as well."""
         self._model.close()
+
+
+@contextmanager
+def open_onnx_step(path: Path, graph: Graph) -> Iterator[Opened]:
+    """A model that was just written, frame after frame until its result is out; it runs in this process.
+
+    Args:
+        path: The `.onnx` file.
+        graph: The network it was exported from.
+    """
+    steppers: dict[int, tuple[OnnxStepper, StepStates]] = {}
+    streams = graph[graph.output].signal.streams
+
+    def run(frames: NDArray[np.float32]) -> Ran:
+        samples = frames.shape[1]
+        if samples not in steppers:
+            opened = OnnxStepper(path, samples, trusted=True)
+            steppers[samples] = opened, opened.state
+        stepper, stepper.state = steppers[samples]
+        silence = np.zeros_like(frames[0])
+        values: list[NDArray[np.float32]] = []
+        for t in range(len(frames) + stepper.latency + 1):
+            if len(values) == (len(frames) if streams else 1):
+                break
+            emitted = stepper.push(frames[t] if t < len(frames) else silence)
+            values += [e.value.numpy() for e in emitted]
+        return Ran(np.stack(values) if streams else values[0])
+
+    try:
+        yield run
+    finally:
+        for stepper, _ in steppers.values():
+            stepper.close()
 
 
 _DAMAGED = "the notes of tcja-deploy in this model are damaged: export it again"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tcja_deploy.exporters.onnx_step.options import OnnxStepOptions, OnnxStepVerification
-from tcja_deploy.exporters.target import ExportProgress, Target, Translation
+from tcja_deploy.exporters.target import ExportProgress, Opened, Target, Translation
 
 if TYPE_CHECKING:
     from tcja_deploy.exporters.frames import FrameBatches
+    from tcja_deploy.ir import Graph
     from tcja_deploy.passes import Prepared
     from tcja_deploy.runtime.compare import Agreement
 
@@ -44,6 +46,12 @@ def _verify(
     )
 
 
+def _open(artifact: Path, graph: Graph) -> AbstractContextManager[Opened]:
+    from tcja_deploy.exporters.onnx_step.run import open_onnx_step
+
+    return open_onnx_step(artifact, graph)
+
+
 ONNX_STEP = Target(
     name="onnx-step",
     about="an ONNX model of one frame, its states in and out",
@@ -54,5 +62,6 @@ ONNX_STEP = Target(
     translate=_translate,
     recognise=_recognise,
     verify=_verify,
+    open=_open,
 )
 """The paced schedule of the stream runtime: every step does the same work."""

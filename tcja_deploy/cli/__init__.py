@@ -11,7 +11,19 @@ import warnings
 
 import typer
 
-from tcja_deploy.cli import compare, demo, energy, export, inspect, lava, profiles, rates, stream, verify
+from tcja_deploy.cli import (
+    benchmark,
+    compare,
+    demo,
+    energy,
+    export,
+    inspect,
+    lava,
+    profiles,
+    rates,
+    stream,
+    verify,
+)
 from tcja_deploy.cli.interrupt import orderly_interrupts
 from tcja_deploy.errors import DeployError, ExportError, FileFormatError, UsageError
 from tcja_deploy.reading.limits import out_of_memory_told
@@ -43,6 +55,7 @@ for _command in (
     rates.rates,
     energy.energy,
     compare.compare,
+    benchmark.benchmark,
     stream.stream,
     demo.demo,
 ):

@@ -109,13 +109,14 @@ def open_data(model: Model, data: Data, **options: Any) -> DataSet:
 
 
 def open_parts(graph: Graph, data: Data, **options: Any) -> list[DataSet]:
-    """As `open_data`; several paths are several data sets, one after the other."""
-    paths = _several_paths(data)
-    return [open_data(graph, one, **options) for one in ([data] if paths is None else paths)]
+    """As `open_data`; several paths, or data sets that are open already, are taken one after the other."""
+    several = _several(data)
+    return [open_data(graph, one, **options) for one in ([data] if several is None else several)]
 
 
-def _several_paths(data: Data) -> Sequence[str | Path] | None:
-    if isinstance(data, list | tuple) and data and all(isinstance(one, str | Path) for one in data):
+def _several(data: Data) -> Sequence[Any] | None:
+    kinds = str | Path | EventData | FrameData
+    if isinstance(data, list | tuple) and data and all(isinstance(one, kinds) for one in data):
         return list(data)
     return None
 
