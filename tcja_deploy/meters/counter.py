@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-__all__ = ["Counter", "joules_between"]
+__all__ = ["EnergyCounter", "joules_between"]
 
 
-class Counter(ABC):
+class EnergyCounter(ABC):
     """One counter of energy, which only grows until it starts over.
 
     Attributes:

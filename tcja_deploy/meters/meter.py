@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tcja_deploy.meters.counter import Counter, joules_between
+from tcja_deploy.meters.counter import EnergyCounter, joules_between
 from tcja_deploy.meters.nvml import find_gpus
 from tcja_deploy.meters.powercap import POWERCAP, find_zones
 
@@ -54,7 +54,7 @@ class Meter:
         missing: What else the machine may have, and why it cannot be read.
     """
 
-    counters: tuple[Counter, ...]
+    counters: tuple[EnergyCounter, ...]
     missing: tuple[str, ...] = ()
 
     @property
@@ -95,7 +95,7 @@ class Meter:
 class _Readings:
     """Counters as they were read last; each further reading adds what was counted since."""
 
-    def __init__(self, counters: Sequence[Counter], into: Energy) -> None:
+    def __init__(self, counters: Sequence[EnergyCounter], into: Energy) -> None:
         self._counters, self._into = counters, into
         self._last: dict[str, int] = {}
 

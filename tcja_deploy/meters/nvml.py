@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from tcja_deploy.meters.counter import Counter
+from tcja_deploy.meters.counter import EnergyCounter
 
 __all__ = ["Gpu", "find_gpus"]
 
 
 @dataclass(frozen=True)
-class Gpu(Counter):
+class Gpu(EnergyCounter):
     """One GPU.
 
     Attributes:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tcja_deploy.meters.counter import Counter
+from tcja_deploy.meters.counter import EnergyCounter
 
 __all__ = ["POWERCAP", "RaplZone", "find_zones"]
 
@@ -22,7 +22,7 @@ _ZONE = re.compile(r"intel-rapl:\d+(:\d+)?")
 
 
 @dataclass(frozen=True)
-class RaplZone(Counter):
+class RaplZone(EnergyCounter):
     """One zone that can be read.
 
     Attributes:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcja_deploy.meters import Energy, Meter, NoMeter, find_meters, idle_power
-from tcja_deploy.meters.counter import Counter, joules_between
+from tcja_deploy.meters.counter import EnergyCounter, joules_between
 from tcja_deploy.meters.powercap import find_zones
 
 RANGE = 262_143_328_850
@@ -80,7 +80,7 @@ def test_a_counter_that_starts_over(tree: Path) -> None:
 
 
 @dataclass
-class Fast(Counter):
+class Fast(EnergyCounter):
     """A counter that starts over again and again, by the clock."""
 
     source: str = "fast"
