@@ -45,7 +45,18 @@ def test_importing_is_light() -> None:
 
 
 def test_what_the_package_offers() -> None:
-    functions = {"compare", "energy", "export", "inspect", "load", "open_data", "rates", "stream", "verify"}
+    functions = {
+        "benchmark",
+        "compare",
+        "energy",
+        "export",
+        "inspect",
+        "load",
+        "open_data",
+        "rates",
+        "stream",
+        "verify",
+    }
     assert set(td.__all__) == {"DeployError", "__version__"} | functions
     for name in ("export", "load", "verify"):
         assert inspect.getdoc(getattr(td, name))
