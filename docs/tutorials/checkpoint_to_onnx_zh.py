@@ -21,6 +21,11 @@ recordings = root / "tests/data/n-mnist/Test"
 # %%
 td.inspect(model)
 
+# %%
+graph = td.load(model)
+for name, value in graph.source.items():
+    print(f"{name}: {value}")
+
 # %% [markdown]
 # ## 导出并核对
 #
@@ -29,11 +34,11 @@ td.inspect(model)
 # %%
 import numpy as np
 
-graph = td.load(model)
 data = td.open_data(graph, recordings)
 frames = np.stack([data[i][0] for i in range(len(data))], axis=1)  # [T, N, C, H, W]
 folder = Path(mkdtemp())
 report = td.export(graph, "onnx", folder / "digits.onnx", data=[frames])
+print(sorted(f.name for f in report.files))
 print(f"{report.agreement.neuron_steps:,} 个神经元步中有 {report.agreement.mismatches} 个不同")
 
 # %% [markdown]

@@ -73,6 +73,8 @@ except td.DeployError as error:
 #
 # With the class in `models.py` and weights in `best.pth`, every command takes it:
 #
+# <!-- run by: tests/library/test_first_hour.py -->
+#
 # ```console
 # tcja-deploy export models.py:Net --weights best.pth --set channels=8 -T 8 --input-shape 2,34,34 --target onnx
 # ```

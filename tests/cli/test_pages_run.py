@@ -1,0 +1,218 @@
+"""What the pages show runs, in the order of each page, and prints what the page says it prints."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from command_line import Run
+from golden_files import LARGER
+from page_blocks import ROOT, Block, blocks_of, pages
+
+from tcja_deploy import cli
+from tcja_deploy.data import path as shipped
+from tcja_deploy.errors import ToolchainError
+
+DATA = ROOT / "tests" / "data"
+SHOWN = {page: blocks for page in pages() if (blocks := blocks_of(page))}
+REASONS = (
+    "installs packages",
+    "of other data than the repository holds",
+    "minutes",
+    "needs Docker",
+    "a part of a class or a file",
+    "rewrites files of the repository",
+)
+"""Why a block may not be run at all."""
+
+NAMES = {"nmnist_checkpoint_max.pth": ("checkpoint_max.pth", "model.pth", "a.pth", "MODEL", "trained.pth",
+                                       "nmnist_checkpoint_max.pth", "tcja_deploy/data/nmnist_checkpoint_max.pth"),
+         "digits_checkpoint_max.pth": ("b.pth",)}  # fmt: skip
+"""What pages call the shipped networks."""
+FOLDERS = {
+    "recordings": "Test",
+    "test": "Test",
+    "train": "Train",
+    "TEST": "Test",
+    "TRAIN": "Train",
+    "RECORDINGS": "Test",
+}
+"""What they call recordings: two of each are enough."""
+
+LANGUAGES = {"console", "python", "python run", "text", "indented", "mermaid", "toml"}
+
+
+def the_names_of_the_pages(folder: Path) -> None:
+    """What the pages talk of, in a folder."""
+    for file, names in NAMES.items():
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(shipped(file), folder / name)
+    for name, part in FOLDERS.items():
+        for label in ("3", "7"):
+            shutil.copytree(DATA / "n-mnist" / part / label, folder / name / label)
+    shutil.copytree(DATA / "n-mnist", folder / "n-mnist")
+
+
+def commands(block: Block) -> list[list[str]]:
+    """Words of each command of a block, without comments; what stands behind an empty line is what the first one prints."""
+    shown = block.text.replace("\\\n", " ").partition("\n\n")[0].splitlines()
+    return [words for line in shown if (words := shlex.split(line, comments=True))]
+
+
+def is_synopsis(words: list[str]) -> bool:
+    return any("[" in word for word in words)
+
+
+def command_of(words: list[str]) -> tuple[Any, list[str]]:
+    """The command that a line calls, and its arguments."""
+    found: Any = typer.main.get_command(cli.app)
+    rest = words[1:]
+    while hasattr(found, "commands"):
+        found, rest = found.commands[rest[0]], rest[1:]
+    return found, rest
+
+
+def synopsis_is_true(words: list[str]) -> None:
+    """Each option of a line like `export MODEL [--gate refuse|mean]` is one of that command."""
+    command, rest = command_of(words)
+    options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    named = {word.strip("[]") for word in rest if word.strip("[]").startswith("-")}
+    assert named
+    assert named <= options
+
+
+def run_console(block: Block, run: Run) -> str:
+    """Run each line; what the commands print."""
+    printed = ""
+    for words in commands(block):
+        if words[0] == "pytest":  # this suite runs them
+            assert all((ROOT / word.partition("::")[0]).exists() for word in words[1:] if "/" in word)
+            continue
+        if words[0] == "python":
+            script = [sys.executable, str(ROOT / words[1]), *words[2:]]
+            printed += subprocess.run(script, capture_output=True, text=True, check=True).stdout
+            continue
+        assert words[0] == "tcja-deploy", f"{block.place}: how is {words[0]} run?"
+        if words[1:] == ["lava", "setup"]:  # minutes and gigabytes; .ci/run does it
+            assert command_of(words)[0].name == "setup"
+            continue
+        if is_synopsis(words):
+            synopsis_is_true(words)
+            continue
+        ran = run(*words[1:])
+        in_lava = words[1] == "verify" and words[2].endswith(".lava") and "--backend" not in words
+        # Without the real Lava a bundle is refused as the page of exit codes says; tests/exporters/lava runs it there.
+        assert ran.code == (ToolchainError.exit_code if in_lava else 0), (
+            f"{block.place}: {' '.join(words)}\n{ran.err}"
+        )
+        printed += ran.err + ran.out
+    return printed
+
+
+def run_python(block: Block, names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run it with what the blocks before have defined; what it prints."""
+    exec(compile("\n" * block.line + block.text, str(ROOT / block.page), "exec"), names)
+    return capsys.readouterr().out
+
+
+def states(printed: str, stated: str) -> bool:
+    """Whether each line that a page states was printed, in its order, up to spaces and rules."""
+
+    def lines(text: str) -> list[list[str]]:
+        return [words for line in text.splitlines() if (words := line.strip(" ─━").split())]
+
+    left = iter(lines(printed))
+    return all(line in left for line in lines(stated))
+
+
+def at_hand(block: Block, folder: Path) -> bool:
+    """Whether what it needs is here; files are copied into the folder."""
+    for needed in filter(None, block.said.get("needs", "").split(", ")):
+        if (LARGER / needed).is_file():
+            shutil.copy(LARGER / needed, folder)
+        elif "/" in needed or find_spec(needed) is None:
+            return False
+    return True
+
+
+RUN = [page for page in SHOWN if "zh" not in page]
+"""A page in Chinese has the blocks of its English one."""
+LONG = ("README.md", "docs/energy.md")
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=pytest.mark.slow) if page in LONG else page for page in RUN]
+)
+def test_what_a_page_shows_runs(
+    page: str, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TCJA_DEPLOY_LAVA_PYTHON", str(tmp_path / "none"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    the_names_of_the_pages(tmp_path)
+    blocks = [b for b in SHOWN[page] if not {"not run", "run by"} & set(b.said) and at_hand(b, tmp_path)]
+    for block in blocks:
+        if block.file:
+            (tmp_path / block.file).write_text(block.text, encoding="utf-8")
+    names: dict[str, Any] = {}
+    printed = None
+    for block in blocks:
+        exec(block.said.get("before", ""), names)
+        if block.language == "console":
+            printed = run_console(block, run)
+            if stated := block.text.partition("\n\n")[2]:
+                assert states(printed, stated), f"{block.place}: printed\n{printed}"
+        elif block.language in ("python", "python run") and not block.file:
+            printed = run_python(block, names, capsys)
+        elif block.language == "text" and printed:
+            assert states(printed, block.text), f"{block.place}: printed\n{printed}"
+            printed = None
+
+
+def test_what_is_not_run_says_why() -> None:
+    for block in (b for blocks in SHOWN.values() for b in blocks):
+        assert block.language.partition(" file=")[0] in LANGUAGES, (
+            f"{block.place}: what is {block.language!r}?"
+        )
+        if "not run" in block.said:
+            assert block.said["not run"].startswith(REASONS), block.place
+        if "run by" in block.said:
+            test = ROOT / block.said["run by"].partition("::")[0]
+            assert Path(block.page).name in test.read_text(encoding="utf-8"), block.place
+
+
+def test_little_is_not_run() -> None:
+    shown = [b for blocks in SHOWN.values() for b in blocks if b.language.startswith(("console", "python"))]
+    left_out = [b.place for b in shown if "not run" in b.said]
+    assert len(shown) >= 40
+    assert len(left_out) <= 16, left_out
+
+
+@pytest.mark.parametrize(
+    ("chinese", "english"),
+    [
+        ("docs/zh/index.md", "docs/index.md"),
+        ("docs/tutorials/checkpoint_to_onnx_zh.py", "docs/tutorials/checkpoint_to_onnx.py"),
+    ],
+)
+def test_chinese_pages_show_the_same(chinese: str, english: str) -> None:
+    assert [b.text for b in SHOWN[chinese]] == [b.text for b in SHOWN[english]]
+
+    def shape(page: str) -> list[str]:
+        """Headings by their level, and the cells of a notebook."""
+        lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
+        return [
+            found[0] for line in lines if (found := re.match(r"# %%( \[markdown\])?|(# )?#{1,3} (?!%)", line))
+        ]
+
+    assert shape(chinese) == shape(english)
