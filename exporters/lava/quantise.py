@@ -35,10 +35,9 @@ from tcja_deploy.exporters.lava.rounding import compensated, input_rows
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.engines import Choice, choose, watching
-from tcja_deploy.runtime.integers.layer_runner import LayerCounts
+from tcja_deploy.runtime.integers.layer_runner import LayerCounts, linear_part
 from tcja_deploy.runtime.integers.layers import GateStage, LayerStage
 from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, Readout
-from tcja_deploy.runtime.integers.sums import linear_part
 from tcja_deploy.runtime.integers.twin import Twin, encode
 
 __all__ = ["Quantised", "quantise"]
@@ -377,5 +376,5 @@ def _advance(
 def _mean_current(layer: LayerStage, payload: NDArray[np.integer]) -> FloatArray:
     """Mean of the synaptic sums of each channel over frames, samples and pixels: that of the mean frame."""
     mean = torch.as_tensor(payload.mean((0, 1), dtype=np.float64))[None]
-    sums = linear_part(layer, mean, torch.as_tensor(layer.weight, dtype=torch.float64), None)
+    sums = linear_part(layer, mean, torch.as_tensor(layer.weight, dtype=torch.float64))
     return np.asarray(sums.reshape(sums.shape[1], -1).mean(1).numpy(), np.float64)

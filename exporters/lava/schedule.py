@@ -16,9 +16,8 @@ from dataclasses import dataclass
 
 from tcja_deploy.runtime.integers.edges import AnyStage
 from tcja_deploy.runtime.integers.layers import GateStage, LayerStage
-from tcja_deploy.runtime.integers.network import IntegerNetwork
+from tcja_deploy.runtime.integers.network import IntegerNetwork, runs
 from tcja_deploy.runtime.integers.stages import HOST, ProgramStage, SynapseStage
-from tcja_deploy.runtime.integers.twin import runs
 
 __all__ = ["Part", "StageTime", "duration", "latency", "misaligned", "parts", "schedule"]
 

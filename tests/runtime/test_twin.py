@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -17,13 +14,22 @@ from slow_twin import run_slow
 from tcja_deploy.errors import DataError, GraphError, UsageError
 from tcja_deploy.runtime.integers.layers import LayerStage, or_pool
 from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, Readout
-from tcja_deploy.runtime.integers.sums import float32_is_exact
 from tcja_deploy.runtime.integers.twin import Twin, encode
+
+
+def both(network, frames, record=()):
+    """What the kernels give, which is all that the reference gives."""
+    results = [Twin(network, kernels).run(frames, record) for kernels in (False, True)]
+    np.testing.assert_array_equal(results[0].payload, results[1].payload)
+    for name in record:
+        np.testing.assert_array_equal(results[0].recorded[name], results[1].recorded[name], err_msg=name)
+    assert results[0].counts == results[1].counts
+    return results[1]
 
 
 def assert_equal_to_slow(network, frames):
     names = [stage.name for stage in network.stages]
-    result = Twin(network).run(frames, record=names)
+    result = both(network, frames, names)
     wraps = dict.fromkeys(names, 0)
     saturations = dict.fromkeys(names, 0)
     for sample in range(frames.shape[1]):
@@ -76,7 +82,7 @@ def dense(weight, threshold, *, bias=None, v_decay=4096, i_decay=4096, shape=Non
 def single(layer, frames, *, peak=1):
     binary = peak == 1
     network = IntegerNetwork("net", len(frames), HostInput(layer.in_shape, binary, peak), (layer,), Readout())
-    return Twin(network).run(np.asarray(frames)[:, None])
+    return both(network, np.asarray(frames)[:, None])
 
 
 def test_threshold_is_strict_and_the_leak_truncates_towards_zero():
@@ -119,86 +125,17 @@ def test_voltage_saturation(v_decay, sign):
     assert result.counts["n"].saturations > 0
 
 
-def test_reduced_precision_falls_back_to_float64():
-    """bfloat16 products would round sums; the check must notice where the setting has an effect on this machine."""
-    torch = pytest.importorskip("torch")
-    network = random_network(7, gates=1)
-    frames = random_frames(network, 2)
-    expected = Twin(network).run(frames).payload
-    before = torch.get_float32_matmul_precision()
-    assert float32_is_exact()
-    try:
-        torch.set_float32_matmul_precision("medium")
-        x = (torch.arange(1024.0) % 512).reshape(32, 32)  # nine bits; sums below 2**24
-        exact = torch.equal((x @ x).double(), x.double() @ x.double())
-        if not exact:
-            assert not float32_is_exact()
-        np.testing.assert_array_equal(Twin(network).run(frames).payload, expected)
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-def child(code, **environment):
-    """Run code in an interpreter of its own, whose settings nobody else sees."""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, (environment, done.stderr)
-
-
-def test_a_setting_that_permits_fewer_bits_counts_as_inexact():
-    """Newer versions of torch have one for each operation of oneDNN, which the older, common setting does not show."""
-    child("""
-import torch
-from tcja_deploy.runtime.integers.sums import float32_is_exact
-
-assert float32_is_exact()
-for part in ("conv", "matmul"):
-    setting = getattr(torch.backends.mkldnn, part, None)
-    if setting is not None:
-        before = setting.fp32_precision
-        setting.fp32_precision = "bf16"
-        assert not float32_is_exact(), part
-        setting.fp32_precision = before
-torch.set_float32_matmul_precision("medium")
-assert not float32_is_exact()
-""")
-
-
-def test_what_no_setting_of_torch_tells_is_found_by_trial():
-    """oneDNN's own variable has an effect where the processor multiplies bfloat16; torch's settings do not show it."""
-    code = """
-import torch
-from torch.nn import functional
-from tcja_deploy.runtime.integers.sums import float32_is_exact
-
-assert torch.get_float32_matmul_precision() == "highest"
-for samples, size in ((1, 8), (1, 16), (2, 16), (4, 32)):
-    x = (torch.arange(samples * 64.0 * size * size) * 11 % 13).reshape(samples, 64, size, size)
-    w = (torch.arange(32 * 64 * 9.0) * 389 % 2047 - 1023).reshape(32, 64, 3, 3)
-    for kernel, a, b in ((functional.conv2d, x, w), (functional.linear, x.flatten(1)[:, :576], w.flatten(1))):
-        if not torch.equal(kernel(a, b).double(), kernel(a.double(), b.double())):
-            assert not float32_is_exact(), (kernel, samples, size)
-"""
-    for mode in ("STRICT", "BF16", "ANY"):
-        child(code, ONEDNN_DEFAULT_FPMATH_MODE=mode)
-
-
-def test_chunks_and_blocks_do_not_change_results(monkeypatch):
+def test_chunks_and_threads_do_not_change_results(monkeypatch):
     network = random_network(7, gates=1)
     frames = random_frames(network, 5)
     names = [stage.name for stage in network.stages]
-    whole = Twin(network).run(frames, record=names)
+    whole = both(network, frames, names)
     monkeypatch.setattr("tcja_deploy.runtime.integers.twin.CHUNK_BYTES", 1)
-    monkeypatch.setattr("tcja_deploy.runtime.integers.twin.BLOCK_BYTES", 1)
-    split = Twin(network).run(frames, record=names)
-    for name in names:
-        np.testing.assert_array_equal(whole.recorded[name], split.recorded[name])
-    assert whole.counts == split.counts
+    for threads in (1, 2, 3):
+        split = Twin(network, True, threads).run(frames, record=names)
+        for name in names:
+            np.testing.assert_array_equal(whole.recorded[name], split.recorded[name])
+        assert whole.counts == split.counts
 
 
 def test_or_pool_is_max_pooling():
@@ -210,7 +147,33 @@ def test_or_pool_is_max_pooling():
         spikes = (rng.random((4, 1, channels, *shape)) < 0.2).astype(np.int64)
         network = IntegerNetwork("net", 4, HostInput((channels, *shape), True, 1), (layer,), Readout())
         expected = torch.nn.functional.max_pool2d(torch.tensor(spikes[:, 0]).float(), (3, 2), (2, 2), (1, 1))
-        np.testing.assert_array_equal(Twin(network).run(spikes).payload[:, 0], expected.numpy())
+        np.testing.assert_array_equal(both(network, spikes).payload[:, 0], expected.numpy())
+
+
+@pytest.mark.parametrize("outputs", [5, 20, 70, 130])
+@pytest.mark.parametrize("peak", [1, 9])
+def test_sums_of_many_inputs_stay_exact_in_narrow_lanes(outputs, peak):
+    """All weights as large as 8 bits allow and all inputs active: 700 of them leave 16 bits."""
+    rng = np.random.default_rng(outputs)
+    weight = np.full((outputs, 700), 127) * rng.choice([-1, 1], (outputs, 1))
+    weight[1::3] = rng.integers(-127, 128, weight[1::3].shape)
+    layer = dense(weight, 40000, v_decay=2048)
+    frames = np.stack([np.full(700, peak), np.arange(700) % 2 * peak, np.zeros(700, int), np.full(700, peak)])
+    result = single(layer, frames, peak=peak)
+    assert result.counts["n"].peak == 127 * 700 * peak
+    assert 0 < result.payload.mean() < 1
+
+
+@pytest.mark.parametrize("window", [(2, 2), (3, 3)])
+def test_sums_of_pools_are_counted(window):
+    """The peak of an OR pool is the largest number of spikes in a window, times its weight."""
+    for spikes in range(window[0] * window[1] + 1):
+        layer = or_pool("n", (20, 5, 5), window, (1, 2), (1, 0))
+        frames = np.zeros((3, 1, 20, 5, 5), int)
+        places = np.argwhere(np.ones(window))[:spikes]
+        frames[1, 0, 17, 2 + places[:, 0], 2 + places[:, 1]] = 1
+        network = IntegerNetwork("net", 3, HostInput((20, 5, 5), True, 1), (layer,), Readout())
+        assert both(network, frames).counts["n"].peak == 2 * spikes
 
 
 def test_host_input_pools_exactly():

@@ -11,24 +11,24 @@ from numba.extending import overload
 from tcja_deploy.runtime.events.kernels import compiled
 from tcja_deploy.runtime.events.vectors import LANES, append_rows, relax, step, sum_rows
 
-__all__ = ["real_layer", "spiking_frame", "spiking_layer"]
+__all__ = ["busy_columns", "copy_words", "gather", "real_layer", "room_for", "spiking_frame", "spiking_layer"]
 
 
-def _room(scale: Any, size: int) -> Any:
+def room_for(scale: Any, size: int) -> Any:
     """Room for as many values as given, `None` where there are none."""
     return None if scale is None else np.empty(size, np.float32)
 
 
-@overload(_room, strict=False)
-def _typed_room(scale: Any, size: Any) -> Any:
-    """`_room` for Numba, which has to know beforehand which of the two it is."""
+@overload(room_for, strict=False)
+def _typed_room_for(scale: Any, size: Any) -> Any:
+    """`room_for` for Numba, which has to know beforehand which of the two it is."""
     if isinstance(scale, types.NoneType):
         return lambda scale, size: None
     return lambda scale, size: np.empty(size, np.float32)
 
 
 @compiled
-def _gather(
+def gather(
     n: int, y: int, x: int, shape: Any, ends: Any, index: Any, scale: Any, taps: Any, block: int, meets: Any,
     rows: Any, scales: Any, stops: Any,
 ) -> int:  # fmt: skip
@@ -64,7 +64,7 @@ def _gather(
 
 
 @compiled
-def _look(n: int, y: int, shape: Any, ends: Any, tap_y: Any, busy: Any) -> None:
+def busy_columns(n: int, y: int, shape: Any, ends: Any, tap_y: Any, busy: Any) -> None:
     """Which columns of the input have anything in the rows that row `y` of the output reads, in one step: `busy [width]`."""
     height, width = shape[0], shape[1]
     busy[:] = False
@@ -78,7 +78,7 @@ def _look(n: int, y: int, shape: Any, ends: Any, tap_y: Any, busy: Any) -> None:
 
 
 @compiled
-def _copy(whole: Any, bits: Any) -> None:
+def copy_words(whole: Any, bits: Any) -> None:
     """Copy `[T, words]` from an array with as many words or more."""
     for t in range(bits.shape[0]):
         for w in range(bits.shape[1]):
@@ -112,7 +112,7 @@ def spiking_layer(
     around = taps[0].shape[1] * taps[1].shape[1]
     room = steps * around * shape[2] + LANES
     rows, stops, meets = np.empty(room, np.int32), np.empty(steps, np.int64), np.empty((around, 2), np.int64)
-    scales = _room(scale, room)
+    scales = room_for(scale, room)
     v = np.empty(block, np.float32)
     _, H, W, _, _ = bits.shape
     whole = np.empty((steps, blocks * len(width)), np.uint16)
@@ -121,9 +121,9 @@ def spiking_layer(
     for row in range(lo, hi):
         n, y = row // H, row % H
         for x in range(W):
-            m = _gather(n, y, x, shape, ends, index, scale, taps, block, meets, rows, scales, stops)
+            m = gather(n, y, x, shape, ends, index, scale, taps, block, meets, rows, scales, stops)
             if m == 0 and known:
-                _copy(silent, bits[n, y, x])
+                copy_words(silent, bits[n, y, x])
                 continue
             for b in range(blocks):
                 for i in range(block):
@@ -152,9 +152,9 @@ def spiking_layer(
                         whole[t, b * len(width) :],
                     )
                     start = stops[t]
-            _copy(whole, bits[n, y, x])
+            copy_words(whole, bits[n, y, x])
             if m == 0:
-                _copy(whole, silent)
+                copy_words(whole, silent)
                 known = True
 
 
@@ -172,12 +172,12 @@ def spiking_frame(
     around = taps[0].shape[1] * taps[1].shape[1]
     room = around * shape[2] + LANES
     rows, stops, meets = np.empty(room, np.int32), np.empty(1, np.int64), np.empty((around, 2), np.int64)
-    scales = _room(scale, room)
+    scales = room_for(scale, room)
     _, H, W, _, words = bits.shape
     whole, busy, tap_x = np.empty(blocks * len(width), np.uint16), np.empty(shape[1], np.bool_), taps[1]
     for row in range(lo, hi):
         n, y = row // H, row % H
-        _look(n, y, shape, ends, taps[0], busy)
+        busy_columns(n, y, shape, ends, taps[0], busy)
         for x in range(W):
             touched = False
             for k in range(tap_x.shape[1]):
@@ -185,7 +185,7 @@ def spiking_frame(
                     touched |= busy[tap_x[x, k, 0]]
             m = 0
             if touched:
-                m = _gather(n, y, x, shape, ends, index, scale, taps, block, meets, rows, scales, stops)
+                m = gather(n, y, x, shape, ends, index, scale, taps, block, meets, rows, scales, stops)
             elif quiet:
                 for w in range(words):
                     bits[n, y, x, 0, w] = 0
@@ -211,12 +211,12 @@ def real_layer(
     around = taps[0].shape[1] * taps[1].shape[1]
     room = steps * around * shape[2] + LANES
     rows, stops, meets = np.empty(room, np.int32), np.empty(steps, np.int64), np.empty((around, 2), np.int64)
-    scales = _room(scale, room)
+    scales = room_for(scale, room)
     _, H, W, _, _ = out.shape
     for row in range(lo, hi):
         n, y = row // H, row % H
         for column in range(W):
-            _gather(n, y, column, shape, ends, index, scale, taps, block, meets, rows, scales, stops)
+            gather(n, y, column, shape, ends, index, scale, taps, block, meets, rows, scales, stops)
             for b in range(blocks):
                 start = 0
                 for t in range(steps):

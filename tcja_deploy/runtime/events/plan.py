@@ -14,7 +14,17 @@ from tcja_deploy.ir import Graph, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.events.vectors import LANES
 
-__all__ = ["Charge", "EventPlan", "FusedLayer", "compile_graph", "neuron_constants"]
+__all__ = [
+    "Charge",
+    "EventPlan",
+    "FusedLayer",
+    "compile_graph",
+    "for_columns",
+    "in_blocks",
+    "meeting_taps",
+    "neuron_constants",
+    "plain_kernel",
+]
 
 
 class Charge(IntEnum):
@@ -120,11 +130,13 @@ def _layer(graph: Graph, node: Node, behind: Node | None) -> FusedLayer | None:
             return None
         shape = signal.features
     C, H, W = shape
-    kernel, bias = _plain_kernel(op)
+    kernel = plain_kernel(op)
+    bias = np.zeros(kernel.shape[3], np.float32) if op.bias is None else op.bias
     height, columns = node.signal.features[1:] or (1, 1)
     size = (height, columns)
-    taps = _taps(op, (H, W), size)
-    weights, biases = _blocks(kernel, bias)
+    taps = meeting_taps(op, (H, W), size)
+    weights = in_blocks(kernel)
+    biases = for_columns(bias, weights, kernel[..., 0].size, np.nan)
     if np.iinfo(np.uint16).max < C or weights[0].size > np.iinfo(np.int32).max:
         return None
     neuron = None if behind is None else neuron_constants(behind.op)
@@ -145,8 +157,8 @@ def _layer(graph: Graph, node: Node, behind: Node | None) -> FusedLayer | None:
     )
 
 
-def _plain_kernel(op: ir.Conv2d | ir.ConvTranspose2d) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Weights `[kH, kW, C, O]` without groups, zero between them, and the bias `[O]`."""
+def plain_kernel(op: ir.Conv2d | ir.ConvTranspose2d) -> NDArray[np.float32]:
+    """Weights `[kH, kW, C, O]` without groups, zero between them."""
     w = (
         op.weight if isinstance(op, ir.Conv2d) else op.weight.swapaxes(0, 1)
     )  # [O (or O / groups), C / groups (or C), ...]
@@ -160,11 +172,10 @@ def _plain_kernel(op: ir.Conv2d | ir.ConvTranspose2d) -> tuple[NDArray[np.float3
             part = w[g * o : (g + 1) * o] if isinstance(op, ir.Conv2d) else w[:, g * c : (g + 1) * c]
             full[g * o : (g + 1) * o, g * c : (g + 1) * c] = part
         w = full
-    bias = np.zeros(len(w), np.float32) if op.bias is None else op.bias
-    return w.transpose(2, 3, 1, 0), bias
+    return w.transpose(2, 3, 1, 0)
 
 
-def _taps(
+def meeting_taps(
     op: ir.Conv2d | ir.ConvTranspose2d, source: tuple[int, int], size: tuple[int, int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """For rows and for columns of the output: which input meets which part of the kernel, `[size, taps, 2]`."""
@@ -183,29 +194,32 @@ def _taps(
     return found[0], found[1]
 
 
-def _blocks(
-    kernel: NDArray[np.float32], bias: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Weights and bias in blocks of outputs that fit the registers."""
+def in_blocks(kernel: NDArray[Any], kind: type[Any] = np.float32) -> NDArray[Any]:
+    """Weights `[kH, kW, C, O]` as `[blocks, taps x channels x block]`, in blocks of outputs that fit the registers."""
     outputs = kernel.shape[3]
     block = min((LANES * k for k in (8, 4, 2, 1)), key=lambda b: -(-outputs // b) * (b // LANES + 1))
     blocks = -(-outputs // block)
     flat = kernel.reshape(-1, outputs)
-    padded = np.zeros((len(flat), blocks * block), np.float32)
+    padded = np.zeros((len(flat), blocks * block), kind)
     padded[:, :outputs] = flat
-    weights = _aligned((blocks, len(flat) * block))
+    weights = _aligned((blocks, len(flat) * block), kind)
     weights[:] = padded.reshape(len(flat), blocks, block).swapaxes(0, 1).reshape(blocks, -1)
-    biases = np.full(blocks * block, np.nan, np.float32)
-    biases[:outputs] = bias
-    return weights, biases
+    return weights
 
 
-def _aligned(shape: tuple[int, ...]) -> NDArray[np.float32]:
+def for_columns(values: NDArray[Any], weights: NDArray[Any], taps: int, rest: Any) -> NDArray[Any]:
+    """Values by output, `rest` where the blocks of `weights` with so many taps x channels are longer."""
+    padded = np.full(weights.size // taps, rest, values.dtype)
+    padded[: len(values)] = values
+    return padded
+
+
+def _aligned(shape: tuple[int, ...], kind: type[Any]) -> NDArray[Any]:
     """An array that begins with a cache line: a vector that crosses two is read at half the speed."""
-    size, line = int(np.prod(shape)) * 4, 64
+    size, line = int(np.prod(shape)) * np.dtype(kind).itemsize, 64
     raw = np.empty(size + line, np.uint8)
     start = -raw.ctypes.data % line
-    return raw[start : start + size].view(np.float32).reshape(shape)
+    return raw[start : start + size].view(kind).reshape(shape)
 
 
 def neuron_constants(op: Any) -> tuple[Any, ...] | None:

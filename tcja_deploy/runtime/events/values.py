@@ -174,6 +174,11 @@ class Spikes(LayerValue):
         share(kernels.list_bits, len(flat), self.threads, flat, ends, self.gate, T, H * W, index, scale)
         return EventLists((N, H, W, T, self.channels), ends, index, scale)
 
+    @property
+    def neuron_steps(self) -> int:
+        """Neurons times steps times samples."""
+        return math.prod(self.bits.shape[:4]) * self.channels
+
     @cached_property
     def by_place(self) -> NDArray[np.int32]:
         """Spikes by sample, place and step `[N, H, W, T]`."""

@@ -6,100 +6,45 @@ accumulators are LLVM vectors of 16 numbers, which become one register with AVX-
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+
+from tcja_deploy.runtime.events.llvm import (
+    I16,
+    I32,
+    I64,
+    LANES,
+    load,
+    loop,
+    number,
+    pointer,
+    side_by_side,
+    spread,
+    store,
+    typed_intrinsic,
+)
 
 __all__ = ["LANES", "add_bits", "append_rows", "bits_set", "lowest_bit", "relax", "step", "sum_rows"]
 
-_intrinsic: Callable[[Any], Any] = intrinsic  # what it makes of a function has another signature
-
-LANES = 16
-"""Numbers in a vector, and neurons in a word of bits."""
-
-_I64, _I32, _I16, _F32 = ir.IntType(64), ir.IntType(32), ir.IntType(16), ir.FloatType()
+_F32 = ir.FloatType()
 _VECTOR = ir.VectorType(_F32, LANES)
 _FLAGS = ir.VectorType(ir.IntType(1), LANES)
-_ACCUMULATORS = 8
-"""Vectors that are summed side by side, so that an addition need not wait for the one before."""
-
-
-def _pointer(context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    """Where the elements of a NumPy array lie; `None` for `None`."""
-    return (
-        None if isinstance(kind, types.NoneType) else context.make_array(kind)(context, builder, value).data
-    )
-
-
-def _number(i: int) -> Any:
-    return ir.Constant(_I64, i)
-
-
-def _load(builder: Any, pointer: Any, offset: Any, kind: Any) -> Any:
-    at = builder.bitcast(builder.gep(pointer, [offset]), kind.as_pointer())
-    loaded = builder.load(at)
-    loaded.align = kind.element.width // 8 if isinstance(kind.element, ir.IntType) else 4
-    return loaded
-
-
-def _store(builder: Any, value: Any, pointer: Any, offset: Any) -> None:
-    at = builder.bitcast(builder.gep(pointer, [offset]), value.type.as_pointer())
-    builder.store(value, at).align = 4
-
-
-def _spread(builder: Any, scalar: Any) -> Any:
-    """A vector with the same number in all lanes."""
-    kind = ir.VectorType(scalar.type, LANES)
-    one = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(_I32, 0))
-    lanes = ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES)
-    return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), lanes)
-
-
-def _loop(
-    builder: Any,
-    start: Any,
-    end: Any,
-    step: int,
-    carried: Sequence[Any],
-    body: Callable[[Any, list[Any]], list[Any]],
-) -> tuple[Any, list[Any]]:
-    """`for i in range(start, end, step): carried = body(i, carried)`; the next `i` and what is carried in the end."""
-    before = builder.block
-    head, inside, after = (builder.append_basic_block(name) for name in ("head", "body", "after"))
-    builder.branch(head)
-    builder.position_at_end(head)
-    i = builder.phi(_I64)
-    i.add_incoming(start, before)
-    values = [builder.phi(value.type) for value in carried]
-    for phi, value in zip(values, carried, strict=True):
-        phi.add_incoming(value, before)
-    builder.cbranch(builder.icmp_signed("<", i, end), inside, after)
-    builder.position_at_end(inside)
-    results = body(i, list(values))
-    i.add_incoming(builder.add(i, _number(step)), builder.block)
-    for phi, value in zip(values, results, strict=True):
-        phi.add_incoming(value, builder.block)
-    builder.branch(head)
-    builder.position_at_end(after)
-    return i, values
 
 
 def _add_rows(
     builder: Any, table: Any, index: Any, scale: Any, first: Any, last: Any, sums: list[Any]
 ) -> list[Any]:
     """The sums after the rows `index[first:last]` of `table`, in an order that depends on their number alone."""
-    width = len(sums)
-    unrolled = max(1, _ACCUMULATORS // width)
 
     def add(j: Any, sums: list[Any]) -> list[Any]:
-        row = builder.gep(table, [builder.sext(builder.load(builder.gep(index, [j])), _I64)])
-        factor = None if scale is None else _spread(builder, builder.load(builder.gep(scale, [j])))
+        row = builder.gep(table, [builder.sext(builder.load(builder.gep(index, [j])), I64)])
+        factor = None if scale is None else spread(builder, builder.load(builder.gep(scale, [j])))
         new = []
         for k, total in enumerate(sums):
-            part = _load(builder, row, _number(k * LANES), _VECTOR)
+            part = load(builder, row, number(k * LANES), _VECTOR)
             if factor is None:
                 new.append(builder.fadd(total, part))
             else:  # one rounding where the processor can, two elsewhere
@@ -107,20 +52,7 @@ def _add_rows(
                 new.append(builder.fadd(total, part, flags=("contract",)))
         return new
 
-    def several(j: Any, sums: list[Any]) -> list[Any]:
-        new: list[Any] = []
-        for u in range(unrolled):
-            new += add(builder.add(j, _number(u)), sums[u * width : (u + 1) * width])
-        return new
-
-    zero = ir.Constant(_VECTOR, [0.0] * LANES)
-    sums = sums + [zero] * (width * (unrolled - 1))
-    whole = builder.sub(last, _number(unrolled - 1))
-    j, sums = _loop(builder, first, whole, unrolled, sums, several)
-    while len(sums) > width:
-        half = len(sums) // 2
-        sums = [builder.fadd(a, b) for a, b in zip(sums[:half], sums[half:], strict=True)]
-    return _loop(builder, j, last, 1, sums, add)[1] if unrolled > 1 else sums
+    return side_by_side(builder, first, last, sums, ir.Constant(_VECTOR, [0.0] * LANES), add, builder.fadd)
 
 
 def _charged(
@@ -156,7 +88,7 @@ def _charged(
     return merged
 
 
-@_intrinsic
+@typed_intrinsic
 def sum_rows(
     typing: Any, width: Any, total: Any, weights: Any, rows: Any, scales: Any, start: Any, end: Any
 ) -> Any:
@@ -168,17 +100,17 @@ def sum_rows(
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         out, table, index, scale = (
-            _pointer(context, builder, signature.args[i], args[i]) for i in range(1, 5)
+            pointer(context, builder, signature.args[i], args[i]) for i in range(1, 5)
         )
-        sums = [_load(builder, out, _number(k * LANES), _VECTOR) for k in range(width.count)]
+        sums = [load(builder, out, number(k * LANES), _VECTOR) for k in range(width.count)]
         for k, total in enumerate(_add_rows(builder, table, index, scale, args[5], args[6], sums)):
-            _store(builder, total, out, _number(k * LANES))
+            store(builder, total, out, number(k * LANES))
         return context.get_dummy_value()
 
     return signature, generate
 
 
-@_intrinsic
+@typed_intrinsic
 def step(
     typing: Any, width: Any, bias: Any, weights: Any, rows: Any, scales: Any, start: Any, end: Any, neuron: Any, v: Any,
     bits: Any,
@@ -191,54 +123,54 @@ def step(
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         first, table, index, scale, membrane, out = (
-            _pointer(context, builder, signature.args[i], args[i]) for i in (1, 2, 3, 4, 8, 9)
+            pointer(context, builder, signature.args[i], args[i]) for i in (1, 2, 3, 4, 8, 9)
         )
         constants = [builder.extract_value(args[7], i) for i in range(9)]
         rest, leak, gain, drift, threshold, reset = (
-            _spread(builder, constants[i]) for i in (1, 2, 3, 4, 5, 7)
+            spread(builder, constants[i]) for i in (1, 2, 3, 4, 5, 7)
         )
         strict, soft = (builder.icmp_unsigned("!=", c, c.type(0)) for c in (constants[6], constants[8]))
-        places = [_number(k * LANES) for k in range(width.count)]
-        x = [_load(builder, first, place, _VECTOR) for place in places]
+        places = [number(k * LANES) for k in range(width.count)]
+        x = [load(builder, first, place, _VECTOR) for place in places]
         x = _add_rows(builder, table, index, scale, args[5], args[6], x)
-        before = [_load(builder, membrane, place, _VECTOR) for place in places]
+        before = [load(builder, membrane, place, _VECTOR) for place in places]
         charged = _charged(builder, constants[0], x, before, rest, leak, gain, drift)
         for k, (place, h) in enumerate(zip(places, charged, strict=True)):
             above, reached = (builder.fcmp_ordered(sign, h, threshold) for sign in (">", ">="))
             fired = builder.select(strict, above, reached)
             after = builder.select(soft, builder.fsub(h, reset), reset)
-            _store(builder, builder.select(fired, after, h), membrane, place)
-            builder.store(builder.bitcast(fired, _I16), builder.gep(out, [_number(k)]))
+            store(builder, builder.select(fired, after, h), membrane, place)
+            builder.store(builder.bitcast(fired, I16), builder.gep(out, [number(k)]))
         return context.get_dummy_value()
 
     return signature, generate
 
 
-@_intrinsic
+@typed_intrinsic
 def relax(typing: Any, width: Any, bias: Any, neuron: Any, v: Any, steps: Any) -> Any:
     """As many steps of neurons whose input is the bias alone and that cannot fire from it; see `step`."""
     signature = types.void(width, bias, neuron, v, types.int64)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        first, membrane = (_pointer(context, builder, signature.args[i], args[i]) for i in (1, 3))
+        first, membrane = (pointer(context, builder, signature.args[i], args[i]) for i in (1, 3))
         form, *constants = (builder.extract_value(args[2], i) for i in range(5))
-        spread = [_spread(builder, constant) for constant in constants]
-        places = [_number(k * LANES) for k in range(width.count)]
-        x = [_load(builder, first, place, _VECTOR) for place in places]
-        v = [_load(builder, membrane, place, _VECTOR) for place in places]
+        spread = [spread(builder, constant) for constant in constants]
+        places = [number(k * LANES) for k in range(width.count)]
+        x = [load(builder, first, place, _VECTOR) for place in places]
+        v = [load(builder, membrane, place, _VECTOR) for place in places]
 
         def charge(t: Any, v: list[Any]) -> list[Any]:
             return _charged(builder, form, x, v, *spread)
 
-        _, v = _loop(builder, _number(0), args[4], 1, v, charge)
+        _, v = loop(builder, number(0), args[4], 1, v, charge)
         for place, h in zip(places, v, strict=True):
-            _store(builder, h, membrane, place)
+            store(builder, h, membrane, place)
         return context.get_dummy_value()
 
     return signature, generate
 
 
-@_intrinsic
+@typed_intrinsic
 def append_rows(
     typing: Any,
     rows: Any,
@@ -260,47 +192,47 @@ def append_rows(
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         out, out_scale, source, source_scale = (
-            _pointer(context, builder, signature.args[i], args[i]) for i in (0, 1, 3, 4)
+            pointer(context, builder, signature.args[i], args[i]) for i in (0, 1, 3, 4)
         )
         at, start, end = args[2], args[5], args[6]
-        factors, bases = _spread(builder, args[7]), _spread(builder, args[8])
+        factors, bases = spread(builder, args[7]), spread(builder, args[8])
 
         def copy(j: Any, nothing: list[Any]) -> list[Any]:
-            found = _load(builder, source, j, ir.VectorType(_I16, LANES))
-            wide = builder.zext(found, ir.VectorType(_I32, LANES))
+            found = load(builder, source, j, ir.VectorType(I16, LANES))
+            wide = builder.zext(found, ir.VectorType(I32, LANES))
             to = builder.add(at, builder.sub(j, start))
-            _store(builder, builder.add(builder.mul(wide, factors), bases), out, to)
+            store(builder, builder.add(builder.mul(wide, factors), bases), out, to)
             if out_scale is not None:
-                _store(builder, _load(builder, source_scale, j, _VECTOR), out_scale, to)
+                store(builder, load(builder, source_scale, j, _VECTOR), out_scale, to)
             return []
 
-        _loop(builder, start, end, LANES, [], copy)
+        loop(builder, start, end, LANES, [], copy)
         return context.get_dummy_value()
 
     return signature, generate
 
 
-@_intrinsic
+@typed_intrinsic
 def add_bits(typing: Any, counts: Any, at: Any, bits: Any, start: Any, steps: Any, stride: Any) -> Any:
     """Add 16 neurons' spikes to `counts[at:]`: the words `bits[start + t stride]` of `t < steps`."""
     signature = types.void(counts, types.int64, bits, types.int64, types.int64, types.int64)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        out, words = (_pointer(context, builder, signature.args[i], args[i]) for i in (0, 2))
-        wide = ir.VectorType(_I32, LANES)
+        out, words = (pointer(context, builder, signature.args[i], args[i]) for i in (0, 2))
+        wide = ir.VectorType(I32, LANES)
 
         def add(t: Any, sums: list[Any]) -> list[Any]:
             word = builder.load(builder.gep(words, [builder.add(args[3], builder.mul(t, args[5]))]))
             return [builder.add(sums[0], builder.zext(builder.bitcast(word, _FLAGS), wide))]
 
-        _, (total,) = _loop(builder, _number(0), args[4], 1, [_load(builder, out, args[1], wide)], add)
-        _store(builder, total, out, args[1])
+        _, (total,) = loop(builder, number(0), args[4], 1, [load(builder, out, args[1], wide)], add)
+        store(builder, total, out, args[1])
         return context.get_dummy_value()
 
     return signature, generate
 
 
-@_intrinsic
+@typed_intrinsic
 def lowest_bit(typing: Any, word: Any) -> Any:
     """Position of the lowest set bit of a number that is not zero."""
     if not isinstance(word, types.Integer):
@@ -312,7 +244,7 @@ def lowest_bit(typing: Any, word: Any) -> Any:
     return word(word), generate
 
 
-@_intrinsic
+@typed_intrinsic
 def bits_set(typing: Any, word: Any) -> Any:
     """How many bits of a number are set."""
     if not isinstance(word, types.Integer):

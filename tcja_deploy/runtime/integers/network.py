@@ -16,7 +16,7 @@ from tcja_deploy.runtime.integers.edges import AnyStage, sends
 from tcja_deploy.runtime.integers.layers import GateStage, LayerStage
 from tcja_deploy.runtime.integers.stages import HOST, Edge, IntArray, ProgramStage, stage_error
 
-__all__ = ["HostInput", "IntegerNetwork", "Readout"]
+__all__ = ["HostInput", "IntegerNetwork", "Readout", "runs"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,3 +161,21 @@ class IntegerNetwork:
     def arrives(self, stage: AnyStage) -> tuple[Edge, ...]:
         """What a stage receives."""
         return tuple(self.edges[name] for name in stage.inputs)
+
+
+def runs(network: IntegerNetwork) -> list[tuple[AnyStage, ...]]:
+    """The stages in order; layers that alone read the layer before them together with it."""
+    parts: list[tuple[AnyStage, ...]] = []
+    for stage in network.stages:
+        before = parts[-1][-1] if parts else None
+        joins = (
+            isinstance(stage, LayerStage)
+            and isinstance(before, LayerStage)
+            and stage.inputs == (before.name,)
+            and len(network.readers(before.name)) == 1
+        )
+        if joins:
+            parts[-1] = (*parts[-1], stage)
+        else:
+            parts.append((stage,))
+    return parts

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from tcja_deploy.runtime.integers.edges import AnyStage, synapse_bound
 from tcja_deploy.runtime.integers.gate_arithmetic import gate_values
-from tcja_deploy.runtime.integers.layer_runner import LayerCounts, LayerRunner
+from tcja_deploy.runtime.integers.layer_runner import LIMIT, LayerCounts, LayerRunner
 from tcja_deploy.runtime.integers.layers import GateStage, LayerStage
 from tcja_deploy.runtime.integers.stage_arithmetic import (
     NeuronParameters,
@@ -28,11 +28,18 @@ from tcja_deploy.runtime.integers.stages import (
     RelayStage,
     SynapseStage,
 )
-from tcja_deploy.runtime.integers.sums import EXACT32, float32_is_exact
 
-__all__ = ["PopulationRunner", "SynapseRunner", "integer_gate", "run_gate", "run_program", "run_stage"]
+__all__ = [
+    "PopulationRunner",
+    "SynapseRunner",
+    "count_sent",
+    "integer_gate",
+    "run_gate",
+    "run_program",
+    "run_stage",
+]
 
-CONV_MAX = LIMIT = 1 << 23
+CONV_MAX = 1 << 23
 
 
 def integer_gate(gate: GateStage, counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -53,10 +60,15 @@ def _pool_payload(payload: Tensor, gate: GateStage) -> Tensor:
 
 
 def run_gate(gate: GateStage, spikes: Tensor, samples: int, counts: LayerCounts) -> Tensor:
-    """Payloads (T*N, C, H', W') of a window of spikes (T*N, C, H, W), both float32."""
-    sums = spikes.sum((2, 3)).double().numpy().astype(np.int64).reshape(-1, samples, gate.in_shape[0])
+    """Payloads (T*N, C, H', W') of a window of spikes (T*N, C, H, W), both floats."""
+    sums = (
+        spikes.sum((2, 3), dtype=torch.float64)
+        .numpy()
+        .astype(np.int64)
+        .reshape(-1, samples, gate.in_shape[0])
+    )
     values = integer_gate(gate, sums).reshape(-1, gate.in_shape[0], 1, 1)
-    factor = torch.as_tensor(values, dtype=torch.float32)
+    factor = torch.as_tensor(values, dtype=spikes.dtype)
     payload = _pool_payload(spikes, gate) * factor
     counts.peak = max(counts.peak, int(payload.max()))
     return payload
@@ -79,19 +91,18 @@ class SynapseRunner:
 
     Args:
         stage: Parameters.
-        received: What it receives; its bound decides about the arithmetic.
+        received: What it receives; its bound tells whether sums may wrap.
     """
 
     def __init__(self, stage: SynapseStage, received: Edge) -> None:
         self.stage = stage
         bound = synapse_bound(stage, received)
         self._wraps = stage.kind != "dense" and bound >= CONV_MAX
-        self._dtype = torch.float32 if bound < EXACT32 and float32_is_exact() else torch.float64
-        self._weight = torch.as_tensor(stage.weight, dtype=self._dtype)
+        self._weight = torch.as_tensor(stage.weight, dtype=torch.float64)
 
     def advance(self, x: Tensor, counts: LayerCounts) -> Tensor:
         """Sums `[B, ...]`, float64, of payloads `[B, ...]`."""
-        stage, weight, x = self.stage, self._weight, x.to(self._dtype)
+        stage, weight, x = self.stage, self._weight, x.double()
         if stage.kind == "dense":
             sums = functional.linear(x.flatten(1), weight)
         elif stage.kind == "conv":
@@ -109,7 +120,6 @@ class SynapseRunner:
                 stage.groups,
                 stage.dilation,
             )
-        sums = sums.double()
         if self._wraps:
             wrapped = torch.remainder(sums + CONV_MAX, 2 * CONV_MAX) - CONV_MAX
             counts.wraps += int(torch.count_nonzero(wrapped != sums))
@@ -159,10 +169,19 @@ class PopulationRunner:
         return spikes.astype(np.int64)
 
 
+def count_sent(stage: AnyStage, sent: NDArray[np.integer], counts: LayerCounts) -> None:
+    """Add what a stage sent, `[T, N, ...]`, to its counts; sums of synapses alone are no spikes."""
+    counts.neuron_steps += sent.size
+    if not isinstance(stage, SynapseStage):
+        counts.spikes += int(np.count_nonzero(sent))
+
+
 def run_stage(
     stage: AnyStage, received: tuple[Edge, ...], windows: Sequence[NDArray[np.integer]], counts: LayerCounts
-) -> NDArray[np.int32]:
+) -> NDArray[np.integer]:
     """What one stage sends, `[T, N, ...]`, for what it receives, `[T, N, ...]` of each input.
+
+    It is 32 bits wide unless sums need more.
 
     Args:
         stage: The stage.
@@ -178,13 +197,15 @@ def run_stage(
         population = PopulationRunner(stage)
         rows = (np.asarray(np.sum([w[t] for w in windows], 0, dtype=np.int64)) for t in range(frames))
         return np.stack([population.advance(row, counts) for row in rows]).astype(np.int32)
-    x = torch.from_numpy(windows[0].reshape(-1, *windows[0].shape[2:]).astype(np.float32))
+    x = torch.from_numpy(windows[0].reshape(-1, *windows[0].shape[2:]).astype(np.float64))
     with torch.inference_mode():
         if isinstance(stage, LayerStage):
-            peak = int(np.abs(windows[0]).max(initial=1))
-            y = LayerRunner(stage).advance(x, samples, peak, counts)
+            y = LayerRunner(stage).advance(x, samples, counts)
         elif isinstance(stage, SynapseStage):
             y = SynapseRunner(stage, received[0]).advance(x, counts)
         else:
             y = run_gate(stage, x, samples, counts)
-    return y.numpy().reshape(frames, samples, *y.shape[1:]).astype(np.int32)
+    kept = (
+        np.int64 if isinstance(stage, SynapseStage) and synapse_bound(stage, received[0]) >> 31 else np.int32
+    )
+    return y.numpy().reshape(frames, samples, *y.shape[1:]).astype(kept)

@@ -23,8 +23,7 @@ from tcja_deploy.runtime.integers.graph_cells import graph_link
 from tcja_deploy.runtime.integers.layer_runner import LayerCounts, LayerRunner
 from tcja_deploy.runtime.integers.layers import GateStage, LayerStage, SpatialPool
 from tcja_deploy.runtime.integers.stages import HOST, UNITY
-from tcja_deploy.runtime.integers.sums import EXACT32
-from tcja_deploy.runtime.integers.twin import encode
+from tcja_deploy.runtime.integers.twin import MESSAGE_LIMIT, encode
 from tcja_deploy.runtime.integers.window.program import Program
 from tcja_deploy.runtime.stream.cells import CellState, PlainCell, Scale, Stateless
 from tcja_deploy.runtime.stream.engine import Stepper, initial
@@ -64,7 +63,7 @@ class Encode(Stateless):
             DataError: If the frame holds values that the network was not made for.
         """
         payload = encode(self.host, inputs[0][None].numpy())[0]
-        if np.abs(payload).max() >= EXACT32:
+        if np.abs(payload).max() >= MESSAGE_LIMIT:
             raise DataError(f"a payload of {np.abs(payload).max()} exceeds the 24 bits of a message")
         return [torch.from_numpy(payload.astype(np.float32))], state
 
@@ -108,10 +107,9 @@ class IntegerLayer(PlainCell):
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
         """See `Cell`."""
-        x, runner = inputs[0].float(), self.runner
+        x, runner = inputs[0], self.runner
         runner.u, runner.v = state.get("u"), state["v"].clone()
-        peak = self.peak or int(x.abs().max())
-        spikes = runner.advance(x, len(x), peak, LayerCounts())
+        spikes = runner.advance(x, len(x), LayerCounts())
         after = {"u": runner.u, "v": runner.v}
         return [spikes], {
             name: before if (now := after[name]) is None else now.double() for name, before in state.items()

@@ -1,0 +1,35 @@
+"""How much an integer network computes, and when its kernels are worth their loading."""
+
+from __future__ import annotations
+
+from math import prod
+
+from tcja_deploy.runtime.integers.edges import AnyStage
+from tcja_deploy.runtime.integers.layers import LayerStage
+from tcja_deploy.runtime.integers.network import IntegerNetwork
+from tcja_deploy.runtime.integers.stages import SynapseStage
+
+__all__ = ["frame_work", "pays"]
+
+LOADING = 5e9
+"""Multiply-accumulates of the reference in about the time in which the kernels are loaded, a second."""
+
+_done = [0]
+"""Multiply-accumulates that this process was asked for."""
+
+
+def frame_work(stage: AnyStage) -> int:
+    """Multiply-accumulates of one frame of a stage."""
+    if not isinstance(stage, LayerStage | SynapseStage):
+        return 0
+    transposed = isinstance(stage, SynapseStage) and stage.kind == "transposed"
+    return int(stage.weight.size) * prod((stage.in_shape if transposed else stage.out_shape)[1:])
+
+
+def pays(network: IntegerNetwork, samples: int) -> bool:
+    """Whether the process has by now, these windows included, so much to compute that the kernels pay.
+
+    At worst it then takes twice as long as with the better choice from the start.
+    """
+    _done[0] += samples * network.frames * sum(map(frame_work, network.stages))
+    return _done[0] > LOADING
