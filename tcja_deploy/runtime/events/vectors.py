@@ -154,13 +154,13 @@ def relax(typing: Any, width: Any, bias: Any, neuron: Any, v: Any, steps: Any) -
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         first, membrane = (pointer(context, builder, signature.args[i], args[i]) for i in (1, 3))
         form, *constants = (builder.extract_value(args[2], i) for i in range(5))
-        spread = [spread(builder, constant) for constant in constants]
+        vectors = [spread(builder, constant) for constant in constants]
         places = [number(k * LANES) for k in range(width.count)]
         x = [load(builder, first, place, _VECTOR) for place in places]
         v = [load(builder, membrane, place, _VECTOR) for place in places]
 
         def charge(t: Any, v: list[Any]) -> list[Any]:
-            return _charged(builder, form, x, v, *spread)
+            return _charged(builder, form, x, v, *vectors)
 
         _, v = loop(builder, number(0), args[4], 1, v, charge)
         for place, h in zip(places, v, strict=True):
