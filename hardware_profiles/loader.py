@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import tomllib
 from importlib.resources import files
 from pathlib import Path
@@ -94,10 +95,14 @@ def _locate(name_or_path: str | os.PathLike[str]) -> tuple[Path | str, str]:
 
 def _read(path: Path) -> bytes:
     try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+        if kind not in (stat.S_IFREG, stat.S_IFDIR):  # opening a FIFO may block for ever
+            raise ProfileError("this is a device, FIFO or socket, not a file", where=str(path))
         with path.open("rb") as file:
             data = file.read(_LARGEST_BYTES + 1)
-    except OSError as error:
-        raise ProfileError(f"cannot be read: {error.strerror or error}", where=str(path)) from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        said = getattr(error, "strerror", None) or error
+        raise ProfileError(f"cannot be read: {said}", where=str(path)) from error
     if len(data) > _LARGEST_BYTES:
         raise ProfileError("is larger than 1 MiB, which no profile is", where=str(path))
     return data

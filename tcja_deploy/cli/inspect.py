@@ -9,6 +9,7 @@ import typer
 
 from tcja_deploy.cli.options import AS_FOUND, JsonOption, Loading, ModelArgument, load_model, shared_options
 from tcja_deploy.errors import UsageError
+from tcja_deploy.text import printable
 
 if TYPE_CHECKING:
     from tcja_deploy.ir import Graph
@@ -38,7 +39,7 @@ def inspect(
         return
     graph = load_model(model, how)
     if text:
-        typer.echo(dump(graph), nl=False)
+        typer.echo(printable(dump(graph), keep="\n"), nl=False)
     elif as_json:
         typer.echo(json.dumps(_as_dict(graph), indent=2))
     else:

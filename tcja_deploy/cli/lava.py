@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tcja_deploy.cli.options import JsonOption
+from tcja_deploy.text import printable
 
 __all__ = ["app", "show_bundle"]
 
@@ -40,7 +41,7 @@ def doctor(as_json: JsonOption = False) -> None:
         typer.echo(json.dumps([asdict(item) for item in found], indent=2))
     else:
         for item in found:
-            typer.echo(f"{'ok     ' if item.good else 'PROBLEM'} {item.subject}: {item.finding}")
+            typer.echo(printable(f"{'ok     ' if item.good else 'PROBLEM'} {item.subject}: {item.finding}"))
             if item.advice:
                 typer.echo(f"        -> {item.advice}")
     wrong = [item.subject for item in found if not item.good]

@@ -17,6 +17,7 @@ from tcja_deploy.cli.loading import AS_FOUND, Loading
 from tcja_deploy.cli.remembered import agree, facts
 from tcja_deploy.cli.values import frame_shape, microseconds, sensor_size
 from tcja_deploy.errors import SilenceWarning, UsageError
+from tcja_deploy.text import printable
 
 if TYPE_CHECKING:
     from tcja_deploy.events import EventData
@@ -328,7 +329,7 @@ def open_frames(
 def _say(note: str) -> None:
     """A note on standard error, from one of the processes that share the work."""
     if os.environ.get("RANK", "0") == "0":
-        typer.echo(f"note: {note}", err=True)
+        typer.echo(printable(f"note: {note}", keep="\n"), err=True)
 
 
 def _one_of(option: str, given: str, known: tuple[str, ...]) -> str:

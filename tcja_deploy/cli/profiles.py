@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tcja_deploy.cli.options import JsonOption
+from tcja_deploy.text import printable
 
 if TYPE_CHECKING:
     from tcja_deploy.energy.render.table import Table
@@ -79,7 +80,7 @@ def check(
             where=str(path),
             hint="docs/hardware-profiles.md describes the format",
         )
-    typer.echo(f"{path}: valid")
+    typer.echo(printable(f"{path}: valid"))
 
 
 def _lists(profile: Profile) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,7 +21,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from rich.table import Table
+
+from tcja_deploy.text import printable
 
 if TYPE_CHECKING:
     from tcja_deploy.energy.render.table import Table as ReportTable
@@ -46,8 +49,18 @@ __all__ = [
 
 _PIPED_WIDTH = 160
 _width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPED_WIDTH
-console = Console(width=_width, markup=False, emoji=False)  # brackets and colons in names are what they are
-_stderr = Console(stderr=True)
+
+
+class _Shown(Console):
+    """Shows control characters of what it prints; the escape sequences of styles are its own."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable(text, keep="\n"), style, control)
+
+
+console = _Shown(width=_width, markup=False, emoji=False)  # brackets and colons in names are what they are
+_stderr = _Shown(stderr=True)
 
 
 def table(title: str, *columns: str, left: int = 1) -> Table:

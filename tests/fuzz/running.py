@@ -108,7 +108,7 @@ def everything(minutes: float, folder: Path, seed: int) -> dict[str, Count]:
     turns, end, turn = 60.0 * minutes / len(targets), time.monotonic() + 60 * minutes, 0
     while time.monotonic() < end:
         for name, target in targets.items():
-            part = fuzz(target, min(20.0, turns), folder, seed + turn)
+            part = fuzz(target, min(8.0, turns), folder, seed + turn)
             count = counts[name]
             count.read, count.refused = count.read + part.read, count.refused + part.refused
             count.slowest = max(count.slowest, part.slowest)
