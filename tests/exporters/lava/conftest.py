@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from lava_leftovers import leftovers
+from preloaded import PreloadedLava
 
 from tcja_deploy.errors import ToolchainError
-from tcja_deploy.exporters.lava import environment
+from tcja_deploy.exporters.lava import environment, verify
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "runtime"))  # the random integer networks
 
@@ -21,6 +22,19 @@ def lava_python() -> Path:
         return environment.lava_python()
     except ToolchainError as error:
         pytest.skip(f"no Lava environment ({error.reason}); run `tcja-deploy lava setup`")
+
+
+@pytest.fixture(scope="session")
+def preloaded(lava_python):
+    """A process that has imported lava-dl, once for all tests that only ask what Lava computes."""
+    with PreloadedLava(lava_python) as lava:
+        yield lava
+
+
+@pytest.fixture
+def quick_lava(preloaded, monkeypatch):
+    """Lets `verify` run Lava in forks of one process instead of a new one each."""
+    monkeypatch.setattr(verify, "run_lava", preloaded.run)
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def main():
     from lava.proc.conv.process import Conv
     from lava.proc.io.source import RingBuffer
     from lava.proc.lif.process import LIFReset
-    from tcja_sink.process import Sink
+    from tcja_sink.process import PORTS, Sink
     from tcja_stages.process import Neuron, Relay
     from tcja_window.process import WindowProgram
 
@@ -56,6 +56,7 @@ def main():
     source = RingBuffer(data=np.ascontiguousarray(frames.T, np.int32))
     plain = {"bias": np.zeros(shape[-1], np.int64)}
     steps = len(frames) + max(case["delay"] + case["latency"] for case in cases)
+    outs = []
     for k, case in enumerate(cases):
         port, kind, first = source.s_out, case["kind"], 1 + case["delay"]
         if case["delay"]:
@@ -86,11 +87,13 @@ def main():
                 port.connect(twice.a_in)
                 twice.s_out.connect(process.in1 if kind == "program" else into)
                 break
-        sink = Sink(
-            shape=tuple(out.shape), first=case["delay"] + case["latency"], count=len(frames), dtype=np.int32,
-            path=os.path.join(FOLDER, f"{k}.npy"),
-        )  # fmt: skip
-        out.connect(sink.a_in)
+        first = case["delay"] + case["latency"]
+        outs.append((out, (tuple(out.shape), first, np.int32, os.path.join(FOLDER, f"{k}.npy"))))
+    for k in range(0, len(outs), len(PORTS)):
+        chosen = outs[k : k + len(PORTS)]
+        sink = Sink(kept=[kept for _, kept in chosen], count=len(frames))
+        for (out, _), into in zip(chosen, sink.ports, strict=True):
+            out.connect(into)
     watched(
         source,
         lambda: source.run(

@@ -107,14 +107,14 @@ def test_stages_that_do_not_fit_are_refused():
         check(IntegerNetwork("n", 4, network.host_input, (wide,), network.readout))
 
 
-@pytest.mark.usefixtures("lava_python")
+@pytest.mark.usefixtures("quick_lava")
 def test_random_graphs_in_lava(tmp_path):
     """Many graphs in one run: 3 windows, every value of every stage."""
     compared(range(12), tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("lava_python")
+@pytest.mark.usefixtures("quick_lava")
 @pytest.mark.parametrize("first", range(0, 200, 20))
 def test_two_hundred_random_graphs_in_lava(first, tmp_path):
     compared(range(first, first + 20), tmp_path)

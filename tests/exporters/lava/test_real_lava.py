@@ -34,10 +34,10 @@ def case(seed, gates, kind, entry, windows):
     return network, random_frames(network, windows, seed, signed=entry == "signed")
 
 
-def equal_in_lava(network, frames, folder, lava_python):
+def equal_in_lava(network, frames, folder):
     """Run a network in Lava; every stage of it must spike and equal the twin."""
     write_bundle(network, folder, frames[:, :1], about={})
-    agreement = td.verify(folder, None, [frames], python=lava_python, timeout=120)
+    agreement = td.verify(folder, None, [frames])
     assert agreement.samples == frames.shape[1]
     assert [layer.name for layer in agreement.layers] == [stage.name for stage in network.stages]
     assert agreement.mismatches == 0, agreement.layers
@@ -47,11 +47,12 @@ def equal_in_lava(network, frames, folder, lava_python):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_lava")
 @pytest.mark.parametrize("row", SWEEP, ids=str)
-def test_random_networks(row, tmp_path, lava_python):
+def test_random_networks(row, tmp_path):
     """Channels, kernels, strides, paddings, dilations, groups, pools, biases, decays of both states, thresholds."""
     network, frames = case(*row)
-    equal_in_lava(network, frames, tmp_path / "b", lava_python)
+    equal_in_lava(network, frames, tmp_path / "b")
 
 
 def test_the_sweep_reaches_what_it_should():
@@ -123,14 +124,15 @@ EXTREMES = {
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_lava")
 @pytest.mark.parametrize("name", EXTREMES)
-def test_wrapping_and_saturating_networks(name, tmp_path, lava_python, monkeypatch):
+def test_wrapping_and_saturating_networks(name, tmp_path, monkeypatch):
     """Beyond the lint: biases of more than 16 bits, sums beyond 24 bits, currents that wrap, saturating voltages."""
     network = EXTREMES[name]()
     frames = random_frames(network, 2, signed=name == "dense")
     findings = type("Findings", (), {"notes": ()})
     monkeypatch.setattr("tcja_deploy.exporters.lava.bundle.check", lambda network: findings)
-    equal_in_lava(network, frames, tmp_path / "b", lava_python)
+    equal_in_lava(network, frames, tmp_path / "b")
     first = Twin(network).run(frames).counts[network.stages[0].name]
     assert first.wraps > 0
     assert first.saturations > 0
@@ -139,6 +141,7 @@ def test_wrapping_and_saturating_networks(name, tmp_path, lava_python, monkeypat
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_lava")
 @pytest.mark.parametrize(
     "name",
     [
@@ -153,13 +156,13 @@ def test_wrapping_and_saturating_networks(name, tmp_path, lava_python, monkeypat
         "readout of a gate",
     ],
 )
-def test_quantised_graphs(name, tmp_path, lava_python):
+def test_quantised_graphs(name, tmp_path):
     """From the graph through the quantiser to Lava, with the fast convolution."""
     graph = GRAPHS[name]()
     frames = frames_for(graph, 2)
     report = td.export(graph, "lava", tmp_path / "b", data=[frames])
     assert report.agreement.passed
-    agreement = td.verify(tmp_path / "b", None, [frames], python=lava_python, fast_conv=True, timeout=120)
+    agreement = td.verify(tmp_path / "b", None, [frames], fast_conv=True)
     assert agreement.mismatches == 0, agreement.layers
     assert agreement.predictions_equal == 2
     assert agreement.output_difference == 0
