@@ -11,7 +11,11 @@ The placement, stated once:
 * A core receives every input element in the receptive field of its tile, one axon each (dense layers and
   one-dimensional convolutions: the whole input). A neuron sends one axon to each channel slice of each
   population that reads it (copies for overlapping tiles are left out).
-* Pooling, gating and read-out happen on the way and need no core. Weights take 8 bits, or the chip's widest
+* A relay (a sum of real numbers that is sent on) is the population of a layer whose sums arrive there. Without one,
+  and for logic of spikes, it is a population without weights: as many cores as its neurons need.
+* Delays lie on axons and need no core; attention is a program of the chip's embedded processors or of the host
+  (`energy.count.additions`).
+* Pooling and read-out happen on the way and need no core. Weights take 8 bits, or the chip's widest
   if that is less.
 * A chip that states a number of layers runs one population on one core, without splitting.
 
@@ -26,13 +30,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tcja_deploy.energy.count.additions import Addition, additions
 from tcja_deploy.energy.count.inventory import Inventory, SynapticLayer
 from tcja_deploy.energy.count.quantities import Ints
 from tcja_deploy.energy.place.matching import one_each
 from tcja_deploy.energy.place.receptive import field, synapses
 from tcja_deploy.hardware_profiles import ChipLimits, Profile, Quantity
 
-__all__ = ["Fit", "Placed", "place"]
+__all__ = ["Fit", "Placed", "PlacedAddition", "place"]
 
 _BITS = 8
 
@@ -64,6 +69,21 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
+class PlacedAddition:
+    """A part of a network with branches that is no layer with weights, on a chip.
+
+    Attributes:
+        addition: The part.
+        where: What of the chip computes it.
+        cores: Cores it needs by its neurons alone; 0 where it needs none, `None` if no limit of a core is published.
+    """
+
+    addition: Addition
+    where: str
+    cores: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Fit:
     """A network on a chip.
 
@@ -76,6 +96,7 @@ class Fit:
         violations: Why the network does not fit, however many chips there are.
         unchecked: Limits that the profile does not state.
         weight_bit: Bits a weight takes.
+        added: Relays, logic, delays and programs.
     """
 
     profile: str
@@ -86,6 +107,7 @@ class Fit:
     violations: tuple[str, ...]
     unchecked: tuple[str, ...]
     weight_bit: int
+    added: tuple[PlacedAddition, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -126,14 +148,35 @@ def place(inventory: Inventory, profile: Profile) -> Fit:
         populations = _split(inventory, limits, bits)
         violations += [f"{p.node}: {v}" for p in populations for v in p.violations]
     per_chip = _value(limits.cores)
+    added = tuple(_place_addition(a, limits) for a in additions(inventory.graph))
     cores = None
-    if all(p.cores is not None for p in populations):
-        cores = sum(p.cores or 0 for p in populations)
+    if all(p.cores is not None for p in (*populations, *added)):
+        cores = sum(p.cores or 0 for p in (*populations, *added))
     counts = _chips_by_size(trunk, limits, bits)
     if cores is not None and per_chip:
         counts.append(-(-cores // per_chip))
     chips = max(counts) if counts and not violations else None
-    return Fit(profile.name, tuple(populations), cores, per_chip, chips, tuple(violations), unchecked, bits)
+    return Fit(
+        profile.name, tuple(populations), cores, per_chip, chips, tuple(violations), unchecked, bits, added
+    )
+
+
+def _place_addition(addition: Addition, limits: ChipLimits) -> PlacedAddition:
+    """Where a part without weights goes."""
+    if addition.kind == "program":
+        return PlacedAddition(addition, "embedded processors or the host", 0)
+    if addition.kind == "delay":
+        return PlacedAddition(addition, "axons, if they can wait that long", 0)
+    most = _value(limits.neurons_per_core)
+    where = "neurons of threshold logic"
+    if addition.kind == "relay":
+        graded = _value(limits.payload)
+        width = f"up to {graded} bits" if graded else "which the profile does not state"
+        own = f"the neurons of {addition.layer}" if addition.layer else "neurons"
+        where = f"{own} without a threshold, sending graded spikes ({width})"
+        if addition.layer:
+            return PlacedAddition(addition, where, 0)
+    return PlacedAddition(addition, where, -(-addition.elements // most) if most else None)
 
 
 def _value(quantity: Quantity | None) -> int | None:

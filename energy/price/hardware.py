@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from tcja_deploy.energy.count.additions import additions
 from tcja_deploy.energy.count.inventory import Drive, Measured, Primitive, Purpose, SynapticLayer
 from tcja_deploy.energy.count.quantities import Ops
 from tcja_deploy.energy.place.placement import Fit, place
@@ -46,6 +47,7 @@ HARDWARE = Convention(
     (
         "terms without a published price: listed, never zero",
         "attention and dense layers on spiking chips: the chips have no such operation; listed",
+        "relays' graded spikes, logic of spikes and delays of branches: counted, no chip publishes a price; listed",
         "pooling, bias, residual sums, read-out: done on the way by the chip's own means",
         "host, input and output, DRAM: no price at hand",
     ),
@@ -61,6 +63,7 @@ def snn_lines(m: Measured, profile: Profile) -> list[Line]:
     fit = place(m.inventory, profile)
     lines = [line for layer in m.inventory.layers for line in _synapses(m, layer, profile.pricing)]
     lines += _neurons(m, profile.pricing) + _messages(m, profile.pricing, fit) + _elsewhere(m)
+    lines += _added(m)
     lines += _static(m, profile, fit)
     return lines
 
@@ -178,6 +181,31 @@ def _elsewhere(m: Measured) -> list[Line]:
     for work in m.inventory.operations:
         if work.purpose in outside:
             lines.append(Line(work.node, work.purpose, work.what, m.work(work), price))
+    return lines
+
+
+_UNPRICED = {
+    "relay": ("graded spikes of a relay", "graded spike", "no price of sending a graded spike is published"),
+    "logic": (
+        "updates of threshold logic",
+        "logic update",
+        "no price of a neuron without memory is published",
+    ),
+    "delay": ("values held back, times steps", "delayed value", "no price of an axon's delay is published"),
+}
+"""What is counted, its name, and why it has no price, by the kind of an addition; programs are the attention's lines."""
+
+
+def _added(m: Measured) -> list[Line]:
+    """What branches add: relays' messages (every value in every step, the most there can be), logic and delays."""
+    lines = []
+    for added in additions(m.inventory.graph):
+        if added.kind in _UNPRICED:
+            what, name, reason = _UNPRICED[added.kind]
+            count = added.elements * m.inventory.graph.T * max(added.steps, 1)
+            node = added.node if added.source == added.node else f"{added.source} to {added.node}"
+            price = Price(name, None, reason=reason)
+            lines.append(Line(node, Purpose.TRAFFIC, what, Ops.constant(count, len(m)), price))
     return lines
 
 

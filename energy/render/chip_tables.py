@@ -6,7 +6,7 @@ from tcja_deploy.energy.place.placement import Fit
 from tcja_deploy.energy.render.table import Column, Table, shape_text
 from tcja_deploy.energy.report.record import Report
 
-__all__ = ["fits_table", "populations_table"]
+__all__ = ["additions_table", "fits_table", "populations_table"]
 
 
 def fits_table(report: Report) -> Table:
@@ -63,4 +63,27 @@ def populations_table(fit: Fit) -> Table:
         ),
         rows,
         tuple(f"Exceeded: {v}" for v in fit.violations),
+    )
+
+
+def additions_table(fit: Fit) -> Table:
+    """What branches add on one chip."""
+    rows = tuple(
+        (a.addition.kind, a.addition.node, a.addition.source, a.addition.elements, a.addition.steps, a.where, a.cores)
+        for a in fit.added
+    )  # fmt: skip
+    return Table(
+        f"fit_{fit.profile}_added",
+        f"Besides layers on {fit.profile}",
+        (
+            Column("kind", "Part"),
+            Column("node", "At"),
+            Column("source", "Value"),
+            Column("elements", "Values / step", "int"),
+            Column("steps", "Steps", "int"),
+            Column("where", "Computed by"),
+            Column("cores", "Cores", "int"),
+        ),
+        rows,
+        ("Relays send sums of real numbers on; programs are attention; docs/energy.md, Placement.",),
     )

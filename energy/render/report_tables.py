@@ -8,7 +8,7 @@ from dataclasses import replace
 from tcja_deploy.energy.count.inventory import Purpose
 from tcja_deploy.energy.place.placement import Fit
 from tcja_deploy.energy.price.estimate import EnergyEstimate
-from tcja_deploy.energy.render.chip_tables import fits_table, populations_table
+from tcja_deploy.energy.render.chip_tables import additions_table, fits_table, populations_table
 from tcja_deploy.energy.render.confusion_tables import confusion_table
 from tcja_deploy.energy.render.network_tables import (
     coverage_table,
@@ -110,6 +110,7 @@ def all_tables(report: Report) -> list[Table]:
         *tornado_tables(report),
         fits_table(report),
         *(populations_table(fit) for fit in report.fits),
+        *(additions_table(fit) for fit in report.fits if fit.added),
         unpriced_table(report),
         coverage_table(report),
         definitions_table(report),

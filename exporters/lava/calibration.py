@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.runtime.engines import Choice, watching
 
-__all__ = ["Observed", "StageReport", "observe"]
+__all__ = ["Observed", "StageReport", "observe", "spread", "whole_frames"]
+
+CALIBRATION_BYTES = 1 << 31
 
 SAMPLES = 4
 """Whose values are kept, for the error of streams."""
@@ -124,3 +127,23 @@ def observe(
     for start in range(0, frames.shape[1], step):
         watch(frames[:, start : start + step].astype(np.float32), note)
     return seen
+
+
+def whole_frames(batches: Iterable[NDArray[Any]]) -> NDArray[Any]:
+    """All calibration frames `[T, N, ...]` of batches.
+
+    Raises:
+        DataError: If there are none.
+    """
+    parts = [np.asarray(batch) for batch in batches]
+    if not parts or sum(part.shape[1] for part in parts) == 0:
+        raise DataError(
+            "there are no calibration data", hint="pass --data with recordings like those to come"
+        )
+    return np.concatenate(parts, 1)
+
+
+def spread(samples: int, frames: int, widest: int) -> NDArray[np.int64]:
+    """Evenly spaced samples, as many as fit: `widest` bytes a frame."""
+    most = max(1, CALIBRATION_BYTES // (frames * widest))
+    return np.linspace(0, samples - 1, min(samples, most)).astype(np.int64)

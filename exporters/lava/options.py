@@ -25,6 +25,7 @@ class LavaOptions(Engined):
 
     Attributes:
         gate_bits: A gate of one becomes the integer 2**gate_bits.
+        weight_bits: Bits of a weight, the sign included; fewer than the eight of Lava's synapses save memory on a chip.
         threshold_rule: "unbiased", or "ties": a membrane exactly at the threshold fires, at the price of
             firing up to 63/64 of a weight step too early; for networks whose weights were integers.
         per_channel: A scale and threshold per channel: finer weights, but a chip has one threshold per
@@ -35,13 +36,14 @@ class LavaOptions(Engined):
             spikes move, weights depend on the data.
         correct_bias: Let biases make up for the mean error of each channel on the calibration data.
         input_scale: The integer that stands for one, for inputs of real numbers.
-        wide_input: Send the input twice, once times 128: the first layer's weights get 15 bits from pairs of
-            8-bit synapses. Its rounding errors are those that every later layer amplifies.
+        wide_input: Send the input twice, once times 128 (2**(weight_bits - 1)): the first layer's weights get 15 bits from
+            pairs of 8-bit synapses. Its rounding errors are those that every later layer amplifies.
         device: Where torch runs the float network, such as "cuda".
         test: Labelled frames `[T, n, ...]` to compare float and integer network on; the calibration data if not given.
     """
 
     gate_bits: int = field(default=6, metadata=option("A gate of one becomes 2**bits."))
+    weight_bits: int = field(default=8, metadata=option("Bits of a weight, the sign included."))
     threshold_rule: Literal["unbiased", "ties"] = field(
         default="unbiased", metadata=option("unbiased or ties.")
     )
@@ -67,6 +69,8 @@ class LavaOptions(Engined):
     def __post_init__(self) -> None:
         if not 1 <= self.gate_bits <= 14:
             raise UsageError(f"gate bits must lie in 1..14, got {self.gate_bits}")
+        if not 2 <= self.weight_bits <= 8:
+            raise UsageError(f"weight bits must lie in 2..8, got {self.weight_bits}")
         if self.threshold_rule not in ("unbiased", "ties"):
             raise UsageError(f"unknown threshold rule {self.threshold_rule!r}", hint="unbiased or ties")
         if self.margin < 1:
@@ -77,6 +81,11 @@ class LavaOptions(Engined):
             raise UsageError(f"a percentile lies in 0..100, got {self.percentile:g}")
         if self.input_scale < 1:
             raise UsageError(f"the input scale must be positive, got {self.input_scale}")
+
+    @property
+    def weight_max(self) -> int:
+        """The largest weight of a synapse."""
+        return (1 << (self.weight_bits - 1)) - 1
 
     @property
     def quantisation(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ compete.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tcja_deploy.errors import DataError, UnsupportedError
-from tcja_deploy.exporters.lava.calibration import StageReport, observe
+from tcja_deploy.errors import UnsupportedError
+from tcja_deploy.exporters.lava.arms import split_pair
+from tcja_deploy.exporters.lava.calibration import StageReport, observe, spread, whole_frames
 from tcja_deploy.exporters.lava.float_graph import FloatGraph
 from tcja_deploy.exporters.lava.float_network import FloatArray, FloatGate, FloatLayer, FloatNetwork
 from tcja_deploy.exporters.lava.gates import gate_error, quantise_gate
@@ -42,14 +43,11 @@ from tcja_deploy.runtime.integers.twin import Twin, encode
 
 __all__ = ["Quantised", "quantise"]
 
-WEIGHT_MAX = 127
 CURRENT_MAX = (1 << 17) - 1
 THRESHOLD_MAX = (1 << 17) - 1
 BIAS_MAX = (1 << 15) - 1
 CHIP_BIAS_MAX = (1 << 12) - 1
-LIMBS = (128, 1)
 MOST_SHRINK = 0.1
-CALIBRATION_BYTES = 1 << 31
 CHUNK_BYTES = 1 << 28
 
 
@@ -63,6 +61,8 @@ class Quantised:
         stages: Reports in the order of the stages.
         samples: Calibration samples used.
         offered: Calibration samples there were.
+        steps: By node with weights the size of an integer step in its weights, normalisation folded: `[1]` or, with thresholds
+            per channel, `[O]`. Weights that were merged with others have none.
     """
 
     network: IntegerNetwork
@@ -70,6 +70,7 @@ class Quantised:
     stages: tuple[StageReport, ...]
     samples: int
     offered: int
+    steps: Mapping[str, FloatArray]
 
 
 @dataclass(slots=True)
@@ -117,10 +118,10 @@ def quantise(
     if not is_chain(folded):
         return _quantise_graph(folded, batches, options, name, progress, engine, device)
     floats = lower(folded, input_scale=options.input_scale)
-    everything = _frames(batches)
+    everything = whole_frames(batches)
     offered = everything.shape[1]
     widest = max(math.prod(value.in_shape) for value in floats.stages)
-    frames = everything[:, _spread(offered, floats.frames, widest)]
+    frames = everything[:, spread(offered, floats.frames, widest)]
     choice = choose(folded, engine, device, samples=frames.shape[1])
     observed = _observe(folded, floats, frames, options, choice)
     host = floats.host_input
@@ -129,14 +130,18 @@ def quantise(
         host = replace(host, peak=int(np.abs(payload).max()))
     stages: list[LayerStage | GateStage] = []
     reports: list[StageReport] = []
+    steps: dict[str, FloatArray] = {}
     unit, binary, wide = host.unit, host.binary, options.wide_input
     for stage in floats.stages:
         progress(stage.name)
         if isinstance(stage, FloatLayer):
             received = _Received(payload, unit, binary, wide)
-            layer, report, output = _layer(stage, observed[stage.name], received, options)
+            layer, scale, report, output = _layer(stage, observed[stage.name], received, options)
+            step = _step(stage, scale, folded[stage.synapse].op)
+            steps |= {} if step is None else {stage.synapse: step}
             if layer.in_shape[0] > stage.in_shape[0]:
-                host = replace(host, limbs=LIMBS, binary=False, peak=host.peak * LIMBS[0])
+                limbs = (options.weight_max + 1, 1)
+                host = replace(host, limbs=limbs, binary=False, peak=host.peak * limbs[0])
             stages.append(layer)
         elif isinstance(stage, FloatGate):
             gate = quantise_gate(stage, floats.frames, options.gate_bits)
@@ -153,7 +158,7 @@ def quantise(
         payload, last, wide = output, stages[-1], False
         unit, binary = (last.unit, False) if isinstance(last, GateStage) else (1, True)
     network = IntegerNetwork(name, floats.frames, host, tuple(stages), floats.readout)
-    return Quantised(network, floats, tuple(reports), frames.shape[1], offered)
+    return Quantised(network, floats, tuple(reports), frames.shape[1], offered, steps)
 
 
 def _quantise_graph(
@@ -166,32 +171,23 @@ def _quantise_graph(
     device: str,
 ) -> Quantised:
     """As `quantise`, for a graph that is not a chain."""
+    if options.per_channel:
+        raise UnsupportedError(
+            "a threshold per channel needs a chain of layers: where values of several stages meet, they meet in one unit",
+            where=graph.output,
+            hint="leave out per_channel (--per-channel)",
+        )
     floats = lower_graph(graph, input_scale=options.input_scale)
-    everything = _frames(batches)
+    everything = whole_frames(batches)
     widest = max(math.prod(node.signal.features or (1,)) for node in graph if node.signal.streams)
-    frames = everything[:, _spread(everything.shape[1], graph.T, 4 * widest)]
+    frames = everything[:, spread(everything.shape[1], graph.T, 4 * widest)]
     choice = choose(graph, engine, device, samples=frames.shape[1])
     observed = observe(graph, floats.observed, frames, choice)
     payload: NDArray[np.integer] = encode(floats.host_input, frames)
     if not floats.host_input.binary:
         floats.host_input = replace(floats.host_input, peak=int(np.abs(payload).max()))
-    network, reports = quantise_stages(graph, floats, observed, payload, options, progress, name)
-    return Quantised(network, floats, reports, frames.shape[1], everything.shape[1])
-
-
-def _frames(batches: Iterable[NDArray[Any]]) -> NDArray[Any]:
-    parts = [np.asarray(batch) for batch in batches]
-    if not parts or sum(part.shape[1] for part in parts) == 0:
-        raise DataError(
-            "there are no calibration data", hint="pass --data with recordings like those to come"
-        )
-    return np.concatenate(parts, 1)
-
-
-def _spread(samples: int, frames: int, widest: int) -> NDArray[np.int64]:
-    """Evenly spaced samples, as many as fit: `widest` bytes a frame."""
-    most = max(1, CALIBRATION_BYTES // (frames * widest))
-    return np.linspace(0, samples - 1, min(samples, most)).astype(np.int64)
+    network, reports, steps = quantise_stages(graph, floats, observed, payload, options, progress, name)
+    return Quantised(network, floats, reports, frames.shape[1], everything.shape[1], steps)
 
 
 def _observe(
@@ -233,23 +229,24 @@ class _Received:
 
 def _layer(
     stage: FloatLayer, observed: _Observed, received: _Received, options: LavaOptions
-) -> tuple[LayerStage, StageReport, NDArray[np.integer]]:
-    """Quantise one layer; lower its scale while currents wrap on the data."""
+) -> tuple[LayerStage, FloatArray, StageReport, NDArray[np.integer]]:
+    """Quantise one layer; lower its scale, which is the second result, while currents wrap on the data."""
     peaks = np.percentile(np.concatenate(observed.peaks), options.percentile, axis=0)
     payload, unit = received.payload, received.unit
     shrink = 1.0
     while True:
         scale, threshold = _scale(stage, peaks * options.margin / shrink, unit, options, wide=received.wide)
         whole = _rounded(stage, scale, threshold, unit)
-        if options.compensate and np.abs(whole.weight).max() <= WEIGHT_MAX:
-            whole = replace(whole, weight=_compensated(stage, whole, scale, payload))
+        if options.compensate and np.abs(whole.weight).max() <= options.weight_max:
+            most = options.weight_max
+            whole = replace(whole, weight=_compensated(stage, whole, scale, payload, most))
         if options.correct_bias:
             wanted = scale * unit * np.asarray(observed.mean)
             bias = np.floor(wanted - _mean_current(whole, payload) + 0.5).astype(np.int64)
             whole = replace(whole, bias=bias.clip(-BIAS_MAX, BIAS_MAX))
-        if np.abs(whole.weight).max() > WEIGHT_MAX:
-            layer = _split(whole)
-            limbs = np.concatenate([payload.astype(np.int64) * limb for limb in LIMBS], 2)
+        if np.abs(whole.weight).max() > options.weight_max:
+            layer = _split(whole, options.weight_max + 1)
+            limbs = np.concatenate([payload.astype(np.int64) * (options.weight_max + 1), payload], 2)
             output, counts = _advance(layer, limbs, False)
         else:
             layer = whole
@@ -271,11 +268,22 @@ def _layer(
         counts.wraps,
         counts.saturations,
     )
-    return layer, report, output
+    return layer, scale, report, output
 
 
-def _split(layer: LayerStage) -> LayerStage:
-    """The same sums from two copies of the input, the first one times 128: W = 128 high + low, both of 8 bits."""
+def _step(stage: FloatLayer, scale: FloatArray, op: Any) -> FloatArray | None:
+    """The size of an integer step in a layer's own weights; None where these were merged with others."""
+    own, merged = (np.abs(w.reshape(w.shape[0], -1)).max(1) for w in (op.weight, stage.weight))
+    ratio = (
+        merged[own > 0] / own[own > 0]
+    )  # the neuron's gain; an average that was merged in divides all alike
+    if not len(ratio) or not np.allclose(ratio, ratio[0], rtol=1e-4) or not ratio[0]:
+        return None
+    return np.asarray(1 / (scale * ratio[0]), np.float64)
+
+
+def _split(layer: LayerStage, limb: int) -> LayerStage:
+    """The same sums from two copies of the input, the first one times `limb`, for instance W = 128 high + low of 8 bits."""
     weight = layer.weight
     if layer.groups > 1:  # the copies lie side by side, so that groups would tear them apart
         dense = np.zeros((weight.shape[0], layer.in_shape[0], *weight.shape[2:]), np.int64)
@@ -284,8 +292,7 @@ def _split(layer: LayerStage) -> LayerStage:
             first = channel // outputs * depth
             dense[channel, first : first + depth] = weight[channel]
         weight = dense
-    low = ((weight + LIMBS[0] // 2) & (LIMBS[0] - 1)) - LIMBS[0] // 2
-    high = (weight - low) // LIMBS[0]
+    high, low = split_pair(weight, limb)
     return replace(
         layer,
         in_shape=(2 * layer.in_shape[0], *layer.in_shape[1:]),
@@ -302,7 +309,8 @@ def _scale(
     bias = np.abs(stage.bias)
     if not options.per_channel:
         flat, bias = flat.max(keepdims=True), bias.max(keepdims=True)
-    most = LIMBS[0] * WEIGHT_MAX + LIMBS[0] // 2 - 1 if wide else WEIGHT_MAX
+    most, limb = options.weight_max, options.weight_max + 1
+    most = limb * most + limb // 2 - 1 if wide else most
     with np.errstate(divide="ignore"):
         limits = [
             most / flat,
@@ -350,10 +358,10 @@ def _rounded(stage: FloatLayer, scale: FloatArray, threshold: NDArray[np.int64],
 
 
 def _compensated(
-    stage: FloatLayer, layer: LayerStage, scale: FloatArray, payload: NDArray[np.integer]
+    stage: FloatLayer, layer: LayerStage, scale: FloatArray, payload: NDArray[np.integer], most: int
 ) -> NDArray[np.int64]:
     column = scale.reshape(-1, *(1,) * (stage.weight.ndim - 1))
-    return compensated(stage.weight * column, input_rows(layer, payload), WEIGHT_MAX)
+    return compensated(stage.weight * column, input_rows(layer, payload), most)
 
 
 def _advance(

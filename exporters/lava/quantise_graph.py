@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import UnsupportedError
+from tcja_deploy.exporters.lava.arms import Arm, rescaling, reshaping, round_arm, synapses
 from tcja_deploy.exporters.lava.calibration import SAMPLES, Observed, StageReport
 from tcja_deploy.exporters.lava.float_graph import FloatGraph, FloatMeeting, FloatProgram, FloatTerm
 from tcja_deploy.exporters.lava.options import LavaOptions
@@ -39,11 +40,9 @@ from tcja_deploy.runtime.integers.stages import (
     RelayStage,
     SynapseStage,
 )
-from tcja_deploy.runtime.integers.window.program import Program
 
 __all__ = ["quantise_stages"]
 
-WEIGHT_MAX = 127
 CURRENT_MAX = (1 << 17) - 1
 THRESHOLD_MAX = (1 << 17) - 1
 BIAS_MAX = (1 << 15) - 1
@@ -51,8 +50,6 @@ STREAM_BITS = 17
 """Of a stream at its peak: a neuron that reads it neither wraps nor saturates."""
 SUM_MAX = (1 << 23) - 1
 """Of a convolution: beyond, it wraps."""
-FACTOR_BITS = 12
-"""Of the factor that brings a stream to another unit."""
 SHRINK, MOST_SHRINK = 0.85, 0.1
 
 Payload = NDArray[np.integer]
@@ -66,8 +63,8 @@ def quantise_stages(
     options: LavaOptions,
     progress: Any,
     name: str,
-) -> tuple[IntegerNetwork, tuple[StageReport, ...]]:
-    """Quantise all stages.
+) -> tuple[IntegerNetwork, tuple[StageReport, ...], dict[str, NDArray[np.float64]]]:
+    """Quantise all stages; the result as in `Quantised`: network, reports and steps of the weights.
 
     Args:
         graph: The graph, batch normalisation folded.
@@ -101,7 +98,7 @@ def quantise_stages(
             if not waiting[source]:
                 del work.values[source]
     network = IntegerNetwork(name, floats.frames, host, tuple(work.stages), floats.readout)
-    return network, tuple(work.reports)
+    return network, tuple(work.reports), work.steps
 
 
 def _sources(stage: Any) -> set[str]:
@@ -119,23 +116,6 @@ def _readers(floats: FloatGraph) -> dict[str, int]:
 
 
 @dataclass(slots=True)
-class _Arm:
-    """One summand on its way to where it meets the others.
-
-    Attributes:
-        term: What it is.
-        unit: Of the payloads that it reads.
-        weight: Real weights for a sum of the unit one; None without a synapse.
-        most: Largest unit of its sums that eight-bit weights allow; that of the stream without a synapse.
-    """
-
-    term: FloatTerm
-    unit: float
-    weight: NDArray[np.float64] | None
-    most: float
-
-
-@dataclass(slots=True)
 class _Work:
     """Integer stages as far as they are made, and their values on the calibration data."""
 
@@ -146,6 +126,8 @@ class _Work:
     edges: dict[str, Edge] = field(default_factory=dict)
     values: dict[str, Payload] = field(default_factory=dict)
     reports: list[StageReport] = field(default_factory=list)
+    steps: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    raw: set[str] = field(default_factory=lambda: {HOST})
 
     def run(self, stage: AnyStage) -> tuple[Payload, LayerCounts]:
         """Values of a stage on the calibration data."""
@@ -164,7 +146,7 @@ class _Work:
         """A window program."""
         source, edge = stage.source, self.edges[stage.source]
         if stage.shape != edge.shape:
-            shaped = _reshaping(f"{stage.name}.shaped", source, edge, stage.shape)
+            shaped = reshaping(f"{stage.name}.shaped", source, edge, stage.shape)
             self.add(shaped)
             source, edge = shaped.name, self.edges[shaped.name]
         compiled = self._compiled(stage, edge, self.values[source])
@@ -220,6 +202,8 @@ class _Work:
                 del self.values[other.name], self.edges[other.name]
             del self.stages[mark:]
         whole = self._fused(made, mark)
+        if stage.neuron is None and _averages(stage) and arms[0].term.source in self.raw:
+            self.raw.add(made.name)
         self.edges[made.name] = sends(whole, tuple(self.edges[name] for name in whole.inputs))
         self.values[made.name] = sent
         self.stages.append(whole)
@@ -236,41 +220,58 @@ class _Work:
             )
         )  # fmt: skip
 
-    def _arm(self, stage: FloatMeeting, index: int, term: FloatTerm) -> _Arm:
+    def _arm(self, stage: FloatMeeting, index: int, term: FloatTerm) -> Arm:
         edge = self.edges[term.source]
         if term.shape != edge.shape and (term.synapse is None or term.synapse.kind != "dense"):
-            shaped = _reshaping(f"{stage.name}.shaped{index}", term.source, edge, term.shape)
+            shaped = reshaping(f"{stage.name}.shaped{index}", term.source, edge, term.shape)
             self.add(shaped)
+            self.raw |= {shaped.name} if term.source in self.raw else set()
             term, edge = replace(term, source=shaped.name), self.edges[shaped.name]
         factor = term.factor * stage.gain
         if term.synapse is None:
-            return _Arm(term, edge.unit, None, edge.unit / abs(factor))
+            return Arm(term, edge.unit, None, np.zeros(0), edge.unit / abs(factor))
         weight = term.synapse.weight * factor
         largest = float(np.abs(weight).max())
         if not largest:
             raise UnsupportedError("all weights are zero", where=term.synapse.node)
-        levels = np.unique(np.abs(weight))
-        alone = len(stage.terms) == 1 and stage.neuron is None and not stage.bias.any()
-        one_size = alone and len(levels[levels > 0]) == 1  # an average: its sums are exact as they are
-        most = (1 if one_size else WEIGHT_MAX) * edge.unit / largest
+        average = _averages(stage)  # its sums are exact as they are
+        bits = 1 if average else self.options.weight_max
+        if self._wide(term, edge) and not average:
+            limb = self.options.weight_max + 1
+            bits = limb * self.options.weight_max + limb // 2 - 1
+        most = bits * edge.unit / largest
         seen = self.observed[term.synapse.node].peak(100) * abs(stage.gain)
         bias = getattr(self.graph[term.synapse.node].op, "bias", None)
         seen += 0.0 if bias is None else float(np.abs(bias).max()) * abs(stage.gain)
-        return _Arm(term, edge.unit, weight, min(most, SUM_MAX / (self.options.margin * max(seen, 1e-9))))
+        return Arm(
+            term,
+            edge.unit,
+            term.synapse,
+            weight,
+            min(most, SUM_MAX / (self.options.margin * max(seen, 1e-9))),
+        )
 
-    def _target(self, stage: FloatMeeting, arms: list[_Arm], bias: NDArray[np.float64], peak: float) -> float:
+    def _wide(self, term: FloatTerm, edge: Edge) -> bool:
+        """Whether a synapse may be a pair: it reads the input, averaged at most, whose errors all later layers amplify."""
+        fits = edge.peak * (self.options.weight_max + 1) < 1 << (MESSAGE_BITS - 1)
+        kind = None if term.synapse is None else term.synapse.kind
+        return self.options.wide_input and kind in ("conv", "dense") and term.source in self.raw and fits
+
+    def _target(self, stage: FloatMeeting, arms: list[Arm], bias: NDArray[np.float64], peak: float) -> float:
         """The unit of the sum."""
-        streams = [arm.most for arm in arms if arm.weight is None and arm.unit != 1]
-        synapses = [arm.most for arm in arms if arm.weight is not None]
+        streams = [arm.most for arm in arms if arm.synapse is None and arm.unit != 1]
+        weighted = [arm.most for arm in arms if arm.synapse is not None]
         reach = float(np.abs(bias).max()) + peak
         if stage.neuron is None:
             most = ((1 << (STREAM_BITS - 1)) - 1) / reach
-            wanted = max(streams) if streams else min(synapses) if synapses else max(arm.most for arm in arms)
+            wanted = max(streams) if streams else min(weighted) if weighted else max(arm.most for arm in arms)
+            if streams and wanted > most:  # a stream that has grown is shifted, not rounded to another unit
+                return float(wanted * 2.0 ** -math.ceil(math.log2(wanted / most)))
             return min(wanted, most)
         limits = [CURRENT_MAX / reach, float(THRESHOLD_MAX), BIAS_MAX / max(float(np.abs(bias).max()), 1e-9)]
-        if len(arms) == 1 and arms[0].weight is None and arms[0].most <= min(limits):
+        if len(arms) == 1 and arms[0].synapse is None and arms[0].most <= min(limits):
             return arms[0].most if arms[0].unit != 1 or arms[0].most > 64 else min(*limits, 1 << 12)
-        wanted = min(synapses) if synapses else max(streams, default=float(1 << 12))
+        wanted = min(weighted) if weighted else max(streams, default=float(1 << 12))
         unit = min(wanted, *limits)
         threshold = self._threshold(stage, unit)
         if threshold < 1:
@@ -292,29 +293,35 @@ class _Work:
         return math.floor(unit if stage.neuron is not None and stage.neuron.strict else unit - 1 / 64)
 
     def _meet(
-        self, stage: FloatMeeting, arms: list[_Arm], unit: float, bias: NDArray[np.float64], peak: float
+        self, stage: FloatMeeting, arms: list[Arm], unit: float, bias: NDArray[np.float64], peak: float
     ) -> tuple[NeuronStage | RelayStage, float, int]:
         """The stage, the largest rounding error of a weight in units of the sum, and the largest weight."""
-        names, rounding, largest = [], 0.0, 0
+        names: list[str] = []
+        rounding, largest = 0.0, 0
         sharper = len(arms) > 1 or stage.neuron is None
-        for index, arm in enumerate(arms):
+        for arm in arms:
             source, ratio = arm.term.source, unit / arm.most * math.copysign(1, arm.term.factor)
-            if arm.weight is not None and arm.term.synapse is not None:
+            ends: tuple[str, ...] = (source,)
+            if arm.synapse is not None:
                 k = max(math.floor(math.log2(arm.most / unit) + 1e-9), 0)
                 own = min(unit * 2.0**k, arm.most) if k > (len(arms) > 1) and sharper else min(unit, arm.most)
-                weight = np.floor(arm.weight * (own / arm.unit) + 0.5).astype(np.int64)
-                rounding = max(rounding, float(np.abs(weight / (own / arm.unit) - arm.weight).max()))
-                largest = max(largest, int(np.abs(weight).max()))
-                s = arm.term.synapse
-                synapse = SynapseStage(
-                    f"{s.node}.sums", (source,), s.kind, s.in_shape, weight, own,
-                    s.stride, s.padding, s.dilation, s.output_padding, s.groups,
-                )  # fmt: skip
-                self.add(synapse)
-                source, ratio = synapse.name, unit / own
-            if not math.isclose(ratio, 1.0, rel_tol=1e-9) or source in names:
-                source = self._rescaled(f"{stage.name}.arm{index}", source, ratio, unit)
-            names.append(source)
+                rounded = round_arm(arm, own, self.values[source], self.options)
+                rounding = max(rounding, float(np.abs(rounded / (own / arm.unit) - arm.weight).max()))
+                largest = max(largest, int(np.abs(rounded).max()))
+                self.steps[arm.synapse.node] = np.array(
+                    [arm.unit / (own * abs(arm.term.factor * stage.gain))]
+                )
+                made, ends = synapses(arm, rounded, own, self.edges[source], self.options.weight_max)
+                for other in made:
+                    self.add(other)
+                ratio = unit / own
+            for end in ends:
+                if not math.isclose(ratio, 1.0, rel_tol=1e-9) or end in names:
+                    relay = f"{stage.name}.arm{len(names)}"
+                    self.add(rescaling(relay, end, self.edges[end].shape, ratio, unit))
+                    names.append(relay)
+                else:
+                    names.append(end)
         whole = np.floor(bias * unit + 0.5).astype(np.int64)
         if self.options.correct_bias:
             mean = sum(_channel_mean(self.values[name]) for name in names)
@@ -340,17 +347,6 @@ class _Work:
         return RelayStage(
             stage.name, tuple(names), stage.shape, bias, unit, min(max(bits, 2), 24), decay=decay
         )
-
-    def _rescaled(self, name: str, source: str, ratio: float, unit: float) -> str:
-        """A relay that brings a stage's values to another unit."""
-        shift = max(FACTOR_BITS - math.frexp(ratio)[1], 0)
-        multiplier = round(ratio * 2.0**shift)
-        while shift and multiplier % 2 == 0:
-            multiplier, shift = multiplier // 2, shift - 1
-        shape = self.edges[source].shape
-        zero = np.zeros(shape[0], np.int64)
-        self.add(RelayStage(name, (source,), shape, zero, unit, 24, multiplier, shift))
-        return name
 
     def _fused(self, made: NeuronStage | RelayStage, mark: int) -> NeuronStage | RelayStage | LayerStage:
         """A synapse with nothing but its own neurons as one layer."""
@@ -381,12 +377,13 @@ class _Work:
         return float(np.sqrt(np.mean((found - exact) ** 2)) / abs(threshold))
 
 
-def _reshaping(name: str, source: str, edge: Edge, shape: tuple[int, ...]) -> ProgramStage:
-    """The same elements in frames of another shape."""
-    low = -edge.peak if edge.kind == "signed" else 0
-    frames = {"shape": [1, *edge.shape], "low": low, "high": edge.peak}
-    steps = [{"op": "reshape", "inputs": [0], "dims": [1, *shape]}]
-    return ProgramStage(name, (source,), Program({"inputs": [frames], "steps": steps}, {}), edge.unit)
+def _averages(stage: FloatMeeting) -> bool:
+    """Whether it is one sum of values that all have the same weight, with nothing added."""
+    synapse = stage.terms[0].synapse
+    if len(stage.terms) > 1 or stage.neuron is not None or stage.bias.any() or synapse is None:
+        return False
+    levels = np.unique(np.abs(synapse.weight))
+    return len(levels[levels > 0]) == 1
 
 
 def _channel_mean(values: Payload) -> NDArray[np.float64]:

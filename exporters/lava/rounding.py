@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from tcja_deploy.runtime.integers.layers import LayerStage
+from tcja_deploy.runtime.integers.stages import SynapseStage
 
 __all__ = ["compensated", "input_rows"]
 
@@ -27,7 +28,7 @@ DAMPING = 0.01
 Real = NDArray[np.float64]
 
 
-def input_rows(layer: LayerStage, payload: NDArray[np.integer]) -> list[Real]:
+def input_rows(layer: LayerStage | SynapseStage, payload: NDArray[np.integer]) -> list[Real]:
     """What the weights of each group are multiplied with: for each group (rows, I/groups * kH * kW).
 
     Args:

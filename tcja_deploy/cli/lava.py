@@ -1,4 +1,4 @@
-"""`tcja-deploy lava`: the environment of the real Lava."""
+"""`tcja-deploy lava`: the environment of the real Lava, and fine-tuning for it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
+from tcja_deploy.cli.lava_tune import tune
 from tcja_deploy.cli.options import JsonOption
 from tcja_deploy.text import printable
 
 __all__ = ["app", "show_bundle"]
 
-app = typer.Typer(name="lava", help="The environment that the real Lava runs in.", no_args_is_help=True)
+app = typer.Typer(
+    name="lava",
+    help="The environment that the real Lava runs in, and fine-tuning for it.",
+    no_args_is_help=True,
+)
+app.command()(tune)
 
 
 @app.command()

@@ -39,6 +39,7 @@ __all__ = [
     "Running",
     "check_outputs",
     "given_dataset",
+    "load_arguments",
     "load_model",
     "open_dataset",
     "open_frames",
@@ -175,21 +176,9 @@ def load_model(model: Path, how: Loading) -> Graph:
     """
     from tcja_deploy.frontend.load import load
 
-    shape = None if how.input_shape is None else frame_shape(how.input_shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SilenceWarning)  # said below
-        graph = load(
-            model,
-            arch=how.arch,
-            timesteps=how.timesteps,
-            input_shape=shape,
-            input_kind=how.input_kind,
-            trust_pickle=how.trust_pickle,
-            dt=how.dt,
-            weights=how.weights,
-            weights_key=how.weights_key,
-            settings=_settings(how.set or []),
-        )
+        graph = load(model, **load_arguments(how))
     if how.weights_key is None:
         _note_choice(graph)
     for told in ("silence", "memory"):
@@ -197,6 +186,18 @@ def load_model(model: Path, how: Loading) -> Graph:
             _say(graph.source[told])
     agree(model, how)
     return replace(graph, source={**graph.source, **facts(model, how)})
+
+
+def load_arguments(how: Loading) -> dict[str, Any]:
+    """What was said about how to read a model, as the arguments of `load`.
+
+    Raises:
+        UsageError: If `--input-shape` is not `C,H,W`, or `--set` not `NAME=VALUE`.
+    """
+    shape = None if how.input_shape is None else frame_shape(how.input_shape)
+    given = {**how._asdict(), "input_shape": shape, "settings": _settings(how.set or [])}
+    del given["set"]
+    return given
 
 
 def _settings(given: Iterable[str]) -> dict[str, str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcja_deploy.ir.op import Op
 from tcja_deploy.ir.signal import Signal, Value
@@ -83,6 +84,14 @@ class Graph:
     def readers(self, name: str) -> tuple[Node, ...]:
         """Nodes that read a value."""
         return tuple(n for n in self.nodes if name in n.inputs)
+
+    def with_weights(self, weights: Mapping[str, NDArray[np.float32]]) -> Graph:
+        """The same network with other weights for the named nodes, of the shapes that they had."""
+        nodes = (
+            replace(node, op=replace(node.op, weight=weights[node.name])) if node.name in weights else node  # type: ignore[call-arg]
+            for node in self
+        )
+        return replace(self, nodes=tuple(nodes))
 
     @property
     def neurons(self) -> tuple[Node, ...]:

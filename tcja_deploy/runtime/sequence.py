@@ -38,6 +38,7 @@ __all__ = [
     "run",
     "run_with_spikes",
     "tcja_gate",
+    "weigh",
 ]
 
 Observer = Callable[[Node, Tensor], None]
@@ -247,28 +248,25 @@ def _pad(x: Tensor, padding: tuple[int, int, int, int]) -> tuple[Tensor, tuple[i
     return F.pad(x, (left, right, top, bottom)), (0, 0)
 
 
-def _conv2d(op: ir.Conv2d, x: Tensor) -> Tensor:
-    lead = x.shape[:-3]
-    flat, padding = _pad(x.reshape(-1, *x.shape[-3:]), op.padding)
-    y = F.conv2d(
-        flat,
-        _tensor(op.weight, x.device),
-        _bias(op.bias, x.device),
-        op.stride,
-        padding,
-        op.dilation,
-        op.groups,
-    )
-    return y.view(*lead, *y.shape[1:])
+def weigh(
+    op: ir.Conv2d | ir.ConvTranspose2d | ir.Linear, x: Tensor, weight: Tensor, bias: Tensor | None
+) -> Tensor:
+    """The linear map of a layer with other weights than its own, of the same shapes; `x` and result as of `evaluate`."""
+    if isinstance(op, ir.Linear):
+        return F.linear(x, weight, bias)
+    flat = x.reshape(-1, *x.shape[-3:])
+    if isinstance(op, ir.ConvTranspose2d):
+        y = F.conv_transpose2d(
+            flat, weight, bias, op.stride, op.padding, op.output_padding, op.groups, op.dilation
+        )
+    else:
+        flat, padding = _pad(flat, op.padding)
+        y = F.conv2d(flat, weight, bias, op.stride, padding, op.dilation, op.groups)
+    return y.view(*x.shape[:-3], *y.shape[1:])
 
 
-def _conv_transpose2d(op: ir.ConvTranspose2d, x: Tensor) -> Tensor:
-    lead = x.shape[:-3]
-    y = F.conv_transpose2d(
-        x.reshape(-1, *x.shape[-3:]), _tensor(op.weight, x.device), _bias(op.bias, x.device),
-        op.stride, op.padding, op.output_padding, op.groups, op.dilation,
-    )  # fmt: skip
-    return y.view(*lead, *y.shape[1:])
+def _weighed(op: ir.Conv2d | ir.ConvTranspose2d | ir.Linear, x: Tensor) -> Tensor:
+    return weigh(op, x, _tensor(op.weight, x.device), _bias(op.bias, x.device))
 
 
 def _conv1d(op: ir.Conv1d, x: Tensor) -> Tensor:
@@ -366,14 +364,14 @@ RULES: dict[type[Op], Callable[..., Tensor]] = {
     ir.Clamp: lambda op, x: x.clamp(op.low, op.high),
     ir.Concat: lambda op, *xs: torch.cat(xs, op.axis),
     ir.Conv1d: _conv1d,
-    ir.Conv2d: _conv2d,
-    ir.ConvTranspose2d: _conv_transpose2d,
+    ir.Conv2d: _weighed,
+    ir.ConvTranspose2d: _weighed,
     ir.Flatten: lambda op, x: x.flatten(2),
     ir.IF: _integrated,
     ir.Input: lambda op, x: x,
     ir.LI: _integrated,
     ir.LIF: _integrated,
-    ir.Linear: lambda op, x: F.linear(x, _tensor(op.weight, x.device), _bias(op.bias, x.device)),
+    ir.Linear: _weighed,
     ir.MaxPool2d: _pooled(_max_pool),
     ir.Mul: _fold(torch.mul),
     ir.PLIF: _integrated,

@@ -1,0 +1,114 @@
+"""Summands on their way to where they meet: rounded synapses, pairs of them, relays that change shape or unit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcja_deploy.errors import GraphError
+from tcja_deploy.exporters.lava.float_graph import FloatSynapse, FloatTerm
+from tcja_deploy.exporters.lava.options import LavaOptions
+from tcja_deploy.exporters.lava.rounding import compensated, input_rows
+from tcja_deploy.runtime.integers.edges import AnyStage
+from tcja_deploy.runtime.integers.stages import Edge, ProgramStage, RelayStage, SynapseStage
+from tcja_deploy.runtime.integers.window.program import Program
+
+__all__ = ["Arm", "rescaling", "reshaping", "round_arm", "split_pair", "synapses"]
+
+FACTOR_BITS = 12
+"""Of the factor that brings a stream to another unit."""
+
+
+@dataclass(slots=True)
+class Arm:
+    """One summand on its way to where it meets the others.
+
+    Attributes:
+        term: What it is.
+        unit: Of the payloads that it reads.
+        synapse: What it goes through, or None.
+        weight: Real weights for a sum of the unit one; empty without a synapse.
+        most: Largest unit of its sums that the bits of weights allow; that of the stream without a synapse.
+    """
+
+    term: FloatTerm
+    unit: float
+    synapse: FloatSynapse | None
+    weight: NDArray[np.float64]
+    most: float
+
+
+def round_arm(arm: Arm, own: float, values: NDArray[np.integer], options: LavaOptions) -> NDArray[np.int64]:
+    """Integer weights of a synapse.
+
+    Args:
+        arm: The summand.
+        own: Unit of its sums.
+        values: What it reads on the calibration data.
+        options: Whether errors of rounding make up for each other; a transposed convolution and a pair are rounded one by one.
+    """
+    exact = arm.weight * (own / arm.unit)
+    nearest = np.floor(exact + 0.5).astype(np.int64)
+    within = int(np.abs(nearest).max()) <= options.weight_max
+    if options.compensate and arm.synapse is not None and arm.synapse.kind != "transposed" and within:
+        probe = _stage(arm.synapse, "probe", arm.term.source, nearest, own)
+        return compensated(exact, input_rows(probe, values), options.weight_max)
+    return nearest
+
+
+def synapses(
+    arm: Arm, weight: NDArray[np.int64], own: float, edge: Edge, most: int
+) -> tuple[tuple[AnyStage, ...], tuple[str, ...]]:
+    """The stages of a summand with a synapse, and the names of those whose sums are added.
+
+    Weights beyond `most` become a pair: W = limb high + low, where the upper half reads the payloads times `limb` from a relay.
+    """
+    if arm.synapse is None:
+        raise GraphError("has no synapse", where=arm.term.source)
+    node, source = arm.synapse.node, arm.term.source
+    if int(np.abs(weight).max()) <= most:
+        single = _stage(arm.synapse, f"{node}.sums", source, weight, own)
+        return (single,), (single.name,)
+    limb = most + 1
+    high, low = split_pair(weight, limb)
+    zero = np.zeros(edge.shape[0], np.int64)
+    relay = RelayStage(f"{node}.limb", (source,), edge.shape, zero, edge.unit * limb, multiplier=limb)
+    upper = _stage(arm.synapse, f"{node}.upper", relay.name, high, own)
+    lower = _stage(arm.synapse, f"{node}.sums", source, low, own)
+    return (relay, upper, lower), (upper.name, lower.name)
+
+
+def split_pair(weight: NDArray[np.int64], limb: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """W = limb high + low, with low in -limb/2 .. limb/2 - 1."""
+    low = ((weight + limb // 2) & (limb - 1)) - limb // 2
+    return (weight - low) // limb, low
+
+
+def _stage(
+    synapse: FloatSynapse, name: str, source: str, weight: NDArray[np.int64], unit: float
+) -> SynapseStage:
+    return SynapseStage(
+        name, (source,), synapse.kind, synapse.in_shape, weight, unit, synapse.stride, synapse.padding,
+        synapse.dilation, synapse.output_padding, synapse.groups,
+    )  # fmt: skip
+
+
+def reshaping(name: str, source: str, edge: Edge, shape: tuple[int, ...]) -> ProgramStage:
+    """The same elements in frames of another shape."""
+    low = -edge.peak if edge.kind == "signed" else 0
+    frames = {"shape": [1, *edge.shape], "low": low, "high": edge.peak}
+    steps = [{"op": "reshape", "inputs": [0], "dims": [1, *shape]}]
+    return ProgramStage(name, (source,), Program({"inputs": [frames], "steps": steps}, {}), edge.unit)
+
+
+def rescaling(name: str, source: str, shape: tuple[int, ...], ratio: float, unit: float) -> RelayStage:
+    """A relay that brings a stage's values to another unit."""
+    shift = max(FACTOR_BITS - math.frexp(ratio)[1], 0)
+    multiplier = round(ratio * 2.0**shift)
+    while shift and multiplier % 2 == 0:
+        multiplier, shift = multiplier // 2, shift - 1
+    zero = np.zeros(shape[0], np.int64)
+    return RelayStage(name, (source,), shape, zero, unit, 24, multiplier, shift)

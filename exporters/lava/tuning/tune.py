@@ -1,0 +1,194 @@
+"""A short quantisation-aware fine-tune: weights learn to compute, rounded, what the float network computed.
+
+The target is the output of the float network itself, so that recordings need no labels and the loss fits whatever the
+network was trained with: the squared error of the outputs, relative to their variance. Weights move by Adam with a cosine
+schedule, each layer at a rate relative to the root mean square of its weights. Normalisation and neurons stay as they are;
+the exporter corrects biases, and so does the loop. Weights are rounded to the exporter's steps, found anew for each epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tcja_deploy.errors import DataError, UsageError
+from tcja_deploy.exporters.lava.accuracy import Accuracy, evaluate
+from tcja_deploy.exporters.lava.options import LavaOptions
+from tcja_deploy.exporters.lava.quantise import Quantised, quantise
+from tcja_deploy.exporters.lava.tuning.rounded import RoundedNetwork
+from tcja_deploy.ir import Graph
+from tcja_deploy.runtime.sequence import run
+
+__all__ = ["TuneOptions", "Tuned", "tune"]
+
+Labelled = Iterable[tuple[NDArray[Any], NDArray[np.int64] | None]]
+Progress = Callable[[str, int], None]
+
+CALIBRATION = 100
+"""Recordings that the exporter's scales are found on, spread over those there are."""
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """How to train.
+
+    Attributes:
+        epochs: How often all recordings are seen.
+        lr: Rate of Adam at the start of the cosine, in root mean squares of a layer's weights.
+        batch: Recordings a step.
+        seed: Of their order.
+    """
+
+    epochs: int = 3
+    lr: float = 0.01
+    batch: int = 25
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch < 1:
+            raise UsageError(f"{self.epochs} epochs of batches of {self.batch} train nothing")
+        if not 0 < self.lr < 1:
+            raise UsageError(f"a learning rate lies between 0 and 1, got {self.lr:g}")
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A network that was fine-tuned, and what each step brings on the same recordings.
+
+    Attributes:
+        graph: The float network with its new weights.
+        rounded: Float and integer network before, biases rounded as they were.
+        corrected: The same with biases that make up for the mean error (`correct_bias`).
+        tuned: Float and integer network afterwards, biases as the options of the export say.
+        samples: Recordings that were trained on.
+        losses: Mean loss of each epoch.
+        unrounded: Layers without a step of their own: on the host, or merged with others.
+    """
+
+    graph: Graph
+    rounded: Accuracy
+    corrected: Accuracy
+    tuned: Accuracy
+    samples: int
+    losses: tuple[float, ...]
+    unrounded: tuple[str, ...]
+
+
+def tune(
+    graph: Graph,
+    batches: Labelled,
+    *,
+    test: Labelled | None = None,
+    options: TuneOptions | None = None,
+    export: LavaOptions | None = None,
+    progress: Progress = lambda what, done: None,
+) -> Tuned:
+    """Fine-tune a network for its export to Lava.
+
+    Args:
+        graph: The network; it stays as it is.
+        batches: Frames `[T, n, ...]` to train on, with labels or None.
+        test: Labelled frames to compare on; those trained on if not given.
+        options: How to train.
+        export: How the network will be exported.
+        progress: Called with what is done, and the recordings that are done.
+
+    Raises:
+        UnsupportedError: Nodes or numbers that Lava cannot express.
+        UsageError: A network without weights.
+        DataError: No recordings, or recordings that do not fit.
+    """
+    options, export = options or TuneOptions(), export or LavaOptions()
+    kept = list(batches)
+    frames = [np.asarray(x) for x, _ in kept]
+    samples = sum(x.shape[1] for x in frames)
+    if not samples:
+        raise DataError("there are no recordings to train on", hint="pass --data with training recordings")
+    compared = kept if test is None else list(test)
+    calibration = _spread(frames, samples)
+    targets = [_target(graph, x) for x in frames]
+    network = RoundedNetwork(graph, export.gate_bits)
+    if not network.leaves:
+        raise UsageError("the network has no weights to tune")
+
+    def integers(of: Graph, how: LavaOptions) -> Quantised:
+        return quantise(of, calibration, how)
+
+    def compare(of: Graph, found: Quantised) -> Accuracy:
+        return evaluate(of, found, compared)
+
+    progress("rounding", 0)
+    plain = compare(graph, integers(graph, replace(export, correct_bias=False)))
+    before = integers(graph, replace(export, correct_bias=True))
+    corrected = compare(graph, before)
+    losses = _train(network, before, frames, targets, options, lambda g: integers(g, export), progress)
+    after = network.trained()
+    found = integers(after, export)
+    layers = {name for name in network.layers if name not in found.steps}
+    return Tuned(after, plain, corrected, compare(after, found), samples, losses, tuple(sorted(layers)))
+
+
+def _train(
+    network: RoundedNetwork,
+    first: Quantised,
+    frames: list[NDArray[Any]],
+    targets: list[Tensor],
+    options: TuneOptions,
+    requantised: Callable[[Graph], Quantised],
+    progress: Progress,
+) -> tuple[float, ...]:
+    """Train in place; mean loss of each epoch."""
+    groups = [{"params": [w], "lr": options.lr * _size(w)} for w in network.leaves]
+    optimizer = torch.optim.Adam(groups)
+    inputs, outputs = torch.from_numpy(np.concatenate(frames, 1)), torch.cat(targets, 0)
+    variance = float(outputs.var()) or 1.0
+    count = inputs.shape[1]
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+        optimizer, options.epochs * -(-count // options.batch)
+    )
+    generator = torch.Generator().manual_seed(options.seed)
+    quantised, losses, seen = first, [], 0
+    for epoch in range(options.epochs):
+        if epoch:
+            quantised = requantised(network.trained())
+        total = 0.0
+        for chosen in torch.randperm(count, generator=generator).split(options.batch):
+            found = _samples_first(network(inputs[:, chosen].float(), quantised.steps), network.streams)
+            loss = ((found - outputs[chosen]) ** 2).mean() / variance
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            schedule.step()
+            network.keep_zeros()
+            total += float(loss.detach()) * len(chosen)
+            seen += len(chosen)
+            progress(f"epoch {epoch + 1} of {options.epochs}", seen)
+        losses.append(total / count)
+    return tuple(losses)
+
+
+def _size(weights: Tensor) -> float:
+    """Root mean square of a layer's weights."""
+    return float(weights.detach().square().mean().sqrt()) or 1.0
+
+
+def _spread(frames: list[NDArray[Any]], samples: int) -> list[NDArray[Any]]:
+    """Evenly spaced recordings to calibrate on."""
+    chosen = np.linspace(0, samples - 1, min(samples, CALIBRATION)).astype(np.int64)
+    return [np.concatenate(frames, 1)[:, chosen]]
+
+
+def _target(graph: Graph, frames: NDArray[Any]) -> Tensor:
+    """What the float network says of recordings `[T, n, ...]`, `[n, ...]`."""
+    return _samples_first(run(graph, frames), graph[graph.output].signal.streams).clone()
+
+
+def _samples_first(output: Tensor, streams: bool) -> Tensor:
+    """Outputs `[n, ...]`; over frames their mean, which is what a prediction is made of."""
+    return output.mean(0) if streams else output

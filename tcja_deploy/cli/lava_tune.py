@@ -1,0 +1,141 @@
+"""`tcja-deploy lava tune`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tcja_deploy.cli.options import (
+    ALL,
+    AS_FOUND,
+    ForceOption,
+    JsonOption,
+    Loading,
+    ModelArgument,
+    RecordingOptions,
+    check_outputs,
+    load_arguments,
+    load_model,
+    open_dataset,
+    shared_options,
+)
+
+if TYPE_CHECKING:
+    from tcja_deploy.exporters.lava.accuracy import Accuracy
+    from tcja_deploy.exporters.lava.tuning.tune import Tuned
+
+__all__ = ["tune"]
+
+
+@shared_options
+def tune(
+    model: ModelArgument,
+    data: Annotated[
+        Path, typer.Option(help="Recordings to train on: a folder of class folders, or one file.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The new checkpoint; named after the model if not given."),
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option(help="Recordings to compare on; those trained on if not given.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="How often all recordings are seen.")] = 3,
+    lr: Annotated[
+        float, typer.Option(help="Learning rate, in root mean squares of a layer's weights.")
+    ] = 0.01,
+    seed: Annotated[int, typer.Option(help="Of the order of the recordings.")] = 0,
+    gate_bits: Annotated[int, typer.Option(help="As in the export: a gate of one becomes 2**bits.")] = 6,
+    weight_bits: Annotated[int, typer.Option(help="As in the export: bits of a weight.")] = 8,
+    how: Loading = AS_FOUND,
+    which: RecordingOptions = ALL,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fine-tune a network with the export's rounding in the loop, and write a checkpoint of the same layout.
+
+    The target is what the float network says, so recordings need no labels; with labels the table counts right predictions.
+    """
+    from tcja_deploy.cli.render import print_written, step_bar
+    from tcja_deploy.exporters.lava.options import LavaOptions
+    from tcja_deploy.exporters.lava.tuning.tune import TuneOptions
+    from tcja_deploy.exporters.lava.tuning.tune import tune as tune_graph
+    from tcja_deploy.frontend.rewrite import save_like
+
+    options = TuneOptions(epochs=epochs, lr=lr, batch=which.batch_size or 25, seed=seed)
+    export = LavaOptions(gate_bits=gate_bits, weight_bits=weight_bits)
+    path = output or Path(_name(model))
+    check_outputs([path], force=force)
+    graph = load_model(model, how)
+    train = open_dataset(graph, data, which)
+    others = None if test is None else open_dataset(graph, test, which._replace(limit=None))
+    with step_bar(None) as progress:
+        found = tune_graph(
+            graph,
+            train.batches(options.batch),
+            test=None if others is None else others.batches(options.batch),
+            options=options,
+            export=export,
+            progress=progress,
+        )
+    save_like(model, graph, found.graph, path, force=force, **load_arguments(how))
+    if as_json:
+        typer.echo(json.dumps(_document(found, path), indent=2))
+        return
+    _show(found, "those trained on" if test is None else str(test))
+    print_written([path])
+
+
+def _name(model: Path) -> str:
+    """Of the new checkpoint, beside the current folder's other files."""
+    stem, suffix = (
+        (model.stem, model.suffix) if ":" not in model.name else (model.name.rpartition(":")[2], "")
+    )
+    return f"{stem}_tuned{suffix if suffix == '.tcja' else '.pth'}"
+
+
+def _rows(found: Tuned) -> dict[str, Accuracy]:
+    return {"rounded": found.rounded, "biases corrected": found.corrected, "tuned": found.tuned}
+
+
+def _document(found: Tuned, path: Path) -> dict[str, Any]:
+    names = ("samples", "labelled", "float_correct", "integer_correct", "agree")
+    steps = {
+        step: {name: getattr(accuracy, name) for name in names} for step, accuracy in _rows(found).items()
+    }
+    return {
+        "path": str(path),
+        "trained_on": found.samples,
+        "losses": list(found.losses),
+        "steps": steps,
+        "unrounded": list(found.unrounded),
+    }
+
+
+def _show(found: Tuned, where: str) -> None:
+    from tcja_deploy.cli.render import console, print_table, table
+    from tcja_deploy.runtime.share import share_text
+
+    shown = table(
+        f"Recordings: {found.tuned.samples} of {where}; in brackets the 95 % interval",
+        "step", "float right", "integer right", "as the float network",
+    )  # fmt: skip
+    for step, accuracy in _rows(found).items():
+        labelled = accuracy.labelled
+        counts = (accuracy.float_correct, accuracy.integer_correct)
+        right = [share_text(n, labelled) if labelled else "-" for n in counts]
+        shown.add_row(step, *right, share_text(accuracy.agree, accuracy.samples))
+    print_table(shown)
+    losses = ", ".join(f"{loss:.4f}" for loss in found.losses)
+    console.print(
+        f"trained on {found.samples} recordings; error of the outputs, relative to their variance, by epoch: {losses}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    if found.unrounded:
+        console.print(
+            f"not rounded: {', '.join(found.unrounded)} (on the host, or merged with other weights)",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip

@@ -1,0 +1,160 @@
+"""The file that a network came from, with other weights: the same keys in the same places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcja_deploy.errors import ExportError, UsageError
+from tcja_deploy.files import atomic_file
+from tcja_deploy.frontend.load import load
+from tcja_deploy.frontend.named_code import built, code_name
+from tcja_deploy.frontend.state_dicts import choose, find_module
+from tcja_deploy.frontend.weights import arrays
+from tcja_deploy.ir import Graph
+from tcja_deploy.ir_file import is_tcja_file, save_graph
+from tcja_deploy.reading.hdf5 import is_hdf5
+from tcja_deploy.torch_file.read import read_weights
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["save_like"]
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def save_like(
+    source: str | Path | nn.Module,
+    before: Graph,
+    after: Graph,
+    path: Path,
+    *,
+    force: bool = False,
+    **loading: Any,
+) -> None:
+    """Write the weights of a graph in the layout of the source that it was read from, and read them back.
+
+    A `.tcja` file becomes one; a file of weights becomes a PyTorch file with the same keys under the same names; a module, or
+    code without a file of weights, a state dict. Arrays are found by their values: whatever held a layer's old weights holds
+    its new ones.
+
+    Args:
+        source: What `load` was given.
+        before: What it returned.
+        after: The same network with other weights.
+        path: What to write.
+        force: Replace what is there.
+        **loading: Arguments of `load` that were given.
+
+    Raises:
+        ExportError: The path is taken or cannot be written, or the source does not hold the weights as they are
+            (parametrisations, pruning masks); lists these layers.
+        UsageError: A source that has no such layout.
+    """
+    import torch
+
+    if isinstance(source, str | Path) and code_name(source) is None and is_tcja_file(Path(source)):
+        save_graph(after, path, force=force)
+        return
+    state, keys = _state(source, loading)
+    content: dict[str, Any] = {
+        k: torch.as_tensor(v) for k, v in _replaced(state, before, after, path).items()
+    }
+    for key in reversed(keys):
+        content = {key: content}
+    with atomic_file(path, force=force) as partial:
+        torch.save(content, partial)
+        _check(source, after, partial, path, ".".join(keys) or None, loading)
+
+
+def _state(source: str | Path | nn.Module, loading: Mapping[str, Any]) -> tuple[Arrays, list[str]]:
+    """The state dict that a network was read from, with the keys that lead to it."""
+    if not isinstance(source, str | Path):
+        return _of_module(source), []
+    weights, code = loading.get("weights"), code_name(source)
+    if code is not None and weights is None:
+        with built(code, loading.get("settings") or {}) as (network, _):
+            return _of_module(network), []
+    file = Path(source if code is None else weights or source)
+    if is_hdf5(file):
+        raise UsageError(
+            "a NIR file is not written again", where=str(file),
+            hint="name the code of the network, models.py:NAME --weights FILE, or convert it to .tcja first",
+        )  # fmt: skip
+    content = read_weights(file)
+    if code is None and find_module(content) is not None:
+        raise UsageError(
+            "a pickled module is not written again", where=str(file),
+            hint="name the code of the network: models.py:NAME --weights FILE",
+        )  # fmt: skip
+    chosen = choose(content, loading.get("weights_key"), modules=code is not None)
+    return arrays(chosen.entries, keep_pruned=True)[0], [k for k in chosen.path.split(".") if k]
+
+
+def _of_module(module: nn.Module) -> Arrays:
+    return {key: value.detach().cpu().numpy() for key, value in module.state_dict().items()}
+
+
+def _replaced(state: Arrays, before: Graph, after: Graph, path: Path) -> Arrays:
+    """The state dict with new arrays in place of the old weights of layers.
+
+    Raises:
+        ExportError: Weights that no entry holds.
+    """
+    new = {_values(node.op.weight): after[node.name].op.weight for node in before if _changed(node, after)}
+    found = {
+        key: new[_values(value)].reshape(value.shape) if _values(value) in new else value
+        for key, value in state.items()
+    }
+    held = {_values(value) for value in state.values()}
+    lost = [n.name for n in before if _changed(n, after) and _values(n.op.weight) not in held]
+    if lost:
+        raise ExportError(
+            f"the weights of {', '.join(lost[:8])} are not stored as the network computes with them, so that new ones have no "
+            "place",
+            where=str(path),
+            hint="save the network without parametrisations and pruning masks (torch.nn.utils.parametrize, prune.remove)",
+        )
+    return found
+
+
+def _changed(node: Any, after: Graph) -> bool:
+    """Whether a node has a weight, and other values of it afterwards."""
+    weight = getattr(node.op, "weight", None)
+    return weight is not None and not np.array_equal(weight, after[node.name].op.weight)
+
+
+def _values(array: NDArray[Any]) -> bytes:
+    """What tells arrays of the same numbers, whatever their shape and precision."""
+    return np.ascontiguousarray(array, np.float32).tobytes()
+
+
+def _check(
+    source: str | Path | nn.Module,
+    after: Graph,
+    partial: Path,
+    path: Path,
+    key: str | None,
+    loading: Mapping[str, Any],
+) -> None:
+    """Read a file back, and compare every weight.
+
+    Raises:
+        ExportError: It gives another network.
+    """
+    if not isinstance(source, str | Path):
+        return
+    given = {**loading, "prove": False}
+    if code_name(source) is None:
+        again = load(partial, **given)
+    else:
+        again = load(source, **{**given, "weights": partial, "weights_key": key})
+    for node in after:
+        weight = getattr(node.op, "weight", None)
+        if weight is not None and not np.array_equal(weight, again[node.name].op.weight):
+            raise ExportError("what was written gives other weights", where=f"{path}: {node.name}")

@@ -1,0 +1,91 @@
+"""A quantisation-aware fine-tune in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcja_deploy.api import load
+from tcja_deploy.energy.count.model import DataSet
+from tcja_deploy.errors import UsageError
+from tcja_deploy.exporters.lava.options import LavaOptions
+from tcja_deploy.exporters.lava.tuning.tune import Tuned, TuneOptions
+from tcja_deploy.exporters.lava.tuning.tune import tune as tune_graph
+from tcja_deploy.frontend.rewrite import save_like
+from tcja_deploy.ir import Graph
+from tcja_deploy.library.sources import Data, Model, open_data
+
+__all__ = ["tune"]
+
+_TOGETHER = 25
+
+
+def tune(
+    model: Model,
+    data: Data,
+    path: str | Path | None = None,
+    *,
+    test: Data | None = None,
+    force: bool = False,
+    options: TuneOptions | None = None,
+    export: LavaOptions | None = None,
+    loading: dict[str, Any] | None = None,
+    progress: Callable[[str, int], None] = lambda what, done: None,
+) -> Tuned:
+    """Fine-tune a network for its export to Lava, and write a checkpoint of the layout that it came in.
+
+    Args:
+        model: What `load` takes, or a graph.
+        data: Recordings to train on, see `open_data`; labels are used for counting alone.
+        path: What to write: for a `.tcja` file and a graph one of these, otherwise a PyTorch file with the keys of the weights
+            that were read. Nothing is written if not given.
+        test: Recordings to compare on; those trained on if not given.
+        force: Replace what is there.
+        options: How to train.
+        export: How the network will be exported.
+        loading: Arguments for `load`.
+        progress: Called with what is done, and the recordings that are done.
+
+    Raises:
+        UsageError: A model that cannot be written again, arguments that do not fit it, or no weights.
+        UnsupportedError: Nodes or numbers that Lava cannot express.
+        DataError: Recordings that do not fit, or none.
+        ExportError: The path is taken, or cannot be written.
+    """
+    from tcja_deploy.files import check_free
+    from tcja_deploy.ir_file import save_graph
+
+    given = loading or {}
+    if isinstance(model, Graph) and given:
+        raise UsageError("a graph is loaded already", hint="give the arguments to tcja_deploy.load")
+    if path is not None:
+        check_free(Path(path), force=force)
+    graph = model if isinstance(model, Graph) else load(model, **given)
+    recordings = open_data(graph, data)
+    others = None if test is None else open_data(graph, test)
+    found = tune_graph(
+        graph,
+        _batches(recordings),
+        test=None if others is None else _batches(others),
+        options=options,
+        export=export,
+        progress=progress,
+    )
+    if path is not None:
+        if isinstance(model, Graph):
+            save_graph(found.graph, Path(path), force=force)
+        else:
+            save_like(model, graph, found.graph, Path(path), force=force, **given)
+    return found
+
+
+def _batches(data: DataSet) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64] | None]]:
+    """Frames `[T, n, ...]` with labels; -1 is none."""
+    for start in range(0, len(data), _TOGETHER):
+        loaded = [data[i] for i in range(start, min(start + _TOGETHER, len(data)))]
+        labels = np.array([-1 if label is None else label for _, label in loaded], np.int64)
+        yield np.stack([frames for frames, _ in loaded], 1), labels
