@@ -29,6 +29,7 @@ from tcja_deploy.ir import Graph
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes import Prepared
 from tcja_deploy.runtime.integers.network import IntegerNetwork
+from tcja_deploy.runtime.share import share_text
 
 __all__ = ["LavaReport", "LavaTranslation"]
 
@@ -73,23 +74,39 @@ class LavaReport(ExportReport):
         """Predictions, timing, and what to do next."""
         lines = []
         if self.accuracy is not None:
-            line = f"predictions: {self.accuracy.agree} of {self.accuracy.samples} equal"
-            if self.accuracy.labelled:
+            found = self.accuracy
+            line = f"predictions: {found.agree} of {found.samples} equal"
+            if found.labelled:
                 line += (
-                    f"; of {self.accuracy.labelled} with a label, float {self.accuracy.float_correct} and integer "
-                    f"{self.accuracy.integer_correct} right"
+                    f"; of {found.labelled} with a label, float {found.float_correct} and integer "
+                    f"{found.integer_correct} right"
                 )
             lines.append(f"{line} ({self.measured_on})")
+            if found.labelled:
+                shares = (share_text(n, found.labelled) for n in (found.float_correct, found.integer_correct))
+                lines.append("accuracy, in brackets its 95 % interval: float {}, integer {}".format(*shares))
         lines.append(f"latency {self.latency} steps; N windows take {self.frames} N + {self.latency} steps")
         return (*lines, f"next: tcja-deploy verify {self.path}  (the real Lava, spike for spike)")
 
 
-_STAGE_COLUMNS = ("stage", "kind", "scale", "W bit", "Vth bit", "wraps", "sat.", "float", "integer", "differ")
+_STAGE_COLUMNS = (
+    "stage",
+    "kind",
+    "scale",
+    "W bit",
+    "Vth bit",
+    "wraps",
+    "sat.",
+    "float",
+    "integer",
+    "differ",
+    "stream",
+)
 _LEGEND = (
     "scale: weight steps from rest to the threshold; of a gate, the integer that stands for one. W, Vth: bits of "
     "weights and threshold. wraps: currents beyond 2**17, which change spikes. sat.: voltages cut off at 2**17. "
     "float, integer: spikes or payloads per neuron and step. differ: share of neuron-steps where only one of the two "
-    "networks spikes."
+    "networks spikes. stream: root mean square error of the real numbers that a relay sends, in thresholds of the next neuron."
 )
 
 
@@ -108,6 +125,7 @@ def _stage_row(stage: StageReport) -> tuple[str, ...]:
         rate(stage.rate_float),
         rate(stage.rate_integer),
         "-" if stage.disagreement is None else f"{100 * stage.disagreement:.2f} %",
+        "-" if stage.stream_error is None else f"{stage.stream_error:.2g}",
     )
 
 
@@ -227,6 +245,11 @@ def _warnings(network: IntegerNetwork, accuracy: Accuracy) -> list[str]:
         warnings.append(
             f"{network.stages[0].name}: a pair of 8-bit synapses a weight; the host sends the input twice, once times "
             f"{network.host_input.limbs[0]}"
+        )
+    pairs = [stage.name.removesuffix(".upper") for stage in network.stages if stage.name.endswith(".upper")]
+    if pairs:
+        warnings.append(
+            f"{', '.join(pairs)}: a pair of synapses a weight; a relay sends the payloads once more, multiplied"
         )
     return warnings
 

@@ -14,7 +14,7 @@ from tcja_deploy.runtime.integers.layers import LayerStage
 from tcja_deploy.runtime.integers.network import HostInput, Readout
 from tcja_deploy.runtime.integers.stages import NeuronStage, Pair, RelayStage
 
-__all__ = ["FloatGraph", "FloatMeeting", "FloatProgram", "FloatSynapse", "FloatTerm"]
+__all__ = ["FloatGraph", "FloatMeeting", "FloatProgram", "FloatSynapse", "FloatTerm", "scaled", "sources"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,6 +139,24 @@ class FloatGraph:
         synapses = {term.synapse.node for term in terms if term.synapse is not None}
         return {stage.observed for stage in meetings} | relays | synapses
 
+    def readers(self) -> dict[str, int]:
+        """For each stage how many read it; the host reads the last."""
+        waiting = {self.stages[-1].name: 1}
+        for stage in self.stages:
+            for source in sources(stage):
+                waiting[source] = waiting.get(source, 0) + 1
+        return waiting
+
+    def carried(self) -> dict[str, list[FloatMeeting]]:
+        """For each stage the relays that add its value as it is: a residual stream goes on in its unit."""
+        found: dict[str, list[FloatMeeting]] = {}
+        for stage in self.stages:
+            if isinstance(stage, FloatMeeting) and stage.neuron is None:
+                for term in stage.terms:
+                    if term.synapse is None and term.factor == 1:
+                        found.setdefault(term.source, []).append(stage)
+        return found
+
     @property
     def synapses(self) -> dict[str, str]:
         """For each node with weights the stage that they belong to."""
@@ -149,6 +167,13 @@ class FloatGraph:
             for term in stage.terms
             if term.synapse is not None
         }
+
+
+def sources(stage: FloatStage) -> set[str]:
+    """The stages that a stage reads."""
+    if isinstance(stage, FloatMeeting):
+        return {term.source for term in stage.terms}
+    return {stage.source} if isinstance(stage, FloatProgram) else set(stage.inputs)
 
 
 def scaled(term: FloatTerm, factor: float) -> FloatTerm:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters.lava.arms import Arm, rescaling, reshaping, round_arm, synapses
 from tcja_deploy.exporters.lava.calibration import SAMPLES, Observed, StageReport
-from tcja_deploy.exporters.lava.float_graph import FloatGraph, FloatMeeting, FloatProgram, FloatTerm
+from tcja_deploy.exporters.lava.float_graph import FloatGraph, FloatMeeting, FloatProgram, FloatTerm, sources
 from tcja_deploy.exporters.lava.options import LavaOptions
 from tcja_deploy.exporters.lava.programs import CompiledProgram, compile_region, program_error
 from tcja_deploy.ir import Graph
@@ -82,7 +82,8 @@ def quantise_stages(
     work = _Work(graph, options, observed)
     work.values[HOST] = payload
     work.edges[HOST] = Edge("spike" if host.binary else "signed", host.out_shape, host.unit, host.peak)
-    waiting = _readers(floats)
+    work.carried = floats.carried()
+    waiting = floats.readers()
     for stage in floats.stages:
         progress(stage.name)
         if isinstance(stage, FloatMeeting):
@@ -93,26 +94,12 @@ def quantise_stages(
             counts = work.add(stage)
             kind = "pool" if isinstance(stage, LayerStage) else "logic"
             work.reports.append(StageReport(stage.name, kind, 2.0, 1, 1, 2, 0, 0.0, counts.peak))
-        for source in _sources(stage):
+        for source in sources(stage):
             waiting[source] -= 1
             if not waiting[source]:
                 del work.values[source]
     network = IntegerNetwork(name, floats.frames, host, tuple(work.stages), floats.readout)
     return network, tuple(work.reports), work.steps
-
-
-def _sources(stage: Any) -> set[str]:
-    if isinstance(stage, FloatMeeting):
-        return {term.source for term in stage.terms}
-    return {stage.source} if isinstance(stage, FloatProgram) else set(stage.inputs)
-
-
-def _readers(floats: FloatGraph) -> dict[str, int]:
-    waiting: dict[str, int] = {floats.stages[-1].name: 1}
-    for stage in floats.stages:
-        for source in _sources(stage):
-            waiting[source] = waiting.get(source, 0) + 1
-    return waiting
 
 
 @dataclass(slots=True)
@@ -127,6 +114,7 @@ class _Work:
     values: dict[str, Payload] = field(default_factory=dict)
     reports: list[StageReport] = field(default_factory=list)
     steps: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    carried: dict[str, list[FloatMeeting]] = field(default_factory=dict)
     raw: set[str] = field(default_factory=lambda: {HOST})
 
     def run(self, stage: AnyStage) -> tuple[Payload, LayerCounts]:
@@ -263,7 +251,7 @@ class _Work:
         weighted = [arm.most for arm in arms if arm.synapse is not None]
         reach = float(np.abs(bias).max()) + peak
         if stage.neuron is None:
-            most = ((1 << (STREAM_BITS - 1)) - 1) / reach
+            most = ((1 << (STREAM_BITS - 1)) - 1) / max(reach, self._growth(stage.name))
             wanted = max(streams) if streams else min(weighted) if weighted else max(arm.most for arm in arms)
             if streams and wanted > most:  # a stream that has grown is shifted, not rounded to another unit
                 return float(wanted * 2.0 ** -math.ceil(math.log2(wanted / most)))
@@ -286,6 +274,14 @@ class _Work:
             if strict
             else threshold + (1 if self.options.threshold_rule == "ties" else 1 / 64)
         )
+
+    def _growth(self, name: str) -> float:
+        """The largest sum that a residual stream reaches further on, while nothing but sums are made of it."""
+        reached = 0.0
+        for stage in self.carried.get(name, []):
+            peak = self.observed[stage.observed].peak(self.options.percentile) * self.options.margin
+            reached = max(reached, peak + float(np.abs(stage.bias).max()), self._growth(stage.name))
+        return reached
 
     def _threshold(self, stage: FloatMeeting, unit: float) -> int:
         if self.options.threshold_rule == "ties":

@@ -25,8 +25,13 @@ class Timing:
     latency: int
 
 
-def timing(plan: StreamPlan) -> Timing:
-    """When each cell works and each value appears under the paced schedule."""
+def timing(plan: StreamPlan, *, synapse: int = 0) -> Timing:
+    """When each cell works and each value appears under the paced schedule.
+
+    Args:
+        plan: The network.
+        synapse: Steps that a layer with weights takes: none in a stream, one on Loihi.
+    """
     T, start, first = plan.T, {}, {plan.input: 0}
     for link in plan.links:
         wait = {Takes.FRAME: 0, Takes.VALUE: 0, Takes.WINDOW: T - 1}
@@ -38,6 +43,6 @@ def timing(plan: StreamPlan) -> Timing:
             ahead = link.cell.lookahead
         elif link.per_frame and not link.signal.streams:
             ahead = T - 1
-        first[link.name] = start[link.name] + ahead
+        first[link.name] = start[link.name] + ahead + synapse * link.cell.synaptic
     signal = plan.signals[plan.output]
     return Timing(start, first, first[plan.output] - (0 if signal.streams else T - 1))

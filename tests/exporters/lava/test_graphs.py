@@ -12,6 +12,7 @@ from graph_nets import random_counts, random_graphs
 
 from tcja_deploy.errors import FileFormatError, GraphError, UnsupportedError
 from tcja_deploy.exporters.lava.bundle import read_bundle
+from tcja_deploy.exporters.lava.driver import run_lava
 from tcja_deploy.exporters.lava.lint import check
 from tcja_deploy.exporters.lava.options import LavaVerification
 from tcja_deploy.exporters.lava.schedule import latency, misaligned, schedule
@@ -118,6 +119,33 @@ def test_random_graphs_in_lava(tmp_path):
 @pytest.mark.parametrize("first", range(0, 200, 20))
 def test_two_hundred_random_graphs_in_lava(first, tmp_path):
     compared(range(first, first + 20), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("lava_python")
+def test_one_step_too_late_is_another_network_in_lava(tmp_path):
+    """The manifest of a bundle that was read already is changed by one step: reading refuses it, Lava computes otherwise."""
+    network = random_graphs(range(4))
+    write_bundle(network, tmp_path / "b", random_counts(network, 1), about={})
+    bundle, payload = read_bundle(tmp_path / "b"), random_counts(network, 3, 11)
+    names = [stage.name for stage in network.stages]
+    expected = Twin(network).run(payload, record=names).recorded
+    manifest = json.loads((tmp_path / "b" / NAME).read_text())
+    part = next(
+        p
+        for p in manifest["lava"]["parts"]
+        if len(p["inputs"]) > 1 and p["name"] != "out" and any(p["delays"])
+    )
+    late = next(k for k, delay in enumerate(part["delays"]) if delay)
+    for wrong in (0, 1):
+        part["delays"][late] += wrong
+        kept = {key: value for key, value in manifest.items() if key in ("files", "lava")}
+        (tmp_path / "b" / NAME).write_text(sealed("lava", kept))
+        found = run_lava(bundle, payload, fast_conv=True).stages
+        differ = sum(int((found[name] != expected[name]).sum()) for name in names)
+        assert (differ > 0) == bool(wrong)
+    with pytest.raises(FileFormatError, match="contradicts"):
+        read_bundle(tmp_path / "b")
 
 
 def compared(seeds, folder):

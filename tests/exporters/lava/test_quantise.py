@@ -268,7 +268,7 @@ def test_large_calibration_sets_are_thinned_evenly(monkeypatch):
     frames = frames_for(graph, 9)
     everything = quantise(graph, [frames])
     assert (everything.samples, everything.offered) == (9, 9)
-    monkeypatch.setattr("tcja_deploy.exporters.lava.quantise.CALIBRATION_BYTES", 3 * graph.T * 4 * 12 * 10)
+    monkeypatch.setattr("tcja_deploy.exporters.lava.calibration.CALIBRATION_BYTES", 3 * graph.T * 4 * 12 * 10)
     thinned = quantise(graph, [frames])
     assert (thinned.samples, thinned.offered) == (3, 9)
     same = quantise(graph, [frames[:, [0, 4, 8]]])
