@@ -266,7 +266,7 @@ class _Work:
             raise UnsupportedError(
                 f"no scale fits: the threshold is {unit:.3g} steps of the largest weight, and the neuron needs two",
                 where=stage.name,
-                hint="fewer gate bits or a smaller margin",
+                hint="more weight bits, fewer gate bits or a smaller margin",
             )
         strict = stage.neuron.strict
         return (

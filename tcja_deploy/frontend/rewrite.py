@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,14 +148,22 @@ def _check(
     Raises:
         ExportError: It gives another network.
     """
-    if not isinstance(source, str | Path):
-        return
+    import torch
+
     given = {**loading, "prove": False}
-    if code_name(source) is None:
+    if not isinstance(source, str | Path):
+        other = copy.deepcopy(source)
+        other.load_state_dict(torch.load(partial, weights_only=True))
+        again = load(other, **given)
+    elif code_name(source) is None:
         again = load(partial, **given)
     else:
         again = load(source, **{**given, "weights": partial, "weights_key": key})
     for node in after:
         weight = getattr(node.op, "weight", None)
         if weight is not None and not np.array_equal(weight, again[node.name].op.weight):
-            raise ExportError("what was written gives other weights", where=f"{path}: {node.name}")
+            raise ExportError(
+                "what was written gives other weights: they are not stored as the network computes with them",
+                where=f"{path}: {node.name}",
+                hint="save the network without parametrisations (torch.nn.utils.parametrize.remove_parametrizations)",
+            )
