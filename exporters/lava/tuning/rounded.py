@@ -27,7 +27,6 @@ _SLOPE = 2.0
 """Of the arctangent, in thresholds; SpikingJelly's."""
 
 Weighted = ir.Conv2d | ir.ConvTranspose2d | ir.Linear
-Steps = Mapping[str, NDArray[np.float64]]
 
 
 class RoundedNetwork:
@@ -84,7 +83,7 @@ class RoundedNetwork:
         weights = {name: leaf.detach().numpy().copy() for name, leaf in self._leaf_of.items()}
         return self.graph.with_weights(weights)
 
-    def __call__(self, frames: Tensor, steps: Steps) -> Tensor:
+    def __call__(self, frames: Tensor, steps: Mapping[str, NDArray[np.float64]]) -> Tensor:
         """Output for a window `[T, N, ...]`.
 
         Args:

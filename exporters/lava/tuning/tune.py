@@ -22,13 +22,13 @@ from tcja_deploy.exporters.lava.accuracy import Accuracy, evaluate
 from tcja_deploy.exporters.lava.options import LavaOptions
 from tcja_deploy.exporters.lava.quantise import Quantised, quantise
 from tcja_deploy.exporters.lava.tuning.rounded import RoundedNetwork
+from tcja_deploy.exporters.target import ExportProgress, unmonitored
 from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.sequence import run
 
 __all__ = ["TuneOptions", "Tuned", "tune"]
 
 Labelled = Iterable[tuple[NDArray[Any], NDArray[np.int64] | None]]
-Progress = Callable[[str, int], None]
 
 CALIBRATION = 100
 """Recordings that the exporter's scales are found on, spread over those there are."""
@@ -87,7 +87,7 @@ def tune(
     test: Labelled | None = None,
     options: TuneOptions | None = None,
     export: LavaOptions | None = None,
-    progress: Progress = lambda what, done: None,
+    progress: ExportProgress = unmonitored,
 ) -> Tuned:
     """Fine-tune a network for its export to Lava.
 
@@ -141,7 +141,7 @@ def _train(
     targets: list[Tensor],
     options: TuneOptions,
     requantised: Callable[[Graph], Quantised],
-    progress: Progress,
+    progress: ExportProgress,
 ) -> tuple[float, ...]:
     """Train in place; mean loss of each epoch."""
     groups = [{"params": [w], "lr": options.lr * _size(w)} for w in network.leaves]
