@@ -74,7 +74,7 @@ def draw(path: Path, rates: list[float], medians: dict[str, float]) -> None:
         axes.plot(
             [100 * r for r in rates], [1e3 * medians[f"{engine}_{r:g}"] for r in rates], "o-", label=engine
         )
-    axes.set(xlabel="active inputs, %", ylabel="ms a window", xlim=(0, None), ylim=(0, None))
+    axes.set(xlabel="active inputs, %", ylabel="ms per window", xlim=(0, None), ylim=(0, None))
     axes.legend()
     figure.savefig(path, dpi=120)
 

@@ -3,7 +3,7 @@
     python benchmarks/gpu_check.py [--json gpu.json] [--samples 8] [--rounds 5]
 
 Needs torch with CUDA and this package alone, no recordings. Networks have random weights. For each it prints the spikes that
-differ from the CPU's (bound: 1e-5 a neuron-step, decided by the order of sums; where one is over it, the first spike that
+differ from the CPU's (bound: 1e-5 per neuron-step, decided by the order of sums; where one is over it, the first spike that
 differs and its distance to the threshold), whether two runs are equal, and the median times. The exit code says whether all
 of it held. Without a GPU it says so and ends with 2.
 

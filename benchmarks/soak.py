@@ -2,7 +2,7 @@
 
 Usage: `python benchmarks/soak.py [--recordings 10000] [--windows 1000]`. The recordings are files as `rates` reads them.
 Prints resident memory every tenth of the way and
-the slope over the second half, in bytes a recording and a window; a leak of one array a recording shows as kilobytes.
+the slope over the second half, in bytes per recording and per window; a leak of one array per recording shows as kilobytes.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def main() -> None:
         found = measure_model(graph, [data], progress=lambda total: nullcontext(slope.at))
         slope.tell()
     kept = sum(v.table.nbytes for v in found.measured.activity.values.values()) / given.recordings
-    print(f"of which counts that are kept: {kept:.0f} bytes a recording")
+    print(f"of which counts that are kept: {kept:.0f} bytes per recording")
     network = plan(graph)
     stepper, slope = Stepper(network, initial(network, 1)), Slope("window", given.windows)
     rng = np.random.default_rng(0)

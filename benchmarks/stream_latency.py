@@ -115,7 +115,7 @@ def main() -> None:
         }
         waits = "exact" if D is None else f"D = {D}"
         title = f"{arch.name}, T = {graph.T}, {waits}, {args.threads} thread(s)"
-        columns = ("", "ms a frame", "ms, slowest", "SpikingJelly over it", "bytes kept")
+        columns = ("", "ms per frame", "ms, slowest", "SpikingJelly over it", "bytes kept")
         table = Table(*columns, title=title)
         windows: dict[str, list[list[float]]] = {name: [] for name in ways}
         whole = []

@@ -33,7 +33,7 @@ class JointAttention(nn.Module):
         self.add = add
 
     def forward(self, spikes: Tensor) -> Tensor:
-        """Gate one factor a step, sample and channel."""
+        """Gate one factor per step, sample and channel."""
         squeezed = spikes.flatten(3).mean(-1)  # [T, N, C]
         score = None
         if self.temporal is not None:
@@ -61,7 +61,7 @@ class HeadedAttention(nn.Module):
         self.channel = nn.ModuleList(_conv(timesteps, 2 + head) for head in range(heads))
 
     def forward(self, spikes: Tensor) -> Tensor:
-        """Gate one factor a step, sample and channel."""
+        """Gate one factor per step, sample and channel."""
         z = spikes.mean((3, 4))
         gate = torch.sigmoid(self.temporal(z.permute(1, 2, 0))).permute(2, 0, 1)
         heads = torch.stack([torch.sigmoid(head(z.permute(1, 0, 2))) for head in self.channel]).mean(0)
@@ -81,7 +81,7 @@ class CrossConvolution(nn.Module):
         self.conv = nn.Conv2d(1, 1, kernel, padding=kernel // 2, bias=False)
 
     def forward(self, spikes: Tensor) -> Tensor:
-        """Gate one factor a step, sample, channel and place."""
+        """Gate one factor per step, sample, channel and place."""
         steps, samples, channels, height, width = spikes.shape
         plane = spikes.mean(2, keepdim=True) + spikes.mean(0, keepdim=True)
         plane = plane.permute(1, 3, 4, 0, 2).reshape(samples * height * width, 1, steps, channels)
@@ -108,7 +108,7 @@ class StepwiseAttention(nn.Module):
         return score
 
     def forward(self, spikes: Tensor) -> Tensor:
-        """Gate one factor a channel, then one a place, in every step."""
+        """Gate one factor per channel, then one per place, in every step."""
         x = spikes.flatten(0, 1)
         channel = self._score(x.mean((2, 3))) + self._score(x.amax((2, 3)))
         x = x * torch.sigmoid(channel)[:, :, None, None]

@@ -233,7 +233,7 @@ def _check_scope(
             table.problems.add(
                 term.quantity.path,
                 f"a {group} term cannot stand in an all-in price list, whose energies hold it already; "
-                "give it a marginal price list of its own",
+                "give it its own marginal price list",
             )
 
 

@@ -187,7 +187,8 @@ OP_CLASSES: Mapping[OpClass, OpInfo] = MappingProxyType(
             OpGroup.STATIC, "power of one chip that is switched on, whatever its activity", unit=Unit.MW
         ),
         OpClass.CLOCK_CYCLE: OpInfo(
-            OpGroup.STATIC, "one cycle of the chip's clock, whatever its activity (1 uW/MHz is 1 pJ a cycle)"
+            OpGroup.STATIC,
+            "one cycle of the chip's clock, whatever its activity (1 uW/MHz is 1 pJ per cycle)",
         ),
     }
 )

@@ -48,12 +48,12 @@ def load(
             file, a live module of SpikingJelly or Norse, or the code that builds one: `"models.py:build"` or
             `"package.module:Class"`, which is then run.
         arch: Zoo network that the weights belong to, if keys and shapes do not tell.
-        timesteps: T, if the weights do not tell.
+        timesteps: T, if the weights do not say.
         input_shape: One input frame, `(C, H, W)`; needed for modules.
         input_kind: What the frames hold, `"binary"`, `"count"`, `"graded"` or `"real"`; if not given, what the source
             tells, for a module event counts, or real numbers for an image that it repeats over time.
         batch_first: Whether a module takes `[N, T, ...]`; found out if not given.
-        dt: Length of a time step of a `.nir` file, if it does not tell; see `nir_file.load.load_nir` for more.
+        dt: Length of a time step of a `.nir` file, if it does not say; see `nir_file.load.load_nir` for more.
         trust_pickle: Allow a file to run code while it is loaded.
         prove: Run a module beside the graph on made-up windows, and refuse it if they compute different things. `False` hands
             the graph out unproven, and its source and every manifest say so.

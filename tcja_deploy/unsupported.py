@@ -74,7 +74,7 @@ class UnsupportedParts:
 
     @contextmanager
     def at(self, place: str, *, certain: bool = True) -> Iterator[None]:
-        """Collect what the block raises for this place, and go on behind it.
+        """Collect what the block raises for this place, and continue after it.
 
         Args:
             place: Module path or node name.

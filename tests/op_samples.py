@@ -216,7 +216,7 @@ def neuron(cls: type[ir.Neuron]) -> Callable[[Making], Sample]:
 
 
 def affine_constants(m: Making, features: tuple[int, ...]) -> dict[str, Any]:
-    """Constants of an affine charge, for all or one a channel."""
+    """Constants of an affine charge, for all or one per channel."""
 
     def each(*numbers: float) -> Array:
         many = bool(features) and m.pick(False, True)

@@ -265,7 +265,7 @@ def test_staged_file_in_place_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "mine").write_text("old")
     with (
-        pytest.raises(ExportError, match="a folder stands where a file goes: a"),
+        pytest.raises(ExportError, match="a folder is in the place of a file: a"),
         staged_files(tmp_path, ["a"], force=True),
     ):
         pytest.fail("the block ran")

@@ -168,7 +168,7 @@ class Inventory:
         graph: The graph.
         layers: Layers with weights, in order.
         operations: All other work, in order.
-        coverage: One entry a node.
+        coverage: One entry per node.
         maps: Integer maps by value and reader, to be recorded.
     """
 
@@ -211,7 +211,7 @@ class Inventory:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """An inventory with the activity that drives it. All counts are per inference, one a recording."""
+    """An inventory with the activity that drives it. All counts are per inference, one per recording."""
 
     inventory: Inventory
     activity: Activity

@@ -61,7 +61,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ops:
-    """Operations per inference, one count a recording.
+    """Operations per inference, one count per recording.
 
     Attributes:
         events: Counted integers `[recordings]`, int64.

@@ -181,7 +181,7 @@ function; signs and selections are free."""
 
 
 def _recurrence(tally: _Tally, node: Node) -> None:
-    """Line by line, each once an element and step, whatever the spikes."""
+    """Line by line, each once per element and step, whatever the spikes."""
     op, updates = node.op, tally.size(node.signal)
     if not isinstance(op, ir.Recurrence):
         raise TypeError(type(op).__name__)

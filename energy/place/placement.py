@@ -92,7 +92,7 @@ class Fit:
         populations: One a layer with weights.
         cores: Cores needed; `None` if some population cannot be placed, or no limit of a core is published.
         cores_per_chip: Cores of one chip; `None` if not published.
-        chips: Chips needed; `None` if it cannot be told.
+        chips: Chips needed; `None` if it cannot be determined.
         violations: Why the network does not fit, however many chips there are.
         unchecked: Limits that the profile does not state.
         weight_bit: Bits a weight takes.
@@ -116,7 +116,7 @@ class Fit:
             more = f" (and {len(self.violations) - 1} more limits)" if len(self.violations) > 1 else ""
             return f"does not fit: {self.violations[0]}{more}"
         if self.chips is None:
-            return "cannot be told: the profile does not state the chip's capacity"
+            return "cannot be determined: the profile does not state the chip's capacity"
         chips = f"{self.chips} chip{'s' if self.chips > 1 else ''}"
         if self.cores is None:
             return f"needs at least {chips}: only chip-wide limits are published"
@@ -294,7 +294,7 @@ def _place_one(
 
 
 def _readers(inventory: Inventory) -> dict[str, list[str]]:
-    """For each layer with weights the next ones behind it."""
+    """For each layer with weights the next ones after it."""
     trunk = {layer.node for layer in inventory.trunk}
     before: dict[str, set[str]] = {}
     readers: dict[str, list[str]] = {name: [] for name in trunk}

@@ -49,7 +49,7 @@ HARDWARE = Convention(
         "attention and dense layers on spiking chips: the chips have no such operation; listed",
         "relays' graded spikes, logic of spikes and delays of branches: counted, no chip publishes a price; listed",
         "pooling, bias, residual sums, read-out: done on the way by the chip's own means",
-        "host, input and output, DRAM: no price at hand",
+        "host, input and output, DRAM: no published price available",
     ),
     ("the profile's own sources, printed with each price",),
     (ChipKind.NEUROMORPHIC, ChipKind.PROCESSOR),
@@ -99,7 +99,7 @@ def _skipped(op: OpClass, pricing: Pricing) -> bool:
 def _synapses(m: Measured, layer: SynapticLayer, pricing: Pricing) -> list[Line]:
     if not layer.event_driven:
         purpose = Purpose.ATTENTION if layer.attention else Purpose.SYNAPSES
-        nothing = Price("mac", None, reason="the chip has no dense layers: to be computed elsewhere")
+        nothing = Price("mac", None, reason="the chip has no dense layers: has to be computed elsewhere")
         return [Line(layer.node, purpose, "dense MACs", m.synops(layer), nothing)]
     repeat = _repeats(layer, pricing)
     if layer.kind is not Kind.BINARY and not repeat:
@@ -177,7 +177,7 @@ def _elsewhere(m: Measured) -> list[Line]:
     """Work that spiking chips do not offer, by what it is for."""
     lines = []
     outside = (Purpose.ATTENTION, Purpose.OTHER, Purpose.NORM)
-    price = Price("elsewhere", None, reason="the chip has no such operation: to be computed elsewhere")
+    price = Price("elsewhere", None, reason="the chip has no such operation: has to be computed elsewhere")
     for work in m.inventory.operations:
         if work.purpose in outside:
             lines.append(Line(work.node, work.purpose, work.what, m.work(work), price))
@@ -210,7 +210,7 @@ def _added(m: Measured) -> list[Line]:
 
 
 def _static(m: Measured, profile: Profile, fit: Fit) -> list[Line]:
-    """Static power and clock over the latency; where that cannot be told, the whole inference is one unpriced
+    """Static power and clock over the latency; where that cannot be determined, the whole inference is one unpriced
     count.
     """
     pricing = profile.pricing
@@ -228,7 +228,7 @@ def _static(m: Measured, profile: Profile, fit: Fit) -> list[Line]:
             or (op is OpClass.CLOCK_CYCLE and clock is None)
         ):
             unknown = "the latency" if span is None else "the number of chips"
-            reason = price.reason or f"priced, but {unknown} cannot be told"
+            reason = price.reason or f"priced, but {unknown} cannot be determined"
             nothing = Price(f"{what} of one inference", None, reason=reason)
             lines.append(Line("(chip)", Purpose.STATIC, what, Ops.constant(1, len(m)), nothing))
             continue

@@ -25,7 +25,7 @@ class Line:
         node: Name of the node.
         purpose: What it is for.
         what: Name of the operation in the network.
-        ops: Operations per inference, one count a recording.
+        ops: Operations per inference, one count per recording.
         price: Price of one operation.
     """
 

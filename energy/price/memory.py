@@ -75,8 +75,8 @@ MEMORY = Convention(
         "ANN: weights and activations by the same rules, no membranes",
     ),
     (
-        "control, clock, wires between memory banks, static power: no price at hand",
-        "leakage of the memories: no price at hand",
+        "control, clock, wires between memory banks, static power: no published price available",
+        "leakage of the memories: no published price available",
     ),
     (
         "this project's docs/energy.md, section Conventions",

@@ -60,7 +60,7 @@ def arithmetic(primitive: Primitive, pricing: Pricing) -> Price:
     """Price of an elementary operation on a list of arithmetic prices."""
     op = _CLASSES.get(primitive)
     if op is None:
-        return Price(primitive.value, None, reason="no source at hand prices it")
+        return Price(primitive.value, None, reason="no available source prices it")
     term = pricing.get(op)
     if term is not None and term.price is not None:
         return _published(op.value, term)
@@ -81,7 +81,7 @@ def chip_price(op: OpClass, pricing: Pricing) -> Price:
 
 
 def _published(name: str, term: Term) -> Price:
-    """A price with its source, the evidence behind it, and what a reader has to know to use it."""
+    """A price with its source, the evidence after it, and what a reader has to know to use it."""
     q = term.quantity
     caveats = []
     if q.inherited_from:

@@ -32,16 +32,16 @@ STRICT = Convention(
     (
         "SOP_l = sum over non-zero inputs of the weights that each one meets, borders, strides, dilation and "
         "groups included",
-        "binary inputs: E_AC a SOP; event counts: E_MAC a SOP, or E_AC times the count with 'repeat'; graded "
-        "spikes, and numbers other than 1 where the network declares spikes: E_MAC a SOP; dense real inputs: "
+        "binary inputs: E_AC per SOP; event counts: E_MAC per SOP, or E_AC times the count with 'repeat'; graded "
+        "spikes, and numbers other than 1 where the network declares spikes: E_MAC per SOP; dense real inputs: "
         "E_MAC for each border-aware MAC, every step",
-        "neurons, each step: leak E_MULT, integration E_AC, threshold E_CMP; soft reset E_AC a spike. The "
+        "neurons, each step: leak E_MULT, integration E_AC, threshold E_CMP; soft reset E_AC per spike. The "
         "input factor 1/tau is folded into the weights; a hard reset writes a constant and computes nothing",
-        "TCJA: squeeze E_AC a spike and one E_MULT a channel and step; TLA and CLA E_MAC, padding left out; "
-        "fusion E_MULT or E_AC; sigmoid; gate E_MULT a spike",
-        "pooling: E_CMP or E_AC for each spike and window; bias E_AC an output and step; unfolded batch "
-        "normalisation E_MAC an element; residual sums E_AC an operand; read-out likewise",
-        "E_ANN: border-aware MACs of one pass, bias, pooling, and one comparison a neuron (ReLU)",
+        "TCJA: squeeze E_AC per spike and one E_MULT per channel and step; TLA and CLA E_MAC, padding left out; "
+        "fusion E_MULT or E_AC; sigmoid; gate E_MULT per spike",
+        "pooling: E_CMP or E_AC for each spike and window; bias E_AC per output and step; unfolded batch "
+        "normalisation E_MAC per element; residual sums E_AC per operand; read-out likewise",
+        "E_ANN: border-aware MACs of one pass, bias, pooling, and one comparison per neuron (ReLU)",
     ),
     (
         "memory, data movement, control, static power: see memory and hardware",

@@ -52,6 +52,6 @@ def confusion_table(found: Confusion) -> Table:
         rows,
         (
             "A row is a class of the recordings, a column what they were taken for. Classes without recordings and "
-            f"predictions are left out; the network tells {len(found.classes)} apart.",
+            f"predictions are left out; the network distinguishes {len(found.classes)} classes.",
         ),
     )

@@ -234,7 +234,7 @@ def _reasons(rows: Sequence[NetworkRow], chosen: NetworkRow) -> tuple[str, ...]:
         f"0.01 J; the others: {listed}",
         f"with T passes every network is at {1e3 * least:.1f} mJ or more, so the published ANN is one pass, not T",
         "the published factor 5.26 is 0.01 / 0.0019, a ratio of the two rounded numbers: it adds no evidence",
-        "this is an inference from shapes: the material at hand does not name the network",
+        "this is an inference from shapes: the available material does not name the network",
     ]
     if loose:
         reasons.insert(

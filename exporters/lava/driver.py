@@ -263,7 +263,7 @@ def _failure(code: int, result: dict[str, Any], folder: Path, timeout: float) ->
             hint="allow more time, run fewer samples, or use the fast convolution",
         )
     log = (folder / "log").read_text(errors="replace").strip()
-    said = str(result.get("error") or "\n".join(log.splitlines()[-15:]) or "it said nothing")
+    said = str(result.get("error") or "\n".join(log.splitlines()[-15:]) or "it printed nothing")
     if shutil.disk_usage(folder).free < DISK_FULL:
         return ToolchainError(
             f"the disk is full\n{said}", where=str(folder.parent), hint="TMPDIR names another folder"

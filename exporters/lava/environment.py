@@ -235,7 +235,9 @@ def _build(base: Path, scratch: Path, say: Callable[[str], None]) -> None:
         say("installing torch 2.3.1 for CPUs")
         code, _ = _run([*pip, "--retries", "0", "--index-url", CPU_INDEX, "torch==2.3.1+cpu"], scratch)
         if code:
-            say("the CPU wheel cannot be had; torch comes from the default index (2.5 GB with CUDA)")
+            say(
+                "the CPU wheel is not available; torch is installed from the default index (2.5 GB with CUDA)"
+            )
     say("installing " + " ".join(REQUIREMENTS))
     _step([*pip, *REQUIREMENTS], scratch, "installing lava-dl failed")
     say("importing lava-dl")

@@ -243,7 +243,7 @@ def _warnings(network: IntegerNetwork, accuracy: Accuracy) -> list[str]:
     )
     if network.host_input.limbs != (1,):
         warnings.append(
-            f"{network.stages[0].name}: a pair of 8-bit synapses a weight; the host sends the input twice, once times "
+            f"{network.stages[0].name}: a pair of 8-bit synapses per weight; the host sends the input twice, once times "
             f"{network.host_input.limbs[0]}"
         )
     pairs = [stage.name.removesuffix(".upper") for stage in network.stages if stage.name.endswith(".upper")]

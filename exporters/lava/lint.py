@@ -105,7 +105,7 @@ def _neurons(layer: LayerStage | NeuronStage, problems: list[str], remarks: list
 def _sums(layer: LayerStage, received: Edge, frames: int, problems: list[str], remarks: list[str]) -> None:
     bound = synapse_bound(layer, received)
     kept = bound if layer.kind == "dense" else min(bound, CONV_MAX)
-    # a current with memory adds up; wrapping, once a step, takes little of it back
+    # a current with memory adds up; wrapping, once per step, takes little of it back
     added = kept if layer.i_decay == UNITY else kept * frames
     if layer.kind != "dense" and bound > INT32_MAX:
         problems.append(f"sums up to {bound} can overflow 32 bits before Lava wraps them to 24")

@@ -36,7 +36,7 @@ MAX_READOUT = 1 << 26
 
 @dataclass(frozen=True, slots=True)
 class _Pool:
-    """An average pool waiting for the weights behind it: matrices (h, H) and (w, W), and its kernel if it has
+    """An average pool waiting for the weights after it: matrices (h, H) and (w, W), and its kernel if it has
     one.
     """
 
@@ -310,7 +310,7 @@ def _gate(node: Node, op: ir.TCJA, chain: _Chain) -> None:
                 "follows an average pool that does not divide the map; its means would differ"
             )
         pool = SpatialPool("sum", (sizes[0], sizes[1]), (sizes[0], sizes[1]))
-        note += "; the average pool before it is done behind it, which is the same"
+        note += "; the average pool before it is done after it, which is the same"
     chain.stages.append(FloatGate(node.name, (channels, height, width), op, pool, node.name))
     chain.pools = []
     chain.notes[node.name] = note
@@ -374,7 +374,7 @@ def _average_pool(node: Node, op: ir.AvgPool2d | ir.AdaptiveAvgPool2d, chain: _C
         return
     matrices = [np.array([[float(v) for v in row] for row in axis]) for axis in exact]
     chain.pools.append(_Pool(matrices[0], matrices[1], kernel, stride, padding))
-    chain.notes[node.name] = "merged into the weights behind it"
+    chain.notes[node.name] = "merged into the weights after it"
 
 
 def _readout(chain: _Chain) -> Readout:

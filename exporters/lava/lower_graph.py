@@ -150,7 +150,7 @@ class _Lowering:
         elif isinstance(op, ir.BatchNorm1d | ir.BatchNorm2d):
             self._norm(node, op)
         elif isinstance(op, ir.Recurrence):
-            raise Unsupported("computes otherwise than Lava's neuron, which has one leak and one threshold")
+            raise Unsupported("computes differently from Lava's neuron, which has one leak and one threshold")
         else:
             raise Unsupported("is neither a layer nor part of an attention with one entry and one exit")
         kept = self.values[node.name]
@@ -220,7 +220,7 @@ class _Lowering:
         else:
             leak, rest, gain = op.leaky()
             if op.v_threshold is not None:
-                raise Unsupported("hands on a membrane that spikes reset")
+                raise Unsupported("passes on a membrane that spikes reset")
             rest = rest or op.v_initial
         if rest:
             raise Unsupported(f"leaks to {rest:g} or begins there; a relay's membrane is zero at first")

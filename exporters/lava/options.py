@@ -50,8 +50,8 @@ class LavaOptions(Engined):
     per_channel: bool = field(
         default=False, metadata=option("A threshold per channel; beyond what chips have.")
     )
-    margin: float = field(default=1.25, metadata=option("Head room over the calibrated peak."))
-    percentile: float = field(default=100.0, metadata=option("Percentile of the peaks that counts."))
+    margin: float = field(default=1.25, metadata=option("Headroom over the calibrated peak."))
+    percentile: float = field(default=100.0, metadata=option("Percentile of the peaks that is used."))
     compensate: bool = False
     correct_bias: bool = True
     input_scale: int = 255
@@ -78,7 +78,7 @@ class LavaOptions(Engined):
                 f"a margin of {self.margin:g} would plan for wrapping currents", hint="at least 1"
             )
         if not 0 < self.percentile <= 100:
-            raise UsageError(f"a percentile lies in 0..100, got {self.percentile:g}")
+            raise UsageError(f"a percentile is in 0..100, got {self.percentile:g}")
         if self.input_scale < 1:
             raise UsageError(f"the input scale must be positive, got {self.input_scale}")
 

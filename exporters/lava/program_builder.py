@@ -92,7 +92,7 @@ class Builder:
                 step[name] = list(value) if isinstance(value, tuple) else value
         made, shapes = kind(**settings), [t.shape for t in terms]
         if {f.name for f in fields(kind)} != set(settings):
-            raise TypeError(f"{op} has other settings than {sorted(settings)}")
+            raise TypeError(f"{op} has settings other than {sorted(settings)}")
         shape = made.shape(*shapes)
         low, high, magnitude = made.bounds(*(t.bounds for t in terms), shapes=shapes)
         if magnitude >= LIMIT:

@@ -181,7 +181,7 @@ def _constant_gates(
     """The constant gates that an export noted.
 
     Raises:
-        FileFormatError: If they are not those of the graph's blocks: one positive number a channel.
+        FileFormatError: If they are not those of the graph's blocks: one positive number per channel.
     """
     gates = {name: np.asarray(values, np.float32) for name, values in noted.items()}
     blocks = {n.name: graph[n.inputs[0]].signal.features[0] for n in graph if isinstance(n.op, ir.TCJA)}

@@ -40,8 +40,8 @@ def portable(op: Conv2d) -> tuple[Conv2d, str]:
     size = max(n + 2 * max(p, q) for n, p, q in zip(fixed, front, back, strict=True))
     if any((size - n) % 2 for n in fixed):
         raise Unsupported(
-            f"the kernel {op.weight.shape[2:]} with padding {op.padding} equals no square kernel with even padding, and "
-            "readers of NIR take no other"
+            f"the kernel {op.weight.shape[2:]} with padding {op.padding} is not equal to any square kernel with "
+            "even padding, and readers of NIR accept only those"
         )
     padding = [(size - n) // 2 for n in fixed]
     zeros = [(P - p, P - q) for P, p, q in zip(padding, front, back, strict=True)]

@@ -119,7 +119,7 @@ def spiking(op: ir.Neuron, shape: Shape, dt: float, scale: float = 1.0) -> Writt
 def spiking_with_current(
     current: ir.LI, op: ir.LIF | ir.PLIF, shape: Shape, dt: float, scale: float = 1.0
 ) -> Written:
-    """A leaky integrator and the neuron behind it as one current-based neuron; written so that no input is divided.
+    """A leaky integrator and the neuron after it as one current-based neuron; written so that no input is divided.
 
     `i += -a i + x` and `u += -b u + i` with `w_in = tau_syn / dt` and `r = tau_mem / dt`.
 
@@ -155,7 +155,7 @@ def integrator(op: ir.LI | ir.AffineIntegrator, shape: Shape, dt: float) -> nir.
     if isinstance(op, ir.AffineIntegrator):
         if op.v_threshold is not None:
             raise Unsupported(
-                "hands on its membrane and resets it at a threshold, NIR's neurons hand on spikes"
+                "passes on its membrane and resets it at a threshold, NIR's neurons pass on spikes"
             )
         q, rest, gain = op.leaky()
         if rest != op.v_initial:

@@ -1,7 +1,7 @@
 """From a graph to a `nir.NIRGraph`.
 
 Every value of the network is, in NIR, a factor times the sum of one or several nodes: residual additions are edges that meet,
-and pooling by sums costs nothing where the weights or thresholds behind it can take the factor in.
+and pooling by sums costs nothing where the weights or thresholds after it can take the factor in.
 """
 
 from __future__ import annotations

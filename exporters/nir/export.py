@@ -45,14 +45,14 @@ def translate(network: Prepared, frames: FrameBatches, options: NirOptions) -> N
         raise UnsupportedError(
             f"NIR has no primitive for the TCJA gate ({', '.join(blocks)}): it multiplies spikes by a factor that depends on "
             "other time steps",
-            hint="pass gate='mean' (--gate mean) for a constant factor a channel, measured on --data; or gate='split' "
+            hint="pass gate='mean' (--gate mean) for a constant factor per channel, measured on --data; or gate='split' "
             "(--gate split) for segments of NIR with the gates between them",
         )
     if options.gate == "split":
         return SplitTranslation(network, options, frames.samples)
     if options.gate == "mean" and frames.synthetic:
         raise UsageError(
-            "mean gates have to be measured", hint="pass --data with recordings like those to come"
+            "mean gates have to be measured", hint="pass --data with recordings like those you will run"
         )
     gates = mean_gates(network.trained, frames.keep()) if options.gate == "mean" and blocks else {}
     return FileTranslation(network, options, gates, frames)
@@ -85,7 +85,7 @@ class NirTranslation(Translation):
         self.about = self._noted
         self.versions = {"nir": nir.version}
         self.notes = (
-            f"forward Euler with dt = {options.dt:g} s, one step a frame; neurons fire above their threshold and return to 0",
+            f"forward Euler with dt = {options.dt:g} s, one step per frame; neurons fire above their threshold and return to 0",
             "time constants, thresholds and weights are written so that Norse, SpikingJelly and NIR's equations mean the same",
         )
 
@@ -134,7 +134,7 @@ class NirTranslation(Translation):
             if node.name in self._gates:
                 low, high = self._gates[node.name].min(), self._gates[node.name].max()
                 fidelity = Fidelity.APPROXIMATED
-                note = f"mean over time, one constant a channel ({low:.3f} to {high:.3f}), in the weights behind it"
+                note = f"mean over time, one constant per channel ({low:.3f} to {high:.3f}), in the weights after it"
             elif node.name in elsewhere:
                 note = elsewhere[node.name]
             elif node.name not in kept:

@@ -22,7 +22,7 @@ __all__ = ["divergence", "fold_gates", "mean_gates", "with_gates"]
 
 
 def mean_gates(graph: Graph, batches: Iterable[NDArray[np.float32]]) -> dict[str, Array]:
-    """Mean of every TCJA gate over samples and time steps, one number a channel.
+    """Mean of every TCJA gate over samples and time steps, one number per channel.
 
     Args:
         graph: The network.
@@ -49,13 +49,13 @@ def mean_gates(graph: Graph, batches: Iterable[NDArray[np.float32]]) -> dict[str
         count += graph.T * frames.shape[1]
     if not count:
         raise DataError(
-            "there are no frames to calibrate on", hint="pass --data with recordings like those to come"
+            "there are no frames to calibrate on", hint="pass --data with recordings like those you will run"
         )
     return {name: (total / count).astype(np.float32) for name, total in sums.items()}
 
 
 def fold_gates(graph: Graph, gates: Mapping[str, Array]) -> Graph:
-    """The network with each TCJA block replaced by a constant factor a channel, folded into the weights behind it.
+    """The network with each TCJA block replaced by a constant factor per channel, folded into the weights after it.
 
     A positive factor that is constant over space passes through pooling and flattening: `pool(f x) = f pool(x)`.
 
@@ -68,7 +68,7 @@ def fold_gates(graph: Graph, gates: Mapping[str, Array]) -> Graph:
     """
     builder, found = GraphBuilder(graph.T), UnsupportedParts()
     renamed: dict[str, str] = {}
-    factors: dict[str, Array] = {}  # of values, one number a channel or, behind a flattening, a feature
+    factors: dict[str, Array] = {}  # of values, one number per channel or, behind a flattening, a feature
     for node in graph:
         op, factor = node.op, next((factors[i] for i in node.inputs if i in factors), None)
         inputs = [renamed.get(i, i) for i in node.inputs]
@@ -93,9 +93,7 @@ def fold_gates(graph: Graph, gates: Mapping[str, Array]) -> Graph:
                 )
         builder.add(node.name, op, *inputs)
     if graph.output in factors:
-        found.add(
-            graph.output, Unsupported("is the result and a gated value: there are no weights behind it")
-        )
+        found.add(graph.output, Unsupported("is the result and a gated value: there are no weights after it"))
     found.raise_if_any(
         UnsupportedError,
         "mean gates cannot stand in for {}",

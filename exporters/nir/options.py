@@ -21,13 +21,13 @@ class NirOptions(Engined):
 
     Attributes:
         gate: What to do with TCJA gates, which NIR does not have. `"refuse"`; `"mean"`: replace each by its mean over time
-            and the data, one number a channel, folded into the weights behind it; `"split"`: run them on the host between
+            and the data, one number per channel, folded into the weights after it; `"split"`: run them on the host between
             segments of NIR, in a folder.
         dt: Length of a time step in seconds. NIR holds time constants in seconds and no time step; it is noted in the file.
     """
 
     gate: Literal["refuse", "mean", "split"] = field(
-        default="refuse", metadata=option("What becomes of TCJA gates: refuse, mean or split.")
+        default="refuse", metadata=option("How TCJA gates are written: refuse, mean or split.")
     )
     dt: float = DT
 
@@ -48,5 +48,5 @@ class NirVerification(Bounded, Engined):
 
     runner: str = field(
         default="sequence",
-        metadata=option("Who runs a NIR file: sequence, sequence>=, norse or spikingjelly."),
+        metadata=option("What runs a NIR file: sequence, sequence>=, norse or spikingjelly."),
     )

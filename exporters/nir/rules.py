@@ -102,7 +102,7 @@ def _max_pool(w: Writer, node: Node, op: ir.MaxPool2d, x: NirValue) -> NirValue:
 def _avg_pool(w: Writer, node: Node, op: ir.AvgPool2d, x: NirValue) -> NirValue:
     size = op.kernel[0] * op.kernel[1]
     if w.absorbed(node.name):
-        w.note(node, f"sums; the layer behind divides by {size}")
+        w.note(node, f"sums; the next layer divides by {size}")
         sums = _sums(w, node, op, x, "")
         return replace(sums, factor=sums.factor * size)
     if op.padding == (0, 0):
@@ -198,7 +198,7 @@ def _check(graph: Graph, node: Node) -> None:
     """Raises `Unsupported` if NIR cannot hold a node."""
     if isinstance(node.op, ir.Recurrence):
         raise Unsupported(
-            "computes otherwise than NIR's neurons, which have one leak and one threshold and return to v_reset"
+            "computes differently from NIR's neurons, which have one leak and one threshold and return to v_reset"
         )
     if type(node.op) not in {*RULES, ir.Add}:
         raise Unsupported(f"NIR has no primitive for {type(node.op).__name__}")

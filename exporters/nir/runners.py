@@ -89,7 +89,7 @@ def _norse(path: Path, frames: NDArray[np.float32], dt: float) -> NirRun:
     lost = [f"{n} ({type(node).__name__})" for n, node in graph.nodes.items() if spelled(n) not in modules]
     if lost:
         raise UnsupportedError(
-            f"Norse has no translation for {', '.join(lost)}, and would stop before it without a word",
+            f"Norse has no translation for {', '.join(lost)}, and would silently stop before it",
             where=str(path),
         )
     with _foreign("Norse", path):

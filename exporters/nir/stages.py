@@ -90,7 +90,7 @@ def stages(graph: Graph) -> list[Stage]:
 
 
 def _is_cut(graph: Graph, i: int) -> bool:
-    """Whether nothing but the value of node `i`, a stream of frames, is read behind it."""
+    """Whether nothing but the value of node `i`, a stream of frames, is read after it."""
     node = graph.nodes[i]
     if node.name == graph.output:
         return True

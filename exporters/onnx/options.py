@@ -16,12 +16,12 @@ class OnnxOptions(Engined):
     Attributes:
         opset: Opset version.
         batch_first: `[N, T, ...]` instead of `[T, N, ...]`.
-        external_data: Weights in a file of their own (always done above 1.8 GB).
+        external_data: Weights in a separate file (always done above 1.8 GB).
     """
 
     opset: int = field(default=17, metadata=option("Opset version."))
     batch_first: bool = field(default=False, metadata=option("[N, T, ...] instead of [T, N, ...]."))
-    external_data: bool = field(default=False, metadata=option("Weights in a file of their own."))
+    external_data: bool = field(default=False, metadata=option("Weights in a separate file."))
 
 
 @dataclass(frozen=True)

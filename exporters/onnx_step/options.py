@@ -29,7 +29,7 @@ class OnnxStepOptions:
     )
     profile: FrameProfile | None = field(
         default=None,
-        metadata=option("What to expect of frames to come: a file of 'stream --fit'.", reads="profile"),
+        metadata=option("What to assume about future frames: a file of 'stream --fit'.", reads="profile"),
     )
 
 

@@ -24,7 +24,7 @@ def frame_shape(signal: Signal, T: int) -> tuple[Dim, ...]:
 
 @dataclass(frozen=True)
 class StepState:
-    """One tensor that a step model hands on to its next step.
+    """One tensor that a step model passes on to its next step.
 
     Attributes:
         name: Name of the input; the output is called `name + ".next"`.

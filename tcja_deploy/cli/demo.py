@@ -99,7 +99,7 @@ def _rates(graph: Graph, dataset: EventData) -> None:
             right += sum(int(guess) == label for guess, (_, label) in zip(guesses, loaded, strict=True))
             progress(samples.stop)
     activity = recorder.finish()
-    result = table("", "layer", "neurons", "spikes a recording", "firing rate", "silent neurons")
+    result = table("", "layer", "neurons", "spikes per recording", "firing rate", "silent neurons")
     for node in watched:
         counts = activity[node.name].counts(Measure.NONZERO)
         neurons = activity[node.name].neurons

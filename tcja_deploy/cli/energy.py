@@ -72,7 +72,7 @@ def energy(
         typer.Option("--convention", "-c", help="paper, strict, memory or hardware; may be repeated."),
     ] = None,
     reproduce: Annotated[
-        bool, typer.Option("--reproduce", help="Take the paper's 0.0019 J against 0.01 J apart.")
+        bool, typer.Option("--reproduce", help="Analyse the paper's 0.0019 J against 0.01 J.")
     ] = False,
     output: Annotated[
         list[Path] | None,
@@ -194,7 +194,9 @@ def _kept(
             hint="no rate is ever assumed; 'tcja-deploy energy --reproduce' shows what shapes alone can tell",
         )
     if resume:
-        raise UsageError("--resume goes on with recordings; --activity holds counts that are kept already")
+        raise UsageError(
+            "--resume continues runs over recordings; --activity holds counts that are kept already"
+        )
     refuse_recordings(which, "--activity holds counts that are kept already")
     return kept_activity(graph, activity)
 

@@ -82,7 +82,7 @@ def _print(graph: Graph, title: str) -> None:
     result.add_row("total", "", "", "", f"{graph.parameters:,}", f"{total:,}", "")
     print_table(result)
     console.print(
-        "shape: one frame of one sample ('once': one result a window); MACs: dense, a frame; "
+        "shape: one frame of one sample ('once': one result per window); MACs: dense, per frame; "
         "waits: frames until an output is final"
     )
     console.print(f"model sha256 {graph.hash}", highlight=False, soft_wrap=True)

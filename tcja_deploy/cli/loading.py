@@ -14,19 +14,19 @@ class Loading(NamedTuple):
     """What the user said about how to read the model."""
 
     arch: Annotated[
-        str | None, typer.Option(help="Zoo network the weights belong to, if they do not tell themselves.")
+        str | None, typer.Option(help="Zoo network the weights belong to, if the file does not say.")
     ] = None
     timesteps: Annotated[
-        int | None, typer.Option("--timesteps", "-T", help="Time steps T, if the weights do not tell.")
+        int | None, typer.Option("--timesteps", "-T", help="Time steps T, if the weights do not say.")
     ] = None
     input_shape: Annotated[
-        str | None, typer.Option(help="One input frame as C,H,W, if the weights do not tell.")
+        str | None, typer.Option(help="One input frame as C,H,W, if the weights do not say.")
     ] = None
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Let the model file run code while it is loaded.")
     ] = False
     dt: Annotated[
-        float | None, typer.Option("--dt", help="Seconds of a time step of a .nir file, if it does not tell.")
+        float | None, typer.Option("--dt", help="Seconds of a time step of a .nir file, if it does not say.")
     ] = None
     input_kind: Annotated[
         str | None,

@@ -96,11 +96,11 @@ class RecordingOptions(NamedTuple):
     ] = None
     frame_time: Annotated[
         str | None,
-        typer.Option(help="Frames of this duration instead, as cameras run: 30ms, 5000us, 0.1s."),
+        typer.Option(help="Frames of this fixed duration instead, as from a camera: 30ms, 5000us, 0.1s."),
     ] = None
     resize: Annotated[
         str | None,
-        typer.Option(help="Bring events of another sensor to the model's size: area, crop or nearest."),
+        typer.Option(help="Rescale events of another sensor to the model's size: area, crop or nearest."),
     ] = None
     sensor: Annotated[
         str | None, typer.Option(help="Rows and columns of the camera as H,W, where the files do not say.")
@@ -127,7 +127,7 @@ class Running(NamedTuple):
     engine: Annotated[
         str,
         typer.Option(
-            help="What runs the network: auto, torch or events (in a time that follows the spikes)."
+            help="What runs the network: auto, torch or events (in time proportional to the spikes)."
         ),
     ] = "auto"
     device: Annotated[str, typer.Option(help="Where torch computes: cpu, or a GPU such as cuda.")] = "cpu"

@@ -68,7 +68,7 @@ def parsed(text: str) -> tuple[Path, Loading]:
         return Path(model), Loading(**found)
     except (ValueError, KeyError, IndexError) as error:
         raise UsageError(
-            f"the manifest says in an unknown way how the model was read ({text!r})", hint="pass --model"
+            f"the manifest describes in an unknown way how the model was read ({text!r})", hint="pass --model"
         ) from error
 
 
@@ -163,7 +163,7 @@ def read_again(artifact: Path, target: str) -> tuple[Path, Loading]:
             )
         if _runs(model, how) and not _token(files[0]).is_file():
             raise UsageError(
-                f"{missing}; its manifest names code that you have not let run here",
+                f"{missing}; its manifest names code that you have not allowed to run here",
                 where=str(manifest),
                 hint=f"if you trust it, name it yourself: {named}",
             )

@@ -181,7 +181,7 @@ def first_mismatches(agreement: Agreement) -> list[str]:
             index = ", ".join(map(str, layer.first.index))
             distance = layer.first.distance
             cause = (
-                "behind an earlier mismatch"
+                "after an earlier mismatch"
                 if distance is None
                 else f"membrane {distance:+.1e} from the threshold"
             )

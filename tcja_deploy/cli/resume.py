@@ -17,7 +17,7 @@ __all__ = ["ResumeOption", "resumable"]
 
 ResumeOption = Annotated[
     bool,
-    typer.Option("--resume", help="Go on where this command, given the same files, was interrupted."),
+    typer.Option("--resume", help="Continue where this command, given the same files, was interrupted."),
 ]
 
 
@@ -36,9 +36,11 @@ def resumable(
     progress = KeptProgress((command, rank, *paths), resume=resume)
     note = ""
     if resume and not progress.interrupted:
-        note = "nothing is kept of an interrupted run, so this one begins anew"
+        note = "nothing is kept of an interrupted run, so this one starts from the beginning"
     elif progress.interrupted and not resume:
-        note = "an earlier run was interrupted; this one begins anew, --resume would go on"
+        note = (
+            "an earlier run was interrupted; this one starts from the beginning, --resume would continue it"
+        )
     if note and rank == "0":
         typer.echo(f"note: {note}", err=True)
     with progress.until_done():

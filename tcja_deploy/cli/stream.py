@@ -63,7 +63,7 @@ def stream(
     schedule: Annotated[
         Pace | None,
         typer.Option(
-            help="Let results flow on as soon as they are final (burst, not in onnxruntime), or work evenly (paced)."
+            help="Pass results on as soon as they are final (burst, not in onnxruntime), or work evenly (paced)."
         ),
     ] = None,
     engine: Annotated[
@@ -76,7 +76,7 @@ def stream(
         bool, typer.Option("--sweep", help="Compare all look-aheads with the exact stream.")
     ] = False,
     fit: Annotated[
-        bool, typer.Option("--fit", help="Fit what blocks expect of frames to come, and say what it gains.")
+        bool, typer.Option("--fit", help="Fit what blocks assume about future frames, and report the gain.")
     ] = False,
     calibration: Annotated[
         Path | None,

@@ -35,7 +35,7 @@ def _ms(frames: float, frame_time: float | None) -> str:
 def block_table(cost: StreamCost, frame_time: float | None) -> Table:
     """Look-ahead, lag and memory of each TCJA block."""
     result = table(
-        f"TCJA blocks, {cost.schedule}; bytes a recording",
+        f"TCJA blocks, {cost.schedule}; bytes per recording",
         *("block", "waits", "exact", "gate lags", "frames held", "unpacked", "gate state"),
     )
     for b in cost.blocks:
@@ -53,7 +53,7 @@ def cost_lines(cost: StreamCost, frame_time: float | None) -> list[str]:
         f"latency: a result leaves {cost.latency} {frames}{_ms(cost.latency, frame_time)} after the frame that completes it",
         f"memory: {cost.held:,} bytes of waiting frames ({cost.held_unpacked:,} unpacked), {cost.membranes:,} of membranes; "
         f"buffering every value of {cost.T} frames would take {cost.naive:,}",
-        f"work a frame: {sum(macs) / cost.T:,.0f} MACs on average, {max(macs):,} at most; "
+        f"work per frame: {sum(macs) / cost.T:,.0f} MACs on average, {max(macs):,} at most; "
         f"{sum(sops) / cost.T:,.0f} synaptic operations on average, {max(sops):,.0f} at most",
     ]
 
@@ -164,7 +164,7 @@ def plot_sweep(rows: Sequence[Divergence], path: Path, title: str) -> None:
     for axes in (left, middle, *right):
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-    middle.legend(title="frames to come count as", frameon=False)
+    middle.legend(title="future frames count as", frameon=False)
     figure.suptitle(title)
     figure.savefig(path, dpi=120, format="png")
     plt.close(figure)

@@ -96,7 +96,7 @@ def check_given(target: str, given: Given, kind: OptionType, what: str) -> None:
         takers = _takers(name, kind)
         if target not in takers:
             flag = "--" + name.replace("_", "-")
-            raise UsageError(f"{flag} means nothing to {what}", hint=f"it belongs to {', '.join(takers)}")
+            raise UsageError(f"{flag} does not apply to {what}", hint=f"it belongs to {', '.join(takers)}")
 
 
 def read_given(

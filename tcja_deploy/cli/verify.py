@@ -55,7 +55,7 @@ def verify(
         typer.Option(
             "--model",
             "-m",
-            help="The model it was exported from, if the manifest does not tell or it has moved; a Lava bundle needs none.",
+            help="The model it was exported from, if the manifest does not say or it has moved; a Lava bundle needs none.",
         ),
     ] = None,
     how: Loading = AS_FOUND,

@@ -49,7 +49,7 @@ class Numbering:
     """Labels of class names.
 
     Attributes:
-        names: The name of each label; None where classes cannot be told from outputs.
+        names: The name of each label; None where classes cannot be determined from outputs.
         labels: The label of each name that is there; empty where `names` is None.
         reason: Why there are no labels; empty where there are.
         basis: Where the numbers come from, in a few words.
@@ -116,14 +116,14 @@ def number_classes(
             return Numbering(
                 None,
                 {},
-                f"{count} ({', '.join(names[:4])}{', ...' * (len(names) > 4)}) and {outputs} outputs: which output stands "
-                "for which class cannot be told, so no accuracy is counted; --classes says the names in order",
+                f"{count} ({', '.join(names[:4])}{', ...' * (len(names) > 4)}) and {outputs} outputs: it is not known which "
+                "output stands for which class, so no accuracy is counted; --classes gives the names in order",
             )
     return _numbered(names, _sorted(names, order or usual), f"sorted as {order or usual}")
 
 
 def read_classes(given: str, *, order: LabelOrder | None = None) -> tuple[str, ...]:
-    """The class names in the order of their labels: of a known data set, from a text file (one a line), or the sub-folders
+    """The class names in the order of their labels: of a known data set, from a text file (one per line), or the sub-folders
     of a training set's folder.
 
     Args:
@@ -131,7 +131,7 @@ def read_classes(given: str, *, order: LabelOrder | None = None) -> tuple[str, .
         order: How the names of folders are sorted; as text if None.
 
     Raises:
-        UsageError: None of the three, or a name stands there twice.
+        UsageError: None of the three, or a name appears twice.
         DataError: It cannot be read.
     """
     path = Path(given)
@@ -157,7 +157,7 @@ def read_classes(given: str, *, order: LabelOrder | None = None) -> tuple[str, .
         raise UsageError("holds no class names", where=given)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise UsageError(f"the class '{twice[0]}' stands there twice", where=given)
+        raise UsageError(f"the class '{twice[0]}' appears twice", where=given)
     return names
 
 

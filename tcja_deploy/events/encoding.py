@@ -98,7 +98,7 @@ def settle(stored: Columns | Rows, encoding: EventEncoding, *, where: str) -> Ev
     """Events in whole microseconds with polarities 0 and 1.
 
     Raises:
-        DataError: The recording does not follow the encoding, or the order of its columns cannot be told.
+        DataError: The recording does not follow the encoding, or the order of its columns cannot be determined.
     """
     if isinstance(stored, Rows):
         stored = _columns(stored, _order(stored, encoding, where))

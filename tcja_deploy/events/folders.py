@@ -97,7 +97,7 @@ def list_folder(
         raise DataError(
             f"holds both class folders ({found[0][1]}, ...) and recordings ({loose[0].name}, ...)",
             where=str(root),
-            hint="recordings lie either all in class folders or all beside each other",
+            hint="put all recordings into class folders or all into one folder",
         )
     if loose:
         return Listing(root, loose, None, "text", notes)

@@ -73,7 +73,9 @@ class Framing:
         )
 
     def __str__(self) -> str:
-        way = self.split_by if self.frame_time is None else f"duration, {self.frame_time / 1000:g} ms a frame"
+        way = (
+            self.split_by if self.frame_time is None else f"duration, {self.frame_time / 1000:g} ms per frame"
+        )
         return way if self.resize is None else f"{way}; resized to {sensor_text(self.sensor)} ({self.resize})"
 
 
@@ -83,8 +85,8 @@ def wrong_size(camera: tuple[int, int], sensor: tuple[int, int], where: str, rea
     return DataError(
         f"events of a sensor of {sensor_text(camera)} pixels{known}, the model takes {sensor_text(sensor)}",
         where=where,
-        hint="--resize area, crop or nearest brings them to the model's size, as far as it was trained so; --sensor H,W "
-        "says how large the camera is, if it was taken for another",
+        hint="--resize area, crop or nearest rescales them to the model's size, if it was trained that way; --sensor H,W "
+        "gives the size of the camera, if another was assumed",
     )
 
 

@@ -76,7 +76,7 @@ class Loader:
         return frames
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
-        """One recording's frames, float32; those behind it are begun if it follows the one asked for before.
+        """One recording's frames, float32; those after it are begun if it follows the one asked for before.
 
         Raises what making them raises.
         """

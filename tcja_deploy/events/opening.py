@@ -69,7 +69,7 @@ def open_data(
         split_by: How events become frames, see `integrate`.
         frame_time: Microseconds of a frame; with it, frames are split by duration.
         limit: Take at most this many recordings, spread evenly over the whole set (so over its classes).
-        outputs: Outputs of the model, one a class; None if unknown.
+        outputs: Outputs of the model, one per class; None if unknown.
         split: Part of the data set, `train`, `test` or `val`.
         classes: All class names in the order of their labels.
         labels: A table of file names and labels (CSV).
@@ -215,7 +215,7 @@ def _known_labels(
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= outputs:
             wrong = low if low < 0 else high
-            return None, [f"the label {wrong} is none of the {outputs} outputs, so no accuracy is counted"]
+            return None, [f"the label {wrong} is not one of the {outputs} outputs, so no accuracy is counted"]
     return labels, []
 
 
@@ -308,4 +308,6 @@ def _fitted(framing: Framing, extent: _Extent, path: Path) -> tuple[Framing, lis
             f"the events lie in {extent.rows} of {height} rows and {extent.columns} of {width} columns; recordings of a "
             "smaller sensor are not scaled to the one that the model was trained for"
         ]
-    return replace(framing, camera=camera), [f"camera taken for {sensor_text(camera)} pixels, as {reach}"]
+    return replace(framing, camera=camera), [
+        f"camera assumed to have {sensor_text(camera)} pixels, as {reach}"
+    ]

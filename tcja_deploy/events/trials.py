@@ -54,7 +54,7 @@ def find_trials(folder: Path, split: str | None) -> Trials | None:
             raise DataError(
                 f"holds the parts {sorted(parts)} of DVS128 Gesture",
                 where=str(folder),
-                hint="say --split train or --split test",
+                hint="pass --split train or --split test",
             )
         if split not in parts:
             raise UsageError(

@@ -51,7 +51,7 @@ def path_status(path: Path, error: type[DeployError] = FileFormatError) -> str:
     except (FileNotFoundError, NotADirectoryError):
         return "missing"
     except (OSError, ValueError) as problem:  # ValueError: a name with a zero byte
-        raise error(f"this path cannot be looked at ({_said(problem)})", where=str(path)) from problem
+        raise error(f"this path cannot be accessed ({_said(problem)})", where=str(path)) from problem
     return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
 
 
@@ -88,7 +88,7 @@ def _check_target(parent: Path, names: Sequence[str], force: bool) -> None:
         raise ExportError(
             "this folder cannot be written to",
             where=str(parent),
-            hint="choose another one, or see its permissions and whether the file system is read-only",
+            hint="choose another one, or check its permissions and whether the file system is read-only",
         )
     if taken and not force:
         raise ExportError(
@@ -101,7 +101,7 @@ def _check_target(parent: Path, names: Sequence[str], force: bool) -> None:
     for name in taken:
         if path_status(parent / name, ExportError) == "other":
             raise ExportError(
-                "what stands here is a device, FIFO or socket, which nothing replaces",
+                "what is here is a device, FIFO or socket, which nothing replaces",
                 where=str(parent / name), hint="choose another path",
             )  # fmt: skip
 
@@ -136,7 +136,7 @@ def output_folder(path: Path) -> Iterator[Path]:
     made = path_status(path, ExportError) != "folder"
     if made:
         if _taken(path):
-            raise ExportError("what stands here is not a folder", where=str(path), hint="choose another path")
+            raise ExportError("what is here is not a folder", where=str(path), hint="choose another path")
         _check_target(path.parent, [], force=False)
         try:
             path.mkdir()
@@ -207,7 +207,7 @@ def atomic_directory(path: Path, *, force: bool = False) -> Iterator[Path]:
         _check_target(path.parent, [path.name], force)
         if _taken(path) and not _is_export(path):
             raise ExportError(
-                "what stands here is not an earlier export, and --force does not replace other folders or files",
+                "what is here is not an earlier export, and --force does not replace other folders or files",
                 where=str(path),
                 hint="choose another path, or remove it yourself",
             )
@@ -275,7 +275,7 @@ def staged_files(parent: Path, names: Sequence[str], *, force: bool = False) -> 
         _check_target(parent, names, force)
         folders = [n for n in names if (parent / n).is_dir()]
         if folders:
-            raise ExportError(f"a folder stands where a file goes: {', '.join(folders)}", where=str(parent))
+            raise ExportError(f"a folder is in the place of a file: {', '.join(folders)}", where=str(parent))
 
     _clear(parent, names)
     check()

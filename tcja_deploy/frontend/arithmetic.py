@@ -28,7 +28,7 @@ def _number(value: Any, x: Traced, T: int) -> float:
     """
     one = number(value, x, T)
     if one is None:
-        raise Unsupported("clamps each channel to limits of its own", "use the same limits for all")
+        raise Unsupported("clamps each channel to its own limits", "use the same limits for all")
     return one
 
 

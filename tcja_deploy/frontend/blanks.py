@@ -123,7 +123,7 @@ class Blanks:
         if joined is None:
             self._context.report(
                 self._loops.refusal(
-                    "fills a preallocated tensor otherwise than step by step with the frames of one stream"
+                    "fills a preallocated tensor other than step by step with the frames of one stream"
                 )
             )
             return next(iter(blank.parts.values()))

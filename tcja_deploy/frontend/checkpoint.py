@@ -36,7 +36,7 @@ __all__ = ["ARCHITECTURES", "from_state", "infer_architecture"]
 
 
 def _ncaltech101_tet() -> Architecture:
-    """N-Caltech101 as trained with TET: the last layer hands on its membrane input, without a neuron."""
+    """N-Caltech101 as trained with TET: the last layer passes on its membrane input, without a neuron."""
     spiking = ncaltech101()
     return replace(spiking, name="ncaltech101_tet", fc=spiking.fc[:-1])
 
@@ -104,7 +104,7 @@ def infer_architecture(
         )
     if arch is None and len(fc) == 1 and 0 in conv:
         raise UsageError(
-            f"only one dense layer (fc.{fc[0]}) and no adaptive pool before the convolutions: no published network is so, "
+            f"only one dense layer (fc.{fc[0]}) and no adaptive pool before the convolutions: no published network has that, "
             "or a dense layer is missing",
             hint=f"pass --arch with the network that is meant: {', '.join(sorted(ARCHITECTURES))}",
         )
@@ -117,7 +117,7 @@ def infer_architecture(
     channels = next(layer.channels for layer in reversed(layers) if isinstance(layer, ConvBN))
     first = f"fc.{fc[0]}.0.weight"
     if first not in state or state[first].ndim != 2:
-        raise TraceError("missing, or not of two axes: it tells the size of a frame", where=first)
+        raise TraceError("missing, or not of two axes: it gives the size of a frame", where=first)
     area, rest = divmod(state[first].shape[1], max(1, channels))
     if rest:
         raise TraceError(
@@ -137,7 +137,7 @@ def infer_architecture(
         f"pooling: {habits.pool} of 2 x 2",
         note,
         "frames: " + ("one image, repeated" if static else "event counts of two polarities"),
-        f"readout: {f'vote of {voters} over the time mean' if voters else 'one output a time step'}, "
+        f"readout: {f'vote of {voters} over the time mean' if voters else 'one output per time step'}, "
         + ("of spikes" if isinstance(head[-1], Spike) else "of membrane inputs"),
     ]
     return Architecture(name, shape, T, tuple(layers), tuple(head), voters, static), assumed
@@ -200,7 +200,7 @@ def _timesteps(state: StateDict, conv: list[int], timesteps: int | None) -> int:
         raise TraceError(f"the CLA weights disagree about the number of time steps ({each})")
     if not found and timesteps is None:
         raise UsageError(
-            "the weights do not tell the number of time steps (there is no CLA kernel)",
+            "the weights do not give the number of time steps (there is no CLA kernel)",
             hint="pass --timesteps",
         )
     if found and timesteps is not None and found != [timesteps]:

@@ -127,7 +127,7 @@ def combined(tr: RuleContext, label: str, x: Traced, constant: torch.Tensor, pro
     ):
         raise Unsupported(
             "combines the signal with a constant that differs by time step and by feature",
-            "use one factor or offset a step, and one a feature",
+            "use one factor or offset per step, and one per feature",
         )
     features = tuple(d for d in dims[lead:] if isinstance(d, int))
     flat = full.expand(*full.shape[: full.ndim - len(features)], *features).flatten()

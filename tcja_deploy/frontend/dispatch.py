@@ -122,7 +122,7 @@ def _translate(
             f"loop over time in {tracer.code}: keeps a membrane by hand and compares it ({name!r})"
             if by_hand
             else f"compares numbers ({name!r}) outside of a module that is a neuron",
-            "put the neuron into a module of its own: it is then identified by running it (docs/neurons.md)",
+            "put the neuron into a separate module: it is then identified by running it (docs/neurons.md)",
         )
     if rule is None:
         what = "Tensor method" if kind == "call_method" else "function"

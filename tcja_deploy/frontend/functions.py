@@ -278,7 +278,7 @@ HINTS: dict[str, str] = {
     **dict.fromkeys(("baddbmm", "einsum"), "write it as transpose and matmul"),
     **dict.fromkeys(("bernoulli", "rand_like", "randn_like", "poisson"), _RANDOM),
     **dict.fromkeys(("argmax", "log_softmax", "softmax"), _SOFTMAX),
-    "pad": "use the padding of the convolution or pooling behind it",
+    "pad": "use the padding of the convolution or pooling after it",
     "setitem": "build the tensor with cat or stack instead of writing into it",
 }
 """What to do about functions without a rule."""

@@ -82,7 +82,7 @@ def _sizes(features: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 class _Fit:
     """`c[t] = leak c[t-1] + gain X[t] + rest` after silence, `... + after` after a spike, `gain X[0] + first` at first.
 
-    Each an array with an entry a channel; `soft` tells whether the leak holds after a spike too.
+    Each an array with an entry per channel; `soft` tells whether the leak holds after a spike too.
     """
 
     leak: Float64Array

@@ -192,7 +192,7 @@ def _existing(path: Path, wanted: str) -> Path:
     if status != "file":
         said = {"missing": "there is no such file", "folder": f"this is a folder, {wanted}"}
         raise FileFormatError(
-            said.get(status, "this is a device, FIFO or socket and no file"), where=str(path)
+            said.get(status, "this is a device, FIFO or socket, not a file"), where=str(path)
         )
     return path
 

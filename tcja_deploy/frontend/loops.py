@@ -1,7 +1,7 @@
 """Loops over time in `forward`: the code holds one frame after the other, the graph the stream they are part of.
 
 The first step of a loop emits the nodes, on whole streams. A later step has to make the same calls on the next frame: each
-call is looked up among those of the first step, modules with state have to be called once a step and in order. Sums of
+call is looked up among those of the first step, modules with state have to be called once per step and in order. Sums of
 frames, lists that are stacked, and preallocated tensors that frames are written into become ops over the window when the
 code reads them. A call that was not made in the first step works on its frame alone, cut out of the stream.
 """
@@ -74,7 +74,7 @@ class TimeLoops:
         """The result of one call.
 
         Raises:
-            Unsupported: If it makes the loop one that is not a single-step network run once a step.
+            Unsupported: If it makes the loop one that is not a single-step network run once per step.
         """
         if all(t.step is None for t in tensors_in((args, kwargs))):
             return self._outside(kind, target, args, kwargs)
@@ -132,7 +132,7 @@ class TimeLoops:
             expected = self._last[path] + 1
             step = expected if step == STATIC else step
             if step != expected:
-                raise self.refusal(f"calls {path or 'a neuron'} more than once a step, or out of order")
+                raise self.refusal(f"calls {path or 'a neuron'} more than once per step, or out of order")
             if step >= self._tr.T:
                 raise self.refusal(f"calls {path} more than {self._tr.T} times")
             self._last[path] = step

@@ -169,7 +169,7 @@ def _unknown(module: nn.Module) -> tuple[str, str]:
         )
     if hasattr(module, "_memories") or cls.__module__.startswith("spikingjelly.activation_based.neuron"):
         return (
-            f"{cls.__name__} has a state of its own kind",
+            f"{cls.__name__} has its own kind of state",
             f"the neurons with a translation are {', '.join(sorted(k.partition(':')[2] for k in NEURONS))}",
         )
     name = cls.__name__

@@ -81,7 +81,7 @@ def built(code: CodeName, settings: Mapping[str, Any]) -> Iterator[tuple[nn.Modu
             and Path(module.__file__ or "").resolve() != Path(code.origin).resolve()
         ):
             raise UsageError(
-                f"Python has a module {module_name!r} of its own, which hides this file",
+                f"Python has its own module {module_name!r}, which hides this file",
                 where=code.origin,
                 hint="rename the file",
             )
@@ -96,7 +96,7 @@ def built(code: CodeName, settings: Mapping[str, Any]) -> Iterator[tuple[nn.Modu
             network = _run(lambda: target(**arguments), code, folder)
         if not isinstance(network, nn.Module):
             raise CodeError(
-                f"it makes a {type(network).__name__}, no torch.nn.Module",
+                f"it makes a {type(network).__name__}, not a torch.nn.Module",
                 where=str(code),
                 hint="name a class of networks, or a function that returns one",
             )

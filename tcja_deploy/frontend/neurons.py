@@ -138,7 +138,7 @@ def _readout(integrator: Callable[[Any], ir.LI]) -> Callable[..., Any]:
     def rule(tracer: RuleContext, path: str, module: Any, x: Traced) -> Traced | tuple[Traced, ...]:
         if module.decode is not None and module.decode not in _DECODED:
             raise Unsupported(
-                f"hands on its membrane as decode={module.decode!r}", "use decode='mean-mem' or 'max-mem'"
+                f"passes on its membrane as decode={module.decode!r}", "use decode='mean-mem' or 'max-mem'"
             )
         op = integrator(module)
         if math.frexp(op.decay)[0] != 0.5 and op.decay:

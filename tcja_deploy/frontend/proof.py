@@ -1,14 +1,14 @@
 """Proof that a traced graph computes what its module computes: both are run on the same windows of made-up frames.
 
 Reading code can miss what the code remembers: a membrane in a plain attribute, a counter, the frame before. So a copy of the
-module is run in evaluation mode on two windows whose frames all differ: the first; the second right behind it, without a
+module is run in evaluation mode on two windows whose frames all differ: the first; the second right after it, without a
 reset; and the second once more after a reset as SpikingJelly does it (every `reset()` is called). Each time the graph has to
 give the same spikes and the same outputs; where nothing was reset, it goes on with the membranes of its own neurons, or begins
 anew if the module does. The frames are scaled until every layer of neurons spikes, if a scale does that.
 
 What may differ is rounding. Outputs agree to `OUTPUT_BOUND` of the largest. A spike may differ where the membrane lies within
 `NEAR` of the threshold, relative to the largest membrane of its layer: the same terms summed in another order do that. One
-such spike changes everything behind it, so each part is then compared on what the module itself handed it.
+such spike changes everything after it, so each part is then compared on what the module itself handed it.
 """
 
 from __future__ import annotations
@@ -277,7 +277,7 @@ def _run_graph(graph: Graph, frames: Tensor, states: States) -> _Found:
 def _evaluated(
     graph: Graph, frames: Tensor, values: dict[str, Tensor], states: States
 ) -> Iterator[tuple[Node, Tensor]]:
-    """Each node with its value; the caller puts into `values` what the nodes behind it are to read."""
+    """Each node with its value; the caller puts into `values` what the nodes after it are to read."""
     last_reader = {name: node.name for node in graph for name in node.inputs}
     for node in graph:
         with torch.inference_mode():
@@ -378,16 +378,16 @@ def _refusal(graph: Graph, what: str, parts: _Parts, changed: dict[str, list[str
     gap = (
         "other outputs" if math.isinf(parts.gap) else f"outputs that differ by {parts.gap:.2g} of the largest"
     )
-    seen = f"on made-up frames ({what}) the module and what was read of it give {gap}"
+    seen = f"on made-up frames ({what}) the module and what was read from it give {gap}"
     if guilty is not None:
         names = ", ".join(repr(n) for n in unknown[guilty])
         return TraceError(
             f"keeps {names} from one time step to the next, and no translation of that memory was found; {seen}",
             where=guilty or "forward",
-            hint="docs/neurons.md tells which modules with a memory of their own are read",
+            hint="docs/neurons.md lists the modules with memory that can be read",
         )
     return TraceError(
-        f"computes something else than was read of it; {seen}",
+        f"computes something other than what was read from it; {seen}",
         where=parts.first or "forward",
         hint="what depends on more than the input, such as random numbers, the batch or a call counter, cannot be read",
     )

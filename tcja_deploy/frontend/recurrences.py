@@ -1,7 +1,7 @@
 """Which recurrence a module computes: its arithmetic over a few steps is recorded and found to be one step, over and over.
 
 Every result is traced back to inputs, constants and results of earlier steps. What a step reads of an earlier one is a state;
-one from two steps ago is handed on in between. One step in the middle is the pattern, and all others have to be the same: what
+one from two steps ago is passed on in between. One step in the middle is the pattern, and all others have to be the same: what
 differs from step to step may only be constants, and in the first steps the states are what they begin with.
 """
 

@@ -81,7 +81,7 @@ def from_tet_state(
         "LIF: V / 2 + X, a spike above 1, reset to 0 (the published TET code)",
         f"pooling: {pool} of 2 x 2",
         note,
-        "readout: membrane inputs of the last layer, one output a time step",
+        "readout: membrane inputs of the last layer, one output per time step",
     ]
     return b.finish(x, {"architecture": "tet", **(source or {}), "assumptions": "; ".join(assumed)})
 
@@ -110,7 +110,7 @@ class _Layers:
             raise TraceError(f"the CLA weights disagree about the number of time steps: {sorted(found)}")
         if not found and given is None:
             raise UsageError(
-                "the weights do not tell the number of time steps (there is no CLA kernel)",
+                "the weights do not give the number of time steps (there is no CLA kernel)",
                 hint="pass --timesteps",
             )
         if found and given not in (None, *found):
@@ -122,7 +122,7 @@ class _Layers:
         gaps = set(range(self._positions[-1])) - set(self._positions)
         if not gaps:
             raise TraceError(
-                "no pools between the layers: that network strides its convolutions, which weights do not tell",
+                "no pools between the layers: that network strides its convolutions, which the weights do not show",
                 hint=BY_CODE,
             )
         want: dict[str, tuple[int | None, ...]] = {}

@@ -176,7 +176,7 @@ def _settle(attempts: _Attempts, module: nn.Module, timesteps: int | None) -> tu
     probe = attempts.run(_PROBE)
     if not probe.unsupported:
         raise UsageError(
-            "nothing in the model tells the number of time steps", hint="pass timesteps=T, or --timesteps T"
+            "nothing in the model gives the number of time steps", hint="pass timesteps=T, or --timesteps T"
         )
     candidates = named or _sizes(module)
     tried = {T: attempts.run(T) for T in candidates}

@@ -29,7 +29,7 @@ View = Literal["window", "batch", "frame", "image", "lone"]
 
 * `window`: `[T, N, ...]`, multi-step code;
 * `batch`: `[T N, ...]`, inside `SeqToANNContainer` or after `flatten(0, 1)`; or more leading axes in one;
-* `frame`: `[N, ...]`, single-step code that is run once a time step;
+* `frame`: `[N, ...]`, single-step code that is run once per time step;
 * `image`: `[N, ...]`, the same in every time step: code that repeats its input over time has not done so yet;
 * `lone`: `[1, N, ...]`, an image with a time axis of length 1.
 """
@@ -72,7 +72,7 @@ class Traced:
     """Stand-in for one tensor.
 
     Attributes:
-        name: IR value behind it.
+        name: IR value after it.
         signal: Signal of that value.
         view: How the code sees its time axis.
         lead: Leading axes of the value that the code sees as its first one, in the view `batch`.

@@ -210,7 +210,7 @@ class ModuleTracer(torch.fx.Tracer):
         for child in children:
             result = without_state(child(result), Proxy)
         if not isinstance(result, Proxy):
-            self.report(Unsupported("hands on something else than one tensor"))
+            self.report(Unsupported("passes on something else than one tensor"))
             raise Abort
         return result if inner == "window" else self.wrap(replace(result.traced, view="window"), result)
 

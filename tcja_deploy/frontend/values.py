@@ -39,7 +39,7 @@ def spikingjelly_loops(once: Callable[[Proxy, Any], Any]) -> Iterator[None]:
 
 
 def without_state(result: Any, kind: type) -> Any:
-    """The tensor alone, where Norse's code hands on `(tensor, state)` with states that hold nothing traced."""
+    """The tensor alone, where Norse's code passes on `(tensor, state)` with states that hold nothing traced."""
     if isinstance(result, Proxy) and result.traced.pair:
         return result.values
     if not isinstance(result, tuple | list) or not result or not isinstance(result[0], kind):

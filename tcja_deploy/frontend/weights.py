@@ -70,7 +70,9 @@ def _obstacle(key: str, value: Any) -> str:
         return ""
     if not isinstance(value, StoredTensor):
         return (
-            "packed weights of a quantised layer" if "_packed_params" in key else f"{_kind(value)}, no tensor"
+            "packed weights of a quantised layer"
+            if "_packed_params" in key
+            else f"{_kind(value)}, not a tensor"
         )
     if value.obstacle:
         return value.obstacle if value.dtype in value.obstacle else f"{value.obstacle} ({value.dtype})"

@@ -29,7 +29,7 @@ class WindowState:
         steps: Steps until then: `T`, or 1 if no input streams.
         streams: For each input whether it arrives frame by frame.
         emits: Whether the result is a stream of frames again.
-        held: What has arrived, one tuple a step.
+        held: What has arrived, one tuple per step.
     """
 
     steps: int
@@ -64,7 +64,7 @@ class Op:
     """Whether the op carries a state of its own from frame to frame: true of every subclass that defines
     `initial_state`, so that it cannot be forgotten. Evaluating such an op on single frames would lose its state."""
     membrane: ClassVar[bool] = False
-    """Whether that state is a membrane, as large as a frame of the result and updated once a step: neurons and
+    """Whether that state is a membrane, as large as a frame of the result and updated once per step: neurons and
     integrators. One frame in, one frame out, and the output of a step depends on no later input."""
     elementwise: ClassVar[bool] = False
     """Whether each element of the result is computed, without weights or state, from the elements of the inputs at

@@ -49,7 +49,7 @@ class Signal:
         dtype: Number type by NumPy name.
 
     Raises:
-        GraphError: If an axis of time or samples stands there twice.
+        GraphError: If an axis of time or samples appears twice.
     """
 
     dims: tuple[Dim, ...]

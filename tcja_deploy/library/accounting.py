@@ -34,7 +34,7 @@ class EnergyReport(Result):
 
     Attributes:
         report: The whole record.
-        activity: The exact counts behind it.
+        activity: The exact counts after it.
     """
 
     report: Report

@@ -34,7 +34,7 @@ def load_nir(
     soft_reset: bool = False,
     input_kind: Kind | None = None,
 ) -> Graph:
-    """Read a NIR graph with one forward Euler step a frame.
+    """Read a NIR graph with one forward Euler step per frame.
 
     Files that this program wrote carry dt, T, the kind of their input and their readout; arguments take precedence.
 
@@ -82,7 +82,7 @@ def load_nir(
     T = notes.T if timesteps is None else timesteps
     if T is None:
         raise UsageError(
-            "NIR has no windows: nothing tells the number of time steps",
+            "NIR has no windows: nothing gives the number of time steps",
             where=where,
             hint="pass timesteps=T, or --timesteps T",
         )

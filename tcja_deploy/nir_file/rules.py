@@ -79,7 +79,7 @@ def _scale(node: NodeContext, x: str) -> str:
         return node.emit(ir.Conv2d(weight, groups=len(weight)), x)
     if len(features) == 1:
         return node.emit(ir.Linear(np.diag(scale)), x)
-    raise Unsupported("scales every pixel by a number of its own", "one number a channel can be translated")
+    raise Unsupported("scales every pixel by its own number", "one number per channel can be translated")
 
 
 # -- shape and pooling -------------------------------------------------------------------------------------------

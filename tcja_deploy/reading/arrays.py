@@ -88,7 +88,7 @@ def read_npz(
             with archive.open(f"{key}.npy") as stream:
                 array = npy_format.read_array(stream, allow_pickle=False)
                 if stream.read(1):  # reading to the end is what checks the sum
-                    raise ValueError(f"there is more behind '{key}'")
+                    raise ValueError(f"there is more after '{key}'")
             arrays[key] = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     return arrays
 

@@ -80,7 +80,7 @@ def parse_limits(text: str) -> Limits:
         key = "seconds" if match and match[2].upper() == "S" else "memory"
         if number <= 0 or key in found:
             raise UsageError(
-                f"--limits {text!r} says neither memory nor time",
+                f"--limits {text!r} gives neither memory nor time",
                 hint="write for instance 16GB,300s",
             )
         found[key] = number

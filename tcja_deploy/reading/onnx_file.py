@@ -51,7 +51,7 @@ def _fields(content: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, i
     for _ in range(_MOST):
         if at >= end:
             if at > end:
-                raise ValueError("a field ends behind its message")
+                raise ValueError("a field ends beyond its message")
             return
         key, at = _varint(content, at)
         number, kind = key >> 3, key & 7
@@ -62,7 +62,7 @@ def _fields(content: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, i
         elif kind == 2:
             length, at = _varint(content, at)
             if number < 1 or at + length > end:
-                raise ValueError("a field ends behind its message")
+                raise ValueError("a field ends beyond its message")
             yield number, at, at + length
             at += length
         elif kind == 5:

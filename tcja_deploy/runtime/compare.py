@@ -145,7 +145,7 @@ class Agreement:
             if len(silent) == len(self.layers)
             else f"{len(silent)} of {len(self.layers)} layers of neurons stay silent on the data ({names})"
         )
-        return f"{what}; the comparison says little about what lies behind"
+        return f"{what}; the comparison says little about what follows them"
 
     @property
     def passed(self) -> bool:

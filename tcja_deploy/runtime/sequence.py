@@ -115,7 +115,7 @@ def as_frames(graph: Graph, frames: Tensor | NDArray[Any]) -> Tensor:
     if x.numel() and not math.isfinite(sum(map(float, torch.aminmax(x)))):  # one pass, and nothing allocated
         raise DataError(
             "the frames hold a value that is not finite in float32",
-            hint="see how they were made: NaN or infinity",
+            hint="check how they were made: NaN or infinity",
         )
     return x
 

@@ -155,7 +155,7 @@ def read_tar(path: Path, builders: dict[str, ObjectBuilder], allowance: Allowanc
         raise FileFormatError(f"the tar file is damaged ({error})") from error
     if not {"pickle", "storages", "tensors"} <= set(parts):
         raise FileFormatError(
-            "this tar file is none of PyTorch's; it holds " + ", ".join(sorted(parts)[:5]),
+            "this tar file is not one of PyTorch's; it holds " + ", ".join(sorted(parts)[:5]),
             hint="unpack it with tar -xf and give the checkpoint inside",
         )
     size = path.stat().st_size

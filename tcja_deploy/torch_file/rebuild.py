@@ -126,7 +126,7 @@ def builders(allowance: Allowance, embedded: Callable[[bytes], Any]) -> dict[str
         ),
         "torch._utils._rebuild_sparse_tensor": lambda a: sparse(*a),
         "torch._utils._rebuild_meta_tensor_no_storage": lambda a: StoredTensor(
-            _dtype(a[0]), checked_shape(a[1]), obstacle="it lies on the device 'meta', which holds no numbers"
+            _dtype(a[0]), checked_shape(a[1]), obstacle="it is on the device 'meta', which holds no numbers"
         ),
         "torch._utils._rebuild_nested_tensor": lambda a: StoredTensor(
             a[0].dtype, (), obstacle="it is a nested tensor, of rows of different lengths"

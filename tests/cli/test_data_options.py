@@ -73,7 +73,7 @@ def test_duration_and_size_are_in_the_report(files: Path) -> None:
     )
     assert (
         json.loads(out)["provenance"]["frames split by"]
-        == "duration, 20 ms a frame; resized to 34 x 34 (area)"
+        == "duration, 20 ms per frame; resized to 34 x 34 (area)"
     )
     assert "the first 80 ms of a recording" in notes
     assert "--input-kind real" in notes  # means are not counts

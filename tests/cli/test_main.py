@@ -160,7 +160,7 @@ def test_tampered_model(files: Path, run: Run, tmp_path: Path) -> None:
     assert "conv.4: first in sample 0, t = " in ran.out
     assert "from the threshold" in ran.out
     assert "conv.8: first in sample" in ran.out
-    assert "behind an earlier mismatch" in ran.out
+    assert "after an earlier mismatch" in ran.out
     assert "differs from the reference beyond the bound" in ran.err
     ran = run("verify", "net.onnx", "--model", files / "net.pth", "--json")
     assert ran.code == 9

@@ -95,7 +95,7 @@ def test_code_of_a_manifest_does_not_run_unasked(
     (project / "ran").unlink()
     verified = run("verify", "out.onnx")
     assert verified.code == 2
-    assert "code that you have not let run here" in verified.err
+    assert "code that you have not allowed to run here" in verified.err
     assert not (project / "ran").exists()
 
 
@@ -121,7 +121,7 @@ def test_a_manifest_cannot_talk_code_into_running(project: Path, run: Run) -> No
     }
     (project / "out.manifest.json").write_text(sealed("onnx", body))
     (project / "ran").unlink()
-    assert "code that you have not let run here" in run("verify", "out.onnx").err
+    assert "code that you have not allowed to run here" in run("verify", "out.onnx").err
     assert not (project / "ran").exists()
 
 

@@ -83,7 +83,7 @@ def test_work_of_the_small_network_in_closed_form() -> None:
     for name, size in (("lif1", 4 * 96), ("lif2", 6 * 24), ("lif3", 20)):
         for what in ("leak", "integrate", "threshold"):
             assert got[name, what] == [T * size] * 3
-    assert got["pool1", "maximum"] == count["lif1"]  # windows do not overlap: one comparison a spike
+    assert got["pool1", "maximum"] == count["lif1"]  # windows do not overlap: one comparison per spike
     assert got["tcja", "squeeze: sum"] == got["tcja", "gate"] == count["lif2"]
     for what in ("squeeze: divide by area", "sigmoid", "fusion"):
         assert got["tcja", what] == [T * 6] * 3

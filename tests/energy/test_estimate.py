@@ -85,7 +85,7 @@ def test_paper_is_rate_times_steps_times_macs(m: Measured) -> None:
 
 
 def test_fractions_of_a_fan_out_lose_nothing() -> None:
-    # Stride 2: 9 dense positions of 16 outputs over 49 inputs, 144/49 MACs a spike.
+    # Stride 2: 9 dense positions of 16 outputs over 49 inputs, 144/49 MACs per spike.
     graph = one_layer(ir.Conv2d(weights(RNG, 1, 1, 3, 3), stride=(2, 2), padding=SAME), (1, 7, 7))
     m = measured(graph, np.ones((1, 1, 1, 7, 7)))
     (layer,) = m.inventory.trunk

@@ -207,7 +207,7 @@ def test_chips_without_published_capacity_cannot_be_told() -> None:
     fit = place(take_inventory(zoo.build("events34")), load_profile("spinnaker2"))
     assert fit.cores is None
     assert fit.chips is None
-    assert "cannot be told" in fit.verdict
+    assert "cannot be determined" in fit.verdict
     akida = place(take_inventory(zoo.build("ncaltech101")), load_profile("akida"))
     assert akida.cores is None
     assert "needs at least 2 chips" in akida.verdict  # 20.6 M weights of 4 bits, 8 MiB

@@ -85,9 +85,7 @@ def test_a_training_set_gives_the_order(tmp_path: Path) -> None:
     assert read_classes("n-mnist") == KNOWN["n-mnist"]
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"), [("a\nb\na\n", "'a' stands there twice"), ("\n", "no class names")]
-)
+@pytest.mark.parametrize(("text", "reason"), [("a\nb\na\n", "'a' appears twice"), ("\n", "no class names")])
 def test_senseless_lists(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "n.txt").write_text(text)
     with pytest.raises(UsageError, match=reason):

@@ -102,7 +102,7 @@ def test_another_sensor_is_resized_on_request(tmp_path: Path, way: str) -> None:
     data = open_data(tmp_path / "a.npz", timesteps=4, sensor=(34, 34), resize=way)  # type: ignore[arg-type]
     full = open_data(tmp_path / "a.npz", timesteps=4, sensor=(128, 128))[0][0]
     np.testing.assert_array_equal(data[0][0], resize(full, (34, 34), way))  # type: ignore[arg-type]
-    assert any("camera taken for 128 x 128" in note for note in data.notes)
+    assert any("camera assumed to have 128 x 128" in note for note in data.notes)
     assert f"resized to 34 x 34 ({way})" in str(data.framing)
     told = open_data(tmp_path / "a.npz", timesteps=4, sensor=(34, 34), resize=way, camera=(130, 140))  # type: ignore[arg-type]
     assert not any("camera taken" in note for note in told.notes)

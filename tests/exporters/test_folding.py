@@ -43,7 +43,7 @@ def test_the_effect_of_folding() -> None:
 
 
 def normalised(statistics: np.ndarray, threshold: float | None) -> Graph:
-    """One input, weighted and normalised; a neuron behind it if there is a threshold."""
+    """One input, weighted and normalised; a neuron after it if there is a threshold."""
     b = GraphBuilder(1)
     x = b.add("input", ir.Input((1,), Kind.REAL))
     x = b.add("fc", ir.Linear(np.ones((1, 1), np.float32)), x)

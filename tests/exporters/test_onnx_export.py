@@ -338,7 +338,7 @@ def test_tampered_weight_is_found_where_it_acts(graph: Graph, tmp_path: Path) ->
     assert first.index[0] == 3
     assert (first.sample, first.expected) == (0, 0)
     assert first.distance is not None
-    # The bias of 1 is halved once a step: by step t the membrane is higher by 1/2 + ... + 1/2^(t+1), less than 1.
+    # The bias of 1 is halved once per step: by step t the membrane is higher by 1/2 + ... + 1/2^(t+1), less than 1.
     assert -1 < first.distance < 0
     later = layers["conv.8"]
     assert later.mismatches > 0

@@ -102,7 +102,7 @@ NIR_HINTS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "merge the inputs": (read(lambda: second("input", True)), read(lambda: second("input", False))),
     "translate one network at a time": (read(lambda: second("output", True)), read(lambda: second("output", False))),
     "the file contradicts itself": (read(lambda: chain((9,))), read(lambda: chain((F,)))),
-    "one number a channel can be translated": (read(lambda: scaled(True)), read(lambda: scaled(False))),
+    "one number per channel can be translated": (read(lambda: scaled(True)), read(lambda: scaled(False))),
     "put a Flatten before it": (read(lambda: matrix(False)), read(lambda: matrix(True))),
     "a file that counts it has start_dim one too large": (read(lambda: flattened(2)), read(lambda: flattened(0))),
     "leave it out; delays have no translation": (

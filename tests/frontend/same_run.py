@@ -15,7 +15,7 @@ from tcja_deploy.runtime.sequence import run
 def own_forward(net: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Result of the module on `x` and the spikes `[T, N, ...]` of every neuron, by module path.
 
-    A neuron that is called once a time step has its steps stacked.
+    A neuron that is called once per time step has its steps stacked.
     """
     steps: dict[str, list[Tensor]] = {}
     hooks = [

@@ -83,7 +83,7 @@ def test_hostile_pickle_does_not_run(where: str, net: Network, tmp_path: Path) -
         assert td.load(path, trust_pickle=True).T == 4  # weights need no code, even where it may run
     else:
         reason = (
-            "conv.0.0.weight: <posix.mkdir>, no tensor" if "inside" in where else "run code from the file"
+            "conv.0.0.weight: <posix.mkdir>, not a tensor" if "inside" in where else "run code from the file"
         )
         with pytest.raises(FileFormatError, match=reason):
             td.load(path)

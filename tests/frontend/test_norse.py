@@ -183,7 +183,7 @@ def network_of_layers() -> nn.Module:
 
 
 class Handwritten(nn.Module):
-    """As Norse's tutorials write networks: a forward of one time step that hands on its states."""
+    """As Norse's tutorials write networks: a forward of one time step that passes on its states."""
 
     def __init__(self) -> None:
         super().__init__()

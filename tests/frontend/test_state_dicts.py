@@ -225,7 +225,7 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "complex": (lambda v: torch.complex(v, v), "complex64"),
     "meta": (lambda v: v.to("meta"), "meta"),
     "whole numbers": (lambda v: (v * 100).to(torch.int8), "int8"),
-    "text": (lambda v: "weights", "a str, no tensor"),
+    "text": (lambda v: "weights", "a str, not a tensor"),
 }
 
 

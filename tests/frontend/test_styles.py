@@ -189,7 +189,7 @@ class Multi(Way):
 
 
 class Looped(Way):
-    """Single-step modules, called once a step."""
+    """Single-step modules, called once per step."""
 
     def frames(self, x: Tensor) -> Any:
         if self.axes.startswith("image"):

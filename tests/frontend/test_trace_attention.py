@@ -55,7 +55,7 @@ class Joint(nn.Module):
 
 
 class Between(Body):
-    """The body with a block behind its first neuron."""
+    """The body with a block after its first neuron."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()

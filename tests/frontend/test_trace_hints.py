@@ -248,8 +248,8 @@ HINTS: dict[str, tuple[str, Build, Build]] = {
         forward(lambda s, x: s.conv(x) ** 3),
         forward(lambda s, x: s.conv(x) ** 2),
     ),
-    "a constant a step and a column": (
-        "use one factor or offset a step, and one a feature",
+    "a constant per step and a column": (
+        "use one factor or offset per step, and one per feature",
         forward(lambda s, x: s.conv(x) * torch.linspace(0.5, 1, 8 * T).view(T, 1, 1, 1, 8)),
         forward(
             lambda s, x: s.conv(x) * torch.linspace(0.5, 1, T).view(T, 1, 1, 1, 1) * torch.linspace(1, 2, 8)
@@ -266,17 +266,17 @@ HINTS: dict[str, tuple[str, Build, Build]] = {
         forward(lambda s, x: s.conv(x) @ s.conv(x).transpose(-1, -2)),
     ),
     "a function in place of a neuron": (
-        "put the neuron into a module of its own: it is then identified by running it",
+        "put the neuron into a separate module: it is then identified by running it",
         forward(lambda s, x: (s.conv(x) > 1).float()),
         forward(lambda s, x: s.own(s.conv(x)), own=Above(1)),
     ),
     "membranes by hand": (
-        "put the neuron into a module of its own: it is then identified by running it",
+        "put the neuron into a separate module: it is then identified by running it",
         single_step(membranes),
         single_step(lambda s, x: torch.stack([s.own(s.conv(f)) for f in x]), own=Charged(1)),
     ),
     "padding": (
-        "use the padding of the convolution or pooling behind it",
+        "use the padding of the convolution or pooling after it",
         forward(lambda s, x: s.lif(convolved(s, F.pad(x.flatten(0, 1), (1, 1, 1, 1))).unflatten(0, (T, -1)))),
         forward(lambda s, x: s.lif(convolved(s, x.flatten(0, 1)).unflatten(0, (T, -1)))),
     ),

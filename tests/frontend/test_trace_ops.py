@@ -69,14 +69,16 @@ FORWARDS: dict[str, Forward] = {
     "nearest to a size": lambda s, x: F.interpolate(s.spikes(x).flatten(0, 1), size=(16, 8)).unflatten(
         0, (T, -1)
     ),
-    "factor a channel": lambda s, x: s.lif(s.conv(x) * torch.linspace(0.5, 2, CHANNELS).view(1, 1, -1, 1, 1)),
-    "offset a channel": lambda s, x: s.lif(torch.linspace(0.5, 2, CHANNELS).view(-1, 1, 1) + s.conv(x)),
+    "factor per channel": lambda s, x: s.lif(
+        s.conv(x) * torch.linspace(0.5, 2, CHANNELS).view(1, 1, -1, 1, 1)
+    ),
+    "offset per channel": lambda s, x: s.lif(torch.linspace(0.5, 2, CHANNELS).view(-1, 1, 1) + s.conv(x)),
     "minus a constant": lambda s, x: s.lif(torch.linspace(0.5, 2, CHANNELS).view(-1, 1, 1) - s.conv(x)),
-    "factor a column": lambda s, x: s.lif(s.conv(x) * torch.linspace(0.5, 2, 8)),
+    "factor per column": lambda s, x: s.lif(s.conv(x) * torch.linspace(0.5, 2, 8)),
     "offset a position": lambda s, x: s.lif(
         s.conv(x) + torch.linspace(-1, 1, CHANNELS * 64).view(CHANNELS, 8, 8)
     ),
-    "factor a step": lambda s, x: s.lif(s.conv(x) * torch.linspace(0.5, 2, T).view(T, 1, 1, 1, 1)),
+    "factor per step": lambda s, x: s.lif(s.conv(x) * torch.linspace(0.5, 2, T).view(T, 1, 1, 1, 1)),
     "division of spikes": lambda s, x: s.spikes(x).flatten(2) / 3,
     "attention": attention,
     "thirds of the channels": qkv,

@@ -60,7 +60,7 @@ def test_every_offender_is_listed_with_its_path() -> None:
     assert set(found) == {"lif", "stage.0.norm.0", "stage.0.act", "stage.1", "reflect", "forward"}
     assert "surrogate" in found["lif"]
     assert "GroupNorm has no translation" in found["stage.0.norm.0"]
-    assert "ActivationAwareIFNode has a state of its own kind" in found["stage.0.act"]
+    assert "ActivationAwareIFNode has its own kind of state" in found["stage.0.act"]
     assert "step mode 's'" in found["stage.1"]
     assert "'reflect'" in found["reflect"]
     text = str(error)
@@ -155,12 +155,12 @@ def monitored() -> nn.Module:
 
 
 MODULES: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "unknown neuron": (lambda: neuron.ActivationAwareIFNode(step_mode="m"), "has a state of its own kind"),
+    "unknown neuron": (lambda: neuron.ActivationAwareIFNode(step_mode="m"), "has its own kind of state"),
     "own dynamics": (lambda: OwnDynamics(step_mode="m"), "OwnDynamics changes how LIFNode computes"),
     "patched": (patched, "changes how LIFNode computes"),
     "other first membrane": (awake, "starts from another membrane"),
-    "delay": (lambda: layer.Delay(1, step_mode="m"), "Delay has a state of its own kind"),
-    "synapse filter": (lambda: layer.SynapseFilter(step_mode="m"), "SynapseFilter has a state of its own kind"),
+    "delay": (lambda: layer.Delay(1, step_mode="m"), "Delay has its own kind of state"),
+    "synapse filter": (lambda: layer.SynapseFilter(step_mode="m"), "SynapseFilter has its own kind of state"),
     "poisson encoder": (lambda: encoding.PoissonEncoder(step_mode="m"), "must not draw random numbers"),
     "batch statistics": (lambda: folded(nn.BatchNorm2d(2, track_running_stats=False)), "statistics of the running batch"),
     "neuron in a stateless container": (lambda: layer.SeqToANNContainer(lif("s")), "as further samples"),

@@ -106,7 +106,7 @@ def test_timesteps_of_weights_that_mix_steps() -> None:
 
 def test_timesteps_that_nothing_tells() -> None:
     net = body(lambda s, x: s.spikes(x))
-    with pytest.raises(UsageError, match="nothing in the model tells the number of time steps"):
+    with pytest.raises(UsageError, match="nothing in the model gives the number of time steps"):
         td.load(net, input_shape=SHAPE)
     # Convolutions along time fit any T: their channels must not be taken for it.
     tla = body(

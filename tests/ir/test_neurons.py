@@ -87,12 +87,12 @@ def test_soft_reset_keeps_what_is_above_the_threshold() -> None:
 @pytest.mark.parametrize(
     ("op", "fault"),
     [
-        (ir.IF(v_threshold=0.0), "the threshold 0.0 does not lie above the resting membrane 0.0"),
-        (ir.IF(v_threshold=float("nan")), "the threshold nan does not lie above the resting membrane 0.0"),
-        (ir.IF(v_reset=1.5), "the threshold 1.0 does not lie above the resting membrane 1.5"),
+        (ir.IF(v_threshold=0.0), "the threshold 0.0 is not above the resting membrane 0.0"),
+        (ir.IF(v_threshold=float("nan")), "the threshold nan is not above the resting membrane 0.0"),
+        (ir.IF(v_reset=1.5), "the threshold 1.0 is not above the resting membrane 1.5"),
         (
             ir.IF(v_threshold=-1.0, v_reset=None),
-            "the threshold -1.0 does not lie above the resting membrane 0.0",
+            "the threshold -1.0 is not above the resting membrane 0.0",
         ),
         (ir.LIF(tau=0.5), "tau = 0.5 is below 1"),
         (ir.LIF(tau=float("nan")), "tau = nan is below 1"),

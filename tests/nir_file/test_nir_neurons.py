@@ -1,4 +1,4 @@
-"""Neurons read from NIR: its equations, one Euler step a frame, written out here a second time."""
+"""Neurons read from NIR: its equations, one Euler step per frame, written out here a second time."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ class _Drawing:
         self.add(ir.Mul(), x, self.x)
 
     def channel_attention(self) -> None:
-        """One gate a channel for the whole window, with a time axis of length 1."""
+        """One gate per channel for the whole window, with a time axis of length 1."""
         x = self.x
         self.add(ir.Reduce(self.draw(st.sampled_from(["mean", "max"])), (0, 3, 4), keepdims=True))
         self.add(ir.Sigmoid())

@@ -23,7 +23,7 @@ Array = NDArray[np.float32]
 
 
 def network(first: ir.Neuron) -> Graph:
-    """Two layers and an output a step; the second layer sees the first one's spikes, halved."""
+    """Two layers and an output per step; the second layer sees the first one's spikes, halved."""
     b = GraphBuilder(T)
     x = b.add("input", ir.Input((C,), Kind.REAL))
     x = b.add("first", first, x)

@@ -243,7 +243,7 @@ def test_membranes_are_those_of_all_neurons_and_integrators():
 
 
 def test_work_is_counted_when_it_is_done():
-    """A layer behind an op that needs the window: paced, it works once a step, in a burst T times at the end."""
+    """A layer behind an op that needs the window: paced, it works once per step, in a burst T times at the end."""
     rng = np.random.default_rng(0)
     b = GraphBuilder(T)
     x = b.add("input", ir.Input((4,), Kind.BINARY))

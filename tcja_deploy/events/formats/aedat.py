@@ -26,7 +26,7 @@ _HEADER = 2**20
 def read_aedat2(path: Path) -> Events:
     """Read a recording of a DVS128 in AEDAT 2, as jAER writes it.
 
-    Eight bytes an event, big endian: address (bit 0 polarity, bits 1 to 7 and 8 to 14 the pixel), microseconds. The pixel
+    Eight bytes per event, big endian: address (bit 0 polarity, bits 1 to 7 and 8 to 14 the pixel), microseconds. The pixel
     is turned upright and bit 0 read as SpikingJelly does for CIFAR10-DVS: x = 127 - bits 8..14, y = 127 - bits 1..7,
     ON where bit 0 is 0.
 

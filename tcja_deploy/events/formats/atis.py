@@ -20,7 +20,7 @@ _OVERFLOW_MICROSECONDS = 2**13
 def read_nmnist(path: Path | str) -> Events:
     """Read a recording in the binary format of N-MNIST and N-Caltech101.
 
-    Five bytes an event, big endian: x (8 bits), y (8 bits), polarity (1 bit), time in microseconds (23 bits).
+    Five bytes per event, big endian: x (8 bits), y (8 bits), polarity (1 bit), time in microseconds (23 bits).
 
     An event with y = 240 is not a pixel (the ATIS sensor has 240 rows) but the mark that a clock of 2^13
     microseconds wrapped: it is dropped, and 8192 is added to every later timestamp. Timestamps that still run
@@ -64,7 +64,7 @@ def _check_bin_size(size: int, path: Path) -> None:
 ATIS_BIN = Reader(
     name="ATIS `.bin`",
     suffixes=(".bin",),
-    holds="5 bytes an event: x, y, polarity, microseconds",
+    holds="5 bytes per event: x, y, polarity, microseconds",
     of="N-MNIST, N-Caltech101 as published",
     recognise=lambda head: head.suffix == ".bin",
     read=lambda path, shape: read_nmnist(path),

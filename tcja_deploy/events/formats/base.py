@@ -74,7 +74,7 @@ class Head:
 
 
 class RecordingSource(Protocol):
-    """Recordings that can be read one at a time; all sequences have one entry a recording."""
+    """Recordings that can be read one at a time; all sequences have one entry per recording."""
 
     @property
     def names(self) -> Sequence[str]:

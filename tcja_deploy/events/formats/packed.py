@@ -68,7 +68,7 @@ class PackedEvents:
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
-        """The one file, once a recording."""
+        """The one file, once per recording."""
         return (self.path,) * len(self.names)
 
     @property
@@ -112,7 +112,7 @@ class FrameStack:
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
-        """The one file, once a recording."""
+        """The one file, once per recording."""
         return (self.path,) * self.header.shape[0]
 
     @cached_property

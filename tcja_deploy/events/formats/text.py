@@ -1,4 +1,4 @@
-"""Events as text: a row an event."""
+"""Events as text: one event per row."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _skipped(path: Path) -> int:
 TEXT = Reader(
     name="text `.csv`, `.txt`",
     suffixes=(".csv", ".txt"),
-    holds="a row an event, with a line of names, or four columns of numbers",
+    holds="one event per row, with a line of names, or four columns of numbers",
     of="faery, Metavision, the Event-Camera Dataset and many others",
     recognise=_recognise,
     read=_read,

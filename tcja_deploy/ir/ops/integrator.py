@@ -1,4 +1,4 @@
-"""Integrators: membranes that are handed on themselves."""
+"""Integrators: membranes that are passed on themselves."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class LI(Op):
 
 @dataclass(frozen=True, eq=False)
 class AffineIntegrator(AffineCharge, Op):
-    """The charge of `AffineCharge`, handed on itself: the result is `H[t]`. Result kind: real.
+    """The charge of `AffineCharge`, passed on itself: the result is `H[t]`. Result kind: real.
 
     Without a threshold `V[t] = H[t]`: a leaky sum. With one it is the membrane of a neuron whose spikes only reset it (LIAF,
     leaky integrate and analog fire), by the rule of `Neuron`.

@@ -59,7 +59,7 @@ class Neuron(Op):
     def faults(self) -> list[str]:
         if self.v_rest < self.v_threshold:
             return []
-        return [f"the threshold {self.v_threshold} does not lie above the resting membrane {self.v_rest}"]
+        return [f"the threshold {self.v_threshold} is not above the resting membrane {self.v_rest}"]
 
     def infer(self, *inputs: Signal, T: int) -> Signal:
         (x,) = inputs
@@ -159,7 +159,7 @@ class AffineCharge:
     `b = 0`, `g = 1` and no floor are left out, so that nothing is rounded that the source does not round.
 
     Attributes:
-        leak: The factor `a` of the membrane: `[1]` for all neurons, or one a channel (`[C, 1, 1]` for frames
+        leak: The factor `a` of the membrane: `[1]` for all neurons, or one per channel (`[C, 1, 1]` for frames
             `[C, H, W]`), or any shape that broadcasts to a frame.
         offset: `b`, of the same form.
         gain: The factor `g` of the input, of the same form.
@@ -274,7 +274,7 @@ class AffineNeuron(AffineCharge, Neuron):
         if q < 1 and not math.isclose(self.v_initial, reset, rel_tol=1e-6, abs_tol=1e-6):
             raise Unsupported(f"begins at {self.v_initial:g} but is reset to {reset:g}")
         if reset >= self.v_threshold:
-            raise Unsupported(f"its threshold {self.v_threshold:g} does not lie above its reset {reset:g}")
+            raise Unsupported(f"its threshold {self.v_threshold:g} is not above its reset {reset:g}")
         if not q:
             return IF(self.v_threshold, self.v_reset, self.strict), gain
         return PLIF(self.v_threshold, self.v_reset, self.strict, decay=q, decay_input=False), gain

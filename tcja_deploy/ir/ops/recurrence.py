@@ -59,7 +59,7 @@ class Recurrence(Op):
     def faults(self) -> list[str]:
         found = []
         if len(self.after) != len(self.initial):
-            found.append(f"{len(self.after)} states are handed on and {len(self.initial)} begin")
+            found.append(f"{len(self.after)} states are passed on and {len(self.initial)} begin")
         if self.table.ndim < 2 or (len(self.table) and not self.table.shape[1]):
             return [*found, f"the table of shape {list(self.table.shape)} has no axes for rows and steps"]
         for i, (function, *operands) in enumerate(line or ("",) for line in self.lines):

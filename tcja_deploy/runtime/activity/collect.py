@@ -184,7 +184,7 @@ def collect(
         shared: This process among several, as `workers()` gives it; every process gets the counts of all
             recordings.
         windows: What runs them (see `runtime.engines`); the sequence runtime on the CPU if not given.
-        outcomes: Takes the predicted class of each recording; the network's result must be one number a class.
+        outcomes: Takes the predicted class of each recording; the network's result must be one number per class.
         stopwatch: Takes the time spent on reading, on the network and on counting.
         kept: Where progress is kept, and what an interrupted run has kept there.
 

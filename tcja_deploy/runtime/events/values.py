@@ -115,10 +115,10 @@ class Dense(LayerValue):
 
 
 class Spikes(LayerValue):
-    """Spikes as bits, which may carry a gate a channel and step.
+    """Spikes as bits, which may carry a gate per channel and step.
 
     Args:
-        bits: `[N, H, W, T, words]`, 16 channels a word.
+        bits: `[N, H, W, T, words]`, 16 channels per word.
         channels: C.
         threads: For what is made of them.
         gate: `[N, T, C]`: what a spike stands for; `None` for 1.

@@ -86,7 +86,7 @@ class LayerStage:
         if min(self.out_shape) < 1:
             raise stage_error(self.name, f"the output would be empty: {self.out_shape}")
         if not (0 <= self.v_decay <= UNITY and 0 <= self.i_decay <= UNITY):
-            raise stage_error(self.name, f"decays {self.v_decay} and {self.i_decay} must lie in 0..{UNITY}")
+            raise stage_error(self.name, f"decays {self.v_decay} and {self.i_decay} must be in 0..{UNITY}")
 
     @property
     def out_shape(self) -> tuple[int, ...]:

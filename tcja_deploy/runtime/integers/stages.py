@@ -208,7 +208,7 @@ class NeuronStage:
                 self.name, f"bias {self.bias.shape} or threshold {self.threshold.shape} misses the channels"
             )
         if not (0 <= self.v_decay <= UNITY and 0 <= self.i_decay <= UNITY):
-            raise stage_error(self.name, f"decays {self.v_decay} and {self.i_decay} must lie in 0..{UNITY}")
+            raise stage_error(self.name, f"decays {self.v_decay} and {self.i_decay} must be in 0..{UNITY}")
         if (self.drop > 0) != (self.reset == "subtract") or (self.reset_value and self.drop):
             raise stage_error(self.name, "a soft reset subtracts a positive drop, a hard one has no drop")
 
@@ -261,7 +261,7 @@ class RelayStage:
         if not 0 < abs(self.multiplier) < 1 << 24:
             raise stage_error(self.name, f"the factor {self.multiplier} does not fit 24 bits")
         if self.decay is not None and not 0 <= self.decay <= UNITY:
-            raise stage_error(self.name, f"the decay {self.decay} must lie in 0..{UNITY}")
+            raise stage_error(self.name, f"the decay {self.decay} must be in 0..{UNITY}")
 
     @property
     def out_shape(self) -> tuple[int, ...]:

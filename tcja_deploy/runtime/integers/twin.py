@@ -126,7 +126,7 @@ class Twin:
             raise DataError(f"payloads of {payload.shape} do not fit (T, N, *{network.host_input.out_shape})")
         if payload.shape[0] != network.frames:
             raise DataError(
-                f"got {payload.shape[0]} frames a sample, the network was made for T = {network.frames}"
+                f"got {payload.shape[0]} frames per sample, the network was made for T = {network.frames}"
             )
         if payload.shape[1] == 0:
             raise DataError("there is no sample to run")

@@ -49,7 +49,7 @@ class Decisions:
         self._results: list[Tensor] = []
 
     def add(self, stepper: Steps, emissions: list[Emission]) -> None:
-        """After a push: for a stream of results their mean so far counts, for one result a window the running result."""
+        """After a push: for a stream of results their mean so far counts, for one result per window the running result."""
         for e in emissions:
             self._results = [e.value] if e.frame is None else [*self._results, e.value]
         self.scores = torch.stack(self._results).mean(0) if self._results else stepper.running

@@ -45,7 +45,7 @@ __all__ = [
 
 Schedule = Literal["burst", "paced"]
 """`burst`: what has become final flows on at once, so a window ends with its last frame. `paced`: every
-cell works at most once a frame, so work is even and look-aheads add up."""
+cell works at most once per frame, so work is even and look-aheads add up."""
 
 GATE = ":gate"
 """Suffix of the name of a block's gate."""
@@ -85,7 +85,7 @@ class Link:
 
     @property
     def per_frame(self) -> bool:
-        """Whether it takes single frames, T a window; otherwise it works once a window."""
+        """Whether it takes single frames, T a window; otherwise it works once per window."""
         return Takes.FRAME in self.takes
 
 
@@ -233,7 +233,7 @@ def check_names(names: list[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(
-            f"the parts of a TCJA block or of the result would be called as nodes are: {', '.join(twice)}",
+            f"the parts of a TCJA block or of the result would have the names of nodes: {', '.join(twice)}",
             hint="rename these nodes",
         )
 

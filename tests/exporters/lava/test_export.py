@@ -34,7 +34,7 @@ def test_the_report_says_what_became_of_each_node(tmp_path):
     notes = {node.op: (node.fidelity, node.note) for node in report.nodes}
     assert notes["BatchNorm2d"] == (Fidelity.EXACT, "folded into 1.conv2d")
     assert notes["MaxPool2d"][0] is Fidelity.EXACT
-    assert notes["AvgPool2d"] == (Fidelity.EXACT, "merged into the weights behind it")
+    assert notes["AvgPool2d"] == (Fidelity.EXACT, "merged into the weights after it")
     assert notes["TCJA"][0] is Fidelity.APPROXIMATED
     assert notes["TimeMean"] == (Fidelity.EXACT, "on the host")
     leak = next(node for node in report.nodes if node.name == "3.lif")
@@ -60,7 +60,7 @@ def test_the_report_says_what_became_of_each_node(tmp_path):
     assert manifest["parity"] == report.agreement.as_dict()
     assert manifest["notes"] == list(report.notes)
     assert report.notes[0] == (
-        "3.lif: a pair of 8-bit synapses a weight; the host sends the input twice, once times 128"
+        "3.lif: a pair of 8-bit synapses per weight; the host sends the input twice, once times 128"
     )
 
 

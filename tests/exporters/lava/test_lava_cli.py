@@ -31,7 +31,7 @@ def test_the_report_says_what_was_measured_and_assumed(exported, capsys):
     assert "columns from wraps on: 3 samples of the test data" in text
     accuracy = report.accuracy
     assert f"predictions: {accuracy.agree} of 3 equal; of 2 with a label" in text
-    assert "a pair of 8-bit synapses a weight; the host sends the input twice" in text
+    assert "a pair of 8-bit synapses per weight; the host sends the input twice" in text
     notes = json.loads((path / "manifest.json").read_text())["notes"]
     assert notes
     for note in (*notes, *report.notes):

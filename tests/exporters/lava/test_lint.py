@@ -96,7 +96,7 @@ def test_overflow_of_a_convolution_is_an_error():
 
 
 def test_overflow_of_a_current_with_memory_is_an_error():
-    """Lava wraps a current once a step; one that never forgets can leave 32 bits within the window."""
+    """Lava wraps a current once per step; one that never forgets can leave 32 bits within the window."""
     for i_decay, frames, wrong in ((4096, 100, False), (0, 3, False), (0, 4, True), (4095, 4, True)):
         layer = conv(1, weight=1 << 23, i_decay=i_decay)
         net = IntegerNetwork("net", frames, HostInput((1, 4, 4), True, 1), (layer,), Readout())

@@ -23,7 +23,7 @@ def recorded(graph, frames, **options):
 
 
 def branches(*, kind=Kind.COUNT, seed=0):
-    """A spiking convolution, and a second one of the same shape behind it."""
+    """A spiking convolution, and a second one of the same shape after it."""
     b = Builder((2, 6, 6), T=6, kind=kind, seed=seed)
     b.conv(4).lif()
     first = b.x

@@ -99,7 +99,7 @@ def test_current_based_neurons(runner: str, recordings: RECORDINGS, tmp_path: Pa
     assert {type(n).__name__ for n in nir.read(report.path).nodes.values()} >= {"CubaLIF"}
     found = td.verify(report.path, graph, [recordings], runner=runner)
     assert all(layer.spikes > 0 for layer in found.layers)
-    assert found.mismatch_rate <= 1e-3  # 400 neuron-steps a sample: rounding may move a spike
+    assert found.mismatch_rate <= 1e-3  # 400 neuron-steps per sample: rounding may move a spike
     for layer in found.layers:
         assert layer.first is None or layer.first.distance is None or abs(layer.first.distance) < 1e-5
 

@@ -208,7 +208,7 @@ def test_nir_takes_the_height_of_a_kernel_for_its_width() -> None:
 
 
 def test_sinabs_computes_another_neuron() -> None:
-    """Decay exp(-1 / tau) with tau in time steps, input undivided, several spikes a step, each subtracts the threshold."""
+    """Decay exp(-1 / tau) with tau in time steps, input undivided, several spikes per step, each subtracts the threshold."""
     only("sinabs", "nirtorch")
     import sinabs.nir
 

@@ -7,7 +7,7 @@ executes it under another Python. A program is data, never code: a JSON descript
      "steps": [{"op": "sum", "inputs": [0], "axes": [2, 3]}, {"op": "convolve", "inputs": [1], "weight": "w0", ...}]}
 
 The first values are the windows of payloads that go in, then comes one for each step; the last one is the result.
-Values have no axis of samples; `run` carries one in front. T = 1 makes a program that needs no window and runs once a step.
+Values have no axis of samples; `run` carries one in front. T = 1 makes a program that needs no window and runs once per step.
 
 Every step states the interval in which its results lie, given those of its inputs, and the largest magnitude that a partial
 sum or product reaches on the way. A program whose magnitudes reach `LIMIT` is refused, so 64-bit integers never overflow.
