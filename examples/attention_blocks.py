@@ -69,8 +69,10 @@ class HeadedAttention(nn.Module):
 
 
 class CrossConvolution(nn.Module):
-    """A block that keeps space: the mean over channels and the mean over time are added, and a 2-D convolution over the plane
-    of steps and channels, the same at every place, gives the gate.
+    """A block that keeps space, with a gate per step, channel and place.
+
+    The mean over channels and the mean over time are added, and a 2-D convolution over the plane of steps and channels,
+    the same at every place, gives the gate.
 
     Args:
         kernel: Size of the convolution, odd.

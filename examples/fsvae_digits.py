@@ -1,5 +1,7 @@
-"""A spiking VAE from training to pictures: train on the bundled digits, export encoder and decoder to ONNX, draw latents on the
-host, decode them in onnxruntime, and write a grid of pictures.
+"""A spiking VAE from training to pictures.
+
+Train on the bundled digits, export encoder and decoder to ONNX, draw latents on the host, decode them in onnxruntime,
+and write a grid of pictures.
 
     python examples/fsvae_digits.py [FOLDER]
 

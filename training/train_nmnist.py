@@ -1,5 +1,4 @@
-"""Train the small TCJA-SNN on N-MNIST recordings, test once, write
-`tcja_deploy/data/nmnist_checkpoint_max.pth`.
+"""Train the small TCJA-SNN on N-MNIST, test once, write `tcja_deploy/data/nmnist_checkpoint_max.pth`.
 
 From the root of the repository, with the extra `train` installed:
 

@@ -1,6 +1,4 @@
-"""Which nodes belong to an attention branch, and which layer is the first: questions of structure, not of
-arithmetic.
-"""
+"""The structure of a network: which nodes belong to an attention branch, and which layer is the first."""
 
 from __future__ import annotations
 
@@ -11,8 +9,7 @@ __all__ = ["attention_nodes", "first_layers"]
 
 
 def attention_nodes(graph: Graph) -> frozenset[str]:
-    """Names of the nodes that only serve a gate: whose every path to the output goes through a sigmoid into a
-    product.
+    """Names of the nodes that only serve a gate: every path to the output goes through a sigmoid into a product.
 
     The products themselves are included; spikes that a branch squeezes are not, because the trunk reads them
     too.
@@ -38,9 +35,7 @@ def attention_nodes(graph: Graph) -> frozenset[str]:
 
 
 def first_layers(graph: Graph) -> frozenset[str]:
-    """Names of the layers with weights that read the input of the network: no neuron and no other weights
-    before them.
-    """
+    """Names of the layers with weights that read the network's input: no neuron and no other weights precede them."""
     raw = {graph.input.name}  # values made of the input alone
     first = set()
     for node in graph.nodes[1:]:

@@ -1,5 +1,4 @@
-"""What a network does in one inference, as countable work: the inventory of a graph, and its join with
-recorded activity.
+"""What a network does in one inference, as countable work: its inventory, joined with recorded activity.
 
 Rules of counting, the same everywhere:
 
@@ -232,32 +231,30 @@ class Measured:
         return Ops(self.events(work.drive))
 
     def synops(self, layer: SynapticLayer, measure: Measure = Measure.NONZERO) -> Ops:
-        """Synaptic operations: weights met by non-zero inputs, exactly; all of them where the input is
-        dense.
-        """
+        """Synaptic operations: exactly the weights met by non-zero inputs; all of them where the input is dense."""
         if not layer.event_driven:
             return Ops.constant(layer.macs.border_aware_per_inference, len(self))
         return Ops(self.events(layer.drive, measure))
 
     def as_accumulations(self, layer: SynapticLayer) -> Ops:
-        """Accumulations of a layer whose inputs are spikes: one for each synaptic operation of a 1 or -1; for
-        event counts as many as the number says.
+        """Accumulations of a layer whose inputs are spikes.
+
+        One per synaptic operation of a 1 or -1; for event counts, as many as the count.
         """
         return self.synops(layer, Measure.UNIT if layer.kind is Kind.BINARY else Measure.PAYLOAD)
 
     def beyond_accumulations(self, layer: SynapticLayer) -> Ops | None:
-        """Synaptic operations that `as_accumulations` cannot stand for, because what a user feeds is not of the
-        kind that the network declares: other numbers than 1 where spikes were, fractions where counts were.
-        `None` where there are none, which is the rule.
+        """Synaptic operations that `as_accumulations` cannot stand for; `None` if there are none, as usual.
+
+        They occur where the data is not of the kind that the network declares: numbers other than 1 where spikes were
+        declared, fractions where counts were.
         """
         proper = Measure.UNIT if layer.kind is Kind.BINARY else Measure.INTEGER
         rest = self.events(layer.drive) - self.events(layer.drive, proper)
         return Ops(rest) if rest.any() else None
 
     def synops_by_rate(self, layer: SynapticLayer) -> Ops:
-        """What the usual formula gives, rate x steps x dense MACs: every spike counts as the mean dense
-        fan-out.
-        """
+        """The usual formula, rate x steps x dense MACs: every spike counts as the mean dense fan-out."""
         if not layer.event_driven:
             return Ops.constant(layer.macs.dense_per_inference, len(self))
         each = Fraction(layer.macs.dense_per_inference, layer.sites)

@@ -240,9 +240,7 @@ def _sum_of(tally: _Tally, node: Node) -> None:
 
 
 def _product(tally: _Tally, node: Node) -> None:
-    """Nothing to multiply where a spike is missing: driven by the most specific sparse operand of full
-    size, the first of several.
-    """
+    """Products are computed only where the most specific sparse operand of full size (the first of several) has a spike."""
     whole = tally.size(node.signal)
     order = list(Kind)
     sparse = [

@@ -8,9 +8,7 @@ __all__ = ["one_each"]
 
 
 def one_each(options: Sequence[Sequence[int]]) -> list[int] | None:
-    """A different place for every task, given the places that suit each one; `None` if there is no such
-    choice.
-    """
+    """A different place for every task, given the places that suit each one; `None` if there is no such choice."""
     holder: dict[int, int] = {}
 
     def settle(task: int, asked: set[int]) -> bool:

@@ -1,5 +1,4 @@
-"""Does a network fit a chip: a simple placement by channel and spatial splitting, and which limit binds
-where.
+"""Does a network fit a chip: placement by channel and spatial splitting, and which limit binds where.
 
 The placement, stated once:
 
@@ -235,9 +234,7 @@ class _Slices:
 
 
 def _split(inventory: Inventory, limits: ChipLimits, bits: int) -> list[Placed]:
-    """Place the populations from the last to the first, because a core's output axons depend on its readers'
-    slices.
-    """
+    """Place populations from last to first, because a core's output axons depend on its readers' slices."""
     placed: dict[str, Placed] = {}
     readers = _readers(inventory)
     for layer in reversed(inventory.trunk):

@@ -110,9 +110,7 @@ class EnergyEstimate:
 
 
 def counterparts(profile: Profile, T: int) -> tuple[Counterpart, ...]:
-    """The networks that an SNN is compared with on a profile: ANN, and the bit-matched QNN for 8-bit
-    arithmetic.
-    """
+    """The networks that an SNN is compared with on a profile: the ANN, and the bit-matched QNN for 8-bit arithmetic."""
     if profile.kind is ChipKind.NEUROMORPHIC:
         return ()
     plain = Counterpart(f"ANN {profile.pricing.precision.value}")

@@ -210,9 +210,7 @@ def _added(m: Measured) -> list[Line]:
 
 
 def _static(m: Measured, profile: Profile, fit: Fit) -> list[Line]:
-    """Static power and clock over the latency; where that cannot be determined, the whole inference is one unpriced
-    count.
-    """
+    """Static power and clock over the latency; one unpriced count per inference if the latency cannot be determined."""
     pricing = profile.pricing
     span = latency_ns(m, profile, fit)
     clock = None if profile.timing.clock is None else profile.timing.clock.bounds(Unit.MHZ)

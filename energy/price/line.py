@@ -36,9 +36,7 @@ class Line:
     price: Price
 
     def energies(self, bound: str = "value") -> NDArray[np.float64] | None:
-        """Energy of each recording in pJ at the `low`, nominal (`value`) or `high` price; `None` without a
-        price.
-        """
+        """Energy of each recording in pJ at the `low`, nominal (`value`) or `high` price; `None` without a price."""
         if self.price.pJ is None:
             return None
         return self.ops.per_recording() * float(getattr(self.price.pJ, bound))

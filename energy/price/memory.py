@@ -166,8 +166,9 @@ def _snn_traffic(m: Measured, pricing: Pricing, memory: MemoryModel) -> list[Lin
 
 
 def _ann_traffic(m: Measured, pricing: Pricing, counterpart: Counterpart, memory: MemoryModel) -> list[Line]:
-    """Accesses of the ANN counterpart in its one pass: weights by the same reuse, activations written and read
-    once.
+    """Accesses of the ANN counterpart in its one pass.
+
+    Weights are reused as in the SNN, activations written and read once.
     """
     default = BITS[pricing.precision]
     weight = memory.weight_bit or default

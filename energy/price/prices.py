@@ -120,8 +120,7 @@ def quantised_mac(pricing: Pricing, bits: int) -> Price:
 
 
 def sram(pricing: Pricing, buffer_bits: int, access_bits: int) -> Price:
-    """One access of `access_bits` to a buffer of `buffer_bits`, from the smallest listed memory that holds
-    it.
+    """One access of `access_bits` to a buffer of `buffer_bits`, from the smallest listed memory that holds it.
 
     Larger buffers are banks of the largest listed memory; the wires between banks have no price, so that is a
     lower bound. A write costs what a read costs. Wide words are used to the full.

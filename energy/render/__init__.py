@@ -1,3 +1,1 @@
-"""Rendering of reports: terminal, CSV, JSON, Markdown, LaTeX, HTML and plots. Nothing here computes an
-energy.
-"""
+"""Rendering of reports: terminal, CSV, JSON, Markdown, LaTeX, HTML and plots. Nothing here computes an energy."""

@@ -132,9 +132,7 @@ def rates_document(found: Rates, facts: Mapping[str, str], suffix: str) -> str:
 
 
 def reproduction_document(found: Reproduction, facts: Mapping[str, str], suffix: str) -> str:
-    """The paper's comparison in one of the `FORMATS`; CSV holds the implied rates and, if measured, the
-    energies.
-    """
+    """The paper's comparison in one of the `FORMATS`; CSV holds the implied rates and any measured energies."""
     listed = reproduction_tables(found)
     title = "The published comparison: 0.0019 J against 0.01 J"
     if suffix == ".csv":

@@ -55,7 +55,7 @@ def _escape(text: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A booktabs table; needs `\\usepackage{booktabs}`."""
+    r"""A booktabs table; needs `\usepackage{booktabs}`."""
     columns = "".join("r" if c.right else "l" for c in table.columns)
     lines = [
         r"\begin{table}",

@@ -25,9 +25,7 @@ __all__ = ["all_tables", "entries_table", "summary_tables"]
 
 
 def summary_tables(report: Report) -> list[Table]:
-    """What the terminal shows: the same tables with fewer columns, and what is unpriced in one line an
-    estimate.
-    """
+    """What the terminal shows: the same tables with fewer columns, and the unpriced work in one line per estimate."""
     synops = synops_table(report)
     tables = [
         _brief(totals_table(report)),
@@ -49,9 +47,7 @@ _TOTALS = ("convention", "profile", "network", "bound", "energy_pJ", "ci95_pJ", 
 
 
 def _brief(totals: Table) -> Table:
-    """Without the versions, which the files have, with the bound in front of the energy and remarks below: it fits
-    80 columns.
-    """
+    """The energy table in 80 columns: without versions (the files have them), remarks below the table."""
     remarks: dict[str, list[str]] = {}
     for _, profile, *_, remark in totals.rows:
         for text in remark.split("; "):

@@ -1,6 +1,4 @@
-"""Firing rates: of every spiking layer, and of what enters every layer with weights (after pooling and
-gate).
-"""
+"""Firing rates of every spiking layer, and of the input of every layer with weights (after pooling and gate)."""
 
 from __future__ import annotations
 

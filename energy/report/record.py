@@ -272,9 +272,7 @@ def _work(m: Measured, w: Work) -> WorkRow:
 
 
 def _sparseness(m: Measured) -> tuple[float, float] | None:
-    """Spikes per synapse and inference, and the mean input rate weighted by dense MACs; of the layers with
-    sparse input.
-    """
+    """Spikes per synapse and inference, and the mean input rate weighted by dense MACs, of layers with sparse input."""
     sparse = [x for x in m.inventory.trunk if x.event_driven]
     connections = sum(x.macs.border_aware for x in sparse)
     possible = sum(x.macs.dense_per_inference for x in sparse)

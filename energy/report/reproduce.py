@@ -1,5 +1,4 @@
-"""The paper's comparison, 0.0019 J against 0.01 J: which network it is, what rate it implies, and what is
-measured.
+"""The paper's comparison, 0.0019 J against 0.01 J: which network it is, and what rate it implies.
 
 No rate is tuned here. The implied rate is arithmetic on published numbers; whether a network has it is a
 measurement.

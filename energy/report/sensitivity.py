@@ -1,6 +1,4 @@
-"""How much each choice moves the result: one bar a choice, everything else as in the base estimate
-(tornado).
-"""
+"""How much each choice moves the result: one bar per choice, all else as in the base estimate (tornado)."""
 
 from __future__ import annotations
 

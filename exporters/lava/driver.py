@@ -1,5 +1,4 @@
-"""Running a bundle in the real Lava: another Python as a subprocess that cannot hang or leave anything
-behind.
+"""Running a bundle in the real Lava: another Python as a subprocess that cannot hang or leave anything behind.
 
 The child guards itself (time limit, failed processes, vanished parent) and frees its processes and shared
 memory. The parent kills its whole group if it does not, and removes the run's shared memory, which carries a

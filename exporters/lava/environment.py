@@ -139,8 +139,7 @@ def find_python310(python: Path | str | None = None) -> Path:
 
 
 def lava_python(python: Path | str | None = None) -> Path:
-    """The interpreter that has lava-dl: the given one, the one in TCJA_DEPLOY_LAVA_PYTHON, or the cached
-    environment.
+    """The interpreter that has lava-dl: given, from TCJA_DEPLOY_LAVA_PYTHON, or in the cached environment.
 
     Raises:
         ToolchainError: If there is none, or the named one does not exist.
@@ -293,9 +292,7 @@ def terminable() -> Iterator[None]:
 
 
 def shared_memory() -> tuple[int, int] | None:
-    """Size and free bytes of the shared memory that Lava's channels live in; None where there is no such
-    folder.
-    """
+    """Size and free bytes of the shared memory that holds Lava's channels; None without such a folder."""
     if not SHARED_MEMORY.is_dir():
         return None
     facts = os.statvfs(SHARED_MEMORY)

@@ -1,5 +1,4 @@
-"""What Lava (lava-nc 0.10.0, lava-dl 0.6.0) accepts and then computes wrongly, and what leaves Loihi's
-specification.
+"""What Lava (lava-nc 0.10.0, lava-dl 0.6.0) accepts and computes wrongly, and what leaves Loihi's specification.
 
 Every rule was established by running Lava; see docs/lava.md.
 """

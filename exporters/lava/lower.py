@@ -1,5 +1,6 @@
-"""From a graph to a float network: which stage of Lava each node becomes. Nodes that cannot are all named in one
-error.
+"""From a graph to a float network: which stage of Lava each node becomes.
+
+All nodes that cannot become one are named in one error.
 """
 
 from __future__ import annotations
@@ -36,9 +37,7 @@ MAX_READOUT = 1 << 26
 
 @dataclass(frozen=True, slots=True)
 class _Pool:
-    """An average pool waiting for the weights after it: matrices (h, H) and (w, W), and its kernel if it has
-    one.
-    """
+    """An average pool waiting for the weights after it: matrices (h, H) and (w, W), and its kernel if it has one."""
 
     rows: FloatArray
     columns: FloatArray
@@ -198,8 +197,7 @@ def _conv(node: Node, op: ir.Conv2d, chain: _Chain) -> None:
 def _merge_average(
     chain: _Chain, weight: FloatArray, stride: Pair, pad: Pair
 ) -> tuple[FloatArray, Pair, Pair, str]:
-    """Kernel, stride and padding of average pools followed by a convolution (without dilation), as one
-    convolution.
+    """Kernel, stride and padding of average pools followed by a convolution (without dilation), as one convolution.
 
     Equal where the pools tile the map, or the convolution is not padded. A map whose size the tiles do not
     divide loses its last rows and columns first, by a layer that copies the rest.

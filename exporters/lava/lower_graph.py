@@ -1,5 +1,7 @@
-"""From a graph with branches to float stages: populations in which several synapses meet, relays for values of real
-numbers, logic of spikes, window programs for attention; what stands at the end is the host's.
+"""From a graph with branches to float stages.
+
+Populations in which several synapses meet, relays for values of real numbers, logic of spikes, window programs for
+attention; what comes at the end is the host's.
 """
 
 from __future__ import annotations

@@ -123,8 +123,9 @@ def number_classes(
 
 
 def read_classes(given: str, *, order: LabelOrder | None = None) -> tuple[str, ...]:
-    """The class names in the order of their labels: of a known data set, from a text file (one per line), or the sub-folders
-    of a training set's folder.
+    """The class names in the order of their labels.
+
+    They are those of a known data set, or come from a text file (one per line) or the sub-folders of a training set's folder.
 
     Args:
         given: A name in `KNOWN`, a file or a folder.

@@ -1,5 +1,6 @@
-"""What people have on disk: class folders, roots of data sets with their preparations and splits, folders with a table of
-labels.
+"""What people have on disk.
+
+Class folders, roots of data sets with their preparations and splits, folders with a table of labels.
 """
 
 from __future__ import annotations

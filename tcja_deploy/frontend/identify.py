@@ -170,8 +170,9 @@ def _neuron(box: Box, steps: int, features: tuple[int, ...]) -> Identified | Non
 
 
 def _thresholds(fit: _Fit, told: list[float]) -> list[Float64Array]:
-    """What may be added to `c` to get the membrane: so that the first one is the input alone, or the rest is 0, or a number
-    of the module is the threshold.
+    """What may be added to `c` to get the membrane.
+
+    The first membrane is then the input alone, or the rest is 0, or a number of the module is the threshold.
     """
     away = np.where(fit.leak == 1, 1.0, 1 - fit.leak)
     return [-fit.first, -fit.rest / away, *(np.full_like(fit.first, n) for n in dict.fromkeys([0.0, *told]))]

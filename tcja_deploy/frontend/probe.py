@@ -104,8 +104,9 @@ class Box:
 
     @property
     def recordings(self) -> tuple[Layout, ...]:
-        """How its arithmetic may be recorded: SpikingJelly's modules first in single steps, because their windows may run in
-        kernels of their own.
+        """How its arithmetic may be recorded.
+
+        SpikingJelly's modules first in single steps, because their windows may run in special kernels.
         """
         windows = self._layout != "frame" and getattr(self._module, "step_mode", None) == "m"
         return ("frame", self._layout) if windows else (self._layout,)

@@ -112,9 +112,7 @@ class Op:
         raise NotImplementedError
 
     def macs(self, *inputs: Signal, T: int) -> int:
-        """Multiply-accumulates of a dense evaluation of one window and sample, padding counted; 0 if it is not a layer
-        with weights.
-        """
+        """Dense multiply-accumulates of one window and sample, padding counted; 0 for an op without weights."""
         return 0
 
     # -- time ------------------------------------------------------------------------------------------

@@ -149,8 +149,10 @@ class Agreement:
 
     @property
     def passed(self) -> bool:
-        """Whether all predictions are equal, mismatches rarer than the bound (or none at all), all outputs finite, and those
-        behind equal spikes equal up to rounding.
+        """Whether the two runs agree.
+
+        All predictions are equal, mismatches rarer than the bound (or none at all), all outputs finite, and those after equal
+        spikes equal up to rounding.
         """
         few = self.mismatches == 0 or self.mismatch_rate < self.bound
         rounding = math.isfinite(self.output_difference) and self.output_error <= OUTPUT_BOUND

@@ -117,7 +117,7 @@ BY_TEST: dict[str, str] = {
     "pass timesteps=T": "frontend/test_trace_time.py::test_timesteps_that_nothing_tells",
     "export it with snntorch.export_nir": "exporters/nir/test_nir_foreign.py::test_snntorch_file",
     "what was read is proven by running": "frontend/test_proof.py::test_without_proof_the_source_says_so",
-    "docs/neurons.md tells which modules": "frontend/test_identify.py::test_cells_that_are_reset_to_their_threshold",
+    "docs/neurons.md lists the modules": "frontend/test_identify.py::test_cells_that_are_reset_to_their_threshold",
     "what depends on more than the input": "frontend/test_proof.py::test_random_numbers_are_found",
     "give it ": "frontend/test_trace_hints.py::test_following_the_hint_loads",
     " time steps, or name the right T": "frontend/test_trace_hints.py::test_following_the_hint_loads",

@@ -215,7 +215,7 @@ def test_errors_name_file_and_line(project: Path) -> None:
     assert caught.value.exit_code == 12
     with pytest.raises(CodeError, match="SystemExit: 2"):
         load("models.py:quits")
-    with pytest.raises(CodeError, match="makes a int, no torch"):
+    with pytest.raises(CodeError, match="makes a int, not a torch"):
         load("models.py:number")
 
 

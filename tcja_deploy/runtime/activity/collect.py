@@ -121,9 +121,7 @@ def frame_order(signal: Signal) -> tuple[int, ...]:
 
 
 def frame_shape(signal: Signal, T: int) -> tuple[int, tuple[int, ...]]:
-    """Frames in a window (`T`, or 1 for a value that has no time axis) and the shape of one frame of one
-    sample.
-    """
+    """Frames in a window (`T`, or 1 for a value without a time axis) and the shape of one frame of one sample."""
     return (T if "T" in signal.dims else 1), signal.features
 
 
@@ -221,9 +219,7 @@ def collect(
 
 
 def _reduce(activity: Activity, total: int) -> Activity:
-    """The counts of all processes: each puts its own rows into a table of zeros, and the tables are
-    summed.
-    """
+    """The counts of all processes: each puts its own rows into a table of zeros, and the tables are summed."""
     present = np.zeros(total, np.int64)
     present[activity.samples] = 1
     summed(present)

@@ -54,8 +54,9 @@ def count_bits(lo: int, hi: int, bits: Any, counts: Any) -> None:
 
 @compiled
 def add_up(counts: Any, ends: Any) -> int:
-    """Where lists of these lengths begin, and the end of the last one: `ends [1 + M]`, which wraps where the result, their
-    total, is larger than it can hold.
+    """Where lists of these lengths begin, and the end of the last one: `ends [1 + M]`.
+
+    It wraps where the result, their total, is larger than it can hold.
     """
     total: int = np.int64(0)  # type: ignore[assignment]
     ends[0] = 0
@@ -217,8 +218,9 @@ def weigh_places(lo: int, hi: int, counts: Any, weights: Any, table: Any) -> Non
 
 @compiled
 def weigh_events(lo: int, hi: int, ends: Any, scale: Any, weights: Any, table: Any) -> None:
-    """The elements of lists that are not zero, units, whole numbers, and the sum of magnitudes of whole numbers
-    (`record.Measure`), times weights `[R, P]` of their places: `table [R, 4, N, T]`; a row is a sample.
+    """Sums over the elements of lists, times weights `[R, P]` of their places: `table [R, 4, N, T]`.
+
+    Non-zero elements, units, whole numbers, and the magnitudes of whole numbers (`record.Measure`); a row is a sample.
     """
     R, _, _, T = table.shape
     P = weights.shape[1]

@@ -183,8 +183,9 @@ def append_rows(
     factor: Any,
     base: Any,
 ) -> Any:
-    """`rows[at:] = index[start:end] * factor + base` and `scales[at:] = scale[start:end]`, 16 at a time: the arrays are as
-    much longer.
+    """`rows[at:] = index[start:end] * factor + base` and `scales[at:] = scale[start:end]`, 16 at a time.
+
+    The arrays are longer by as much.
     """
     signature = types.void(
         rows, scales, types.int64, index, scale, types.int64, types.int64, types.int32, types.int32

@@ -1,5 +1,6 @@
-"""One step of relays and neurons in integers: numpy only and without imports of its own package, because this file also
-travels in Lava bundles, where processes execute it under another Python.
+"""One step of relays and neurons in integers: numpy only and without imports from its own package.
+
+This file also travels in Lava bundles, where processes execute it under another Python.
 
 The equations are those of `tcja_deploy.runtime.integers.stages`. Arrays may have any layout; what belongs to channels has
 to broadcast. With M = 2**23 and dec(s, d) = sign(s) * ((|s| * (4096 - d)) >> 12).

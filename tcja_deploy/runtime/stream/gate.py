@@ -49,8 +49,7 @@ def fuse(op: ir.TCJA, tm: Tensor | None, cm: Tensor | None) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class GateBuffer(PlainCell):
-    """Frames of X in, gates `F[:, j]` `[N, C]` out `lookahead` frames later, at the latest with the
-    last frame.
+    """Frames of X in, gates `F[:, j]` `[N, C]` out `lookahead` frames later, at the latest with the last frame.
 
     The gate of frame j is computed when frame `t = min(j + lookahead, T - 1)` has arrived: from the true
     `Z[0..t]` and, where it depends on later frames, from the estimate of them.
