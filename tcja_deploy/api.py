@@ -49,7 +49,7 @@ def load(
             `"package.module:Class"`, which is then run.
         arch: Zoo network that the weights belong to, if keys and shapes do not tell.
         timesteps: T, if the weights do not say.
-        input_shape: One input frame, `(C, H, W)`; needed for modules.
+        input_shape: One input frame, `[C, H, W]`; needed for modules.
         input_kind: What the frames hold, `"binary"`, `"count"`, `"graded"` or `"real"`; if not given, what the source
             tells, for a module event counts, or real numbers for an image that it repeats over time.
         batch_first: Whether a module takes `[N, T, ...]`; found out if not given.

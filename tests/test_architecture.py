@@ -325,3 +325,20 @@ def test_files_are_short() -> None:
     """A file with one reason to exist stays under 400 lines."""
     lengths = {str(f.relative_to(ROOT)): len(f.read_text().splitlines()) for f in OWN}
     assert {name: n for name, n in lengths.items() if n >= 400} == {}
+
+
+PARENTHESISED = re.compile(r"(?<![\w=.\]])\((?:\.\.\.|[TNC])(?:, (?:\.\.\.|[TNCHWK]|n))+\)")
+"""An array's shape in the notation of tuples."""
+
+
+def test_shapes_have_one_notation() -> None:
+    """`[T, N, C, H, W]` in docstrings, attributes' texts and messages."""
+    found = [
+        f"{f.relative_to(ROOT)}:{node.lineno} {match[0]}"
+        for f in OWN
+        for node in ast.walk(parsed(f))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for match in PARENTHESISED.finditer(node.value)
+    ]
+    assert found == []
+    assert PARENTHESISED.search("frames [T, N, C, H, W]")

@@ -60,7 +60,7 @@ def evaluate(
     Args:
         graph: The float network.
         quantised: The integer one.
-        batches: Frames (T, n, ...) with labels (n,), or None for unlabelled ones; a label below zero is none.
+        batches: Frames [T, n, ...] with labels [n], or None for unlabelled ones; a label below zero is none.
         engine: What runs the float network, see `runtime.engines`.
         samples: How many there are, if that is known.
         device: Where torch runs it, such as "cuda".

@@ -54,7 +54,7 @@ class LavaRun:
     """Results of a run.
 
     Attributes:
-        stages: Stage name -> (T, N, ...) of the stages asked for, uint8 spikes or int32 payloads.
+        stages: Stage name -> [T, N, ...] of the stages asked for, uint8 spikes or int32 payloads.
         steps: Time steps that Lava took.
         import_seconds: Time for importing lava-dl.
         run_seconds: Time for compiling and running.
@@ -100,7 +100,7 @@ def run_lava(
 
     Args:
         bundle: What to run.
-        payload: Integers (T, N, ...) as `tcja_deploy.runtime.integers.twin.encode` gives them.
+        payload: Integers [T, N, ...] as `tcja_deploy.runtime.integers.twin.encode` gives them.
         record: Stages to return; None for all.
         python: Interpreter that has lava-dl; None to look for it.
         fast_conv: Replace Lava's convolution loops by matrix products (same integers).

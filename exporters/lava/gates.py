@@ -55,7 +55,7 @@ def quantise_gate(stage: FloatGate, frames: int, bits: int) -> GateStage:
 def gate_error(stage: FloatGate, gate: GateStage, spikes: NDArray[np.integer]) -> float:
     """Largest difference between the integer and the float gate for the same spikes."""
     _, height, width = gate.in_shape
-    counts = spikes.sum((3, 4), dtype=np.int64)  # (T, N, C)
+    counts = spikes.sum((3, 4), dtype=np.int64)  # [T, N, C]
     exact = stage.op.gate((counts / (height * width)).astype(np.float32))
     values = integer_gate(gate, counts)
     return float(np.abs(values / gate.one - exact).max())

@@ -37,7 +37,7 @@ MAX_READOUT = 1 << 26
 
 @dataclass(frozen=True, slots=True)
 class _Pool:
-    """An average pool waiting for the weights after it: matrices (h, H) and (w, W), and its kernel if it has one."""
+    """An average pool waiting for the weights after it: matrices `[h, H]` and `[w, W]`, and its kernel if it has one."""
 
     rows: FloatArray
     columns: FloatArray
@@ -177,7 +177,7 @@ def _conv(node: Node, op: ir.Conv2d, chain: _Chain) -> None:
     if chain.synapse is not None:
         raise UnsupportedInContext(f"follows {chain.synapse.node} without a neuron between them")
     if chain.flat or len(chain.shape) != 3:
-        raise UnsupportedInContext("needs maps of shape (C, H, W)")
+        raise UnsupportedInContext("needs maps of shape [C, H, W]")
     weight, padding, dilation = op.weight.astype(np.float64), op.padding, op.dilation
     even = padding[:2] == padding[2:]
     if (chain.pools or not even) and dilation != (1, 1):

@@ -243,7 +243,7 @@ class _Lowering:
                 raise UnsupportedInContext("acts on the columns of maps; flatten them first")
             synapse = FloatSynapse(node.name, "dense", shape, weight)
         elif len(shape) != 3:
-            raise UnsupportedInContext("needs maps of shape (C, H, W)")
+            raise UnsupportedInContext("needs maps of shape [C, H, W]")
         elif isinstance(op, ir.ConvTranspose2d):
             synapse = FloatSynapse(
                 node.name,

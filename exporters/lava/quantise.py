@@ -101,7 +101,7 @@ def quantise(
 
     Args:
         graph: The network; batch normalisation is folded on the way.
-        batches: Calibration frames (T, n, ...). As many as give 2 GB of spikes in the largest layer are used, spread
+        batches: Calibration frames [T, n, ...]. As many as give 2 GB of spikes in the largest layer are used, spread
             over all.
         options: See `LavaOptions`.
         name: Name of the integer network.

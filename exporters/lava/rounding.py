@@ -33,7 +33,7 @@ def input_rows(layer: LayerStage | SynapseStage, payload: NDArray[np.integer]) -
 
     Args:
         layer: The layer.
-        payload: Calibration payloads (T, N, ...); at most 40 000 rows are drawn from them, always the same.
+        payload: Calibration payloads [T, N, ...]; at most 40 000 rows are drawn from them, always the same.
     """
     rng = np.random.default_rng(0)
     frames = payload.reshape(-1, *payload.shape[2:])
@@ -51,7 +51,7 @@ def input_rows(layer: LayerStage | SynapseStage, payload: NDArray[np.integer]) -
 
 
 def compensated(weight: Real, rows: list[Real], most: int) -> NDArray[np.int64]:
-    """Integers of at most `most` in magnitude for real weights (O, ...) in steps of one.
+    """Integers of at most `most` in magnitude for real weights [O, ...] in steps of one.
 
     Args:
         weight: Weights; output channels in the order of the groups.

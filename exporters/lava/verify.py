@@ -73,7 +73,7 @@ def verify_bundle(
 
 
 def _runs(bundle: Bundle, batches: Iterable[NDArray[Any]] | None) -> Iterable[NDArray[np.int64]]:
-    """Payloads (T, N, ...), as many samples together as the recorded values of one run may take."""
+    """Payloads [T, N, ...], as many samples together as the recorded values of one run may take."""
     if batches is None:
         yield bundle.golden()[0]
         return

@@ -1,6 +1,6 @@
 """How each op is written in ONNX.
 
-Two tables. `FRAME` rules work on tensors with one leading batch axis, `[B, ...features]`: the batch is T x N in a sequence
+Two tables. `FRAME` rules work on tensors with one leading batch axis, `[B, ...features]`: the batch is `T N` in a sequence
 model and N in a step model, so both exports share them. `TENSOR` rules work on tensors shaped like their signals, of which
 a step model drops the leading time axis (`dropped = 1`).
 """

@@ -46,7 +46,7 @@ def sequence_model(
 ) -> onnx.ModelProto:
     """Translate a graph.
 
-    Convolutions and pooling run on all T x N frames at once; neurons are unrolled over T in standard ops. The value of each
+    Convolutions and pooling run on all `T N` frames at once; neurons are unrolled over T in standard ops. The value of each
     IR node that lives whole (neurons, gates, readouts) carries the node's name.
 
     Args:

@@ -142,7 +142,7 @@ class EventData:
 
     @property
     def sensor(self) -> tuple[int, int]:
-        """Rows and columns `(H, W)`."""
+        """Rows and columns `[H, W]`."""
         return self.framing.sensor
 
     @property

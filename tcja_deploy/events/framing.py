@@ -21,7 +21,7 @@ class Framing:
 
     Attributes:
         timesteps: Frames T.
-        sensor: Rows and columns `(H, W)` that the model takes.
+        sensor: Rows and columns `[H, W]` that the model takes.
         channels: Channels C that the model takes; events have 2 (OFF, ON).
         split_by: See `integrate`.
         frame_time: Microseconds of a frame, for `duration`.
@@ -39,7 +39,7 @@ class Framing:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """`(T, C, H, W)`."""
+        """`[T, C, H, W]`."""
         return (self.timesteps, self.channels, *self.sensor)
 
     def frames(self, events: Events, *, where: str) -> NDArray[np.generic]:

@@ -47,7 +47,7 @@ def integrate(
     Args:
         events: The recording.
         timesteps: Number of frames T.
-        sensor: Rows and columns `(H, W)`.
+        sensor: Rows and columns `[H, W]`.
         split_by: Equal numbers of events per frame, equal parts of the recording's time, or a fixed duration.
         frame_time: Microseconds of a frame, for `duration`.
         where: File named in errors.

@@ -64,7 +64,7 @@ def open_data(
     Args:
         path: File or folder.
         timesteps: Frames T that the model takes.
-        sensor: Rows and columns `(H, W)` that the model takes.
+        sensor: Rows and columns `[H, W]` that the model takes.
         channels: Channels C that the model takes; events have 2.
         split_by: How events become frames, see `integrate`.
         frame_time: Microseconds of a frame; with it, frames are split by duration.

@@ -26,7 +26,7 @@ class Events:
         x: Columns, int64 `[N]`, 0 at the left.
         y: Rows, int64 `[N]`, 0 at the top.
         p: Polarities, int64 `[N]`: 1 where it became brighter (ON), 0 where it became darker (OFF).
-        sensor: Rows and columns `(H, W)` of the camera, if the file says.
+        sensor: Rows and columns `[H, W]` of the camera, if the file says.
     """
 
     t: NDArray[np.int64]
@@ -60,7 +60,7 @@ class Events:
             )
 
     def check_inside(self, sensor: tuple[int, int], *, where: str = "") -> None:
-        """Check that every event lies on a sensor of `(H, W)` pixels.
+        """Check that every event lies on a sensor of `[H, W]` pixels.
 
         Raises:
             DataError: An event lies outside; names the first such event and its coordinates.

@@ -34,7 +34,7 @@ class Camera:
     """The simulated camera.
 
     Attributes:
-        sensor: Rows and columns `(H, W)`.
+        sensor: Rows and columns `[H, W]`.
         threshold: Contrast threshold, in natural-log intensity, equal for ON and OFF.
         mismatch: Standard deviation of the threshold from pixel to pixel, relative to `threshold`.
         noise_rate: Events without cause, per pixel and second.

@@ -75,7 +75,7 @@ def file_source(path: Path, shape: FrameShape) -> RecordingSource:
 
     Args:
         path: The file.
-        shape: `(T, C, H, W)` that stored frames must have.
+        shape: `[T, C, H, W]` that stored frames must have.
 
     Raises:
         DataError: Nothing there, or nothing readable in it.

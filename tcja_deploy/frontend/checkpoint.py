@@ -66,7 +66,7 @@ def from_state(
         state: Weights by key, without what trainers and wrappers put in front (`weights.authors_keys`).
         arch: Name in `ARCHITECTURES`, to overrule what is assumed of pooling, neurons, readout and input size.
         timesteps: T; needed only if the network has no CLA weights to read it off.
-        input_shape: `(C, H, W)` of a frame, to overrule the known sensors.
+        input_shape: `[C, H, W]` of a frame, to overrule the known sensors.
         source: Provenance for manifests.
 
     Raises:
@@ -252,7 +252,7 @@ def _head(state: StateDict, fc: list[int], habits: _Habits) -> list[Layer]:
 def _input_shape(
     layers: list[Layer], channels: int, area: int, given: tuple[int, ...] | None
 ) -> tuple[tuple[int, int, int], str]:
-    """Input frame `(C, H, W)` from the area that reaches the first dense layer; the size of an adaptive pool is settled."""
+    """Input frame `[C, H, W]` from the area that reaches the first dense layer; the size of an adaptive pool is settled."""
     pools = sum(isinstance(layer, Pool) and layer.how != "adaptive" for layer in layers)
     side = math.isqrt(area) << pools
     square = math.isqrt(area) ** 2 == area

@@ -54,7 +54,7 @@ def from_tet_state(
     Args:
         state: Weights by key.
         timesteps: T; needed only if there is no TCJA block to read it off.
-        input_shape: `(C, H, W)` of a frame; without it, the size that the first dense layer expects, or the sensor.
+        input_shape: `[C, H, W]` of a frame; without it, the size that the first dense layer expects, or the sensor.
         source: Provenance for manifests.
 
     Raises:

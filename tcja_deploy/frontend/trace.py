@@ -52,7 +52,7 @@ def trace(
         module: SpikingJelly 2.x network: multi-step; single-step (then it is the network of one time step); or multi-step
             behind an image that `forward` repeats over time (then the graph takes the repeated image).
         timesteps: T; read off an attribute `T` or the weights that mix time steps if not given.
-        input_shape: One frame, `(C, H, W)`.
+        input_shape: One frame, `[C, H, W]`.
         input_kind: What the frames hold; event counts if not given, real numbers for a repeated image.
         batch_first: Whether the module takes `[N, T, ...]`; found out if not given.
         source: Provenance for manifests.

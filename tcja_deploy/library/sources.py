@@ -75,7 +75,7 @@ def open_data(model: Model, data: Data, **options: Any) -> DataSet:
             tensors), with labels as `(frames, labels)`; or batches of either, such as a PyTorch `DataLoader` gives.
             What is not a file is kept in memory.
         **options: For files: `split_by`, `frame_time` (µs), `limit`, `split`, `classes`, `labels`, `label_order`,
-            `resize`, `camera` (H, W) and `cache`, as `tcja_deploy.events.open_data` describes them.
+            `resize`, `camera` [H, W] and `cache`, as `tcja_deploy.events.open_data` describes them.
 
     Raises:
         DataError: There is nothing readable, or it does not fit the model.

@@ -39,7 +39,7 @@ class FirstMismatch:
     Attributes:
         sample: Number of the sample in the data.
         t: Time step.
-        index: Position in the layer, `(c, h, w)` or `(n,)`.
+        index: Position in the layer, `(c, h, w)` or `[n]`.
         expected: 1 if the reference spikes there, else 0.
         distance: Reference membrane minus threshold at that point; tiny if rounding decided. `None` if an earlier
             layer already differed in this sample, so that the inputs are not the same.

@@ -100,7 +100,7 @@ class Architecture:
 
     Attributes:
         name: Name in the zoo.
-        input_shape: One frame, `(C, H, W)`.
+        input_shape: One frame, `[C, H, W]`.
         T: Time steps.
         conv: Layers of the first `nn.Sequential`.
         fc: Layers of the second one.

@@ -32,7 +32,7 @@ class Sizes:
 
     Attributes:
         T: Time steps.
-        image: `(C, H, W)`; height and width are halved once a channel count, so they must be divisible.
+        image: `[C, H, W]`; height and width are halved once a channel count, so they must be divisible.
         channels: Of the encoder's convolutions, in order; the decoder has them in reverse.
         latent: Latent variables.
         k: Spikes of the encoder a latent variable and step.

@@ -214,7 +214,7 @@ def test_dense_inputs_meet_every_weight() -> None:
 
 # -- structure -------------------------------------------------------------------------------------------------------
 def generic_attention(T: int = 3) -> Graph:
-    """An attention branch of generic ops: mean over space, Conv2d over the (T, C) plane, sigmoid, product."""
+    """An attention branch of generic ops: mean over space, Conv2d over the [T, C] plane, sigmoid, product."""
     rng = np.random.default_rng(2)
     b = GraphBuilder(T)
     x = b.add("input", ir.Input((4, 5, 5), Kind.COUNT))

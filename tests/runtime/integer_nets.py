@@ -41,7 +41,7 @@ class Chain:
         return values[int(self.rng.integers(len(values)))]
 
     def after(self, stage):
-        """Payloads (T, N, ...) behind one more stage."""
+        """Payloads [T, N, ...] behind one more stage."""
         binary = int(self.payload.max()) <= 1 and int(self.payload.min()) >= 0
         host = HostInput(self.shape, binary and self.unit == 1, self.unit)
         network = IntegerNetwork("stage", self.frames, host, (stage,), Readout())
@@ -191,6 +191,6 @@ def frames_of(host: HostInput, frames: int, samples: int, rng, *, signed: bool =
 def random_frames(
     network: IntegerNetwork, samples: int, seed: int = 0, *, signed: bool = False
 ) -> np.ndarray:
-    """Frames (T, N, ...) of which a quarter is not zero; `signed` for payloads of both signs."""
+    """Frames [T, N, ...] of which a quarter is not zero; `signed` for payloads of both signs."""
     rng = np.random.default_rng(seed)
     return frames_of(network.host_input, network.frames, samples, rng, signed=signed)

@@ -77,7 +77,7 @@ def same(x, weight):
 
 
 def run_gate(gate: GateStage, frames):
-    counts = frames.sum((2, 3))  # (T, C)
+    counts = frames.sum((2, 3))  # [T, C]
     area = gate.in_shape[1] * gate.in_shape[2]
     temporal = same(counts.T, gate.tla).T if gate.tla is not None else None
     channelwise = same(counts, gate.cla) if gate.cla is not None else None
@@ -104,7 +104,7 @@ def run_gate(gate: GateStage, frames):
 
 
 def run_slow(network: IntegerNetwork, payload):
-    """payload (T, ...) of one sample -> {stage: (T, ...)}, {stage: (wraps, saturations)}."""
+    """payload [T, ...] of one sample -> {stage: [T, ...]}, {stage: (wraps, saturations)}."""
     outputs, events = {}, {}
     x = payload
     for stage in network.stages:

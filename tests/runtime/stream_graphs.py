@@ -155,7 +155,7 @@ class _Drawing:
         self.add(ir.Mul(), x, self.x)
 
     def cross_attention(self) -> None:
-        """A two-dimensional convolution over the (T, C) plane."""
+        """A two-dimensional convolution over the [T, C] plane."""
         x, c = self.x, self.shape[0]
         self.add(ir.Reduce("mean", (3, 4)))
         self.add(ir.Permute((1, 0, 2)))

@@ -27,7 +27,7 @@ def build(bundle, manifest, windows):
     Args:
         bundle: Its folder.
         manifest: Its section about Lava.
-        windows: Payloads (N * T, ...), one window after another.
+        windows: Payloads [N * T, ...], one window after another.
 
     Returns:
         One of the processes, and for every stage its (OutPort, first step, type of its values).

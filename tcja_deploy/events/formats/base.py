@@ -33,7 +33,7 @@ __all__ = [
 FrameArray = NDArray[np.float32]
 Labels = NDArray[np.int64]
 FrameShape = tuple[int, int, int, int]
-"""`(T, C, H, W)`."""
+"""`[T, C, H, W]`."""
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "t": ("t", "ts", "time", "times", "timestamp", "timestamps", "t_us"),
@@ -107,7 +107,7 @@ class Reader:
         of: Which data sets, cameras and programs write it, for the documentation.
         by: What reads it: `own`, or a package.
         recognise: Whether a file is of this kind.
-        read: The one recording in a file, for a model that takes frames of `(T, C, H, W)`; raises `DataError`.
+        read: The one recording in a file, for a model that takes frames of `[T, C, H, W]`; raises `DataError`.
         many: The recordings of a file that holds many; None where it holds one.
         label: The label that the file states itself.
         certain: Whether the suffix alone makes a file a recording; otherwise its content must be recognised.

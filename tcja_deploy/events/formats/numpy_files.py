@@ -65,7 +65,7 @@ def read_frames(path: Path | str, *, shape: FrameShape) -> FrameArray:
 
     Args:
         path: The file.
-        shape: The expected `(T, C, H, W)`.
+        shape: The expected `[T, C, H, W]`.
 
     Returns:
         Frames `[T, C, H, W]`, float32.

@@ -194,7 +194,7 @@ def count_neurons(lo: int, hi: int, bits: Any, counts: Any) -> None:
 
 @compiled
 def list_neurons(lo: int, hi: int, ends: Any, index: Any, scale: Any, shape: Any, counts: Any) -> None:
-    """Add the non-zero elements of lists by neuron to `counts [P, C]`; `shape` is `(N, P, T)`, a row is a place."""
+    """Add the non-zero elements of lists by neuron to `counts [P, C]`; `shape` is `[N, P, T]`, a row is a place."""
     N, P, T = shape
     for p in range(lo, hi):
         for n in range(N):

@@ -25,7 +25,7 @@ class EventLists:
     """The active elements of frames `[N, H, W, T, C]`, place by place and step by step.
 
     Attributes:
-        shape: `(N, H, W, T, C)`.
+        shape: `[N, H, W, T, C]`.
         ends: `[N H W T + 1]`: where each list begins, and the end of the last one.
         index: Active channels, and `LANES` numbers without meaning behind the last list.
         scale: Their values; `None` if all are 1.
@@ -122,7 +122,7 @@ class Spikes(LayerValue):
         channels: C.
         threads: For what is made of them.
         gate: `[N, T, C]`: what a spike stands for; `None` for 1.
-        features: Shape of a frame: `(C, H, W)`, or `(C H W,)` where it was flattened.
+        features: Shape of a frame: `[C, H, W]`, or `[C H W]` where it was flattened.
     """
 
     def __init__(

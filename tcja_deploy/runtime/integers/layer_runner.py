@@ -40,7 +40,7 @@ class LayerCounts:
 
 
 def linear_part(layer: LayerStage, x: Tensor, weight: Tensor) -> Tensor:
-    """The layer's convolution or matrix product of payloads (N, ...) with given weights."""
+    """The layer's convolution or matrix product of payloads [N, ...] with given weights."""
     if layer.kind == "dense":
         return functional.linear(x.flatten(1), weight)
     return functional.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
@@ -56,8 +56,8 @@ class LayerRunner:
 
     Attributes:
         layer: Parameters.
-        u: Currents (N, ...) float64, or None before the first frame (zeros) and where they have no memory.
-        v: Voltages (N, ...) float64, or None before the first frame (zeros).
+        u: Currents [N, ...] float64, or None before the first frame (zeros) and where they have no memory.
+        v: Voltages [N, ...] float64, or None before the first frame (zeros).
     """
 
     def __init__(self, layer: LayerStage) -> None:

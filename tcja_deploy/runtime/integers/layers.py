@@ -33,8 +33,8 @@ class LayerStage:
     Attributes:
         name: Unique name, the one of the neuron in the model it came from.
         kind: "conv", "dense", or "pool" (an OR over kernel windows, written as a convolution).
-        in_shape: (C, H, W), or (n,) for dense; dense flattens (C, H, W) in this order.
-        weight: (O, I/groups, kH, kW) for conv and pool, (O, n) for dense.
+        in_shape: [C, H, W], or [n] for dense; dense flattens [C, H, W] in this order.
+        weight: [O, I / groups, kH, kW] for conv and pool, [O, n] for dense.
         bias: (O,), in units of the threshold (64 units of the voltage).
         threshold: () or (O,): vThMant.
         v_decay: Voltage decay, 0..4096.
@@ -127,7 +127,7 @@ def or_pool(
 
     Args:
         name: Name of the layer.
-        in_shape: (C, H, W).
+        in_shape: [C, H, W].
         kernel: Window, (rows, columns).
         stride: Step of the window.
         padding: Zeros on each side, less than the kernel.
@@ -174,7 +174,7 @@ class GateStage:
 
     Attributes:
         name: Unique name.
-        in_shape: (C, H, W) of the spikes.
+        in_shape: [C, H, W] of the spikes.
         frames: T.
         tla: Temporal weights (C, C, K_T), or None.
         cla: Channel-wise weights (T, T, K_C), or None.

@@ -28,7 +28,7 @@ class HostInput:
     one of 15 bits.
 
     Attributes:
-        shape: (C, H, W) or (n,) of the model's frames.
+        shape: [C, H, W] or [n] of the model's frames.
         binary: Payloads are 0 or 1, so the first layer needs no message bits.
         peak: Largest payload that calibration saw; bounds on currents follow from it.
         scale: Factor to integers; 1 for spikes and counts.
@@ -61,7 +61,7 @@ class Readout:
     """What the host does to the last stage's payloads p: weight @ (p / unit) + bias, vote, mean over time.
 
     Attributes:
-        weight: (M, n) float, or None for the identity.
+        weight: [M, n] float, or None for the identity.
         bias: (M,) float, or None.
         vote: Neurons a class: their mean is the class's output; 1 for none.
         time_mean: Average over the T frames.
@@ -75,7 +75,7 @@ class Readout:
     function: Literal["sigmoid", "tanh"] | None = None
 
     def __call__(self, payload: NDArray[np.integer], unit: float) -> NDArray[np.float64]:
-        """Class values, shape (T, N, K) or (N, K), of payloads of shape (T, N, ...)."""
+        """Class values, shape [T, N, K] or [N, K], of payloads of shape [T, N, ...]."""
         value = payload.reshape(*payload.shape[:2], -1) / unit
         if self.weight is not None:
             value = value @ self.weight.T

@@ -43,7 +43,7 @@ CONV_MAX = 1 << 23
 
 
 def integer_gate(gate: GateStage, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Gate integers (T, N, C) for payload sums (T, N, C) over the pixels of the maps."""
+    """Gate integers [T, N, C] for payload sums [T, N, C] over the pixels of the maps."""
     area = gate.in_shape[1] * gate.in_shape[2]
     fixed = (gate.tla, gate.cla, gate.fusion, gate.fraction, gate.index_bits, gate.table)
     values = gate_values(counts.transpose(1, 0, 2), area, *fixed)

@@ -48,8 +48,8 @@ class TwinRun:
 
     Attributes:
         network: What ran.
-        payload: (T, N, ...) int32: spikes or payloads of the last stage.
-        recorded: Stage name -> (T, N, ...); uint8 spikes of layers, int32 payloads of gates.
+        payload: [T, N, ...] int32: spikes or payloads of the last stage.
+        recorded: Stage name -> [T, N, ...]; uint8 spikes of layers, int32 payloads of gates.
         counts: Stage name -> counts.
     """
 
@@ -60,18 +60,20 @@ class TwinRun:
 
     @property
     def values(self) -> NDArray[np.float64]:
-        """The readout on the host: (N, K), or (T, N, K) where it does not average over time."""
+        """The readout on the host: [N, K], or [T, N, K] where it does not average over time."""
         return self.network.readout(self.payload, self.network.unit)
 
 
 def encode(host: HostInput, frames: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Integer payloads (T, N, ...) that the host sends for frames (T, N, *shape).
+    """Integer payloads [T, N, ...] that the host sends for frames [T, N, *shape].
 
     Raises:
         DataError: Frames of another shape, or values that are not the integers the network was made for.
     """
     if frames.ndim < 3 or frames.shape[2:] != host.shape:
-        raise DataError(f"frames have the shape {frames.shape}, the network wants (T, N, *{host.shape})")
+        raise DataError(
+            f"frames have the shape {frames.shape}, the network takes [T, N, {', '.join(map(str, host.shape))}]"
+        )
     if host.scale == 1:
         payload = frames.astype(np.int64)
         if frames.dtype.kind not in "iub" and not np.array_equal(payload, frames):
@@ -109,7 +111,7 @@ class Twin:
         """Run N windows.
 
         Args:
-            frames: Frames of the model's input, (T, N, C, H, W) or (T, N, n).
+            frames: Frames of the model's input, [T, N, C, H, W] or [T, N, n].
             record: Names of the stages whose spikes or payloads to return.
             encoded: The frames are integer payloads already, as `encode` returns them.
 
@@ -123,7 +125,9 @@ class Twin:
             raise UsageError(f"the integer network has no stage named {', '.join(unknown)}")
         payload = frames.astype(np.int64) if encoded else encode(network.host_input, frames)
         if payload.ndim < 3 or payload.shape[2:] != network.host_input.out_shape:
-            raise DataError(f"payloads of {payload.shape} do not fit (T, N, *{network.host_input.out_shape})")
+            raise DataError(
+                f"payloads of {payload.shape} do not fit [T, N, {', '.join(map(str, network.host_input.out_shape))}]"
+            )
         if payload.shape[0] != network.frames:
             raise DataError(
                 f"got {payload.shape[0]} frames per sample, the network was made for T = {network.frames}"

@@ -27,7 +27,7 @@ def pool(payload, about):
 
 
 def run_plan(plan: FloatNetwork, frames):
-    """Values (T, N, ...) of every stage, and the result of the readout."""
+    """Values [T, N, ...] of every stage, and the result of the readout."""
     x = host(plan.host_input, frames)
     values = {}
     for stage in plan.stages:

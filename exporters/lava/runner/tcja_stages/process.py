@@ -25,10 +25,10 @@ class Relay(AbstractProcess):
     With its defaults it is a sum; with `delay` alone a delay line; with `stride` the grid of a transposed convolution.
 
     Args:
-        shape: (W, H, C) or (n,).
+        shape: [W, H, C] or [n].
         frames: T.
         first: Time step (1, 2, ...) at which frame 0 arrives.
-        parameters: Fields of `RelayParameters`; biases of shape (C,) or (n,).
+        parameters: Fields of `RelayParameters`; biases of shape [C] or [n].
         delay: Steps that it waits before it sends.
         stride: (columns, rows) between its values on the grid that it sends, or None.
         out_shape: (W', H', C) of that grid.
@@ -83,10 +83,10 @@ class Neuron(AbstractProcess):
     """A population with soft reset or a reset value, which Lava's LIF does not have.
 
     Args:
-        shape: (W, H, C) or (n,).
+        shape: [W, H, C] or [n].
         frames: T.
         first: Time step (1, 2, ...) at which frame 0 arrives.
-        parameters: Fields of `NeuronParameters`; biases of shape (C,) or (n,), thresholds so or ().
+        parameters: Fields of `NeuronParameters`; biases of shape [C] or [n], thresholds likewise or a scalar.
     """
 
     def __init__(self, *, shape, frames, first, parameters):

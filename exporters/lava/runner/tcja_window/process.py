@@ -16,11 +16,11 @@ PORTS = ("in0", "in1", "in2", "in3")
 
 
 class WindowProgram(AbstractProcess):
-    """Payloads (W, H, C) in, payloads (W', H', C') out, T - 1 steps later.
+    """Payloads [W, H, C] in, payloads [W', H', C'] out, T - 1 steps later.
 
     Args:
-        in_shapes: (W, H, C) or (n,) of each input, up to four.
-        out_shape: (W', H', C') or (n,).
+        in_shapes: [W, H, C] or [n] of each input, up to four.
+        out_shape: [W', H', C'] or [n].
         first: Time step (1, 2, ...) at which frame 0 arrives, the same for all inputs.
         description: What `Program` reads.
         arrays: Its arrays by name.
