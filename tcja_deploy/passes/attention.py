@@ -25,7 +25,7 @@ from tcja_deploy.ir.ops import (
 )
 from tcja_deploy.ir.ops.numeric import float32
 
-__all__ = ["recognise_tcja"]
+__all__ = ["recognise_tcja", "written_out"]
 
 _LAYOUT = Permute | Reshape | Flatten
 """Ops that move values and change none."""
@@ -54,6 +54,11 @@ def recognise_tcja(graph: Graph) -> Graph:
         else:
             name_of[node.name] = builder.add(node.name, node.op, *(name_of[i] for i in node.inputs))
     return builder.finish(name_of[graph.output], graph.source)
+
+
+def written_out(graph: Graph) -> list[str]:
+    """Names of the products that end a TCJA block in generic ops."""
+    return [node.name for node in graph if _match(graph, node) is not None]
 
 
 @dataclass(frozen=True)

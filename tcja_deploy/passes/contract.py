@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from tcja_deploy.errors import GraphError
 from tcja_deploy.ir import Graph
+from tcja_deploy.ir.verify import violations
 
-__all__ = ["Condition", "Pass", "run_passes"]
+__all__ = ["SOUND", "Condition", "Pass", "run_passes"]
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,15 @@ class Condition:
 
     Attributes:
         name: The property, as a phrase that follows "the graph has".
-        violations: Names of the nodes that break it.
+        violations: The nodes that break it, by name.
     """
 
     name: str
     violations: Callable[[Graph], list[str]]
+
+
+SOUND = Condition("no broken rule of the IR", violations)
+"""What every pass needs: inference of signals holds, constants are finite, everything is read (`ir.verify`)."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Pass:
 
     name: str
     apply: Callable[[Graph], Graph]
-    needs: tuple[Condition, ...] = ()
+    needs: tuple[Condition, ...] = (SOUND,)
     leaves: tuple[Condition, ...] = ()
 
     def __call__(self, graph: Graph) -> Graph:

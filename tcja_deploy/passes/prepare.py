@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tcja_deploy.ir import Graph
-from tcja_deploy.passes.attention import recognise_tcja
+from tcja_deploy.passes.attention import recognise_tcja, written_out
 from tcja_deploy.passes.contract import Condition, Pass, run_passes
 from tcja_deploy.passes.fold import fold_batch_norm, foldable
 from tcja_deploy.passes.simplify import idle_moves, simplify
@@ -28,7 +28,11 @@ FOLD_BATCH_NORM = Pass(
 )
 """Exact up to rounding: see `fold_batch_norm`."""
 
-RECOGNISE_TCJA = Pass("recognise TCJA blocks", recognise_tcja)
+RECOGNISE_TCJA = Pass(
+    "recognise TCJA blocks",
+    recognise_tcja,
+    leaves=(Condition("no TCJA block in generic ops", written_out),),
+)
 """Equal up to rounding: see `recognise_tcja`."""
 
 SIMPLIFY = Pass(
@@ -39,7 +43,7 @@ SIMPLIFY = Pass(
 """Exact."""
 
 READING = (RECOGNISE_TCJA, SIMPLIFY)
-"""What is done to every network that was read from a module, in order: blocks are recognised before their moves merge."""
+"""What is done to every network that was read from a module, in order; every pass leaves what those before it leave."""
 
 PASSES = (FOLD_BATCH_NORM,)
 """What is done to every network before it is translated, in order."""
