@@ -178,6 +178,7 @@ class Target(Generic[OptionsT, VerificationT]):
 
     Attributes:
         name: Of the target, on the command line and in manifests.
+        title: As tables and pages call it.
         about: What it is, in a phrase.
         suffix: Of the file or folder, with its dot.
         runtime: What runs the artifact, for tables.
@@ -194,6 +195,7 @@ class Target(Generic[OptionsT, VerificationT]):
     """
 
     name: str
+    title: str
     about: str
     suffix: str
     runtime: str

@@ -59,6 +59,7 @@ def _open(artifact: Path, graph: Graph) -> AbstractContextManager[Opened]:
 
 LAVA = Target(
     name="lava",
+    title="Lava",
     about="a bundle of integers for lava-dl and Loihi",
     suffix=".lava",
     runtime="Lava",

@@ -78,6 +78,7 @@ def _open(artifact: Path, graph: Graph) -> AbstractContextManager[Opened]:
 
 NIR = Target(
     name="nir",
+    title="NIR",
     about="a NIR graph, or segments of NIR with the gates between them",
     suffix=".nir",
     runtime="NIR, read back",

@@ -54,6 +54,7 @@ def _open(artifact: Path, graph: Graph) -> AbstractContextManager[Opened]:
 
 ONNX = Target(
     name="onnx",
+    title="ONNX",
     about="an ONNX model of whole windows",
     suffix=".onnx",
     runtime="onnxruntime",

@@ -54,6 +54,7 @@ def _open(artifact: Path, graph: Graph) -> AbstractContextManager[Opened]:
 
 ONNX_STEP = Target(
     name="onnx-step",
+    title="ONNX step",
     about="an ONNX model of one frame, its states in and out",
     suffix=".step.onnx",
     runtime="onnxruntime",

@@ -93,6 +93,7 @@ def compared(
 
 SCRATCH = Target(
     name="scratch",
+    title="Scratch",
     about="a graph behind a line",
     suffix=".scratch",
     runtime="the sequence runtime",
