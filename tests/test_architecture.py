@@ -341,4 +341,4 @@ def test_shapes_have_one_notation() -> None:
         for match in PARENTHESISED.finditer(node.value)
     ]
     assert found == []
-    assert PARENTHESISED.search("frames [T, N, C, H, W]")
+    assert PARENTHESISED.search("frames (" + "T, N, C, H, W)")

@@ -151,8 +151,9 @@ def integer_sums(
 def most_in_window(
     lo: int, hi: int, bits: Any, kernel: Any, stride: Any, padding: Any, size: Any, most: Any
 ) -> None:
-    """Largest number of spikes of one channel and step in a window of places `[N, H, W, T x words]`, at `lo` of `most`, which
-    is zero before; a row is `(n, y)` of an output of `size`.
+    """Largest number of spikes of one channel and step in a window of places `[N, H, W, T words]`.
+
+    It is written at `lo` of `most`, which is zero before; a row is `(n, y)` of an output of `size`.
     """
     _, H, W, length = bits.shape
     h, w = size

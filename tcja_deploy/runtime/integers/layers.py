@@ -176,8 +176,8 @@ class GateStage:
         name: Unique name.
         in_shape: [C, H, W] of the spikes.
         frames: T.
-        tla: Temporal weights (C, C, K_T), or None.
-        cla: Channel-wise weights (T, T, K_C), or None.
+        tla: Temporal weights [C, C, K_T], or None.
+        cla: Channel-wise weights [T, T, K_C], or None.
         fusion: How the two are joined.
         fraction: Fraction bits of the weights.
         index_bits: Fraction bits of the table's argument.

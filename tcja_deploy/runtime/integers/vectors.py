@@ -101,8 +101,10 @@ def _magnitude(builder: Any, x: Any) -> Any:
 
 
 class _Neuron:
-    """Constants of neurons in registers: form, share and shift of what a voltage keeps (form 0: nothing, 1: it is shifted
-    right, 2: times share / 4096, both towards zero), and the magnitude from which on a voltage saturates, 0 if none can.
+    """Constants of neurons in registers.
+
+    Form, share and shift of what a voltage keeps (form 0: nothing, 1: it is shifted right, 2: times share / 4096, both
+    towards zero), and the magnitude from which on a voltage saturates, 0 if none can.
     """
 
     def __init__(self, builder: Any, packed: Any, lanes: int) -> None:
