@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from tcja_deploy.frontend.by_hand import RECURRENT
 from tcja_deploy.frontend.loops import TimeLoops
 from tcja_deploy.frontend.traced import SAMPLES, Blank, Traced, tensors_in
 from tcja_deploy.ir import Kind, Signal
@@ -133,6 +134,10 @@ class Blanks:
         """The result of a call without any signal; of the size of the batch it is a blank again."""
         if tensors_in((args, kwargs)):
             raise TypeError("a signal among constants")
+        if kind == "call_module" or self._name_of(kind, target) in _WEIGHTED:
+            raise Unsupported(
+                "hands a state of the step before to a layer: the network is recurrent", RECURRENT
+            )
         uniform = [a for a in (*args, *kwargs.values()) if _is_uniform(a)]
         plain = all(_is_uniform(a) or not isinstance(a, torch.Tensor) for a in (*args, *kwargs.values()))
         if kind == "call_method":
@@ -146,6 +151,9 @@ class Blanks:
         result = target(*args, **kwargs)
         return self.new(result.shape, float(result[(0,) * result.ndim])) if _is_uniform(result) else result
 
+
+_WEIGHTED = {"addmm", "baddbmm", "bmm", "conv1d", "conv2d", "conv3d", "einsum", "linear", "matmul", "mm"}
+"""Functions that a layer is made of."""
 
 _ELEMENTWISE = {
     "add",

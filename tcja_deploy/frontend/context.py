@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch.fx
 from torch import nn
 
-from tcja_deploy.frontend.traced import Traced, View
+from tcja_deploy.frontend.traced import TimeReading, Traced, View
 from tcja_deploy.ir import GraphBuilder, Op
 from tcja_deploy.unsupported import Unsupported
 
@@ -21,6 +21,8 @@ class RuleContext(Protocol):
 
     T: int
     """Time steps."""
+    reading: TimeReading
+    """How the module sees its input."""
     builder: GraphBuilder
     """The nodes so far."""
     notes: list[str]

@@ -11,7 +11,7 @@ from tcja_deploy.frontend.copies import COPIES
 from tcja_deploy.frontend.functions import COMPARISONS, FUNCTIONS, HINTS
 from tcja_deploy.frontend.modules import container_view, is_leaf, refresh, remembers, translate
 from tcja_deploy.frontend.norse import hands_on_state
-from tcja_deploy.frontend.traced import Traced, tensors_in
+from tcja_deploy.frontend.traced import LoopRefusal, Traced, tensors_in
 from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
 
 __all__ = ["RULES"]
@@ -46,7 +46,9 @@ def changes_in_place(kind: str, target: Any, kwargs: dict[str, Any]) -> bool:
 
 def shares_memory(kind: str, target: Any, x: Traced, result: Traced) -> bool:
     """Whether a result may lie in the memory of its first tensor: it is the same value, or a view of it."""
-    same = result.name == x.name and _plain(_name(kind, target)) != "clone"
+    same = (result.name, result.line, result.blank) == (x.name, x.line, x.blank) and _plain(
+        _name(kind, target)
+    ) != "clone"
     return same or _plain(_name(kind, target)) in _VIEWS
 
 
@@ -118,7 +120,7 @@ def _translate(
     rule: Callable[..., Traced | tuple[Traced, ...]] | None = FUNCTIONS.get(name)
     if rule is None and name in COMPARISONS:
         by_hand = any(t.step is not None for t in tensors_in((args, kwargs)))
-        raise UnsupportedInContext(
+        raise (LoopRefusal if by_hand else UnsupportedInContext)(
             f"loop over time in {tracer.code}: keeps a membrane by hand and compares it ({name!r})"
             if by_hand
             else f"compares numbers ({name!r}) outside of a module that is a neuron",

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcja_deploy.frontend.probe import Unlike
+__all__ = ["ELEMENTARY", "Constant", "Made", "Operand", "Unlike"]
 
-__all__ = ["ELEMENTARY", "Constant", "Made", "Operand"]
+
+class Unlike(Exception):  # noqa: N818
+    """It is not a neuron of the kind, or no arithmetic of the kind."""
+
 
 Constant = float | NDArray[np.float32]
 """A number, or numbers that broadcast to a frame `[...features]`."""

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tcja_deploy.frontend.confirm import Identified, confirmed, written_out
-from tcja_deploy.frontend.probe import Box, Float64Array, Layout, Unlike, random_frames
+from tcja_deploy.frontend.elementary import Unlike
+from tcja_deploy.frontend.probe import Box, Float64Array, Layout, random_frames
 from tcja_deploy.ir import Op
 from tcja_deploy.ir import ops as ir
 

@@ -75,7 +75,9 @@ def reshape(tr: RuleContext, label: str, x: Traced, target: Iterable[int]) -> Tr
 def _readings(tr: RuleContext, x: Traced, shape: list[int]) -> list[tuple[View, int, list[int]]]:
     """What a shape that the code asks for may mean: view, leading axes that have to stay, lengths of the IR value."""
     if x.view == "frame":
-        return [("frame", 2, [tr.T, *shape])]
+        one: list[tuple[View, int, list[int]]] = [("lone", 2, [tr.T, *shape[1:]])]
+        alone = x.step is not None and shape[:1] == [1]
+        return [("frame", 2, [tr.T, *shape]), *(one if alone else [])]
     if x.view in ("image", "lone"):
         with_time: list[tuple[View, int, list[int]]] = [("lone", 2, [tr.T, *shape[1:]])]
         return [*(with_time if shape[:1] == [1] else []), ("image", 2, [tr.T, *shape])]

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from tcja_deploy.frontend.by_hand import ByHand
 from tcja_deploy.frontend.context import RuleContext
 from tcja_deploy.frontend.layout import reshape, time_first
-from tcja_deploy.frontend.traced import STATIC, Traced, tensors_in
+from tcja_deploy.frontend.traced import STATIC, LoopRefusal, Traced, tensors_in
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
 
@@ -66,6 +67,7 @@ class TimeLoops:
         self._digests: dict[int, tuple[torch.Tensor, str]] = {}
         self._windows: dict[Any, Traced] = {}
         self._cuts: set[str] = set()
+        self.by_hand: ByHand | None = None
 
     # -- calls ----------------------------------------------------------------------------------------------------
     def call(
@@ -78,10 +80,14 @@ class TimeLoops:
         """
         if all(t.step is None for t in tensors_in((args, kwargs))):
             return self._outside(kind, target, args, kwargs)
-        if kind != "call_module":
+        if kind != "call_module" and self.by_hand is None:
             done = self._added(name, args) if name in ("add", "iadd") else self._joined(name, args, kwargs)
             if done is not None:
                 return done
+        elif self.by_hand is not None:
+            if (done := self._joined(name, args, kwargs) if kind != "call_module" else None) is not None:
+                return done
+            args, kwargs = (self.by_hand.cut(v) for v in (args, kwargs))
         args, kwargs = (_mapped(v, lambda t: t if t.since is None else self.whole(t)) for v in (args, kwargs))
         tensors = tensors_in((args, kwargs))
         steps = {t.step for t in tensors if t.step not in (None, STATIC)}
@@ -90,6 +96,8 @@ class TimeLoops:
         if all(t.step is None for t in tensors):
             return self._outside(kind, target, args, kwargs)
         step = next(iter(steps), STATIC)
+        if self.by_hand is not None:
+            self.by_hand.reached(step)
         key = (self._tr.here, kind, self._key(target), self._key(args), self._key(kwargs))
         known = self._calls.get(key)
         if known is None and step not in (0, STATIC) and not self._is_stateful(kind, target):
@@ -100,6 +108,8 @@ class TimeLoops:
         if known is None:
             known = self._first(kind, target, args, kwargs, step, key)
         else:
+            if step == STATIC and self.by_hand is not None:
+                self.by_hand.repeated(key)
             step = self._again(known, step)
         ran = step == STATIC and bool(known.stateful)
         stepped: Translated = _mapped(known.result, lambda t: replace(t, step=0 if ran else step))
@@ -155,7 +165,7 @@ class TimeLoops:
 
     def refusal(self, what: str) -> Unsupported:
         """Why a loop cannot be translated."""
-        return UnsupportedInContext(f"loop over time in {self._tr.code}: {what}", _HINT)
+        return LoopRefusal(f"loop over time in {self._tr.code}: {what}", _HINT)
 
     def _is_stateful(self, kind: str, target: Any) -> bool:
         return kind == "call_module" and self._remembers(target)
@@ -187,11 +197,20 @@ class TimeLoops:
         """The frames of all steps in order as one tensor, along a new axis or an existing one."""
         if not frames or not all(isinstance(f, Traced) for f in frames) or len(frames) != self._tr.T:
             return None
+        if self.by_hand is not None and any(f.line is not None for f in frames):
+            found = self.by_hand.all_steps(frames)
+            if found is None:
+                return None
+            frames = found
         first = frames[0]
         static = all(f.step == STATIC for f in frames)
         if not static and [f.step for f in frames] != list(range(len(frames))):
             return None
-        if any((f.name, f.view, f.since, f.pair) != (first.name, "frame", None, False) for f in frames):
+        if any((f.name, f.view, f.since, f.pair) != (first.name, first.view, None, False) for f in frames):
+            return None
+        if first.view == "lone" and not new and dim == 0:  # [1, N, ...] each
+            first, new = replace(first, view="frame"), True
+        if first.view != "frame":
             return None
         rank = len(first.shape(self._tr.T))
         dim %= rank + new

@@ -18,7 +18,7 @@ from tcja_deploy.frontend.probe import Layout
 from tcja_deploy.frontend.traced import Traced
 from tcja_deploy.ir import ops as ir
 
-__all__ = ["OwnNeurons"]
+__all__ = ["OwnNeurons", "modules_are_called"]
 
 _WITH_WEIGHTS = (
     "conv",
@@ -70,7 +70,7 @@ class OwnNeurons:
         features = tuple(n for n in traced[0].signal.dims[2:] if isinstance(n, int))
         key = (id(module), layout, features, 0 if layout == "frame" else T)
         if key not in self._known:
-            with _modules_are_called():
+            with modules_are_called():
                 self._known[key] = identify(module, features, layout, T)
         found = self._known[key]
         if found is not None:
@@ -111,7 +111,7 @@ class OwnNeurons:
 
 
 @contextmanager
-def _modules_are_called() -> Iterator[None]:
+def modules_are_called() -> Iterator[None]:
     """While torch.fx traces, calls of modules go to the tracer; inside they are calls again."""
     tracing = nn.Module.__call__
     nn.Module.__call__ = nn.Module._wrapped_call_impl  # type: ignore[method-assign]

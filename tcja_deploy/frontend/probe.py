@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tcja_deploy.frontend.elementary import Unlike
 from tcja_deploy.frontend.subject import copied
 
-__all__ = ["Box", "Float64Array", "Layout", "Unlike", "random_frames"]
+__all__ = ["Box", "Float64Array", "Layout", "random_frames"]
 
 Float64Array = NDArray[np.float64]
 
@@ -44,10 +45,6 @@ class ArithmeticLog(AbstractContextManager[Any], Protocol[Noted]):
 
     def window(self, y: Any) -> list[Noted]:
         """What the frames of all steps were computed from."""
-
-
-class Unlike(Exception):  # noqa: N818
-    """It is not a neuron of the kind."""
 
 
 class _Comparisons(TorchDispatchMode):

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tcja_deploy.frontend.elementary import ELEMENTARY, Constant, Made
-from tcja_deploy.frontend.probe import Unlike
+from tcja_deploy.frontend.elementary import ELEMENTARY, Constant, Made, Unlike
 from tcja_deploy.ir.ops.arithmetic import COMPARISONS
 
 __all__ = ["ArithmeticRecorder"]

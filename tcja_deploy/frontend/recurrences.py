@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeGuard
 
-from tcja_deploy.frontend.elementary import Constant, Made, Operand
-from tcja_deploy.frontend.probe import Box, Unlike
+from tcja_deploy.frontend.elementary import Constant, Made, Operand, Unlike
+from tcja_deploy.frontend.probe import Box
 from tcja_deploy.frontend.recording import ArithmeticRecorder
 from tcja_deploy.frontend.tidy import RecurrenceProgram
 from tcja_deploy.ir import ops as ir

@@ -153,8 +153,15 @@ class _Attempts:
         return time_first if worse and not time_first.swaps_first else batch_first
 
     def _once(self, T: int, reading: TimeReading, batch_first: bool) -> ModuleTracer:
+        tracer = self._traced(T, reading, batch_first, by_hand=False)
+        if not (tracer.loop_refused or tracer.raised):
+            return tracer
+        by_hand = self._traced(T, reading, batch_first, by_hand=True)
+        return by_hand if by_hand.problems <= tracer.problems else tracer
+
+    def _traced(self, T: int, reading: TimeReading, batch_first: bool, by_hand: bool) -> ModuleTracer:
         kind = self._kind or (Kind.REAL if reading in ("image", "static") else Kind.COUNT)
-        tracer = ModuleTracer(T, reading, batch_first, ir.Input(self._shape, kind), self._own.rules)
+        tracer = ModuleTracer(T, reading, batch_first, ir.Input(self._shape, kind), self._own.rules, by_hand)
         with _untouched(self._module):
             tracer.run(self._module)
         return tracer

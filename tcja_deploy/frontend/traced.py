@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tcja_deploy.frontend.elementary import Made
 from tcja_deploy.ir import Signal
 from tcja_deploy.unsupported import UnsupportedInContext
 
@@ -14,6 +15,7 @@ __all__ = [
     "STATIC",
     "Abort",
     "Blank",
+    "LoopRefusal",
     "OtherReading",
     "TimeReading",
     "Traced",
@@ -44,6 +46,10 @@ STATIC = -1
 
 class OtherReading(UnsupportedInContext):
     """Code that treats samples as something else: another reading of the first axes may be the right one."""
+
+
+class LoopRefusal(UnsupportedInContext):
+    """A loop over time that is not a single-step network run once a step: it may keep membranes by hand."""
 
 
 class Abort(Exception):  # noqa: N818
@@ -84,6 +90,7 @@ class Traced:
         step: In a loop over time, the step whose frame the code holds (view `frame`), or `STATIC`; `None` elsewhere.
         since: For a running sum of frames, the step of the first one; `step` is that of the last.
         blank: What a preallocated tensor holds, before it is read.
+        line: What a frame of a membrane kept by hand was computed from; no value of the graph is behind it then.
     """
 
     name: str
@@ -98,6 +105,7 @@ class Traced:
     step: int | None = None
     since: int | None = None
     blank: Blank | None = None
+    line: Made | None = None
 
     def shape(self, T: int) -> tuple[int, ...]:
         """Shape as the code sees it."""

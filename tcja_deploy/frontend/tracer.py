@@ -20,19 +20,29 @@ from torch import nn
 
 from tcja_deploy.errors import GraphError
 from tcja_deploy.frontend.blanks import Blanks, factories
+from tcja_deploy.frontend.by_hand import ByHand
 from tcja_deploy.frontend.context import Rules
+from tcja_deploy.frontend.hand_neurons import with_neurons
 from tcja_deploy.frontend.loops import TimeLoops
 from tcja_deploy.frontend.proxy import Proxy
 from tcja_deploy.frontend.traced import (
     STATIC,
     Abort,
+    LoopRefusal,
     OtherReading,
     TimeReading,
     Traced,
     View,
     tensors_in,
 )
-from tcja_deploy.frontend.values import is_own, readable, spikingjelly_loops, untangled, without_state
+from tcja_deploy.frontend.values import (
+    autograd_functions,
+    is_own,
+    readable,
+    spikingjelly_loops,
+    untangled,
+    without_state,
+)
 from tcja_deploy.ir import GraphBuilder, Op
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.unsupported import Unsupported, UnsupportedInContext, UnsupportedParts
@@ -55,10 +65,17 @@ class ModuleTracer(torch.fx.Tracer):
         batch_first: Whether the module takes `[N, T, ...]`.
         input_op: The graph's input.
         rules: What translates calls and modules.
+        by_hand: Whether to follow membranes that a loop over time keeps by hand (`by_hand.ByHand`).
     """
 
     def __init__(
-        self, T: int, reading: TimeReading, batch_first: bool, input_op: ir.Input, rules: Rules
+        self,
+        T: int,
+        reading: TimeReading,
+        batch_first: bool,
+        input_op: ir.Input,
+        rules: Rules,
+        by_hand: bool = False,
     ) -> None:
         super().__init__()
         self.T = T
@@ -80,6 +97,10 @@ class ModuleTracer(torch.fx.Tracer):
         self._names: dict[str, int] = {}
         self._loops = TimeLoops(self, partial(rules.dispatch, self), rules.remembers)
         self._blanks = Blanks(self, self._loops, rules.name_of)
+        self._by_hand: ByHand | None = None
+        if by_hand:
+            self._by_hand = self._loops.by_hand = ByHand(self, self._on_streams)
+        self.loop_refused = self.raised = False
         self._input_name = ""
         self._storages = count()
         self._sharing: dict[int, list[torch.fx.Node]] = {}
@@ -93,7 +114,7 @@ class ModuleTracer(torch.fx.Tracer):
     def run(self, module: nn.Module) -> None:
         """Trace; afterwards `output` and `unsupported` tell the result."""
         try:
-            with spikingjelly_loops(self._once_a_step), factories(self.blank):
+            with spikingjelly_loops(self._once_a_step), factories(self.blank), autograd_functions():
                 graph = self.trace(module)
         except Abort:
             return
@@ -103,6 +124,7 @@ class ModuleTracer(torch.fx.Tracer):
             )
             return
         except Exception as error:  # forward is the user's code: it may raise anything
+            self.raised = True
             if not self.unsupported:
                 self.report(Unsupported(f"forward raises {type(error).__name__} while it is traced: {error}"))
             return
@@ -118,12 +140,17 @@ class ModuleTracer(torch.fx.Tracer):
             return
         try:
             content = self._blanks.read(self.values[result])
+            if self._by_hand is not None:
+                content = self._by_hand.cut(content)
             if not isinstance(content, Traced):
                 raise UnsupportedInContext("forward returns something that does not depend on the input")
             whole = self._rules.dispatch(self, "call_method", "clone", (self._loops.whole(content),), {})
             if not isinstance(whole, Traced):
                 raise UnsupportedInContext("forward returns several values")
             self.output = whole
+            if self._by_hand is not None:
+                self.builder, name = with_neurons(self, self._by_hand, self._rules.dispatch, whole.name)
+                self.output = replace(whole, name=name)
         except Unsupported as found:
             self.report(found, certain=not self.values[result].tainted and not self.unsupported)
             return
@@ -267,6 +294,8 @@ class ModuleTracer(torch.fx.Tracer):
         if self._uncertain > _ENOUGH_CALLS:
             raise Abort
         try:
+            if self._by_hand is not None and (line := self._by_hand.call(name, args, kwargs)) is not None:
+                return line
             if (done := self._blanks.call(name, kind, target, args, kwargs)) is not None:
                 return done
             args, kwargs = self._blanks.read(args), self._blanks.read(kwargs)
@@ -276,6 +305,13 @@ class ModuleTracer(torch.fx.Tracer):
         except Unsupported as found:
             self.report(found, certain=not tainted)
             return replace(tensors[0], tainted=True, since=None, pair=self._rules.hands_on_state(target))
+
+    def _on_streams(self, name: str, function: Any, args: list[Any]) -> Traced:
+        """A call on streams or sums of them."""
+        result = self._loops.call(name, "call_function", function, tuple(args), {})
+        if not isinstance(result, Traced):
+            raise TypeError(f"{name} gives several tensors")
+        return result
 
     def blank(self, shape: tuple[int, ...], fill: float) -> Proxy:
         """A preallocated tensor."""
@@ -317,7 +353,12 @@ class ModuleTracer(torch.fx.Tracer):
         """`target` holds another value from now on; other tensors on the same memory must not be read any more."""
         storage = target.traced.storage
         before = target.traced
-        if (result.name, result.step, result.since) == (before.name, before.step, before.since):
+        if (result.name, result.step, result.since, result.line) == (
+            before.name,
+            before.step,
+            before.since,
+            before.line,
+        ):
             return target
         for node in self._sharing.get(storage, ()):
             self.values[node] = replace(self.values[node], stale=True)
@@ -385,6 +426,7 @@ class ModuleTracer(torch.fx.Tracer):
             Abort: If there are so many that only a loop can be the cause.
         """
         found = type(found)(readable(found.reason), readable(found.hint))
+        self.loop_refused |= isinstance(found, LoopRefusal)
         self._misread |= certain and isinstance(found, OtherReading)
         self._contextual += isinstance(found, UnsupportedInContext)
         if certain or not isinstance(found, UnsupportedInContext):

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 import torch.fx
 from torch import nn
 
 from tcja_deploy.frontend.proxy import Proxy
 from tcja_deploy.frontend.traced import SAMPLES
 
-__all__ = ["is_own", "readable", "spikingjelly_loops", "untangled", "without_state"]
+__all__ = ["autograd_functions", "is_own", "readable", "spikingjelly_loops", "untangled", "without_state"]
 
 
 @contextmanager
@@ -36,6 +37,35 @@ def spikingjelly_loops(once: Callable[[Proxy, Any], Any]) -> Iterator[None]:
         yield
     finally:
         setattr(forward, original.__name__, original)
+
+
+@contextmanager
+def autograd_functions() -> Iterator[None]:
+    """Inside, a `torch.autograd.Function` on proxies runs its `forward` alone: there are no gradients."""
+    original = vars(torch.autograd.Function)["apply"]
+
+    def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        if not any(isinstance(a, Proxy) for a in (*args, *kwargs.values())):
+            return original.__get__(None, cls)(*args, **kwargs)
+        separate = cls.setup_context is not torch.autograd.Function.setup_context
+        return cls.forward(*(() if separate else (_Forgetful(),)), *args, **kwargs)
+
+    setattr(torch.autograd.Function, "apply", classmethod(apply))  # noqa: B010 -- no assignment for mypy
+    try:
+        yield
+    finally:
+        setattr(torch.autograd.Function, "apply", original)  # noqa: B010
+
+
+class _Forgetful:
+    """The context of an autograd function: it takes what is kept for the gradient."""
+
+    needs_input_grad = (False,) * 32
+
+    def save_for_backward(self, *tensors: Any) -> None:
+        """Nothing is kept."""
+
+    mark_dirty = mark_non_differentiable = save_for_forward = set_materialize_grads = save_for_backward
 
 
 def without_state(result: Any, kind: type) -> Any:

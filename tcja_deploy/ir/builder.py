@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from tcja_deploy.errors import GraphError
 from tcja_deploy.ir.graph import Graph, Node
 from tcja_deploy.ir.op import Op
@@ -53,6 +55,10 @@ class GraphBuilder:
             raise GraphError(f"{type(op).__name__}: {error.reason}", where=name) from None
         self._nodes[name] = Node(name, op, tuple(inputs), Value(name, signal))
         return name
+
+    def __iter__(self) -> Iterator[Node]:
+        """The nodes so far, in the order in which they were added."""
+        return iter(tuple(self._nodes.values()))
 
     def __getitem__(self, name: str) -> Node:
         """A node added before."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir.ops.arithmetic import COMPARISONS, ROUNDINGS
 
-__all__ = ["distance", "initial_states", "recurrence_step"]
+__all__ = ["CALLS", "distance", "initial_states", "recurrence_step"]
 
 Computed = Tensor | float
 """Numbers of the program stay numbers, so that torch rounds them as it did in the source."""
@@ -66,7 +66,7 @@ def recurrence_step(
     def call(function: str, *args: Computed) -> Computed:
         if watch is not None:
             watch(function, args)
-        return _CALLS[function](x, *args)
+        return CALLS[function](x, *args)
 
     y, after, _ = op.computed(x, list(states), lambda k: _row(op, k, t, x.device), float, call)
     kept = torch.empty_like(states)
@@ -117,7 +117,7 @@ def _where(x: Tensor, c: Computed, a: Computed, b: Computed) -> Computed:
     return torch.where(torch.as_tensor(c, device=x.device) != 0, a, b)
 
 
-_CALLS: dict[str, Callable[..., Computed]] = {
+CALLS: dict[str, Callable[..., Computed]] = {
     "abs": _one(torch.abs),
     "add": lambda x, a, b: a + b,
     "ceil": _one(torch.ceil),
