@@ -64,9 +64,9 @@ class ByHand:
         self._places: list[HandSeries] = []
         self._made: dict[int, list[Made]] = {}
         self._again: dict[Any, int] = {}
-        self._sites: dict[Any, int] = {}
+        self._sites: dict[Any, tuple[int, int]] = {}
         self._first_site: Any = None
-        self._now, self._newest = 0, -1
+        self._now, self._newest, self._code = 0, -1, ""
 
     # -- time -----------------------------------------------------------------------------------------------------------
     def reached(self, step: int) -> None:
@@ -78,18 +78,23 @@ class ByHand:
         self._again[call] = self._again.get(call, 0) + 1
         self.reached(self._again[call])
 
-    def _at_site(self) -> None:
-        """Arithmetic on what is the same in all steps: the place that is the first to come again begins each step."""
+    def _at_site(self, on_start: bool) -> None:
+        """Arithmetic on what is the same in all steps: the place that is the first to come again tells the steps.
+
+        Args:
+            on_start: Whether it works on what a state begins with, as only the first step does.
+        """
         frame, site = sys._getframe(1), list[Any]([self._tr.here])
         while frame is not None:
             site.append((frame.f_code, frame.f_lasti))
             frame = frame.f_back  # type: ignore[assignment]
         key = tuple(site)
-        self._sites[key] = self._sites.get(key, -1) + 1
-        if self._sites[key] and self._first_site is None:
+        in_first, later = self._sites.get(key, (0, 0))
+        self._sites[key] = in_first, later = in_first + on_start, later + (not on_start)
+        if self._first_site is None and (on_start or later > 1):
             self._first_site = key
         if key == self._first_site:
-            self.reached(self._sites[key])
+            self.reached(-(-later // in_first) if in_first else later - 1)
 
     # -- arithmetic -------------------------------------------------------------------------------------------------------
     def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced | None:
@@ -109,14 +114,15 @@ class ByHand:
         if function not in ELEMENTARY:
             return None
         if self._tr.reading == "static":
-            self._at_site()
+            self._at_site(any(t.blank is not None for t in tensors))
         try:
             operands = [self._operand(a, shape) for a in args]
             named = {k: self._operand(v, shape) for k, v in kwargs.items()}
-            made = ELEMENTARY[function](*operands, **named)
+            made = _asked_again(function, operands) or ELEMENTARY[function](*operands, **named)
         except (Unlike, TypeError):
             return None
         self._date(made)
+        self._code = self._tr.code
         return self._traced(made, shape)
 
     def _is_frame(self, t: Traced) -> bool:
@@ -167,11 +173,7 @@ class ByHand:
         return self._inputs[key]
 
     def _date(self, made: Made) -> None:
-        """New lines belong to the step that is running; those that no input changes are numbers.
-
-        Raises:
-            Unlike: If such a number differs among elements.
-        """
+        """New lines belong to the step that is running; what no input changes is a number, if it is one for all elements."""
         work, new = [made], set[Made]()
         while work:
             line = work.pop()
@@ -180,13 +182,13 @@ class ByHand:
                 work += [o for o in line.operands if isinstance(o, Made)]
         for line in sorted(new, key=lambda m: m.order):
             self._newest = line.order
+            self._made.setdefault(self._now, []).append(line)
             if line.step >= 0:
                 line.step = self._now
-                self._made.setdefault(self._now, []).append(line)
                 continue
             values = [o.value if isinstance(o, Made) else o for o in line.operands]
             if not all(isinstance(v, float) for v in values):
-                raise Unlike
+                continue
             line.value = float(FUNCTIONS[line.function][1](*map(np.float32, values)))
 
     # -- where other code needs a number ------------------------------------------------------------------------------------
@@ -212,7 +214,7 @@ class ByHand:
 
     def refusal(self, what: str, hint: str, code: str = "") -> LoopRefusal:
         """Why a membrane that is kept by hand cannot be translated."""
-        return LoopRefusal(f"loop over time in {code or self._tr.code}: {what}", hint)
+        return LoopRefusal(f"loop over time in {code or self._tr.code or self._code}: {what}", hint)
 
     def _cut(self, x: Traced) -> Traced:
         line = x.line
@@ -242,7 +244,7 @@ class ByHand:
         source = self._any_input(lines[0] if lines else x.line)
         op = ir.Recurrence(("ge x 0.0",), "h0", (), ()) if _is_spike(x.line) else ir.Affine(1.0, 0.0)
         stream = self._tr.emit(f"{self._tr.here}.neuron".lstrip("."), op, source)
-        series = HandSeries(stream.name, self._tr.code, lines)
+        series = HandSeries(stream.name, self._tr.code or self._code, lines)
         self.series.append(series)
         return series
 
@@ -265,8 +267,10 @@ class ByHand:
 
     def _summed(self, x: Traced, line: Made) -> Traced | None:
         """A sum over all steps, and arithmetic with numbers on one; `None` for anything else."""
-        if (terms := addends(line, self._tr.T)) is not None:
-            return replace(self.stream(x, terms), since=0, step=self._tr.T - 1)
+        if terms := addends(line, self._tr.T):
+            first = self._tr.T - len(terms)
+            lines = [self._in_step(t, terms[-1]) for t in range(first)] + terms
+            return replace(self.stream(x, lines), since=first, step=self._tr.T - 1)
         made = [o for o in line.operands if isinstance(o, Made) and o.step >= 0]
         if len(made) != 1 or len(made) == len(line.operands) or line.function not in _AFTER:
             return None
@@ -286,21 +290,27 @@ class ByHand:
         return self._frame(x, self._new(x, [*lines]).name, 0)
 
     def _in_all_steps(self, line: Made) -> list[Made]:
-        """The same line of the code in all steps; the first one may have fewer, where states begin as plain numbers."""
-        T, last = self._tr.T, self._made[line.step]
-        if line.step != T - 1 or T < 3 or line not in last:
+        """The same line of the code in all steps, the last of which it is.
+
+        Raises:
+            LoopRefusal: If there is no such line in some step.
+        """
+        if line.step != self._tr.T - 1:
             raise self.refusal(
                 "reads a membrane kept by hand that is not the last one", "let every step do the same"
             )
-        index, usual = last.index(line), len(self._made.get(1, []))
-        lines = []
-        for t in range(T):
-            made = self._made.get(t, [])
-            i = index - (usual - len(made) if t == 0 else 0)
-            if not 0 <= i < len(made):
-                raise self.refusal("does not treat all steps alike", "let every step do the same")
-            lines.append(made[i])
-        return lines
+        return [*(self._in_step(t, line) for t in range(line.step)), line]
+
+    def _in_step(self, step: int, line: Made) -> Made:
+        """The same line of the code in another step; in the first one some may be missing, where states begin as numbers."""
+        if line.function == "input":
+            return self._line(replace(self.streams[line], step=step))
+        index, made = self._made[line.step].index(line), self._made.get(step, [])
+        fewer = len(self._made.get(1, [])) - len(made) if step == 0 else 0
+        for i in (index - fewer, index, *range(index - fewer + 1, index)):
+            if 0 <= i < len(made) and made[i].function == line.function:
+                return made[i]
+        raise self.refusal("does not treat all steps alike", "let every step do the same")
 
     def all_steps(self, frames: list[Any]) -> list[Traced] | None:
         """Lines of all steps in order as frames of a stream; `None` for anything else."""
@@ -313,6 +323,16 @@ class ByHand:
             return None
         stream = self.stream(tensors[0], lines)
         return [replace(stream, step=t) for t in range(T)]
+
+
+def _asked_again(function: str, operands: list[Any]) -> Made | None:
+    """The spikes themselves, where code asks which of them are 1: `spike > 0`, `spike == 1`, `spike * 1`."""
+    if len(operands) != 2 or not _is_spike(operands[0]) or isinstance(operands[1], Made | np.ndarray):
+        return None
+    same = {"gt": 0.0 <= operands[1] < 1.0, "ne": operands[1] == 0, "ge": 0.0 < operands[1] <= 1.0}
+    same |= {"eq": operands[1] == 1, "mul": operands[1] == 1}
+    spikes: Made | None = operands[0] if same.get(function) else None
+    return spikes
 
 
 def _is_spike(line: Operand | None) -> bool:

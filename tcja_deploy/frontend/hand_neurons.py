@@ -222,7 +222,7 @@ class _Solving:
                 work.pop()
                 continue
             signature, step = self._signature(made)
-            if signature in ready:
+            if signature is not None and signature in ready:
                 self._written[work.pop()] = self._input(signature, step)
                 continue
             terms = _terms(made, lambda m: self._signature(m)[0] in ready) if len(ready) > 1 else []
@@ -238,27 +238,27 @@ class _Solving:
             )
         return self._written[line]
 
-    def _input(self, signature: Signature | None, step: int) -> Made:
-        assert signature is not None
+    def _input(self, signature: Signature, step: int) -> Made:
         return self._inputs.setdefault((signature, step), Made("input", step=step))
 
     def _new(self, made: Made, operands: list[Operand]) -> Made:
         return Made(made.function, tuple(operands), made.step, made.value)
 
     def _joined(self, made: Made, others: list[Operand], inner: list[Made]) -> Made:
-        signature, step = self._signature(inner[0])
-        for term in inner[1:]:
-            signature = ("add", signature, self._signature(term)[0])
-        total: Operand = self._input(signature, step)
+        parts = [self._signature(term) for term in inner]
+        signature: Signature = parts[0][0] or ()
+        for part, _ in parts[1:]:
+            signature = ("add", signature, part)
+        total = self._input(signature, parts[0][1])
         if others:
             before = others[0]
             for other in others[1:]:
                 before = Made("add", (before, other), made.step)
             total = Made("add", (before, total), made.step)
-        assert isinstance(total, Made)
-        self.tr.notes.append(
+        note = (
             f"{self.series.name}: what goes into the membrane is added up first, equal up to the last digit"
         )
+        self.tr.notes += [note] if note not in self.tr.notes else []
         return total
 
 

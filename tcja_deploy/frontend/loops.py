@@ -19,6 +19,7 @@ from torch import nn
 from tcja_deploy.frontend.by_hand import ByHand
 from tcja_deploy.frontend.context import RuleContext
 from tcja_deploy.frontend.layout import reshape, time_first
+from tcja_deploy.frontend.per_step import PerStep
 from tcja_deploy.frontend.traced import STATIC, LoopRefusal, Traced, tensors_in
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
@@ -68,6 +69,7 @@ class TimeLoops:
         self._windows: dict[Any, Traced] = {}
         self._cuts: set[str] = set()
         self.by_hand: ByHand | None = None
+        self.per_step = PerStep[_Call](context.T)
 
     # -- calls ----------------------------------------------------------------------------------------------------
     def call(
@@ -100,6 +102,9 @@ class TimeLoops:
             self.by_hand.reached(step)
         key = (self._tr.here, kind, self._key(target), self._key(args), self._key(kwargs))
         known = self._calls.get(key)
+        if kind == "call_module":
+            place = (kind, self._key(args), self._key(kwargs))
+            known = known or self.per_step.called(self._tr.here, target, place, step)
         if known is None and step not in (0, STATIC) and not self._is_stateful(kind, target):
             alone = (_mapped(v, lambda t: t if t.step is None else self.whole(t)) for v in (args, kwargs))
             result = self._outside(kind, target, *alone)
@@ -107,6 +112,8 @@ class TimeLoops:
             return result
         if known is None:
             known = self._first(kind, target, args, kwargs, step, key)
+            if kind == "call_module" and step == 0:
+                self.per_step.first(self._tr.here, target, place, known)
         else:
             if step == STATIC and self.by_hand is not None:
                 self.by_hand.repeated(key)

@@ -7,16 +7,18 @@ from tcja_deploy.frontend.elementary import Made, Operand
 __all__ = ["addends"]
 
 
-def addends(line: Operand, steps: int) -> list[Made] | None:
-    """What was added up, one frame a step, all steps in order; `None` if the line is another sum."""
+def addends(line: Operand, steps: int) -> list[Made]:
+    """What was added up, one frame a step, from some step on to the last; nothing if the line is another sum."""
     found: list[Made] = []
     for t in reversed(range(steps)):
+        if found and _is_zero(line):
+            return found[::-1]
         split = _split(line, t)
         if split is None:
-            return None
+            return []
         line, term = split
         found.append(term)
-    return found[::-1] if _is_zero(line) else None
+    return found[::-1] if _is_zero(line) else []
 
 
 def _split(line: Operand, t: int) -> tuple[Operand, Made] | None:
@@ -26,7 +28,7 @@ def _split(line: Operand, t: int) -> tuple[Operand, Made] | None:
     if line.function == "add":
         a, b = line.operands
         for before, term in ((a, b), (b, a)):
-            goes_on = _is_zero(before) if t == 0 else isinstance(before, Made) and _may_be_sum(before, t)
+            goes_on = _is_zero(before) or (t > 0 and isinstance(before, Made) and _may_be_sum(before, t))
             if goes_on and isinstance(term, Made) and term.step == t:
                 return before, term
     return (0.0, line) if t == 0 and line.step == 0 else None

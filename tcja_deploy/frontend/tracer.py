@@ -6,7 +6,6 @@ containers, single-step code and images that are yet to be repeated.
 
 from __future__ import annotations
 
-import inspect
 import operator
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from tcja_deploy.errors import GraphError
 from tcja_deploy.frontend.blanks import Blanks, factories
 from tcja_deploy.frontend.by_hand import ByHand
 from tcja_deploy.frontend.context import Rules
+from tcja_deploy.frontend.frames import frame_of, frames_of
 from tcja_deploy.frontend.hand_neurons import with_neurons
 from tcja_deploy.frontend.loops import TimeLoops
 from tcja_deploy.frontend.proxy import Proxy
@@ -37,6 +37,7 @@ from tcja_deploy.frontend.traced import (
 )
 from tcja_deploy.frontend.values import (
     autograd_functions,
+    frames_parameter,
     is_own,
     readable,
     spikingjelly_loops,
@@ -148,6 +149,7 @@ class ModuleTracer(torch.fx.Tracer):
             if not isinstance(whole, Traced):
                 raise UnsupportedInContext("forward returns several values")
             self.output = whole
+            self.builder = self._loops.per_step.applied(self.builder)
             if self._by_hand is not None:
                 self.builder, name = with_neurons(self, self._by_hand, self._rules.dispatch, whole.name)
                 self.output = replace(whole, name=name)
@@ -173,24 +175,11 @@ class ModuleTracer(torch.fx.Tracer):
     # -- torch.fx hooks ----------------------------------------------------------------------------------------
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:
         """The input is the first parameter of `forward`; all others keep their defaults."""
-        forward: Any = self.root.forward
-        parameters = [*inspect.signature(forward).parameters.values()]
-        named_only = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
-        if not parameters or parameters[0].kind in named_only:
-            self.report(Unsupported("forward takes no frames"))
+        name, problem = frames_parameter(self.root.forward)
+        if problem is not None:
+            self.report(problem)
             raise Abort
-        first, *others = parameters
-        variadic = (first.VAR_POSITIONAL, first.VAR_KEYWORD)
-        needed = [p.name for p in others if p.default is p.empty and p.kind not in variadic]
-        if needed:
-            self.report(
-                Unsupported(
-                    f"forward takes more than frames: {', '.join(needed)}",
-                    "wrap the module in one that takes frames alone",
-                )
-            )
-            raise Abort
-        proxy = self.create_proxy("placeholder", first.name, (), {})
+        proxy = self.create_proxy("placeholder", name, (), {})
         return self._run_root, [self.root, proxy]
 
     def _run_root(self, root: Any, x: Proxy) -> Any:
@@ -255,10 +244,13 @@ class ModuleTracer(torch.fx.Tracer):
             return proxy
         if kind not in ("call_function", "call_method", "call_module"):
             return super().create_proxy(kind, target, args, kwargs, *rest, **named)
-        if target is operator.getitem and (frame := self._frame(*args)) is not None:
+        if target is operator.getitem and (frame := frame_of(self, self._loops, *args)) is not None:
             return frame
         name = self._rules.name_of(kind, target)
-        if name == "unbind" and (frames := self._frames(args[0], *args[1:], *kwargs.values())) is not None:
+        if (
+            name == "unbind"
+            and (frames := frames_of(self, self._loops, args[0], *args[1:], *kwargs.values())) is not None
+        ):
             return frames
         given, named = untangled(args), untangled(kwargs)
         traced = self._translated(name, kind, target, given, named)
@@ -267,7 +259,7 @@ class ModuleTracer(torch.fx.Tracer):
         if not isinstance(traced, Traced | tuple):
             return traced
         if isinstance(traced, tuple):
-            return tuple(self._made(replace(t, storage=next(self._storages))) for t in traced)
+            return tuple(self.made(replace(t, storage=next(self._storages))) for t in traced)
         first = next((a for a in (*args, *kwargs.values()) if isinstance(a, Proxy)), None)
         if first is not None and self._rules.changes_in_place(kind, target, kwargs):
             return self._overwrite(first, traced)
@@ -275,9 +267,9 @@ class ModuleTracer(torch.fx.Tracer):
             traced = replace(traced, storage=next(self._storages), stale=False)
         else:
             traced = replace(traced, storage=first.traced.storage)
-        return self._made(traced)
+        return self.made(traced)
 
-    def _made(self, value: Any) -> Any:
+    def made(self, value: Any) -> Any:
         """A proxy for a new tensor."""
         if not isinstance(value, Traced):
             return value
@@ -315,50 +307,13 @@ class ModuleTracer(torch.fx.Tracer):
 
     def blank(self, shape: tuple[int, ...], fill: float) -> Proxy:
         """A preallocated tensor."""
-        proxy: Proxy = self._made(self._blanks.new(shape, fill))
-        return proxy
-
-    def _frame(self, x: Any, index: Any) -> Any:
-        """One time step of a window; `None` if the index asks for something else."""
-        if not isinstance(x, Proxy) or x.traced.view != "window" or x.traced.pair or x.traced.blank:
-            return None
-        items = [*index] if isinstance(index, tuple) else [index]
-        if Ellipsis in items:
-            i = items.index(Ellipsis)
-            items[i : i + 1] = [slice(None)] * (x.ndim + 1 - len(items) + items.count(None))
-        numbers = [i for i, item in enumerate(items) if type(item) is int]
-        for i in numbers:
-            position = i - items[:i].count(None)
-            if position >= x.ndim or not -x.shape[position] <= items[i] < x.shape[position]:
-                return None
-            label = f"{self.here}.frame".lstrip(".")
-            try:
-                frame = self._loops.frame(label, x.traced, position, items[i] % x.shape[position])
-            except Unsupported:  # a tensor whose axes are not certain
-                return None
-            if frame is not None:
-                proxy = self._made(replace(frame, storage=x.traced.storage, stale=x.traced.stale))
-                rest = (*items[:i], *items[i + 1 :])
-                return proxy if all(r == slice(None) for r in rest) else proxy[rest]
-        return None
-
-    def _frames(self, x: Proxy, dim: int = 0) -> Any:
-        """All time steps of a window; `None` if `dim` is another axis."""
-        lead = (slice(None),) * (dim % x.ndim)
-        if self._frame(x, (*lead, 0)) is None:
-            return None
-        return tuple(self._frame(x, (*lead, i)) for i in range(x.shape[dim]))
+        return self.made(self._blanks.new(shape, fill))  # type: ignore[no-any-return]
 
     def _overwrite(self, target: Proxy, result: Traced) -> Proxy:
         """`target` holds another value from now on; other tensors on the same memory must not be read any more."""
         storage = target.traced.storage
         before = target.traced
-        if (result.name, result.step, result.since, result.line) == (
-            before.name,
-            before.step,
-            before.since,
-            before.line,
-        ):
+        if _identity(result) == _identity(before):
             return target
         for node in self._sharing.get(storage, ()):
             self.values[node] = replace(self.values[node], stale=True)
@@ -438,3 +393,8 @@ class ModuleTracer(torch.fx.Tracer):
         """Remember that the code swaps the first two axes of its input: it takes `[N, T, ...]`."""
         if x.name == self._input_name and order[:2] == (1, 0):
             self.swaps_first = True
+
+
+def _identity(x: Traced) -> tuple[Any, ...]:
+    """What tells two values apart."""
+    return x.name, x.step, x.since, x.line

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -14,8 +15,17 @@ from torch import nn
 
 from tcja_deploy.frontend.proxy import Proxy
 from tcja_deploy.frontend.traced import SAMPLES
+from tcja_deploy.unsupported import Unsupported
 
-__all__ = ["autograd_functions", "is_own", "readable", "spikingjelly_loops", "untangled", "without_state"]
+__all__ = [
+    "autograd_functions",
+    "frames_parameter",
+    "is_own",
+    "readable",
+    "spikingjelly_loops",
+    "untangled",
+    "without_state",
+]
 
 
 @contextmanager
@@ -66,6 +76,22 @@ class _Forgetful:
         """Nothing is kept."""
 
     mark_dirty = mark_non_differentiable = save_for_forward = set_materialize_grads = save_for_backward
+
+
+def frames_parameter(forward: Any) -> tuple[str, Unsupported | None]:
+    """Name of the parameter of `forward` that takes the frames, and why it cannot be called with frames alone."""
+    parameters = [*inspect.signature(forward).parameters.values()]
+    named_only = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+    if not parameters or parameters[0].kind in named_only:
+        return "", Unsupported("forward takes no frames")
+    first, *others = parameters
+    variadic = (first.VAR_POSITIONAL, first.VAR_KEYWORD)
+    needed = [p.name for p in others if p.default is p.empty and p.kind not in variadic]
+    problem = Unsupported(
+        f"forward takes more than frames: {', '.join(needed)}",
+        "wrap the module in one that takes frames alone",
+    )
+    return first.name, problem if needed else None
 
 
 def without_state(result: Any, kind: type) -> Any:

@@ -381,17 +381,6 @@ def remembered_outside(s: Any, x: Tensor) -> Any:
     return y + 0.5 * before if before.shape == y.shape else y
 
 
-def membranes_by_hand(s: Any, x: Tensor) -> Any:
-    mem: Any = 0
-    total: Any = 0
-    for t in range(x.shape[0]):
-        mem = mem * 0.5 + s.conv(x[t])
-        spike = (mem > 1.0).float()
-        mem = mem * (1 - spike)
-        total = total + s.fc(spike.flatten(1))
-    return total
-
-
 def hooked() -> nn.Module:
     net = Whole(lambda s, x: s.window(x))
     net.conv.register_forward_hook(lambda module, inputs, output: output * 1.5)
@@ -401,10 +390,6 @@ def hooked() -> nn.Module:
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "a counter in an attribute": (lambda: Counting(lambda s, x: x), "keeps 'calls'"),
     "memory in a dictionary of the file": (lambda: Net(remembered_outside), "computes something else"),
-    "membranes in the variables of forward": (
-        lambda: Net(membranes_by_hand),
-        "loop over time in Net.forward: keeps a membrane by hand",
-    ),
     "a hook that changes a layer's result": (hooked, "forward hook"),
     "the largest frame of the batch": (lambda: before(lambda x: x / x.max()), "samples included"),
     "steps that are added up": (lambda: before(lambda x: x.cumsum(0)), "'cumsum'"),

@@ -211,14 +211,18 @@ def another_way_in_one_step(s: Any, x: Tensor) -> Tensor:
     return torch.stack([s.net(x[t] * 2 if t == 2 else x[t]) for t in range(s.T)])
 
 
-@pytest.mark.parametrize(
-    "forward", [recurrent, backwards, twice_a_step, difference_of_frames, another_way_in_one_step]
-)
+@pytest.mark.parametrize("forward", [backwards, twice_a_step, difference_of_frames, another_way_in_one_step])
 def test_other_loops_are_named(forward: Forward) -> None:
     for timesteps in (T, None):
         with pytest.raises(TraceError, match=r"loop over time in Net\.forward") as caught:
             td.load(looping(forward), timesteps=timesteps, input_shape=SHAPE)
         assert "7919" not in str(caught.value)
+
+
+def test_a_leaky_sum_of_frames_is_an_integrator() -> None:
+    net = looping(recurrent)
+    graph = td.load(net, timesteps=T, input_shape=SHAPE)
+    assert "AffineIntegrator" in [type(n.op).__name__ for n in graph]
 
 
 # -- three ways to write one network -----------------------------------------------------------------------------------------
