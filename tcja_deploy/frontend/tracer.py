@@ -98,9 +98,7 @@ class ModuleTracer(torch.fx.Tracer):
         self._names: dict[str, int] = {}
         self._loops = TimeLoops(self, partial(rules.dispatch, self), rules.remembers)
         self._blanks = Blanks(self, self._loops, rules.name_of)
-        self._by_hand: ByHand | None = None
-        if by_hand:
-            self._by_hand = self._loops.by_hand = ByHand(self, self._on_streams)
+        self._by_hand = self._loops.by_hand = ByHand(self, self._on_streams) if by_hand else None
         self.loop_refused = self.raised = False
         self._input_name = ""
         self._storages = count()
@@ -300,10 +298,7 @@ class ModuleTracer(torch.fx.Tracer):
 
     def _on_streams(self, name: str, function: Any, args: list[Any]) -> Traced:
         """A call on streams or sums of them."""
-        result = self._loops.call(name, "call_function", function, tuple(args), {})
-        if not isinstance(result, Traced):
-            raise TypeError(f"{name} gives several tensors")
-        return result
+        return self._loops.call(name, "call_function", function, tuple(args), {})  # type: ignore[return-value]
 
     def blank(self, shape: tuple[int, ...], fill: float) -> Proxy:
         """A preallocated tensor."""
