@@ -24,6 +24,7 @@ from tcja_deploy.runtime.compare import Agreement
 from tcja_deploy.runtime.engines import choose
 from tcja_deploy.runtime.integers.check import compare_twin
 from tcja_deploy.runtime.integers.stream import plan_twin
+from tcja_deploy.runtime.integers.work import window_work
 from tcja_deploy.runtime.stream import (
     FrameProfile,
     Stepper,
@@ -45,6 +46,10 @@ EngineName = Literal["auto", "torch", "events", "onnx", "twin"]
 
 _CALIBRATION = 64
 """Recordings that calibrate the twin's numbers."""
+
+
+_ON_KERNELS = 1e9
+"""Multiply-accumulates of a window from which on the twin's stream runs on the kernels that follow the spikes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,14 +189,19 @@ def _twin(
     schedule: Schedule,
 ) -> StreamEngine:
     network = quantise(graph, frames).network
-    cells = plan_twin(network, lookahead=lookahead, profile=profile, schedule=schedule)
+    cells = runs = plan_twin(network, lookahead=lookahead, profile=profile, schedule=schedule)
+    compared = plan_twin(network, lookahead=lookahead, profile=profile)
+    if window_work(network) > _ON_KERNELS:
+        from tcja_deploy.runtime.integers.sparse_cells import on_kernels
+
+        runs, compared = on_kernels(cells), on_kernels(compared)
     return StreamEngine(
         "twin",
         "the integer twin (as asked for)",
         cells,
-        cells,
-        lambda samples: Stepper(cells, initial(cells, samples)),
-        lambda batches: compare_twin(network, batches, lookahead=lookahead, profile=profile),
+        runs,
+        lambda samples: Stepper(runs, initial(runs, samples)),
+        lambda batches: compare_twin(network, batches, runs=compared),
         "twin stream",
         exact=lookahead is None,
         notes={"steps from a frame to its result in Lava, where every layer takes one": latency(network)},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -13,9 +14,11 @@ from stream_graphs import run_stream
 
 from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.runtime.integers.check import compare_twin
-from tcja_deploy.runtime.integers.stream import stream_twin
+from tcja_deploy.runtime.integers.sparse_cells import on_kernels
+from tcja_deploy.runtime.integers.stream import plan_twin, stream_twin
 from tcja_deploy.runtime.integers.twin import Twin
 from tcja_deploy.runtime.stream import Estimate, FrameProfile, state_from_bytes, state_to_bytes
+from tcja_deploy.runtime.stream.engine import Stepper, initial
 from tcja_deploy.runtime.stream.plan import GATE
 
 
@@ -31,8 +34,10 @@ from tcja_deploy.runtime.stream.plan import GATE
 def test_every_spike_and_payload_is_equal(seed, gates, kind, binary, extreme, schedule):
     network = random_network(seed, gates=gates, kind=kind, binary=binary, extreme=extreme, frames=5)
     frames = np.concatenate([random_frames(network, 2, seed=s) for s in range(2)])
-    results, values = run_stream(stream_twin(network, samples=2, schedule=schedule), frames, windows=2)
-    for w in range(2):
+    plain = stream_twin(network, samples=2, schedule=schedule)
+    kernels = on_kernels(plan_twin(network, schedule=schedule))
+    streams = [run_stream(s, frames, windows=2) for s in (plain, Stepper(kernels, initial(kernels, 2)))]
+    for w, (results, values) in product(range(2), streams):
         part = slice(5 * w, 5 * w + 5)
         expected = Twin(network).run(frames[part], record=[s.name for s in network.stages])
         assert np.array_equal(results[w].numpy(), expected.values)
@@ -56,8 +61,14 @@ def test_layers_may_be_called_like_parts_of_the_stream(name, where):
         stream_twin(replace(network, stages=tuple(stages)))
 
 
-def test_a_state_can_be_saved_and_restored():
+@pytest.mark.parametrize("kernels", [False, True])
+def test_a_state_can_be_saved_and_restored(kernels):
     network = random_network(3, gates=2)
+
+    def stream_twin(network):
+        plan = on_kernels(plan_twin(network)) if kernels else plan_twin(network)
+        return Stepper(plan, initial(plan))
+
     frames = np.concatenate([random_frames(network, 1, seed=s) for s in range(2)])
     stepper = stream_twin(network)
     for f in frames[:5]:

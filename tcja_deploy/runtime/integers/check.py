@@ -13,6 +13,7 @@ from tcja_deploy.runtime.integers.stream import plan_twin
 from tcja_deploy.runtime.integers.twin import Twin
 from tcja_deploy.runtime.stream.check import Progress, not_empty, run_plan
 from tcja_deploy.runtime.stream.estimate import FrameProfile
+from tcja_deploy.runtime.stream.plan import StreamPlan
 
 __all__ = ["compare_twin"]
 
@@ -24,15 +25,18 @@ def compare_twin(
     lookahead: int | None = None,
     profile: FrameProfile | None = None,
     progress: Progress | None = None,
+    runs: StreamPlan | None = None,
 ) -> Agreement:
     """An integer network as a stream (burst) against its window form: every spike and every payload.
 
-    Exact, nothing may differ. Arguments as for `compare_stream`.
+    Exact, nothing may differ. Arguments as for `compare_stream`; `runs` is the stream to compare, where
+    it is not the plain one of these options.
 
     Raises:
         DataError: If there is no data, or frames do not fit.
     """
-    cells, twin = plan_twin(network, lookahead=lookahead, profile=profile), Twin(network)
+    cells = runs or plan_twin(network, lookahead=lookahead, profile=profile)
+    twin = Twin(network)
     names = [stage.name for stage in network.stages]
     total = Agreement((), 0, 0, 0.0, 0.0)
     for frames in batches:

@@ -121,11 +121,18 @@ class SparseNeurons:
         """As `run`, for step `t`; `v` and `seen` change (see `layer_kernels.integer_frame`), even where it ends in `None`."""
         return self._run(layer_kernels.integer_frame, received, threads, LayerCounts(), t, v, seen)
 
+    def never_wraps(self, received: Received) -> bool:
+        """Whether bounds prove that `step` does not end in `None`."""
+        return received.peak < EXACT and self._bound(received) + int(np.abs(self.bias).max()) < _WRAPS
+
+    def _bound(self, received: Received) -> int:
+        return self.synapse.bound(received) + int(np.abs(self.bias).max())
+
     def _run(
         self, kernel: Any, received: Received, threads: int, counts: LayerCounts, *frame: Any
     ) -> Spikes | None:
         synapse, most = self.synapse, int(np.abs(self.bias).max())
-        bound = synapse.bound(received) + most
+        bound = self._bound(received)
         if received.peak >= EXACT or bound >= _BITS32:
             return None
         guarded = 64 * min(bound, _WRAPS) * UNITY >= LIMIT * (UNITY - self.kept)

@@ -43,7 +43,7 @@ from tcja_deploy.runtime.stream.plan import (
     mean_over_time,
 )
 
-__all__ = ["plan_twin", "stream_twin"]
+__all__ = ["IntegerGate", "IntegerLayer", "PoolPayload", "plan_twin", "stream_twin"]
 
 INPUT, OUTPUT = ":input", ":output"
 """Names of the frames as they come, and of the result; no layer has such a name."""
@@ -74,11 +74,9 @@ class IntegerLayer(PlainCell):
 
     Attributes:
         layer: Parameters.
-        peak: Bound on the payloads it receives; 0 if only the frame itself tells.
     """
 
     layer: LayerStage
-    peak: int
 
     @cached_property
     def runner(self) -> LayerRunner:
@@ -158,7 +156,10 @@ class IntegerGate(PlainCell):
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[list[Tensor], CellState]:
         """See `Cell`."""
-        arrived = inputs[0].sum((2, 3)).to(torch.int64)
+        return self.advance(inputs[0].sum((2, 3)).to(torch.int64), state, t)
+
+    def advance(self, arrived: Tensor, state: CellState, t: int) -> tuple[list[Tensor], CellState]:
+        """As `step`, of the spikes that arrived `[N, C]`."""
         after = {"counts": torch.cat([state["counts"][1:], arrived[None]])}
         if "past" in state:
             after["past"] = state["past"] + arrived
@@ -243,9 +244,8 @@ def plan_twin(
     links = [by_frame(HOST, Encode(host), (INPUT,), Signal(("T", "N", *host.out_shape), kind))]
     for stage in network.stages:
         if isinstance(stage, LayerStage):
-            peak = 0 if stage.inputs == (HOST,) else network.arrives(stage)[0].peak
             signal = Signal(("T", "N", *stage.out_shape), Kind.BINARY)
-            links.append(by_frame(stage.name, IntegerLayer(stage, peak), stage.inputs, signal))
+            links.append(by_frame(stage.name, IntegerLayer(stage), stage.inputs, signal))
         elif isinstance(stage, GateStage):
             links += _block(stage, stage.inputs[0], lookahead, blocks.get(stage.name))
         else:

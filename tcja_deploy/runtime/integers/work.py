@@ -9,7 +9,7 @@ from tcja_deploy.runtime.integers.layers import LayerStage
 from tcja_deploy.runtime.integers.network import IntegerNetwork
 from tcja_deploy.runtime.integers.stages import SynapseStage
 
-__all__ = ["frame_work", "pays"]
+__all__ = ["frame_work", "pays", "window_work"]
 
 LOADING = 5e9
 """Multiply-accumulates of the reference in about the time in which the kernels are loaded, a second."""
@@ -26,10 +26,15 @@ def frame_work(stage: AnyStage) -> int:
     return int(stage.weight.size) * prod((stage.in_shape if transposed else stage.out_shape)[1:])
 
 
+def window_work(network: IntegerNetwork) -> int:
+    """Multiply-accumulates of a window."""
+    return network.frames * sum(map(frame_work, network.stages))
+
+
 def pays(network: IntegerNetwork, samples: int) -> bool:
     """Whether the process has by now, these windows included, so much to compute that the kernels pay.
 
     At worst it then takes twice as long as with the better choice from the start.
     """
-    _done[0] += samples * network.frames * sum(map(frame_work, network.stages))
+    _done[0] += samples * window_work(network)
     return _done[0] > LOADING

@@ -21,7 +21,7 @@ from tcja_deploy.runtime.stream.packing import FrameBundle, Item, Packed, as_ten
 from tcja_deploy.runtime.stream.plan import Link, StreamPlan
 from tcja_deploy.runtime.threads import available_cores
 
-__all__ = ["SpikeFrame", "on_events"]
+__all__ = ["OfBits", "OfItems", "SpikeFrame", "as_value", "gated", "on_events"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class SpikeFrame(FrameBundle):
         return pack(self.tensor, Kind.BINARY if self.spikes.gate is None else Kind.GRADED)
 
 
-def _value(item: Item, threads: int) -> LayerValue:
+def as_value(item: Item, threads: int) -> LayerValue:
     """An item as the engine reads it."""
     return item.spikes if isinstance(item, SpikeFrame) else Dense(as_tensor(item)[None], threads)
 
@@ -53,7 +53,7 @@ def _item(value: LayerValue) -> Item:
     return SpikeFrame(value) if isinstance(value, Spikes) else value.dense[0]
 
 
-class _OfItems(BundleCell):
+class OfItems(BundleCell):
     """`step` by `step_items`."""
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[Sequence[Item], CellState]:
@@ -62,7 +62,7 @@ class _OfItems(BundleCell):
 
 
 @dataclass(frozen=True, eq=False)
-class _Layer(_OfItems):
+class _Layer(OfItems):
     """Weights with the neurons behind them, or without.
 
     State, if there are neurons: their membranes `v` `[N, H, W, columns]`, as they were when `seen` `[N, H, W]` steps of the
@@ -102,7 +102,7 @@ class _Layer(_OfItems):
         self, inputs: tuple[Item, ...], state: CellState, t: int, *, reuse: bool = False
     ) -> tuple[list[Item], CellState]:
         """See `BundleCell`."""
-        source = _value(inputs[0], self.threads)
+        source = as_value(inputs[0], self.threads)
         if self.layer.neuron is None:
             return [_item(run_layer(self.layer, source, self.threads))], state
         after = state if reuse else {name: part.clone() for name, part in state.items()}
@@ -111,7 +111,7 @@ class _Layer(_OfItems):
 
 
 @dataclass(frozen=True, eq=False)
-class _Bits(_OfItems, Stateless):
+class OfBits(OfItems, Stateless):
     """A cell without state that has a way of its own for spikes.
 
     Attributes:
@@ -138,7 +138,8 @@ class _Bits(_OfItems, Stateless):
         return list(items), after
 
 
-def _gated(x: Spikes, gate: Tensor) -> Spikes:
+def gated(x: Spikes, gate: Tensor) -> Spikes:
+    """Spikes of one step, each worth its gate `[N, C]`."""
     return x.gated(gate.numpy()[:, None])
 
 
@@ -195,9 +196,9 @@ def _cell(link: Link) -> Cell:
     if type(cell) is GateBuffer:
         return _Gate(cell.op, cell.channels, cell.T, cell.lookahead, cell.estimate)
     if isinstance(cell, Scale):
-        return _Bits(cell, _gated)
+        return OfBits(cell, gated)
     if isinstance(cell, Every) and isinstance(cell.op, ir.Flatten):
-        return _Bits(cell, Spikes.flattened)
+        return OfBits(cell, Spikes.flattened)
     if isinstance(cell, Every) and isinstance(cell.op, ir.MaxPool2d):
-        return _Bits(cell, partial(_pooled, cell.op, (features[1], features[2])))
+        return OfBits(cell, partial(_pooled, cell.op, (features[1], features[2])))
     return cell

@@ -1,0 +1,178 @@
+"""Cells of the twin's stream on the kernels that follow the spikes: frames travel as bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from functools import partial
+
+import numpy as np
+import torch
+
+from tcja_deploy.runtime.events.values import Spikes
+from tcja_deploy.runtime.integers.layers import LayerStage, SpatialPool
+from tcja_deploy.runtime.integers.sparse import Received, SparseNeurons, or_weight, sparse_layer
+from tcja_deploy.runtime.integers.stage_arithmetic import decayed
+from tcja_deploy.runtime.integers.stages import UNITY
+from tcja_deploy.runtime.integers.stream import IntegerGate, IntegerLayer, PoolPayload
+from tcja_deploy.runtime.stream.cells import STEPS_SEEN, BundleCell, Cell, CellState, Scale, Stateless
+from tcja_deploy.runtime.stream.event_cells import OfBits, OfItems, SpikeFrame, as_value, gated
+from tcja_deploy.runtime.stream.packing import Item, as_tensor
+from tcja_deploy.runtime.stream.plan import StreamPlan
+from tcja_deploy.runtime.threads import available_cores
+
+__all__ = ["on_kernels"]
+
+
+@dataclass(frozen=True, eq=False)
+class SparseCell(OfItems):
+    """A synapse with its neurons.
+
+    State: their voltages `v` `[N, H, W, columns]`, int32, as they were when `seen` `[N, H, W]` steps of the window had passed.
+
+    Attributes:
+        layer: Its tables.
+        reference: The same layer, for frames after which a current might wrap.
+        threads: Threads that share the work.
+    """
+
+    layer: SparseNeurons
+    reference: IntegerLayer
+    threads: int
+
+    @property
+    def macs(self) -> int:
+        """See `Cell`."""
+        return self.reference.macs
+
+    @property
+    def synaptic(self) -> bool:
+        """See `Cell`."""
+        return True
+
+    @property
+    def membrane(self) -> bool:
+        """See `Cell`."""
+        return True
+
+    def initial(self, samples: int) -> CellState:
+        """See `Cell`."""
+        places = (samples, *self.layer.synapse.size)
+        return {
+            "v": torch.zeros((*places, len(self.layer.bias)), dtype=torch.int32),
+            STEPS_SEEN: torch.zeros(places, dtype=torch.int32),
+        }
+
+    def step_items(
+        self, inputs: tuple[Item, ...], state: CellState, t: int, *, reuse: bool = False
+    ) -> tuple[list[Item], CellState]:
+        """See `BundleCell`."""
+        received = self._received(inputs[0])
+        reuse = reuse and self.layer.never_wraps(received)
+        after = state if reuse else {name: part.clone() for name, part in state.items()}
+        spikes = self.layer.step(received, t, after["v"].numpy(), after[STEPS_SEEN].numpy(), self.threads)
+        if spikes is None:
+            return self._exactly(inputs, state, t)
+        return [SpikeFrame(spikes)], after
+
+    def _received(self, item: Item) -> Received:
+        value = as_value(item, self.threads)
+        if isinstance(value, Spikes) and value.gate is None:
+            return Received(value)
+        if isinstance(value, Spikes) and value.gate is not None:
+            return Received(value, int(value.gate.max()))
+        low, high = (int(limit) for limit in torch.aminmax(as_tensor(item)))
+        return Received(value, max(high, -low), low < 0)
+
+    def _exactly(self, inputs: tuple[Item, ...], state: CellState, t: int) -> tuple[list[Item], CellState]:
+        """The step by the reference, after the silent steps that its voltages have not seen."""
+        v, behind = state["v"].numpy().astype(np.int64), t - state[STEPS_SEEN].numpy()
+        for step in range(int(behind.max())):
+            relaxed = decayed(v, UNITY - self.layer.kept) + 64 * self.layer.bias
+            v = np.where((behind > step)[..., None], relaxed, v)
+        outputs = self.reference.layer.out_shape
+        maps = v[..., : outputs[0]].transpose(0, 3, 1, 2).reshape(len(v), *outputs)
+        before = {"v": torch.from_numpy(maps.astype(np.float64))}
+        spikes, found = self.reference.step(tuple(map(as_tensor, inputs)), before, t)
+        after = self.initial(len(v))
+        places = found["v"].reshape(len(v), outputs[0], *self.layer.synapse.size).permute(0, 2, 3, 1)
+        after["v"][..., : outputs[0]] = places.to(torch.int32)
+        after[STEPS_SEEN].fill_(t + 1)
+        return list(spikes), after
+
+
+@dataclass(frozen=True, eq=False)
+class _CountingGate(IntegerGate, BundleCell):
+    """`IntegerGate` whose sums are counts of bits."""
+
+    def step_items(
+        self, inputs: tuple[Item, ...], state: CellState, t: int, *, reuse: bool = False
+    ) -> tuple[list[Item], CellState]:
+        """See `BundleCell`."""
+        (x,) = inputs
+        if isinstance(x, SpikeFrame) and x.spikes.gate is None:
+            arrived = torch.from_numpy(x.spikes.by_channel[:, 0].astype(np.int64))
+        else:
+            arrived = as_tensor(x).sum((2, 3)).to(torch.int64)
+        items, after = self.advance(arrived, state, t)
+        return list(items), after
+
+
+@dataclass(frozen=True, eq=False)
+class _OrPool(OfItems, Stateless):
+    """An OR over windows of spikes; its neurons have no memory.
+
+    Attributes:
+        layer: Parameters.
+        macs: See `Cell`.
+        threads: Threads that share the work.
+    """
+
+    layer: LayerStage
+    macs: int
+    threads: int
+
+    def step_items(
+        self, inputs: tuple[Item, ...], state: CellState, t: int, *, reuse: bool = False
+    ) -> tuple[list[Item], CellState]:
+        """See `BundleCell`."""
+        (x,) = inputs
+        spikes = x.spikes if isinstance(x, SpikeFrame) else Spikes.of(as_tensor(x)[None], self.threads)
+        stage, size = self.layer, _maps(self.layer.out_shape)
+        return [SpikeFrame(spikes.pooled(stage.weight.shape[2:], stage.stride, stage.padding, size))], state
+
+
+def _largest(pool: SpatialPool, size: tuple[int, int], x: Spikes) -> Spikes:
+    return x.pooled(pool.kernel, pool.stride, (0, 0), size)
+
+
+def _maps(shape: tuple[int, ...]) -> tuple[int, int]:
+    return shape[1], shape[2]
+
+
+def on_kernels(stream: StreamPlan, *, threads: int | None = None) -> StreamPlan:
+    """The stream of an integer network whose layers run on the kernels, where these have bounds for them.
+
+    Args:
+        stream: What to run.
+        threads: Threads that share the work; `None` for all cores that the process may use. Results do not depend on it.
+    """
+    threads = threads or available_cores()
+    links = [
+        replace(link, cell=_cell(link.cell, link.signal.features, threads)) for link in stream.links
+    ]  # fmt: skip
+    return replace(stream, links=tuple(links), identity=stream.identity + ":kernels")
+
+
+def _cell(cell: Cell, features: tuple[int, ...], threads: int) -> Cell:
+    if isinstance(cell, IntegerLayer):
+        if or_weight(cell.layer) is not None:
+            return _OrPool(cell.layer, cell.macs, threads)
+        layer = sparse_layer(cell.layer)
+        return cell if layer is None else SparseCell(layer, cell, threads)
+    if isinstance(cell, IntegerGate):
+        return _CountingGate(*(getattr(cell, f.name) for f in fields(cell)))
+    if isinstance(cell, Scale):
+        return OfBits(cell, gated)
+    if isinstance(cell, PoolPayload) and cell.pool.kind == "max":
+        return OfBits(cell, partial(_largest, cell.pool, _maps(features)))
+    return cell
