@@ -25,6 +25,7 @@ from tcja_deploy.cli import (
     verify,
 )
 from tcja_deploy.cli.interrupt import orderly_interrupts
+from tcja_deploy.cli.notes import quietable
 from tcja_deploy.errors import DeployError, ExportError, FileFormatError, UsageError
 from tcja_deploy.reading.limits import out_of_memory_told
 from tcja_deploy.runtime.threads import share_the_machine
@@ -62,6 +63,10 @@ for _command in (
     app.command()(_command)
 app.add_typer(profiles.app)
 app.add_typer(lava.app)
+for _group in (app, profiles.app, lava.app):
+    for _registered in _group.registered_commands:
+        if _registered.callback is not None:
+            _registered.callback = quietable(_registered.callback)
 
 
 def _version(show: bool) -> None:

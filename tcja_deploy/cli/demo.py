@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from tcja_deploy.cli.options import ForceOption
-
-if TYPE_CHECKING:
-    from tcja_deploy.events import EventData
-    from tcja_deploy.ir import Graph
 
 __all__ = ["demo"]
 
@@ -24,16 +20,21 @@ def demo(
     ),
     force: ForceOption = False,
 ) -> None:
-    """From a shipped checkpoint to a verified ONNX model and a firing-rate table, in under a minute.
+    """From a shipped checkpoint to a verified ONNX model, firing rates and an energy report, in under a minute.
 
     The network was trained on handwritten digits seen by a simulated event camera; 100 held-out recordings come with it.
     """
     from tcja_deploy.api import export, load
-    from tcja_deploy.cli.options import RecordingOptions, open_dataset
-    from tcja_deploy.cli.render import console, print_agreement, print_written, step_bar
+    from tcja_deploy.cli.notes import is_quiet
+    from tcja_deploy.cli.options import RecordingOptions, check_outputs, open_dataset
+    from tcja_deploy.cli.render import console, print_agreement, print_table, print_written, step_bar
     from tcja_deploy.data import path
+    from tcja_deploy.energy.render.formats import to_rich
+    from tcja_deploy.energy.render.rate_tables import rate_summary
+    from tcja_deploy.energy.render.report_tables import summary_tables
     from tcja_deploy.errors import VerificationError
     from tcja_deploy.files import output_folder
+    from tcja_deploy.library.accounting import energy
 
     checkpoint, recordings = path("digits_checkpoint_max.pth"), path("digits_test_events.npz")
     console.print(
@@ -45,7 +46,8 @@ def demo(
         f"   {len(graph.nodes)} nodes, {len(graph.neurons)} spiking layers, {graph.parameters:,} weights, T = {graph.T}, "
         f"input {' x '.join(map(str, graph.input_shape))}"
     )
-    dataset = open_dataset(graph, recordings)
+    page = output / "energy.html"
+    check_outputs([page] if output.is_dir() else [], force=force)
     subset = open_dataset(graph, recordings, RecordingOptions(limit=_VERIFIED))
     console.print(
         "[bold]2. export[/] to ONNX and [bold]verify[/] in onnxruntime, spike for spike", markup=True
@@ -57,9 +59,22 @@ def demo(
     if agreement is None:
         raise VerificationError("the demo did not verify its export")
     print_agreement(agreement, "onnxruntime")
-    console.print(f"[bold]3. firing rates[/] over {len(dataset)} held-out recordings", markup=True)
-    _rates(graph, dataset)
-    print_written(report.files)
+    found = energy(graph, recordings, profiles=["asic45"], progress=not is_quiet())
+    console.print(
+        f"[bold]3. firing rates[/] over {found.report.rates.recordings} held-out recordings", markup=True
+    )
+    print_table(to_rich(rate_summary(found.report.rates)[0]))
+    accuracy = found.report.rates.confusion
+    if accuracy is not None:
+        console.print(f"accuracy: {accuracy.right} of {accuracy.recordings} held-out recordings")
+    console.print(
+        "[bold]4. energy[/] per inference, by named conventions and beside an ANN of the same shape",
+        markup=True,
+    )
+    print_table(to_rich(summary_tables(found.report)[0]))
+    found.save(page, force=force)
+    print_written([*report.files, page])
+    console.print(f"\nopen the report: python -m webbrowser {page}", highlight=False, soft_wrap=True)
     console.print("\n[bold]Next[/], with your own checkpoint and recordings:", markup=True)
     for line in (
         "tcja-deploy inspect checkpoint_max.pth",
@@ -69,46 +84,3 @@ def demo(
         console.print(f"  {line}", highlight=False, soft_wrap=True)
     if not agreement.passed:
         raise VerificationError("the exported model differs from the reference beyond the bound")
-
-
-def _rates(graph: Graph, dataset: EventData) -> None:
-    """Table of spikes per neuron and step, and the accuracy."""
-    import numpy as np
-
-    from tcja_deploy.cli.render import console, print_table, progress_bar, table
-    from tcja_deploy.runtime.activity.record import Measure, Recorder, Watch
-    from tcja_deploy.runtime.compare import predictions
-    from tcja_deploy.runtime.sequence import run
-
-    watched = [graph.input, *graph.neurons]
-    recorder = Recorder([Watch(n.name, n.signal.features, graph.T) for n in watched])
-    right = 0
-    with progress_bar("   counting spikes", len(dataset)) as progress:
-        for start in range(0, len(dataset), 10):
-            samples = range(start, min(start + 10, len(dataset)))
-            loaded = [dataset[i] for i in samples]
-            recorder.begin(list(samples))
-            output = run(
-                graph,
-                np.stack([frames for frames, _ in loaded], axis=1),
-                observe=lambda node, value: (
-                    recorder.add(node.name, value) if recorder.watches(node.name) else None
-                ),
-            )
-            guesses = predictions(output.numpy(), graph[graph.output].signal.streams)
-            right += sum(int(guess) == label for guess, (_, label) in zip(guesses, loaded, strict=True))
-            progress(samples.stop)
-    activity = recorder.finish()
-    result = table("", "layer", "neurons", "spikes per recording", "firing rate", "silent neurons")
-    for node in watched:
-        counts = activity[node.name].counts(Measure.NONZERO)
-        neurons = activity[node.name].neurons
-        result.add_row(
-            node.name,
-            f"{node.signal.size:,}",
-            f"{counts.sum(1).mean():,.1f}",
-            f"{100 * counts.sum() / (node.signal.size * graph.T * len(dataset)):.2f} %",
-            f"{100 * float((neurons == 0).mean()):.1f} %",
-        )
-    print_table(result)
-    console.print(f"accuracy: {right} of {len(dataset)} held-out recordings")

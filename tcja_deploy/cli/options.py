@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 import warnings
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
@@ -14,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast, get_type_hin
 import typer
 
 from tcja_deploy.cli.loading import AS_FOUND, Loading
+from tcja_deploy.cli.notes import note
 from tcja_deploy.cli.remembered import agree, facts
 from tcja_deploy.cli.values import frame_shape, microseconds, sensor_size
 from tcja_deploy.errors import SilenceWarning, UsageError
-from tcja_deploy.text import printable
 
 if TYPE_CHECKING:
     from tcja_deploy.events import EventData
@@ -183,7 +182,7 @@ def load_model(model: Path, how: Loading) -> Graph:
         _note_choice(graph)
     for told in ("silence", "memory"):
         if told in graph.source:
-            _say(graph.source[told])
+            note(graph.source[told])
     agree(model, how)
     return replace(graph, source={**graph.source, **facts(model, how)})
 
@@ -216,7 +215,7 @@ def _note_choice(graph: Graph) -> None:
     """A file with several state dicts was read as most would mean it; that is never left unsaid."""
     others = graph.source.get("weights_not_read")
     if others:
-        _say(
+        note(
             f"read the weights under {graph.source.get('weights_key', 'the top of the file')}, not those under {others}; "
             "--weights-key chooses"
         )
@@ -258,7 +257,7 @@ def open_dataset(graph: Graph, data: Path, which: RecordingOptions = ALL) -> Eve
 
     fault = frame_fault(graph, dataset)
     if fault:
-        _say(f"{dataset.path}: {fault}")
+        note(f"{dataset.path}: {fault}")
     return dataset
 
 
@@ -322,15 +321,9 @@ def open_frames(
         camera=None if which.sensor is None else sensor_size(which.sensor),
         cache=not which.no_cache,
     ).checked(skip_broken=which.skip_broken)
-    for note in dataset.notes:
-        _say(note)
+    for said in dataset.notes:
+        note(said)
     return dataset
-
-
-def _say(note: str) -> None:
-    """A note on standard error, from one of the processes that share the work."""
-    if os.environ.get("RANK", "0") == "0":
-        typer.echo(printable(f"note: {note}", keep="\n"), err=True)
 
 
 def _one_of(option: str, given: str, known: tuple[str, ...]) -> str:

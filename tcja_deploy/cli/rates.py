@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tcja_deploy.cli.notes import note
 from tcja_deploy.cli.options import (
     ALL,
     AS_FOUND,
@@ -60,7 +61,7 @@ def measured_model(
         progress=partial(progress_bar, "counting spikes"),
     )
     if found.leads and "silence" in found.facts:
-        typer.echo(f"note: {found.facts['silence']}", err=True)
+        note(found.facts["silence"])
     return found
 
 

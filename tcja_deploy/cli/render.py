@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,17 +13,11 @@ import typer
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.segment import Segment
 from rich.table import Table
 
+from tcja_deploy.cli.notes import is_quiet
+from tcja_deploy.library import progress
 from tcja_deploy.text import printable
 
 if TYPE_CHECKING:
@@ -60,7 +54,6 @@ class _Shown(Console):
 
 
 console = _Shown(width=_width, markup=False, emoji=False)  # brackets and colons in names are what they are
-_stderr = _Shown(stderr=True)
 
 
 def table(title: str, *columns: str, left: int = 1) -> Table:
@@ -115,28 +108,14 @@ def print_table(result: Table) -> None:
     console.print(result, crop=False)
 
 
-@contextmanager
-def progress_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error, if that is a terminal; call the result with the number done so far."""
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-        console=_stderr, transient=True, disable=not _stderr.is_terminal,
-    ) as progress:  # fmt: skip
-        task = progress.add_task(what, total=total)
-        yield lambda done: progress.update(task, completed=done)
+def progress_bar(what: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
+    """A bar, unless `--quiet` or done soon; call the result with the number done so far."""
+    return progress.progress_bar(what, shown=not is_quiet())(total)
 
 
-@contextmanager
-def step_bar(samples: int | None) -> Iterator[Callable[[str, int], None]]:
-    """A bar for work in steps; call the result with what is being done and how many samples or steps of it are done."""
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-        console=_stderr, transient=True, disable=not _stderr.is_terminal,
-    ) as progress:  # fmt: skip
-        task = progress.add_task("translating", total=None)
-        yield lambda doing, done: progress.update(
-            task, description=doing, completed=done, total=samples if doing == "verifying" else None
-        )
+def step_bar(samples: int | None) -> AbstractContextManager[Callable[[str, int], None]]:
+    """A bar for an export, in the same way; call the result with what is being done and how much of it is done."""
+    return progress.step_bar(samples, shown=not is_quiet())
 
 
 def print_report(report: ExportReport) -> None:
@@ -149,7 +128,7 @@ def print_report(report: ExportReport) -> None:
         console.print(own.legend, highlight=False)
     if report.agreement is not None:
         print_agreement(report.agreement, report.runtime)
-    for note in report.notes:
+    for note in () if is_quiet() else report.notes:
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
     print_written(report.files)
     for line in report.summary:

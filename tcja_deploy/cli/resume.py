@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tcja_deploy.cli.notes import note
+
 if TYPE_CHECKING:
     from tcja_deploy.runtime.resume import KeptProgress
 
@@ -34,14 +36,14 @@ def resumable(
     rank = os.environ.get("RANK", "0")
     paths = [os.path.abspath(path) for path in (model, *data, *([] if output is None else [output]))]
     progress = KeptProgress((command, rank, *paths), resume=resume)
-    note = ""
+    said = ""
     if resume and not progress.interrupted:
-        note = "nothing is kept of an interrupted run, so this one starts from the beginning"
+        said = "nothing is kept of an interrupted run, so this one starts from the beginning"
     elif progress.interrupted and not resume:
-        note = (
+        said = (
             "an earlier run was interrupted; this one starts from the beginning, --resume would continue it"
         )
-    if note and rank == "0":
-        typer.echo(f"note: {note}", err=True)
+    if said:
+        note(said)
     with progress.until_done():
         yield progress

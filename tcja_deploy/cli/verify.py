@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tcja_deploy.cli.notes import note
 from tcja_deploy.cli.options import (
     ALL,
     AS_FOUND,
@@ -27,7 +28,6 @@ from tcja_deploy.cli.targets import NOTHING, Given, check_given, read_given, tar
 from tcja_deploy.errors import UsageError
 from tcja_deploy.exporters.target import Target
 from tcja_deploy.exporters.targets import TARGETS
-from tcja_deploy.text import printable
 
 if TYPE_CHECKING:
     from tcja_deploy.runtime.compare import Agreement
@@ -79,7 +79,7 @@ def verify(
     else:
         print_agreement(agreement, given.get("backend", target.runtime))
     if agreement.silence:
-        typer.echo(printable(f"note: {agreement.silence}"), err=True)
+        note(agreement.silence)
     if not agreement.passed:
         takes_profile = "profile" in {f.name for f in fields(target.verification)}
         raise VerificationError(

@@ -1,24 +1,67 @@
-"""A progress bar for work that takes longer than two seconds, in a terminal or a notebook."""
+"""Progress bars for work that takes longer than two seconds, in a terminal or a notebook."""
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from threading import Lock, Timer
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-__all__ = ["progress_bar"]
+from tcja_deploy.text import printable
+
+__all__ = ["progress_bar", "step_bar"]
 
 _PATIENCE = 2.0
 """Seconds without a bar."""
 
 
+@contextmanager
+def _patient(*, shown: bool) -> Iterator[Progress]:
+    """A display on standard error that appears after a while, and never in a file or a pipe."""
+    console = Console(file=sys.stderr)
+    visible = shown and (console.is_terminal or console.is_jupyter)
+    progress = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+        console=console, transient=True, disable=not visible,
+    )  # fmt: skip
+    if not visible:
+        yield progress
+        return
+    turn, over, started = Lock(), False, False
+
+    def start() -> None:
+        nonlocal started
+        with turn:
+            if not over:
+                progress.start()
+                started = True
+
+    timer = Timer(_PATIENCE, start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield progress
+    finally:
+        timer.cancel()
+        with turn:
+            over = True
+        if started:
+            progress.stop()
+
+
 def progress_bar(
     what: str, *, shown: bool = True
-) -> Callable[[int], AbstractContextManager[Callable[[int], None]]]:
+) -> Callable[[int | None], AbstractContextManager[Callable[[int], None]]]:
     """Makes bars on standard error.
 
     Args:
@@ -30,26 +73,22 @@ def progress_bar(
     """
 
     @contextmanager
-    def bar(total: int) -> Iterator[Callable[[int], None]]:
-        console = Console(file=sys.stderr)
-        visible = shown and (console.is_terminal or console.is_jupyter)
-        progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            console=console, transient=True, disable=not visible,
-        )  # fmt: skip
-        task, begun, started = progress.add_task(what, total=total), time.monotonic(), False
-
-        def update(done: int) -> None:
-            nonlocal started
-            if visible and not started and time.monotonic() - begun > _PATIENCE:
-                progress.start()
-                started = True
-            progress.update(task, completed=done)
-
-        try:
-            yield update
-        finally:
-            if started:
-                progress.stop()
+    def bar(total: int | None) -> Iterator[Callable[[int], None]]:
+        with _patient(shown=shown) as progress:
+            task = progress.add_task(what, total=total)
+            yield lambda done: progress.update(task, completed=done)
 
     return bar
+
+
+@contextmanager
+def step_bar(samples: int | None, *, shown: bool = True) -> Iterator[Callable[[str, int], None]]:
+    """A bar for work in steps; call the result with what is being done and how many samples or steps of it are done."""
+    with _patient(shown=shown) as progress:
+        task = progress.add_task("translating", total=None)
+        yield lambda doing, done: progress.update(
+            task,
+            description=printable(doing),
+            completed=done,
+            total=samples if doing == "verifying" else None,
+        )

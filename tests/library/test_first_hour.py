@@ -79,6 +79,9 @@ def test_the_demo(tmp_path: Path) -> None:
     assert "pip install" in install.text
     printed = shell(demo.text.strip(), tmp_path)
     assert "onnxruntime agrees" in printed
+    opened = re.search(r"open the report: python -m webbrowser (\S+)", printed)
+    assert opened is not None
+    assert "Energy per inference" in (tmp_path / opened[1]).read_text(encoding="utf-8")
     following = [
         line.strip()
         for line in printed.partition("Next")[2].splitlines()
