@@ -11,10 +11,11 @@ import onnxruntime
 from numpy.typing import NDArray
 from op_samples import Sample
 
+from tcja_deploy import zoo
 from tcja_deploy.ir import Dim, Graph, GraphBuilder
 from tcja_deploy.ir import ops as ir
 
-__all__ = ["checked", "frames_of", "graph_of", "run_model", "session"]
+__all__ = ["checked", "frames_of", "graph_of", "run_model", "session", "small"]
 
 Array = NDArray[np.float32]
 
@@ -73,3 +74,8 @@ def run_model(model: Any, frames: Array) -> Array:
     running = session(model)
     result: Array = running.run(None, {running.get_inputs()[0].name: frames})[0]
     return result
+
+
+def small(seed: int = 0) -> Graph:
+    """A small network of the zoo, with attention."""
+    return zoo.build("events34", channels=(6, 8, 8), T=5, hidden=24, seed=seed)
