@@ -9,8 +9,9 @@ names it, and the same place in later steps adds its line to it. Sums of frames 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -84,10 +85,11 @@ class ByHand:
         Args:
             on_start: Whether it works on what a state begins with, as only the first step does.
         """
-        frame, site = sys._getframe(1), list[Any]([self._tr.here])
+        frame: FrameType | None = sys._getframe(1)
+        site: list[Any] = [self._tr.here]
         while frame is not None:
             site.append((frame.f_code, frame.f_lasti))
-            frame = frame.f_back  # type: ignore[assignment]
+            frame = frame.f_back
         key = tuple(site)
         in_first, later = self._sites.get(key, (0, 0))
         self._sites[key] = in_first, later = in_first + on_start, later + (not on_start)
@@ -304,7 +306,8 @@ class ByHand:
     def _in_step(self, step: int, line: Made) -> Made:
         """The same line of the code in another step; in the first one some may be missing, where states begin as numbers."""
         if line.function == "input":
-            return self._line(replace(self.streams[line], step=step))
+            frame: Made = self._line(replace(self.streams[line], step=step))
+            return frame
         index, made = self._made[line.step].index(line), self._made.get(step, [])
         fewer = len(self._made.get(1, [])) - len(made) if step == 0 else 0
         for i in (index - fewer, index, *range(index - fewer + 1, index)):
@@ -312,7 +315,7 @@ class ByHand:
                 return made[i]
         raise self.refusal("does not treat all steps alike", "let every step do the same")
 
-    def all_steps(self, frames: list[Any]) -> list[Traced] | None:
+    def all_steps(self, frames: Sequence[Any]) -> list[Traced] | None:
         """Lines of all steps in order as frames of a stream; `None` for anything else."""
         T = self._tr.T
         tensors = [f for f in frames if isinstance(f, Traced)]
@@ -353,8 +356,8 @@ def _as_function(
     name = _SPELLED.get(name, name)
     if name == "heaviside":
         at_zero = kwargs.pop("values", args[1] if len(args) > 1 else None)
-        at_zero = float(at_zero) if isinstance(at_zero, torch.Tensor) and at_zero.numel() == 1 else None
-        return {1.0: "ge", 0.0: "gt"}.get(at_zero, ""), (args[0], 0.0), kwargs  # type: ignore[call-overload]
+        value = float(at_zero) if isinstance(at_zero, torch.Tensor) and at_zero.numel() == 1 else -1.0
+        return {1.0: "ge", 0.0: "gt"}.get(value, ""), (args[0], 0.0), kwargs
     if name == "setitem" and isinstance(args[1], Traced):
         return "masked_fill", args, kwargs
     return name, args, kwargs

@@ -116,7 +116,7 @@ class _Solving:
         if len(lines) != T:
             raise self.by_hand.refusal(
                 f"does not do the same in all {T} steps with a membrane kept by hand",
-                "let every step do the same, or hand over the network of one step",
+                "let every step do the same",
                 self.series.code,
             )
         whole = {self._signature(m)[0] for m in lines}
@@ -139,7 +139,7 @@ class _Solving:
         if found is None:
             raise self.by_hand.refusal(
                 "keeps a membrane by hand whose steps are not all the same arithmetic",
-                "put the neuron into a module of its own: it is then identified by running it (docs/neurons.md)",
+                "put the neuron into a separate module: it is then identified by running it (docs/neurons.md)",
                 self.series.code,
             )
         return x, found.ops + behind
@@ -289,7 +289,7 @@ def _peeled(lines: list[Made]) -> tuple[list[Made], tuple[Op, ...]]:
         if any(i[0].function not in (*COMPARISONS, "mul", "div") for i in inner):
             return lines, tuple(found)
         function, number = others.pop()
-        if function not in ("mul", "div") or not number:
+        if function not in ("mul", "div") or not isinstance(number, float) or not number:
             return lines, tuple(found)
         found.insert(0, ir.Affine(number if function == "mul" else 1 / number, 0.0))
         lines = [i[0] for i in inner]

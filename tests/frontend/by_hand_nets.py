@@ -211,13 +211,14 @@ class Adaptive(nn.Module):
         self.fc, self.out = nn.Linear(8, 16), nn.Linear(16, 5)
 
     def forward(self, x: Tensor) -> Tensor:
-        v, a, out = torch.zeros(x.shape[1], 16), torch.zeros(x.shape[1], 16), 0
+        v, a = torch.zeros(x.shape[1], 16), torch.zeros(x.shape[1], 16)
+        out: Any = 0
         for t in range(x.shape[0]):
             v = 0.8 * v + self.fc(x[t])
             z = torch.where(v - (0.3 + 0.2 * a) >= 0, 1.0, 0.0)
             v, a = v * (1 - z), 0.9 * a + z
             out = out + self.out(z)
-        return out / x.shape[0]
+        return out / x.shape[0]  # type: ignore[no-any-return]
 
 
 class Residual(nn.Module):
@@ -299,13 +300,14 @@ class Ternary(nn.Module):
         self.fc, self.out = nn.Linear(8, 16), nn.Linear(16, 5)
 
     def forward(self, x: Tensor) -> Tensor:
-        v, o = torch.zeros(x.size(1), 16), 0
+        v = torch.zeros(x.size(1), 16)
+        o: Any = 0
         for t in range(x.size(0)):
             v = v * 0.9 + self.fc(x[t])
             z = (v >= 0.4).float() - (v <= -0.4).float()
             v = v - z * 0.4
             o = o + self.out(z)
-        return o
+        return o  # type: ignore[no-any-return]
 
 
 class Skipping(nn.Module):
@@ -338,6 +340,7 @@ class NormPerStep(nn.Module):
         super().__init__()
         self.conv, self.fc = nn.Conv2d(2, 4, 3, padding=1, bias=False), nn.Linear(256, 5)
         self.norms = nn.ModuleList([nn.BatchNorm2d(4) for _ in range(4)])
+        norm: Any
         for i, norm in enumerate(self.norms):
             norm.running_mean.uniform_(-0.2, 0.2)
             norm.running_var.uniform_(0.1 * (i + 1), 0.2 * (i + 1))
@@ -362,10 +365,11 @@ class Recurrent(nn.Module):
         self.fc, self.back, self.out = nn.Linear(8, 16), nn.Linear(16, 16), nn.Linear(16, 5)
 
     def forward(self, x: Tensor) -> Tensor:
-        v, z, out = torch.zeros(x.size(1), 16), torch.zeros(x.size(1), 16), 0
+        v, z = torch.zeros(x.size(1), 16), torch.zeros(x.size(1), 16)
+        out: Any = 0
         for t in range(x.size(0)):
             v = 0.5 * v + self.fc(x[t]) + self.back(z)
             z = (v > 0.6).float()
             v = v * (1 - z)
             out = out + self.out(z)
-        return out
+        return out  # type: ignore[no-any-return]

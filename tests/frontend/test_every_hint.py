@@ -21,7 +21,7 @@ from tcja_deploy.errors import DeployError
 
 ROOT = Path(__file__).parents[2]
 READERS = ("tcja_deploy/frontend", "tcja_deploy/torch_file", "tcja_deploy/nir_file")
-UNSUPPORTED = {"Unsupported", "UnsupportedInContext", "OtherReading"}
+UNSUPPORTED = {"Unsupported", "UnsupportedInContext", "OtherReading", "LoopRefusal", "refusal"}
 
 
 def pieces(value: ast.expr, names: dict[str, list[str]]) -> list[str]:

@@ -71,6 +71,42 @@ def membranes(s: Any, x: Tensor) -> Tensor:
     return torch.stack(out)
 
 
+def by_hand(charged: Callable[[Any, Tensor, Tensor, Tensor, int], Tensor]) -> Callable[[Any, Tensor], Tensor]:
+    def forward(s: Any, x: Tensor) -> Tensor:
+        m = z = torch.zeros(x.shape[1], CHANNELS, 8, 8)
+        out = []
+        for t in range(T):
+            m = charged(s, x, m, z, t)
+            z = (m > 0.1).float()
+            m = m * (1 - z)
+            out.append(z)
+        return torch.stack(out)
+
+    return forward
+
+
+def membrane_of(step: int) -> Callable[[Any, Tensor], Tensor]:
+    def forward(s: Any, x: Tensor) -> Tensor:
+        m = kept = torch.zeros(x.shape[1], CHANNELS, 8, 8)
+        for t in range(T):
+            m = 0.5 * m + s.conv(x[t])
+            kept = m if t == step else kept
+        return kept
+
+    return forward
+
+
+def pooled_until(end: int) -> Callable[[Any, Tensor], Tensor]:
+    def forward(s: Any, x: Tensor) -> Tensor:
+        m, out = torch.zeros(x.shape[1], CHANNELS, 8, 8), []
+        for t in range(T):
+            m = 0.5 * m + s.conv(x[t])
+            out += [F.avg_pool2d((m > 0.1).float(), 2)] if t < end else []
+        return sum(out)  # type: ignore[return-value]
+
+    return forward
+
+
 def surrogate_net(spiking: bool) -> nn.Module:
     net = body(lambda s, x: s.spikes(x))
     net.lif.surrogate_function.spiking = spiking  # type: ignore[union-attr]
@@ -262,6 +298,29 @@ HINTS: dict[str, tuple[str, Build, Build]] = {
         "put the neuron into a separate module: it is then identified by running it",
         forward(lambda s, x: (s.conv(x) > 1).float()),
         forward(lambda s, x: s.own(s.conv(x)), own=Above(1)),
+    ),
+    "spikes that go back through weights": (
+        "leave the recurrent connection out",
+        single_step(
+            by_hand(lambda s, x, m, z, t: 0.5 * m + s.conv(x[t]) + s.own(z)),
+            own=nn.Conv2d(CHANNELS, CHANNELS, 1),
+        ),
+        single_step(by_hand(lambda s, x, m, z, t: 0.5 * m + s.conv(x[t]))),
+    ),
+    "two signals that go into a membrane": (
+        "add up what goes into the membrane first",
+        single_step(by_hand(lambda s, x, m, z, t: 0.5 * m + s.conv(x[t]) - F.relu(s.conv(x[t])))),
+        single_step(by_hand(lambda s, x, m, z, t: 0.5 * m + (s.conv(x[t]) - F.relu(s.conv(x[t]))))),
+    ),
+    "a membrane of the middle": (
+        "let every step do the same",
+        single_step(membrane_of(T - 2)),
+        single_step(membrane_of(T - 1)),
+    ),
+    "layers in some steps": (
+        "let every step do the same",
+        single_step(pooled_until(2)),
+        single_step(pooled_until(T)),
     ),
     "membranes by hand": (
         "put the neuron into a separate module: it is then identified by running it",
