@@ -14,6 +14,7 @@ from slow_twin import run_slow
 from tcja_deploy.errors import DataError, GraphError, UsageError
 from tcja_deploy.runtime.integers.layers import LayerStage, or_pool
 from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, Readout
+from tcja_deploy.runtime.integers.stages import NeuronStage, SynapseStage
 from tcja_deploy.runtime.integers.twin import Twin, encode
 
 
@@ -174,6 +175,25 @@ def test_sums_of_pools_are_counted(window):
         frames[1, 0, 17, 2 + places[:, 0], 2 + places[:, 1]] = 1
         network = IntegerNetwork("net", 3, HostInput((20, 5, 5), True, 1), (layer,), Readout())
         assert both(network, frames).counts["n"].peak == 2 * spikes
+
+
+@pytest.mark.parametrize("kind", ["conv", "transposed", "dense"])
+@pytest.mark.parametrize("most", [100, 3000])
+def test_synapses_without_neurons_sum_alike(kind, most):
+    """Groups, strides, padding, wide weights and signed payloads; torch is the reference's oracle of its geometry."""
+    rng, signed = np.random.default_rng(most), HostInput((4, 7, 6), False, 9)
+    shape = {"conv": (6, 2, 3, 2), "transposed": (4, 3, 3, 2), "dense": (20, 168)}[kind]
+    geometry = (
+        {} if kind == "dense" else {"stride": (2, 1), "padding": (1, 0), "dilation": (1, 2), "groups": 2}
+    )
+    synapse = SynapseStage(
+        "s", (":host",), kind, (4, 7, 6), rng.integers(-most, most, shape), 1.0, **geometry
+    )
+    bias = np.arange(synapse.out_shape[0])
+    neurons = NeuronStage("n", ("s",), synapse.out_shape, bias, np.asarray(10 * most), 1024)
+    network = IntegerNetwork("net", 4, signed, (synapse, neurons), Readout())
+    frames = rng.integers(-9, 10, (4, 2, 4, 7, 6)) * (rng.random((4, 2, 4, 7, 6)) < 0.3)
+    assert 0.001 < both(network, frames, ["s", "n"]).payload.mean() < 0.9
 
 
 def test_host_input_pools_exactly():

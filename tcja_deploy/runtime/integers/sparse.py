@@ -82,6 +82,18 @@ class SparseSynapse:
         rows = prod(axis.shape[1] for axis in self.taps) * self.space[2]
         return for_columns(values, self.weights, rows, rest)
 
+    def run(self, received: Received, threads: int) -> NDArray[np.int32] | None:
+        """Sums of a window `[T, N, ...]`; `None` where no bound proves that they neither wrap nor leave 32 bits."""
+        bound = self.bound(received)
+        if received.peak >= EXACT or bound >= (_BITS32 if len(self.out_shape) == 1 else LIMIT):
+            return None
+        N, _, _, T, _ = received.value.placed(self.space).shape
+        nothing = self.spread(np.zeros(self.out_shape[0], np.int32), 0)
+        out = np.empty((N, *self.size, T, len(nothing)), np.int32)
+        self.share(layer_kernels.integer_sums, received, nothing, threads, out)
+        moved = out[..., : self.out_shape[0]].transpose(3, 0, 4, 1, 2)
+        return np.ascontiguousarray(moved.reshape(T, N, *self.out_shape))
+
     def share(
         self, kernel: Any, received: Received, bias: NDArray[np.int32], threads: int, *others: Any
     ) -> None:
@@ -160,9 +172,13 @@ def sparse_synapse(stage: LayerStage | SynapseStage) -> SparseSynapse | None:
         op: ir.Conv2d | ir.ConvTranspose2d = ir.Conv2d(weight.reshape(-1, *shape))
     else:
         shape = stage.in_shape
-        kind = ir.ConvTranspose2d if stage.kind == "transposed" else ir.Conv2d
-        padding = (*stage.padding, *stage.padding)
-        op = kind(weight, None, stage.stride, padding, dilation=stage.dilation, groups=stage.groups)
+        shared: dict[str, Any] = {"stride": stage.stride, "dilation": stage.dilation, "groups": stage.groups}
+        if stage.kind == "transposed":
+            op = ir.ConvTranspose2d(
+                weight, padding=stage.padding, output_padding=stage.output_padding, **shared
+            )
+        else:
+            op = ir.Conv2d(weight, padding=(*stage.padding, *stage.padding), **shared)
     kernel = plain_kernel(op)
     if shape[0] > np.iinfo(np.uint16).max or kernel.size > np.iinfo(np.int32).max:
         return None

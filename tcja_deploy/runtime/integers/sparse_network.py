@@ -15,9 +15,17 @@ from tcja_deploy.runtime.integers.edges import AnyStage
 from tcja_deploy.runtime.integers.layer_runner import LayerCounts
 from tcja_deploy.runtime.integers.layers import GateStage, LayerStage
 from tcja_deploy.runtime.integers.network import IntegerNetwork
-from tcja_deploy.runtime.integers.sparse import EXACT, Received, SparseNeurons, or_weight, sparse_layer
+from tcja_deploy.runtime.integers.sparse import (
+    EXACT,
+    Received,
+    SparseNeurons,
+    SparseSynapse,
+    or_weight,
+    sparse_layer,
+    sparse_synapse,
+)
 from tcja_deploy.runtime.integers.stage_runners import count_sent, integer_gate, run_stage
-from tcja_deploy.runtime.integers.stages import HOST
+from tcja_deploy.runtime.integers.stages import HOST, SynapseStage
 from tcja_deploy.runtime.threads import share
 
 __all__ = ["SparseNetwork"]
@@ -35,9 +43,14 @@ class SparseNetwork:
     network: IntegerNetwork
     threads: int
     _layers: dict[str, SparseNeurons] = field(default_factory=dict, init=False, repr=False)
+    _synapses: dict[str, SparseSynapse] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for stage in self.network.stages:
+            if isinstance(stage, SynapseStage):
+                synapse = sparse_synapse(stage)
+                if synapse is not None:
+                    self._synapses[stage.name] = synapse
             if isinstance(stage, LayerStage) and or_weight(stage) is None:
                 layer = sparse_layer(stage)
                 if layer is not None:
@@ -71,6 +84,12 @@ class SparseNetwork:
                 spikes = self._layers[stage.name].run(first, self.threads, counts)
             elif isinstance(first.value, Spikes) and first.value.gate is None:
                 spikes = self._pooled(stage, first.value, counts)
+        elif isinstance(stage, SynapseStage) and stage.name in self._synapses:
+            sums = self._synapses[stage.name].run(first, self.threads)
+            if sums is not None:
+                counts.peak = max(counts.peak, int(np.abs(sums).max()))
+                count_sent(stage, sums, counts)
+                return self._payload(sums, spiking=False)
         if spikes is not None:
             counts.add(LayerCounts(int(spikes.by_place.sum()), spikes.neuron_steps))
             return Received(spikes)
