@@ -111,7 +111,7 @@ def test_wrong_options_and_frames_are_refused():
         b = GraphBuilder(2)
         x = b.add("block", ir.TCJA(np.ones((1, 1, 2), np.float32), None), b.add("input", ir.Input((1, 4, 4))))
         x = b.add(name, ir.LIF(), b.add("pool", ir.MaxPool2d((2, 2), (2, 2)), x))
-        with pytest.raises(UsageError, match=f"called as nodes are: {name}"):
+        with pytest.raises(UsageError, match=f"the names of nodes: {name}"):
             stream(b.finish(b.add("last", ir.ReLU(), x)))
     with pytest.raises(DataError, match=r"\[1, 2, 34, 34\]"):
         stream(graph).push(np.zeros((2, 2, 34, 34), np.float32))

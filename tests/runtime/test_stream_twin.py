@@ -57,7 +57,7 @@ def test_layers_may_be_called_like_parts_of_the_stream(name, where):
     assert agreement.layers[where].spikes > 0
     assert agreement.mismatches == 0
     stages[where] = replace(stages[where], name=":output", inputs=())
-    with pytest.raises(UsageError, match="called as nodes are"):
+    with pytest.raises(UsageError, match="the names of nodes"):
         stream_twin(replace(network, stages=tuple(stages)))
 
 
