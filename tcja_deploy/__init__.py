@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tcja_deploy.library.comparison import compare
     from tcja_deploy.library.firing_rates import rates
     from tcja_deploy.library.inspection import inspect
+    from tcja_deploy.library.neurobench import neurobench
     from tcja_deploy.library.sources import open_data
     from tcja_deploy.library.streams import stream
 
@@ -34,6 +35,7 @@ __all__ = [
     "export",
     "inspect",
     "load",
+    "neurobench",
     "open_data",
     "rates",
     "stream",
@@ -45,6 +47,7 @@ _LATER = {
     "benchmark": "tcja_deploy.library.benchmark",
     "compare": "tcja_deploy.library.comparison",
     "inspect": "tcja_deploy.library.inspection",
+    "neurobench": "tcja_deploy.library.neurobench",
     "open_data": "tcja_deploy.library.sources",
     "rates": "tcja_deploy.library.firing_rates",
     "stream": "tcja_deploy.library.streams",

@@ -30,6 +30,7 @@ from tcja_deploy.cli.resume import ResumeOption, resumable
 
 if TYPE_CHECKING:
     from tcja_deploy.energy.count.model import ModelActivity
+    from tcja_deploy.events import EventData
     from tcja_deploy.ir import Graph
     from tcja_deploy.runtime.activity.stopwatch import Stopwatch
     from tcja_deploy.runtime.resume import KeptProgress
@@ -39,7 +40,7 @@ __all__ = ["measured_model", "rates"]
 
 def measured_model(
     graph: Graph,
-    data: Sequence[Path],
+    data: Sequence[Path | EventData],
     which: RecordingOptions,
     running: Running,
     stopwatch: Stopwatch | None = None,
@@ -49,7 +50,7 @@ def measured_model(
     from tcja_deploy.cli.render import progress_bar
     from tcja_deploy.energy.count.model import measure_model
 
-    parts = [open_dataset(graph, path, which) for path in data]
+    parts = [open_dataset(graph, one, which) if isinstance(one, Path) else one for one in data]
     found = measure_model(
         graph,
         parts,
@@ -85,6 +86,13 @@ def rates(
         Path | None,
         typer.Option(help="Keep the counts (.npz), for 'tcja-deploy energy --activity'.", show_default=False),
     ] = None,
+    neurobench: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write NeuroBench's metrics (.json) too, from a pass over the recordings of their own.",
+            show_default=False,
+        ),
+    ] = None,
     profile_time: Annotated[
         bool, typer.Option("--profile-time", help="Print where the time of the run goes.")
     ] = False,
@@ -111,6 +119,9 @@ def rates(
 
     check_outputs(output or [], force=force, suffixes=FORMATS)
     check_outputs([save] if save is not None else [], force=force)
+    check_outputs(
+        [neurobench] if neurobench is not None else [], force=force, suffixes=(".json",), what="metrics"
+    )
     if plots is not None:
         taken = [plots / f"{key}.svg" for key in RATE_PLOTS] if plots.is_dir() else [plots]
         check_outputs(taken, force=force)
@@ -120,7 +131,8 @@ def rates(
         resumable("rates", model, data, save, resume=resume) as kept,
         watch.part("opening and checking the recordings"),
     ):
-        activity = measured_model(graph, data, which, running, watch, kept)
+        parts = [open_dataset(graph, path, which) for path in data]
+        activity = measured_model(graph, parts, which, running, watch, kept)
     if not activity.leads:
         return
     found = find_rates(activity.measured)
@@ -132,6 +144,10 @@ def rates(
     for path in output or []:
         write_text(path, partial(rates_document, found, facts), force=force)
         written.append(path)
+    if neurobench is not None:
+        from tcja_deploy.library.neurobench import neurobench as metrics
+
+        written.append(metrics(graph, parts).save(neurobench, force=force))
     if plots is not None:
         written += write_plots(plots, rate_plots(found), force=force)
     if as_json:

@@ -1,0 +1,182 @@
+"""The metrics of NeuroBench, by its own definitions (Yik et al., Nat. Commun. 16:1545, 2025, arXiv 2304.04640).
+
+They differ from the counts of the conventions here in what they take for an operation: weights that are zero make none; a call
+whose inputs are all -1, 0 or 1 makes accumulations, any other one multiply-accumulates, a call being one recording at one time
+step (or one window, where a layer sees it whole). Biases, normalisation, pooling, neurons and gates are left out. They need a
+pass over the recordings of their own, since kept counts know no zero weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tcja_deploy.ir import Graph, Node
+from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.activity.collect import LabelledFrames, Progress
+from tcja_deploy.runtime.compare import predictions
+from tcja_deploy.runtime.sequence import evaluate, run
+
+__all__ = ["NeuroBenchMetrics", "neurobench_metrics"]
+
+_COUNTED = (ir.Conv1d, ir.Conv2d, ir.Linear)
+"""What NeuroBench takes for connections, besides recurrent layers."""
+
+
+@dataclass(frozen=True)
+class NeuroBenchMetrics:
+    """Metrics of a network over recordings; operations are means per recording.
+
+    Attributes:
+        parameters: Stored weights and biases, batch normalisation folded.
+        footprint: Bytes of them, as float32.
+        connection_sparsity: Share of zero weights, rounded to four decimals as NeuroBench does.
+        activation_sparsity: Share of neuron-steps without a spike; 0 where there are no neurons.
+        effective_macs: Multiply-accumulates with non-zero inputs and weights.
+        effective_acs: Accumulations: the same where inputs are spikes.
+        dense: Operations if all inputs and weights were non-zero; padding is left out.
+        accuracy: Share of right predictions; `None` without labels.
+        left_out: Layers with weights that NeuroBench does not count.
+        recordings: How many were run.
+    """
+
+    parameters: int
+    footprint: int
+    connection_sparsity: float
+    activation_sparsity: float
+    effective_macs: float
+    effective_acs: float
+    dense: float
+    accuracy: float | None
+    left_out: tuple[str, ...]
+    recordings: int
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """As NeuroBench's `Benchmark.run` returns them: metrics by the names of its classes."""
+        found: dict[str, Any] = {
+            "Footprint": self.footprint,
+            "ParameterCount": self.parameters,
+            "ConnectionSparsity": self.connection_sparsity,
+            "ActivationSparsity": self.activation_sparsity,
+            "SynapticOperations": {
+                "Effective_MACs": self.effective_macs,
+                "Effective_ACs": self.effective_acs,
+                "Dense": self.dense,
+            },
+        }
+        return found if self.accuracy is None else {"ClassificationAccuracy": self.accuracy, **found}
+
+
+@dataclass
+class _Sums:
+    macs: float = 0.0
+    acs: float = 0.0
+    dense: float = 0.0
+    silent: int = 0
+    sites: int = 0
+    right: int = 0
+    labelled: int = 0
+
+
+def neurobench_metrics(
+    graph: Graph, data: LabelledFrames, *, progress: Progress | None = None
+) -> NeuroBenchMetrics:
+    """Run a network recording by recording and measure it as NeuroBench does.
+
+    Args:
+        graph: The network; fold its batch normalisation before.
+        data: Recordings as it takes them.
+        progress: Called with the number of recordings done.
+
+    Raises:
+        DataError: The data do not fit the network.
+    """
+    neurons = {node.name for node in graph.neurons}
+    connections = [node for node in graph if isinstance(node.op, (*_COUNTED, ir.TCJA))]
+    sources = {node.inputs[0] for node in connections}
+    sums = _Sums()
+    for index in range(len(data)):
+        frames, label = data[index]
+        values: dict[str, Tensor] = {}
+
+        def seen(node: Node, value: Tensor, values: dict[str, Tensor] = values) -> None:
+            if node.name in neurons:
+                sums.silent += value.numel() - int(torch.count_nonzero(value))
+                sums.sites += value.numel()
+            if node.name in sources:
+                values[node.name] = value
+
+        output = run(graph, frames[:, None], observe=seen)
+        with torch.inference_mode():
+            for node in connections:
+                _add(sums, node, graph, values[node.inputs[0]])
+        if label is not None and len(graph[graph.output].signal.features) == 1:
+            streams = graph[graph.output].signal.streams
+            sums.right += int(predictions(output.numpy(), streams)[0] == label)
+            sums.labelled += 1
+        if progress is not None:
+            progress(index + 1)
+    kernels = [kernel for node in connections for kernel in _kernels(node)]
+    weights = sum(k.size for k in kernels)
+    zeros = weights - sum(int(np.count_nonzero(k)) for k in kernels)
+    n = len(data)
+    return NeuroBenchMetrics(
+        parameters=graph.parameters,
+        footprint=4 * graph.parameters,
+        connection_sparsity=round(zeros / weights, 4) if weights else 0.0,
+        activation_sparsity=sums.silent / sums.sites if sums.sites else 0.0,
+        effective_macs=sums.macs / n,
+        effective_acs=sums.acs / n,
+        dense=sums.dense / n,
+        accuracy=sums.right / n if sums.labelled == n else None,
+        left_out=tuple(x.name for x in graph if x.op.synaptic and not isinstance(x.op, _COUNTED)),
+        recordings=n,
+    )
+
+
+def _kernels(node: Node) -> list[np.ndarray[Any, Any]]:
+    if isinstance(node.op, ir.TCJA):
+        return [k for k in (node.op.tla, node.op.cla) if k is not None]
+    weight = node.op.constants()["weight"]
+    return [] if weight is None else [weight]
+
+
+def _add(sums: _Sums, node: Node, graph: Graph, x: Tensor) -> None:
+    """The operations of one layer in one recording, call by call."""
+    for calls, effective, dense in _calls(node, graph, x):
+        per_call = effective.double().reshape(len(calls), -1).sum(1)
+        spiking = ((calls == 0) | (calls == 1) | (calls == -1)).reshape(len(calls), -1).all(1)
+        sums.acs += float(per_call[spiking].sum())
+        sums.macs += float(per_call[~spiking].sum())
+        sums.dense += float(dense.double().sum())
+
+
+def _calls(node: Node, graph: Graph, x: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """For each tensor of weights: its inputs by call, and operations by call, effective and dense."""
+    if isinstance(node.op, ir.TCJA):
+        z = x.permute(1, 0, 2, 3, 4).mean((3, 4))  # [1, T, C]
+        for kernel, squeezed, size in (
+            (node.op.tla, z.permute(0, 2, 1), node.op.k_t),
+            (node.op.cla, z, node.op.k_c),
+        ):
+            if kernel is not None:
+                weight, pad = torch.tensor(kernel != 0, dtype=torch.float32), ir.same_padding(size)
+                effective = F.conv1d(F.pad((squeezed != 0).float(), pad), weight)
+                dense = F.conv1d(F.pad(torch.ones_like(squeezed), pad), torch.ones_like(weight))
+                yield squeezed, effective, dense
+        return
+    weight = node.op.constants()["weight"]
+    if weight is None:
+        return
+    met = replace(node.op, weight=(weight != 0).astype(np.float32), bias=None)  # type: ignore[type-var,call-arg]
+    whole = replace(node.op, weight=np.ones_like(weight), bias=None)  # type: ignore[type-var,call-arg]
+    streams = graph[node.inputs[0]].signal.streams
+    calls = x if streams else x[None]
+    yield calls, evaluate(met, (x != 0).float()), evaluate(whole, torch.ones_like(x))
