@@ -52,13 +52,14 @@ def test_what_the_package_offers() -> None:
         "export",
         "inspect",
         "load",
+        "neurobench",
         "open_data",
         "rates",
         "stream",
         "verify",
     }
     assert set(td.__all__) == {"DeployError", "__version__"} | functions
-    for name in ("export", "load", "neurobench", "verify"):
+    for name in ("export", "load", "verify"):
         assert inspect.getdoc(getattr(td, name))
     here, there = (inspect.signature(f).parameters for f in (td.load, frontend.load))
     assert set(there) == set(here)
