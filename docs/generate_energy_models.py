@@ -203,9 +203,9 @@ frames with 30 % of the pixels set.
 |---|---|---:|---:|---:|---|
 {rows}
 
-What follows: `Simple` may be compared with the conventions here after its memory term is set apart; its AC number is too high by
-the sum that it makes itself. `Lemaire` overcounts strided and bordered convolutions. The counts of `NeuroMC`, and of `SpikeSim`
-with its default configuration, do not fall when a network spikes less, so they cannot rank networks by their rates.
+What follows: `Simple` may be compared with the conventions here after its memory term is set apart; its AC number is too
+high by the sum that it makes itself. `Lemaire` overcounts strided and bordered convolutions. The counts of `NeuroMC`, and of
+`SpikeSim` with its default configuration, do not fall when a network spikes less, so they cannot rank networks by their rates.
 
 ## What they make of it
 
@@ -213,8 +213,8 @@ with its default configuration, do not fall when a network spikes less, so they 
 |---|---:|---:|---|
 {totals}
 
-The totals differ by two orders of magnitude on one and the same run, nearly all of it by what is taken for a memory access and at
-which price, not by the operations. A number without its model says nothing.
+The totals differ by two orders of magnitude on one and the same run, nearly all of it by what is taken for a memory access and
+at which price, not by the operations. A number without its model says nothing.
 
 `Simple` is nearest to `memory` in scope: both read a weight per operation and the membrane per update. It prices every byte
 alike, `memory` by the size of the buffer ([energy](energy.md)).
