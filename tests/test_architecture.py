@@ -79,6 +79,7 @@ ALLOWED: dict[str, set[str]] = {
     "exporters": BASE | {"files", "ir_file", "nir_file", "passes", "reading", "runtime"},
     "hardware_profiles": {"errors"},
     "meters": {"errors"},
+    "schemas": set(),
     "energy": BASE | {"files", "passes", "reading", "runtime", "hardware_profiles"},
 }
 """What each part may import besides itself, the standard library and third-party packages."""
