@@ -36,7 +36,8 @@ schema = json.loads((files("tcja_deploy.schemas") / "energy-report.json").read_t
 They are generated from the records that are written, and the tests hold real outputs of the commands against them. Objects
 are closed: a field that is not named there is not written, and one that is named is always there unless it is not in
 `required`. Where a row has a column per price list or meter, the columns are numbered (`energy_0_pJ`) in the order in which
-they were asked for. Open are a target's own section of a manifest, except for Lava's (`lava-bundle`), and the parts of a bundle.
+they were asked for. Open are a target's own section of a manifest, except for Lava's (`lava-bundle`), and the parts
+of a bundle.
 """
 
 if __name__ == "__main__":

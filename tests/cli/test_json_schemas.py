@@ -77,11 +77,9 @@ def test_exports(run: Run, tmp_path: Path) -> None:
         ran = run("export", MODEL, "-t", target, "-o", str(tmp_path / artifact), "--json", *options)
         assert ran.code == 0, ran.err
         check("export", ran.out)
-    for manifest in (
-        tmp_path / "a.manifest.json",
-        tmp_path / "b.manifest.json",
-        tmp_path / "c.lava" / "manifest.json",
-    ):
+    manifests = [*sorted(tmp_path.glob("*.manifest.json")), tmp_path / "c.lava" / "manifest.json"]
+    assert len(manifests) == 3
+    for manifest in manifests:
         found = check("manifest", manifest.read_text())
     check("lava-bundle", json.dumps(found["lava"]))
     check("lava-bundle", run("inspect", str(tmp_path / "c.lava"), "--json").out)
