@@ -175,8 +175,8 @@ def _calls(node: Node, graph: Graph, x: Tensor) -> Iterator[tuple[Tensor, Tensor
     weight = node.op.constants()["weight"]
     if weight is None:
         return
-    met = replace(node.op, weight=(weight != 0).astype(np.float32), bias=None)  # type: ignore[type-var,call-arg]
-    whole = replace(node.op, weight=np.ones_like(weight), bias=None)  # type: ignore[type-var,call-arg]
+    met = replace(node.op, weight=(weight != 0).astype(np.float32), bias=None)  # type: ignore[call-arg]
+    whole = replace(node.op, weight=np.ones_like(weight), bias=None)  # type: ignore[call-arg]
     streams = graph[node.inputs[0]].signal.streams
     calls = x if streams else x[None]
     yield calls, evaluate(met, (x != 0).float()), evaluate(whole, torch.ones_like(x))

@@ -203,7 +203,8 @@ def open_onnx_step(path: Path, graph: Graph) -> Iterator[Opened]:
         if samples not in steppers:
             opened = OnnxStepper(path, samples, trusted=True)
             steppers[samples] = opened, opened.state
-        stepper, stepper.state = steppers[samples]
+        stepper, begin = steppers[samples]
+        stepper.state = begin
         silence = np.zeros_like(frames[0])
         values: list[NDArray[np.float32]] = []
         for t in range(len(frames) + stepper.latency + 1):

@@ -81,7 +81,7 @@ def of_type(kind: Any) -> Schema:
 
 def _record(kind: type, **more: Schema) -> Schema:
     hints = get_type_hints(kind)
-    return _closed({**{f.name: of_type(hints[f.name]) for f in dataclasses.fields(kind)}, **more})  # type: ignore[arg-type]
+    return _closed({**{f.name: of_type(hints[f.name]) for f in dataclasses.fields(kind)}, **more})
 
 
 def _report(kind: str, body: Schema) -> Schema:

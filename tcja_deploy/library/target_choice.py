@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -80,4 +80,4 @@ def _truth(text: str) -> bool:
     return text == "true"
 
 
-_READ = {"int": int, "float": float, "bool": _truth}
+_READ: Mapping[str, Callable[[str], Any]] = {"int": int, "float": float, "bool": _truth}
