@@ -92,7 +92,7 @@ def load(
 
 @out_of_memory_told()
 def export(
-    graph: Graph,
+    graph: str | Path | Graph | nn.Module,
     target: str,
     path: str | Path,
     *,
@@ -101,6 +101,7 @@ def export(
     bound: float = 1e-5,
     force: bool = False,
     progress: ExportProgress | None = None,
+    loading: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> ExportReport:
     """Write a network for a target and, by default, verify what was written before it moves into place.
@@ -109,7 +110,7 @@ def export(
     (`report.agreement.passed`, `parity`), and where it differs.
 
     Args:
-        graph: From `load`.
+        graph: What `load` takes, or what it returned.
         target: `"onnx"` (whole windows), `"onnx-step"` (one frame and states), `"lava"` (a bundle for lava-dl)
             or `"nir"`.
         path: File or folder to write.
@@ -118,6 +119,7 @@ def export(
         bound: Allowed mismatches per neuron-step.
         force: Replace what is there.
         progress: Called with what is being done, and how many samples or steps of it are done.
+        loading: Arguments of `load`, for a model that is not a graph.
         **options: Of the target: the fields of `OnnxOptions`, `OnnxStepOptions`, `LavaOptions` and `NirOptions` in
             `tcja_deploy.exporters`.
 
@@ -130,10 +132,10 @@ def export(
     from tcja_deploy.exporters.targets import find_target
 
     found = find_target(target)
-    _check_graph(graph)
     _check_batches(data, "data")
     if not Path(path).name:
         raise UsageError(f"{str(path)!r} does not name a file to write", hint="give it a name")
+    graph = _graph_of(graph, loading)
     from tcja_deploy.exporters.pipeline import run_export
     from tcja_deploy.exporters.target import unmonitored
 
@@ -153,10 +155,11 @@ def export(
 @out_of_memory_told()
 def verify(
     artifact: str | Path,
-    graph: Graph | None = None,
+    graph: str | Path | Graph | nn.Module | None = None,
     batches: Batches | None = None,
     *,
     progress: ExportProgress | None = None,
+    loading: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Agreement:
     """Run an exported artifact beside its reference, spike for spike.
@@ -166,9 +169,10 @@ def verify(
 
     Args:
         artifact: An `.onnx` or `.nir` file, a Lava bundle or a split NIR export; recognised by content.
-        graph: The network it was exported from; a Lava bundle holds its own.
+        graph: The network it was exported from, as for `export`; a Lava bundle holds its own.
         batches: Frames `[T, n, ...]`; four synthetic samples if not given (a Lava bundle's own sample).
         progress: Called with what is being done, and how many samples or steps of it are done.
+        loading: Arguments of `load`, for a model that is not a graph.
         **options: Of the target's verification: the fields of `Bounded`, `OnnxStepVerification`, `LavaVerification` and
             `NirVerification` in `tcja_deploy.exporters`.
 
@@ -180,25 +184,32 @@ def verify(
     """
     from tcja_deploy.artifacts import artifact_target
 
-    if graph is not None:
-        _check_graph(graph)
     _check_batches(batches, "batches")
     target = artifact_target(Path(artifact))
+    network = None if graph is None else _graph_of(graph, loading)
     from tcja_deploy.exporters.pipeline import run_verification
     from tcja_deploy.exporters.target import unmonitored
 
     return run_verification(
-        target, Path(artifact), graph, batches, progress=progress or unmonitored, **options
+        target, Path(artifact), network, batches, progress=progress or unmonitored, **options
     )
 
 
-def _check_graph(graph: object) -> None:
+def _graph_of(model: str | Path | Graph | nn.Module, loading: Mapping[str, Any] | None) -> Graph:
+    """The graph of a model in any form.
+
+    Raises:
+        UsageError: Arguments for loading a graph, which is loaded already.
+    """
     from tcja_deploy.ir import Graph
 
-    if not isinstance(graph, Graph):
+    if not isinstance(model, Graph):
+        return load(model, **(loading or {}))
+    if loading:
         raise UsageError(
-            f"a {type(graph).__name__} is not a graph", hint="pass what tcja_deploy.load returns"
+            f"a graph is loaded already; {', '.join(loading)} come too late", hint="give them to load"
         )
+    return model
 
 
 def _check_batches(batches: object, name: str) -> None:

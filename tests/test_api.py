@@ -156,16 +156,16 @@ def test_every_error_is_a_deploy_error(checkpoint: Path) -> None:
 def test_arguments_of_another_kind(checkpoint: Path, tmp_path: Path) -> None:
     graph = td.load(checkpoint)
     frames = synthetic_frames(graph, 2)
-    with pytest.raises(UsageError, match="Sequential is not a graph") as caught:
-        td.export(net(), "onnx", tmp_path / "m.onnx")  # type: ignore[arg-type]
-    assert "load" in caught.value.hint
+    with pytest.raises(UsageError, match="input"):
+        td.export(net(), "onnx", tmp_path / "m.onnx")  # as for load: a module does not tell its frames
     with pytest.raises(UsageError, match="data are several arrays") as caught:
         td.export(graph, "onnx", tmp_path / "m.onnx", data=frames)
     assert "[frames]" in caught.value.hint
     assert not list(tmp_path.iterdir())
     td.export(graph, "onnx", tmp_path / "m.onnx", data=[frames])
-    with pytest.raises(UsageError, match="Sequential is not a graph"):
-        td.verify(tmp_path / "m.onnx", net())  # type: ignore[arg-type]
+    assert td.verify(tmp_path / "m.onnx", checkpoint, [frames]).passed
+    with pytest.raises(UsageError, match="too late"):
+        td.verify(tmp_path / "m.onnx", graph, loading={"timesteps": 4})
     with pytest.raises(UsageError, match="batches are several arrays"):
         td.verify(tmp_path / "m.onnx", graph, frames)
 
@@ -179,3 +179,14 @@ def test_frames_that_are_not_finite(value: float, checkpoint: Path, tmp_path: Pa
     with pytest.raises(DataError, match="not finite"):
         td.export(graph, "onnx", tmp_path / "m.onnx", data=[frames])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_in_any_form_is_exported(checkpoint: Path, tmp_path: Path) -> None:
+    """A path and a module give what the graph of each gives."""
+    td.export(checkpoint, "onnx", tmp_path / "path.onnx", verify=False)
+    td.export(td.load(checkpoint), "onnx", tmp_path / "graph.onnx", verify=False)
+    assert (tmp_path / "path.onnx").read_bytes() == (tmp_path / "graph.onnx").read_bytes()
+    loading = {"timesteps": 3, "input_shape": (2, 8, 8)}
+    report = td.export(net(), "onnx", tmp_path / "module.onnx", loading=loading)
+    assert report.agreement is not None
+    assert report.agreement.passed
