@@ -183,7 +183,8 @@ def _constant_gates(
     Raises:
         FileFormatError: If they are not those of the graph's blocks: one positive number per channel.
     """
-    gates = {name: np.asarray(values, np.float32) for name, values in noted.items()}
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
+        gates = {name: np.asarray(values, np.float32) for name, values in noted.items()}
     blocks = {n.name: graph[n.inputs[0]].signal.features[0] for n in graph if isinstance(n.op, ir.TCJA)}
     for name, values in gates.items():
         if values.shape != (blocks.get(name, -1),) or not (np.isfinite(values).all() and (values > 0).all()):

@@ -11,6 +11,7 @@ from tcja_deploy.errors import DataError
 from tcja_deploy.events.integrate import SplitBy, integrate
 from tcja_deploy.events.recording import Events
 from tcja_deploy.events.resize import Resize, resize
+from tcja_deploy.reading.limits import check_bytes
 
 __all__ = ["Framing", "sensor_text", "wrong_size"]
 
@@ -58,6 +59,10 @@ class Framing:
         camera = events.sensor or self.camera or self.sensor
         if camera != self.sensor and self.resize is None:
             raise wrong_size(camera, self.sensor, where)
+        elements = (
+            self.timesteps * self.channels * camera[0] * camera[1]
+        )  # one odd coordinate makes a huge camera
+        check_bytes(16 * elements, f"frames of {sensor_text(camera)} pixels", where=where, error=DataError)
         counts = integrate(
             events,
             timesteps=self.timesteps,

@@ -24,6 +24,8 @@ KINDS = {
     "loops": "nir",
     "segment": "segment",
     "aedat4": "aedat4",
+    "frames": "frames",
+    "dat": "dat",
 }
 
 

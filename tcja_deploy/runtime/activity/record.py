@@ -27,8 +27,8 @@ __all__ = ["Activity", "Measure", "Recorder", "ValueActivity", "Watch"]
 
 Ints = NDArray[np.int64]
 
-_FEW = 64
-"""Batches whose counts lie apart; more are joined, since small arrays that stay cut the memory between them into pieces."""
+_FIRST_ROOM = 64
+"""Recordings that there is room for at first; twice as many whenever it is full."""
 
 _RUN = 255
 """Flags that an unsigned byte can sum without wrapping."""
@@ -200,8 +200,10 @@ class Recorder:
         self._watches = {w.name: w for w in watches}
         self._origin = dict(origin or {})
         self._maps = {w.name: [torch.from_numpy(np.array(m)) for m in w.maps.values()] for w in watches}
-        self._batches: list[tuple[Ints, dict[str, Ints]]] = []
-        self._merged: list[tuple[Ints, dict[str, Ints]]] = []
+        # One table a value, written in place: small arrays that stay would cut the memory between them into pieces.
+        self._count = 0
+        self._numbers = np.zeros(0, np.int64)
+        self._tables = {w.name: _room(w, 0) for w in watches}
         self._neurons = {w.name: np.zeros(w.features, np.int64) for w in watches}
         self._ids = np.zeros(0, np.int64)
         self._open: dict[str, Ints] = {}
@@ -281,23 +283,18 @@ class Recorder:
             DataError: The last batch is incomplete, or a recording was counted twice.
         """
         self._close()
-        ids, tables = self._joined([*self._merged, *self._batches])
         values = {
             w.name: ValueActivity(
-                w.name, w.features, ("", *w.maps), tables[w.name], self._neurons[w.name].copy()
+                w.name,
+                w.features,
+                ("", *w.maps),
+                self._tables[w.name][:, :, : self._count],
+                self._neurons[w.name].copy(),
             )
             for w in self._watches.values()
         }
+        ids = self._numbers[: self._count].copy()
         return Activity.merge([Activity(ids, values, self._origin)])
-
-    def _joined(self, batches: Sequence[tuple[Ints, dict[str, Ints]]]) -> tuple[Ints, dict[str, Ints]]:
-        """Several batches as one."""
-        nothing = (np.zeros(0, np.int64), {w.name: _empty(w) for w in self._watches.values()})
-        several = [nothing, *batches]
-        ids = np.concatenate([ids for ids, _ in several])
-        return ids, {
-            name: np.concatenate([tables[name] for _, tables in several], axis=2) for name in self._watches
-        }
 
     def _close(self) -> None:
         missing = [
@@ -306,15 +303,28 @@ class Recorder:
         if missing:
             raise DataError(f"the batch is incomplete, frames are missing: {', '.join(missing)}")
         if len(self._ids):
-            self._batches.append((self._ids, self._open))
-            if len(self._batches) == _FEW:
-                self._merged.append(self._joined(self._batches))
-                self._batches = []
+            end = self._count + len(self._ids)
+            if end > len(self._numbers):
+                self._grow(max(end, 2 * len(self._numbers), _FIRST_ROOM))
+            self._numbers[self._count : end] = self._ids
+            for name, table in self._open.items():
+                self._tables[name][:, :, self._count : end] = table
+            self._count = end
         self._ids, self._open, self._seen = np.zeros(0, np.int64), {}, {}
 
+    def _grow(self, recordings: int) -> None:
+        """Make room for more recordings."""
+        numbers = np.zeros(recordings, np.int64)
+        numbers[: self._count] = self._numbers[: self._count]
+        self._numbers = numbers
+        for name, watch in self._watches.items():
+            table = _room(watch, recordings)
+            table[:, :, : self._count] = self._tables[name][:, :, : self._count]
+            self._tables[name] = table
 
-def _empty(watch: Watch) -> Ints:
-    return np.zeros((1 + len(watch.maps), len(Measure), 0, watch.steps), np.int64)
+
+def _room(watch: Watch, recordings: int) -> Ints:
+    return np.zeros((1 + len(watch.maps), len(Measure), recordings, watch.steps), np.int64)
 
 
 def _slice(weights: Tensor, step: int, k: int) -> Tensor:
