@@ -308,7 +308,8 @@ class ByHand:
         if line.function == "input":
             frame: Made = self._line(replace(self.streams[line], step=step))
             return frame
-        index, made = self._made[line.step].index(line), self._made.get(step, [])
+        made: list[Made] = self._made.get(step, [])
+        index = self._made[line.step].index(line)
         fewer = len(self._made.get(1, [])) - len(made) if step == 0 else 0
         for i in (index - fewer, index, *range(index - fewer + 1, index)):
             if 0 <= i < len(made) and made[i].function == line.function:
