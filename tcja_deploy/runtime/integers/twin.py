@@ -170,7 +170,7 @@ def _reference(
 ) -> tuple[NDArray[np.int32], dict[str, NDArray[np.integer]]]:
     """What the last stage and the recorded ones send, stage by stage."""
     sent: dict[str, NDArray[np.integer]] = {HOST: payload}
-    recorded = {}
+    recorded: dict[str, NDArray[np.integer]] = {}
     last_reader = {name: stage.name for stage in network.stages for name in stage.inputs}
     for stage in network.stages:
         windows, tally = [sent[name] for name in stage.inputs], counts[stage.name]
