@@ -10,7 +10,6 @@ network.
 from __future__ import annotations
 
 import argparse
-import math
 import tempfile
 from pathlib import Path
 
@@ -18,17 +17,11 @@ import torch
 
 import tcja_deploy as td
 from tcja_deploy import load
+from tcja_deploy.runtime.share import interval
 from training.train_witnesses import nmnist, recordings
 
 CALIBRATION = 100
 BATCH = 50
-
-
-def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
-    """The interval of a share, as percentages (Wilson 1927)."""
-    p = right / of
-    middle, half = p + z * z / (2 * of), z * math.sqrt(p * (1 - p) / of + z * z / (4 * of * of))
-    return 100 * (middle - half) / (1 + z * z / of), 100 * (middle + half) / (1 + z * z / of)
 
 
 def row(file: Path, data: tuple[tuple[torch.Tensor, torch.Tensor], ...], lava: int) -> tuple[str, int]:
@@ -45,7 +38,7 @@ def row(file: Path, data: tuple[tuple[torch.Tensor, torch.Tensor], ...], lava: i
         report = td.export(graph, "lava", bundle, data=[calibration], test=test)
         agreement = td.verify(bundle, None, [test[0][0][:, :lava]], fast_conv=True) if lava else None
     found = report.accuracy
-    low, high = wilson(found.integer_correct, found.labelled)
+    low, high = (100 * end for end in interval(found.integer_correct, found.labelled))
     moved = " ".join(f"{100 * s.disagreement:.2f}" for s in report.stages if s.disagreement is not None)
     different = agreement.mismatches if agreement else 0
     exact = f"{different} of {agreement.neuron_steps:,}" if agreement else "not run"
