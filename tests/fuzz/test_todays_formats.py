@@ -45,6 +45,9 @@ def pooled(stride: list[int]) -> Callable[[Parts], None]:
 BUNDLES: dict[str, Callable[[Parts], None]] = {
     "fraction is infinite": gate("fraction", np.inf),
     "fraction is huge": gate("fraction", 10**11),
+    "fraction that 64 bits do not hold": lambda parts: bundle_file(parts, "gate").update(
+        fraction=np.asarray(62), index_bits=np.asarray(0)
+    ),
     "fraction is negative": gate("fraction", -1),
     "table is real": gate("table", np.full(9, np.nan)),
     "table is empty": gate("table", np.zeros(0, np.int64)),

@@ -223,7 +223,13 @@ class GateStage:
             for weight in (self.tla, self.cla)
             if weight is not None
         ]
-        if max(peaks) >= 1 << 52 or (self.fusion == "multiply" and prod(peaks) >= 1 << 61):
+        scale = height * width << self.fraction  # what the sums are divided by
+        scale = scale**2 if len(peaks) == 2 and self.fusion == "multiply" else scale
+        if (
+            max(peaks) >= 1 << 52
+            or scale >> self.index_bits >= 1 << 62
+            or (self.fusion == "multiply" and prod(peaks) >= 1 << 61)
+        ):
             raise stage_error(self.name, "the gate's sums could exceed 64 bits: use fewer fraction bits")
         if min(self.out_shape) < 1:
             raise stage_error(self.name, f"the output would be empty: {self.out_shape}")
