@@ -88,7 +88,7 @@ class Fit:
 
     Attributes:
         profile: Name of the chip's profile.
-        populations: One a layer with weights.
+        populations: One per layer with weights.
         cores: Cores needed; `None` if some population cannot be placed, or no limit of a core is published.
         cores_per_chip: Cores of one chip; `None` if not published.
         chips: Chips needed; `None` if it cannot be determined.
@@ -148,9 +148,8 @@ def place(inventory: Inventory, profile: Profile) -> Fit:
         violations += [f"{p.node}: {v}" for p in populations for v in p.violations]
     per_chip = _value(limits.cores)
     added = tuple(_place_addition(a, limits) for a in additions(inventory.graph))
-    cores = None
-    if all(p.cores is not None for p in (*populations, *added)):
-        cores = sum(p.cores or 0 for p in (*populations, *added))
+    each = [*(p.cores for p in populations), *(a.cores for a in added)]
+    cores = None if None in each else sum(n or 0 for n in each)
     counts = _chips_by_size(trunk, limits, bits)
     if cores is not None and per_chip:
         counts.append(-(-cores // per_chip))

@@ -313,7 +313,8 @@ class ByHand:
         fewer = len(self._made.get(1, [])) - len(made) if step == 0 else 0
         for i in (index - fewer, index, *range(index - fewer + 1, index)):
             if 0 <= i < len(made) and made[i].function == line.function:
-                return made[i]
+                same: Made = made[i]
+                return same
         raise self.refusal("does not treat all steps alike", "let every step do the same")
 
     def all_steps(self, frames: Sequence[Any]) -> list[Traced] | None:

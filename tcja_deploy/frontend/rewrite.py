@@ -16,7 +16,7 @@ from tcja_deploy.frontend.load import load
 from tcja_deploy.frontend.named_code import built, code_name
 from tcja_deploy.frontend.state_dicts import choose, find_module
 from tcja_deploy.frontend.weights import arrays
-from tcja_deploy.ir import Graph
+from tcja_deploy.ir import Graph, Node
 from tcja_deploy.ir_file import is_tcja_file, save_graph
 from tcja_deploy.reading.hdf5 import is_hdf5
 from tcja_deploy.torch_file.read import read_weights
@@ -107,13 +107,14 @@ def _replaced(state: Arrays, before: Graph, after: Graph, path: Path) -> Arrays:
     Raises:
         ExportError: Weights that no entry holds.
     """
-    new = {_values(node.op.weight): after[node.name].op.weight for node in before if _changed(node, after)}
+    changed = {n.name: _weight(n) for n in before if _changed(n, after)}
+    new = {_values(old): _weight(after[name]) for name, old in changed.items()}
     found = {
         key: new[_values(value)].reshape(value.shape) if _values(value) in new else value
         for key, value in state.items()
     }
     held = {_values(value) for value in state.values()}
-    lost = [n.name for n in before if _changed(n, after) and _values(n.op.weight) not in held]
+    lost = [name for name, old in changed.items() if _values(old) not in held]
     if lost:
         raise ExportError(
             f"the weights of {', '.join(lost[:8])} are not stored as the network computes with them, so that new ones have no "
@@ -124,10 +125,15 @@ def _replaced(state: Arrays, before: Graph, after: Graph, path: Path) -> Arrays:
     return found
 
 
-def _changed(node: Any, after: Graph) -> bool:
+def _weight(node: Node) -> Any:
+    """The weight of a node; `None` if it has none."""
+    return getattr(node.op, "weight", None)
+
+
+def _changed(node: Node, after: Graph) -> bool:
     """Whether a node has a weight, and other values of it afterwards."""
-    weight = getattr(node.op, "weight", None)
-    return weight is not None and not np.array_equal(weight, after[node.name].op.weight)
+    weight = _weight(node)
+    return weight is not None and not np.array_equal(weight, _weight(after[node.name]))
 
 
 def _values(array: NDArray[Any]) -> bytes:
@@ -160,8 +166,7 @@ def _check(
     else:
         again = load(source, **{**given, "weights": partial, "weights_key": key})
     for node in after:
-        weight = getattr(node.op, "weight", None)
-        if weight is not None and not np.array_equal(weight, again[node.name].op.weight):
+        if _changed(node, again):
             raise ExportError(
                 "what was written gives other weights: they are not stored as the network computes with them",
                 where=f"{path}: {node.name}",

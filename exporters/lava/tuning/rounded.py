@@ -119,9 +119,10 @@ class RoundedNetwork:
 def _factor(graph: Graph, name: str, norm: str | None) -> Tensor:
     """What the folded normalisation multiplies the weights of a layer by, shaped for its weights."""
     op = graph[name].op
-    if norm is None or not isinstance(op, Weighted):
+    norm_op = None if norm is None else graph[norm].op
+    if not isinstance(norm_op, ir.BatchNorm1d | ir.BatchNorm2d) or not isinstance(op, Weighted):
         return torch.ones(())
-    scale, _ = graph[norm].op.scale_offset()
+    scale, _ = norm_op.scale_offset()
     return _along(op, torch.from_numpy(np.asarray(scale, np.float64)).float())
 
 

@@ -219,7 +219,8 @@ def _aligned(shape: tuple[int, ...], kind: type[Any]) -> NDArray[Any]:
     size, line = int(np.prod(shape)) * np.dtype(kind).itemsize, 64
     raw = np.empty(size + line, np.uint8)
     start = -raw.ctypes.data % line
-    return raw[start : start + size].view(kind).reshape(shape)
+    aligned: NDArray[Any] = raw[start : start + size].view(kind).reshape(shape)
+    return aligned
 
 
 def neuron_constants(op: Any) -> tuple[Any, ...] | None:
