@@ -1,7 +1,7 @@
 """JSON Schemas of everything that this program writes as JSON, from the records that are written.
 
-A document is closed where a record stands behind it: every field is named, required and typed as in the dataclass. Python:
-`json.loads(schema_text("energy-report"))`; the files lie in `tcja_deploy/schemas`.
+A document is closed where a record stands behind it: every field is named, required and typed as in the dataclass.
+`schema_text("energy-report")` is one as text; the files are in `tcja_deploy/schemas`.
 """
 
 from __future__ import annotations
