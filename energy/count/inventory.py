@@ -23,8 +23,9 @@ from tcja_deploy.energy.count.quantities import Ints, Macs, Ops, Rate
 from tcja_deploy.ir import Graph, Kind, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.activity.collect import frame_shape
+from tcja_deploy.runtime.activity.counting import Measure
 from tcja_deploy.runtime.activity.predicted import Predicted
-from tcja_deploy.runtime.activity.record import Activity, Measure, Watch
+from tcja_deploy.runtime.activity.record import Activity, Watch
 
 __all__ = [
     "Coverage",

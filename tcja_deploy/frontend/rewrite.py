@@ -17,6 +17,7 @@ from tcja_deploy.frontend.named_code import built, code_name
 from tcja_deploy.frontend.state_dicts import choose, find_module
 from tcja_deploy.frontend.weights import arrays
 from tcja_deploy.ir import Graph, Node
+from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir_file import is_tcja_file, save_graph
 from tcja_deploy.reading.hdf5 import is_hdf5
 from tcja_deploy.torch_file.read import read_weights
@@ -24,9 +25,23 @@ from tcja_deploy.torch_file.read import read_weights
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["save_like"]
+__all__ = ["check_rewritable", "save_like"]
 
 Arrays = dict[str, NDArray[Any]]
+
+
+def check_rewritable(source: str | Path | nn.Module, graph: Graph, path: Path, **loading: Any) -> None:
+    """Find out whether the weights of a graph can be written in the layout of its source, before they are trained.
+
+    Raises:
+        UsageError: A kind of file that is not written again.
+        ExportError: Weights of layers that the source does not store as the network computes with them.
+    """
+    if _is_graph_file(source):
+        return
+    state, _ = _state(source, loading)
+    layers = (n for n in graph if isinstance(n.op, ir.Conv2d | ir.ConvTranspose2d | ir.Linear))
+    _check_held({n.name: _weight(n) for n in layers}, {_values(value) for value in state.values()}, path)
 
 
 def save_like(
@@ -59,7 +74,7 @@ def save_like(
     """
     import torch
 
-    if isinstance(source, str | Path) and code_name(source) is None and is_tcja_file(Path(source)):
+    if _is_graph_file(source):
         save_graph(after, path, force=force)
         return
     state, keys = _state(source, loading)
@@ -71,6 +86,10 @@ def save_like(
     with atomic_file(path, force=force) as partial:
         torch.save(content, partial)
         _check(source, after, partial, path, ".".join(keys) or None, loading)
+
+
+def _is_graph_file(source: str | Path | nn.Module) -> bool:
+    return isinstance(source, str | Path) and code_name(source) is None and is_tcja_file(Path(source))
 
 
 def _state(source: str | Path | nn.Module, loading: Mapping[str, Any]) -> tuple[Arrays, list[str]]:
@@ -85,7 +104,7 @@ def _state(source: str | Path | nn.Module, loading: Mapping[str, Any]) -> tuple[
     if is_hdf5(file):
         raise UsageError(
             "a NIR file is not written again", where=str(file),
-            hint="name the code of the network, models.py:NAME --weights FILE, or convert it to .tcja first",
+            hint="name the code of the network: models.py:NAME --weights FILE",
         )  # fmt: skip
     content = read_weights(file)
     if code is None and find_module(content) is not None:
@@ -113,8 +132,12 @@ def _replaced(state: Arrays, before: Graph, after: Graph, path: Path) -> Arrays:
         key: new[_values(value)].reshape(value.shape) if _values(value) in new else value
         for key, value in state.items()
     }
-    held = {_values(value) for value in state.values()}
-    lost = [name for name, old in changed.items() if _values(old) not in held]
+    _check_held(changed, {_values(value) for value in state.values()}, path)
+    return found
+
+
+def _check_held(weights: Arrays, held: set[bytes], path: Path) -> None:
+    lost = [name for name, weight in weights.items() if _values(weight) not in held]
     if lost:
         raise ExportError(
             f"the weights of {', '.join(lost[:8])} are not stored as the network computes with them, so that new ones have no "
@@ -122,7 +145,6 @@ def _replaced(state: Arrays, before: Graph, after: Graph, path: Path) -> Arrays:
             where=str(path),
             hint="save the network without parametrisations and pruning masks (torch.nn.utils.parametrize, prune.remove)",
         )
-    return found
 
 
 def _weight(node: Node) -> Any:

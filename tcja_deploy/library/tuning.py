@@ -15,7 +15,7 @@ from tcja_deploy.errors import UsageError
 from tcja_deploy.exporters.lava.options import LavaOptions
 from tcja_deploy.exporters.lava.tuning.tune import Tuned, TuneOptions
 from tcja_deploy.exporters.lava.tuning.tune import tune as tune_graph
-from tcja_deploy.frontend.rewrite import save_like
+from tcja_deploy.frontend.rewrite import check_rewritable, save_like
 from tcja_deploy.ir import Graph
 from tcja_deploy.library.sources import Data, Model, open_data
 
@@ -65,6 +65,8 @@ def tune(
     if path is not None:
         check_free(Path(path), force=force)
     graph = model if isinstance(model, Graph) else load(model, **given)
+    if path is not None and not isinstance(model, Graph):
+        check_rewritable(model, graph, Path(path), **given)
     recordings = open_data(graph, data)
     others = None if test is None else open_data(graph, test)
     found = tune_graph(

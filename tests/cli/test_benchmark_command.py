@@ -1,4 +1,7 @@
-"""`tcja-deploy benchmark`: one row per target in one command."""
+"""`tcja-deploy benchmark`: one row per target in one command.
+
+What docs/benchmark.md shows of it is run here, on two recordings.
+"""
 
 from __future__ import annotations
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tcja_deploy.energy import measure as measuring
 from tcja_deploy.energy.count.inventory import Measured
+from tcja_deploy.energy.price.conventions import CONVENTIONS, AccountingOptions, snn_lines
+from tcja_deploy.energy.price.line import Line
+from tcja_deploy.hardware_profiles import load_profile
 from tcja_deploy.ir import Graph, GraphBuilder, Kind, Node, Op, Signal, Value
 from tcja_deploy.ir import ops as ir
+
+_ASIC = load_profile("asic45")
 
 
 class Stored:
@@ -87,3 +93,13 @@ def with_unknown_op(graph: Graph) -> Graph:
     last = graph[graph.output]
     node = Node("mystery", Mystery(), (last.name,), Value("mystery", last.signal))
     return Graph(graph.T, (*graph.nodes, node), "mystery")
+
+
+def total(lines: Sequence[Line]) -> float:
+    """Mean energy in pJ."""
+    return sum(float(e.mean()) for line in lines if (e := line.energies()) is not None)
+
+
+def lines_of(m: Measured, name: str, profile=_ASIC, **options) -> list[Line]:
+    """Lines of a convention."""
+    return snn_lines(m, CONVENTIONS[name], profile, AccountingOptions(**options))

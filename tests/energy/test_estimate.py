@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
 import pytest
-from energy_nets import measured, one_layer, small_snn, spikes, weights, with_unknown_op
+from energy_nets import lines_of, measured, one_layer, small_snn, spikes, total, weights, with_unknown_op
 
 from tcja_deploy.energy.count.inventory import Measured
 from tcja_deploy.energy.count.quantities import Ops
@@ -21,13 +20,12 @@ from tcja_deploy.energy.price.conventions import (
     snn_lines,
 )
 from tcja_deploy.energy.price.estimate import EnergyEstimate, estimate, estimates
-from tcja_deploy.energy.price.line import Counterpart, Line
+from tcja_deploy.energy.price.line import Counterpart
 from tcja_deploy.energy.price.memory import MemoryModel
 from tcja_deploy.energy.price.paper import FirstLayer
 from tcja_deploy.energy.price.prices import quantised_mac
 from tcja_deploy.energy.price.strict import CountsAs
 from tcja_deploy.energy.report.record import make_report
-from tcja_deploy.energy.report.sensitivity import tornado
 from tcja_deploy.errors import UnsupportedError, UsageError
 from tcja_deploy.hardware_profiles import Unit, load_profile
 from tcja_deploy.ir import Graph, GraphBuilder, Kind
@@ -38,15 +36,6 @@ ASIC, INT8 = load_profile("asic45"), load_profile("asic45-int8")
 AC, MAC, MULT = 0.9, 4.6, 3.7  # pJ, Horowitz 2014: fp32 addition, MAC and multiplication at 45 nm
 RNG = np.random.default_rng(11)
 SAME = (1, 1, 1, 1)
-
-
-def total(lines: Sequence[Line]) -> float:
-    """Mean energy in pJ."""
-    return sum(float(e.mean()) for line in lines if (e := line.energies()) is not None)
-
-
-def lines_of(m: Measured, name: str, profile=ASIC, **options) -> list[Line]:
-    return snn_lines(m, CONVENTIONS[name], profile, AccountingOptions(**options))
 
 
 def two_layers(T: int = 3, kind: Kind = Kind.COUNT) -> Graph:
@@ -361,42 +350,6 @@ def test_report_holds_everything_and_refuses_the_uncountable(m: Measured) -> Non
         Measured(take_inventory(odd), m.activity), [ASIC], [CONVENTIONS["paper"]], allow_unsupported=True
     )
     assert [c.node for c in reported.unsupported] == ["mystery"]
-
-
-def test_tornado_bars_contain_the_base_and_are_sorted() -> None:
-    m = measured(small_snn(bias=True), spikes(RNG, 5, 4, 2, 8, 12))
-    for name in ("strict", "memory"):
-        t = tornado(m, convention(name), ASIC, AccountingOptions())
-        assert t.base_pJ == pytest.approx(total(lines_of(m, name)))
-        assert [b.swing for b in t.bars] == sorted((b.swing for b in t.bars), reverse=True)
-        for bar in t.bars:
-            assert bar.low_pJ <= t.base_pJ * (1 + 1e-9)
-            assert bar.high_pJ >= t.base_pJ * (1 - 1e-9)
-    names = {b.name for b in t.bars}
-    assert {"graded spikes", "attention", "neuron updates", "weight reuse", "accumulators in memory"} <= names
-
-
-@pytest.mark.parametrize("memory", [MemoryModel(), MemoryModel(dram=True, partial_sums=True)])
-def test_what_is_left_out_takes_its_memory_traffic_along(memory: MemoryModel) -> None:
-    m = measured(small_snn(bias=True), spikes(RNG, 2, 4, 2, 8, 12))
-    options = AccountingOptions(memory=memory)
-    bars = {b.name: b for b in tornado(m, convention("memory"), ASIC, options).bars}
-    lines = lines_of(m, "memory", memory=memory)
-    block = total([x for x in lines if x.node == "tcja"])  # all that the attention block does
-    assert bars["attention"].swing == pytest.approx(block)
-    bias = total([x for x in lines if x.what in ("bias", "weight read: bias")])
-    assert bars["bias"].swing == pytest.approx(bias)
-
-
-def test_borders_bar_equals_a_full_recount() -> None:
-    # All work of a one-layer net is synaptic, so the bar must equal the energy at the mean dense fan-out.
-    graph = one_layer(ir.Conv2d(weights(RNG, 6, 4, 3, 3), padding=SAME), (4, 8, 8), T=2)
-    m = measured(graph, spikes(RNG, 3, 2, 4, 8, 8))
-    (bar,) = [
-        b for b in tornado(m, convention("strict"), ASIC, AccountingOptions()).bars if b.name == "borders"
-    ]
-    (layer,) = m.inventory.trunk
-    assert bar.high_pJ == pytest.approx(m.synops_by_rate(layer).mean * AC)
 
 
 def test_energy_of_an_op_count_is_linear() -> None:

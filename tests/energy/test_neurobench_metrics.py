@@ -1,4 +1,4 @@
-"""NeuroBench's metrics are NeuroBench's own numbers on the same network."""
+"""NeuroBench's metrics are NeuroBench's own numbers on the same network. What docs/energy.md shows of it is run here."""
 
 from __future__ import annotations
 

@@ -104,6 +104,13 @@ BY_TEST: dict[str, str] = {
     "name a function or class of a file": "frontend/test_named_code.py::test_files_that_do_not_import",
     ", or run in the folder that holds it": "frontend/test_named_code.py::test_classes_modules_and_packages",
     "it defines": "frontend/test_named_code.py::test_classes_modules_and_packages",
+    # weights that are written again
+    "name the code of the network: models.py:NAME": (
+        "exporters/lava/test_tuning.py::test_a_pickled_module_is_not_written_and_the_hint_works"
+    ),
+    "save the network without parametrisations": (
+        "exporters/lava/test_tuning.py::test_weights_that_the_source_does_not_hold_have_no_place"
+    ),
     # NIR
     "known HDF5 files are .nir files": "nir_file/test_nir_container.py::test_reads_what_nir_reads",
     "export it again": "nir_file/test_nir_container.py::test_notes_of_an_export_are_used",

@@ -1,4 +1,7 @@
-"""Targets side by side: each with what it gives by itself, refusals with their reasons, measured energy beside estimates."""
+"""Targets side by side: each with what it gives by itself, refusals with their reasons, measured energy beside estimates.
+
+What docs/benchmark.md shows of it is run here.
+"""
 
 from __future__ import annotations
 

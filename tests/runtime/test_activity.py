@@ -24,8 +24,9 @@ from tcja_deploy.runtime.activity.collect import (
     frame_shape,
     workers,
 )
+from tcja_deploy.runtime.activity.counting import Measure
 from tcja_deploy.runtime.activity.file import load_activity, save_activity
-from tcja_deploy.runtime.activity.record import Activity, Measure, Recorder, Watch
+from tcja_deploy.runtime.activity.record import Activity, Recorder, Watch
 from tcja_deploy.runtime.sequence import run
 
 PAYLOADS = np.array([0, 0, 0, 0, 1, 1, -1, 2, -3, 0.5, -0.25, 1000003], np.float32)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -22,25 +21,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tcja_deploy.errors import DataError
+from tcja_deploy.runtime.activity.counting import Measure, count
 
-__all__ = ["Activity", "Measure", "Recorder", "ValueActivity", "Watch"]
+__all__ = ["Activity", "Recorder", "ValueActivity", "Watch"]
 
 Ints = NDArray[np.int64]
 
 _FIRST_ROOM = 64
 """Recordings that there is room for at first; twice as many whenever it is full."""
-
-_RUN = 255
-"""Flags that an unsigned byte can sum without wrapping."""
-
-
-class Measure(IntEnum):
-    """What is counted of the elements of a value; the position in `ValueActivity.table`."""
-
-    NONZERO = 0  #: elements that are not zero
-    UNIT = 1  #: elements equal to 1 or -1: weights are added or subtracted, nothing is multiplied
-    INTEGER = 2  #: non-zero elements that are whole numbers, units included
-    PAYLOAD = 3  #: sum of the magnitudes of the whole-number elements
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +242,8 @@ class Recorder:
             )
         seen[step : step + k] = True
         with torch.inference_mode():
-            table, neurons = _count(x, [_slice(m, step, k) for m in self._maps[name]], watch)
+            maps = [_slice(m, step, k) for m in self._maps[name]]
+            table, neurons = count(x, maps, binary=watch.binary, where=name)
         self._open[name][..., step : step + k] = table.transpose(2, 3).numpy()
         self._neurons[name] += neurons.numpy()
 
@@ -329,79 +318,3 @@ def _room(watch: Watch, recordings: int) -> Ints:
 
 def _slice(weights: Tensor, step: int, k: int) -> Tensor:
     return weights if weights.shape[0] == 1 else weights[step : step + k]
-
-
-def _count(x: Tensor, maps: Sequence[Tensor], watch: Watch) -> tuple[Tensor, Tensor]:
-    """Table `[1 + maps, measures, k, n]` and non-zeros per position, both int64 on the CPU."""
-    features = range(2, x.ndim)
-    kept = [a for a in features if any(m.shape[a - 1] > 1 for m in maps)]
-    summed = [a for a in features if a not in kept]
-    if watch.binary and x.numel() and x.amin() >= 0 and x.amax() <= 1:
-        planes = [_sum_binary(x, summed)] * len(Measure)
-        neurons = _sum_binary(x.flatten(0, 1), [0])
-    else:
-        planes, neurons = _planes(x, summed, watch.name)
-    table = torch.stack(
-        [torch.stack([_total(p) for p in planes])]
-        + [torch.stack([_total(p * _squeeze(m, summed).to(p.device)) for p in planes]) for m in maps]
-    )
-    return table.cpu(), neurons.cpu()
-
-
-def _planes(x: Tensor, summed: Sequence[int], where: str) -> tuple[list[Tensor], Tensor]:
-    """All measures summed over some axes, and non-zeros per position, of any numbers."""
-    flags = x != 0
-    nonzero, neurons = _sum_flags(flags, summed), _sum_flags(flags.flatten(0, 1), [0])
-    if torch.equal(nonzero, _sum_flags(x == 1, summed)):  # all of it binary
-        return [nonzero] * len(Measure), neurons
-    unit = _sum_flags(x.abs() == 1, summed)
-    whole = _whole(x, where)
-    magnitude = torch.where(whole, x, torch.zeros((), dtype=x.dtype, device=x.device)).abs().to(torch.int64)
-    payload = magnitude.sum(list(summed)) if summed else magnitude
-    return [nonzero, unit, _sum_flags(whole & flags, summed), payload], neurons
-
-
-def _whole(x: Tensor, where: str) -> Tensor:
-    """Which elements are whole numbers."""
-    if not x.is_floating_point():
-        return torch.ones_like(x, dtype=torch.bool)
-    if not torch.isfinite(x).all():
-        raise DataError("holds numbers that are not finite", where=where)
-    return x == x.round()
-
-
-def _total(plane: Tensor) -> Tensor:
-    """Sum over everything but the first two axes."""
-    return plane.flatten(2).sum(2) if plane.ndim > 2 else plane
-
-
-def _squeeze(weights: Tensor, summed: Sequence[int]) -> Tensor:
-    """A map `[1 or k, *features]` as `[1 or k, 1, *kept]`."""
-    kept = [weights.shape[0], 1, *(s for a, s in enumerate(weights.shape[1:], start=2) if a not in summed)]
-    return weights.reshape(kept)
-
-
-def _sum_flags(flags: Tensor, axes: Sequence[int]) -> Tensor:
-    """Set flags along some axes, int64. Bytes are summed in runs too short to wrap, which is fast."""
-    if not axes:
-        return flags.to(torch.int64)
-    first, *rest = axes
-    runs = iter(torch.split(flags.view(torch.uint8), _RUN, first))
-    total = next(runs).sum(first, keepdim=True, dtype=torch.uint8).to(torch.int64)
-    for run in runs:
-        total += run.sum(first, keepdim=True, dtype=torch.uint8)
-    return total.sum([first, *rest])
-
-
-def _sum_binary(x: Tensor, axes: Sequence[int]) -> Tensor:
-    """Sum of zeros and ones along some axes, int64; runs of up to 2**24 are summed in float32, which is exact."""
-    if not axes:
-        return x.to(torch.int64)
-    if not x.is_floating_point():
-        return x.sum(list(axes), dtype=torch.int64)
-    first, *rest = axes
-    runs = [
-        run.sum(first, keepdim=True, dtype=torch.float32).to(torch.int64)
-        for run in torch.split(x, 1 << 24, first)
-    ]
-    return torch.stack(runs).sum(0).sum([first, *rest])

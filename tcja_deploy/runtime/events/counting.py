@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from tcja_deploy.ir import Node
 from tcja_deploy.runtime.activity.collect import frames_first
-from tcja_deploy.runtime.activity.record import Measure, Recorder, Watch
+from tcja_deploy.runtime.activity.counting import Measure
+from tcja_deploy.runtime.activity.record import Recorder, Watch
 from tcja_deploy.runtime.events import kernels
 from tcja_deploy.runtime.events.values import LayerValue, Spikes
 from tcja_deploy.runtime.events.vectors import LANES

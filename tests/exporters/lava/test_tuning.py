@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from spikingjelly.activation_based import layer, neuron
+from torch import nn
 from typer.testing import CliRunner
 
 from tcja_deploy import data, load
@@ -152,6 +155,29 @@ def test_weights_that_the_source_does_not_hold_have_no_place(tmp_path: Path, cod
             options=TuneOptions(epochs=2), export=LavaOptions(weight_bits=4),
         )  # fmt: skip
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".pth"] == []
+    del loading["settings"]  # without the parametrisation, as the hint says
+    tune_model(code, made_up(4), tmp_path / "state.pth", loading=loading, options=TuneOptions(epochs=1))
+
+
+def test_a_pickled_module_is_not_written_and_the_hint_works(tmp_path: Path, code: str) -> None:
+    frames, options = made_up(4), TuneOptions(epochs=1)
+    torch.save(
+        nn.Sequential(
+            layer.AvgPool2d(6, step_mode="m"), nn.Flatten(2), nn.Linear(50, 10), neuron.IFNode(step_mode="m")
+        ),
+        tmp_path / "whole.pth",
+    )
+    loading = {"timesteps": 3, "input_shape": (2, 30, 30)}
+    with pytest.raises(UsageError, match="pickled module is not written again") as refused:
+        tune_model(
+            tmp_path / "whole.pth", frames, tmp_path / "new.pth", options=options,
+            loading={**loading, "trust_pickle": True},
+        )  # fmt: skip
+    assert "models.py:NAME --weights FILE" in str(refused.value.hint)
+    network = runpy.run_path(code.rpartition(":")[0])["build"]()
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    given = {**loading, "weights": tmp_path / "weights.pth"}
+    tune_model(code, frames, tmp_path / "new.pth", options=options, loading=given)
 
 
 def test_nothing_to_learn_from(code: str) -> None:
