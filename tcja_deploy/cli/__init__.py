@@ -77,6 +77,7 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
     version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Show the version."
@@ -90,9 +91,9 @@ def _options(
 ) -> None:
     """Global options; `--debug` is acted on in `main`."""
     if limits is not None:
-        from tcja_deploy.reading.limits import parse_limits, use_limits
+        from tcja_deploy.reading.limits import limited, parse_limits
 
-        use_limits(parse_limits(limits))
+        context.with_resource(limited(parse_limits(limits)))
 
 
 def _debug() -> None:

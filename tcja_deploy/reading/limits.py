@@ -21,7 +21,6 @@ __all__ = [
     "limited",
     "out_of_memory_told",
     "parse_limits",
-    "use_limits",
 ]
 
 
@@ -57,11 +56,6 @@ def limited(limits: Limits) -> Iterator[None]:
         yield
     finally:
         _CURRENT.reset(token)
-
-
-def use_limits(limits: Limits) -> None:
-    """Let other limits hold from now on."""
-    _CURRENT.set(limits)
 
 
 _UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40, "S": 1}

@@ -16,6 +16,7 @@ from onnx import numpy_helper
 import tcja_deploy as td
 from tcja_deploy import errors
 from tcja_deploy.ir import dump
+from tcja_deploy.reading.limits import Limits, current_limits
 
 COMMANDS = ["export", "inspect", "verify", "rates", "energy", "stream", "demo"]
 GROUPS = [["profiles", "list"], ["profiles", "show"], ["lava", "setup"], ["lava", "doctor"]]
@@ -208,3 +209,8 @@ def test_inspect(files: Path, run: Run) -> None:
     assert (found["T"], found["sha256"], found["input_shape"]) == (4, graph.hash, [2, 34, 34])
     assert [n["name"] for n in found["nodes"]] == [n.name for n in graph]
     assert sum(n["parameters"] for n in found["nodes"]) == found["parameters"] == graph.parameters
+
+
+def test_limits_hold_for_one_command(run: Run) -> None:
+    assert run("--limits", "1MB,5s", "profiles").code == 0
+    assert current_limits() == Limits()

@@ -101,7 +101,7 @@ def _folder(path: Path, target: str) -> Path:
         content["files"] = file_facts(folder, [f for f in folder.rglob("*") if f.is_file() and f != manifest])
         content[SEAL] = seal(content)
         manifest.write_text(json.dumps(content))
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, RecursionError, FileNotFoundError):
         pass
     return folder
 

@@ -377,5 +377,5 @@ def test_another_archive(tmp_path: Path) -> None:
         read_weights(tmp_path / "z")
     with tarfile.open(tmp_path / "t", "w") as archive:
         archive.addfile(tarfile.TarInfo("model.pth"))
-    with pytest.raises(FileFormatError, match=r"none of PyTorch's; it holds model\.pth"):
+    with pytest.raises(FileFormatError, match=r"not one of PyTorch's; it holds model\.pth"):
         read_weights(tmp_path / "t")

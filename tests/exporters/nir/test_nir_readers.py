@@ -187,7 +187,7 @@ def test_norse_is_refused_where_it_would_stop_silently(tmp_path: Path) -> None:
     graph = chain(4, (2, 8, 8), ir.LIF(), ir.AvgPool2d((2, 2), (2, 2)))
     report = td.export(graph, "nir", tmp_path / "net.nir")
     frames = np.ones((4, 1, 2, 8, 8), np.float32)
-    with pytest.raises(UnsupportedError, match="without a word"):
+    with pytest.raises(UnsupportedError, match="silently stop before it"):
         td.verify(report.path, graph, [frames], runner="norse")
     graph = chain(4, (2, 8, 8), ir.AvgPool2d((2, 2), (2, 2)))
     report = td.export(graph, "nir", tmp_path / "nothing.nir", data=[frames])
