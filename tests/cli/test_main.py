@@ -212,5 +212,5 @@ def test_inspect(files: Path, run: Run) -> None:
 
 
 def test_limits_hold_for_one_command(run: Run) -> None:
-    assert run("--limits", "1MB,5s", "profiles").code == 0
+    assert run("--limits", "1MB,5s", "profiles", "list").code == 0
     assert current_limits() == Limits()
