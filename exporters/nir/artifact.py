@@ -53,7 +53,8 @@ def notes_of(path: Path) -> dict[str, Any]:
         FileFormatError: If it is not a NIR file, or was not written by this program.
     """
     content, _ = read_nir_file(path)
-    text = content.get("metadata", {}).get(METADATA)
+    metadata = content.get("metadata")
+    text = metadata.get(METADATA) if isinstance(metadata, dict) else None
     if not isinstance(text, str):
         raise FileFormatError("this NIR file was not written by tcja-deploy", where=str(path))
     notes: dict[str, Any] = parse_json(text, _NOTES, where=str(path), hint="export it again")

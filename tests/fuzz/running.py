@@ -19,6 +19,7 @@ from made import content
 
 from tcja_deploy.errors import DeployError
 from tcja_deploy.reading.limits import out_of_memory_told
+from tcja_deploy.text import printable
 
 MOST_SECONDS, MOST_BYTES = 10.0, 4 << 30
 
@@ -54,7 +55,7 @@ def one(target: Target, file: str, data: bytes, folder: Path, count: Count, name
         count.read += 1
     except DeployError as error:
         count.refused += 1
-        if not str(error).replace("\n", "").isprintable():
+        if printable(str(error), keep="\n") != str(error):
             wrong = f"a message with control characters: {str(error)!r:.200}"
     except Exception:
         wrong = traceback.format_exc(limit=-3)
