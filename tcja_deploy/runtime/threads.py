@@ -66,6 +66,12 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="events")
 
 
+if hasattr(
+    os, "register_at_fork"
+):  # a child has none of its parent's threads, and would wait for them for ever
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
 def share(kernel: Callable[..., None], rows: int, threads: int, *args: Any) -> None:
     """`kernel(lo, hi, *args)` over ranges that together are all rows. Kernels leave Python's lock to others."""
     if threads < 2 or rows < 2:
