@@ -62,8 +62,7 @@ def tune(
     from tcja_deploy.cli.render import print_written, step_bar
     from tcja_deploy.exporters.lava.options import LavaOptions
     from tcja_deploy.exporters.lava.tuning.tune import TuneOptions
-    from tcja_deploy.exporters.lava.tuning.tune import tune as tune_graph
-    from tcja_deploy.frontend.rewrite import save_like
+    from tcja_deploy.library.tuning import tune_opened
 
     options = TuneOptions(epochs=epochs, lr=lr, batch=which.batch_size or 25, seed=seed)
     export = LavaOptions(gate_bits=gate_bits, weight_bits=weight_bits)
@@ -73,15 +72,10 @@ def tune(
     train = open_dataset(graph, data, which)
     others = None if test is None else open_dataset(graph, test, which._replace(limit=None))
     with step_bar(None) as progress:
-        found = tune_graph(
-            graph,
-            train.batches(options.batch),
-            test=None if others is None else others.batches(options.batch),
-            options=options,
-            export=export,
-            progress=progress,
-        )
-    save_like(model, graph, found.graph, path, force=force, **load_arguments(how))
+        found = tune_opened(
+            model, graph, train, others, path, force=force, options=options, export=export,
+            loading=load_arguments(how), progress=progress,
+        )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(_document(found, path), indent=2))
         return

@@ -19,7 +19,7 @@ from tcja_deploy.frontend.rewrite import check_rewritable, save_like
 from tcja_deploy.ir import Graph
 from tcja_deploy.library.sources import Data, Model, open_data
 
-__all__ = ["tune"]
+__all__ = ["tune", "tune_opened"]
 
 _TOGETHER = 25
 
@@ -57,7 +57,6 @@ def tune(
         ExportError: The path is taken, or cannot be written.
     """
     from tcja_deploy.files import check_free
-    from tcja_deploy.ir_file import save_graph
 
     given = loading or {}
     if isinstance(model, Graph) and given:
@@ -65,23 +64,45 @@ def tune(
     if path is not None:
         check_free(Path(path), force=force)
     graph = model if isinstance(model, Graph) else load(model, **given)
+    return tune_opened(
+        model, graph, open_data(graph, data), None if test is None else open_data(graph, test),
+        None if path is None else Path(path), force=force, options=options, export=export, loading=given,
+        progress=progress,
+    )  # fmt: skip
+
+
+def tune_opened(
+    model: Model,
+    graph: Graph,
+    data: DataSet,
+    test: DataSet | None,
+    path: Path | None,
+    *,
+    force: bool,
+    options: TuneOptions | None,
+    export: LavaOptions | None,
+    loading: dict[str, Any],
+    progress: Callable[[str, int], None],
+) -> Tuned:
+    """As `tune`, of a model and recordings that are open already; `graph` is what `model` was loaded as."""
+    from tcja_deploy.ir_file import save_graph
+
     if path is not None and not isinstance(model, Graph):
-        check_rewritable(model, graph, Path(path), **given)
-    recordings = open_data(graph, data)
-    others = None if test is None else open_data(graph, test)
+        check_rewritable(model, graph, path, **loading)
     found = tune_graph(
         graph,
-        _batches(recordings),
-        test=None if others is None else _batches(others),
+        _batches(data),
+        test=None if test is None else _batches(test),
         options=options,
         export=export,
         progress=progress,
     )
-    if path is not None:
-        if isinstance(model, Graph):
-            save_graph(found.graph, Path(path), force=force)
-        else:
-            save_like(model, graph, found.graph, Path(path), force=force, **given)
+    if path is None:
+        return found
+    if isinstance(model, Graph):
+        save_graph(found.graph, path, force=force)
+    else:
+        save_like(model, graph, found.graph, path, force=force, **loading)
     return found
 
 
