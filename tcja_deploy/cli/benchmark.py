@@ -11,11 +11,14 @@ import typer
 from tcja_deploy.cli.options import (
     ALL,
     AS_FOUND,
+    ConventionsOption,
     ForceOption,
     JsonOption,
     Loading,
     ModelArgument,
+    PricesOption,
     RecordingOptions,
+    RecordingsOption,
     check_outputs,
     load_model,
     open_dataset,
@@ -28,12 +31,7 @@ __all__ = ["benchmark"]
 @shared_options
 def benchmark(
     model: ModelArgument,
-    data: Annotated[
-        list[Path],
-        typer.Option(
-            help="Recordings: a folder of class folders, or one file; may be repeated.", show_default=False
-        ),
-    ],
+    data: RecordingsOption,
     target: Annotated[
         list[str] | None,
         typer.Option(
@@ -61,22 +59,8 @@ def benchmark(
     engine: Annotated[
         str, typer.Option(help="What runs the network itself: auto, torch or events.")
     ] = "auto",
-    profile: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--profile",
-            "-p",
-            help="Prices: a built-in profile (asic45 if not given) or a .toml file; may be repeated.",
-        ),
-    ] = None,
-    convention: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--convention",
-            "-c",
-            help="paper, strict, memory or hardware (paper and strict if not given); may be repeated.",
-        ),
-    ] = None,
+    profile: PricesOption = None,
+    convention: ConventionsOption = None,
     output: Annotated[
         list[Path] | None,
         typer.Option(

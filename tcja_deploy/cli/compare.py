@@ -12,10 +12,13 @@ from tcja_deploy.cli.options import (
     ALL,
     AS_FOUND,
     AS_USUAL,
+    ConventionsOption,
     ForceOption,
     JsonOption,
     Loading,
+    PricesOption,
     RecordingOptions,
+    RecordingsOption,
     Running,
     check_outputs,
     load_model,
@@ -35,28 +38,9 @@ def compare(
             show_default=False,
         ),
     ],
-    data: Annotated[
-        list[Path],
-        typer.Option(
-            help="Recordings: a folder of class folders, or one file; may be repeated.", show_default=False
-        ),
-    ],
-    profile: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--profile",
-            "-p",
-            help="Prices: a built-in profile (asic45 if not given) or a .toml file; may be repeated.",
-        ),
-    ] = None,
-    convention: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--convention",
-            "-c",
-            help="paper, strict, memory or hardware (paper and strict if not given); may be repeated.",
-        ),
-    ] = None,
+    data: RecordingsOption,
+    profile: PricesOption = None,
+    convention: ConventionsOption = None,
     output: Annotated[
         list[Path] | None,
         typer.Option(

@@ -29,12 +29,15 @@ __all__ = [
     "ALL",
     "AS_FOUND",
     "AS_USUAL",
+    "ConventionsOption",
     "DataOption",
     "ForceOption",
     "JsonOption",
     "Loading",
     "ModelArgument",
+    "PricesOption",
     "RecordingOptions",
+    "RecordingsOption",
     "Running",
     "check_outputs",
     "given_dataset",
@@ -57,6 +60,28 @@ ModelArgument = Annotated[
 DataOption = Annotated[
     Path | None,
     typer.Option(help="Recordings: a folder of class folders, or one file.", show_default=False),
+]
+RecordingsOption = Annotated[
+    list[Path],
+    typer.Option(
+        help="Recordings: a folder of class folders, or one file; may be repeated.", show_default=False
+    ),
+]
+PricesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--profile",
+        "-p",
+        help="Prices: a built-in profile (asic45 if not given) or a .toml file; may be repeated.",
+    ),
+]
+ConventionsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--convention",
+        "-c",
+        help="paper, strict, memory or hardware (paper and strict if not given); may be repeated.",
+    ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]

@@ -20,6 +20,7 @@ from tcja_deploy.cli.options import (
     Loading,
     ModelArgument,
     RecordingOptions,
+    RecordingsOption,
     Running,
     check_outputs,
     load_model,
@@ -69,13 +70,7 @@ def measured_model(
 @shared_options
 def rates(
     model: ModelArgument,
-    data: Annotated[
-        list[Path],
-        typer.Option(
-            help="Recordings: a folder of class folders, or one file; may be repeated.",
-            show_default=False,
-        ),
-    ],
+    data: RecordingsOption,
     output: Annotated[
         list[Path] | None,
         typer.Option(
