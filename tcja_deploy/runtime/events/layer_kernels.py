@@ -11,7 +11,16 @@ from numba.extending import overload
 from tcja_deploy.runtime.events.kernels import compiled
 from tcja_deploy.runtime.events.vectors import LANES, append_rows, relax, step, sum_rows
 
-__all__ = ["busy_columns", "copy_words", "gather", "real_layer", "room_for", "spiking_frame", "spiking_layer"]
+__all__ = [
+    "busy_columns",
+    "copy_words",
+    "gather",
+    "is_reached",
+    "real_layer",
+    "room_for",
+    "spiking_frame",
+    "spiking_layer",
+]
 
 
 def room_for(scale: Any, size: int) -> Any:
@@ -75,6 +84,16 @@ def busy_columns(n: int, y: int, shape: Any, ends: Any, tap_y: Any, busy: Any) -
         line = ends[first : first + width + 1]
         for x in range(width):
             busy[x] |= line[x + 1] > line[x]
+
+
+@compiled
+def is_reached(x: int, tap_x: Any, busy: Any) -> bool:
+    """Whether column `x` of the output reads a busy column."""
+    reached = False
+    for k in range(tap_x.shape[1]):
+        if tap_x[x, k, 0] >= 0:
+            reached |= busy[tap_x[x, k, 0]]
+    return reached
 
 
 @compiled
@@ -179,12 +198,8 @@ def spiking_frame(
         n, y = row // H, row % H
         busy_columns(n, y, shape, ends, taps[0], busy)
         for x in range(W):
-            touched = False
-            for k in range(tap_x.shape[1]):
-                if tap_x[x, k, 0] >= 0:
-                    touched |= busy[tap_x[x, k, 0]]
             m = 0
-            if touched:
+            if is_reached(x, tap_x, busy):
                 m = gather(n, y, x, shape, ends, index, scale, taps, block, meets, rows, scales, stops)
             elif quiet:
                 for w in range(words):

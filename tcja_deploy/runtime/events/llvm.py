@@ -14,6 +14,7 @@ __all__ = [
     "I32",
     "I64",
     "LANES",
+    "choose",
     "load",
     "loop",
     "number",
@@ -136,3 +137,27 @@ def side_by_side(
         half = len(sums) // 2
         sums = [plus(a, b) for a, b in zip(sums[:half], sums[half:], strict=True)]
     return loop(builder, j, last, 1, sums, add)[1] if unrolled > 1 else sums
+
+
+def choose(
+    builder: Any, form: Any, rules: Sequence[Callable[..., Any]], *operands: Sequence[Any]
+) -> list[Any]:
+    """What rule number `form` makes of each tuple of operands; the last rule for all other numbers."""
+    after = builder.append_basic_block("chosen")
+    blocks = [builder.append_basic_block(f"rule{i}") for i in range(len(rules))]
+    switch = builder.switch(form, blocks[-1])
+    results = []
+    for i, (block, rule) in enumerate(zip(blocks, rules, strict=True)):
+        if i < len(rules) - 1:
+            switch.add_case(ir.Constant(form.type, i), block)
+        builder.position_at_end(block)
+        results.append([rule(*given) for given in zip(*operands, strict=True)])
+        builder.branch(after)
+    builder.position_at_end(after)
+    merged = []
+    for k in range(len(results[0])):
+        phi = builder.phi(results[0][k].type)
+        for block, found in zip(blocks, results, strict=True):
+            phi.add_incoming(found[k], block)
+        merged.append(phi)
+    return merged

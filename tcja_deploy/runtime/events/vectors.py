@@ -17,6 +17,7 @@ from tcja_deploy.runtime.events.llvm import (
     I32,
     I64,
     LANES,
+    choose,
     load,
     loop,
     number,
@@ -68,24 +69,7 @@ def _charged(
         lambda x, v: add(sub(v, div(sub(v, rest), leak)), x),
         lambda x, v: add(add(mul(v, leak), drift), mul(x, gain)),
     ]
-    after = builder.append_basic_block("charged")
-    blocks = [builder.append_basic_block(f"form{i}") for i in range(len(rules))]
-    chosen = builder.switch(form, blocks[-1])
-    results = []
-    for i, (block, rule) in enumerate(zip(blocks, rules, strict=True)):
-        if i < len(rules) - 1:
-            chosen.add_case(ir.Constant(form.type, i), block)
-        builder.position_at_end(block)
-        results.append([rule(a, b) for a, b in zip(x, v, strict=True)])
-        builder.branch(after)
-    builder.position_at_end(after)
-    merged = []
-    for k in range(len(x)):
-        phi = builder.phi(_VECTOR)
-        for block, values in zip(blocks, results, strict=True):
-            phi.add_incoming(values[k], block)
-        merged.append(phi)
-    return merged
+    return choose(builder, form, rules, x, v)
 
 
 @typed_intrinsic

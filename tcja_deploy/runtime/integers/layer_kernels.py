@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tcja_deploy.runtime.events.kernels import compiled
-from tcja_deploy.runtime.events.layer_kernels import busy_columns, copy_words, gather, room_for
+from tcja_deploy.runtime.events.layer_kernels import busy_columns, copy_words, gather, is_reached, room_for
 from tcja_deploy.runtime.events.vectors import LANES
 from tcja_deploy.runtime.integers.vectors import integer_step, relax_integers, sum_integers
 
@@ -95,12 +95,8 @@ def integer_frame(
         n, y = row // H, row % H
         busy_columns(n, y, shape, ends, taps[0], busy)
         for x in range(W):
-            touched = False
-            for k in range(tap_x.shape[1]):
-                if tap_x[x, k, 0] >= 0:
-                    touched |= busy[tap_x[x, k, 0]]
             m = 0
-            if touched:
+            if is_reached(x, tap_x, busy):
                 m = gather(n, y, x, shape, ends, index, scale, taps, block, meets, rows, scales, stops)
             elif quiet:
                 for w in range(words):

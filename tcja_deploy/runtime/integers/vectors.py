@@ -6,7 +6,6 @@ and wider weights are multiplied and added in 32 bits. The equations are those o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -17,6 +16,7 @@ from tcja_deploy.runtime.events.llvm import (
     I32,
     I64,
     LANES,
+    choose,
     load,
     loop,
     number,
@@ -71,30 +71,6 @@ def _sums(
     return loop(builder, first, last, _SAFE, start, safely)[1]
 
 
-def _choose(
-    builder: Any, form: Any, values: Sequence[Any], rules: Sequence[Callable[[Any], Any]]
-) -> list[Any]:
-    """What rule number `form` makes of each value; the last rule for all other numbers."""
-    after = builder.append_basic_block("chosen")
-    blocks = [builder.append_basic_block(f"rule{i}") for i in range(len(rules))]
-    switch = builder.switch(form, blocks[-1])
-    results = []
-    for i, (block, rule) in enumerate(zip(blocks, rules, strict=True)):
-        if i < len(rules) - 1:
-            switch.add_case(ir.Constant(form.type, i), block)
-        builder.position_at_end(block)
-        results.append([rule(value) for value in values])
-        builder.branch(after)
-    builder.position_at_end(after)
-    merged = []
-    for k in range(len(results[0])):
-        phi = builder.phi(results[0][k].type)
-        for block, found in zip(blocks, results, strict=True):
-            phi.add_incoming(found[k], block)
-        merged.append(phi)
-    return merged
-
-
 def _magnitude(builder: Any, x: Any) -> Any:
     negative = builder.icmp_signed("<", x, ir.Constant(x.type, [0] * x.type.count))
     return builder.select(negative, builder.neg(x), x)
@@ -136,7 +112,7 @@ class _Neuron:
             kept = builder.add(builder.mul(high, self._share), low)
             return builder.select(builder.icmp_signed("<", v, self._all(0)), builder.neg(kept), kept)
 
-        kept = _choose(builder, self._form, v, [forgotten, shifted, multiplied])
+        kept = choose(builder, self._form, [forgotten, shifted, multiplied], v)
         return [
             builder.add(k, builder.shl(a, self._all(6))) for k, a in zip(kept, sums, strict=True)
         ]  # fmt: skip
