@@ -209,11 +209,6 @@ def _spiking(fit: _Fit, strict: bool, box: Box) -> Iterator[Op]:
             )  # fmt: skip
         if plain and np.ptp(fit.leak) == np.ptp(fit.gain) == 0 and rest < theta:
             yield from _plain(float(fit.leak[0]), float(fit.gain[0]), firing)
-        for leak in _neighbours(fit.leak):
-            yield ir.AffineNeuron(
-                **firing, leak=_constant(leak, box.features), offset=_constant(offset, box.features),
-                gain=_constant(fit.gain, box.features), v_initial=begun, drop=None if v_drop == theta else v_drop,
-            )  # fmt: skip
 
 
 def _plain(a: float, g: float, firing: dict[str, Any]) -> Iterator[Op]:

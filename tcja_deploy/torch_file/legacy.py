@@ -13,7 +13,7 @@ import numpy as np
 
 from tcja_deploy.errors import FileFormatError
 from tcja_deploy.torch_file.machine import Machine, Name, ObjectBuilder, Stream, label
-from tcja_deploy.torch_file.tensors import READABLE, STORAGE_TYPES, Allowance, Storage, strided
+from tcja_deploy.torch_file.tensors import READABLE, STORAGE_TYPES, Allowance, Storage, read_part, strided
 
 __all__ = ["read_pickles", "read_tar"]
 
@@ -124,7 +124,7 @@ def _place(storage: Storage, stream: Stream, origin: bytes | Path, size: int) ->
     start = stream.tell()
     if count < 0 or start + count * item > size:
         raise FileFormatError("the file is cut off, or its storages are larger than it")
-    storage.size, storage.fetch = count * item, partial(_slice, origin, start, count * item)
+    storage.size, storage.fetch = count * item, partial(read_part, origin, start, count * item)
     if isinstance(origin, Path):
         storage.place = partial(_at, origin, start)
     stream.seek(start + count * item)
@@ -132,14 +132,6 @@ def _place(storage: Storage, stream: Stream, origin: bytes | Path, size: int) ->
 
 def _at(path: Path, start: int) -> tuple[Path, int]:
     return path, start
-
-
-def _slice(origin: bytes | Path, start: int, length: int) -> bytes:
-    if isinstance(origin, bytes):
-        return origin[start : start + length]
-    with origin.open("rb") as stream:
-        stream.seek(start)
-        return stream.read(length)
 
 
 def read_tar(path: Path, builders: dict[str, ObjectBuilder], allowance: Allowance) -> Any:

@@ -61,8 +61,6 @@ def read_weights(path: Path) -> Any:
             if head[:1] == _PICKLE:
                 raise
             raise FileFormatError("this is not a file of weights, or it is damaged") from error
-    except FileFormatError:
-        raise
     except OSError as error:
         raise FileFormatError(f"the file cannot be read ({error.strerror or error})") from error
     except DAMAGE as error:

@@ -18,6 +18,7 @@ from tcja_deploy.torch_file.tensors import (
     Storage,
     StoredTensor,
     checked_shape,
+    read_part,
     strided,
 )
 
@@ -51,12 +52,12 @@ def read_safetensors(
     Raises:
         FileFormatError: If the header is damaged, or says more than the file holds.
     """
-    head = _part(source, 0, 8)
+    head = read_part(source, 0, 8)
     size = source.stat().st_size if isinstance(source, Path) else len(source)
     length = int.from_bytes(head, "little")
     if len(head) < 8 or length > min(_LARGEST_HEADER, size - 8):
         raise FileFormatError("the safetensors header is longer than the file, or than any header")
-    header = parse_json(_part(source, 8, length), {"__metadata__?": {str: str}, str: dict})
+    header = parse_json(read_part(source, 8, length), {"__metadata__?": {str: str}, str: dict})
     metadata = header.pop("__metadata__", {})
     try:
         tensors = {
@@ -83,14 +84,6 @@ def _tensor(
         return StoredTensor(dtype, shape)
     if math.prod(shape) * np.dtype(READABLE[dtype]).itemsize != end - begin:
         raise FileFormatError("its place is not as large as its shape says", where=key)
-    storage = Storage(dtype, end - begin, partial(_part, source, start + begin, end - begin))
+    storage = Storage(dtype, end - begin, partial(read_part, source, start + begin, end - begin))
     stride = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
     return strided(allowance, storage, 0, shape, stride)
-
-
-def _part(source: Path | bytes, start: int, length: int) -> bytes:
-    if isinstance(source, bytes):
-        return source[start : start + length]
-    with source.open("rb") as stream:
-        stream.seek(start)
-        return stream.read(length)

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from tcja_deploy.errors import FileFormatError
 from tcja_deploy.torch_file.machine import DAMAGE
 
-__all__ = ["READABLE", "STORAGE_TYPES", "Allowance", "Storage", "StoredTensor", "checked_shape", "strided"]
+__all__ = [
+    "READABLE",
+    "STORAGE_TYPES",
+    "Allowance",
+    "Storage",
+    "StoredTensor",
+    "checked_shape",
+    "read_part",
+    "strided",
+]
 
 AnyArray = NDArray[Any]
 
@@ -137,6 +146,15 @@ class StoredTensor:
 
     def set_state(self, state: object) -> None:
         """Attributes that Python code hung onto a tensor say nothing about its numbers."""
+
+
+def read_part(source: Path | bytes, start: int, length: int) -> bytes:
+    """Some bytes of a file or of its content, fewer where it ends."""
+    if isinstance(source, bytes):
+        return source[start : start + length]
+    with source.open("rb") as stream:
+        stream.seek(start)
+        return stream.read(length)
 
 
 def checked_shape(shape: Any) -> tuple[int, ...]:
