@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -34,7 +34,15 @@ from tcja_deploy.library.benchmark_report import BenchmarkReport, Measurement, T
 from tcja_deploy.library.comparison import CONVENTIONS, PROFILES
 from tcja_deploy.library.firing_rates import measured
 from tcja_deploy.library.progress import progress_bar
-from tcja_deploy.library.sources import Data, Model, model_facts, model_name, open_model, open_parts
+from tcja_deploy.library.sources import (
+    Data,
+    Model,
+    labelled_batches,
+    model_facts,
+    model_name,
+    open_model,
+    open_parts,
+)
 from tcja_deploy.library.target_choice import TargetChoice, chosen_targets
 from tcja_deploy.meters import Energy, Meter, NoMeter, find_meters, idle_power
 from tcja_deploy.runtime.activity.collect import Joined
@@ -150,12 +158,6 @@ class _Job:
             facts["power before the runs"] = ", ".join(f"{s}: {w:.1f} W" for s, w in self.idle.items())
         return facts
 
-    def batches(self, frames: Joined) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64] | None]]:
-        for start in range(0, len(frames), self.batch_size):
-            found = [frames[i] for i in range(start, min(start + self.batch_size, len(frames)))]
-            labels = [label for _, label in found if label is not None]
-            yield np.stack([f for f, _ in found], 1), np.array(labels) if len(labels) == len(found) else None
-
     def itself(self, priced: Compared) -> TargetRow:
         """The network as it was loaded, in this program's runtime."""
         choice = choose(self.graph, self.engine, samples=len(self.frames))
@@ -178,13 +180,13 @@ class _Job:
         target, given = choice.target, dict(choice.options)
         data = self.frames
         if "test" in {f.name for f in fields(target.options)}:
-            given["test"] = self.batches(self.frames)
+            given["test"] = labelled_batches(self.frames, self.batch_size)
             data = self.calibration or self.frames
         report = run_export(
             target,
             self.graph,
             folder / f"model{target.suffix}",
-            data=(f for f, _ in self.batches(data)),
+            data=(f for f, _ in labelled_batches(data, self.batch_size)),
             **given,
         )
         row = TargetRow(choice.label, target.runtime, size=_size(report), moved=report.moved_spikes)
@@ -206,7 +208,7 @@ class _Job:
         begun = time.monotonic()
         while len(spent) < self.turns and (not spent or time.monotonic() - begun < PATIENCE):
             energy, seconds = Energy(), 0.0
-            for frames, labels in self.batches(self.frames):
+            for frames, labels in labelled_batches(self.frames, self.batch_size):
                 with _metered(self.meter, energy):
                     start = time.perf_counter()
                     ran = opened(frames)
@@ -215,7 +217,7 @@ class _Job:
                 if not spent and right is not None:
                     right = (
                         None
-                        if labels is None or not classes
+                        if (labels < 0).any() or not classes
                         else [*right, predictions(ran.output, streams) == labels]
                     )
             spent.append(1e3 * seconds / len(self.frames))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,7 +21,18 @@ from tcja_deploy.library.frames import FrameData, frames_of_batches
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Data", "Model", "model_facts", "model_name", "open_data", "open_model", "open_parts"]
+    from tcja_deploy.runtime.activity.collect import LabelledFrames
+
+__all__ = [
+    "Data",
+    "Model",
+    "labelled_batches",
+    "model_facts",
+    "model_name",
+    "open_data",
+    "open_model",
+    "open_parts",
+]
 
 Model: TypeAlias = "str | Path | Graph | torch.nn.Module"
 """A file (or `"models.py:build"`), a graph, or a live module."""
@@ -112,6 +123,16 @@ def open_parts(graph: Graph, data: Data, **options: Any) -> list[DataSet]:
     """As `open_data`; several paths, or data sets that are open already, are taken one after the other."""
     several = _several(data)
     return [open_data(graph, one, **options) for one in ([data] if several is None else several)]
+
+
+def labelled_batches(
+    data: LabelledFrames, size: int
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    """All recordings in order, `size` at a time: frames `[T, n, ...]` and labels `[n]`, -1 where there is none."""
+    for start in range(0, len(data), size):
+        found = [data[i] for i in range(start, min(start + size, len(data)))]
+        labels = np.array([-1 if label is None else label for _, label in found], np.int64)
+        yield np.stack([frames for frames, _ in found], 1), labels
 
 
 def _several(data: Data) -> Sequence[Any] | None:

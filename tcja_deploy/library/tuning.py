@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from tcja_deploy.api import load
 from tcja_deploy.energy.count.model import DataSet
@@ -17,7 +14,7 @@ from tcja_deploy.exporters.lava.tuning.tune import Tuned, TuneOptions
 from tcja_deploy.exporters.lava.tuning.tune import tune as tune_graph
 from tcja_deploy.frontend.rewrite import check_rewritable, save_like
 from tcja_deploy.ir import Graph
-from tcja_deploy.library.sources import Data, Model, open_data
+from tcja_deploy.library.sources import Data, Model, labelled_batches, open_data
 
 __all__ = ["tune", "tune_opened"]
 
@@ -91,8 +88,8 @@ def tune_opened(
         check_rewritable(model, graph, path, **loading)
     found = tune_graph(
         graph,
-        _batches(data),
-        test=None if test is None else _batches(test),
+        labelled_batches(data, _TOGETHER),
+        test=None if test is None else labelled_batches(test, _TOGETHER),
         options=options,
         export=export,
         progress=progress,
@@ -104,11 +101,3 @@ def tune_opened(
     else:
         save_like(model, graph, found.graph, path, force=force, **loading)
     return found
-
-
-def _batches(data: DataSet) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64] | None]]:
-    """Frames `[T, n, ...]` with labels; -1 is none."""
-    for start in range(0, len(data), _TOGETHER):
-        loaded = [data[i] for i in range(start, min(start + _TOGETHER, len(data)))]
-        labels = np.array([-1 if label is None else label for _, label in loaded], np.int64)
-        yield np.stack([frames for frames, _ in loaded], 1), labels
