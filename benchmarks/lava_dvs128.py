@@ -90,7 +90,10 @@ def main() -> None:
         table.add_row(name, f"{values.size:,}", f"{np.count_nonzero(values):,}", *map(str, different))
     console.print(table)
     rows = Table(
-        "", "seconds a sample", "times the twin", title=f"{frames.shape[1]} sample(s), {args.threads} threads"
+        "",
+        "seconds per sample",
+        "times the twin",
+        title=f"{frames.shape[1]} sample(s), {args.threads} threads",
     )
     samples = frames.shape[1]
     rows.add_row("twin", f"{one / samples:.3f}", "1")
