@@ -65,7 +65,7 @@ def exit_code_page() -> str:
             "# Errors and exit codes",
             "",
             "Every error is a `tcja_deploy.DeployError` with `reason`, `where` and `hint`. Besides these: 0, done; 70, a",
-            "defect of tcja-deploy; 130, interrupted; 141, the output pipe was closed. `--debug` before the command shows the",
+            "defect in tcja-deploy; 130, interrupted; 141, the output pipe was closed. `--debug` before the command shows the",
             "traceback.",
             "",
             "| exit code | error | when |",

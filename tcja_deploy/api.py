@@ -51,16 +51,17 @@ def load(
         timesteps: T, if the weights do not say.
         input_shape: One input frame, `[C, H, W]`; needed for modules.
         input_kind: What the frames hold, `"binary"`, `"count"`, `"graded"` or `"real"`; if not given, what the source
-            tells, for a module event counts, or real numbers for an image that it repeats over time.
-        batch_first: Whether a module takes `[N, T, ...]`; found out if not given.
+            says; a module takes event counts, or real numbers if it repeats one image over time.
+        batch_first: Whether a module takes `[N, T, ...]`; worked out if not given.
         dt: Length of a time step of a `.nir` file, if it does not say; see `nir_file.load.load_nir` for more.
         trust_pickle: Allow a file to run code while it is loaded.
-        prove: Run a module beside the graph on made-up windows, and refuse it if they compute different things. `False` hands
-            the graph out unproven, and its source and every manifest say so.
+        prove: Run a module beside the graph on made-up windows, and refuse it if they compute different things. `False`
+            returns the graph unproven, and its source and every manifest say so.
         weights: File of the weights of a network that code builds; without it, it keeps those that the code gives it.
         weights_key: Which of several state dicts of a file is meant, by the keys that lead to it, such as
-            `"state_dict_ema"`; if not given, the weights before averaged ones. `source` of the graph names what was read.
-        settings: Arguments for the code that builds the network; texts are read as its signature says.
+            `"state_dict_ema"`; if not given, trained weights come before averaged ones. The graph's `source`
+            names what was read.
+        settings: Arguments for the code that builds the network; strings are converted as its signature says.
 
     Returns:
         The graph, time-major: `[T, N, ...]` in.
@@ -70,7 +71,7 @@ def load(
         TraceError: If the network cannot be translated (lists every offender), or the graph is proven wrong.
         GraphError: If it breaks a rule of the IR, such as weights that are not finite.
         UsageError: If an argument is missing or contradicts the model.
-        CodeError: If named code fails, or makes no network.
+        CodeError: If named code fails, or builds no network.
     """
     from tcja_deploy.frontend.load import load as implementation
 
@@ -106,8 +107,8 @@ def export(
 ) -> ExportReport:
     """Write a network for a target and, by default, verify what was written before it moves into place.
 
-    An artifact that differs from its reference beyond the bound moves into place as well: the report and the manifest say so
-    (`report.agreement.passed`, `parity`), and where it differs.
+    An artifact that differs from its reference beyond the bound is moved into place as well; the report and the manifest say
+    so (`report.agreement.passed`, `parity`), and say where it differs.
 
     Args:
         graph: What `load` takes, or what it returned.
@@ -120,7 +121,7 @@ def export(
         force: Replace what is there.
         progress: Called with what is being done, and how many samples or steps of it are done.
         loading: Arguments of `load`, for a model that is not a graph.
-        **options: Of the target: the fields of `OnnxOptions`, `OnnxStepOptions`, `LavaOptions` and `NirOptions` in
+        **options: Options of the target: the fields of `OnnxOptions`, `OnnxStepOptions`, `LavaOptions` and `NirOptions` in
             `tcja_deploy.exporters`.
 
     Raises:
@@ -173,14 +174,14 @@ def verify(
         batches: Frames `[T, n, ...]`; four synthetic samples if not given (a Lava bundle's own sample).
         progress: Called with what is being done, and how many samples or steps of it are done.
         loading: Arguments of `load`, for a model that is not a graph.
-        **options: Of the target's verification: the fields of `Bounded`, `OnnxStepVerification`, `LavaVerification` and
+        **options: Options of the target's verification: the fields of `Bounded`, `OnnxStepVerification`, `LavaVerification` and
             `NirVerification` in `tcja_deploy.exporters`.
 
     Raises:
         FileFormatError: If the artifact is damaged or was not exported from the graph.
         DataError: If the data holds no sample, or frames do not fit.
         UsageError: If the graph is needed and not given, or an argument is of another kind.
-        ToolchainError: If the real Lava is needed and not there.
+        ToolchainError: If the real Lava is needed and not installed.
     """
     from tcja_deploy.artifacts import artifact_target
 
@@ -199,7 +200,7 @@ def _graph_of(model: str | Path | Graph | nn.Module, loading: Mapping[str, Any] 
     """The graph of a model in any form.
 
     Raises:
-        UsageError: Arguments for loading a graph, which is loaded already.
+        UsageError: There are arguments for loading, and the model is a graph already.
     """
     from tcja_deploy.ir import Graph
 
@@ -207,12 +208,15 @@ def _graph_of(model: str | Path | Graph | nn.Module, loading: Mapping[str, Any] 
         return load(model, **(loading or {}))
     if loading:
         raise UsageError(
-            f"a graph is loaded already; {', '.join(loading)} come too late", hint="give them to load"
+            f"{', '.join(loading)}: for reading a model, and this graph has been read already",
+            hint="pass them to load",
         )
     return model
 
 
 def _check_batches(batches: object, name: str) -> None:
-    """One array would be taken apart along T."""
+    """Refuse a single array, which iteration would take apart along T."""
     if hasattr(batches, "shape"):
-        raise UsageError(f"{name} are several arrays of frames, got one", hint=f"write {name}=[frames]")
+        raise UsageError(
+            f"{name} takes several arrays of frames, not a single array", hint=f"write {name}=[frames]"
+        )

@@ -14,7 +14,7 @@ __all__ = ["artifact_target"]
 
 
 def artifact_target(path: Path) -> Target[Any, Any]:
-    """Target that an artifact belongs to: the first of the table that recognises it.
+    """The target that an artifact belongs to: the first one in the table that recognises it.
 
     Raises:
         FileFormatError: If there is nothing at the path, or it is not an artifact.

@@ -38,7 +38,7 @@ _EPILOG = (
     "Exit codes: 0 done; 2 wrong usage; 3 unreadable model or artifact; 4 unreadable data; 5 model cannot be traced; "
     "6 invalid graph; 7 target cannot express the model; 8 nothing could be written; 9 verification failed; "
     "10 invalid hardware profile; 11 external tool missing or failed; 12 named code failed; "
-    "70 a defect of tcja-deploy; 130 interrupted; 141 output pipe closed."
+    "70 a defect in tcja-deploy; 130 interrupted; 141 output pipe closed."
 )
 
 app = typer.Typer(
@@ -85,7 +85,7 @@ def _options(
     limits: str | None = typer.Option(
         None,
         metavar="MEMORY,TIME",
-        help="What reading one file may take: 4GB,60s if not given.",
+        help="Memory and time that reading one file may take; 4GB,60s if not given.",
         show_default=False,
     ),
 ) -> None:
@@ -147,7 +147,7 @@ def _unforeseen(error: Exception) -> tuple[str, int]:
         return f"error: {name!r}: this name is not valid UTF-8\n  -> rename the file", UsageError.exit_code
     return (
         f"internal error: {type(error).__name__}: {error}\n"
-        "  -> this is a defect of tcja-deploy; run again with 'tcja-deploy --debug ...' and report the traceback"
+        "  -> this is a defect in tcja-deploy; run again with 'tcja-deploy --debug ...' and report the traceback"
     ), 70
 
 

@@ -54,7 +54,7 @@ def benchmark(
     ] = False,
     turns: Annotated[
         int,
-        typer.Option(min=1, help="Turns over the recordings; none begins after half a minute."),
+        typer.Option(min=1, help="Timed passes over the recordings; none begins after half a minute."),
     ] = 5,
     engine: Annotated[
         str, typer.Option(help="What runs the network itself: auto, torch or events.")

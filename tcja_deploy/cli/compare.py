@@ -34,7 +34,7 @@ def compare(
         list[Path],
         typer.Argument(
             metavar="MODELS...",
-            help="Two models or more, as for the other commands; the first is what the others are compared with.",
+            help="Two or more models, as for the other commands; the first is the one that the others are compared with.",
             show_default=False,
         ),
     ],

@@ -60,7 +60,7 @@ def energy(
     activity: Annotated[
         Path | None,
         typer.Option(
-            help="Counts kept by 'tcja-deploy rates --save', instead of --data.", show_default=False
+            help="Counts saved by 'tcja-deploy rates --save', instead of --data.", show_default=False
         ),
     ] = None,
     profile: Annotated[
@@ -132,11 +132,11 @@ def energy(
     )
     if reproduce and (profile or convention or options != AccountingOptions()):
         raise UsageError(
-            "--reproduce has the paper's own convention and prices",
-            hint="leave out --profile, --convention and what the conventions leave open, such as --first-layer",
+            "--reproduce uses the paper's own convention and prices",
+            hint="leave out --profile, --convention and the options of conventions, such as --first-layer",
         )
     if model is None and (data or activity or not reproduce):
-        raise UsageError("there is no model", hint="give a model and --data, or --reproduce alone")
+        raise UsageError("no model was given", hint="give a model and --data, or --reproduce alone")
     check_outputs(output or [], force=force, suffixes=FORMATS)
     command = ["tcja-deploy", *sys.argv[1:]]
     facts, measured = provenance(command), None
@@ -181,23 +181,23 @@ def _kept(
     *,
     resume: bool,
 ) -> ModelActivity:
-    """Activity from a file.
+    """Activity from a file of saved counts.
 
     Raises:
-        UsageError: There is none, or there are recordings, too.
+        UsageError: No such file was named, or recordings were as well.
     """
     from tcja_deploy.energy.count.model import kept_activity
 
     if data or activity is None:
         raise UsageError(
-            "energy depends on activity: give either recordings (--data) or kept counts (--activity)",
+            "energy depends on activity: give either recordings (--data) or saved counts (--activity)",
             hint="no rate is ever assumed; 'tcja-deploy energy --reproduce' shows what shapes alone can tell",
         )
     if resume:
         raise UsageError(
-            "--resume continues runs over recordings; --activity holds counts that are kept already"
+            "--resume continues a run over recordings; --activity holds counts that are complete"
         )
-    refuse_recordings(which, "--activity holds counts that are kept already")
+    refuse_recordings(which, "--activity holds counts that are complete")
     return kept_activity(graph, activity)
 
 

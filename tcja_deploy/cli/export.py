@@ -85,7 +85,7 @@ def export(
 
 
 def _place(output: Path | None, name: str) -> Path:
-    """What to write; a folder that exists takes files under their usual name."""
+    """Where to write; in an existing folder, a file gets its usual name."""
     if output is None:
         return Path(name)
     return output / name if output.is_dir() and name.endswith(".onnx") else output

@@ -24,14 +24,14 @@ def inspect(
     text: Annotated[bool, typer.Option("--text", help="Print the graph as plain text, for diffs.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a model computes: ops, shapes, signal kinds, parameters, MACs, look-ahead; of a Lava bundle, its timing."""
+    """Show what a model computes: ops, shapes, signal kinds, parameters, MACs, look-ahead; for a Lava bundle, its timing."""
     from tcja_deploy.artifacts import artifact_target
     from tcja_deploy.cli.lava import show_bundle
     from tcja_deploy.cli.render import console
     from tcja_deploy.ir import dump
 
     if text and as_json:
-        raise UsageError("--text and --json exclude each other")
+        raise UsageError("--text and --json are mutually exclusive")
     if (model / "manifest.json").is_file() and artifact_target(model).name == "lava":
         if text:
             raise UsageError("--text prints graphs; a Lava bundle holds none", hint="use --json")

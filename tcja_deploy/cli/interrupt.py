@@ -1,4 +1,4 @@
-"""Ctrl-C and termination that find the way out through the `finally` blocks, and never where exceptions are lost."""
+"""Ctrl-C and termination leave through the `finally` blocks, and never strike where an exception would be lost."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _IMPATIENCE = 1.0
 
 @contextmanager
 def orderly_interrupts() -> Iterator[None]:
-    """Inside, SIGINT and SIGTERM become one `KeyboardInterrupt`, so that nothing half-written stays behind.
+    """Within it, SIGINT and SIGTERM become one `KeyboardInterrupt`, so that nothing half-written stays behind.
 
     Native modules abort the process, or report a failed import, when an exception reaches them while they are being
-    initialised, and in finalisers exceptions are lost; an interrupt there waits until that is done. Further ones soon after
-    do not disturb the cleaning up. Outside the main thread nothing is changed.
+    initialised, and in finalisers exceptions are lost; an interrupt there waits until that is done. Further interrupts
+    shortly after do not disturb the clean-up. Outside the main thread nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -25,7 +25,7 @@ app.command()(tune)
 @app.command()
 def setup(
     python: Annotated[Path | None, typer.Option(help="A Python 3.10; looked for if not given.")] = None,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build again even if it is there.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build it again even if it exists.")] = False,
 ) -> None:
     """Build the environment with lava-dl in the user's cache folder."""
     from tcja_deploy.exporters.lava.environment import setup as build
@@ -36,7 +36,7 @@ def setup(
 
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
-    """Say what is there, what is wrong, and what to do about it."""
+    """Report what is installed, what is wrong, and what to do about it."""
     from dataclasses import asdict
 
     from tcja_deploy.errors import ToolchainError
@@ -53,15 +53,16 @@ def doctor(as_json: JsonOption = False) -> None:
     wrong = [item.subject for item in found if not item.good]
     if wrong:
         raise ToolchainError(
-            f"Lava cannot run as it should: {', '.join(wrong)}", hint="see above, from the top"
+            f"Lava cannot run as it should: {', '.join(wrong)}",
+            hint="see the findings above, and begin with the first",
         )
 
 
 def show_bundle(path: Path, as_json: bool = False) -> None:
-    """Print what a bundle holds and when what happens in it; the bundle is checked first.
+    """Print what a bundle holds and at which step each stage works; the bundle is checked first.
 
     Raises:
-        FileFormatError: A damaged bundle.
+        FileFormatError: The bundle is damaged.
     """
     from tcja_deploy.cli.render import console, print_table, table
     from tcja_deploy.exporters.lava.bundle import read_bundle
@@ -72,7 +73,7 @@ def show_bundle(path: Path, as_json: bool = False) -> None:
         return
     rows = table(
         f"Lava bundle {path}: {manifest['name']}, T = {manifest['frames']}",
-        "file", "stage", "kind", "output", "reads (steps held back)", "frame 0 in", "frame 0 out", left=5,
+        "file", "stage", "kind", "output", "reads (delay in steps)", "frame 0 in", "frame 0 out", left=5,
     )  # fmt: skip
     before = "input"
     for part in manifest["parts"]:
@@ -100,7 +101,7 @@ def show_bundle(path: Path, as_json: bool = False) -> None:
 
 
 def _reads(part: dict[str, Any], before: str) -> str:
-    """What a part reads, with the steps that each input is held back."""
+    """What a part reads, and by how many steps each input is delayed."""
     names = ["input" if name == ":host" else name for name in part.get("inputs", [before])]
     delays = part.get("delays", [0] * len(names))
     return ", ".join(name + (f" ({k})" if k else "") for name, k in zip(names, delays, strict=True))

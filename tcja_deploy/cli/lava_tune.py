@@ -43,13 +43,15 @@ def tune(
     test: Annotated[
         Path | None, typer.Option(help="Recordings to compare on; those trained on if not given.")
     ] = None,
-    epochs: Annotated[int, typer.Option(help="How often all recordings are seen.")] = 3,
+    epochs: Annotated[int, typer.Option(help="Passes over the recordings.")] = 3,
     lr: Annotated[
         float, typer.Option(help="Learning rate, in root mean squares of a layer's weights.")
     ] = 0.01,
-    seed: Annotated[int, typer.Option(help="Of the order of the recordings.")] = 0,
-    gate_bits: Annotated[int, typer.Option(help="As in the export: a gate of one becomes 2**bits.")] = 6,
-    weight_bits: Annotated[int, typer.Option(help="As in the export: bits of a weight.")] = 8,
+    seed: Annotated[int, typer.Option(help="Seed of the random order of the recordings.")] = 0,
+    gate_bits: Annotated[
+        int, typer.Option(help="Bits of a gate, as in the export: a gate of 1 becomes 2**bits.")
+    ] = 6,
+    weight_bits: Annotated[int, typer.Option(help="Bits of a weight, as in the export.")] = 8,
     how: Loading = AS_FOUND,
     which: RecordingOptions = ALL,
     force: ForceOption = False,
@@ -57,7 +59,8 @@ def tune(
 ) -> None:
     """Fine-tune a network with the export's rounding in the loop, and write a checkpoint of the same layout.
 
-    The target is what the float network says, so recordings need no labels; with labels the table counts right predictions.
+    It is trained towards the outputs of the float network, so recordings need no labels; with labels, the table counts
+    correct predictions.
     """
     from tcja_deploy.cli.render import print_written, step_bar
     from tcja_deploy.exporters.lava.options import LavaOptions
@@ -84,7 +87,7 @@ def tune(
 
 
 def _name(model: Path) -> str:
-    """Of the new checkpoint, beside the current folder's other files."""
+    """Name of the new checkpoint, in the current folder."""
     stem, suffix = (
         (model.stem, model.suffix) if ":" not in model.name else (model.name.rpartition(":")[2], "")
     )
@@ -115,7 +118,7 @@ def _show(found: Tuned, where: str) -> None:
 
     shown = table(
         f"Recordings: {found.tuned.samples} of {where}; in brackets the 95 % interval",
-        "step", "float right", "integer right", "as the float network",
+        "step", "float correct", "integer correct", "as the float network",
     )  # fmt: skip
     for step, accuracy in _rows(found).items():
         labelled = accuracy.labelled

@@ -1,4 +1,4 @@
-"""What a command says besides its results: notes on standard error, which `--quiet` leaves out, as it leaves out bars."""
+"""What a command says besides its results: notes on standard error, which `--quiet` suppresses along with progress bars."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ QuietOption = Annotated[
 
 
 def is_quiet() -> bool:
-    """Whether the command that runs was told `--quiet`."""
+    """Whether the running command was given `--quiet`."""
     return _quiet.get()
 
 
 def note(text: str) -> None:
-    """A note on standard error, from one of the processes that share the work."""
+    """Print a note on standard error; of several processes that share the work, only the first prints it."""
     if not is_quiet() and os.environ.get("RANK", "0") == "0":
         typer.echo(printable(f"note: {text}", keep="\n"), err=True)
 

@@ -14,7 +14,7 @@ import typer
 
 from tcja_deploy.cli.loading import AS_FOUND, Loading
 from tcja_deploy.cli.notes import note
-from tcja_deploy.cli.remembered import agree, facts
+from tcja_deploy.cli.remembered import remember_consent, source_entries
 from tcja_deploy.cli.values import frame_shape, microseconds, sensor_size
 from tcja_deploy.errors import SilenceWarning, UsageError
 
@@ -162,7 +162,7 @@ ALL, AS_USUAL = RecordingOptions(), Running()
 
 
 def shared_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take `Loading`, `RecordingOptions` and `Running` as values: each of their fields becomes an option of it.
+    """Let a command take `Loading`, `RecordingOptions` and `Running` as values: each field becomes one of its options.
 
     The option's default is that of the field in the parameter's default.
     """
@@ -208,8 +208,8 @@ def load_model(model: Path, how: Loading) -> Graph:
     for told in ("silence", "memory"):
         if told in graph.source:
             note(graph.source[told])
-    agree(model, how)
-    return replace(graph, source={**graph.source, **facts(model, how)})
+    remember_consent(model, how)
+    return replace(graph, source={**graph.source, **source_entries(model, how)})
 
 
 def load_arguments(how: Loading) -> dict[str, Any]:
@@ -231,13 +231,13 @@ def _settings(given: Iterable[str]) -> dict[str, str]:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier() or name in settings:
             reason = "is given twice" if name in settings else "is not NAME=VALUE"
-            raise UsageError(f"--set {text!r} {reason}", hint="write for instance --set T=10")
+            raise UsageError(f"--set {text!r} {reason}", hint="write, for instance, --set T=10")
         settings[name] = value
     return settings
 
 
 def _note_choice(graph: Graph) -> None:
-    """A file with several state dicts was read as most would mean it; that is never left unsaid."""
+    """Say which state dict was read of a file that holds several."""
     others = graph.source.get("weights_not_read")
     if others:
         note(
@@ -249,10 +249,10 @@ def _note_choice(graph: Graph) -> None:
 def check_outputs(
     paths: Iterable[Path], *, force: bool, suffixes: Collection[str] = (), what: str = "a report"
 ) -> None:
-    """Find out before the work what would keep its results from being written.
+    """Make sure, before the work starts, that its results can be written.
 
     Raises:
-        UsageError: If a suffix is none of `suffixes`.
+        UsageError: If a suffix is not one of `suffixes`.
         ExportError: If a path is taken and `force` is not set, or its folder is missing or cannot be written to.
     """
     from tcja_deploy.files import check_free
@@ -287,7 +287,7 @@ def open_dataset(graph: Graph, data: Path, which: RecordingOptions = ALL) -> Eve
 
 
 def given_dataset(graph: Graph, data: Path | None, which: RecordingOptions) -> EventData | None:
-    """As `open_dataset`; `None` without recordings, when nothing may be said about them either."""
+    """As `open_dataset`; `None` without recordings, in which case options about them are refused."""
     if data is None:
         refuse_recordings(which)
         return None
@@ -295,10 +295,10 @@ def given_dataset(graph: Graph, data: Path | None, which: RecordingOptions) -> E
 
 
 def refuse_recordings(which: RecordingOptions, instead: str = "there are none: pass --data") -> None:
-    """For commands that got no recordings.
+    """Refuse options about recordings where a command was given none.
 
     Raises:
-        UsageError: If something was said about recordings; `instead` says what there is.
+        UsageError: If there are such options; `instead` says what the command has in place of recordings.
     """
     if which._replace(batch_size=None) != ALL:
         raise UsageError(f"--limit, --split-by, --labels and the like are about recordings, but {instead}")
@@ -307,7 +307,7 @@ def refuse_recordings(which: RecordingOptions, instead: str = "there are none: p
 def open_frames(
     T: int, shape: tuple[int, ...], data: Path, which: RecordingOptions, *, outputs: int | None = None
 ) -> EventData:
-    """Recordings as `T` frames of a shape, for a network of so many outputs. Says once what was decided on the way.
+    """Recordings as `T` frames of a shape, for a network with so many `outputs`; notes once what was decided on the way.
 
     Errors as `open_dataset`.
     """
@@ -315,7 +315,7 @@ def open_frames(
     from tcja_deploy.events.classes import read_classes
 
     if len(shape) != 3:
-        raise UsageError(f"the model takes frames of shape {shape}, recordings give C,H,W")
+        raise UsageError(f"the model takes frames of shape {shape}, and recordings give frames [C, H, W]")
     channels, height, width = shape
     way = _one_of("--split-by", which.split_by, ("number", "time"))
     frame_time = None if which.frame_time is None else microseconds(which.frame_time)

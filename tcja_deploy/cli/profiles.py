@@ -89,7 +89,7 @@ def _lists(profile: Profile) -> str:
 
 
 def _tables(profile: Profile) -> list[Table]:
-    """One table a price list, then limits, timing and facts; notes below."""
+    """One table per price list, then limits, timing and facts; notes below."""
     lists = [
         (
             f"Prices '{p.name}': {p.title} ({p.scope.value}, {p.precision.value})",

@@ -84,12 +84,12 @@ def rates(
     neurobench: Annotated[
         Path | None,
         typer.Option(
-            help="Write NeuroBench's metrics (.json) too, from a pass over the recordings of their own.",
+            help="Write NeuroBench's metrics (.json) too, from a separate pass over the recordings.",
             show_default=False,
         ),
     ] = None,
     profile_time: Annotated[
-        bool, typer.Option("--profile-time", help="Print where the time of the run goes.")
+        bool, typer.Option("--profile-time", help="Print where the run spends its time.")
     ] = False,
     plots: Annotated[
         Path | None, typer.Option(help="Write the plots as SVG into this folder.", show_default=False)

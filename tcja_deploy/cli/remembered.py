@@ -15,24 +15,24 @@ from typing import Any, get_type_hints
 from tcja_deploy.cli.loading import Loading
 from tcja_deploy.errors import UsageError
 
-__all__ = ["agree", "facts", "read_again"]
+__all__ = ["read_again", "remember_consent", "source_entries"]
 
 _WORDS, _DIGESTS = "loaded_with", "loaded_sha256"
 """Entries of a graph's source: what the user said, and the digests of the files that it names."""
 
 
-def facts(model: Path, how: Loading) -> dict[str, str]:
-    """What a graph's source keeps, so that the model can be read again; nothing if its files do not lie as they are named."""
+def source_entries(model: Path, how: Loading) -> dict[str, str]:
+    """What a graph's source keeps, so that the model can be read again; nothing if its files are not where they are named."""
     from tcja_deploy.files import sha256
 
     files = _files(model, how, Path.cwd())
     if files is None:
         return {}
-    return {_WORDS: words(model, how), _DIGESTS: " ".join(sha256(f) for f in files)}
+    return {_WORDS: command_line(model, how), _DIGESTS: " ".join(sha256(f) for f in files)}
 
 
-def words(model: Path, how: Loading) -> str:
-    """Model and options as on a command line; `parsed` reads it back."""
+def command_line(model: Path, how: Loading) -> str:
+    """Model and options as on a command line; `parse_command_line` reads it back."""
     said = [str(model)]
     for field, value in how._asdict().items():
         flag = f"--{field.replace('_', '-')}"
@@ -45,11 +45,11 @@ def words(model: Path, how: Loading) -> str:
     return shlex.join(said)
 
 
-def parsed(text: str) -> tuple[Path, Loading]:
-    """What `words` wrote.
+def parse_command_line(text: str) -> tuple[Path, Loading]:
+    """What `command_line` wrote.
 
     Raises:
-        UsageError: If it is something else.
+        UsageError: If the text is anything else.
     """
     try:
         model, *rest = shlex.split(text)
@@ -68,7 +68,7 @@ def parsed(text: str) -> tuple[Path, Loading]:
         return Path(model), Loading(**found)
     except (ValueError, KeyError, IndexError) as error:
         raise UsageError(
-            f"the manifest describes in an unknown way how the model was read ({text!r})", hint="pass --model"
+            f"the manifest says in an unknown form how the model was read ({text!r})", hint="pass --model"
         ) from error
 
 
@@ -94,7 +94,7 @@ def _files(model: Path, how: Loading, folder: Path) -> list[Path] | None:
 
 
 def _token(file: Path) -> Path:
-    """The place of a note that a file with this content may run at this place."""
+    """Where it is noted that the file at this path, with its present content, may run."""
     from tcja_deploy.files import sha256
 
     base = os.environ.get("XDG_CACHE_HOME", "")
@@ -102,8 +102,8 @@ def _token(file: Path) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "tcja-deploy" / "agreed" / name
 
 
-def agree(model: Path, how: Loading) -> None:
-    """Note that the user let the model's file run, if it did; without a word if the cache cannot be written to."""
+def remember_consent(model: Path, how: Loading) -> None:
+    """Note that the user let the model's file run, if so; silently does nothing if the cache cannot be written to."""
     files = _files(model, how, Path.cwd()) if _runs(model, how) else None
     if files is not None:
         try:
@@ -127,8 +127,8 @@ def read_again(artifact: Path, target: str) -> tuple[Path, Loading]:
     Files are looked for from the current folder and from that of the artifact, and have to be the same.
 
     Raises:
-        UsageError: If the manifest does not tell, or a file is missing or another one, or code would run that the user has not
-            let run.
+        UsageError: If the manifest does not say, if a file is missing or has changed, or if code would run that the user
+            has not allowed.
         FileFormatError: If the manifest is damaged.
     """
     from tcja_deploy.exporters.manifest import NAME, read_manifest
@@ -148,7 +148,7 @@ def read_again(artifact: Path, target: str) -> tuple[Path, Loading]:
         raise UsageError(
             f"{missing}; its manifest does not say how that was read", hint="pass --model and its options"
         )
-    model, how = parsed(told)
+    model, how = parse_command_line(told)
     named = f"--model {told}"
     for folder in dict.fromkeys((Path.cwd(), artifact.resolve().parent)):
         files = _files(model, how, folder)

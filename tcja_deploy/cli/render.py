@@ -46,14 +46,14 @@ _width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPED_WIDT
 
 
 class _Shown(Console):
-    """Shows control characters of what it prints; the escape sequences of styles are its own."""
+    """A console that makes control characters in what it prints visible; only its own styles become escape sequences."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else printable(text, keep="\n"), style, control)
 
 
-console = _Shown(width=_width, markup=False, emoji=False)  # brackets and colons in names are what they are
+console = _Shown(width=_width, markup=False, emoji=False)  # brackets and colons in names are text, not markup
 
 
 def table(title: str, *columns: str, left: int = 1) -> Table:
@@ -114,7 +114,7 @@ def progress_bar(what: str, total: int | None) -> AbstractContextManager[Callabl
 
 
 def step_bar(samples: int | None) -> AbstractContextManager[Callable[[str, int], None]]:
-    """A bar for an export, in the same way; call the result with what is being done and how much of it is done."""
+    """A bar for an export, likewise; call the result with what is being done and how much of it is done."""
     return progress.step_bar(samples, shown=not is_quiet())
 
 
@@ -136,7 +136,7 @@ def print_report(report: ExportReport) -> None:
 
 
 def print_written(files: Iterable[Path]) -> None:
-    """Tell what was written, a line a file that is never wrapped."""
+    """Tell what was written, one line per file, never wrapped."""
     for file in files:
         console.print(f"wrote {file} ({file.stat().st_size:,} bytes)", highlight=False, soft_wrap=True)
 
@@ -153,7 +153,7 @@ def agreement_table(agreement: Agreement, other: str) -> Table:
 
 
 def first_mismatches(agreement: Agreement) -> list[str]:
-    """Where each layer differs first, a line a layer that does."""
+    """Where each layer that differs does so first, one line per layer."""
     lines = []
     for layer in agreement.layers:
         if layer.first is not None:

@@ -27,9 +27,9 @@ ResumeOption = Annotated[
 def resumable(
     command: str, model: Path, data: Iterable[Path], output: Path | None, *, resume: bool
 ) -> Iterator[KeptProgress]:
-    """The progress of a command, which is forgotten if it ends well; says what is kept of an interrupted run.
+    """The progress of a command, deleted when the command succeeds; notes what is kept of an interrupted run.
 
-    Several processes that share the work keep theirs beside each other.
+    Several processes that share the work keep theirs side by side.
     """
     from tcja_deploy.runtime.resume import KeptProgress
 

@@ -57,7 +57,10 @@ def stream(
     lookahead: Annotated[
         int | None,
         typer.Option(
-            "--lookahead", "-D", min=0, help="Frames that each TCJA block waits; exact if not given."
+            "--lookahead",
+            "-D",
+            min=0,
+            help="Frames that each TCJA block waits; as many as an exact result takes if not given.",
         ),
     ] = None,
     schedule: Annotated[
@@ -108,8 +111,8 @@ def stream(
         "--calibration belongs to --fit and --engine twin": calibration is not None
         and not (fit or engine is Engine.TWIN),
         "--resume belongs to --sweep and --fit": resume and not (sweep or fit),
-        "--profile and --fit exclude each other": profile is not None and fit,
-        "--live draws single runs": live and (sweep or fit or as_json),
+        "--profile and --fit are mutually exclusive": profile is not None and fit,
+        "--live draws single runs; leave out --sweep, --fit and --json": live and (sweep or fit or as_json),
         "--sweep tries every look-ahead; leave out --lookahead": sweep and lookahead is not None,
         "--sweep and --fit count the latency of the paced schedule; leave out --schedule": (sweep or fit)
         and schedule is not None,

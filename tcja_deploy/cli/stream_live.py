@@ -53,7 +53,7 @@ Feed = Callable[[Any], Moment]
 
 
 def stream_feed(plan: StreamPlan) -> Feed:
-    """Frames to a stream on torch or of the twin."""
+    """A feed of frames to a stream on torch or on the integer twin."""
     from tcja_deploy.ir import Kind
     from tcja_deploy.runtime.stream import Stepper, initial
     from tcja_deploy.runtime.stream.decision import Decisions
@@ -88,7 +88,7 @@ def stream_feed(plan: StreamPlan) -> Feed:
 
 
 def onnx_feed(path: Path, layers: list[str]) -> Feed:
-    """Frames to a step model in onnxruntime."""
+    """A feed of frames to a step model in onnxruntime."""
     from tcja_deploy.exporters.onnx_step.run import OnnxStepper
     from tcja_deploy.runtime.stream.decision import Decisions
 
@@ -118,8 +118,8 @@ def show(make: Callable[[], Feed], dataset: EventData, frame_time: float | None,
     Args:
         make: Gives a feed in its initial state.
         dataset: The recordings.
-        frame_time: Milliseconds a frame; 100 if `None`.
-        latency: Frames of silence behind each recording until its result is out.
+        frame_time: Milliseconds per frame; 100 if `None`.
+        latency: Empty frames to feed after each recording until its result is out.
     """
     import numpy as np
 

@@ -98,7 +98,7 @@ def outcome_line(found: Outcome, batch: int, frame_time: float | None) -> str:
 
 
 def sweep_table(rows: Sequence[Divergence], frame_time: float | None) -> Table:
-    """One line a look-ahead and estimate; gate errors as mean and largest."""
+    """One line per look-ahead and estimate; gate errors as mean and largest."""
     result = table(
         f"Look-ahead D against the exact stream, {rows[0].samples} recordings",
         *("D", "rest", "latency", "gate error", "differ", "agree", "correct", "decided"),

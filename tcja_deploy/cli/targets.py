@@ -96,17 +96,17 @@ def check_given(target: str, given: Given, kind: OptionType, what: str) -> None:
         takers = _takers(name, kind)
         if target not in takers:
             flag = "--" + name.replace("_", "-")
-            raise UsageError(f"{flag} does not apply to {what}", hint=f"it belongs to {', '.join(takers)}")
+            raise UsageError(f"{flag} does not apply to {what}", hint=f"it applies to {', '.join(takers)}")
 
 
 def read_given(
     target: str, given: Mapping[str, Any], kind: OptionType, graph: Graph | None, which: RecordingOptions
 ) -> Given:
-    """The options, with what files hold in place of their paths.
+    """The options, with the contents of files in place of their paths.
 
     Args:
         target: Name of the target.
-        given: Options of it.
+        given: Its options.
         kind: The dataclass of a target.
         graph: The network that the files are about.
         which: How to read recordings.

@@ -19,13 +19,13 @@ NAMES = (
 
 
 def path(name: str) -> Path:
-    """Where a shipped file lies.
+    """Path of a shipped file.
 
     Raises:
         UsageError: No shipped file has that name.
     """
     if name not in NAMES:
         raise UsageError(
-            f"no file named {name!r} ships with tcja-deploy", hint=f"there are: {', '.join(NAMES)}"
+            f"no file named {name!r} ships with tcja-deploy", hint=f"the shipped files are {', '.join(NAMES)}"
         )
     return Path(__file__).parent / name

@@ -17,7 +17,7 @@ MIN_FILE = 2**18
 
 _LIMIT = 4 * 2**30
 _VERSION = 1
-"""Counts up whenever the same file and options give other frames."""
+"""Raised by one whenever the same file and options come to give other frames."""
 
 
 def cache_folder() -> Path:
@@ -49,7 +49,7 @@ class FrameCache:
         return frames if frames.shape == shape and frames.dtype.kind in "uif" else None
 
     def put(self, key: str, frames: NDArray[np.generic]) -> None:
-        """Keep frames; without a word if the folder cannot be written to."""
+        """Keep frames; silently does nothing if the folder cannot be written to."""
         path = self._path(key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ class FrameCache:
         self._written += frames.nbytes
 
     def trim(self) -> None:
-        """Remove what was not used for longest, if something was added and the folder has grown beyond its limit."""
+        """Remove the least recently used arrays, if something was added and the folder has grown beyond its limit."""
         if not self._written:
             return
         try:

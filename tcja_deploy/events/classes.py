@@ -1,4 +1,4 @@
-"""Which output of a network stands for which class: as the code that trained it numbered them.
+"""Which output of a network stands for which class, as the code that trained it numbered them.
 
 SpikingJelly and torchvision sort the names of the class folders as text (so that of the eleven classes of DVS128
 Gesture '10' has label 2). A label here depends on the names that exist, never on which of them happen to be there.
@@ -61,7 +61,7 @@ class Numbering:
     basis: str = ""
 
     def mapping(self, most: int = 12) -> str:
-        """The classes that are there as `name -> label`, in the order of the labels; at most so many in full."""
+        """The classes that are there as `name -> label`, in the order of the labels; at most `most` of them."""
         pairs = [
             f"{name} -> {label}" for name, label in sorted(self.labels.items(), key=lambda item: item[1])
         ]
@@ -96,7 +96,7 @@ def number_classes(
         usual: The order of the code that usually trains on such a data set.
 
     Raises:
-        UsageError: `classes` does not have one name an output, or names a class twice.
+        UsageError: `classes` does not have one name per output, or names a class twice.
         DataError: A class is not in `classes`.
     """
     names = sorted(set(present))
@@ -125,14 +125,14 @@ def number_classes(
 def read_classes(given: str, *, order: LabelOrder | None = None) -> tuple[str, ...]:
     """The class names in the order of their labels.
 
-    They are those of a known data set, or come from a text file (one per line) or the sub-folders of a training set's folder.
+    They are those of a known data set, or come from a text file (one per line) or the sub-folders of a training set.
 
     Args:
         given: A name in `KNOWN`, a file or a folder.
         order: How the names of folders are sorted; as text if None.
 
     Raises:
-        UsageError: None of the three, or a name appears twice.
+        UsageError: `given` is none of the three, or a name appears twice.
         DataError: It cannot be read.
     """
     path = Path(given)
@@ -152,7 +152,7 @@ def read_classes(given: str, *, order: LabelOrder | None = None) -> tuple[str, .
         raise UsageError(
             "neither a file of class names, nor a training set's folder, nor a known data set",
             where=given,
-            hint=f"known are {', '.join(KNOWN)}",
+            hint=f"the known data sets are {', '.join(KNOWN)}",
         )
     if not names:
         raise UsageError("holds no class names", where=given)
@@ -166,7 +166,7 @@ def _lines(path: Path) -> tuple[str, ...]:
     try:
         if path.stat().st_size > _LONGEST_LIST:
             raise DataError(
-                f"is longer than {_LONGEST_LIST} bytes, which is not a list of classes", where=str(path)
+                f"is longer than {_LONGEST_LIST} bytes, too long for a list of classes", where=str(path)
             )
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -181,7 +181,7 @@ def _listed(names: Sequence[str], classes: tuple[str, ...], outputs: int | None)
     if strange:
         raise DataError(
             f"the class '{strange[0]}' is not among the {len(classes)} of --classes",
-            hint=f"they begin with {', '.join(classes[:4])}; names are compared letter by letter",
+            hint=f"they begin with {', '.join(classes[:4])}; names are compared character by character",
         )
     return _numbered(names, classes, "as listed by --classes")
 

@@ -137,7 +137,7 @@ class EventData:
 
     @property
     def timesteps(self) -> int:
-        """Frames a recording, T."""
+        """Frames per recording, T."""
         return self.framing.timesteps
 
     @property
@@ -176,7 +176,7 @@ class EventData:
             DataError: As indexing.
         """
         if size < 1:
-            raise UsageError(f"the batch size is {size}, it must be positive")
+            raise UsageError(f"the batch size is {size}; it must be positive")
         return self._batches(size)
 
     def _batches(self, size: int) -> Iterator[Batch]:

@@ -1,4 +1,4 @@
-"""Which number means ON, in which unit time is counted, which column is which: told apart from the data.
+"""Which number means ON, which unit time is counted in, which column is which: worked out from the data.
 
 Decided once for a data set, from several of its recordings, because one alone may not tell: a recording with no OFF event
 looks the same in 0/1 and in -1/1.
@@ -23,7 +23,7 @@ _POLARITIES = ((0, 1), (-1, 1), (1, 2))
 _ORDERS = ("txyp", "xytp", "xypt", "tpxy")
 _UNITS = {"seconds": 10**6, "milliseconds": 10**3}
 _PLAUSIBLE = (0.01, 3600.0)
-"""Lengths of recordings in seconds that need no second thought."""
+"""Plausible lengths of a recording, in seconds."""
 _LARGEST_SENSOR = 2**14
 
 
@@ -88,7 +88,7 @@ class EncodingDetector:
             )
         if scale != 1:
             unit = next(name for name, value in _UNITS.items() if value == scale)
-            notes.append(f"timestamps are {unit}, taken times {scale} as microseconds")
+            notes.append(f"timestamps are {unit}, multiplied by {scale} to give microseconds")
         if self._rows and len(self._orders) == 1:
             notes.append(f"the columns of the events are {', '.join(self._orders[0])}")
         return EventEncoding(polarity, scale, 1, self._orders, tuple(notes))
@@ -135,9 +135,9 @@ def _order(rows: Rows, encoding: EventEncoding, where: str) -> str:
         return fitting[0]
     if not fitting:
         raise DataError(
-            "an array [N, 4] in which no columns are times that never run backwards, pixels and polarities",
+            "in no known order are the columns of this [N, 4] array times that never run backwards, pixels and polarities",
             where=where,
-            hint=f"known orders are {', '.join(map(_in_words, _ORDERS))}; or store t, x, y and p by name",
+            hint=f"the known orders are {', '.join(map(_in_words, _ORDERS))}; or store t, x, y and p by name",
         )
     raise DataError(
         f"events whose columns could be {' or '.join(map(_in_words, fitting))}",

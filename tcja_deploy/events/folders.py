@@ -1,4 +1,4 @@
-"""What people have on disk.
+"""The layouts of recordings that people have on disk.
 
 Class folders, roots of data sets with their preparations and splits, folders with a table of labels.
 """
@@ -173,7 +173,7 @@ def _descend(path: Path, split: str | None, prepared: str) -> tuple[Path, tuple[
         raise DataError(
             f"is the root of a SpikingJelly data set before its preparation (it holds {raw})",
             where=str(path),
-            hint="let SpikingJelly's dataset class make events_np, or give the folder of recordings itself",
+            hint="let SpikingJelly's data set class create events_np, or give the folder of recordings itself",
         )
     if "Caltech101" in names and (
         len(names) == 1 or all("Caltech101" in name or "annot" in name for name in names)
@@ -255,7 +255,7 @@ def _rows(labels: Path) -> list[list[str]]:
     try:
         if labels.stat().st_size > _LONGEST_TABLE:
             raise DataError(
-                f"is longer than {_LONGEST_TABLE} bytes, which is not a table of labels", where=str(labels)
+                f"is longer than {_LONGEST_TABLE} bytes, too long for a table of labels", where=str(labels)
             )
         text = labels.read_text(encoding="utf-8-sig")
         first = text.split("\n", 1)[0]

@@ -100,7 +100,7 @@ def energy(
         counts, facts = measured(model, data, loading=loading, **running)
     elif data is not None or activity is None:
         raise UsageError(
-            "energy depends on activity: give either recordings (data) or kept counts (activity)",
+            "energy depends on activity: give either recordings (data) or saved counts (activity)",
             hint="no rate is ever assumed",
         )
     else:

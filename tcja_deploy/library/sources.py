@@ -57,7 +57,7 @@ def open_model(model: Model, **loading: Any) -> Graph:
         return load(model, **loading)
     if loading:
         raise UsageError(
-            f"a graph is loaded already; {', '.join(loading)} come too late",
+            f"{', '.join(loading)}: for reading a model, and this graph has been read already",
             hint="give them to tcja_deploy.load",
         )
     return model

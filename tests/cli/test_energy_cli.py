@@ -171,18 +171,18 @@ def test_reproduce_alone_and_with_a_measured_network(folder: Path, kept: Path) -
     "flags", [("-p", "loihi1"), ("-c", "hardware"), ("--first-layer", "mac-once"), ("--reuse", "2")]
 )
 def test_reproduce_ignores_no_option(folder: Path, kept: Path, flags: tuple[str, str]) -> None:
-    with pytest.raises(UsageError, match="--reproduce has the paper's own convention and prices"):
+    with pytest.raises(UsageError, match="--reproduce uses the paper's own convention and prices"):
         call("energy", folder / "net.pth", "--activity", kept, "--reproduce", *flags)
 
 
 def test_reproduce_takes_no_recordings_without_a_model(folder: Path) -> None:
-    with pytest.raises(UsageError, match="there is no model"):
+    with pytest.raises(UsageError, match="no model was given"):
         call("energy", "--reproduce", "--data", folder / "events.npz")
 
 
 def test_what_is_refused(folder: Path, kept: Path) -> None:
     model = folder / "net.pth"
-    with pytest.raises(UsageError, match="there is no model"):
+    with pytest.raises(UsageError, match="no model was given"):
         call("energy")
     with pytest.raises(UsageError, match="energy depends on activity"):
         call("energy", model)
@@ -255,5 +255,5 @@ def test_a_process_that_fails_stops_all_with_its_message(folder: Path, tmp_path:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode != 0
     assert "1.npy: frames hold a value that is not finite" in done.stderr
-    assert "defect of tcja-deploy" not in done.stderr
+    assert "defect in tcja-deploy" not in done.stderr
     assert "Firing rates" not in done.stdout

@@ -21,7 +21,7 @@ from tcja_deploy import errors
 MISTAKES: dict[str, tuple[int, list[str], str]] = {
     "no target": (2, ["export", "{files}/net.pth"], "--target"),
     "unknown target": (2, ["export", "{files}/net.pth", "-t", "tflite"], "choose one of onnx"),
-    "option of another target": (2, ["export", "{files}/net.pth", "-t", "nir", "--opset", "17"], "it belongs to onnx"),
+    "option of another target": (2, ["export", "{files}/net.pth", "-t", "nir", "--opset", "17"], "it applies to onnx"),
     "unknown option": (2, ["export", "{files}/net.pth", "-t", "onnx", "--nonsense"], "--nonsense"),
     "unknown command": (2, ["exprot"], "exprot"),
     "no number": (2, ["export", "{files}/net.pth", "-t", "onnx", "-T", "four"], "--timesteps"),
@@ -29,7 +29,7 @@ MISTAKES: dict[str, tuple[int, list[str], str]] = {
     "opset": (2, ["export", "{files}/net.pth", "-t", "onnx", "--opset", "5"], "13 to 23"),
     "timesteps": (2, ["export", "{files}/net.pth", "-t", "onnx", "-T", "5"], "contradicts the CLA weights"),
     "input shape": (2, ["inspect", "{files}/net.pth", "--input-shape", "2x34x34"], "2,128,128"),
-    "two formats": (2, ["inspect", "{files}/net.pth", "--text", "--json"], "exclude each other"),
+    "two formats": (2, ["inspect", "{files}/net.pth", "--text", "--json"], "mutually exclusive"),
     "architecture": (2, ["inspect", "{files}/net.pth", "--arch", "resnet50"], "choose one of"),
     "split": (2, ["export", "{files}/net.pth", "-t", "onnx", "--data", "{files}", "--split-by", "x"], "number or time"),
     "limit of nothing": (2, ["export", "{files}/net.pth", "-t", "onnx", "--limit", "3"], "pass --data"),

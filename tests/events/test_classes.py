@@ -90,5 +90,5 @@ def test_senseless_lists(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "n.txt").write_text(text)
     with pytest.raises(UsageError, match=reason):
         read_classes(str(tmp_path / "n.txt"))
-    with pytest.raises(UsageError, match=re.escape("known are n-mnist")):
+    with pytest.raises(UsageError, match=re.escape("the known data sets are n-mnist")):
         read_classes(str(tmp_path / "none.txt"))

@@ -123,7 +123,7 @@ def test_rows_whose_order_cannot_be_told_are_refused_with_the_candidates(tmp_pat
     np.save(tmp_path / "a.npy", np.zeros((0, 4)))
     assert len(read(tmp_path / "a.npy")) == 0
     np.save(tmp_path / "a.npy", np.array([[5, 3, 9, 8], [1, 1, 4, 7]]))
-    with pytest.raises(DataError, match="in which no columns are times"):
+    with pytest.raises(DataError, match="in no known order are the columns"):
         read(tmp_path / "a.npy")
 
 
