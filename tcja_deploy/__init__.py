@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tcja_deploy.library.neurobench import neurobench
     from tcja_deploy.library.sources import open_data
     from tcja_deploy.library.streams import stream
+    from tcja_deploy.library.tuning import tune
 
 __all__ = [
     "DeployError",
@@ -39,6 +40,7 @@ __all__ = [
     "open_data",
     "rates",
     "stream",
+    "tune",
     "verify",
 ]
 
@@ -51,6 +53,7 @@ _LATER = {
     "open_data": "tcja_deploy.library.sources",
     "rates": "tcja_deploy.library.firing_rates",
     "stream": "tcja_deploy.library.streams",
+    "tune": "tcja_deploy.library.tuning",
 }
 
 

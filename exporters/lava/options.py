@@ -52,7 +52,9 @@ class LavaOptions(Engined):
     )
     margin: float = field(default=1.25, metadata=option("Headroom over the calibrated peak."))
     percentile: float = field(default=100.0, metadata=option("Percentile of the peaks that is used."))
-    compensate: bool = False
+    compensate: bool = field(
+        default=False, metadata=option("Round weights so that their errors cancel on the calibration data.")
+    )
     correct_bias: bool = True
     input_scale: int = 255
     wide_input: bool = True

@@ -22,6 +22,8 @@ from tcja_deploy.cli.options import (
     open_dataset,
     shared_options,
 )
+from tcja_deploy.cli.targets import NOTHING, Given, target_options
+from tcja_deploy.exporters.targets import TARGETS
 
 if TYPE_CHECKING:
     from tcja_deploy.exporters.lava.accuracy import Accuracy
@@ -30,6 +32,13 @@ if TYPE_CHECKING:
 __all__ = ["tune"]
 
 
+def _export_options(target: str) -> type:
+    return TARGETS[target].options
+
+
+@target_options(
+    _export_options, "As in the export to {}", targets=["lava"], without=["test", "device", "engine"]
+)
 @shared_options
 def tune(
     model: ModelArgument,
@@ -48,14 +57,11 @@ def tune(
         float, typer.Option(help="Learning rate, in root mean squares of a layer's weights.")
     ] = 0.01,
     seed: Annotated[int, typer.Option(help="Seed of the random order of the recordings.")] = 0,
-    gate_bits: Annotated[
-        int, typer.Option(help="Bits of a gate, as in the export: a gate of 1 becomes 2**bits.")
-    ] = 6,
-    weight_bits: Annotated[int, typer.Option(help="Bits of a weight, as in the export.")] = 8,
     how: Loading = AS_FOUND,
     which: RecordingOptions = ALL,
     force: ForceOption = False,
     as_json: JsonOption = False,
+    given: Given = NOTHING,
 ) -> None:
     """Fine-tune a network with the export's rounding in the loop, and write a checkpoint of the same layout.
 
@@ -68,7 +74,7 @@ def tune(
     from tcja_deploy.library.tuning import tune_opened
 
     options = TuneOptions(epochs=epochs, lr=lr, batch=which.batch_size or 25, seed=seed)
-    export = LavaOptions(gate_bits=gate_bits, weight_bits=weight_bits)
+    export = LavaOptions(**given)
     path = output or Path(_name(model))
     check_outputs([path], force=force)
     graph = load_model(model, how)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
@@ -41,29 +41,35 @@ def _takers(name: str, kind: OptionType) -> list[str]:
     return [target for target in TARGETS if name in {f.name for f in _offered(kind(target))}]
 
 
-def _parameter(field: Field[Any], takers: list[str], panel: str) -> inspect.Parameter:
+def _parameter(field: Field[Any], title: str | None) -> inspect.Parameter:
     """A parameter for Typer; `None` if the option is not given."""
     declared = str(field.type).removesuffix(" | None")
     python = Path if field.metadata["reads"] else str if declared.startswith("Literal") else _TYPES[declared]
     flags = [f"--{field.name.replace('_', '-')}", *filter(None, [field.metadata["flag"]])]
-    title = panel.format(", ".join(takers)) if len(takers) < len(TARGETS) else None
     option = typer.Option(*flags, help=field.metadata["help"], rich_help_panel=title, show_default=False)
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[python | None, option]
     )
 
 
-def target_options(kind: OptionType, panel: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of all targets; it gets those that the user gave as its parameter `given`.
+def target_options(
+    kind: OptionType, panel: str, *, targets: Collection[str] = TARGETS, without: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of targets; it gets those that the user gave as its parameter `given`.
 
     Args:
         kind: The dataclass of a target.
         panel: Title in `--help` of options that not all targets take; `{}` becomes their names.
+        targets: Names of the targets.
+        without: Options that the command does not take.
     """
     found: dict[str, inspect.Parameter] = {}
-    for target in TARGETS:
+    for target in targets:
         for field in _offered(kind(target)):
-            found.setdefault(field.name, _parameter(field, _takers(field.name, kind), panel))
+            takers = _takers(field.name, kind)
+            title = panel.format(", ".join(takers)) if len(takers) < len(TARGETS) else None
+            if field.name not in without:
+                found.setdefault(field.name, _parameter(field, title))
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         hints = get_type_hints(command, include_extras=True)

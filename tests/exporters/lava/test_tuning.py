@@ -137,6 +137,43 @@ def test_the_command_writes_a_checkpoint_of_the_same_layout(tmp_path: Path) -> N
         RUNNER.invoke(app, arguments, catch_exceptions=False)
 
 
+def test_the_command_takes_the_options_of_the_export(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    taken: list[LavaOptions] = []
+
+    def stop(*_: object, export: LavaOptions, **__: object) -> None:
+        taken.append(export)
+        raise DataError("enough")
+
+    monkeypatch.setattr("tcja_deploy.library.tuning.tune_opened", stop)
+    given = {
+        "gate_bits": "5", "weight_bits": "6", "threshold_rule": "ties", "margin": "1.5", "percentile": "99.5",
+    }  # fmt: skip
+    words = [word for name, value in given.items() for word in ("--" + name.replace("_", "-"), value)]
+    command = [
+        "lava",
+        "tune",
+        str(DIGITS),
+        "--data",
+        str(EVENTS),
+        "--limit",
+        "2",
+        "-o",
+        str(tmp_path / "n.pth"),
+    ]
+    with pytest.raises(DataError, match="enough"):
+        RUNNER.invoke(app, [*command, *words, "--per-channel", "--compensate"], catch_exceptions=False)
+    wanted = LavaOptions(
+        gate_bits=5,
+        weight_bits=6,
+        threshold_rule="ties",
+        per_channel=True,
+        margin=1.5,
+        percentile=99.5,
+        compensate=True,
+    )
+    assert taken == [wanted]
+
+
 def test_code_with_its_weights_and_a_graph_file_are_written_again(tmp_path: Path, code: str) -> None:
     frames, options = made_up(4), TuneOptions(epochs=1, batch=4)
     loading = {"timesteps": 3, "input_shape": (2, 30, 30)}
