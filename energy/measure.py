@@ -44,7 +44,7 @@ def measure(
         data_facts: What identifies the frames, such as the hash of the recordings; kept with the counts.
         progress: Called with the number of recordings that this process has finished.
         shared: This process among several that share the recordings.
-        engine: What runs the network, see `runtime.engines`: "torch", "events" or "auto".
+        engine: What runs the network, see `runtime.engines`: "torch", "events", "onnx" or "auto".
         device: Where torch computes, such as "cuda".
         class_names: Names of the classes that labels and predictions are about, kept with the predictions.
         stopwatch: Takes the time spent on reading, on the network and on counting.

@@ -85,12 +85,12 @@ class Engined:
     """Options of what runs the network as it was given.
 
     Attributes:
-        engine: `"torch"`, the sequence runtime; `"events"`, the event engine; `"auto"`, the one that is faster. See
-            `runtime.engines.choose` and `runtime.reference`.
+        engine: `"torch"`, the sequence runtime; `"events"`, the event engine; `"auto"`, the one of these that is faster;
+            `"onnx"`, onnxruntime, where it does not run the artifact. See `runtime.engines.choose` and `runtime.reference`.
     """
 
     engine: str = field(
-        default="auto", metadata=option("What runs the network itself: auto, torch or events.")
+        default="auto", metadata=option("What runs the network itself: auto, torch, events or onnx.")
     )
 
 

@@ -145,16 +145,17 @@ def open_engine(
             graph, list(frames_of(batched(source, chosen, batch_size))), lookahead, profile, schedule
         )
     choice = choose(graph, name)
+    frames_by: Literal["torch", "events"] = "events" if choice.engine == "events" else "torch"
     network = plan(graph, lookahead=lookahead, profile=profile, schedule=schedule)
-    runs = stream(graph, lookahead=lookahead, profile=profile, schedule=schedule, engine=choice.engine).plan
+    runs = stream(graph, lookahead=lookahead, profile=profile, schedule=schedule, engine=frames_by).plan
     return StreamEngine(
-        choice.engine,
+        frames_by,
         choice.label,
         network,
         runs,
         lambda samples: Stepper(runs, initial(runs, samples)),
         lambda batches: compare_stream(
-            graph, batches, lookahead=lookahead, profile=profile, engine=choice.engine
+            graph, batches, lookahead=lookahead, profile=profile, engine=frames_by
         ),
         "stream",
         exact=all(gate.lookahead == gate.exact_lookahead for gate in network.gates.values()),

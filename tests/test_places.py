@@ -13,9 +13,9 @@ from test_architecture import MODULES, ROOT
 
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters.nir.rules import unsupported_nodes
-from tcja_deploy.exporters.onnx.rules import refuse
 from tcja_deploy.ir import Graph, Node, Op, Value
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.onnx.rules import refuse
 
 HEADING = "## Places to touch for a new op"
 

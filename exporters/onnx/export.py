@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from tcja_deploy.exporters.frames import FrameBatches
 from tcja_deploy.exporters.onnx.options import OnnxOptions
 from tcja_deploy.exporters.onnx.recognise import TARGET_KEY
-from tcja_deploy.exporters.onnx.sequence import sequence_model
 from tcja_deploy.exporters.onnx.verify import verify_onnx
 from tcja_deploy.exporters.onnx.writing import ROUNDING, needs_external_data, node_reports, save_checked
 from tcja_deploy.exporters.target import Check, ExportProgress, Translation
 from tcja_deploy.passes import Prepared
+from tcja_deploy.runtime.onnx.sequence import sequence_model
 from tcja_deploy.runtime.reference import Reference
 
 __all__ = ["OnnxTranslation"]

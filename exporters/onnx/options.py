@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tcja_deploy.errors import UsageError
 from tcja_deploy.exporters.target import Bounded, Engined, option
 
 __all__ = ["OnnxOptions", "OnnxVerification"]
 
 
 @dataclass(frozen=True)
-class OnnxOptions(Engined):
+class _Independent(Engined):
+    """Options of what runs the network: not what runs the artifact, which would agree with itself."""
+
+    def __post_init__(self) -> None:
+        if self.engine == "onnx":
+            raise UsageError(
+                "onnxruntime runs the exported model, so it cannot be the reference as well",
+                hint="use --engine torch, events or auto",
+            )
+
+
+@dataclass(frozen=True)
+class OnnxOptions(_Independent):
     """How to write the model.
 
     Attributes:
@@ -25,5 +38,9 @@ class OnnxOptions(Engined):
 
 
 @dataclass(frozen=True)
-class OnnxVerification(Bounded, Engined):
+class OnnxVerification(Bounded, _Independent):
     """How to verify a model."""
+
+    def __post_init__(self) -> None:
+        Bounded.__post_init__(self)
+        _Independent.__post_init__(self)

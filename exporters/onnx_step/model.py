@@ -15,12 +15,12 @@ import onnx
 from onnx import TensorProto, helper
 
 from tcja_deploy.errors import UnsupportedError
-from tcja_deploy.exporters.onnx.emitter import Emitter
-from tcja_deploy.exporters.onnx.rules import FRAME, TENSOR, fire, integrated, membrane, recurrence, refuse
 from tcja_deploy.exporters.onnx_step.gate import emit_gate
 from tcja_deploy.exporters.onnx_step.parts import Parts, StepClock, StepState, frame_shape
 from tcja_deploy.ir import Kind, Op, Signal
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.onnx.emitter import Emitter
+from tcja_deploy.runtime.onnx.rules import FRAME, TENSOR, fire, integrated, membrane, recurrence, refuse
 from tcja_deploy.runtime.stream.cells import (
     Every,
     Integrators,

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from tcja_deploy.exporters.onnx.emitter import Emitter
 from tcja_deploy.ir import Dim, Signal
+from tcja_deploy.runtime.onnx.emitter import Emitter
 
 __all__ = ["Parts", "StepClock", "StepState", "frame_shape"]
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from tcja_deploy.errors import DataError, FileFormatError, UsageError, VerificationError
 from tcja_deploy.exporters.onnx.recognise import TARGET_KEY
-from tcja_deploy.exporters.onnx.session import Model
 from tcja_deploy.exporters.target import Opened, Ran
 from tcja_deploy.files import path_status
 from tcja_deploy.ir import Graph
 from tcja_deploy.reading.json_text import parse_json
 from tcja_deploy.reading.limits import check_bytes
 from tcja_deploy.reading.onnx_file import onnx_metadata
+from tcja_deploy.runtime.onnx.session import Model
 from tcja_deploy.runtime.stream.engine import Emission
 
 __all__ = ["OnnxStepper", "open_onnx_step", "step_properties"]

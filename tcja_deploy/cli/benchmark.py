@@ -57,7 +57,7 @@ def benchmark(
         typer.Option(min=1, help="Timed passes over the recordings; none begins after half a minute."),
     ] = 5,
     engine: Annotated[
-        str, typer.Option(help="What runs the network itself: auto, torch or events.")
+        str, typer.Option(help="What runs the network itself: auto, torch, events or onnx.")
     ] = "auto",
     profile: PricesOption = None,
     convention: ConventionsOption = None,

@@ -151,7 +151,7 @@ class Running(NamedTuple):
     engine: Annotated[
         str,
         typer.Option(
-            help="What runs the network: auto, torch or events (in time proportional to the spikes)."
+            help="What runs the network: auto, torch, events (in time proportional to the spikes) or onnx (onnxruntime)."
         ),
     ] = "auto"
     device: Annotated[str, typer.Option(help="Where torch computes: cpu, or a GPU such as cuda.")] = "cpu"

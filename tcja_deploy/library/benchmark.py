@@ -94,7 +94,7 @@ def benchmark(
         measure: Measure the energy of the runs, where the machine has counters (RAPL, NVML).
         turns: Turns over all recordings; the medians are reported. None begins after half a minute.
         batch_size: Recordings that run at once.
-        engine: What runs the network itself: `"auto"`, `"torch"` or `"events"`.
+        engine: What runs the network itself: `"auto"`, `"torch"`, `"events"` or `"onnx"`.
         progress: Show a progress bar if it takes longer than two seconds.
         loading: Arguments of `load`, for a model that is not a graph.
         **recordings: Arguments of `open_data`, for paths.

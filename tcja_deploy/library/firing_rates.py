@@ -115,7 +115,7 @@ def rates(
         data: Paths, arrays `[T, N, C, H, W]`, `(frames, labels)`, or batches of them such as a `DataLoader` gives; see
             `open_data`.
         batch_size: Recordings that run together; what suits the device if not given.
-        engine: What runs the network: `"auto"`, `"torch"` or `"events"`.
+        engine: What runs the network: `"auto"`, `"torch"`, `"events"` or `"onnx"`.
         device: Where torch computes, such as `"cuda"`.
         progress: Show a progress bar if it takes longer than two seconds.
         loading: Arguments of `load`, for a model that is not a graph.

@@ -1,6 +1,6 @@
 """What an ONNX file says of itself, without parsing the rest: its metadata, read by the rules of protobuf's wire format.
 
-Enough to tell what a file is. Models are opened in `exporters.onnx.session`.
+Enough to tell what a file is. Models are opened in `runtime.onnx.session`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which runtime runs a network: torch's layer by layer, or the event engine."""
+"""Which runtime runs a network: torch's layer by layer, the event engine, or onnxruntime."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tcja_deploy.errors import UsageError
+from tcja_deploy.errors import ToolchainError, UsageError
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.runtime.activity.collect import TorchWindows, Windows, frames_first
 from tcja_deploy.runtime.activity.record import Recorder
@@ -21,13 +21,16 @@ from tcja_deploy.runtime.sequence import Observer, as_frames, run
 if TYPE_CHECKING:
     from tcja_deploy.runtime.events.plan import EventPlan
     from tcja_deploy.runtime.events.values import LayerValue
+    from tcja_deploy.runtime.onnx.window import OnnxWindow
 
 __all__ = ["ENGINES", "Choice", "Watching", "choose", "counting", "event_driven", "watching"]
 
 Watching = Callable[[NDArray[np.float32], Observer], NDArray[np.float32]]
 """Runs frames, calls the observer with watched values, gives the output; see `watching`."""
 
-ENGINES = ("auto", "torch", "events")
+ENGINES = ("auto", "torch", "events", "onnx")
+
+_ON_CPU = {"events": "the event engine", "onnx": "onnxruntime"}
 
 _WORTHWHILE = 0.5
 """Share of the multiply-accumulates in layers whose input is sparse, from which on `auto` takes the event engine. Measured on
@@ -43,12 +46,12 @@ class Choice:
     """An engine and a device.
 
     Attributes:
-        engine: `"torch"` or `"events"`.
+        engine: `"torch"`, `"events"` or `"onnx"`.
         device: Where torch computes.
         reason: Why `auto` took it, or that it was asked for.
     """
 
-    engine: Literal["torch", "events"]
+    engine: Literal["torch", "events", "onnx"]
     device: torch.device
     reason: str
 
@@ -75,8 +78,8 @@ def choose(graph: Graph, engine: str = "auto", device: str = "cpu", *, samples: 
 
     Args:
         graph: The network.
-        engine: `"auto"`, `"torch"` or `"events"`.
-        device: Where torch computes; the event engine runs on the CPU.
+        engine: `"auto"` for torch or the event engine, `"torch"`, `"events"` or `"onnx"`.
+        device: Where torch computes; the other engines run on the CPU.
         samples: How many windows will be run; many if not given.
 
     Raises:
@@ -85,12 +88,12 @@ def choose(graph: Graph, engine: str = "auto", device: str = "cpu", *, samples: 
     if engine not in ENGINES:
         raise UsageError(f"--engine {engine!r} is unknown", hint=f"use one of {', '.join(ENGINES)}")
     place = open_device(device)
-    if engine == "events" and place.type != "cpu":
-        raise UsageError("the event engine runs on the CPU", hint="leave out --device, or --engine events")
-    if engine == "torch":
-        return Choice("torch", place, "as asked for")
-    if engine == "events":
-        return Choice("events", place, "as asked for")
+    if engine in _ON_CPU and place.type != "cpu":
+        raise UsageError(
+            f"{_ON_CPU[engine]} runs on the CPU", hint=f"leave out --device, or --engine {engine}"
+        )
+    if engine == "torch" or engine == "events" or engine == "onnx":
+        return Choice(engine, place, "as asked for")
     if place.type != "cpu":
         return Choice("torch", place, "the engine for GPUs")
     work, share = event_driven(graph)
@@ -115,6 +118,8 @@ def watching(graph: Graph, choice: Choice, watched: Collection[str]) -> Watching
     names = frozenset(watched)
     if choice.engine == "torch":
         return partial(_watch_torch, graph, choice.device, names)
+    if choice.engine == "onnx":
+        return partial(_watch_onnx, _translated(graph, names))
     return partial(_watch_events, _compiled(graph, names), names)
 
 
@@ -146,21 +151,70 @@ def _watch_events(
     return output
 
 
-def _compiled(graph: Graph, watched: Collection[str]) -> EventPlan:
-    """A plan in which every watched value appears; a normalisation that somebody watches is not folded away."""
+def _watch_onnx(window: OnnxWindow, frames: NDArray[np.float32], observe: Observer) -> NDArray[np.float32]:
+    output, values = window.run(frames)
+    for node in window.graph:
+        if node.name in values:
+            observe(node, torch.from_numpy(values[node.name]))
+    return output
+
+
+def _folded(graph: Graph, watched: Collection[str]) -> Graph:
+    """The graph with batch normalisation folded, unless somebody watches one."""
     from tcja_deploy.passes.fold import fold_batch_norm
-    from tcja_deploy.runtime.events.plan import compile_graph
 
     folded = fold_batch_norm(graph)
-    names = {node.name for node in folded}
-    return compile_graph(folded if names.issuperset(watched) else graph, keep=watched)
+    return folded if {node.name for node in folded}.issuperset(watched) else graph
+
+
+def _compiled(graph: Graph, watched: Collection[str]) -> EventPlan:
+    """A plan in which every watched value appears."""
+    from tcja_deploy.runtime.events.plan import compile_graph
+
+    return compile_graph(_folded(graph, watched), keep=watched)
+
+
+def _translated(graph: Graph, watched: Collection[str]) -> OnnxWindow:
+    """A model in which every watched value appears."""
+    try:
+        from tcja_deploy.runtime.onnx.window import OnnxWindow
+    except ImportError as error:
+        raise ToolchainError(
+            f"onnxruntime cannot be imported ({error})",
+            hint="pip install onnx onnxruntime, or another --engine",
+        ) from error
+
+    return OnnxWindow(_folded(graph, watched), watched)
 
 
 def counting(graph: Graph, choice: Choice, watched: Collection[str]) -> Windows:
     """What runs windows of a network and counts the watched values."""
     if choice.engine == "torch":
         return TorchWindows(graph, choice.device)
+    if choice.engine == "onnx":
+        return _OnnxWindows(_translated(graph, watched))
     return _EventWindows(graph, watched)
+
+
+class _OnnxWindows:
+    """See `Windows`; by onnxruntime."""
+
+    def __init__(self, window: OnnxWindow) -> None:
+        self._window = window
+
+    def count(self, frames: NDArray[np.float32], recorder: Recorder) -> NDArray[np.float32]:
+        """See `Windows`."""
+
+        def observe(node: Node, value: torch.Tensor) -> None:
+            recorder.add(node.name, frames_first(node.signal, value))
+
+        graph = self._window.graph
+        found = torch.from_numpy(_watch_onnx(self._window, frames, observe))
+        result: NDArray[np.float32] = frames_first(graph[graph.output].signal, found).numpy()
+        return result
+
+    def flush(self, recorder: Recorder) -> None:
+        """See `Windows`."""
 
 
 class _EventWindows:

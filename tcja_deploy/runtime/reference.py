@@ -83,7 +83,7 @@ class Reference:
 
     Args:
         graph: The network; fold its batch normalisation before, if the other runs do.
-        engine: What runs it: `"auto"`, `"torch"` or `"events"`.
+        engine: What runs it: `"auto"`, `"torch"`, `"events"` or `"onnx"`.
         samples: How many will be run, if that is known; see `runtime.engines.choose`.
 
     Attributes:

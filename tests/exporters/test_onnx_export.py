@@ -278,7 +278,7 @@ def test_failing_data_leaves_nothing(graph: Graph, tmp_path: Path) -> None:
 
 
 def test_op_without_a_rule(graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tcja_deploy.exporters.onnx import sequence
+    from tcja_deploy.runtime.onnx import sequence
 
     monkeypatch.delitem(sequence.SEQUENCE, ir.TCJA)
     with pytest.raises(UnsupportedError, match=r"2 nodes:\n  - conv\.5: TCJA .*\n  - conv\.9: TCJA "):

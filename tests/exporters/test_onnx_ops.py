@@ -10,10 +10,10 @@ from onnx_cases import checked, frames_of, graph_of, run_model, session
 from op_samples import MAKERS, Sample, any_sample, samples
 
 from tcja_deploy.errors import UsageError
-from tcja_deploy.exporters.onnx.emitter import OPSETS
-from tcja_deploy.exporters.onnx.sequence import sequence_model
 from tcja_deploy.ir import GraphBuilder
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.onnx.emitter import OPSETS
+from tcja_deploy.runtime.onnx.sequence import sequence_model
 from tcja_deploy.runtime.sequence import run
 
 ROUNDING = 2.0**-23

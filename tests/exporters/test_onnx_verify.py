@@ -19,9 +19,9 @@ from tcja_deploy.errors import (
     FileFormatError,
 )
 from tcja_deploy.exporters.onnx import export
-from tcja_deploy.exporters.onnx.sequence import sequence_model
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import fold_batch_norm
+from tcja_deploy.runtime.onnx.sequence import sequence_model
 from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.synthetic import synthetic_frames
 

@@ -60,7 +60,7 @@ def _recording(path: Path) -> object:
 def run_onnx(path: Path) -> object:
     """A model opened, and run on zeros unless its inputs are large."""
     from tcja_deploy.artifacts import artifact_target
-    from tcja_deploy.exporters.onnx.session import Model
+    from tcja_deploy.runtime.onnx.session import Model
 
     artifact_target(path)
     model = Model(path)

@@ -146,8 +146,8 @@ def _step_notes(path: Path) -> object:
 
 def _onnx_looked_at(path: Path) -> object:
     """The looks at a model before anything runs; what onnx itself raises is told by whoever asks."""
-    from tcja_deploy.exporters.onnx.session import _Worker
     from tcja_deploy.reading.onnx_file import onnx_metadata
+    from tcja_deploy.runtime.onnx.session import _Worker
 
     onnx_metadata(path)
     try:

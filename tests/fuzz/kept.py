@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from tcja_deploy.exporters.onnx import session
 from tcja_deploy.reading import hdf5
 from tcja_deploy.reading.child import Child
+from tcja_deploy.runtime.onnx import session
 
 _FRESH = 500
 """Inputs after which a process is replaced, so that what one input leaves there does not pile up."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tcja_deploy.exporters.onnx import session
+from tcja_deploy.runtime.onnx import session
 
 
 def worker() -> Any:

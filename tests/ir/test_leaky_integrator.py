@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tcja_deploy.exporters.onnx.sequence import sequence_model
 from tcja_deploy.ir import Graph, GraphBuilder, Kind
 from tcja_deploy.ir.ops import LI, PLIF, Input
 from tcja_deploy.ir_file import load_graph, save_graph
+from tcja_deploy.runtime.onnx.sequence import sequence_model
 from tcja_deploy.runtime.sequence import evaluate, run
 from tcja_deploy.runtime.stream import run_by_frame, stream
 

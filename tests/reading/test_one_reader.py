@@ -35,8 +35,8 @@ READERS: dict[str, set[str]] = {
     r"\bpickle\.loads?\(|\bimport pickle\b": set(),
     r"\btarfile\.open\(": {"tcja_deploy/torch_file/legacy.py"},
     r"\btomllib\.loads?\(": {"hardware_profiles/loader.py"},
-    r"\bonnx\.load|onnx\.ModelProto\.FromString": {"exporters/onnx/session.py"},
-    r"\bonnxruntime\.InferenceSession\(": {"exporters/onnx/session.py"},
+    r"\bonnx\.load|onnx\.ModelProto\.FromString": {"tcja_deploy/runtime/onnx/session.py"},
+    r"\bonnxruntime\.InferenceSession\(": {"tcja_deploy/runtime/onnx/session.py"},
     r"\bsafe_open\(|\bload_file\(|from safetensors\S* import [^\n]*\bload|import safetensors": {
         "tcja_deploy/reading/messages.py",  # what a process of this package says
     },

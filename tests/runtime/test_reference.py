@@ -47,7 +47,7 @@ def test_packed_spikes_are_the_spikes(spikes: Any) -> None:
     assert packed.agreement("layer", other) is None
 
 
-@pytest.mark.parametrize("engine", ["torch", "events"])
+@pytest.mark.parametrize("engine", ["torch", "events", "onnx"])
 def test_what_agrees_is_settled_by_one_run(
     engine: str, graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,7 +66,7 @@ def test_what_agrees_is_settled_by_one_run(
     assert wanted.mismatches == found.mismatches == 0
 
 
-@pytest.mark.parametrize("engine", ["torch", "events"])
+@pytest.mark.parametrize("engine", ["torch", "events", "onnx"])
 def test_what_differs_is_decided_by_the_sequence_runtime(engine: str, graph: Graph) -> None:
     frames = synthetic_frames(graph, 2)
     output, spikes = run_with_spikes(graph, frames)

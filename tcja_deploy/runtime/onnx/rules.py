@@ -16,9 +16,9 @@ import numpy as np
 import onnx
 
 from tcja_deploy.errors import UnsupportedError
-from tcja_deploy.exporters.onnx.emitter import Emitter
 from tcja_deploy.ir import Dim, Op, Signal
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.onnx.emitter import Emitter
 from tcja_deploy.unsupported import Unsupported, UnsupportedParts
 
 __all__ = ["FRAME", "TENSOR", "fire", "integrated", "membrane", "recurrence", "refuse"]

@@ -22,7 +22,7 @@ from tcja_deploy.reading.limits import check_bytes
 from tcja_deploy.reading.messages import Arrays, Message
 from tcja_deploy.runtime.threads import available_cores
 
-__all__ = ["Model", "worker"]
+__all__ = ["Model", "open_session", "worker"]
 
 # fmt: off
 _OPS = frozenset((
@@ -182,7 +182,6 @@ class _Worker:
 
     def start(self, show: list[str], fired: list[str]) -> dict[str, Any]:
         import onnx
-        import onnxruntime
 
         shown = {o.name for o in self.model.graph.output}
         self.model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in show if n not in shown)
@@ -190,17 +189,31 @@ class _Worker:
             cast = onnx.helper.make_node("Cast", [name], [_fired(name)], to=onnx.TensorProto.BOOL)
             self.model.graph.node.append(cast)
             self.model.graph.output.append(onnx.ValueInfoProto(name=_fired(name)))
-        options = onnxruntime.SessionOptions()
-        options.enable_cpu_mem_arena = not fired
-        options.log_severity_level = 4  # what goes wrong is raised
-        options.intra_op_num_threads = available_cores()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a good neighbour
-        options.add_session_config_entry(_DATA_FOLDER, str(self.path.parent))
-        self.session = onnxruntime.InferenceSession(
-            self.model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        self.model = None
+        model, self.model = self.model, None
+        self.session = open_session(model, keep_memory=not fired, weights=self.path.parent)
         return {"inputs": [[i.name, list(i.shape)] for i in self.session.get_inputs()]}
+
+
+def open_session(model: Any, *, keep_memory: bool = True, weights: Path | None = None) -> Any:
+    """A session of onnxruntime, in this process, on as many threads as the process may use.
+
+    Args:
+        model: An `onnx.ModelProto`.
+        keep_memory: Whether it keeps the memory of a run for the next one.
+        weights: The folder of weights that do not lie in the model.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.enable_cpu_mem_arena = keep_memory
+    options.log_severity_level = 4  # what goes wrong is raised
+    options.intra_op_num_threads = available_cores()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a good neighbour
+    if weights is not None:
+        options.add_session_config_entry(_DATA_FOLDER, str(weights))
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def _fired(name: str) -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
 
-from tcja_deploy.exporters.onnx.emitter import Emitter
-from tcja_deploy.exporters.onnx.rules import FRAME, TENSOR, fire, integrated, membrane, recurrence, refuse
 from tcja_deploy.ir import Dim, Graph, Node, Op, Signal
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.onnx.emitter import Emitter
+from tcja_deploy.runtime.onnx.rules import FRAME, TENSOR, fire, integrated, membrane, recurrence, refuse
 
 __all__ = ["SEQUENCE", "sequence_model"]
 
@@ -42,7 +42,12 @@ class _Values:
 
 
 def sequence_model(
-    graph: Graph, *, opset: int, batch_first: bool, metadata: dict[str, str]
+    graph: Graph,
+    *,
+    opset: int,
+    batch_first: bool,
+    metadata: dict[str, str],
+    show: Collection[str] = (),
 ) -> onnx.ModelProto:
     """Translate a graph.
 
@@ -54,6 +59,8 @@ def sequence_model(
         opset: Opset version.
         batch_first: `[N, T, ...]` for input and streaming output instead of `[T, N, ...]`.
         metadata: Written into the model's metadata properties.
+        show: Names of nodes, other than the input and the output, whose values are outputs as well, in the order of the graph,
+            `[T, N, ...]`.
 
     Raises:
         UnsupportedError: If an op has no rule; lists every such node.
@@ -89,6 +96,16 @@ def sequence_model(
         out = e.node("Transpose", [out], "output", perm=_swapped(signal))
     inputs = [_info(input_name, graph.input.signal, graph.T, batch_first)]
     outputs = [_info(out, signal, graph.T, batch_first)]
+    outputs += [
+        _info(
+            e.node("Identity", [values.whole(node.name, node.signal)], f"{node.name}/shown"),
+            node.signal,
+            graph.T,
+            False,
+        )
+        for node in graph
+        if node.name in show
+    ]
     return e.model("tcja_snn", inputs, outputs, metadata)
 
 
