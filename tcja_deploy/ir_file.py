@@ -22,6 +22,7 @@ from tcja_deploy.files import atomic_file, path_status
 from tcja_deploy.ir import Graph, GraphBuilder, Op
 from tcja_deploy.ir.constants import conform, field_types
 from tcja_deploy.ir.ops import OPS
+from tcja_deploy.reading.beginning import first_bytes
 from tcja_deploy.reading.json_text import parse_json
 from tcja_deploy.reading.limits import check_bytes
 from tcja_deploy.text import with_article
@@ -72,8 +73,7 @@ def save_graph(graph: Graph, path: Path, *, force: bool = False) -> None:
 
 def is_tcja_file(path: Path) -> bool:
     """Whether a file looks like one of ours, by its first bytes."""
-    with path.open("rb") as stream:
-        head = stream.read(256)
+    head = first_bytes(path, 256)
     return len(head) > 9 and head[8:9] == b"{" and _KEY.encode() in head
 
 

@@ -47,5 +47,6 @@ def a_screen(text: str) -> str:
         used += len(line)
         if count >= _LINES - 2 or used > _CHARACTERS:
             left = len(lines) - count - 1
-            return "\n".join([*lines[:count], f"  [... {left:,} more lines]", lines[-1]]) if left else text
+            if left:
+                return "\n".join([*lines[:count], f"  [... {left:,} more lines]", lines[-1]])
     return "\n".join(lines)

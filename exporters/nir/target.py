@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcja_deploy.errors import FileFormatError, ToolchainError
+from tcja_deploy.errors import ToolchainError
 from tcja_deploy.exporters.manifest import NAME, manifest_target
 from tcja_deploy.exporters.nir.options import NirOptions, NirVerification
 from tcja_deploy.exporters.target import ExportProgress, Opened, Target, Translation
@@ -49,10 +49,7 @@ def _recognise(path: Path) -> bool:
         return manifest_target(path / NAME) == "nir"
     from tcja_deploy.reading.hdf5 import is_hdf5
 
-    try:
-        return is_hdf5(path)
-    except OSError as error:
-        raise FileFormatError(f"cannot be read ({error.strerror})", where=str(path)) from error
+    return is_hdf5(path)
 
 
 def _verify(

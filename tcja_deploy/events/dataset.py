@@ -21,6 +21,7 @@ from tcja_deploy.events.framing import Framing
 from tcja_deploy.events.loader import Loader, compact
 from tcja_deploy.events.recording import Events
 from tcja_deploy.files import sha256
+from tcja_deploy.reading.limits import current_limits
 
 __all__ = ["Batch", "EventData", "Recordings"]
 
@@ -82,7 +83,7 @@ class Recordings:
         """What the frames of a recording depend on; None if they are not worth keeping."""
         file = self.source.files[position]
         try:
-            if self.cache is None or file.stat().st_size < MIN_FILE:
+            if self.cache is None or not MIN_FILE <= file.stat().st_size <= current_limits().memory:
                 return None
         except OSError:
             return None

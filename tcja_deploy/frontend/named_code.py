@@ -34,6 +34,9 @@ __all__ = ["CodeName", "built", "code_name", "importable"]
 
 _FORM = re.compile(r"(?P<origin>.+\.py|[A-Za-z_][\w.]*):(?P<name>[A-Za-z_][\w.]*)")
 
+_MOST_BYTES = 1 << 24
+"""Of a file of code."""
+
 
 @dataclass(frozen=True)
 class CodeName:
@@ -96,7 +99,7 @@ def built(code: CodeName, settings: Mapping[str, Any]) -> Iterator[tuple[nn.Modu
             network = _run(lambda: target(**arguments), code, folder)
         if not isinstance(network, nn.Module):
             raise CodeError(
-                f"it makes a {type(network).__name__}, not a torch.nn.Module",
+                f"it makes {with_article(type(network).__name__)}, not a torch.nn.Module",
                 where=str(code),
                 hint="name a class of networks, or a function that returns one",
             )
@@ -151,6 +154,8 @@ def _place(code: CodeName) -> tuple[Path, str]:
         raise UsageError(
             "there is no such file", where=code.origin, hint="write FILE.py:NAME or package.module:NAME"
         )
+    if file.stat().st_size > _MOST_BYTES:
+        raise UsageError(f"is larger than {_MOST_BYTES >> 20} MB, which no code is", where=code.origin)
     parts, folder = [file.stem], file.parent
     if file.stem == "__init__":
         parts, folder = [folder.name], folder.parent
@@ -238,7 +243,9 @@ def _find(code: CodeName, module: Any) -> Any:
             )
         target = getattr(target, part)
     if not callable(target):
-        raise UsageError(f"it is a {type(target).__name__}, which builds no network", where=str(code))
+        raise UsageError(
+            f"it is {with_article(type(target).__name__)}, which builds no network", where=str(code)
+        )
     return target
 
 

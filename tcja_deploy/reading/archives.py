@@ -13,7 +13,15 @@ from tcja_deploy.errors import DeployError, FileFormatError
 from tcja_deploy.files import path_status
 from tcja_deploy.reading.limits import check_bytes
 
-__all__ = ["check_directory", "damage_told", "is_archive", "listed_archive", "members", "open_archive"]
+__all__ = [
+    "check_directory",
+    "damage_told",
+    "is_archive",
+    "listed_archive",
+    "members",
+    "open_archive",
+    "unpacked_at_most",
+]
 
 _DIRECTORY_BYTES = 1 << 24
 """Of the list of members: some 200,000 of them, more than any checkpoint has tensors."""
@@ -49,15 +57,20 @@ def open_archive(
                     )
                 if member.flag_bits & 1:
                     raise ValueError(f"{member.filename[:80]!r} is encrypted")
-                packed = min(member.compress_size, held)
-                most = packed if member.compress_type == zipfile.ZIP_STORED else packed * _INFLATION + _SLACK
-                if member.file_size > most:
+                if member.file_size > unpacked_at_most(member, held):
+                    packed = min(member.compress_size, held)
                     raise ValueError(
                         f"{member.filename[:80]!r} claims {member.file_size:,} bytes, which {packed:,} cannot hold"
                     )
                 total += member.file_size
             check_bytes(2 * total, "unpacking it, with a copy to work on,", where=str(path), error=error)
             yield archive
+
+
+def unpacked_at_most(member: zipfile.ZipInfo, held: int) -> int:
+    """Bytes that a member of an archive of `held` bytes can hold at most, stored or deflated."""
+    packed = min(member.compress_size, held)
+    return packed if member.compress_type == zipfile.ZIP_STORED else packed * _INFLATION + _SLACK
 
 
 def check_directory(path: Path, error: type[DeployError] = FileFormatError) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from tcja_deploy.errors import DeployError, FileFormatError
 from tcja_deploy.files import being_written, path_status
+from tcja_deploy.reading.beginning import first_bytes
 from tcja_deploy.reading.child import Child, ForeignError
 from tcja_deploy.reading.limits import check_bytes, current_limits
 from tcja_deploy.reading.messages import Arrays, Message
@@ -37,8 +38,7 @@ _SECONDS, _BYTES_A_SECOND = 8.0, 10 << 20
 
 def is_hdf5(path: Path) -> bool:
     """Whether a file is HDF5, by its first bytes."""
-    with path.open("rb") as stream:
-        return stream.read(len(_SIGNATURE)) == _SIGNATURE
+    return first_bytes(path, len(_SIGNATURE)) == _SIGNATURE
 
 
 def read_hdf5(path: Path) -> Tree:

@@ -23,8 +23,8 @@ ObjectBuilder = Callable[[tuple[Any, ...]], Any]
 DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error)
 """What carrying out a damaged description raises: whatever it says is of any type and value."""
 
-_MOST_STEPS = 5_000_000
-"""Opcodes of a pickle that are carried out; a checkpoint has thousands."""
+_MOST_STEPS = 2_000_000
+"""Opcodes of a pickle that are carried out, some 30 for a tensor; they take about ten seconds."""
 
 _LARGEST_KEY = 16
 """Parts of a tuple that is a key of a dictionary, those of tuples within it included."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from tcja_deploy.errors import FileFormatError
 from tcja_deploy.reading.archives import is_archive
+from tcja_deploy.reading.beginning import first_bytes
 from tcja_deploy.torch_file.archive import read_archive
 from tcja_deploy.torch_file.legacy import read_pickles, read_tar
 from tcja_deploy.torch_file.machine import DAMAGE
@@ -51,8 +52,7 @@ def read_weights(path: Path) -> Any:
             return read_archive(path, known)
         if is_safetensors(path):
             return read_safetensors(path, allowance)[1]
-        with path.open("rb") as stream:
-            head = stream.read(_TAR.stop)
+        head = first_bytes(path, _TAR.stop)
         if head[_TAR] == b"ustar":
             return read_tar(path, known, allowance)
         try:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tcja_deploy.errors import FileFormatError
+from tcja_deploy.reading.beginning import first_bytes
 from tcja_deploy.reading.json_text import parse_json
 from tcja_deploy.torch_file.machine import DAMAGE
 from tcja_deploy.torch_file.tensors import (
@@ -34,8 +35,7 @@ _LARGEST_HEADER = 100_000_000
 
 def is_safetensors(path: Path) -> bool:
     """Whether a file looks like one, by its first bytes and its length."""
-    with path.open("rb") as stream:
-        head = stream.read(9)
+    head = first_bytes(path, 9)
     length = int.from_bytes(head[:8], "little")
     return len(head) == 9 and head[8:] == b"{" and 2 <= length <= path.stat().st_size - 8
 

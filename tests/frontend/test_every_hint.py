@@ -88,8 +88,8 @@ BY_TEST: dict[str, str] = {
     "save torch.jit.load(path).state_dict()": (
         "torch_file/test_read_weights.py::test_torchscript_is_told_and_the_hint_works"
     ),
-    "load it with torch.load and save it again": (
-        "torch_file/test_read_weights.py::test_compressed_records_are_refused_and_the_hint_works"
+    "unpack the archive and pack it again without compression": (
+        "torch_file/test_archives.py::test_other_packing_is_refused_and_the_hint_works"
     ),
     "unpack it with tar -xf": "torch_file/test_read_weights.py::test_tar_files_of_2016",
     # named code

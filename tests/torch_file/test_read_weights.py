@@ -345,21 +345,6 @@ def test_legacy_file_that_leaves_a_storage_out(tmp_path: Path) -> None:
         read_weights(tmp_path / "d")
 
 
-def test_compressed_records_are_refused_and_the_hint_works(tmp_path: Path) -> None:
-    torch.save({"w": X}, tmp_path / "c")
-    with (
-        zipfile.ZipFile(tmp_path / "c") as archive,
-        zipfile.ZipFile(tmp_path / "z", "w", zipfile.ZIP_DEFLATED) as out,
-    ):
-        for name in archive.namelist():
-            out.writestr(name, archive.read(name))
-    with pytest.raises(FileFormatError, match="compressed") as caught:
-        read_weights(tmp_path / "z")
-    assert "load it with torch.load and save it again with torch.save" in caught.value.hint
-    torch.save(torch.load(tmp_path / "z"), tmp_path / "again")
-    assert np.array_equal(read_weights(tmp_path / "again")["w"].array(), X.numpy())
-
-
 @pytest.mark.filterwarnings("ignore")
 def test_torchscript_is_told_and_the_hint_works(tmp_path: Path) -> None:
     torch.jit.script(nn.Linear(2, 3)).save(str(tmp_path / "s.pt"))
