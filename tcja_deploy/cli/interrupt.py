@@ -22,7 +22,7 @@ _IMPATIENCE = 1.0
 
 @contextmanager
 def orderly_interrupts() -> Iterator[None]:
-    """Within it, SIGINT and SIGTERM become one `KeyboardInterrupt`, so that nothing half-written stays behind.
+    """Within the block, SIGINT and SIGTERM become one `KeyboardInterrupt`, so that nothing half-written stays behind.
 
     Native modules abort the process, or report a failed import, when an exception reaches them while they are being
     initialised, and in finalisers exceptions are lost; an interrupt there waits until that is done. Further interrupts

@@ -120,7 +120,7 @@ def _runs(model: Path, how: Loading) -> bool:
     return code_name(model) is not None or how.trust_pickle
 
 
-# -- again -----------------------------------------------------------------------------------------------------------------
+# -- reading again ---------------------------------------------------------------------------------------------------------
 def read_again(artifact: Path, target: str) -> tuple[Path, Loading]:
     """Model and options with which an artifact was exported, from the manifest beside it.
 

@@ -1,4 +1,4 @@
-"""How events become the frames that a model takes: integration, and the way from the camera's size to the model's."""
+"""How events become the frames that a model takes: integration, and the change from the camera's size to the model's."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Framing:
         sensor: Rows and columns `[H, W]` that the model takes.
         channels: Channels C that the model takes; events have 2 (OFF, ON).
         split_by: See `integrate`.
-        frame_time: Microseconds of a frame, for `duration`.
+        frame_time: Length of a frame in microseconds, for `duration`.
         resize: How frames of another size are brought to the model's; None to refuse them.
         camera: Rows and columns of the camera, for files that do not say; None if it is the model's.
     """
@@ -50,7 +50,7 @@ class Framing:
             DataError: The recording is empty, time runs backwards, or the events do not fit.
         """
         if self.channels != 2:
-            raise DataError(f"events have 2 channels (OFF, ON), the model takes {self.channels}", where=where)
+            raise DataError(f"events have 2 channels (OFF, ON); the model takes {self.channels}", where=where)
         if not len(events):
             raise DataError(
                 "holds no events", where=where, hint="an empty recording is usually a broken download"
@@ -85,7 +85,7 @@ class Framing:
 
 
 def wrong_size(camera: tuple[int, int], sensor: tuple[int, int], where: str, reason: str = "") -> DataError:
-    """What is said when a camera is not of the model's size; `reason` says how its size is known."""
+    """The error for a camera that is not of the model's size; `reason` says how its size is known."""
     known = f" ({reason})" if reason else ""
     return DataError(
         f"events of a sensor of {sensor_text(camera)} pixels{known}, the model takes {sensor_text(sensor)}",

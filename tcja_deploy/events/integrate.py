@@ -49,7 +49,7 @@ def integrate(
         timesteps: Number of frames T.
         sensor: Rows and columns `[H, W]`.
         split_by: Equal numbers of events per frame, equal parts of the recording's time, or a fixed duration.
-        frame_time: Microseconds of a frame, for `duration`.
+        frame_time: Length of a frame in microseconds, for `duration`.
         where: File named in errors.
 
     Returns:

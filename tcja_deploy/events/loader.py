@@ -32,7 +32,7 @@ def compact(frames: NDArray[np.generic]) -> NDArray[np.generic]:
 
 
 class Loader:
-    """Makes frames by a function of their number.
+    """Makes frames with a function of the recording's number.
 
     Attributes:
         whole: Whether all numbers in the frames made so far are whole, as counts are.

@@ -1,4 +1,4 @@
-"""From a path to a data set: what lies there, which labels, how it is stored, whether it fits the model."""
+"""From a path to a data set: what is there, which labels it has, how it is stored, whether it fits the model."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def open_data(
     - a folder of recordings without classes, or with a table of `labels`;
     - one file of any kind in `formats.READERS`, with one recording or many.
 
-    Files of other kinds and hidden files are passed over.
+    Files of other kinds and hidden files are skipped.
 
     Args:
         path: File or folder.
@@ -67,7 +67,7 @@ def open_data(
         sensor: Rows and columns `[H, W]` that the model takes.
         channels: Channels C that the model takes; events have 2.
         split_by: How events become frames, see `integrate`.
-        frame_time: Microseconds of a frame; with it, frames are split by duration.
+        frame_time: Length of a frame in microseconds; with it, frames are split by duration.
         limit: Take at most this many recordings, spread evenly over the whole set (so over its classes).
         outputs: Outputs of the model, one per class; None if unknown.
         split: Part of the data set, `train`, `test` or `val`.
@@ -107,7 +107,7 @@ def open_data(
         notes += found.notes
     else:
         if split is not None or labels is not None:
-            raise UsageError("--split and --labels are about folders", where=str(path))
+            raise UsageError("--split and --labels apply to folders", where=str(path))
         source = file_source(path, framing.shape)
     total = len(source.names)
     if total == 0:
@@ -208,7 +208,7 @@ def _stated_labels(files: Sequence[Path]) -> NDArray[np.int64] | None:
 def _known_labels(
     labels: NDArray[np.int64] | None, numbering: Numbering | None, outputs: int | None
 ) -> tuple[NDArray[np.int64] | None, list[str]]:
-    """The labels, unless they are none of the model's; and what is to be said about them."""
+    """The labels, unless they are not outputs of the model; and notes about them."""
     if numbering is not None:
         return labels, [numbering.reason or f"labels ({numbering.basis}): {numbering.mapping()}"]
     if labels is not None and labels.size and outputs is not None:
@@ -242,7 +242,7 @@ def _look(
         notes += said
     if framing.resize is not None:
         notes.append(
-            f"frames of another size are brought to {sensor_text(framing.sensor)} ({framing.resize})"
+            f"frames of another size are resized to {sensor_text(framing.sensor)} ({framing.resize})"
         )
     if framing.frame_time is not None:
         length = framing.frame_time * framing.timesteps / 1000
@@ -254,7 +254,7 @@ def _look(
 
 
 def _samples(source: RecordingSource, chosen: Sequence[int]) -> Iterator[Stored]:
-    """Some recordings spread over the set; those that cannot be read are passed over."""
+    """Some recordings spread over the set; those that cannot be read are skipped."""
     count = min(len(chosen), _MOST_LOOKED_AT)
     order = sorted(range(count), key=lambda place: place % _LOOKED_AT)  # spread early, too
     for place in order:
@@ -279,7 +279,7 @@ def _extent(samples: Sequence[Stored], encoding: EventEncoding, sensor: tuple[in
     for stored in samples:
         try:
             events = stored if isinstance(stored, Events) else settle(stored, encoding, where="")  # type: ignore[arg-type]
-        except DataError:  # said again, with its name, when the recording is read
+        except DataError:  # raised again, with the recording's name, when it is read
             continue
         if events.sensor is None and len(events):
             rows, columns = max(rows, int(events.y.max()) + 1), max(columns, int(events.x.max()) + 1)

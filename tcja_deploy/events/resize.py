@@ -25,7 +25,7 @@ SENSORS = (
 
 
 def known_sensor(rows: int, columns: int) -> tuple[int, int]:
-    """The smallest of `SENSORS` on which events in so many rows and columns can lie; just these if there is none."""
+    """The smallest of `SENSORS` on which events in so many rows and columns can lie; just these if all are too small."""
     fitting = [(height, width) for height, width in SENSORS if rows <= height and columns <= width]
     return fitting[0] if fitting else (rows, columns)
 

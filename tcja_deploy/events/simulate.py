@@ -8,8 +8,8 @@ Here the image shifts by `(dy, dx)` pixels, along each side with the position (1
 Pixel (Lichtsteiner, Posch, Delbruck, IEEE JSSC 43(2), 2008, doi:10.1109/JSSC.2007.914337): a pixel remembers
 the logarithm of the intensity at its last event, and signals ON (OFF) whenever the logarithm has risen
 (fallen) by the contrast threshold since. Between two samples of the motion the logarithm is taken as linear
-in time, which dates each event. Thresholds differ from pixel to pixel, and pixels fire without cause, as far
-as `Camera` says.
+in time, which dates each event. Thresholds differ from pixel to pixel, and pixels signal spurious events, as
+far as `Camera` says.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Camera:
         sensor: Rows and columns `[H, W]`.
         threshold: Contrast threshold, in natural-log intensity, equal for ON and OFF.
         mismatch: Standard deviation of the threshold from pixel to pixel, relative to `threshold`.
-        noise_rate: Events without cause, per pixel and second.
+        noise_rate: Spurious events per pixel and second.
         dark: Intensity added to the image's [0, 1] before the logarithm: what a black pixel still sees.
         amplitude: Height and base of the triangle of saccades, in sensor pixels.
         saccade_us: Length of one saccade in microseconds.
@@ -59,7 +59,7 @@ class Camera:
             raise UsageError(f"{self} needs positive sizes, threshold, dark level, amplitude and times")
         if not (0 <= self.mismatch < 0.25 and 0 <= self.noise_rate < math.inf):
             raise UsageError(
-                f"mismatch = {self.mismatch} must be in [0, 0.25), noise_rate = {self.noise_rate} from 0 up"
+                f"mismatch = {self.mismatch} must be in [0, 0.25), and noise_rate = {self.noise_rate} not negative"
             )
 
 

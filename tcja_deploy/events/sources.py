@@ -19,7 +19,7 @@ __all__ = ["FileSource", "TrialSource", "file_source"]
 
 @dataclass(frozen=True)
 class FileSource:
-    """One recording a file."""
+    """One recording per file."""
 
     files: tuple[Path, ...]
     names: tuple[str, ...]
@@ -28,7 +28,7 @@ class FileSource:
     mapped: bool = False
 
     def read(self, index: int) -> Stored:
-        """Read one file; its kind is told by its content.
+        """Read one file; its content tells its kind.
 
         Raises:
             DataError: It cannot be read.
@@ -78,7 +78,7 @@ def file_source(path: Path, shape: FrameShape) -> RecordingSource:
         shape: `[T, C, H, W]` that stored frames must have.
 
     Raises:
-        DataError: Nothing there, or nothing readable in it.
+        DataError: There is nothing at the path, or nothing readable in it.
     """
     if not path.is_file():
         raise DataError("no such file or folder", where=str(path), hint=accepted())

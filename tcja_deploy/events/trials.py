@@ -21,7 +21,7 @@ class Trials:
 
     Attributes:
         files: The recording of each trial.
-        classes: Names of their classes, the published numbers less 1, as SpikingJelly names its class folders.
+        classes: Names of their classes, the published numbers minus 1, as SpikingJelly names its class folders.
         spans: Start and end of each, microseconds.
         notes: What was decided, for the user to read.
     """
@@ -33,7 +33,7 @@ class Trials:
 
 
 def find_trials(folder: Path, split: str | None) -> Trials | None:
-    """The trials of a folder of recordings `NAME.aedat` with tables `NAME_labels.csv`; None if it is none.
+    """The trials of a folder of recordings `NAME.aedat` with tables `NAME_labels.csv`; None if it is another folder.
 
     Raises:
         UsageError: There are lists of parts, and `split` names none of them.
@@ -65,7 +65,7 @@ def find_trials(folder: Path, split: str | None) -> Trials | None:
         missing = [name for name in wanted if name not in by_name]
         if missing:
             raise DataError(
-                f"lists {missing[0]}, of which the recording or the table of labels is missing",
+                f"lists {missing[0]}, whose recording or table of labels is missing",
                 where=str(folder / parts[split]),
             )
         tables = [by_name[name] for name in wanted]
@@ -93,7 +93,7 @@ def _text(path: Path) -> str:
     try:
         if path.stat().st_size > _LONGEST_TABLE:
             raise DataError(
-                f"is longer than {_LONGEST_TABLE} bytes, which is not such a table", where=str(path)
+                f"is longer than {_LONGEST_TABLE} bytes, too long for a table of trials", where=str(path)
             )
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -105,7 +105,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _trials(table: Path) -> list[tuple[int, int, int]]:
-    """Class, start and end of each row behind the first."""
+    """Class, start and end of each row after the first."""
     rows = []
     for row in list(csv.reader(_lines(table)))[1:]:
         try:

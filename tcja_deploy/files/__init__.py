@@ -1,4 +1,4 @@
-"""Writing files so that a failure or a kill leaves old or new, whole, and of two writers one wins and the other is told."""
+"""Writing files so that a failure or a kill leaves the old or the new, whole, and of two writers one wins and one is told."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def path_status(path: Path, error: type[DeployError] = FileFormatError) -> str:
 
     Raises:
         DeployError: Of class `error`, if the system refuses to look: names that are too long, folders that may not be
-            searched, links in a circle.
+            searched, links that form a circle.
     """
     try:
         mode = path.stat().st_mode
@@ -56,7 +56,7 @@ def path_status(path: Path, error: type[DeployError] = FileFormatError) -> str:
 
 
 def _taken(path: Path) -> bool:
-    """Whether anything has this name, be it a link that leads nowhere.
+    """Whether anything has this name, even a link that leads nowhere.
 
     Raises:
         ExportError: If nothing can have it: it is too long, not UTF-8, or in a folder that may not be searched.
@@ -107,7 +107,7 @@ def _check_target(parent: Path, names: Sequence[str], force: bool) -> None:
 
 
 def check_free(path: Path, *, force: bool = False) -> None:
-    """Find out before a long computation what would keep its result from being written.
+    """Make sure, before a long computation, that its result can be written.
 
     Raises:
         ExportError: If the path is taken and `force` is not set, or its folder is missing or cannot be written to.
@@ -117,7 +117,7 @@ def check_free(path: Path, *, force: bool = False) -> None:
 
 
 def _clear(parent: Path, names: Sequence[str]) -> None:
-    """If a name is taken it may be by what a process that was killed while it wrote has left: finish or undo that."""
+    """If a name is taken, it may be by what a process left that was killed while writing: finish or undo that."""
     if any(_taken(parent / name) for name in names):
         try:
             with locked(parent):
@@ -229,7 +229,7 @@ def atomic_directory(path: Path, *, force: bool = False) -> Iterator[Path]:
 
 
 def _inside(parent: Path, folders: Sequence[Path]) -> list[str]:
-    """All files of an earlier and a new folder of one name, as they are called from the folder's parent."""
+    """All files of an earlier and a new folder of one name, relative to the folder's parent."""
     found = {
         f"{folders[0].name}/{file.relative_to(folder).as_posix()}"
         for folder in folders
@@ -330,11 +330,11 @@ def _finish(
     check: Callable[[], None],
     move: Callable[[], None],
 ) -> None:
-    """Have all that was written on the disk, look again whether its place is free, and move it there.
+    """Flush all that was written to disk, check again that its place is free, and move it there.
 
     Raises:
         ExportError: If another program has written there in the meantime.
-        OSError: If it cannot be moved; everything is as it was then.
+        OSError: If it cannot be moved; nothing has changed then.
     """
     for path in written:
         if path.is_file():

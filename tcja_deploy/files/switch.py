@@ -25,20 +25,20 @@ from tcja_deploy.files.system import hold
 __all__ = ["NEW", "PREFIX", "clear", "settle", "switch", "unfinished"]
 
 PREFIX = ".tcja-deploy."
-"""Of the names of folders that hold work in progress."""
+"""How the names of folders that hold work in progress begin."""
 
 NEW, _OLD, _CURRENT = "new", "old", "current"
 
 
 def switch(folder: Path, names: Sequence[str]) -> None:
-    """Let the files under `folder/new` take their places beside `folder`, all at once; `settle` has to follow.
+    """Let the files under `folder/new` take their places beside `folder`, all at once; `settle` must follow.
 
     Args:
         folder: The hidden folder; what is in it is laid out as it will be beside it.
         names: Paths of files, relative to where they will be; those that are not under `new` vanish from their places.
 
     Raises:
-        FileExistsError: If a place is taken by what was not there just now.
+        FileExistsError: If a place has been taken in the meantime.
         OSError: If something cannot be moved; nothing has changed then for whoever opens the files.
     """
     parent = folder.parent
@@ -86,7 +86,7 @@ def unfinished(folder: Path) -> bool:
 
 
 def clear(parent: Path) -> None:
-    """Finish or take back what processes that are dead left in a folder, and remove their hidden folders."""
+    """Finish or undo what dead processes left in a folder, and remove their hidden folders."""
     try:
         names = [entry.name for entry in os.scandir(parent) if entry.name.startswith(PREFIX)]
     except OSError:

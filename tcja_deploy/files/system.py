@@ -1,4 +1,4 @@
-"""What the operating system offers beyond `pathlib`: exchanging two paths at once, locks on folders, data on the disk."""
+"""What the operating system offers beyond `pathlib`: exchanging two paths at once, locking folders, flushing to disk."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 __all__ = ["exchange", "flush", "hold", "locked"]
 
 _PATIENCE = 60.0
-"""Seconds to wait for another program that is just moving its files into the same folder."""
+"""Seconds to wait for another program that is moving its files into the same folder."""
 
 _AT_FDCWD, _EXCHANGE = -100, 2
 _UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM}
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Let two paths change places in one system call, so that nobody ever finds one of them missing.
+    """Swap two paths in one system call, so that nobody ever finds one of them missing.
 
     Returns:
         False if this system or file system cannot do that; nothing has changed then.
@@ -48,7 +48,7 @@ def exchange(one: Path, other: Path) -> bool:
 
 
 def hold(folder: Path) -> int | None:
-    """Take a folder for this process as long as it lives, or until the descriptor is closed.
+    """Lock a folder for this process as long as it lives, or until the descriptor is closed.
 
     Returns:
         An open descriptor that holds the lock; None where folders cannot be locked.
@@ -77,7 +77,7 @@ def hold(folder: Path) -> int | None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes of this program from moving files into a folder; waits for one that does.
+    """Keep other processes of this program from moving files into a folder; waits for one that is doing so.
 
     Raises:
         TimeoutError: If a process holds the folder for a minute.
@@ -102,10 +102,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def flush(path: Path) -> None:
-    """Have a file or folder on the disk, so that what is renamed after it never names something empty after a power cut.
+    """Flush a file or folder to disk, so that a later rename never leaves a name for something empty after a power cut.
 
     Raises:
-        OSError: If a file cannot be flushed, such as on a full disk; that some file systems flush no folders is not an error.
+        OSError: If a file cannot be flushed, such as on a full disk; it is no error if a folder cannot be.
     """
     with suppress(OSError) if path.is_dir() else nullcontext():
         handle = os.open(path, os.O_RDONLY)

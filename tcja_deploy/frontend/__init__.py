@@ -1,1 +1,1 @@
-"""tcja-deploy."""
+"""From a trained network to the graph: live modules, named code, checkpoints and state dicts."""

@@ -63,7 +63,7 @@ def _swap(tr: RuleContext, label: str, x: Traced) -> Traced:
 
 
 def _same_time(tr: RuleContext, label: str, a: Traced, b: Traced) -> tuple[Traced, Traced]:
-    """Two values; where weights mixed the steps of one and took the name of its time axis, it gets it back."""
+    """Two values; if weights that mix the steps of one left its time axis unnamed, the axis is named again."""
     from_end = [len(v.signal.dims) - v.signal.dims.index("T") if "T" in v.signal.dims else 0 for v in (a, b)]
     if from_end[0] and not from_end[1]:
         b = name_time(tr, label, b, len(b.signal.dims) - from_end[0])
@@ -176,7 +176,7 @@ def _matmul(tr: RuleContext, label: str, a: Any, b: Any) -> Traced:
         turned = LAYOUT["transpose"](tr, f"{label}.turn", b, -1, -2)
         return LAYOUT["transpose"](tr, f"{label}.back", tr.emit(label, ir.Linear(weights(a)), turned), -1, -2)
     if not isinstance(a, Traced) or not isinstance(b, Traced):
-        raise Unsupported("multiplies a matrix with a constant of more than two axes", "use a linear layer")
+        raise Unsupported("multiplies a matrix by a constant of more than two axes", "use a linear layer")
     left, right = a.shape(tr.T), b.shape(tr.T)
     if len(left) != len(right) or len(left) < 3:
         raise UnsupportedInContext(
@@ -197,7 +197,7 @@ def _matmul(tr: RuleContext, label: str, a: Any, b: Any) -> Traced:
 
 def _dropout(tr: RuleContext, label: str, x: Traced, p: float = 0.5, training: bool = True) -> Traced:
     if training and p:
-        raise Unsupported("drops out at inference as well", "pass training=self.training")
+        raise Unsupported("applies dropout at inference as well", "pass training=self.training")
     return x
 
 

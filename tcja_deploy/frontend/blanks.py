@@ -26,7 +26,7 @@ _FACTORIES = {getattr(torch, name): fill for name, fill in _FILLS.items()}
 
 @contextmanager
 def factories(blank: Callable[[tuple[int, ...], float], Any]) -> Iterator[None]:
-    """Inside, tensors of the size of the batch are made by `blank(shape, fill)`."""
+    """Within the block, tensors of the size of the batch are made by `blank(shape, fill)`."""
 
     class _Mode(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -136,7 +136,7 @@ class Blanks:
             raise TypeError("a signal among constants")
         if kind == "call_module" or self._name_of(kind, target) in _WEIGHTED:
             raise Unsupported(
-                "hands a state of the step before to a layer: the network is recurrent", RECURRENT
+                "feeds a state of the previous step to a layer: the network is recurrent", RECURRENT
             )
         uniform = [a for a in (*args, *kwargs.values()) if _is_uniform(a)]
         plain = all(_is_uniform(a) or not isinstance(a, torch.Tensor) for a in (*args, *kwargs.values()))
@@ -153,7 +153,7 @@ class Blanks:
 
 
 _WEIGHTED = {"addmm", "baddbmm", "bmm", "conv1d", "conv2d", "conv3d", "einsum", "linear", "matmul", "mm"}
-"""Functions that a layer is made of."""
+"""Functions that layers are made of."""
 
 _ELEMENTWISE = {
     "add",

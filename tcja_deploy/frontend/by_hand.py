@@ -1,7 +1,7 @@
 """Membranes that a loop over time in `forward` keeps by hand: `m = m * decay + self.conv(x[t]); s = (m >= 1).float()`.
 
 Element-wise arithmetic on frames is not translated where it is met: it is written down as lines, step after step. Where other
-code needs a number, such as a convolution the spikes, a stream yet to be found takes the place of the line: the first step
+code needs a value, as a convolution needs the spikes, a stream yet to be found takes the place of the line: the first step
 names it, and the same place in later steps adds its line to it. Sums of frames over all steps stay sums. At the end,
 `hand_neurons` finds out what the lines of all steps of each stream compute.
 """
@@ -27,7 +27,7 @@ from tcja_deploy.ir.ops.arithmetic import COMPARISONS, FUNCTIONS
 
 __all__ = ["RECURRENT", "ByHand", "HandSeries"]
 
-RECURRENT = "leave the recurrent connection out: deployed networks hand spikes forward only"
+RECURRENT = "leave the recurrent connection out: deployed networks pass spikes forward only"
 """What to do about states that go through layers."""
 
 
@@ -80,7 +80,7 @@ class ByHand:
         self.reached(self._again[call])
 
     def _at_site(self, on_start: bool) -> None:
-        """Arithmetic on what is the same in all steps: the place that is the first to come again tells the steps.
+        """Note arithmetic on what is the same in all steps: the first place in the code to be reached again counts the steps.
 
         Args:
             on_start: Whether it works on what a state begins with, as only the first step does.
@@ -175,7 +175,7 @@ class ByHand:
         return self._inputs[key]
 
     def _date(self, made: Made) -> None:
-        """New lines belong to the step that is running; what no input changes is a number, if it is one for all elements."""
+        """Assign new lines to the running step; what no input changes becomes a number, if it is the same for all elements."""
         work, new = [made], set[Made]()
         while work:
             line = work.pop()
@@ -193,7 +193,7 @@ class ByHand:
                 continue
             line.value = float(FUNCTIONS[line.function][1](*map(np.float32, values)))
 
-    # -- where other code needs a number ------------------------------------------------------------------------------------
+    # -- where other code needs a value -------------------------------------------------------------------------------------
     def cut(self, value: Any) -> Any:
         """Arguments with frames of streams in place of lines.
 
@@ -209,9 +209,9 @@ class ByHand:
         return value
 
     def recurrent(self, code: str = "") -> LoopRefusal:
-        """A network that hands what a step computed to a layer in the next one."""
+        """Why a network that feeds the result of a step to a layer in the next one is refused."""
         return self.refusal(
-            "hands a state of the step before to a layer: the network is recurrent", RECURRENT, code
+            "feeds a state of the previous step to a layer: the network is recurrent", RECURRENT, code
         )
 
     def refusal(self, what: str, hint: str, code: str = "") -> LoopRefusal:
@@ -261,9 +261,9 @@ class ByHand:
                 work += [o for o in found.operands if isinstance(o, Made)]
         raise self.recurrent()
 
-    # -- behind the loop ------------------------------------------------------------------------------------------------
+    # -- after the loop -------------------------------------------------------------------------------------------------
     def _late(self, x: Traced, line: Made) -> Traced:
-        """What is read once, behind the loop: a sum over the steps, arithmetic on one, or what the last step left."""
+        """What is read once, after the loop: a sum over the steps, arithmetic on one, or what the last step left."""
         result = self._summed(x, line)
         return replace(self.stream(x, self._in_all_steps(line)), step=line.step) if result is None else result
 
@@ -292,7 +292,7 @@ class ByHand:
         return self._frame(x, self._new(x, [*lines]).name, 0)
 
     def _in_all_steps(self, line: Made) -> list[Made]:
-        """The same line of the code in all steps, the last of which it is.
+        """The lines of all steps for the same place in the code, of which `line` is the last step's.
 
         Raises:
             LoopRefusal: If there is no such line in some step.
@@ -304,7 +304,7 @@ class ByHand:
         return [*(self._in_step(t, line) for t in range(line.step)), line]
 
     def _in_step(self, step: int, line: Made) -> Made:
-        """The same line of the code in another step; in the first one some may be missing, where states begin as numbers."""
+        """The line for the same place in the code in another step; the first may lack it, where states begin as numbers."""
         if line.function == "input":
             frame: Made = self._line(replace(self.streams[line], step=step))
             return frame
@@ -381,7 +381,7 @@ _SAME = {
     "alias", "bool", "clone", "contiguous", "cpu", "cuda", "detach", "float", "int", "long", "requires_grad", "to", "type",
     "type_as",
 }  # fmt: skip
-"""Names of what gives the same numbers."""
+"""Names of functions that leave the numbers as they are."""
 
 _AFTER = ("add", "div", "mul", "sub")
-"""What is done to sums behind the loop."""
+"""What may be done to sums after the loop."""

@@ -42,7 +42,7 @@ def _ncaltech101_tet() -> Architecture:
 
 
 ARCHITECTURES = {**BUILDERS, "ncaltech101_tet": _ncaltech101_tet}
-"""What `arch` may name: the zoo, and the readout of it that has the same keys as another network."""
+"""What `arch` may name: the zoo, and a variant whose readout alone differs, with the same keys."""
 
 _SENSORS = {(34, 34): "events34", (128, 128): "dvs128", (180, 240): "ncaltech101"}
 """Networks by height and width of the frames that their sensors give."""
@@ -182,7 +182,7 @@ def _widths(state: StateDict, layers: list[str]) -> dict[str, int]:
 
 
 def _inputs(state: StateDict, conv: list[int]) -> int:
-    """Channels of a frame: what the first convolution takes, or the two polarities of events if that is not to be seen."""
+    """Channels of a frame: what the first convolution takes, or the two polarities of events if no weight tells."""
     first = state.get(f"conv.{next(i for i in conv if not _is_gate(state, i))}.0.weight")
     return int(first.shape[1]) if first is not None and first.ndim == 4 else 2
 

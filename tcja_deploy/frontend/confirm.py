@@ -20,7 +20,7 @@ __all__ = ["NEAR", "Identified", "confirmed", "nearness", "written_out"]
 Float = NDArray[np.float32]
 
 NEAR = 1e-5
-"""How near the threshold a neuron's first other spike lies, relative to the largest membrane, where rounding may decide."""
+"""How near the threshold, relative to the largest membrane, rounding may decide about a neuron's first differing spike."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Identified:
 
 
 def written_out(box: Box, steps: int) -> Identified | None:
-    """Any other, by the arithmetic of its steps."""
+    """A module that is no known neuron, as the arithmetic of its steps; `None` if that does not reproduce it."""
     windows = [(x, y) for x, y, _ in _windows(box, steps, None)]
     near = None
     for op in recurrences(box, steps):
@@ -59,9 +59,9 @@ def _nearly(op: ir.Recurrence, x: Float, ours: Float, y: Float) -> bool:
 
 
 def nearness(op: Membrane, x: Tensor, v: Tensor | None = None) -> Tensor:
-    """Distance of each membrane from the threshold before the comparison, relative to the largest; arguments as of `integrate`.
+    """Distance of each membrane from the threshold before the comparison, relative to the largest; arguments as in `integrate`.
 
-    Of a recurrence it is the distance of the nearest decision, relative to the largest input, or to 1.
+    For a recurrence it is the distance of the nearest decision, relative to the largest input, or to 1.
     """
     distance, threshold = margin(op, x, v).abs(), abs(op.constants().get("v_threshold", 0.0))
     if isinstance(op, ir.Recurrence):
@@ -91,14 +91,14 @@ def confirmed(
 
 
 def _windows(box: Box, steps: int, place: int | None) -> list[tuple[Float, Float, Float | None]]:
-    """Windows, what the module makes of them, and what it compares at one place."""
+    """Windows, the module's results on them, and what it compares at one place."""
     windows = []
     for seed in (7, 8, 9):
         x: NDArray[np.float32] = random_frames(np.random.default_rng(seed), steps, box.features).astype(
             np.float32
         )
         if seed == 9:
-            x = (np.round(x * 4) / 4).astype(np.float32)  # numbers that meet thresholds
+            x = (np.round(x * 4) / 4).astype(np.float32)  # numbers that hit thresholds
         found = box.run(x.astype(np.float64), torch.float32)
         compared = None if place is None else found.compared[place][0].astype(np.float32)
         windows.append((x, found.y.astype(np.float32), compared))

@@ -75,7 +75,7 @@ def by_channel(
     norm: tuple[Numbers, Numbers, Numbers, Numbers],
     eps: float,
 ) -> Traced:
-    """Normalisation `(gamma, beta, mean, var)` along one IR axis, wherever it lies; the axes stay where they are."""
+    """Normalisation `(gamma, beta, mean, var)` along one IR axis, wherever that is; the axes stay where they are."""
     dims = x.signal.dims
     named = [i for d in ("T", "N") for i, v in enumerate(dims) if v == d and i != place]
     order = (*named, place, *(i for i in range(len(dims)) if i not in (*named, place)))

@@ -51,7 +51,7 @@ class RuleContext(Protocol):
         """
 
     def report(self, found: Unsupported, certain: bool = True) -> None:
-        """Note something untranslatable at the running module; what may follow from something before, only if `certain`."""
+        """Note something untranslatable in the running module; if not `certain`, unless it may follow from an earlier note."""
 
     def note_first_op(self, x: Traced, order: tuple[int, ...]) -> None:
         """Tell that the code reorders the axes of `x`."""
@@ -69,14 +69,14 @@ class ProxyContext(Protocol):
         """A proxy for a value in another view."""
 
     def report(self, found: Unsupported) -> None:
-        """Note something untranslatable at the running module."""
+        """Note something untranslatable in the running module."""
 
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
         """Translate one call."""
 
 
 def _nothing(module: nn.Module, args: tuple[Any, ...], T: int) -> None:
-    """Modules are what they are."""
+    """What `consider` does where nothing has to be found out about modules."""
 
 
 @dataclass(frozen=True)

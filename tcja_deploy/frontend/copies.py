@@ -36,7 +36,7 @@ def _repeat(tr: RuleContext, label: str, x: Traced, *sizes: Any) -> Traced:
             if not isinstance(y.signal.dims[inner], int):
                 raise UnsupportedInContext(
                     f"repeats a tensor {times} times",
-                    f"an image can be repeated over the {tr.T} time steps, and features",
+                    f"only an image (over the {tr.T} time steps) and features can be repeated",
                 )
             y = tr.emit(label, ir.Concat(inner), *[y] * copies)
     return y

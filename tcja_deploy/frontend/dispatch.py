@@ -123,7 +123,7 @@ def _translate(
         raise (LoopRefusal if by_hand else UnsupportedInContext)(
             f"loop over time in {tracer.code}: keeps a membrane by hand and compares it ({name!r})"
             if by_hand
-            else f"compares numbers ({name!r}) outside of a module that is a neuron",
+            else f"compares numbers ({name!r}) outside a module that is a neuron",
             "put the neuron into a separate module: it is then identified by running it (docs/neurons.md)",
         )
     if rule is None:
@@ -139,7 +139,7 @@ def _translate(
 
 
 _NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
-"""Spellings that PyTorch takes as well."""
+"""Spellings that PyTorch accepts as well."""
 
 
 RULES = Rules(

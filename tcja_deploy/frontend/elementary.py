@@ -14,7 +14,7 @@ __all__ = ["ELEMENTARY", "Constant", "Made", "Operand", "Unlike"]
 
 
 class Unlike(Exception):  # noqa: N818
-    """It is not a neuron of the kind, or no arithmetic of the kind."""
+    """The code is not a neuron, or not arithmetic, of the kind that is looked for."""
 
 
 Constant = float | NDArray[np.float32]
@@ -23,13 +23,13 @@ Constant = float | NDArray[np.float32]
 
 @dataclass(eq=False)
 class Made:
-    """A number of each element of a frame: the input of a step, a fill, or the result of a function.
+    """One number per element of a frame: the input of a step, a fill, or the result of a function.
 
     Attributes:
         function: As `ir.ops.arithmetic` has it; `input` and `fill` are none of those.
         operands: What it was computed from.
         step: The step in which it was computed; -1 if it depends on no input.
-        value: Of what depends on no input: the number.
+        value: The number, of what depends on no input.
         order: Grows from one to the next.
     """
 
@@ -120,4 +120,4 @@ ELEMENTARY: dict[str, Callable[..., Made]] = {
     "sub": _sum("sub"),
     "where": _simple("where", 3),
 }  # fmt: skip
-"""What each operation of torch is in our functions."""
+"""The functions of a recurrence that each operation of torch becomes."""

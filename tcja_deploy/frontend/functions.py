@@ -41,7 +41,7 @@ def _before_after(padding: Any, kernel: Sequence[int], dilation: Sequence[int]) 
 
 
 def _batched(tr: RuleContext, x: Traced, rank: int, what: str) -> None:
-    """Check that code hands a layer `[N, C, ...]`: PyTorch does something else with one axis less, and fails with more."""
+    """Check that code gives a layer `[N, C, ...]`: PyTorch does something else with one axis fewer, and fails with more."""
     seen = len(x.shape(tr.T))
     if seen != rank:
         raise UnsupportedInContext(
@@ -193,7 +193,7 @@ def _interpolate(
 def _incomplete_windows(
     tr: RuleContext, x: Traced, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]
 ) -> bool:
-    """Whether `ceil_mode` makes a difference: the last window of an axis would reach over its end."""
+    """Whether `ceil_mode` makes a difference: the last window of an axis would reach beyond its end."""
     lengths = x.shape(tr.T)[-2:]
     return any((n + 2 * p - k) % s for n, k, s, p in zip(lengths, kernel, stride, padding, strict=True))
 

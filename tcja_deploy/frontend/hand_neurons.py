@@ -1,7 +1,7 @@
 """What membranes kept by hand compute: the lines of all steps of a stream are run as a module, which is then identified.
 
-Parts of the lines that read one step alone, such as the sum of two convolutions, are translated in front of the neuron; a
-factor behind its spikes is translated behind it.
+Parts of the lines that read one step alone, such as the sum of two convolutions, are translated before the neuron; a
+factor applied to its spikes is translated after it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def with_neurons(
     """The nodes that lead to the output, with neurons in place of the streams yet to be found, and the output's name.
 
     Raises:
-        LoopRefusal: If one of them is no neuron, or depends on itself.
+        LoopRefusal: If one of them is not a neuron, or depends on itself.
     """
     solved: dict[str, tuple[Traced, tuple[Op, ...]]] = {}
     series, emitted = {s.name: s for s in by_hand.series}, dict[Signature, Traced]()
@@ -110,7 +110,7 @@ class _Solving:
         """The stream that goes in, and what is done to it.
 
         Raises:
-            LoopRefusal: If that is no neuron.
+            LoopRefusal: If that is not a neuron.
         """
         lines, T = self.series.lines, self.tr.T
         if len(lines) != T:
@@ -180,7 +180,7 @@ class _Solving:
         return signature
 
     def _ready(self, lines: list[Made]) -> set[Signature]:
-        """The largest such parts; what only the first step has, where states are numbers yet, is none."""
+        """The largest such parts; what only the first step has, where states are still numbers, does not count."""
         found, seen, work = set[Signature](), set[Made](), [*lines]
         while work:
             made = work.pop()
@@ -214,7 +214,7 @@ class _Solving:
 
     # -- lines that read one stream -----------------------------------------------------------------------------------
     def _rewritten(self, line: Made, ready: set[Signature]) -> Made:
-        """The line with such parts as inputs; several that a membrane adds up are added up before."""
+        """The line with such parts as inputs; those that a membrane adds up are added up first."""
         work = [line]
         while work:
             made = work[-1]
@@ -266,7 +266,7 @@ _ONE_SIDED: dict[str, Callable[[list[Any]], tuple[Any, list[Any]]]] = {
     "max": lambda args: (torch.clamp, [args[0], args[1], None]),
     "min": lambda args: (torch.clamp, [args[0], None, args[1]]),
 }
-"""Functions of a signal and a number that torch calls otherwise."""
+"""Functions of a signal and a number that have another name in torch."""
 
 
 def _terms(line: Operand, whole: Callable[[Made], bool]) -> list[Operand]:
@@ -277,7 +277,7 @@ def _terms(line: Operand, whole: Callable[[Made], bool]) -> list[Operand]:
 
 
 def _peeled(lines: list[Made]) -> tuple[list[Made], tuple[Op, ...]]:
-    """Lines without the factors behind their spikes, and what does those."""
+    """Lines without the factors applied to their spikes, and the ops that apply those."""
     found: list[Op] = []
     while True:
         inner = [[o for o in m.operands if isinstance(o, Made)] for m in lines]

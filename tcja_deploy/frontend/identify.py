@@ -1,6 +1,6 @@
 """System identification: which neuron a module of the user's own is, found by running it.
 
-A candidate must work element by element, forward in time, and begin each window anew; that is tried out. It is run in float64
+A candidate must work element by element, forward in time, and begin each window anew, which is tested. It is run in float64
 on random frames, and every comparison that it makes is recorded, those inside of spike functions too. What it compares is the
 membrane up to a constant, `c[t]`, and it fires where `c >= 0` or `c > 0`. Least squares then give
 `c[t] = a c[t-1] + g X[t] + const` for steps after silence, after a spike, and for the first one, for each channel; the
@@ -10,7 +10,7 @@ The constants are confirmed in float32 on other windows, in each known order of 
 `PLIF`): the first that gives the module's membranes and results bit for bit is taken. If none does, the first is taken with
 which every neuron's first other spike lies within `NEAR` of the threshold, relative to the largest membrane.
 
-What is no such neuron is written out: `recurrences` finds the arithmetic of its steps, whatever that is.
+Anything else is written out: `recurrences` finds the arithmetic of its steps, whatever that is.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _RESIDUAL = 1e-7
 
 
 def identify(module: nn.Module, features: tuple[int, ...], layout: Layout, T: int) -> Identified | None:
-    """The neuron or leaky sum that a module is; `None` if it is none, or none of the kind.
+    """The neuron or leaky sum that a module is; `None` if it is neither, or not one of these kinds.
 
     Args:
         module: The module; a copy is run.
@@ -136,7 +136,7 @@ def _solve(y: Float64Array, before: Float64Array, x: Float64Array) -> tuple[floa
 
 
 def _snapped(value: float) -> float:
-    """A number with few digits, where the fit is that near to it."""
+    """The number with few digits that is within the accuracy of the fit, if there is one."""
     for digits in (6, 9):
         if abs(round(value, digits) - value) < 1e-10 * max(1.0, abs(value)):
             return round(value, digits) + 0.0
@@ -227,7 +227,7 @@ def _plain(a: float, g: float, firing: dict[str, Any]) -> Iterator[Op]:
 
 
 def _analog(fit: _Fit, strict: bool, c: Float64Array, y: Float64Array) -> list[tuple[Op, ...]]:
-    """Neurons that hand on their membrane, rectified or not."""
+    """Neurons that pass on their membrane, rectified or not."""
     positive = y > 0
     if not positive.any() or np.ptp(fit.leak) or np.ptp(fit.gain):
         return []

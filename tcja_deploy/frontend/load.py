@@ -45,7 +45,7 @@ def load(
     weights_key: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Graph:
-    """Read or trace a trained network; arguments, result and errors as of `tcja_deploy.load`, which hands them on."""
+    """Read or trace a trained network; arguments, result and errors as for `tcja_deploy.load`, which calls it."""
     asked = _Asked(timesteps, input_shape, _kind(input_kind), batch_first, prove)
     code = code_name(source) if isinstance(source, str | Path) else None
     if code is not None:
@@ -86,7 +86,7 @@ def load(
 
 _KINDS = (
     "known: .tcja and .nir files, PyTorch checkpoints and state dicts, safetensors, pickled modules with --trust-pickle, and "
-    "code that builds a network, models.py:NAME; what was exported to ONNX is not a source, 'tcja-deploy verify' compares it "
+    "code that builds a network, models.py:NAME; what was exported to ONNX is not a source; 'tcja-deploy verify' compares it "
     "with its own"
 )
 
@@ -174,7 +174,7 @@ def _from_weights(
 def _state(
     content: Any, key: str | None, *, modules: bool = False, keep_pruned: bool = False
 ) -> tuple[Arrays, dict[str, str]]:
-    """The weights that are meant, and what is to be said about the choice."""
+    """The weights to use, and what the graph's source says about the choice."""
     chosen = choose(content, key, modules=modules)
     state, facts = arrays(chosen.entries, keep_pruned=keep_pruned)
     if chosen.others:
@@ -190,7 +190,7 @@ def _existing(path: Path, wanted: str) -> Path:
     """
     status = path_status(path)
     if status != "file":
-        said = {"missing": "there is no such file", "folder": f"this is a folder, {wanted}"}
+        said = {"missing": "there is no such file", "folder": f"this is a folder; {wanted}"}
         raise FileFormatError(
             said.get(status, "this is a device, FIFO or socket, not a file"), where=str(path)
         )
@@ -214,7 +214,7 @@ def _with_kind(graph: Graph, kind: Kind | None) -> Graph:
 
 @contextmanager
 def _in_file(path: Path) -> Iterator[None]:
-    """Errors inside name the file."""
+    """Errors raised within it name the file."""
     try:
         yield
     except DeployError as error:
@@ -257,7 +257,7 @@ def _unpickled(path: Path, key: str) -> Any:
         raise FileFormatError(
             f"the pickled object cannot be built ({error})",
             hint="the module's class must be importable: run in its project's folder or set PYTHONPATH; a class of the "
-            "script that saved it (__main__) is only there: pass the live module to tcja_deploy.load in that script",
+            "script that saved it (__main__) exists only there: pass the live module to tcja_deploy.load in that script",
         ) from error
     except Exception as error:  # code of the file may raise anything
         raise FileFormatError(
@@ -267,5 +267,5 @@ def _unpickled(path: Path, key: str) -> Any:
 
     module = content[key] if key else content
     if not isinstance(module, nn.Module):
-        raise FileFormatError(f"the file holds a {type(module).__name__} and no module")
+        raise FileFormatError(f"the file holds a {type(module).__name__}, not a module")
     return module

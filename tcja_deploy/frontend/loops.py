@@ -30,7 +30,7 @@ Translated = Traced | tuple[Traced, ...]
 Translate = Callable[[str, Any, tuple[Any, ...], dict[str, Any]], Translated]
 
 _JOINING = {"stack", "cat", "concat", "concatenate"}
-_HINT = "make every step do the same with its frame, or hand over the network of one step"
+_HINT = "make every step do the same with its frame, or pass the network of one step"
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class _Call:
     Attributes:
         result: What it gave.
         stateful: Modules with state that ran in it.
-        arguments: Kept, so that their identities stay theirs.
+        arguments: Kept alive, so that their ids are not used again.
     """
 
     result: Translated

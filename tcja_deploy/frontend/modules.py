@@ -203,7 +203,7 @@ def _check_step_mode(module: Any, key: str, x: Traced) -> None:
     if spiking and x.view == "batch":
         raise UnsupportedInContext(
             "is a neuron inside SeqToANNContainer: it would see time steps as further samples",
-            "put it outside of the container",
+            "put it outside the container",
         )
     if spiking and mode == "s" and x.view != "frame":
         raise Unsupported(

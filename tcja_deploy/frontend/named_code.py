@@ -67,11 +67,11 @@ def built(code: CodeName, settings: Mapping[str, Any]) -> Iterator[tuple[nn.Modu
 
     Args:
         code: Where it is.
-        settings: Arguments by name; texts are read as the signature says.
+        settings: Arguments by name; strings are converted as the signature says.
 
     Raises:
         UsageError: If there is no such code, or the arguments do not fit its signature.
-        CodeError: If the code fails, or makes something else than a network.
+        CodeError: If the code fails, or makes something other than a network.
     """
     from torch import nn, random
 
@@ -92,7 +92,7 @@ def built(code: CodeName, settings: Mapping[str, Any]) -> Iterator[tuple[nn.Modu
         arguments: dict[str, Any] = {}
         if isinstance(target, nn.Module):
             if settings:
-                raise UsageError(f"{code} is a network already, it takes no arguments: leave out --set")
+                raise UsageError(f"{code} is a network already and takes no arguments: leave out --set")
             network = target
         else:
             arguments = _arguments(code, target, settings)
@@ -108,7 +108,7 @@ def built(code: CodeName, settings: Mapping[str, Any]) -> Iterator[tuple[nn.Modu
 
 @contextmanager
 def importable(folder: Path) -> Iterator[Callable[[], dict[str, Path]]]:
-    """Modules of a folder can be imported, as in a script that lies there; afterwards they are forgotten.
+    """Modules of a folder can be imported, as in a script that is there; afterwards they are forgotten.
 
     So two folders that both hold a `models.py` do not get into each other's way. The block gets a function that tells which
     modules were imported from the folder: their files by name.
@@ -145,7 +145,7 @@ def _place(code: CodeName) -> tuple[Path, str]:
     """The folder to import from and the name to import; a file of a package is imported as part of it.
 
     Raises:
-        UsageError: If there is no such file, or its name is none that can be imported.
+        UsageError: If there is no such file, or its name is not one that can be imported.
     """
     if not code.origin.endswith(".py"):
         return Path.cwd(), code.origin
@@ -254,7 +254,7 @@ def _arguments(code: CodeName, target: Callable[..., Any], settings: Mapping[str
     """The settings as the signature types them.
 
     Raises:
-        UsageError: If a name is unknown, a text is not of the type, or an argument is missing.
+        UsageError: If a name is unknown, a string is not of the type, or an argument is missing.
     """
     try:
         parameters = inspect.signature(target).parameters
@@ -295,7 +295,7 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _typed(code: CodeName, name: str, value: Any, hint: Any, default: Any) -> Any:
-    """A text as the annotation says, without one as the default is, without either as a Python literal or as itself."""
+    """A string converted to the annotated type, else to that of the default, else read as a Python literal or left as it is."""
     if not isinstance(value, str):
         return value
     plain = hint is None or hint is Any
@@ -333,7 +333,7 @@ _READ: dict[Any, Callable[[str], Any]] = {
 
 
 def _of_kind(text: str, kind: Any) -> Any:
-    """A text read as a type; `ValueError` if it is none of it."""
+    """A string converted to a type; `ValueError` if it is not of that type."""
     origin = get_origin(kind) or kind
     if origin in _READ:
         return _READ[origin](text)
@@ -357,7 +357,7 @@ def _of_kind(text: str, kind: Any) -> Any:
 
 
 def _literal(value: Any) -> Any:
-    """A Python literal, or the text itself."""
+    """A Python literal, or the string itself."""
     try:
         return ast.literal_eval(value) if isinstance(value, str) else value
     except (ValueError, SyntaxError, MemoryError, RecursionError):

@@ -28,19 +28,19 @@ def _common(module: Any) -> dict[str, Any]:
     """Threshold and reset of one of SpikingJelly's neurons.
 
     Raises:
-        Unsupported: If it computes otherwise than its class says.
+        Unsupported: If it computes something other than its class says.
     """
     rest = 0.0 if module.v_reset is None else float(module.v_reset)
     if getattr(module, "_memories_rv", {}).get("v", rest) != rest:
         raise Unsupported(
-            "starts from another membrane than its reset value", "leave the initial membrane as it is"
+            "starts from a membrane other than its reset value", "leave the initial membrane as it is"
         )
     if not getattr(module.surrogate_function, "spiking", True):
         raise Unsupported(
             "uses its surrogate instead of spikes (surrogate_function.spiking is False)", "set it to True"
         )
     if getattr(module, "_neuron_precision", None) is not None:
-        raise Unsupported("computes in another precision than float32", "switch the reduced precision off")
+        raise Unsupported("computes in a precision other than float32", "switch the reduced precision off")
     return {
         "v_threshold": float(module.v_threshold),
         "v_reset": None if module.v_reset is None else float(module.v_reset),

@@ -5,7 +5,7 @@ added to the current undivided, the current before its decay drives the membrane
 (`>`) and is reset at once, and before the first step `v = v_leak`, `i = 0`. With the leaks `q = dt * tau_inv` as
 float32 numbers the ops here round as Norse does, except `LIFBox` with a leak that is not 0.
 
-Cells and layers hand back `(result, state)`; the state is `None` here, so that code that reads it does not trace.
+Cells and layers return `(result, state)`; the state is `None` here, so that code that reads it does not trace.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Place:
         self._tracer, self._path, self.x = tracer, path, x
 
     def put(self, op: ir.LI | ir.Neuron | ir.Linear, part: str = "") -> Traced:
-        """Append an op behind what is there; the last one of a module carries its path, others a suffix."""
+        """Append an op after what is there; the last one of a module carries its path, others a suffix."""
         name = f"{self._path}.{part}" if part else self._path
         self.x = self._tracer.emit(name, op, self.x)
         return self.x

@@ -1,4 +1,4 @@
-"""Neurons of the user's own, in a trace: which modules are tried, and what becomes of those that were identified."""
+"""The user's own neurons in a trace: which modules are tried, and what becomes of those that were identified."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class OwnNeurons:
 
     @property
     def rules(self) -> Rules:
-        """The tables, with the neurons of the user's own."""
+        """The tables, with the user's own neurons."""
         return replace(
             self._rules,
             consider=self.consider,
@@ -101,7 +101,7 @@ class OwnNeurons:
     def dispatch(
         self, tracer: RuleContext, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Traced | tuple[Traced, ...]:
-        """As the tables' own, for neurons of the user's own as well."""
+        """As the tables' own, for the user's own neurons as well."""
         found = self._now.get(id(target)) if kind == "call_module" else None
         if found is None:
             return self._rules.dispatch(tracer, kind, target, args, kwargs)
@@ -112,7 +112,7 @@ class OwnNeurons:
 
 @contextmanager
 def modules_are_called() -> Iterator[None]:
-    """While torch.fx traces, calls of modules go to the tracer; inside they are calls again."""
+    """Within the block, calling a module runs it, although torch.fx sends such calls to its tracer while it traces."""
     tracing = nn.Module.__call__
     nn.Module.__call__ = nn.Module._wrapped_call_impl  # type: ignore[method-assign]
     try:
@@ -122,7 +122,7 @@ def modules_are_called() -> Iterator[None]:
 
 
 def _layout(x: Traced, T: int) -> Layout | None:
-    """How a module is handed time; `None` where no neuron can be."""
+    """How a module is given time; `None` where no neuron can be."""
     first, second, *features = (*x.signal.dims, None, None)[: max(2, len(x.signal.dims))]
     if x.tainted or "T" in features or "N" in features:
         return None

@@ -1,4 +1,4 @@
-"""Normalisations with parameters for each time step, in a list from which a loop over time takes one a step (BNTT)."""
+"""Normalisations with parameters for each time step, in a list from which a loop over time takes one per step (BNTT)."""
 
 from __future__ import annotations
 

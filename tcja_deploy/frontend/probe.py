@@ -1,4 +1,4 @@
-"""Running a module of the user's own as a black box: small windows, what comes out, and what it compares on the way."""
+"""Running one of the user's modules as a black box: small windows, what comes out, and what it compares on the way."""
 
 from __future__ import annotations
 

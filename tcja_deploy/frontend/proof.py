@@ -8,7 +8,7 @@ anew if the module does. The frames are scaled until every layer of neurons spik
 
 What may differ is rounding. Outputs agree to `OUTPUT_BOUND` of the largest. A spike may differ where the membrane lies within
 `NEAR` of the threshold, relative to the largest membrane of its layer: the same terms summed in another order do that. One
-such spike changes everything after it, so each part is then compared on what the module itself handed it.
+such spike changes everything after it, so each part is then compared on what the module itself passed to it.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Proof:
             what = "no layer of neurons" if not spiking else f"{len(self.silent)} of {self.layers} layers"
             verb = "spiked" if not spiking else f"did not spike ({names})"
             facts["silence"] = (
-                f"{what} {verb} on made-up frames, also when they were made {_GAINS[-1]} times as large: what lies behind is "
+                f"{what} {verb} on made-up frames, even on frames {_GAINS[-1]} times as large: what comes after is "
                 "not proven; compare on recordings (--data)"
             )
         if self.goes_on:
@@ -190,7 +190,7 @@ class _Beside:
             after = dict(states)
             ours = _run_graph(self._graph, frames, after)
             if _agree(found, ours):
-                self.spiked |= {name for name, spikes in ours.heard.items() if bool(spikes.any())}
+                self.spiked |= {name for name, spikes in ours.recorded.items() if bool(spikes.any())}
                 self.goes_on = reset and bool(states)
                 self._past.append(frames)
                 self._states = after
@@ -210,7 +210,7 @@ class _Beside:
             yield states
 
     def _diagnose(self, what: str, frames: Tensor, recall: list[States]) -> None:
-        """Part by part, on what the module handed each of them: rounding, or something else?"""
+        """Part by part, on what the module passed to each of them: rounding, or something else?"""
         self._subject.fresh()
         for window in self._past:
             if window is None:
@@ -234,22 +234,22 @@ class _Found:
     """What the module gave: its output as it came, and the results `[T, N, ...]` of parts by path."""
 
     output: Tensor
-    heard: dict[str, Tensor]
+    recorded: dict[str, Tensor]
 
 
 def _run_module(graph: Graph, subject: Subject, frames: Tensor, *, only_spikes: bool) -> _Found:
-    """Run it on a window and listen to the parts that have a node of their own (`only_spikes`: to neurons alone)."""
+    """Run it on a window and record the results of parts that have a node of their own (`only_spikes`: of neurons alone)."""
     shapes = {n.name: n.signal.shape(graph.T, frames.shape[1]) for n in graph}
     spiking = {n.name: n.signal.kind for n in graph.neurons}
     parts: dict[str, list[Tensor]] = defaultdict(list)
 
-    def heard(path: str, value: Tensor) -> None:
+    def record(path: str, value: Tensor) -> None:
         if path in spiking:
             parts[path].append(value != 0 if spiking[path] is Kind.BINARY else value.clone())
         elif path in shapes and not only_spikes:
             parts[path].append(value.clone())
 
-    with subject.listening(heard):
+    with subject.recording(record):
         output = subject.window(frames)
     whole = {p: v for p, values in parts.items() if (v := _whole(values, shapes[p])) is not None}
     return _Found(output, whole)
@@ -294,12 +294,12 @@ def _evaluated(
 
 def _agree(module: _Found, graph: _Found) -> bool:
     """Whether two runs gave the same output, up to rounding, and the same spikes where both are known."""
-    same = all(bool((s == graph.heard[name]).all()) for name, s in module.heard.items())
+    same = all(bool((s == graph.recorded[name]).all()) for name, s in module.recorded.items())
     return same and _gap(module.output, graph.output) <= OUTPUT_BOUND
 
 
 def _gap(module: Tensor, graph: Tensor) -> float:
-    """Largest difference relative to the largest value; infinite for other numbers of values."""
+    """Largest difference relative to the largest value; infinite if the numbers of values differ."""
     if module.numel() != graph.numel():
         return math.inf
     difference = (module.reshape(graph.shape) - graph).abs().nan_to_num(math.inf)
@@ -312,10 +312,10 @@ class _Parts:
     """A comparison part by part.
 
     Attributes:
-        gap: Of the output, as `_gap` has it.
-        first: The first part whose result is another one for the same input; `None` if no part that can be heard is.
+        gap: The gap of the outputs, see `_gap`.
+        first: The first part whose result differs for the same input; `None` if no part that can be recorded is one.
         wrong_spikes: Whether that part is a layer of neurons.
-        near: Whether there are neurons that cannot be heard with a membrane at the threshold.
+        near: Whether there are neurons with a membrane at the threshold whose results cannot be recorded.
         states: Memories of the graph afterwards.
         spiked: Layers of neurons that spiked.
     """
@@ -334,34 +334,36 @@ class _Parts:
 
 
 def _part_by_part(graph: Graph, frames: Tensor, states: States, module: _Found) -> _Parts:
-    """Run the graph; behind each part that was heard go on with what the module had there, if only rounding differs."""
+    """Run the graph; after each recorded part go on with what the module had there, if only rounding differs."""
     values: dict[str, Tensor] = {}
     first: str | None = None
     near = wrong_spikes = False
     spiked: set[str] = set()
     begun = dict(states)
     for node, value in _evaluated(graph, frames, values, states):
-        heard = module.heard.get(node.name)
+        recorded = module.recorded.get(node.name)
         same = True
         if node.op.spiking and isinstance(node.op, Membrane):
             spiked |= {node.name} if bool(value.any()) else set()
             at_threshold = nearness(node.op, values[node.inputs[0]], begun.get(node.name)) <= NEAR
-            if heard is None:
+            if recorded is None:
                 near = near or bool(at_threshold.any())
             else:
-                differs = heard != value
+                differs = recorded != value
                 begins = differs & (differs.cumsum(0) == 1)
                 same = bool(at_threshold[begins].all())
                 wrong_spikes = wrong_spikes or not same
-        elif heard is not None:
-            same = _gap(heard, value) <= OUTPUT_BOUND
-            if not same and heard.ndim > 1 and heard.shape[:2] == value.shape[:2]:
-                turned = heard.reshape(heard.shape[1], heard.shape[0], *heard.shape[2:]).transpose(0, 1)
+        elif recorded is not None:
+            same = _gap(recorded, value) <= OUTPUT_BOUND
+            if not same and recorded.ndim > 1 and recorded.shape[:2] == value.shape[:2]:
+                turned = recorded.reshape(
+                    recorded.shape[1], recorded.shape[0], *recorded.shape[2:]
+                ).transpose(0, 1)
                 if _gap(turned, value) <= OUTPUT_BOUND:  # batch-first code
-                    heard, same = turned, True
+                    recorded, same = turned, True
         if not same:
             first = first or node.name
-        values[node.name] = value if heard is None or not same else heard.to(value.dtype)
+        values[node.name] = value if recorded is None or not same else recorded.to(value.dtype)
     return _Parts(
         _gap(module.output, values[graph.output]), first, wrong_spikes, near, states, frozenset(spiked)
     )
@@ -376,7 +378,9 @@ def _refusal(graph: Graph, what: str, parts: _Parts, changed: dict[str, list[str
     guilty = next((p for p in unknown if parts.first is not None and _inside(p, parts.first)), None)
     guilty = guilty if guilty is not None else next(iter(unknown), None)
     gap = (
-        "other outputs" if math.isinf(parts.gap) else f"outputs that differ by {parts.gap:.2g} of the largest"
+        "different outputs"
+        if math.isinf(parts.gap)
+        else f"outputs that differ by {parts.gap:.2g} of the largest"
     )
     seen = f"on made-up frames ({what}) the module and what was read from it give {gap}"
     if guilty is not None:

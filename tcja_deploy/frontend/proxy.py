@@ -48,7 +48,7 @@ class Proxy(torch.fx.Proxy):
 
     @property
     def device(self) -> torch.device:
-        """Tracing runs on no device; code that asks gets the CPU."""
+        """Always the CPU: tracing runs on no device."""
         return torch.device("cpu")
 
     @property
@@ -81,7 +81,7 @@ class Proxy(torch.fx.Proxy):
         return math.prod(self.shape)
 
     def is_floating_point(self) -> bool:
-        """Yes."""
+        """True: all signals are float32."""
         return True
 
     def size(self, dim: int | None = None) -> Any:

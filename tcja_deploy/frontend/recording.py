@@ -64,7 +64,7 @@ class ArithmeticRecorder(TorchDispatchMode):
         """What a frame was computed from.
 
         Raises:
-            Unlike: If it is no frame.
+            Unlike: If it is not a frame.
         """
         found = self._of.get(id(y))
         if not isinstance(found, Made) or tuple(y.shape) != self.shape:
@@ -75,7 +75,7 @@ class ArithmeticRecorder(TorchDispatchMode):
         """The same for the frames of all steps.
 
         Raises:
-            Unlike: If it is no window.
+            Unlike: If it is not a window.
         """
         found = self._of.get(id(y))
         if not isinstance(found, _Window):
@@ -112,7 +112,7 @@ class ArithmeticRecorder(TorchDispatchMode):
         return isinstance(window, _Window) and window.frames[args[2] % self.steps] is None
 
     def _note(self, tensor: Tensor, made: Made | _Window) -> None:
-        self._kept.append(tensor)  # so that its id is not given away
+        self._kept.append(tensor)  # kept alive, so that its id is not used again
         self._of[id(tensor)] = made
 
     def _store(self, result: Any, made: Any) -> None:
@@ -144,7 +144,7 @@ class ArithmeticRecorder(TorchDispatchMode):
                 self._note(result, Made("fill", value=first))
 
     def _recorded(self, name: str, overload: str, args: Any, kwargs: Any) -> Any:
-        """What the result is; `Unlike` if it is no arithmetic on elements."""
+        """What the result is; `Unlike` if it is not arithmetic on elements."""
         if name in _SAME:
             return self._reshaped(name, args, kwargs)
         if name in _PARTS:
@@ -202,7 +202,7 @@ class ArithmeticRecorder(TorchDispatchMode):
         return self._operand(a)
 
     def _operand(self, a: Any) -> Any:
-        """A frame, a constant, or what is no tensor as it is."""
+        """A frame or a constant; anything that is not a tensor as it is."""
         if not isinstance(a, Tensor):
             return a
         known = self._of.get(id(a))
@@ -320,7 +320,7 @@ _VALUELESS = (
 
 _FILLS = ("full_like", "zeros_like", "ones_like", "full", "zeros", "ones", "new_zeros", "new_full", "new_ones", "clone", "mul",
           "add", "expand", "empty_like", "detach", "alias", "to", "_to_copy", "fill_", "zero_")  # fmt: skip
-"""Operations by which a frame of one number comes to be."""
+"""Operations that create a frame filled with one number."""
 
 _SHAPES = ("view", "reshape", "_unsafe_view", "unsqueeze", "squeeze", "expand", "flatten")
 _SAME = (

@@ -1,4 +1,4 @@
-"""Which recurrence a module computes: its arithmetic over a few steps is recorded and found to be one step, over and over.
+"""Which recurrence a module computes: its arithmetic over a few steps is recorded and found to be one step, repeated.
 
 Every result is traced back to inputs, constants and results of earlier steps. What a step reads of an earlier one is a state;
 one from two steps ago is passed on in between. One step in the middle is the pattern, and all others have to be the same: what
@@ -29,7 +29,7 @@ def recurrences(box: Box, steps: int) -> Iterator[ir.Recurrence]:
     """The recurrence that a module seems to be, with what its states may begin with.
 
     Raises:
-        Unlike: If it is none.
+        Unlike: If it is not one.
     """
     pattern = _pattern(box, steps)
     for begun in dict.fromkeys([0.0, *box.numbers]):
@@ -51,7 +51,7 @@ def _pattern(box: Box, steps: int) -> _Pattern:
 
 
 class _Pattern:
-    """One step of the middle, and what all others make of it.
+    """One step in the middle, which all others have to match.
 
     Args:
         results: What each step gives.

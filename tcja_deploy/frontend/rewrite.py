@@ -1,4 +1,4 @@
-"""The file that a network came from, with other weights: the same keys in the same places."""
+"""The file that a network came from, with new weights: the same keys in the same places."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def check_rewritable(source: str | Path | nn.Module, graph: Graph, path: Path, **loading: Any) -> None:
-    """Find out whether the weights of a graph can be written in the layout of its source, before they are trained.
+    """Make sure, before training, that the weights of a graph can be written in the layout of its source.
 
     Raises:
-        UsageError: A kind of file that is not written again.
-        ExportError: Weights of layers that the source does not store as the network computes with them.
+        UsageError: The source is of a kind that cannot be rewritten.
+        ExportError: The source does not store the weights of some layers as the network computes with them.
     """
     if _is_graph_file(source):
         return
@@ -70,7 +70,7 @@ def save_like(
     Raises:
         ExportError: The path is taken or cannot be written, or the source does not hold the weights as they are
             (parametrisations, pruning masks); lists these layers.
-        UsageError: A source that has no such layout.
+        UsageError: The source has no such layout.
     """
     import torch
 
@@ -103,13 +103,13 @@ def _state(source: str | Path | nn.Module, loading: Mapping[str, Any]) -> tuple[
     file = Path(source if code is None else weights or source)
     if is_hdf5(file):
         raise UsageError(
-            "a NIR file is not written again", where=str(file),
+            "a NIR file cannot be rewritten with new weights", where=str(file),
             hint="name the code of the network: models.py:NAME --weights FILE",
         )  # fmt: skip
     content = read_weights(file)
     if code is None and find_module(content) is not None:
         raise UsageError(
-            "a pickled module is not written again", where=str(file),
+            "a pickled module cannot be rewritten with new weights", where=str(file),
             hint="name the code of the network: models.py:NAME --weights FILE",
         )  # fmt: skip
     chosen = choose(content, loading.get("weights_key"), modules=code is not None)
@@ -124,7 +124,7 @@ def _replaced(state: Arrays, before: Graph, after: Graph, path: Path) -> Arrays:
     """The state dict with new arrays in place of the old weights of layers.
 
     Raises:
-        ExportError: Weights that no entry holds.
+        ExportError: No entry holds the weights of a layer.
     """
     changed = {n.name: _weight(n) for n in before if _changed(n, after)}
     new = {_values(old): _weight(after[name]) for name, old in changed.items()}
@@ -140,8 +140,8 @@ def _check_held(weights: Arrays, held: set[bytes], path: Path) -> None:
     lost = [name for name, weight in weights.items() if _values(weight) not in held]
     if lost:
         raise ExportError(
-            f"the weights of {', '.join(lost[:8])} are not stored as the network computes with them, so that new ones have no "
-            "place",
+            f"the weights of {', '.join(lost[:8])} are not stored as the network computes with them, so there is no place "
+            "for new ones",
             where=str(path),
             hint="save the network without parametrisations and pruning masks (torch.nn.utils.parametrize, prune.remove)",
         )
@@ -153,13 +153,13 @@ def _weight(node: Node) -> Any:
 
 
 def _changed(node: Node, after: Graph) -> bool:
-    """Whether a node has a weight, and other values of it afterwards."""
+    """Whether a node has a weight, and its values differ afterwards."""
     weight = _weight(node)
     return weight is not None and not np.array_equal(weight, _weight(after[node.name]))
 
 
 def _values(array: NDArray[Any]) -> bytes:
-    """What tells arrays of the same numbers, whatever their shape and precision."""
+    """A key that arrays of the same numbers share, whatever their shape and precision."""
     return np.ascontiguousarray(array, np.float32).tobytes()
 
 
@@ -174,7 +174,7 @@ def _check(
     """Read a file back, and compare every weight.
 
     Raises:
-        ExportError: It gives another network.
+        ExportError: It reads back as another network.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""What running one recording through a network takes, before anything is allocated."""
+"""The memory that running one recording through a network takes, before anything is allocated."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _FLOAT32 = 4
 
 
 def within_limits(load: Callable[_Arguments, Graph]) -> Callable[_Arguments, Graph]:
-    """Let what reads a graph refuse one that is too large to run, and say so where memory or stack run out.
+    """Make a reader of graphs refuse one that is too large to run, and say so if memory or stack runs out.
 
-    What reading a file raises beyond this package's own errors is taken for the file's fault (`--debug` shows it all);
+    What reading a file raises beyond this package's own errors is blamed on the file (`--debug` shows it all);
     with code from the file allowed, or for a module in memory, it is passed on.
     """
 
@@ -39,9 +39,9 @@ def within_limits(load: Callable[_Arguments, Graph]) -> Callable[_Arguments, Gra
                 if not read:  # a module in memory: a defect
                     raise
                 raise FileFormatError(
-                    f"the content of this file does not fit together ({type(error).__name__}: {error})"[:300],
+                    f"the content of this file is inconsistent ({type(error).__name__}: {error})"[:300],
                     where=str(source),
-                    hint="the file is damaged, or made by another program in a way that is not known",
+                    hint="the file is damaged, or made by another program in an unknown way",
                 ) from error
 
     return checked

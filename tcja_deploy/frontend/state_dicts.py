@@ -1,4 +1,4 @@
-"""State dicts in what a file holds: all are found, one is chosen by its name, and the others are told."""
+"""State dicts in what a file holds: all are found, one is chosen by its name, and the others are named."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def choose(content: Any, key: str | None, *, modules: bool = False) -> Chosen:
 
 
 def holds_state_dict(content: Any) -> bool:
-    """Whether there is a state dict anywhere in what a file holds, outside of pickled modules."""
+    """Whether there is a state dict anywhere in what a file holds, outside pickled modules."""
     return any(True for _ in _state_dicts(content, modules=False))
 
 
@@ -121,7 +121,7 @@ def _rank(path: str) -> tuple[bool, int, int]:
 
 
 def _state_dicts(content: Any, modules: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    """All state dicts with their paths, the nearest first; what optimisers keep is none."""
+    """All state dicts with their paths, the nearest first; the state of optimisers does not count."""
     level: list[tuple[tuple[str, ...], Any]] = [((), content)]
     seen: set[int] = set()
     for _ in range(_DEEPEST):
@@ -146,7 +146,7 @@ _CONTAINERS = (dict, list, tuple, Foreign)
 
 
 def _entries(value: Any) -> dict[Any, Any]:
-    """What lies in a container, by key or number."""
+    """The contents of a container, by key or number."""
     if isinstance(value, Foreign):
         attributes = value.state if isinstance(value.state, dict) else {}
         return {**dict(enumerate(value.elements)), **attributes, **value.items}

@@ -53,7 +53,7 @@ def load_strictly(network: nn.Module, state: Arrays) -> dict[str, str]:
 
 
 def _fitted(state: Arrays, expected: Mapping[str, Any]) -> tuple[Arrays, dict[str, str]]:
-    """The weights with the keys of the network, as far as taking something off in front makes them so."""
+    """The weights with the keys of the network, as far as taking off a prefix gives them these."""
     fits: Counter[str] = Counter()
     plain = {_unwrapped(key, expected): value for key, value in state.items()}
     for key in plain:
@@ -94,7 +94,7 @@ def _unwrapped(key: str, expected: Mapping[str, Any]) -> str:
 
 
 def _problems(state: Arrays, expected: Mapping[str, Any]) -> list[str]:
-    """What `load_state_dict` would refuse, and what it would convert without a word."""
+    """What `load_state_dict` would refuse, and what it would silently convert."""
     from torch import Tensor
     from torch.nn.parameter import is_lazy
 

@@ -36,7 +36,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def copied(module: nn.Module) -> nn.Module:
-    """A deep copy; tensors with a history are cut off from it, and what cannot be copied (locks, open files) is shared."""
+    """A deep copy; tensors with a history are detached from it, and what cannot be copied (locks, open files) is shared."""
     memo: dict[int, Any] = {}
     for part in module.modules():
         for tensor in _tensors([v for k, v in vars(part).items() if k not in ("_modules", "_parameters")]):
@@ -114,7 +114,7 @@ class Subject:
             if isinstance(getattr(part, "backend", None), str):
                 with suppress(
                     Exception
-                ):  # SpikingJelly's neurons know a kernel of PyTorch; others may not take the word
+                ):  # SpikingJelly's neurons have a kernel in PyTorch; others may not accept that name
                     setattr(part, "backend", "torch")  # noqa: B010 -- a Module types its attributes
         self.reset()
 
@@ -128,7 +128,7 @@ class Subject:
                     reset()
 
     def window(self, frames: Tensor) -> Tensor:
-        """What the module makes of a window `[T, N, ...]`; the results of single steps are stacked.
+        """The module's result for a window `[T, N, ...]`; the results of single steps are stacked.
 
         Raises:
             TraceError: If it fails.
@@ -159,19 +159,19 @@ class Subject:
         return result.detach().to(torch.float32)
 
     @contextmanager
-    def listening(self, heard: Callable[[str, Tensor], None]) -> Iterator[None]:
-        """Inside, `heard` is told the path and result of each module that runs below the top."""
+    def recording(self, record: Callable[[str, Tensor], None]) -> Iterator[None]:
+        """Within the block, `record` gets the path and result of each module that runs below the top."""
 
-        def listener(path: str) -> Callable[..., None]:
+        def recorder(path: str) -> Callable[..., None]:
             def hook(_: nn.Module, __: Any, result: Any) -> None:
                 first = result[0] if isinstance(result, tuple) and result else result
                 if isinstance(first, Tensor):
-                    heard(path, first.detach())
+                    record(path, first.detach())
 
             return hook
 
         hooks = [
-            part.register_forward_hook(listener(path)) for path, part in self._module.named_modules() if path
+            part.register_forward_hook(recorder(path)) for path, part in self._module.named_modules() if path
         ]
         try:
             yield

@@ -8,7 +8,7 @@ __all__ = ["addends"]
 
 
 def addends(line: Operand, steps: int) -> list[Made]:
-    """What was added up, one frame a step, from some step on to the last; nothing if the line is another sum."""
+    """What was added up, one frame per step, from some step on to the last; nothing if the line is another sum."""
     found: list[Made] = []
     for t in reversed(range(steps)):
         if found and _is_zero(line):

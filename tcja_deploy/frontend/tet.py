@@ -1,6 +1,6 @@
 """State dicts of the TCJA authors' second set of networks, trained with TET (temporal efficient training).
 
-Their keys name modules of that code base: `features.<i>.fwd.module.{0,1}` (convolution, batch normalisation) in front of a
+Their keys name modules of that code base: `features.<i>.fwd.module.{0,1}` (convolution, batch normalisation) before a
 neuron without parameters, `features.<i>.conv.0` and `features.<i>.conv_c` (TCJA: CLA and TLA), shared 2 x 2 pools in the
 gaps, and one `classifier.module`, or `classifier_1` and `classifier_2` with a neuron between them.
 
@@ -29,7 +29,7 @@ BY_CODE = (
     "take the weights with the code of the network: models.py:NAME --weights FILE (docs/your-network.md), or in Python "
     "tcja_deploy.load(module, input_shape=(C, H, W))"
 )
-"""What to do about weights that are in no layout that is known."""
+"""What to do about weights that are in no known layout."""
 
 
 _BLOCK = re.compile(r"features\.(\d+)\.(fwd\.module\.[01]\.\w+|conv\.0\.weight|conv_c\.weight)$")

@@ -1,6 +1,6 @@
 """Programs of recurrences, tidied while they are written: what computes nothing is left out, resets become selections.
 
-Only what gives equal numbers is exchanged: `v - 0`, `1 s`, `h - threshold >= 0`, `(1 - s) h + s reset`.
+Only expressions that give equal numbers are replaced: `v - 0`, `1 s`, `h - threshold >= 0`, `(1 - s) h + s reset`.
 """
 
 from __future__ import annotations

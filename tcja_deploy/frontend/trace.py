@@ -50,18 +50,18 @@ def trace(
 
     Args:
         module: SpikingJelly 2.x network: multi-step; single-step (then it is the network of one time step); or multi-step
-            behind an image that `forward` repeats over time (then the graph takes the repeated image).
+            after an image that `forward` repeats over time (then the graph takes the repeated image).
         timesteps: T; read off an attribute `T` or the weights that mix time steps if not given.
         input_shape: One frame, `[C, H, W]`.
         input_kind: What the frames hold; event counts if not given, real numbers for a repeated image.
-        batch_first: Whether the module takes `[N, T, ...]`; found out if not given.
+        batch_first: Whether the module takes `[N, T, ...]`; worked out if not given.
         source: Provenance for manifests.
         prove: Whether to prove what was read; if not, the source of the graph says so.
 
     Raises:
         UsageError: If `input_shape` or `timesteps` is needed.
         TraceError: If something has no translation (lists every part with its module path and what to do), or the graph
-            computes something else than the module.
+            computes something other than the module.
     """
     if not isinstance(module, nn.Module):
         raise UsageError(f"a {type(module).__name__} is not a model", hint="pass a path or a torch.nn.Module")
@@ -79,7 +79,7 @@ def trace(
         )
     if any(n < 1 for n in input_shape):
         raise UsageError(
-            f"an input frame of shape {tuple(input_shape)} is empty", hint="write for instance 2,128,128"
+            f"an input frame of shape {tuple(input_shape)} is empty", hint="write, for instance, 2,128,128"
         )
     attempts = _Attempts(module, tuple(input_shape), input_kind, batch_first)
     tracer, assumed = _settle(attempts, module, timesteps)
@@ -209,7 +209,7 @@ def _sizes(module: nn.Module) -> list[int]:
     return sorted(n for n in sizes if n <= _LONGEST)
 
 
-# -- what is handed over ------------------------------------------------------------------------------------------
+# -- what is passed in --------------------------------------------------------------------------------------------
 def unwrapped(module: nn.Module) -> nn.Module:
     """The network inside `torch.compile` and data parallelism, however often they are nested."""
     while True:

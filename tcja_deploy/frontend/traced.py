@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 TimeReading = Literal["window", "frame", "image", "static"]
-"""What a network takes: see `View`; `static` is an image that a loop over time hands to a single-step network."""
+"""What a network takes: see `View`; `static` is an image that a loop over time passes to a single-step network."""
 
 View = Literal["window", "batch", "frame", "image", "lone"]
 """How the code sees a stream `[T, N, ...]` of the graph.
@@ -49,7 +49,7 @@ class OtherReading(UnsupportedInContext):
 
 
 class LoopRefusal(UnsupportedInContext):
-    """A loop over time that is not a single-step network run once a step: it may keep membranes by hand."""
+    """A loop over time that is not a single-step network run once per step: it may keep membranes by hand."""
 
 
 class Abort(Exception):  # noqa: N818
@@ -90,7 +90,7 @@ class Traced:
         step: In a loop over time, the step whose frame the code holds (view `frame`), or `STATIC`; `None` elsewhere.
         since: For a running sum of frames, the step of the first one; `step` is that of the last.
         blank: What a preallocated tensor holds, before it is read.
-        line: What a frame of a membrane kept by hand was computed from; no value of the graph is behind it then.
+        line: What a frame of a membrane kept by hand was computed from; it has no value in the graph then.
     """
 
     name: str

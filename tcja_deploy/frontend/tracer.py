@@ -54,7 +54,7 @@ _ENOUGH = 200
 """Reports after which tracing stops: more come from a loop over time, not from more places."""
 
 _ENOUGH_CALLS = 2000
-"""Calls on tensors that are not certain after which tracing stops."""
+"""Calls on tensors of uncertain shape after which tracing stops."""
 
 
 class ModuleTracer(torch.fx.Tracer):
@@ -219,12 +219,12 @@ class ModuleTracer(torch.fx.Tracer):
         result: Any = x
         if inner != "window":
             if x.traced.view != "window":
-                self.report(Unsupported("needs [T, N, ...]", "put it outside of the other container"))
+                self.report(Unsupported("needs [T, N, ...]", "put it outside the other container"))
             result = self.wrap(replace(x.traced, view=inner, lead=2), x)
         for child in children:
             result = without_state(child(result), Proxy)
         if not isinstance(result, Proxy):
-            self.report(Unsupported("passes on something else than one tensor"))
+            self.report(Unsupported("passes on something other than one tensor"))
             raise Abort
         return result if inner == "window" else self.wrap(replace(result.traced, view="window"), result)
 
@@ -370,7 +370,7 @@ class ModuleTracer(torch.fx.Tracer):
         self._loops.ran(path)
 
     def report(self, found: Unsupported, certain: bool = True) -> None:
-        """Note something untranslatable at the running module; what may follow from something before, only if `certain`.
+        """Note something untranslatable in the running module; if not `certain`, unless it may follow from an earlier note.
 
         Raises:
             Abort: If there are so many that only a loop can be the cause.

@@ -1,4 +1,4 @@
-"""What code hands around besides tensors: states, nested arguments, SpikingJelly's own loop over time, words."""
+"""What code passes around besides tensors: states, nested arguments, SpikingJelly's own loop over time, texts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 
 @contextmanager
 def spikingjelly_loops(once: Callable[[Proxy, Any], Any]) -> Iterator[None]:
-    """Inside, SpikingJelly's loop over time hands a stream and the modules of one step to `once`."""
+    """Within the block, SpikingJelly's loop over time passes a stream and the modules of one step to `once`."""
     forward = sys.modules.get("spikingjelly.activation_based.functional.forward")
     original: Callable[..., Any] | None = getattr(forward, "_multi_step_forward", None)
     if forward is None or original is None:
@@ -51,7 +51,7 @@ def spikingjelly_loops(once: Callable[[Proxy, Any], Any]) -> Iterator[None]:
 
 @contextmanager
 def autograd_functions() -> Iterator[None]:
-    """Inside, a `torch.autograd.Function` on proxies runs its `forward` alone: there are no gradients."""
+    """Within the block, a `torch.autograd.Function` on proxies runs its `forward` alone: there are no gradients."""
     original = vars(torch.autograd.Function)["apply"]
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
@@ -127,7 +127,7 @@ def untangled(value: Any) -> Any:
 
 
 def readable(text: str) -> str:
-    """Words for the batch size of tracing, which no user knows."""
+    """The text with words for the batch size of tracing, which no user knows."""
 
     def name(match: re.Match[str]) -> str:
         times, rest = divmod(int(match[0]), SAMPLES)

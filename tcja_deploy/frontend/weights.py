@@ -1,4 +1,4 @@
-"""From the entries of a state dict to arrays: what cannot be a weight is refused by key, what has to be done is said."""
+"""From the entries of a state dict to arrays: what cannot be a weight is refused by key, and conversions are recorded."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _kind(value: Any) -> str:
 
 
 def _precision(tensors: Mapping[str, Any]) -> dict[str, str]:
-    """What becomes of weights that are stored otherwise than as dense float32."""
+    """What becomes of weights that are not stored as dense float32."""
     stored = [v for v in tensors.values() if isinstance(v, StoredTensor)]
     count = Counter(v.dtype for v in stored)
     done = [
@@ -123,7 +123,7 @@ def _merge_pruned(found: Arrays, facts: dict[str, str]) -> tuple[Arrays, dict[st
     }
 
 
-# -- prefixes in front of the authors' keys ---------------------------------------------------------------------------
+# -- prefixes of the authors' keys ------------------------------------------------------------------------------------
 _LAYOUT = re.compile(
     r"(?P<prefix>(?:.*?\.)??)(?:conv\.\d+\.(?:\d+\.|conv\.|conv_c\.)|fc\.\d+\.\d+\."
     r"|features\.\d+\.(?:fwd\.module|conv|conv_c)\.|classifier(?:_\d)?\.)"
@@ -167,7 +167,7 @@ def _real(state: Arrays) -> Arrays:
     ]
     if whole:
         raise FileFormatError(
-            f"weights are stored as whole numbers, as of a quantised network: {', '.join(whole[:_SHOWN])}",
+            f"weights are stored as whole numbers, as in a quantised network: {', '.join(whole[:_SHOWN])}",
             hint="save the weights of the network as it computes in float32, before it was quantised",
         )
     return state

@@ -35,13 +35,13 @@ def _resolved(hint: Any) -> Any:
 
 
 _LARGEST = (1 << 31) - 1
-"""Of sizes, strides, paddings and counts: what backends keep in 32 bits."""
+"""Largest size, stride, padding or count: backends keep these in 32 bits."""
 
 _known: dict[type[Any], dict[str, Any]] = {}
 
 
 def conform(value: object, hint: Any) -> Any:
-    """A constant in the one form of its type: NumPy scalars become Python's, lists tuples, integers floats where due.
+    """A constant in the one form of its type: NumPy scalars become Python's, lists tuples, and integers floats where due.
 
     Raises:
         ValueError: If the value is of another type.

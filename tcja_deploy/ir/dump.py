@@ -1,4 +1,4 @@
-"""A graph as text: one line a node, the same for the same graph."""
+"""A graph as text: one line per node, the same for the same graph."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["dump"]
 
 
 def dump(graph: Graph) -> str:
-    """Text of a graph, one line a node; weights as shape and the first 8 digits of their SHA-256."""
+    """Text of a graph, one line per node; weights as shape and the first 8 digits of their SHA-256."""
     lines = [f"graph T={graph.T} hash={graph.hash[:16]}"]
     for node in graph.nodes:
         constants = ", ".join(f"{k}={_text(v)}" for k, v in node.op.constants().items())

@@ -51,7 +51,7 @@ class Op:
     Subclasses without state implement `apply`; subclasses with state implement `initial_state` and `step`.
     Running `T` steps from the initial state equals `apply`.
 
-    What an op is stands in its traits, so that the stream, the energy count and the exporters ask the op and keep no
+    What an op is, its traits say, so that the stream, the energy count and the exporters ask the op and keep no
     lists of classes: `stateful`, `membrane`, `spiking`, `elementwise`, `moves_only`, `synaptic` and `acts_on_time`.
 
     Raises:
@@ -75,7 +75,7 @@ class Op:
     """Whether the op is a layer of synapses: constants `weight` and `bias` (or `None`), `macs` above 0, and
     an input element of 0 contributes nothing."""
     map_axes: ClassVar[int] = 0
-    """Of a synaptic op: how many trailing axes of the result are positions that share the weights (2 for images,
+    """For a synaptic op: how many trailing axes of the result are positions that share the weights (2 for images,
     1 for sequences, 0 for dense layers)."""
 
     def __init_subclass__(cls, **options: Any) -> None:

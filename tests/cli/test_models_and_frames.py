@@ -41,7 +41,7 @@ def test_settings_that_are_none(text: str, run: Run) -> None:
     ran = run("inspect", "models.py:Net", *(part for word in text.split() for part in ("--set", word)))
     assert ran.code == 2
     assert "--set" in ran.err
-    assert "write for instance --set T=10" in ran.err
+    assert "write, for instance, --set T=10" in ran.err
 
 
 def test_failing_code(run: Run, tmp_path: Path) -> None:

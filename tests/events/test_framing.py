@@ -106,7 +106,7 @@ def test_another_sensor_is_resized_on_request(tmp_path: Path, way: str) -> None:
     assert f"resized to 34 x 34 ({way})" in str(data.framing)
     told = open_data(tmp_path / "a.npz", timesteps=4, sensor=(34, 34), resize=way, camera=(130, 140))  # type: ignore[arg-type]
     assert not any("camera taken" in note for note in told.notes)
-    assert any(f"brought to 34 x 34 ({way})" in note for note in told.notes)
+    assert any(f"resized to 34 x 34 ({way})" in note for note in told.notes)
     assert told[0][0].shape == (4, 2, 34, 34)
 
 

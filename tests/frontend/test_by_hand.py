@@ -78,7 +78,7 @@ def test_spikes_stay_binary_streams() -> None:
 
 def test_spikes_that_go_back_through_weights_are_refused() -> None:
     with pytest.raises(
-        TraceError, match=r"back: hands a state of the step before to a layer: the network is recurrent"
+        TraceError, match=r"back: feeds a state of the previous step to a layer: the network is recurrent"
     ):
         td.load(nets.Recurrent().eval(), input_shape=(8,), timesteps=T)
 
@@ -100,7 +100,7 @@ class _Kept(nn.Module):
 
 
 def test_a_state_in_an_attribute_that_goes_through_weights_is_refused() -> None:
-    with pytest.raises(TraceError, match="back: hands a state of the step before to a layer"):
+    with pytest.raises(TraceError, match="back: feeds a state of the previous step to a layer"):
         td.load(_Kept().eval(), input_shape=(8,), timesteps=T)
 
 

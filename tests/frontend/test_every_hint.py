@@ -120,7 +120,7 @@ BY_TEST: dict[str, str] = {
         "frontend/test_every_hint.py::test_scripts_load_as_the_module_they_were_made_from"
     ),
     "pass input_shape=": "frontend/test_trace_time.py::test_input_shape_is_needed",
-    "write for instance 2,128,128": "frontend/test_trace_time.py::test_empty_frames",
+    "write, for instance, 2,128,128": "frontend/test_trace_time.py::test_empty_frames",
     "pass timesteps=T": "frontend/test_trace_time.py::test_timesteps_that_nothing_tells",
     "export it with snntorch.export_nir": "exporters/nir/test_nir_foreign.py::test_snntorch_file",
     "what was read is proven by running": "frontend/test_proof.py::test_without_proof_the_source_says_so",
@@ -128,7 +128,7 @@ BY_TEST: dict[str, str] = {
     "what depends on more than the input": "frontend/test_proof.py::test_random_numbers_are_found",
     "give it ": "frontend/test_trace_hints.py::test_following_the_hint_loads",
     " time steps, or name the right T": "frontend/test_trace_hints.py::test_following_the_hint_loads",
-    "an image can be repeated over the ": "frontend/test_hints_of_ops.py::test_following_the_hint_of_an_op_loads",
+    " time steps) and features can be repeated": "frontend/test_hints_of_ops.py::test_following_the_hint_of_an_op_loads",
     "switch the reduced precision off": "frontend/test_every_hint.py::test_full_precision_loads",
     # Norse
     "give all neurons of a layer the same value": "frontend/test_norse.py::test_lif",

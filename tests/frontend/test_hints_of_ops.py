@@ -112,7 +112,7 @@ OP_HINTS: dict[str, tuple[str, Build, Build]] = {
         forward(lambda s, x: s.conv(x) * 1.5),
     ),
     "samples repeated": (
-        f"an image can be repeated over the {T} time steps, and features",
+        f"only an image (over the {T} time steps) and features can be repeated",
         forward(lambda s, x: s.conv(x).repeat(1, 2, 1, 1, 1)),
         forward(lambda s, x: s.conv(x).repeat(1, 1, 2, 1, 1)),
     ),

@@ -154,12 +154,12 @@ HINTS: dict[str, tuple[str, Build, Build]] = {
         chain(layer.Conv2d(2, 3, 3, step_mode="m"), lif("m"), lif("m")),
     ),
     "a neuron in a container for layers": (
-        "put it outside of the container",
+        "put it outside the container",
         chain(layer.SeqToANNContainer(nn.Conv2d(2, 3, 3), lif("s"))),
         chain(layer.SeqToANNContainer(nn.Conv2d(2, 3, 3)), lif("m")),
     ),
     "a container in a container": (
-        "put it outside of the other container",
+        "put it outside the other container",
         chain(
             layer.SeqToANNContainer(nn.Conv2d(2, 3, 3), layer.SeqToANNContainer(nn.Conv2d(3, 3, 3))), lif()
         ),

@@ -1,4 +1,4 @@
-"""The kinds of files that are read: one table, one entry a kind. `docs/how-to/add-a-reader.md` says how to add one."""
+"""The kinds of files that are read: one table, one entry per kind. `docs/how-to/add-a-reader.md` says how to add one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def find_reader(path: Path) -> Reader:
 
 
 def is_recording(path: Path) -> bool:
-    """Whether a file in a folder counts as a recording: by its suffix, and by its content where many things have it."""
+    """Whether a file in a folder counts as a recording: by its suffix, and by its content where other files share it."""
     suffix = path.suffix.lower()
     readers = [reader for reader in READERS if suffix in reader.suffixes]
     if any(reader.certain for reader in readers):
@@ -56,4 +56,4 @@ def is_recording(path: Path) -> bool:
 def accepted() -> str:
     """What is read, in a sentence."""
     suffixes = dict.fromkeys(suffix for reader in READERS for suffix in reader.suffixes)
-    return f"accepted are {', '.join(suffixes)} and folders of them; docs/data.md says what they may hold"
+    return f"accepted: {', '.join(suffixes)} and folders of them; docs/data.md says what they may hold"

@@ -47,7 +47,7 @@ def read_aedat2(path: Path) -> Events:
     address, t = np.frombuffer(content, ">u4", offset=start).reshape(-1, 2).T.astype(np.int64)
     if (address >> 15).any():
         raise DataError(
-            "holds addresses of another camera than the DVS128",
+            "holds addresses of a camera other than the DVS128",
             where=str(path),
             hint="convert it to AEDAT 4 with the camera's own software",
         )
@@ -59,8 +59,8 @@ def read_aedat3(path: Path) -> Events:
     """Read the polarity events of a recording in AEDAT 3.1, as cAER writes it.
 
     Packets with a header of 28 bytes; a polarity event is eight bytes, little endian: bit 1 polarity, bits 2 to 16 the row,
-    bits 17 to 31 the column, then 31 bits of microseconds, to which the packet's header adds its overflows. Marks of
-    validity are not looked at, as SpikingJelly and tonic do not.
+    bits 17 to 31 the column, then 31 bits of microseconds, to which the packet's header adds its overflows. Validity
+    marks are ignored, as SpikingJelly and tonic ignore them.
 
     Source: inivation, "AEDAT file formats", version 3.1.
 
@@ -95,7 +95,7 @@ def _cut(path: Path) -> DataError:
 
 
 def _content(path: Path) -> tuple[bytes, int]:
-    """The bytes of a file and where its events begin: behind the lines that begin with '#'."""
+    """The bytes of a file and where its events begin: after the lines that begin with '#'."""
     try:
         check_count(path.stat().st_size // _EVENT_BYTES, path)
         content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""NumPy files of recordings: the one reader of such files, with the errors of data."""
+"""NumPy files of recordings: the one reader of such files (`reading.arrays`), with errors about data."""
 
 from __future__ import annotations
 

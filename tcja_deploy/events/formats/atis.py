@@ -57,7 +57,7 @@ def _check_bin_size(size: int, path: Path) -> None:
         )
     if size > _EVENT_BYTES * MAX_EVENTS:
         raise DataError(
-            f"holds {size // _EVENT_BYTES} events, at most {MAX_EVENTS} are read", where=str(path)
+            f"holds {size // _EVENT_BYTES} events; at most {MAX_EVENTS} are read", where=str(path)
         )
 
 

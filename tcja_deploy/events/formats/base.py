@@ -102,7 +102,7 @@ class Reader:
 
     Attributes:
         name: What the kind is called.
-        suffixes: How the names of such files end; a file of a data set's folder with one of them is a recording.
+        suffixes: How the names of such files end; in the folder of a data set, a file with one of them is a recording.
         holds: What is in it, for the documentation.
         of: Which data sets, cameras and programs write it, for the documentation.
         by: What reads it: `own`, or a package.
@@ -143,7 +143,7 @@ def check_count(count: int, path: Path) -> None:
         DataError: It holds more than `MAX_EVENTS`.
     """
     if count > MAX_EVENTS:
-        raise DataError(f"holds {count} events, at most {MAX_EVENTS} are read", where=str(path))
+        raise DataError(f"holds {count} events; at most {MAX_EVENTS} are read", where=str(path))
 
 
 def opening(path: Path) -> Head:

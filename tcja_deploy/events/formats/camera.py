@@ -17,11 +17,11 @@ from tcja_deploy.reading.messages import Message
 __all__ = ["AEDAT4", "DAT", "ES", "EVT"]
 
 _UNKNOWN = (16384, 16384)
-"""Width and height that stand for those of a file that does not say."""
+"""Width and height to assume for a file that does not state them."""
 
 
 def _read(kind: str, path: Path) -> Events:
-    """Decode a file, in another process: faery ends its own on some damaged ones.
+    """Decode a file, in another process: some damaged files make faery end the one it runs in.
 
     Raises:
         ToolchainError: faery is missing.
@@ -40,7 +40,7 @@ def _read(kind: str, path: Path) -> Events:
 
 # -- in the other process --------------------------------------------------------------------------------------------------
 def worker() -> Any:
-    """What answers there: a request names a file and its kind, the answer is its columns."""
+    """What runs there: a request names a file and its kind, the answer is the file's columns."""
     import faery  # noqa: F401 - imported before the clock runs
 
     def answer(message: Message) -> Message:

@@ -18,7 +18,7 @@ def check_frame_header(header: ArrayHeader, shape: tuple[int, ...], *, where: st
     """Check shape and dtype of a stored frame array against `shape`, in which -1 stands for any length.
 
     Raises:
-        DataError: They differ; says by what.
+        DataError: They differ; the message says how.
     """
     fits = len(header.shape) == len(shape) and all(
         want in (-1, got) for got, want in zip(header.shape, shape, strict=True)
@@ -27,7 +27,7 @@ def check_frame_header(header: ArrayHeader, shape: tuple[int, ...], *, where: st
         names = "[N, T, C, H, W]" if len(shape) == 5 else "[T, C, H, W]"
         expected = ", ".join("N" if want < 0 else str(want) for want in shape)
         raise DataError(
-            f"frames are {list(header.shape)} of {header.dtype}, the model takes {names} = [{expected}]",
+            f"frames are {list(header.shape)} of {header.dtype}; the model takes {names} = [{expected}]",
             where=where,
             hint="frames are not resampled: integrate the events again with the model's T and sensor size",
         )

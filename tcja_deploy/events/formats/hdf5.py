@@ -25,7 +25,7 @@ _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 def _read(path: Path, shape: FrameShape) -> Stored:
-    """The recording in a file, read in another process: the library loops for ever on some damaged files."""
+    """The recording in a file, read in another process: the HDF5 library loops for ever on some damaged files."""
     facts, arrays = _READERS.ask(path, do="read", shape=list(shape))
     if "rows" in arrays:
         return Rows(arrays["rows"])
@@ -43,7 +43,7 @@ def _label(path: Path) -> int | None:
 
 # -- in the other process --------------------------------------------------------------------------------------------------
 def worker() -> Any:
-    """What answers there: a request names a file, the answer is what `_stored` or `_target` finds in it."""
+    """What runs there: a request names a file, the answer is what `_stored` or `_target` finds in it."""
     import h5py  # noqa: F401 - imported before the clock runs
 
     def answer(message: Message) -> Message:
@@ -111,7 +111,7 @@ def _stored(path: Path, shape: FrameShape) -> Columns | Rows | NDArray[Any]:
 
 
 def _item(file: Any, name: str) -> Any:
-    """What stands under a path of plain links; None if nothing does, or a link leads elsewhere."""
+    """The group or dataset at a path of plain links; None if there is none, or if a link leads to another file."""
     import h5py
 
     node = file
@@ -129,7 +129,7 @@ def _is_array(node: Any) -> bool:
 
 
 def _loaded(dataset: Any, path: Path) -> Any:
-    """A dataset that lies in the file itself."""
+    """A dataset whose values are in the file itself."""
     if not _is_array(dataset) or dataset.is_virtual or dataset.external:
         raise DataError(f"'{dataset.name}' is not a dataset of this file", where=str(path))
     if dataset.dtype.hasobject:

@@ -113,7 +113,9 @@ def _read_npz(path: Path, shape: FrameShape) -> Stored:
     headers = npz_headers(path)
     if "offsets" in headers:
         raise DataError(
-            "holds many recordings", where=str(path), hint="give this file by itself, not in a folder"
+            "holds many recordings",
+            where=str(path),
+            hint="pass this file by itself, not a folder that holds it",
         )
     if _FRAMES in headers:
         return read_frames(path, shape=shape)
@@ -121,7 +123,7 @@ def _read_npz(path: Path, shape: FrameShape) -> Stored:
     if by_alias(tuple(headers)) is None and len(tables) == 1:
         check_count(headers[tables[0]].shape[0] if headers[tables[0]].shape else 0, path)
         return array_of_events(read_npz(path, tables)[tables[0]], where=str(path))
-    # SpikingJelly's own layout has one convention, and its integration would take another one for something else.
+    # SpikingJelly's own layout has one convention, and its integration would misread any other.
     return read_event_npz(path) if set("txyp") <= set(headers) else _named_columns(path, headers)
 
 

@@ -96,7 +96,7 @@ class FrameStack:
         check_frame_header(self.header, (-1, *self.shape), where=str(self.path))
         if self.path.suffix == ".npz" and self.header.nbytes > _MAX_UNPACKED:
             raise DataError(
-                f"'{_FRAMES}' unpacks to {self.header.nbytes} bytes, at most {_MAX_UNPACKED} are read",
+                f"'{_FRAMES}' unpacks to {self.header.nbytes} bytes; at most {_MAX_UNPACKED} are read",
                 where=str(self.path),
                 hint="save it as .npy, which is read piece by piece",
             )
@@ -134,24 +134,24 @@ _MOST_RECORDINGS = 1 << 20
 
 
 def numbered(path: Path, count: int) -> tuple[str, ...]:
-    """Names of the recordings in a file: its own and a number.
+    """Names of the recordings in a file: its own name and a number.
 
     Raises:
-        DataError: There are more than a million.
+        DataError: There are more than 2^20.
     """
     if count > _MOST_RECORDINGS:
         raise DataError(
-            f"holds {count:,} recordings, at most {_MOST_RECORDINGS:,} are read from one file",
+            f"holds {count:,} recordings; at most {_MOST_RECORDINGS:,} are read from one file",
             where=str(path),
         )
     return tuple(f"{path.name}[{index}]" for index in range(count))
 
 
 def check_labels(stored: NDArray[np.generic] | None, count: int, path: Path) -> Labels | None:
-    """The labels stored in a file of so many recordings.
+    """The labels stored in a file of `count` recordings.
 
     Raises:
-        DataError: They are not class indices, or another number.
+        DataError: They are not class indices, or not one per recording.
     """
     if stored is None:
         return None

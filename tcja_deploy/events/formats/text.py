@@ -23,7 +23,7 @@ from tcja_deploy.events.recording import MAX_EVENTS
 __all__ = ["TEXT"]
 
 _SHORTEST_ROW = 8
-"""Bytes of `0,0,0,0` and the end of the line."""
+"""Bytes of the shortest row: `0,0,0,0` and the end of the line."""
 _SPLIT = re.compile(r"[,;\s]+")
 
 

@@ -56,7 +56,7 @@ def _header(tensor: StoredTensor, path: Path) -> ArrayHeader:
     """Shape and type of a tensor.
 
     Raises:
-        DataError: It holds no real numbers, or leaves zeros out.
+        DataError: It does not hold real numbers, or is sparse.
     """
     kind = "f4" if tensor.dtype == "bfloat16" else READABLE.get(tensor.dtype, "O")
     if tensor.obstacle or tensor.sparse or np.dtype(kind).kind not in "biuf":

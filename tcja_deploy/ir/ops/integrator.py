@@ -1,4 +1,4 @@
-"""Integrators: membranes that are passed on themselves."""
+"""Integrators: membranes that are themselves the result."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ class LI(Op):
 
 @dataclass(frozen=True, eq=False)
 class AffineIntegrator(AffineCharge, Op):
-    """The charge of `AffineCharge`, passed on itself: the result is `H[t]`. Result kind: real.
+    """The charge of `AffineCharge` as the result: `H[t]` is passed on. Result kind: real.
 
     Without a threshold `V[t] = H[t]`: a leaky sum. With one it is the membrane of a neuron whose spikes only reset it (LIAF,
     leaky integrate and analog fire), by the rule of `Neuron`.
 
     Attributes:
         v_threshold: Where it is reset, or `None` if it never is.
-        v_reset: Membrane after a reset, or `None`: the threshold is taken off.
+        v_reset: Membrane after a reset, or `None`: the threshold is subtracted.
         strict: Reset above the threshold only, not at it.
     """
 

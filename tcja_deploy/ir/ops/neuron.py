@@ -49,7 +49,7 @@ class Neuron(Op):
 
     @property
     def lowered_by(self) -> float:
-        """What a spike takes off the membrane with soft reset."""
+        """What a spike subtracts from the membrane with soft reset."""
         return self.v_threshold
 
     def charge(self, x: Array, v: Array) -> Array:
@@ -114,7 +114,7 @@ class LIF(Neuron):
 class PLIF(Neuron):
     """Parametric LIF: as `LIF`, with a learned leak `q = sigmoid(w) = 1 / tau`.
 
-    It multiplies where `LIF` divides, and so rounds otherwise.
+    It multiplies where `LIF` divides, and so rounds differently.
     `decay_input`: `H[t] = V[t-1] + (X[t] - (V[t-1] - v_rest)) q`;
     otherwise `H[t] = V[t-1] - (V[t-1] - v_rest) q + X[t]`. Fire and reset as `Neuron`.
 
@@ -197,7 +197,7 @@ class AffineCharge:
         return float32(h if self.floor is None else np.maximum(h, np.float32(self.floor)))
 
     def check_frame(self, x: Signal) -> None:
-        """Whether the constants broadcast to a frame of the input.
+        """Check that the constants broadcast to a frame of the input.
 
         Raises:
             GraphError: If they do not.
@@ -214,7 +214,7 @@ class AffineCharge:
         `H = V - q (V - rest) + g X`.
 
         Raises:
-            Unsupported: If it is none; names the constant.
+            Unsupported: If it is not one; names the constant.
         """
         for name in ("leak", "offset", "gain"):
             constant = getattr(self, name)
@@ -236,11 +236,11 @@ class AffineCharge:
 class AffineNeuron(AffineCharge, Neuron):
     """The general neuron: the charge of `AffineCharge`; fire and reset as `Neuron`.
 
-    `LIF`, `PLIF` and `IF` are its cases that keep the order of operations of their sources. Here nothing ties
+    `LIF`, `PLIF` and `IF` are its special cases that keep the order of operations of their sources. Here nothing ties
     the reset to the resting membrane or to the first one, and the threshold may lie anywhere. With `a = 0` it has no memory.
 
     Attributes:
-        drop: What a spike takes off the membrane with soft reset; the threshold if `None`.
+        drop: What a spike subtracts from the membrane with soft reset; the threshold if `None`.
     """
 
     drop: float | None = None

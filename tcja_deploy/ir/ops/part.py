@@ -25,7 +25,7 @@ class Slice(Op):
     Attributes:
         axis: The axis, counted from the front; time is 0.
         start: First element.
-        stop: Behind the last element.
+        stop: One past the last element.
         stride: Distance between two elements.
     """
 

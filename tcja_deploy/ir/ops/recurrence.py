@@ -25,18 +25,18 @@ def _no_table() -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Recurrence(Op):
-    """A neuron by its arithmetic, for those that no other op is.
+    """A neuron given by its arithmetic, for those that no other op expresses.
 
     In each step the lines of `program` are computed one after the other, each `function operand ...`, such as `mul v0 0.5`.
     An operand is the input `x`; a state as the step before left it, `v0`, `v1`, ...; the result of a line above, `h0`, ...;
     a row of the table, `c0`, ...; or a number. The functions are those of `arithmetic.FUNCTIONS`. All in float32, each
-    element for itself, in the order of the lines: the source's order of operations, so that nothing is rounded otherwise.
+    element by itself, in the order of the lines: the source's order of operations, so that nothing is rounded differently.
 
     The kind of the result follows from the program: a comparison is binary, a bounded rounding counts.
 
     Attributes:
         program: The lines of a step.
-        result: The operand that goes on.
+        result: The operand that is passed on.
         after: For each state the operand that it holds afterwards.
         initial: For each state its value before the first frame.
         table: Constants `[rows, S, ...]`, with `S = 1` or one entry for each of the `T` steps; the rest broadcasts to a frame.
@@ -149,7 +149,7 @@ class Recurrence(Op):
         call: Callable[..., Number],
         last: bool = False,
     ) -> tuple[Number, list[Number], list[Number]]:
-        """One step on whatever numbers are: arrays, tensors, names in a file.
+        """One step on any form of numbers: arrays, tensors, names in a file.
 
         Args:
             x: The input.

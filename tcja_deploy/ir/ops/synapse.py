@@ -24,7 +24,7 @@ def _lengths(dims: tuple[Dim, ...], T: int) -> tuple[int, ...]:
 
 
 def _renamed(before: Dim, after: int, T: int) -> Dim:
-    """The axis that weights made of another: from time steps to as many as a window has, it is time again."""
+    """The axis that weights turn `before` into: time stays time if there are as many steps as in a window."""
     return "T" if before == "T" and after == T else after
 
 
@@ -33,7 +33,7 @@ def _weight_faults(
 ) -> list[str]:
     """What is wrong with the shapes of a weight of `rank` axes and of its bias.
 
-    There are as many outputs as `axis` is long, in each of so many `groups`.
+    There are as many outputs as `axis` is long, in each of the `groups`.
     """
     if weight.ndim != rank or 0 in weight.shape:
         return [f"the weight has shape {weight.shape}, {rank} axes without an empty one are needed"]
@@ -54,7 +54,7 @@ def _correlation_faults(op: Conv1d | Conv2d, rank: int) -> list[str]:
 
 
 def _uses(weight: Array, signal: Signal, T: int) -> int:
-    """Multiply-accumulates if every element of a signal goes with the weights behind the first axis once."""
+    """Multiply-accumulates if every element of a signal meets the weights after the first axis once."""
     return math.prod(signal.shape(T, 1)) * math.prod(weight.shape[1:])
 
 

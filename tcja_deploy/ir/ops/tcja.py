@@ -36,7 +36,7 @@ class TCJA(Op):
     Attributes:
         tla: `[C, C, K_T]` or `None`.
         cla: `[T, T, K_C]` or `None`.
-        fusion: How the two maps meet; without meaning when only one is there.
+        fusion: How the two maps are fused; without meaning if there is only one.
     """
 
     tla: Array | None = None

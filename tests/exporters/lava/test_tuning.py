@@ -205,7 +205,7 @@ def test_a_pickled_module_is_not_written_and_the_hint_works(tmp_path: Path, code
         tmp_path / "whole.pth",
     )
     loading = {"timesteps": 3, "input_shape": (2, 30, 30)}
-    with pytest.raises(UsageError, match="pickled module is not written again") as refused:
+    with pytest.raises(UsageError, match="pickled module cannot be rewritten") as refused:
         tune_model(
             tmp_path / "whole.pth", frames, tmp_path / "new.pth", options=options,
             loading={**loading, "trust_pickle": True},
