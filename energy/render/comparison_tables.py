@@ -147,13 +147,13 @@ def comparison_plots(found: NetworkComparison) -> Sequence[Plot]:
                 axes.plot(
                     [x, x], [100 * accuracy.interval.low, 100 * accuracy.interval.high], color=colour, lw=1
                 )
-            axes.plot([x], [y], "o", color=colour)
-            axes.annotate(name, (x, y), (7, 7), textcoords="offset points", fontsize=8)
+            axes.plot([x], [y], "os^Dv"[index // 6 % 5], color=colour, label=name)
         axes.grid(color="#e3e6ea")
         axes.set_xlabel(f"energy per inference / {unit}")
         axes.set_ylabel("accuracy / %")
         axes.set_xlim(left=0)
         axes.margins(x=0.2, y=0.2)
+        axes.legend(fontsize=8, frameon=False)  # names beside points would cover each other
 
     first = found.networks[0].priced[0]
     caption = (

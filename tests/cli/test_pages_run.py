@@ -47,7 +47,7 @@ FOLDERS = {
 }
 """What they call recordings: two of each are enough."""
 
-LANGUAGES = {"console", "python", "python run", "text", "indented", "mermaid", "toml"}
+LANGUAGES = {"console", "python", "python run", "text", "indented", "toml"}
 
 
 def the_names_of_the_pages(folder: Path) -> None:
