@@ -119,6 +119,29 @@ def test_any_number_of_outputs(outputs: int) -> None:
     assert spikes.events.ends[-1] == expected.sum()
 
 
+@pytest.mark.parametrize("kind", [Kind.BINARY, Kind.GRADED])
+@pytest.mark.parametrize("op", [ir.Conv2d, ir.ConvTranspose2d])
+@pytest.mark.parametrize("soft", [False, True])
+def test_weights_in_slices(kind: Kind, op: Any, soft: bool) -> None:
+    """Many channels: places with long lists, with short ones and with none, in tiles of every length."""
+    rng = np.random.default_rng(5)
+    channels, outputs, steps = 96, 70, 5
+    shape = (outputs, channels, 3, 3) if op is ir.Conv2d else (channels, outputs, 3, 3)
+    padding = (1, 2, 0, 1) if op is ir.Conv2d else (1, 2)
+    b = GraphBuilder(steps)
+    x = b.add("input", ir.Input((channels, 5, 37), kind))
+    weight = (rng.integers(-8, 10, shape) / 8).astype(np.float32)
+    bias = (rng.integers(-8, 8, outputs) / 8).astype(np.float32)
+    x = b.add("weights", op(weight, bias, stride=(2, 1), padding=padding), x)
+    graph = b.finish(b.add("spikes", ir.LIF(v_threshold=8.0, v_reset=None if soft else 0.0), x))
+    assert compile_graph(graph).layers["weights"].sliced
+    frames = values(rng, kind, (steps, 2, channels, 5, 37))
+    frames *= rng.random(frames.shape) < rng.choice([0, 0.02, 0.6], (1, 2, 1, 5, 37))
+    assert exactly(graph, frames) == ["input", "spikes"]
+    one, many = (run(graph, frames, threads=n).numpy() for n in (1, 3))
+    assert np.array_equal(one, many)
+
+
 def test_leaks_that_round_are_divided_as_the_reference_divides() -> None:
     """`tau = 3` has no exact inverse: with whole inputs many membranes lie on the threshold."""
     rng = np.random.default_rng(0)

@@ -139,7 +139,17 @@ def _tables(layer: FusedLayer, events: EventLists) -> tuple[Any, ...]:
     """What all kernels of layers are given first."""
     shape = (*layer.space, layer.columns, events.shape[3])
     width = (0,) * (len(layer.bias) // len(layer.weights) // LANES)
-    return width, shape, events.ends, events.index, events.scale, layer.weights, layer.bias, layer.taps
+    return (
+        width,
+        shape,
+        events.ends,
+        events.index,
+        events.scale,
+        layer.weights,
+        layer.bias,
+        layer.taps,
+        layer.sliced,
+    )
 
 
 def run(graph: Graph, frames: Tensor | NDArray[Any], *, threads: int | None = None) -> Tensor:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
+from tcja_deploy.runtime.events.compiling import compiled
 from tcja_deploy.runtime.events.vectors import (
     LANES,
     add_bits,
@@ -21,7 +21,6 @@ from tcja_deploy.runtime.events.vectors import (
 
 __all__ = [
     "add_up",
-    "compiled",
     "count_bits",
     "count_masked",
     "count_neurons",
@@ -36,9 +35,6 @@ __all__ = [
     "weigh_events",
     "weigh_places",
 ]
-
-compiled = numba.njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-"""How the loops of the engine are compiled."""
 
 
 # -- lists of what is active ---------------------------------------------------------------------------------------------

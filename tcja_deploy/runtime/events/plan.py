@@ -19,12 +19,20 @@ __all__ = [
     "EventPlan",
     "FusedLayer",
     "compile_graph",
+    "fitting_block",
     "for_columns",
     "in_blocks",
     "meeting_taps",
     "neuron_constants",
     "plain_kernel",
 ]
+
+_WIDEST = 8 * LANES
+"""Outputs whose sums the registers hold."""
+_FAST_CACHE = 32768
+"""Bytes of weights that stay in the first cache."""
+_NARROWEST = 2 * LANES
+"""Outputs of a slice of weights below which it takes longer to find its rows than to add them."""
 
 
 class Charge(IntEnum):
@@ -52,6 +60,7 @@ class FusedLayer:
         weights: `[blocks, taps x channels x block]`, 64-byte aligned.
         bias: `[blocks x block]`; NaN where a block is longer than the outputs, which never fires.
         taps: See `layer_kernels.spiking_layer`.
+        sliced: See there as well.
         neuron: See `neuron_constants`; `None` without neurons.
         quiet: Whether its neurons never fire without input.
         spatial: Whether the output has height and width as axes.
@@ -66,6 +75,7 @@ class FusedLayer:
     weights: NDArray[np.float32]
     bias: NDArray[np.float32]
     taps: tuple[NDArray[np.int64], NDArray[np.int64]]
+    sliced: bool
     neuron: tuple[Any, ...] | None
     quiet: bool
     spatial: bool
@@ -135,7 +145,8 @@ def _layer(graph: Graph, node: Node, behind: Node | None) -> FusedLayer | None:
     height, columns = node.signal.features[1:] or (1, 1)
     size = (height, columns)
     taps = meeting_taps(op, (H, W), size)
-    weights = in_blocks(kernel)
+    block, sliced = _block(kernel)
+    weights = in_blocks(kernel, block)
     biases = for_columns(bias, weights, kernel[..., 0].size, np.nan)
     if np.iinfo(np.uint16).max < C or weights[0].size > np.iinfo(np.int32).max:
         return None
@@ -151,6 +162,7 @@ def _layer(graph: Graph, node: Node, behind: Node | None) -> FusedLayer | None:
         weights,
         biases,
         taps,
+        sliced,
         neuron,
         neuron is not None and _never_fires(neuron, bias),
         len(node.signal.features) == 3,
@@ -194,10 +206,25 @@ def meeting_taps(
     return found[0], found[1]
 
 
-def in_blocks(kernel: NDArray[Any], kind: type[Any] = np.float32) -> NDArray[Any]:
+def fitting_block(outputs: int, most: int = _WIDEST) -> int:
+    """How many outputs are summed side by side in registers: few blocks, and few numbers that fill up the last."""
+    blocks = [LANES << k for k in range(4) if LANES << k <= most]
+    return min(reversed(blocks), key=lambda b: -(-outputs // b) * (b // LANES + 1))
+
+
+def _block(kernel: NDArray[np.float32]) -> tuple[int, bool]:
+    """The block for weights `[kH, kW, C, O]`, and whether slices of them are worth it."""
+    outputs, channels = kernel.shape[3], kernel.shape[2]
+    block = fitting_block(outputs)
+    fits = _FAST_CACHE // (channels * kernel.itemsize)
+    if kernel[..., 0].size * block * kernel.itemsize <= _FAST_CACHE or fits < _NARROWEST:
+        return block, False
+    return fitting_block(outputs, fits), True
+
+
+def in_blocks(kernel: NDArray[Any], block: int, kind: type[Any] = np.float32) -> NDArray[Any]:
     """Weights `[kH, kW, C, O]` as `[blocks, taps x channels x block]`, in blocks of outputs that fit the registers."""
     outputs = kernel.shape[3]
-    block = min((LANES * k for k in (8, 4, 2, 1)), key=lambda b: -(-outputs // b) * (b // LANES + 1))
     blocks = -(-outputs // block)
     flat = kernel.reshape(-1, outputs)
     padded = np.zeros((len(flat), blocks * block), kind)

@@ -28,7 +28,18 @@ from tcja_deploy.runtime.events.llvm import (
     typed_intrinsic,
 )
 
-__all__ = ["LANES", "add_bits", "append_rows", "bits_set", "lowest_bit", "relax", "step", "sum_rows"]
+__all__ = [
+    "LANES",
+    "add_bits",
+    "add_lists",
+    "append_rows",
+    "bits_set",
+    "fire",
+    "lowest_bit",
+    "relax",
+    "step",
+    "sum_rows",
+]
 
 _F32 = ir.FloatType()
 _VECTOR = ir.VectorType(_F32, LANES)
@@ -36,12 +47,17 @@ _FLAGS = ir.VectorType(ir.IntType(1), LANES)
 
 
 def _add_rows(
-    builder: Any, table: Any, index: Any, scale: Any, first: Any, last: Any, sums: list[Any]
+    builder: Any, table: Any, index: Any, scale: Any, first: Any, last: Any, sums: list[Any], length: int = 1
 ) -> list[Any]:
-    """The sums after the rows `index[first:last]` of `table`, in an order that depends on their number alone."""
+    """The sums after the rows `index[first:last]` of `table`, in an order that depends on their number alone.
+
+    A row begins at its index times `length`.
+    """
 
     def add(j: Any, sums: list[Any]) -> list[Any]:
-        row = builder.gep(table, [builder.sext(builder.load(builder.gep(index, [j])), I64)])
+        found = builder.load(builder.gep(index, [j]))
+        at = builder.zext(found, I64) if found.type == I16 else builder.sext(found, I64)
+        row = builder.gep(table, [builder.mul(at, number(length))])
         factor = None if scale is None else spread(builder, builder.load(builder.gep(scale, [j])))
         new = []
         for k, total in enumerate(sums):
@@ -70,6 +86,29 @@ def _charged(
         lambda x, v: add(add(mul(v, leak), drift), mul(x, gain)),
     ]
     return choose(builder, form, rules, x, v)
+
+
+class _Neuron:
+    """Constants of neurons in registers, as `plan.neuron_constants` gives them."""
+
+    def __init__(self, builder: Any, packed: Any) -> None:
+        constants = [builder.extract_value(packed, i) for i in range(9)]
+        self._builder, self._form = builder, constants[0]
+        self.rest, *self._charge = (spread(builder, constants[i]) for i in (1, 2, 3, 4))
+        self._threshold, self._reset = (spread(builder, constants[i]) for i in (5, 7))
+        self._strict, self._soft = (builder.icmp_unsigned("!=", c, c.type(0)) for c in constants[6::2])
+
+    def charged(self, x: list[Any], v: list[Any]) -> list[Any]:
+        """Membranes before they are compared."""
+        return _charged(self._builder, self._form, x, v, self.rest, *self._charge)
+
+    def fired(self, h: Any) -> tuple[Any, Any]:
+        """The word of spikes of a charged membrane, and the membrane after them."""
+        builder = self._builder
+        above, reached = (builder.fcmp_ordered(sign, h, self._threshold) for sign in (">", ">="))
+        fired = builder.select(self._strict, above, reached)
+        after = builder.select(self._soft, builder.fsub(h, self._reset), self._reset)
+        return builder.bitcast(fired, I16), builder.select(fired, after, h)
 
 
 @typed_intrinsic
@@ -109,22 +148,15 @@ def step(
         first, table, index, scale, membrane, out = (
             pointer(context, builder, signature.args[i], args[i]) for i in (1, 2, 3, 4, 8, 9)
         )
-        constants = [builder.extract_value(args[7], i) for i in range(9)]
-        rest, leak, gain, drift, threshold, reset = (
-            spread(builder, constants[i]) for i in (1, 2, 3, 4, 5, 7)
-        )
-        strict, soft = (builder.icmp_unsigned("!=", c, c.type(0)) for c in (constants[6], constants[8]))
+        neuron = _Neuron(builder, args[7])
         places = [number(k * LANES) for k in range(width.count)]
         x = [load(builder, first, place, _VECTOR) for place in places]
         x = _add_rows(builder, table, index, scale, args[5], args[6], x)
-        before = [load(builder, membrane, place, _VECTOR) for place in places]
-        charged = _charged(builder, constants[0], x, before, rest, leak, gain, drift)
+        charged = neuron.charged(x, [load(builder, membrane, place, _VECTOR) for place in places])
         for k, (place, h) in enumerate(zip(places, charged, strict=True)):
-            above, reached = (builder.fcmp_ordered(sign, h, threshold) for sign in (">", ">="))
-            fired = builder.select(strict, above, reached)
-            after = builder.select(soft, builder.fsub(h, reset), reset)
-            store(builder, builder.select(fired, after, h), membrane, place)
-            builder.store(builder.bitcast(fired, I16), builder.gep(out, [number(k)]))
+            word, after = neuron.fired(h)
+            store(builder, after, membrane, place)
+            builder.store(word, builder.gep(out, [number(k)]))
         return context.get_dummy_value()
 
     return signature, generate
@@ -137,18 +169,95 @@ def relax(typing: Any, width: Any, bias: Any, neuron: Any, v: Any, steps: Any) -
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         first, membrane = (pointer(context, builder, signature.args[i], args[i]) for i in (1, 3))
-        form, *constants = (builder.extract_value(args[2], i) for i in range(5))
-        vectors = [spread(builder, constant) for constant in constants]
+        neuron = _Neuron(builder, args[2])
         places = [number(k * LANES) for k in range(width.count)]
         x = [load(builder, first, place, _VECTOR) for place in places]
         v = [load(builder, membrane, place, _VECTOR) for place in places]
 
-        def charge(t: Any, v: list[Any]) -> list[Any]:
-            return _charged(builder, form, x, v, *vectors)
-
-        _, v = loop(builder, number(0), args[4], 1, v, charge)
+        _, v = loop(builder, number(0), args[4], 1, v, lambda t, v: neuron.charged(x, v))
         for place, h in zip(places, v, strict=True):
             store(builder, h, membrane, place)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@typed_intrinsic
+def add_lists(
+    typing: Any, width: Any, sums: Any, at: Any, stride: Any, weights: Any, base: Any, index: Any, scale: Any,
+    ends: Any, first: Any, steps: Any,
+) -> Any:  # fmt: skip
+    """Add to `sums[at + t stride:]`, for `t < steps`, the rows of the table `weights[base:]` that list `first + t` names.
+
+    A list is `index[ends[i]:ends[i + 1]]`, each row worth its `scale` (`None` for 1) and as long as `width` vectors.
+    """
+    signature = types.void(
+        width,
+        sums,
+        types.int64,
+        types.int64,
+        weights,
+        types.int64,
+        index,
+        scale,
+        ends,
+        types.int64,
+        types.int64,
+    )
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        out, table, channels, factors, edges = (
+            pointer(context, builder, signature.args[i], args[i]) for i in (1, 4, 6, 7, 8)
+        )
+        table = builder.gep(table, [args[5]])
+        edges = builder.gep(edges, [args[9]])
+        places = [number(k * LANES) for k in range(width.count)]
+
+        def add(t: Any, nothing: list[Any]) -> list[Any]:
+            start, end = (
+                builder.sext(builder.load(builder.gep(edges, [i])), I64)
+                for i in (t, builder.add(t, number(1)))
+            )
+            here = builder.gep(out, [builder.add(args[2], builder.mul(t, args[3]))])
+            sums = [load(builder, here, place, _VECTOR) for place in places]
+            sums = _add_rows(builder, table, channels, factors, start, end, sums, width.count * LANES)
+            for place, total in zip(places, sums, strict=True):
+                store(builder, total, here, place)
+            return []
+
+        loop(builder, number(0), args[10], 1, [], add)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@typed_intrinsic
+def fire(
+    typing: Any, width: Any, x: Any, at: Any, neuron: Any, bits: Any, word: Any, stride: Any, steps: Any
+) -> Any:
+    """Neurons over a window whose inputs `x[at:]` lie step after step, from rest; see `step`.
+
+    Their spikes of step t go to `bits[word + t stride:]`.
+    """
+    signature = types.void(width, x, types.int64, neuron, bits, types.int64, types.int64, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        inputs, out = (pointer(context, builder, signature.args[i], args[i]) for i in (1, 4))
+        inputs, out = builder.gep(inputs, [args[2]]), builder.gep(out, [args[5]])
+        neuron = _Neuron(builder, args[3])
+
+        def one(t: Any, v: list[Any]) -> list[Any]:
+            here = builder.gep(inputs, [builder.mul(t, number(len(v) * LANES))])
+            words = builder.gep(out, [builder.mul(t, args[6])])
+            x = [load(builder, here, number(k * LANES), _VECTOR) for k in range(len(v))]
+            after = []
+            for k, h in enumerate(neuron.charged(x, v)):
+                spikes, membrane = neuron.fired(h)
+                builder.store(spikes, builder.gep(words, [number(k)]))
+                after.append(membrane)
+            return after
+
+        loop(builder, number(0), args[7], 1, [neuron.rest] * width.count, one)
         return context.get_dummy_value()
 
     return signature, generate

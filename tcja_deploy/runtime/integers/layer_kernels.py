@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tcja_deploy.runtime.events.kernels import compiled
+from tcja_deploy.runtime.events.compiling import compiled
 from tcja_deploy.runtime.events.layer_kernels import busy_columns, copy_words, gather, is_reached, room_for
 from tcja_deploy.runtime.events.vectors import LANES
 from tcja_deploy.runtime.integers.vectors import integer_step, relax_integers, sum_integers

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.events.plan import for_columns, in_blocks, meeting_taps, plain_kernel
+from tcja_deploy.runtime.events.plan import fitting_block, for_columns, in_blocks, meeting_taps, plain_kernel
 from tcja_deploy.runtime.events.values import LayerValue, Spikes
 from tcja_deploy.runtime.events.vectors import LANES
 from tcja_deploy.runtime.integers import layer_kernels
@@ -192,7 +192,7 @@ def sparse_synapse(stage: LayerStage | SynapseStage) -> SparseSynapse | None:
         size,
         out,
         kernel.shape[1],
-        in_blocks(kernel, np.int8 if narrow else np.int32),
+        in_blocks(kernel, fitting_block(kernel.shape[3]), np.int8 if narrow else np.int32),
         meeting_taps(op, (shape[1], shape[2]), size),
         reach,
     )

@@ -1,0 +1,45 @@
+"""How the loops of the engine are compiled and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+__all__ = ["compiled", "source_digest"]
+
+_HERE = Path(__file__).parent
+_SOURCES = (_HERE, _HERE.parent / "integers")
+
+
+@cache
+def source_digest() -> str:
+    """Of all files that kernels are written in."""
+    digest = hashlib.sha256()
+    for folder in _SOURCES:
+        for pattern in ("*kernels.py", "*vectors.py", "llvm.py", Path(__file__).name):
+            for path in sorted(folder.glob(pattern)):
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class _Cache(FunctionCache):
+    """Numba's takes a kernel as unchanged while its own file is; this one looks at the files of what it calls as well."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file = IndexDataCacheFile(
+            cache_path=self._cache_path, filename_base=self._impl.filename_base, source_stamp=source_digest()
+        )
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """A loop that is compiled at its first call, without Python's lock, and loaded from disk by later processes."""
+    dispatcher = numba.njit(nogil=True, boundscheck=False, error_model="numpy")(function)
+    dispatcher._cache = _Cache(function)
+    return dispatcher
