@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,15 @@ from tcja_deploy.runtime.compare import BOUND, Agreement
 from tcja_deploy.runtime.reference import Reference
 from tcja_deploy.runtime.sequence import evaluate, run, run_with_spikes
 
-__all__ = ["NetworkRun", "notes_of", "open_nir", "run_file", "run_split", "verify_nir"]
+__all__ = [
+    "NetworkRun",
+    "NirArtifact",
+    "notes_of",
+    "open_nir",
+    "read_nir_artifact",
+    "reference_of",
+    "verify_nir",
+]
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,37 @@ _NOTES = {
 }
 
 
+@dataclass(frozen=True)
+class NirArtifact:
+    """An export that has been read.
+
+    Attributes:
+        path: A `.nir` file, or the folder of a split export.
+        notes: What the export noted in the file, or in the folder's manifest.
+        run: Runs it, readout included, on frames `[T, N, ...]`.
+    """
+
+    path: Path
+    notes: Mapping[str, Any]
+    run: Callable[[NDArray[np.float32]], NetworkRun]
+
+
+def read_nir_artifact(path: Path, runner: str = "sequence") -> NirArtifact:
+    """Read what an export wrote, once for any number of batches.
+
+    Args:
+        path: A `.nir` file, or the folder of an export with `gate="split"`: NIR segments, run by the runner, and stages between
+            them, which this program runs.
+        runner: Who runs NIR: one of `RUNNERS`.
+
+    Raises:
+        FileFormatError: If a file is damaged, missing, not what the manifest says, or was not written by this program.
+        UnsupportedError: If the runner does not take the file or a segment.
+        UsageError: If there is no such runner.
+    """
+    return _read_folder(path, runner) if path.is_dir() else _read_file(path, runner)
+
+
 def _spikes(notes: Mapping[str, Any], result: NirRun) -> dict[str, NDArray[np.float32]]:
     missing = [name for name in notes["layers"].values() if spelled(name) not in result.values]
     if missing:
@@ -86,49 +126,42 @@ def _spikes(notes: Mapping[str, Any], result: NirRun) -> dict[str, NDArray[np.fl
     return {layer: result.values[spelled(name)] for layer, name in notes["layers"].items()}
 
 
-def run_file(path: Path, frames: NDArray[np.float32], *, runner: str = "sequence") -> NetworkRun:
-    """Run a `.nir` file that an export wrote, and its readout.
-
-    Args:
-        path: The file.
-        frames: `[T, N, ...]`.
-        runner: One of `RUNNERS`.
-
-    Raises:
-        FileFormatError: If the file was not written by this program.
-        UnsupportedError: If the runner does not take it.
-    """
+def _read_file(path: Path, runner: str) -> NirArtifact:
     notes = notes_of(path)
-    result = find_runner(runner)(path, frames, float(notes["dt"]))
-    output = torch.from_numpy(result.output)
-    for op, *arguments in notes["readout"]:
-        output = evaluate(READOUT[op](*arguments), output)
-    return NetworkRun(output.numpy(), _spikes(notes, result))
+    run_nir = find_runner(runner)(path, float(notes["dt"]))
+
+    def run_frames(frames: NDArray[np.float32]) -> NetworkRun:
+        result = run_nir(frames)
+        output = torch.from_numpy(result.output)
+        for op, *arguments in notes["readout"]:
+            output = evaluate(READOUT[op](*arguments), output)
+        return NetworkRun(output.numpy(), _spikes(notes, result))
+
+    return NirArtifact(path, notes, run_frames)
 
 
-def run_split(folder: Path, frames: NDArray[np.float32], *, runner: str = "sequence") -> NetworkRun:
-    """Run a folder that an export with `gate="split"` wrote: NIR segments by a runner, stages between them here.
+def _read_folder(folder: Path, runner: str) -> NirArtifact:
+    section = _section(folder)
+    stages = [
+        _read_file(folder / stage["file"], runner).run
+        if stage["kind"] == "nir"
+        else partial(_run_host, load_graph(folder / stage["file"]))
+        for stage in section["stages"]
+    ]
 
-    Args:
-        folder: The folder.
-        frames: `[T, N, ...]`.
-        runner: One of `RUNNERS`.
-
-    Raises:
-        FileFormatError: If a file is missing or is not what the manifest says.
-        UnsupportedError: If the runner does not take a segment.
-    """
-    value: NDArray[np.float32] = np.asarray(frames, np.float32)
-    spikes: dict[str, NDArray[np.float32]] = {}
-    for entry in _section(folder)["stages"]:
-        path = folder / entry["file"]
-        if entry["kind"] == "nir":
-            result = run_file(path, value, runner=runner)
+    def run_frames(frames: NDArray[np.float32]) -> NetworkRun:
+        value: NDArray[np.float32] = np.asarray(frames, np.float32)
+        spikes: dict[str, NDArray[np.float32]] = {}
+        for run_stage in stages:
+            result = run_stage(value)
             value, spikes = result.output, spikes | result.spikes
-        else:
-            value, inside = run_with_spikes(load_graph(path), value)
-            spikes |= inside
-    return NetworkRun(value, spikes)
+        return NetworkRun(value, spikes)
+
+    return NirArtifact(folder, section, run_frames)
+
+
+def _run_host(graph: Graph, frames: NDArray[np.float32]) -> NetworkRun:
+    return NetworkRun(*run_with_spikes(graph, frames))
 
 
 @contextmanager
@@ -197,69 +230,64 @@ def _constant_gates(
     return gates
 
 
-def reference_of(path: Path, network: Prepared, engine: str, samples: int | None) -> Reference:
+def reference_of(artifact: NirArtifact, network: Prepared, engine: str, samples: int | None) -> Reference:
     """What an export is compared with: the folded network, with the constant gates that the export notes, if any.
 
     Args:
-        path: A `.nir` file, or the folder of a split export.
+        artifact: The export.
         network: The network it was exported from.
         engine: What runs it, see `Reference`.
         samples: How many will be run, if that is known.
 
     Raises:
-        FileFormatError: If the artifact is damaged or was not exported from the network.
+        FileFormatError: If the artifact was not exported from the network.
         UsageError: If there is no such engine.
     """
-    gates = _constant_gates(_any_notes(path).get("gates", {}), network.trained, path)
+    gates = _constant_gates(artifact.notes.get("gates", {}), network.trained, artifact.path)
     return Reference(with_gates(network, gates), engine, samples=samples)
 
 
-def _any_notes(path: Path) -> dict[str, Any]:
-    return _section(path) if path.is_dir() else notes_of(path)
-
-
 def verify_nir(
-    path: Path,
+    artifacts: Sequence[NirArtifact],
     network: Prepared,
     frames: FrameBatches,
     reference: Reference,
-    runners: Sequence[str] = ("sequence",),
     *,
     bound: float = BOUND,
     progress: ExportProgress = unmonitored,
 ) -> tuple[Agreement, ...]:
-    """Compare an export with its reference, spike for spike, in one pass over the data for all runners.
+    """Compare exports with their reference, spike for spike, in one pass over the data.
 
     Both compute the network with batch normalisation folded into the weights; what folding itself changes is another question,
     answered by `exporters.folding`. An export with mean gates is compared with the network that has these constant gates:
     how far that one is from the trained network is the comparison `divergence` of the export.
 
     Args:
-        path: A `.nir` file, or the folder of a split export.
+        artifacts: One export, read for each runner that is to run it.
         network: The network it was exported from.
         frames: What to run on.
         reference: The folded network, with the constants in place of its gates if the export has them.
-        runners: Who runs the file: some of `RUNNERS`.
         bound: Allowed mismatches per neuron-step.
         progress: Called with the number of samples done.
 
     Returns:
-        One agreement a runner.
+        One agreement for each of `artifacts`.
 
     Raises:
-        FileFormatError: If the artifact is damaged or was not exported from the network.
-        UnsupportedError: If a runner does not take the file.
+        FileFormatError: If an artifact was not exported from the network.
+        UnsupportedError: If a runner fails on it.
     """
-    if _any_notes(path).get("model_sha256") != network.trained.hash:
-        raise FileFormatError(
-            "this was not exported from the given network",
-            where=str(path),
-            hint="pass the model it was exported from",
-        )
-    totals = [Agreement((), 0, 0, 0.0, bound) for _ in runners]
+    for artifact in artifacts:
+        if artifact.notes.get("model_sha256") != network.trained.hash:
+            raise FileFormatError(
+                "this was not exported from the given network",
+                where=str(artifact.path),
+                hint="pass the model it was exported from",
+            )
+    totals = [Agreement((), 0, 0, 0.0, bound) for _ in artifacts]
     for batch in frames:
-        for i, name in enumerate(runners):
-            result = (run_split if path.is_dir() else run_file)(path, batch, runner=name)
+        for i, artifact in enumerate(artifacts):
+            result = artifact.run(batch)
             first = totals[i].samples
             totals[i] += reference.compare(
                 batch, result.output, result.spikes, bound=bound, first_sample=first

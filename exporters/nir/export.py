@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tcja_deploy.errors import UnsupportedError, UsageError
 from tcja_deploy.exporters.frames import FrameBatches
-from tcja_deploy.exporters.nir.artifact import verify_nir
+from tcja_deploy.exporters.nir.artifact import read_nir_artifact, verify_nir
 from tcja_deploy.exporters.nir.emit import NirNetwork, emit
 from tcja_deploy.exporters.nir.gates import divergence, fold_gates, mean_gates, with_gates
 from tcja_deploy.exporters.nir.options import NirOptions
@@ -95,14 +95,9 @@ class NirTranslation(Translation):
 
     def check(self, artifact: Path, frames: FrameBatches, bound: float, progress: ExportProgress) -> Check:
         """What was written, read back with `>` and with `>=`, against the reference."""
+        read = [read_nir_artifact(artifact, runner) for runner in ("sequence", "sequence>=")]
         exclusive, inclusive = verify_nir(
-            artifact,
-            self._network,
-            frames,
-            self._wanted,
-            ("sequence", "sequence>="),
-            bound=bound,
-            progress=progress,
+            read, self._network, frames, self._wanted, bound=bound, progress=progress
         )
         note = (
             f"read with >= instead of >: {inclusive.mismatches} of {inclusive.neuron_steps:,} neuron-steps differ on the "

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from tcja_deploy.nir_file.load import load_nir
 from tcja_deploy.nir_file.notes import READOUT
 from tcja_deploy.runtime.sequence import run
 
-__all__ = ["RUNNERS", "NirRun", "find_runner", "spelled"]
+__all__ = ["RUNNERS", "NirRun", "Runnable", "find_runner", "spelled"]
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,10 @@ class NirRun:
     values: dict[str, NDArray[np.float32]]
 
 
-Runner = Callable[[Path, NDArray[np.float32], float], NirRun]
-"""Runs a file on frames `[T, N, ...]` with a time step dt."""
+Runnable = Callable[[NDArray[np.float32]], NirRun]
+"""A file that has been read: runs it on frames `[T, N, ...]`."""
+Runner = Callable[[Path, float], Runnable]
+"""Reads a file that is to be run with a time step dt."""
 
 
 def find_runner(name: str) -> Runner:
@@ -59,24 +61,27 @@ def spelled(name: str) -> str:
     return name.replace(".", "_")
 
 
-def _sequence(
-    path: Path, frames: NDArray[np.float32], dt: float, comparison: ThresholdComparison = ">"
-) -> NirRun:
+def _sequence(path: Path, dt: float, comparison: ThresholdComparison = ">") -> Runnable:
     """The sequence runtime, on what `load_nir` makes of the file."""
-    graph = load_nir(path, len(frames), dt=dt, comparison=comparison)
-    last = graph.output
-    while type(graph[last].op) in READOUT.values():
-        last = graph[last].inputs[0]
-    values: dict[str, NDArray[np.float32]] = {}
-    run(graph, frames, observe=lambda node, value: _keep(values, node, value))
-    return NirRun(values[spelled(last)], values)
+    graph_of = cache(lambda T: load_nir(path, T, dt=dt, comparison=comparison))
+
+    def run_frames(frames: NDArray[np.float32]) -> NirRun:
+        graph = graph_of(len(frames))
+        last = graph.output
+        while type(graph[last].op) in READOUT.values():
+            last = graph[last].inputs[0]
+        values: dict[str, NDArray[np.float32]] = {}
+        run(graph, frames, observe=lambda node, value: _keep(values, node, value))
+        return NirRun(values[spelled(last)], values)
+
+    return run_frames
 
 
 def _keep(values: dict[str, NDArray[np.float32]], node: Node, value: torch.Tensor) -> None:
     values[spelled(node.name)] = value.numpy()
 
 
-def _norse(path: Path, frames: NDArray[np.float32], dt: float) -> NirRun:
+def _norse(path: Path, dt: float) -> Runnable:
     """Norse, by its own `from_nir`."""
     try:
         import norse.torch
@@ -92,11 +97,15 @@ def _norse(path: Path, frames: NDArray[np.float32], dt: float) -> NirRun:
             f"Norse has no translation for {', '.join(lost)}, and would silently stop before it",
             where=str(path),
         )
-    with _foreign("Norse", path):
-        return _step_by_step(network, modules, frames)
+
+    def run_frames(frames: NDArray[np.float32]) -> NirRun:
+        with _foreign("Norse", path):
+            return _step_by_step(network, modules, frames)
+
+    return run_frames
 
 
-def _spikingjelly(path: Path, frames: NDArray[np.float32], dt: float) -> NirRun:
+def _spikingjelly(path: Path, dt: float) -> Runnable:
     """SpikingJelly, by its own `nir_exchange`."""
     try:
         from spikingjelly.activation_based.nir_exchange import import_from_nir
@@ -107,7 +116,12 @@ def _spikingjelly(path: Path, frames: NDArray[np.float32], dt: float) -> NirRun:
         ) from error
     with _foreign("SpikingJelly", path):
         network = import_from_nir(path, dt=dt, step_mode="s")
-        return _step_by_step(network, dict(network.named_children()), frames)
+
+    def run_frames(frames: NDArray[np.float32]) -> NirRun:
+        with _foreign("SpikingJelly", path):
+            return _step_by_step(network, dict(network.named_children()), frames)
+
+    return run_frames
 
 
 def _step_by_step(

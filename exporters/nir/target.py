@@ -60,11 +60,10 @@ def _verify(
     progress: ExportProgress,
 ) -> Agreement:
     with _with_nir():
-        from tcja_deploy.exporters.nir.artifact import reference_of, verify_nir
-    reference = reference_of(artifact, network, options.engine, frames.samples)
-    return verify_nir(
-        artifact, network, frames, reference, (options.runner,), bound=options.bound, progress=progress
-    )[0]
+        from tcja_deploy.exporters.nir.artifact import read_nir_artifact, reference_of, verify_nir
+    read = read_nir_artifact(artifact, options.runner)
+    reference = reference_of(read, network, options.engine, frames.samples)
+    return verify_nir([read], network, frames, reference, bound=options.bound, progress=progress)[0]
 
 
 def _open(artifact: Path, graph: Graph) -> AbstractContextManager[Opened]:

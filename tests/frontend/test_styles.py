@@ -321,7 +321,7 @@ def check(data: st.DataObject) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::tcja_deploy.errors.SilenceWarning")
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.data())
 def test_three_ways_to_write_one_network(data: st.DataObject) -> None:
     check(data)
@@ -329,7 +329,7 @@ def test_three_ways_to_write_one_network(data: st.DataObject) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::tcja_deploy.errors.SilenceWarning")
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(st.data())
 def test_three_ways_to_write_many_networks(data: st.DataObject) -> None:
     check(data)

@@ -117,10 +117,10 @@ def _bundle(path: Path) -> object:
 
 
 def _split(path: Path) -> object:
-    from tcja_deploy.exporters.nir.artifact import run_split
+    from tcja_deploy.exporters.nir.artifact import read_nir_artifact
 
     graph = graph_of_corpus()
-    return run_split(_folder(path, "nir"), np.zeros((graph.T, 1, *graph.input_shape), np.float32))
+    return read_nir_artifact(_folder(path, "nir")).run(np.zeros((graph.T, 1, *graph.input_shape), np.float32))
 
 
 def _one_file(target: str) -> Any:

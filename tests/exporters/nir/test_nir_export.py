@@ -24,7 +24,7 @@ from tcja_deploy.errors import (
     UnsupportedError,
     UsageError,
 )
-from tcja_deploy.exporters.nir.artifact import run_file
+from tcja_deploy.exporters.nir.artifact import read_nir_artifact
 from tcja_deploy.exporters.nir.convolution import portable
 from tcja_deploy.exporters.nir.emit import emit
 from tcja_deploy.ir import GraphBuilder, Kind
@@ -86,7 +86,7 @@ def test_files_and_manifest(tmp_path: Path) -> None:
     assert manifest["model"]["sha256"] == graph.hash
     golden = np.load(tmp_path / "net.golden.npz")
     assert np.array_equal(run(graph, golden["input"]).numpy(), golden["output"])
-    assert np.array_equal(run_file(report.path, golden["input"]).output, golden["output"])
+    assert np.array_equal(read_nir_artifact(report.path).run(golden["input"]).output, golden["output"])
 
 
 def test_the_file_says_what_it_means(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from tcja_deploy.errors import (
     UsageError,
 )
 from tcja_deploy.exporters.manifest import SEAL, seal
-from tcja_deploy.exporters.nir.artifact import run_split
+from tcja_deploy.exporters.nir.artifact import read_nir_artifact
 from tcja_deploy.exporters.nir.convolution import diagonal
 from tcja_deploy.exporters.nir.gates import divergence, fold_gates, mean_gates
 from tcja_deploy.exporters.report import Fidelity
@@ -140,7 +140,7 @@ def test_split_is_exact_for_every_kind_of_gate(op: dict[str, Any], tmp_path: Pat
     kinds = [e["kind"] for e in json.loads((tmp_path / "net" / "manifest.json").read_text())["nir"]["stages"]]
     assert kinds == ["nir", "host", "nir", "host"]
     for frames in batches:
-        result = run_split(tmp_path / "net", frames)
+        result = read_nir_artifact(tmp_path / "net").run(frames)
         assert np.array_equal(result.output, run(graph, frames).numpy())
         assert set(result.spikes) == {n.name for n in graph.neurons}
 

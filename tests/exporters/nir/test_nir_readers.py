@@ -15,7 +15,7 @@ from nir_nets import FOREIGN, INSTALLED, RECORDINGS, chain, conv_net, counts, ne
 import tcja_deploy as td
 from tcja_deploy import data as shipped
 from tcja_deploy.errors import UnsupportedError
-from tcja_deploy.exporters.nir.artifact import run_split
+from tcja_deploy.exporters.nir.artifact import read_nir_artifact
 from tcja_deploy.exporters.nir.runners import RUNNERS
 from tcja_deploy.ir import Graph, Kind
 from tcja_deploy.ir import ops as ir
@@ -143,11 +143,11 @@ def test_trained_tcja_network(gate: Any, runner: str, recordings: RECORDINGS, tm
     assert found.mismatches == 0
     assert found.predictions_equal == 10
     if gate == "split":
-        result = run_split(report.path, recordings, runner=runner)
+        result = read_nir_artifact(report.path, runner).run(recordings)
         assert np.array_equal(result.output, run(graph, recordings).numpy())
 
 
-@settings(max_examples=30)
+@settings(max_examples=12)
 @given(
     st.sampled_from([1.0, 2.0, 4.0, 3.0, 7.5]), st.booleans(), st.floats(0.125, 4.0), st.booleans(),
     st.sampled_from([0.0, -1.0]), st.sampled_from(["LIF", "PLIF", "IF"]), st.integers(0, 2**32 - 1),
@@ -205,7 +205,7 @@ def test_biases_arrive(runner: str, tmp_path: Path) -> None:
     )
     td.export(graph, "nir", tmp_path / "net.nir")
     x = np.zeros((3, 1, 4), np.float32)
-    result = RUNNERS[runner](tmp_path / "net.nir", x, 1e-4)
+    result = RUNNERS[runner](tmp_path / "net.nir", 1e-4)(x)
     assert np.allclose(result.values["linear_0"], graph["linear.0"].op.bias)
 
 
