@@ -115,4 +115,4 @@ class CodeError(DeployError):
 
 
 class SilenceWarning(UserWarning):
-    """Neurons stayed silent where a result was to be compared, which then says little about what lies behind them."""
+    """Neurons stayed silent where a result was to be compared, which then says little about what follows them."""

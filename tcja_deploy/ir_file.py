@@ -139,7 +139,7 @@ def _read(path: Path) -> tuple[str, Tensors]:
 
 
 def _graph(structure: dict[str, Any], tensors: Tensors) -> Graph:
-    """The graph of a structure; `KeyError`, `ValueError` or `GraphError` if it is none."""
+    """The graph of a structure; `KeyError`, `ValueError` or `GraphError` if it is not one."""
     builder = GraphBuilder(_plain(structure["T"], int))
     for entry in _plain(structure["nodes"], list):
         node = _plain(entry, dict)
@@ -174,7 +174,7 @@ def _op(node: str, name: str, constants: dict[str, Any], tensors: Tensors) -> Op
 
 
 def _plain(value: object, kind: type[_Plain]) -> _Plain:
-    """A value from JSON that has to be of a kind."""
+    """A value from JSON that has to be of a type."""
     if type(value) is not kind:
         raise ValueError(f"{str(value)[:40]!r} is not {with_article(kind.__name__)}")
     return value

@@ -49,7 +49,7 @@ _CALIBRATION = 64
 
 
 _ON_KERNELS = 1e9
-"""Multiply-accumulates of a window from which on the twin's stream runs on the kernels that follow the spikes."""
+"""Multiply-accumulates of a window from which the twin's stream runs on the kernels that follow the spikes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +98,7 @@ class StreamRun:
     agreement: Agreement
 
     def require_agreement(self) -> None:
-        """Refuse a stream that is exact and yet differs.
+        """Refuse a stream that should be exact and yet differs.
 
         Raises:
             VerificationError: If it differs from the window form by more than rounding.
@@ -127,7 +127,7 @@ def open_engine(
         data: Recordings; the twin's numbers are calibrated on some of them.
         folder: Where the ONNX model is written.
         calibration: Recordings to calibrate the twin on instead.
-        lookahead: Frames that every TCJA block waits; `None` for exact.
+        lookahead: Frames that every TCJA block waits; `None` for as many as an exact result takes.
         profile: What blocks expect of frames that have not arrived; `None` for zeros.
         schedule: When cells work; `None` for paced in onnxruntime, which has no other, and bursts elsewhere.
         batch_size: Recordings that run side by side.

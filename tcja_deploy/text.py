@@ -37,7 +37,7 @@ def with_article(noun: str) -> str:
 
 
 def a_screen(text: str) -> str:
-    """At most a screen of a message, safe to print; the end, where the advice stands, is kept."""
+    """At most a screen of a message, safe to print; the end, which has the advice, is kept."""
     lines = [
         line if len(line) <= _LONGEST else f"{line[: _LONGEST - 200]} [...] {line[-150:]}"
         for line in printable(text, keep="\n").split("\n")

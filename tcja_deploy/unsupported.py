@@ -31,7 +31,7 @@ def bullets(lines: Iterable[str], most: int | None = None) -> str:
 
     Args:
         lines: What to list.
-        most: How many of them to show; how many more there are is the last line then.
+        most: How many of them to show; if there are more, the last line says how many.
     """
     shown = list(lines)
     if most is not None and len(shown) > most:
@@ -40,7 +40,7 @@ def bullets(lines: Iterable[str], most: int | None = None) -> str:
 
 
 class Unsupported(Exception):  # noqa: N818
-    """Why one place cannot be expressed. Never reaches a user alone: `UnsupportedParts` makes a `DeployError` of all.
+    """Why one place cannot be expressed. Never reaches a user alone: `UnsupportedParts` makes one `DeployError` of all of them.
 
     Args:
         reason: What is in the way, as a predicate of the place: "pools with dilation".
@@ -117,8 +117,8 @@ class UnsupportedParts:
         Args:
             error: Its class.
             heading: First line without the colon; `{}` becomes "1 part", "2 parts".
-            noun: What a place is.
-            whole: Name of the empty place.
+            noun: What a place is called.
+            whole: What the empty place is called.
             where: As in `DeployError`.
             hint: As in `DeployError`, for all of them.
 

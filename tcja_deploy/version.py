@@ -1,4 +1,4 @@
-"""The version, apart from everything else, so that any module can state it."""
+"""The version, in a module of its own, so that any module can state it."""
 
 from __future__ import annotations
 

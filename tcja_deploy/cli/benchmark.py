@@ -37,7 +37,7 @@ def benchmark(
         typer.Option(
             "--target",
             "-t",
-            help="A target, with options behind a colon (nir:gate=split); may be repeated; all targets if not given.",
+            help="A target, with options after a colon (nir:gate=split); may be repeated; all targets if not given.",
             show_default=False,
         ),
     ] = None,

@@ -63,7 +63,7 @@ def from_state(
     """Graph of a state dict.
 
     Args:
-        state: Weights by key, without what trainers and wrappers put in front (`weights.authors_keys`).
+        state: Weights by key, without what trainers and wrappers add in front (`weights.authors_keys`).
         arch: Name in `ARCHITECTURES`, to overrule what is assumed of pooling, neurons, readout and input size.
         timesteps: T; needed only if the network has no CLA weights to read it off.
         input_shape: `[C, H, W]` of a frame, to overrule the known sensors.

@@ -37,7 +37,7 @@ class Identified:
 
 
 def written_out(box: Box, steps: int) -> Identified | None:
-    """A module that is no known neuron, as the arithmetic of its steps; `None` if that does not reproduce it."""
+    """A module that is not a known neuron, as the arithmetic of its steps; `None` if that does not reproduce it."""
     windows = [(x, y) for x, y, _ in _windows(box, steps, None)]
     near = None
     for op in recurrences(box, steps):

@@ -198,7 +198,7 @@ def _movedim(tr: RuleContext, label: str, x: Traced, source: int, destination: i
 
 
 def time_first(tr: RuleContext, label: str, x: Traced, axis_of_time: int) -> Traced | None:
-    """A window as a stream, with its IR axis `axis_of_time` in front; `None` if that axis is not time."""
+    """A window as a stream, with its IR axis `axis_of_time` first; `None` if that axis is not time."""
     dims = x.signal.dims
     if "T" not in dims and axis_of_time < 2 and "N" in dims[:2]:
         x = name_time(tr, label, x, axis_of_time)

@@ -159,7 +159,7 @@ class TimeLoops:
         """A module with state ran.
 
         Raises:
-            UnsupportedInContext: If it ran before, outside of a loop, or the steps of a loop feed it in different ways.
+            UnsupportedInContext: If it ran before, outside a loop, or the steps of a loop feed it in different ways.
         """
         if self._now is None and path in self._last:
             raise UnsupportedInContext(

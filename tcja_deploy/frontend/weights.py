@@ -133,7 +133,7 @@ _WRAPPERS = re.compile(r"(?<![^.])_orig_mod\.|(?<=(?<![^.])conv\.)module\.|(?<=(
 
 
 def authors_keys(state: Arrays) -> tuple[Arrays, dict[str, str]]:
-    """The state dict with the keys that the authors' scripts give, without what trainers and wrappers put in front.
+    """The state dict with the keys that the authors' scripts give, without what trainers and wrappers add in front.
 
     Returns:
         Weights by key, and facts for the graph's `source`: which prefix was taken off, which keys lie outside it.

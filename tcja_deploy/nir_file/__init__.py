@@ -1,1 +1,1 @@
-"""`.nir` files: the container, what this program notes in it, and the network that a file describes."""
+"""`.nir` files: the container, the notes that this program leaves in it, and the network that a file describes."""

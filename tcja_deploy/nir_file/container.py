@@ -1,7 +1,7 @@
 """`.nir` files as plain dictionaries.
 
-The file is read with this package's reader of HDF5. `nir.read` would first build its own objects, whose shape inference takes
-the kernel's height for its width (nir 1.0.8), and it follows links out of the file.
+The file is read with this package's reader of HDF5. `nir.read` would first build its own objects, whose shape inference uses
+the kernel's height for its width as well (nir 1.0.8), and it follows links out of the file.
 """
 
 from __future__ import annotations

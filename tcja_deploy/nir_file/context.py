@@ -1,4 +1,4 @@
-"""A NIR node while it is translated: its parameters, checked, and the way to emit ops."""
+"""A NIR node while it is translated: its parameters, checked, and where its ops go."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ ThresholdComparison = Literal[">", ">="]
 
 @dataclass(frozen=True)
 class NirReading:
-    """How the numbers of a file are meant.
+    """How the numbers of a file are to be read.
 
     Attributes:
         dt: Length of a time step in the file's unit of time.
-        comparison: Whether a neuron fires above its threshold only, or at it as well.
+        comparison: Whether a neuron fires only above its threshold, or at it as well.
         soft_reset: Whether a spike lowers the membrane by the threshold instead of setting it to `v_reset`.
     """
 
@@ -123,7 +123,7 @@ class NodeContext:
 
 
 def free(name: str, taken: set[str]) -> str:
-    """`name`, or with underscores behind if it is taken; taken from now on."""
+    """`name`, with underscores after it if it is taken; taken from now on."""
     while name in taken:
         name += "_"
     taken.add(name)

@@ -51,7 +51,7 @@ def load_nir(
         The graph, time-major.
 
     Raises:
-        FileFormatError: If the file is missing, damaged or no NIR file.
+        FileFormatError: If the file is missing, damaged or not a NIR file.
         TraceError: If a node has no translation; lists every such node.
         UsageError: If an argument is missing or makes no sense.
     """
@@ -76,7 +76,7 @@ def load_nir(
         )
     where = origin.get("file", "")
     if content.get("type") != "NIRGraph":
-        raise FileFormatError(f"the root is a {content.get('type')} and not a NIRGraph", where=where)
+        raise FileFormatError(f"the root is a {content.get('type')}, not a NIRGraph", where=where)
     notes = read_notes(content, where)
     dt = notes.dt if dt is None else dt
     T = notes.T if timesteps is None else timesteps
@@ -143,7 +143,7 @@ _MOST_AXES = 3
 # -- from nodes to ops ------------------------------------------------------------------------------------------
 @dataclass
 class _Translation:
-    """One attempt.
+    """One attempt at a translation.
 
     Attributes:
         drop_samples: Whether the shapes of input and output begin with a batch axis, as Norse's files have it.
@@ -178,7 +178,7 @@ class _Translation:
         self.unsupported.add(name, Unsupported(reason, hint))
 
     def run(self) -> str:
-        """Translate everything; the name of the result, or something if something cannot be translated."""
+        """Translate everything; the name of the result, or of any value if something cannot be translated."""
         result = ""
         for name in self.wiring.order():
             node = self.wiring.nodes[name]
@@ -229,7 +229,7 @@ class _Translation:
             self.refuse(name, f"is declared {shape}, but computes {features}", "the file contradicts itself")
 
     def _sum(self, name: str, values: list[str]) -> str:
-        """Several edges into one node are added up."""
+        """The sum of the values on several edges into one node."""
         if len(values) == 1:
             return values[0]
         try:

@@ -1,7 +1,7 @@
 """What NIR's neurons and integrators become.
 
 NIR states differential equations and leaves the time step to the reader. They are read with one forward Euler step of length
-`dt` a frame, which is what SpikingJelly, Norse and snnTorch do: `tau dv/dt = v_leak - v + r i` becomes
+`dt` per frame, which is what SpikingJelly, Norse and snnTorch do: `tau dv/dt = v_leak - v + r i` becomes
 `v += (v_leak - v + r i) dt / tau`. A neuron fires on the membrane after that step, and is reset at once.
 """
 
@@ -20,7 +20,7 @@ from tcja_deploy.unsupported import Unsupported
 __all__ = ["NEURONS", "TEMPORAL"]
 
 _CLOSE = 1e-6
-"""Relative difference up to which two parameters are taken for equal: files hold them as float32, or as quotients of them."""
+"""Relative difference up to which two parameters are taken to be equal: files hold them as float32, or as quotients of them."""
 
 
 def _summed(builder: GraphBuilder, x: str) -> tuple[ir.AvgPool2d, str] | None:
@@ -154,7 +154,7 @@ def _cuba_li(node: NodeContext, x: str) -> str:
 
 
 def _threshold(node: NodeContext, x: str) -> str:
-    """A neuron that holds nothing: with decay 1 its membrane is the input."""
+    """A neuron without memory: with decay 1 its membrane is the input."""
     threshold, strict = _simplest(node.uniform("threshold", x), node.reading.comparison == ">")
     if threshold <= 0:
         raise Unsupported(f"fires without input: its threshold is {threshold:g}")

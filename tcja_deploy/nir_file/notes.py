@@ -1,4 +1,4 @@
-"""What this program notes in the `.nir` files that it writes: NIR has neither time steps nor windows nor readouts."""
+"""The notes of this program in the `.nir` files that it writes: NIR has neither time steps nor windows nor readouts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["METADATA", "READOUT", "Notes", "read_notes"]
 METADATA = "tcja_deploy"
 """Key of the graph metadata that this program writes and reads: a JSON text with dt, T, input_kind and readout."""
 READOUT: dict[str, type[Op]] = {"TimeMean": ir.TimeMean, "Vote": ir.Vote}
-"""Ops behind the last NIR node, by name: they run where the spikes are read out."""
+"""Ops after the last NIR node, by name: they run where the spikes are read out."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Notes:
         dt: Length of a time step, in the unit of the file's time constants; `None` if it does not say.
         T: Time steps of a window; `None` if it does not say.
         input_kind: What the frames hold.
-        readout: Ops behind the last node, in order.
+        readout: Ops after the last node, in order.
     """
 
     dt: float | None = None

@@ -18,7 +18,7 @@ __all__ = ["RULES"]
 def _linear(node: NodeContext, x: str) -> str:
     if len(node.features(x)) != 1:
         raise UnsupportedInContext(
-            f"multiplies a matrix with frames of shape {list(node.features(x))}", "put a Flatten before it"
+            f"multiplies a matrix by frames of shape {list(node.features(x))}", "put a Flatten before it"
         )
     return node.emit(ir.Linear(node.array("weight", 2), node.bias()), x)
 

@@ -1,4 +1,4 @@
-"""Nodes and edges of a NIR graph: subgraphs dissolved, cycles found, in an order to translate them in."""
+"""Nodes and edges of a NIR graph: subgraphs flattened, cycles found, in an order in which to translate them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Wiring:
         return wiring
 
     def collect(self, graph: Mapping[str, Any], prefix: str = "") -> None:
-        """Take in a graph, and in it its subgraphs."""
+        """Add a graph, its subgraphs included."""
         ends: dict[str, dict[str, str]] = {"Input": {}, "Output": {}}
         broken = set()
         for name, node in mapping(graph.get("nodes")).items():
@@ -86,7 +86,7 @@ class Wiring:
         return order
 
     def _entry(self, done: set[str]) -> str:
-        """Where to go on when nothing is ready: a node of a cycle, best one that something leads to."""
+        """Where to go on when nothing is ready: a node of a cycle, preferably one that something leads to."""
         left = [name for name in self.nodes if name not in done]
         reached = [name for name in left if any(s in done for s in self.sources[name])]
         name = next((n for n in (*reached, *left) if self._returns(n, done)), left[0])
@@ -117,7 +117,7 @@ def _edges(graph: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Pairs of names.
 
     Raises:
-        FileFormatError: If they are none.
+        FileFormatError: If they are not.
     """
     edges = np.asarray(graph.get("edges", ()), object)
     if edges.size == 0:

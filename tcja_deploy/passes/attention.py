@@ -28,7 +28,7 @@ from tcja_deploy.ir.ops.numeric import float32
 __all__ = ["recognise_tcja", "written_out"]
 
 _LAYOUT = Permute | Reshape | Flatten
-"""Ops that move values and change none."""
+"""Ops that move values without changing them."""
 
 
 def recognise_tcja(graph: Graph) -> Graph:
@@ -106,7 +106,7 @@ def _same_result(graph: Graph, node: Node, x: str, op: TCJA) -> bool:
 
 
 def _skip_layout(graph: Graph, name: str) -> Node:
-    """The node behind any number of moves of axes."""
+    """The node before any number of moves of axes."""
     node = graph[name]
     while isinstance(node.op, _LAYOUT):
         node = graph[node.inputs[0]]

@@ -14,7 +14,7 @@ __all__ = ["SOUND", "Condition", "Pass", "run_passes"]
 
 @dataclass(frozen=True)
 class Condition:
-    """A property that a graph has or has not.
+    """A property that a graph has or does not have.
 
     Attributes:
         name: The property, as a phrase that follows "the graph has".
@@ -38,7 +38,7 @@ class Pass:
 
     Attributes:
         name: What it does.
-        apply: Does it.
+        apply: The function that does it.
         needs: What has to hold before.
         leaves: What holds afterwards.
     """
@@ -52,7 +52,7 @@ class Pass:
         """Run the pass.
 
         Raises:
-            GraphError: If the graph lacks what the pass needs, or the pass broke its promise, which is a defect of it.
+            GraphError: If the graph lacks what the pass needs, or the pass broke its promise, which is a defect in it.
         """
         self._check(self.needs, graph, "needs a graph that has")
         result = self.apply(graph)

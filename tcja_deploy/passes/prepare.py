@@ -24,7 +24,7 @@ __all__ = [
 FOLD_BATCH_NORM = Pass(
     "fold batch normalisation",
     fold_batch_norm,
-    leaves=(Condition("no batch normalisation right behind weights", lambda graph: list(foldable(graph))),),
+    leaves=(Condition("no batch normalisation directly after weights", lambda graph: list(foldable(graph))),),
 )
 """Exact up to rounding: see `fold_batch_norm`."""
 
@@ -43,7 +43,7 @@ SIMPLIFY = Pass(
 """Exact."""
 
 READING = (RECOGNISE_TCJA, SIMPLIFY)
-"""What is done to every network that was read from a module, in order; every pass leaves what those before it leave."""
+"""What is done to every network that was read from a module, in order; every pass preserves what those before it leave."""
 
 PASSES = (FOLD_BATCH_NORM,)
 """What is done to every network before it is translated, in order."""

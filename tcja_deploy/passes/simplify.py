@@ -40,7 +40,7 @@ def _once(graph: Graph) -> Graph:
 
 
 def _merged(builder: GraphBuilder, op: Permute | Reshape, name: str) -> tuple[Op, list[str]]:
-    """An op and its input, together with the op before it as one where that computes the same."""
+    """An op and its inputs; it is merged with the op before it where one op computes the same."""
     source = builder[name]
     if isinstance(op, Permute):
         if isinstance(source.op, Permute):
@@ -65,7 +65,7 @@ def _merged(builder: GraphBuilder, op: Permute | Reshape, name: str) -> tuple[Op
 def _same_votes(voters: int, before: tuple[Dim, ...], voted: tuple[Dim, ...], after: tuple[Dim, ...]) -> bool:
     """Whether a vote on `before` gives what reshaping to `voted`, voting and reshaping to `after` gives.
 
-    It does if nobody is left over at the end of either last axis, so that voters are neighbours of the same order in both.
+    It does if no element is left over at the end of either last axis, so that voters are neighbours of the same order in both.
     """
     last = before[-1], voted[-1]
     return before[:-1] == after[:-1] and all(isinstance(n, int) and n % voters == 0 for n in last)

@@ -1,4 +1,4 @@
-"""Reading files that nobody vouches for: one reader a container format, each within limits on memory and time.
+"""Reading files that nobody vouches for: one reader per container format, each within limits on memory and time.
 
 `json_text` (JSON), `archives` (zip files), `arrays` (`.npy` and `.npz`), `hdf5` and `child` (foreign parsers in a
 process of their own). Nothing else in the package opens such files.

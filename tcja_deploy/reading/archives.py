@@ -1,4 +1,4 @@
-"""The one look into zip archives (`.npz` files, checkpoints of torch) before anything is unpacked."""
+"""The one check of zip archives (`.npz` files, checkpoints of torch) before anything is unpacked."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = [
 ]
 
 _DIRECTORY_BYTES = 1 << 24
-"""Of the list of members: some 200,000 of them, more than any checkpoint has tensors."""
+"""Bytes of the list of members: some 200,000 of them, more than any checkpoint has tensors."""
 
 _INFLATION = 1032
-"""Deflate makes at most so many bytes of one."""
+"""The most bytes that deflate makes of one."""
 
 _SLACK = 1 << 16
 
@@ -38,7 +38,7 @@ def open_archive(
 ) -> Iterator[zipfile.ZipFile]:
     """An archive whose members are together within the limit and claim no more than they can hold.
 
-    Whatever goes wrong inside the block while members are read (zip, zlib, wrong types, checksums) ends as an `error` too.
+    Whatever goes wrong in the block while members are read (zip, zlib, wrong types, checksums) ends as an `error` too.
 
     Raises:
         DeployError: Of class `error`, if it is not an archive, damaged, encrypted, or larger than it can be or may be.
@@ -53,7 +53,7 @@ def open_archive(
             for member in archive.infolist():
                 if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise ValueError(
-                        f"{member.filename[:80]!r} is packed in a way that is not used for numbers"
+                        f"{member.filename[:80]!r} is compressed in a way that is not used for numbers"
                     )
                 if member.flag_bits & 1:
                     raise ValueError(f"{member.filename[:80]!r} is encrypted")
@@ -88,7 +88,7 @@ def listed_archive(path: Path) -> Iterator[zipfile.ZipFile]:
     """An archive whose members are not unpacked together, such as a checkpoint's: only its list is looked at.
 
     Raises:
-        FileFormatError: If it is no archive, is damaged, or its list of members would fill the memory.
+        FileFormatError: If it is not an archive, is damaged, or its list of members would fill the memory.
     """
     check_directory(path)
     try:
@@ -116,17 +116,17 @@ def _check_directory(stream: IO[bytes], path: Path, error: type[DeployError]) ->
 
 
 def members(path: Path, error: type[DeployError] = FileFormatError) -> dict[str, int]:
-    """Unpacked size of each member of an archive; errors as `open_archive`."""
+    """Unpacked size of each member of an archive; errors as for `open_archive`."""
     with open_archive(path, error) as archive:
         return {member.filename: member.file_size for member in archive.infolist()}
 
 
 @contextmanager
 def damage_told(path: Path, what: str, error: type[DeployError] = FileFormatError) -> Iterator[None]:
-    """Whatever a parser of the standard library or of NumPy raises inside (there is no end of kinds) becomes one error.
+    """Whatever a parser of the standard library or of NumPy raises in the block (the kinds are endless) becomes one error.
 
     Raises:
-        DeployError: Of class `error`; those that are raised inside pass.
+        DeployError: Of class `error`; a `DeployError` raised in the block passes.
     """
     try:
         yield

@@ -73,7 +73,7 @@ def read_npz(
         error: Class of the errors.
 
     Raises:
-        DeployError: As `npz_headers`, and if a key is missing.
+        DeployError: As for `npz_headers`, and if a key is missing.
     """
     headers = npz_headers(path, error=error)
     wanted = list(headers) if keys is None else list(keys)
@@ -106,7 +106,7 @@ def npy_header(path: Path, *, error: type[DeployError] = FileFormatError) -> Arr
 
 
 def map_npy(path: Path, *, error: type[DeployError] = FileFormatError) -> NDArray[Any]:
-    """The array of a `.npy`, mapped into memory read-only: only what is indexed is read. Errors as `npy_header`."""
+    """The array of a `.npy`, mapped into memory read-only: only what is indexed is read. Errors as for `npy_header`."""
     npy_header(path, error=error)
     with damage_told(path, "NumPy file", error):
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))

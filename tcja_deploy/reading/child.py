@@ -1,4 +1,4 @@
-"""Foreign parsers in a process of their own: what loops for ever, grows without end or crashes there does no harm here.
+"""Foreign parsers in a process of their own: one that loops for ever, grows without end or crashes does no harm here.
 
 Libraries in C (HDF5, onnxruntime, onnx's checker) promise nothing about damaged files. They work in a fresh process with limits
 on memory and time, in a process group that is killed as a whole, and answer with JSON and arrays.
@@ -27,13 +27,13 @@ from tcja_deploy.reading.messages import HEAD, Message, packed, unpacked
 __all__ = ["Child", "ForeignError"]
 
 _START = 120.0
-"""Seconds in which the parser has to be imported."""
+"""Seconds that importing the parser may take."""
 
 _BLOCK = 1 << 20
 
 
 def _widen(pipe: IO[bytes] | None) -> None:
-    """Let a pipe hold more than a few pages, so that arrays pass with fewer turns (Linux)."""
+    """Let a pipe hold more than a few pages, so that arrays pass in fewer rounds (Linux)."""
     if pipe is not None and hasattr(fcntl, "F_SETPIPE_SZ"):
         with suppress(OSError):
             fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _BLOCK)
@@ -49,8 +49,8 @@ class Child:
     Args:
         work: `module:function` of this package; the function gives what answers (`worker.Handler`).
         where: The file it is about, for errors.
-        what: Who works there, for errors.
-        seconds: Of each answer; those of the limits if not given, and never more.
+        what: The name of the parser, for errors.
+        seconds: Time for each answer; that of the limits if not given, and never more.
     """
 
     def __init__(self, work: str, *, where: str, what: str, seconds: float = math.inf) -> None:
@@ -77,7 +77,7 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Whether it can be asked again; a request that took too much has ended it."""
+        """Whether it can be asked again; a request that exceeds a limit ends it."""
         return self._process.returncode is None
 
     def ask(self, message: Message, *, where: str = "", seconds: float = math.inf) -> Message:
@@ -85,8 +85,8 @@ class Child:
 
         Args:
             message: The request.
-            where: The file that this request is about, if not the one of all.
-            seconds: Of this answer; those of all answers if not given, and never more.
+            where: The file that this request is about, if not that of the process.
+            seconds: Time for this answer; that of all answers if not given, and never more.
 
         Raises:
             FileFormatError: If it takes longer or more memory than the limits, or the process dies.
@@ -117,7 +117,7 @@ class Child:
         return facts, arrays
 
     def _exchange(self, request: bytes, seconds: float) -> bytes:
-        """Write one message and read one, in some time."""
+        """Write one message and read one, within `seconds`."""
         end = time.monotonic() + seconds
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None or stdin.closed:

@@ -19,11 +19,11 @@ _SECONDS, _BYTES_A_SECOND = 20.0, 5 << 20
 
 
 class ParserPool:
-    """Processes of one kind, as many as there are threads that ask at once.
+    """Processes for one parser, as many as there are threads that ask at once.
 
     Args:
         work: As for `Child`.
-        what: Who works there, for errors.
+        what: The name of the parser, for errors.
         error: Class of the errors about files that cannot be read.
     """
 
@@ -33,7 +33,7 @@ class ParserPool:
         self._lock = threading.Lock()
 
     def ask(self, path: Path, **facts: Any) -> Message:
-        """The answer of one of them about a file, whose place is among the facts of the request as `path`.
+        """The answer of one of them about a file, whose path is among the facts of the request as `path`.
 
         Raises:
             DeployError: What was raised there on purpose; or of class `error`, if the parser fails, or takes more memory or

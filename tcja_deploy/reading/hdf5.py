@@ -23,15 +23,15 @@ from tcja_deploy.reading.messages import Arrays, Message
 __all__ = ["Tree", "check_dataset", "is_hdf5", "read_hdf5", "read_hdf5_files", "worker"]
 
 Tree = dict[str, Any]
-"""Of a group: its entries by name, which are trees, arrays of numbers, texts, or arrays of texts (dtype object)."""
+"""A group: its entries by name, which are trees, arrays of numbers, texts, or arrays of texts (dtype object)."""
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _DEPTH = 32
-"""Groups inside groups that are read; deeper nesting is taken for an attack."""
+"""Groups inside groups that are read; deeper nesting is treated as an attack."""
 _ENTRIES = 200_000
 """Entries of all groups together: more than any network has."""
 _INFLATION, _SLACK = 1032, 1 << 16
-"""Compression makes at most so many bytes of one; chunks and unwritten small arrays get some more."""
+"""The most bytes that compression makes of one; chunks and unwritten small arrays get some more."""
 _SECONDS, _BYTES_A_SECOND = 8.0, 10 << 20
 """Time for a small file, and how fast a large one has to be read: what takes longer loops."""
 
@@ -82,7 +82,7 @@ def _damaged(path: Path, error: Exception) -> FileFormatError:
 
 # -- in the other process --------------------------------------------------------------------------------------------------
 def worker() -> Any:
-    """What answers there: a request names a file, the answer is its content."""
+    """What runs there: a request names a file, the answer is its content."""
 
     def answer(message: Message) -> Message:
         arrays: Arrays = {}
@@ -115,7 +115,7 @@ class _Reader:
 
     def refuse(self, reason: str, key: str) -> FileFormatError:
         return FileFormatError(
-            f"{reason} at {key}", where=self.where, hint="no such file is written for a network"
+            f"{reason} at {key}", where=self.where, hint="no program writes such a file for a network"
         )
 
     def group(self, group: Any, depth: int = 0) -> Tree:
@@ -133,7 +133,7 @@ class _Reader:
             if self.entries < 0:
                 raise self.refuse(f"there are more than {_ENTRIES:,} entries", where)
             if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                raise self.refuse("the file links to something outside of it", where)
+                raise self.refuse("the file links to something outside it", where)
             item = group[key]
             if isinstance(item, h5py.Group):
                 content[key] = self.group(item, depth + 1)
@@ -148,7 +148,7 @@ class _Reader:
         import h5py
 
         if data.is_virtual or data.external:
-            raise self.refuse("the file links to data outside of it", where)
+            raise self.refuse("the file links to data outside it", where)
         text = h5py.check_string_dtype(data.dtype) is not None
         if not text and data.dtype.kind not in "biuf":
             raise self.refuse(f"there is data of type {str(data.dtype)[:80]}", where)
@@ -171,7 +171,7 @@ def check_dataset(data: Any, where: str, error: type[DeployError] = FileFormatEr
     Raises:
         DeployError: Of class `error`: more than can be stored there, chunks much larger than it, or more than the limit.
     """
-    hint = "no such file is written for a network"
+    hint = "no program writes such a file for a network"
     where = f"{where}: {data.name}"
     size = int(data.size or 0) * max(int(data.dtype.itemsize), 1)
     stored = int(data.id.get_storage_size())

@@ -5,7 +5,7 @@ A structure is written as the document looks::
     {"version": int, "nodes": [{"name": str, "bias?": float}], "source": {str: str}, "gate": (None, [float])}
 
 `int` excludes `bool`; `float` takes whole numbers too; `[x]` is a list of any length; `"key?"` may be missing;
-`{str: x}` has any keys; a tuple lists alternatives; `object` takes anything. Keys that are not listed may stand there as
+`{str: x}` has any keys; a tuple lists alternatives; `object` takes anything. Keys that are not listed may be there as
 well.
 """
 
@@ -55,7 +55,7 @@ def parse_json(
 
     Args:
         text: JSON; bytes are UTF-8.
-        structure: What it has to look like, see above.
+        structure: What the document has to look like, see above.
         where: What the text is from.
         error: Class of the error.
         hint: What to do about a text that is refused.

@@ -30,7 +30,7 @@ class Limits:
 
     Attributes:
         memory: Bytes that one file may make a reader, or one process a foreign parser, allocate.
-        seconds: Of each answer of a foreign parser.
+        seconds: Time for each answer of a foreign parser.
     """
 
     memory: int = 4 << 30
@@ -50,7 +50,7 @@ def current_limits() -> Limits:
 
 @contextmanager
 def limited(limits: Limits) -> Iterator[None]:
-    """Inside, other limits hold."""
+    """Within the block, other limits hold."""
     token = _CURRENT.set(limits)
     try:
         yield
@@ -62,10 +62,10 @@ _UNITS = {"KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40, "S": 1}
 
 
 def parse_limits(text: str) -> Limits:
-    """Limits as `16GB`, `300s` or both with a comma between.
+    """Limits as `16GB`, `300s` or both separated by a comma.
 
     Raises:
-        UsageError: If the text says nothing of the kind.
+        UsageError: If the text states neither.
     """
     found: dict[str, float] = {}
     for part in text.split(","):
@@ -75,7 +75,7 @@ def parse_limits(text: str) -> Limits:
         if number <= 0 or key in found:
             raise UsageError(
                 f"--limits {text!r} gives neither memory nor time",
-                hint="write for instance 16GB,300s",
+                hint="write, for instance, 16GB,300s",
             )
         found[key] = number
     return Limits(int(found.get("memory", Limits.memory)), found.get("seconds", Limits.seconds))
@@ -98,7 +98,7 @@ def check_bytes(
     """
     most = current_limits().memory
     if count > most:
-        raise error(f"{what} takes {_size(count)}, the limit is {_size(most)}", where=where, hint=hint)
+        raise error(f"{what} takes {_size(count)}; the limit is {_size(most)}", where=where, hint=hint)
 
 
 def _size(count: int) -> str:
@@ -116,10 +116,10 @@ _TORCH_IS_OUT = re.compile(r"can't allocate memory|not enough memory|out of memo
 
 @contextmanager
 def out_of_memory_told(where: str = "") -> Iterator[None]:
-    """Here running out of memory, and of stack, become errors that say so.
+    """Within the block, running out of memory or of stack becomes an error that says so.
 
     Raises:
-        FileFormatError: If there is not enough memory for what a block does, or something is nested too deeply for it.
+        FileFormatError: If there is not enough memory for what the block does, or something is nested too deeply for it.
     """
     try:
         yield

@@ -22,7 +22,7 @@ _KEY = "message"
 
 
 def packed(message: Message) -> bytes:
-    """A message as bytes, its length in front."""
+    """A message as bytes, preceded by its length."""
     facts, arrays = message
     plain = {name: np.ascontiguousarray(a).reshape(a.shape) for name, a in arrays.items()}
     content: bytes = save(plain, metadata={_KEY: json.dumps(facts)})
@@ -33,11 +33,11 @@ def unpacked(content: bytes) -> Message:
     """The message in bytes, without the length.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not a message.
     """
     try:
         length = int.from_bytes(content[:HEAD], "little")
         facts = json.loads(json.loads(content[HEAD : HEAD + length])["__metadata__"][_KEY])
         return dict(facts), load(content)
     except (SafetensorError, KeyError, TypeError) as error:
-        raise ValueError(f"no message ({error})") from error
+        raise ValueError(f"not a message ({error})") from error

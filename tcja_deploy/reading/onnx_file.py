@@ -54,7 +54,7 @@ class _Fields:
         self._content, self._left = content, _MOST
 
     def of(self, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """Number, begin and end of each field that has a length, in a message.
+        """Number, start and end of each field that has a length, in a message.
 
         Raises:
             ValueError: If the bytes are not a message, or the file has too many fields.

@@ -1,4 +1,4 @@
-"""The process in which a foreign parser works: takes limits, answers requests, ends when nobody asks any more."""
+"""The process in which a foreign parser works: takes limits, answers requests, ends when no more requests come."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _message(stream: BinaryIO) -> bytes | None:
 
 
 def _allow(seconds: float) -> None:
-    """Processor time for one more answer, on all cores: a second line behind the parent's clock."""
+    """Processor time for one more answer, on all cores: a second safeguard beside the parent's clock."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     most = int(used.ru_utime + used.ru_stime + seconds * (os.cpu_count() or 1)) + 5
     with suppress(ValueError, OSError):

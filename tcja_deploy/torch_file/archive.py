@@ -20,7 +20,7 @@ __all__ = ["read_archive"]
 
 _LARGEST_DESCRIPTION = 1 << 28
 _LOCAL = struct.Struct("<4s22xHH")
-"""Header of a record in a zip archive: its mark, and how long its name and the field behind that are."""
+"""Header of a record in a zip archive: its mark, and the lengths of its name and of the field after that."""
 
 
 def read_archive(path: Path, builders: dict[str, ObjectBuilder]) -> Any:
@@ -38,7 +38,7 @@ class _Archive:
     """One archive.
 
     Args:
-        path: Where it lies.
+        path: The file.
         records: Those that it lists.
     """
 
@@ -54,8 +54,8 @@ class _Archive:
         self._folder = min(names, key=len).removesuffix("data.pkl")
         if f"{self._folder}constants.pkl" in self._records:
             raise FileFormatError(
-                "this is a TorchScript archive, which holds compiled code and no state dict",
-                hint="save torch.jit.load(path).state_dict() with torch.save and give that file",
+                "this is a TorchScript archive, which holds compiled code, not a state dict",
+                hint="save torch.jit.load(path).state_dict() with torch.save and pass that file",
             )
         order = self._folder + "byteorder"
         self._order = ">" if order in self._records and self._read(order) == b"big" else "<"
@@ -120,10 +120,10 @@ class _Archive:
         return found
 
     def _place(self, name: str) -> tuple[Path, int]:
-        """Where a record's bytes begin, by the header in front of it.
+        """Where a record's bytes begin, by the header before it.
 
         Raises:
-            FileFormatError: If they cannot lie there.
+            FileFormatError: If they cannot be there.
         """
         info = self._records[name]
         with self._path.open("rb") as stream:

@@ -20,7 +20,7 @@ __all__ = ["read_pickles", "read_tar"]
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 _UNKNOWN = 1 << 62
-"""Bytes of a storage whose place is not known yet: tensors come before the storages that they lie in."""
+"""Bytes of a storage whose place is not known yet: tensors come before the storages that hold their numbers."""
 _BYTES = {"qint8": 1, "quint8": 1, "qint32": 4, "quint4x2": 1, "quint2x4": 1}
 
 
@@ -46,7 +46,7 @@ def read_pickles(data: bytes | Path, builders: dict[str, ObjectBuilder]) -> Any:
 
 
 class _Bounded(io.RawIOBase):
-    """A file of which no more is asked than it holds: what is asked for is allocated first."""
+    """A file that is never asked for more than it holds, because what is asked for is allocated first."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file, self._size = file, size
@@ -113,7 +113,7 @@ def _pending(kind: Any, order: str) -> Storage:
 
 
 def _place(storage: Storage, stream: Stream, origin: bytes | Path, size: int) -> None:
-    """Give a storage its place, and pass over it.
+    """Give a storage its place, and skip it.
 
     Raises:
         FileFormatError: If the file ends before it.
@@ -148,7 +148,7 @@ def read_tar(path: Path, builders: dict[str, ObjectBuilder], allowance: Allowanc
     if not {"pickle", "storages", "tensors"} <= set(parts):
         raise FileFormatError(
             "this tar file is not one of PyTorch's; it holds " + ", ".join(sorted(parts)[:5]),
-            hint="unpack it with tar -xf and give the checkpoint inside",
+            hint="unpack it with tar -xf and pass the checkpoint inside",
         )
     size = path.stat().st_size
     storages: dict[str, Storage] = {}

@@ -21,7 +21,7 @@ Stream = IO[bytes] | io.RawIOBase
 ObjectBuilder = Callable[[tuple[Any, ...]], Any]
 
 DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error)
-"""What carrying out a damaged description raises: whatever it says is of any type and value."""
+"""What carrying out a damaged description raises: what it says may be of any type and value."""
 
 _MOST_STEPS = 2_000_000
 """Opcodes of a pickle that are carried out, some 30 for a tensor; they take about ten seconds."""
@@ -70,7 +70,7 @@ class Machine:
     """Carries out one pickle.
 
     Args:
-        stream: Positioned at its first byte; afterwards behind its last.
+        stream: Positioned at its first byte; afterwards past its last.
         builders: What named functions and classes make of their arguments.
         persistent: What a persistent identifier stands for.
     """
@@ -87,7 +87,7 @@ class Machine:
         """The object that the pickle describes.
 
         Raises:
-            FileFormatError: If it is damaged, or asks for what no data asks for.
+            FileFormatError: If it is damaged, or uses opcodes that data does not need.
         """
         try:
             for step, (opcode, argument, _) in enumerate(pickletools.genops(cast("IO[bytes]", self._stream))):
@@ -151,7 +151,7 @@ class Machine:
             _own(target, set).update(map(plain_key, items))
 
     def pop(self, _: Any = None) -> Any:
-        """Take the topmost; a group that has nothing in it goes as a whole."""
+        """Remove and return the topmost; a group with nothing in it is removed as a whole."""
         if self._stack:
             return self._stack.pop()
         self._stack = self._marked.pop()
@@ -170,7 +170,7 @@ class Machine:
         self._stack.append(self._memo[place])
 
     def name(self, path: str) -> None:
-        """A name; `pickletools` gives module and name with a blank between."""
+        """A name; `pickletools` gives module and name separated by a blank."""
         self._stack.append(Name(path.replace(" ", ".", 1)))
 
     def stack_name(self, _: Any) -> None:
@@ -205,7 +205,7 @@ class Machine:
         self.call(function, tuple(arguments))
 
     def build(self, _: Any) -> None:
-        """Give the topmost its state; containers have none that matters."""
+        """Give the topmost its state; that of containers does not matter."""
         state, target = self.pop(), self._stack[-1]
         if hasattr(target, "set_state"):
             target.set_state(state)
@@ -241,7 +241,7 @@ def plain_key(key: Any) -> Any:
 
 
 def label(value: Any) -> str:
-    """A value from a file in a message; containers by their type, as writing them out may take for ever."""
+    """A value from a file in a message; containers by their type, as writing them out may take too long."""
     if isinstance(value, str | Name | Foreign):
         text = value if isinstance(value, str) else repr(value)
         return ascii(text)[1:-1] if len(text) <= 200 else ascii(text[:197])[1:-1] + "..."

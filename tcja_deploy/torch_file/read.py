@@ -1,4 +1,4 @@
-"""One door for files of weights, recognised by content."""
+"""The one entry for files of weights, recognised by content."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tcja_deploy.torch_file.tensors import Allowance
 __all__ = ["read_weights"]
 
 _EMBEDDED_DEPTH = 2
-"""Files within files: what `pickle.dump` makes of a tensor is one."""
+"""Depth of files within files: what `pickle.dump` makes of a tensor is one."""
 
 _PICKLE = b"\x80"
 _TAR = slice(257, 262)

@@ -77,7 +77,7 @@ def builders(allowance: Allowance, embedded: Callable[[bytes], Any]) -> dict[str
     """Builders by the names that PyTorch, NumPy and Python write.
 
     Args:
-        allowance: Of the file.
+        allowance: The bytes that the file's tensors may take.
         embedded: Reads a file of PyTorch inside a pickle: what `pickle.dump` makes of a tensor.
     """
 
@@ -159,7 +159,7 @@ def builders(allowance: Allowance, embedded: Callable[[bytes], Any]) -> dict[str
 
 
 def _set(arguments: tuple[Any, ...]) -> Any:
-    """A set is given its elements as a list; nothing that is read from a checkpoint lies in one."""
+    """A set is given its elements as a list; nothing that is read from a checkpoint is in one."""
     return Foreign("builtins.set", arguments)
 
 
@@ -214,7 +214,7 @@ def _sparse(allowance: Allowance, layout: str, *parts: Any) -> StoredTensor:
             raise FileFormatError("a sparse tensor's indices do not fit its values")
         limits = np.array(lengths[: len(at)], np.int64)[:, None]
         if numbers.shape[1:] != lengths[len(at) :] or (at < 0).any() or (at >= limits).any():
-            raise FileFormatError("an index of a sparse tensor lies outside")
+            raise FileFormatError("an index of a sparse tensor lies outside its shape")
         allowance.take(math.prod(lengths) * numbers.itemsize, f"a tensor of shape {lengths}")
         dense = np.zeros(lengths, numbers.dtype)
         np.add.at(dense, tuple(at), numbers)

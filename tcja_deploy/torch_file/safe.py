@@ -30,7 +30,7 @@ _DTYPES = {
     "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool", "C64": "complex64",
 }  # fmt: skip
 _LARGEST_HEADER = 100_000_000
-"""Bytes, as the format's own limit."""
+"""Most bytes of a header: the format's own limit."""
 
 
 def is_safetensors(path: Path) -> bool:

@@ -71,11 +71,11 @@ class Storage:
     """A run of bytes in a file.
 
     Attributes:
-        dtype: Of its elements, as PyTorch calls it.
+        dtype: Type of its elements, as PyTorch calls it.
         size: Bytes that the file holds of it; a legacy file tells it last.
         fetch: Reads them.
-        order: `<` or `>`, the order of the bytes of an element.
-        place: File and position of the bytes, where they lie in one as they are.
+        order: `<` or `>`, the byte order of an element.
+        place: File and position of the bytes, where a file holds them as they are.
     """
 
     dtype: str
@@ -92,7 +92,7 @@ class Storage:
         return self._content
 
     def mapped(self) -> Any:
-        """The bytes, mapped into memory where they lie in a file: only what is looked at is read."""
+        """The bytes, mapped into memory where a file holds them: only what is looked at is read."""
         if self.place is None or not self.size:
             return self.content()
         path, start = self.place()
@@ -100,7 +100,7 @@ class Storage:
 
 
 class StoredTensor:
-    """A tensor that lies in a file.
+    """A tensor in a file.
 
     Attributes:
         dtype: As PyTorch calls it, such as `float32` or `qint8`.
@@ -133,7 +133,7 @@ class StoredTensor:
         return self._numbers(self._make)
 
     def mapped(self) -> AnyArray:
-        """The numbers, as `array`; where they lie in a file as they are, only what is indexed is read from it."""
+        """The numbers, as `array`; where a file holds them as they are, only what is indexed is read from it."""
         return self.array() if self.obstacle or self._view is None else self._numbers(self._view)
 
     def _numbers(self, read: Callable[[], AnyArray]) -> AnyArray:
@@ -145,7 +145,7 @@ class StoredTensor:
             ) from error
 
     def set_state(self, state: object) -> None:
-        """Attributes that Python code hung onto a tensor say nothing about its numbers."""
+        """Ignored: attributes that Python code attached to a tensor say nothing about its numbers."""
 
 
 def read_part(source: Path | bytes, start: int, length: int) -> bytes:
@@ -161,11 +161,11 @@ def checked_shape(shape: Any) -> tuple[int, ...]:
     """Lengths of axes from a file.
 
     Raises:
-        FileFormatError: If they are none.
+        FileFormatError: If they are not lengths.
     """
     lengths = tuple(shape)
     if len(lengths) > _MOST_AXES or any(type(n) is not int or n < 0 for n in lengths):
-        raise FileFormatError("a tensor has a shape that cannot be")
+        raise FileFormatError("a tensor has an impossible shape")
     return lengths
 
 
@@ -182,7 +182,7 @@ def strided(
     """A view of a storage.
 
     Args:
-        allowance: Of the file.
+        allowance: The bytes that the file's tensors may take.
         storage: The bytes.
         offset: First element, counted in elements.
         shape: Lengths of the axes.
@@ -214,7 +214,7 @@ def strided(
         return np.ndarray(lengths, code, storage.mapped(), offset * code.itemsize, inside)
 
     def make() -> AnyArray:
-        check_reach()  # again: a legacy file says how long a storage is only behind the tensors that lie in it
+        check_reach()  # again: a legacy file says how long a storage is only after the tensors that it holds
         wide = 4 if dtype == "bfloat16" else code.itemsize
         allowance.take(math.prod(lengths) * wide, f"a tensor of shape {lengths}")
         if not math.prod(lengths):

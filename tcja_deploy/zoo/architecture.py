@@ -73,12 +73,12 @@ class Pool:
 
 @dataclass(frozen=True)
 class FlattenLayer:
-    """Features in one axis. No keys."""
+    """All features in one axis. No keys."""
 
 
 @dataclass(frozen=True)
 class Dropout:
-    """Nothing at inference. No keys."""
+    """Dropout, which does nothing at inference. No keys."""
 
     p: float = 0.5
 
@@ -123,7 +123,7 @@ class Architecture:
         )
 
     def weight_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of every entry of the state dict, but for counters."""
+        """Shape of every entry of the state dict, except for counters."""
         shapes: dict[str, tuple[int, ...]] = {}
         c, h, w = self.input_shape
         features = 0
@@ -226,7 +226,7 @@ def random_state(arch: Architecture, seed: int = 0) -> dict[str, NDArray[np.floa
     """Random weights that let spikes through every layer: uniform, with batch statistics as sparse input has them.
 
     That holds for the published widths; a layer of a few channels may stay silent by chance. For trying things out and for
-    tests; accuracy means nothing.
+    tests; the accuracy is meaningless.
     """
     rng = np.random.default_rng(seed)
     state = {}

@@ -1,7 +1,7 @@
 """A fully spiking variational autoencoder with TCJA, as SpikingJelly modules: encoder, decoder, and the sampling between.
 
 After Kamata et al., "Fully Spiking Variational Autoencoder", AAAI 2022, arXiv 2110.00375: the encoder answers with `k`
-spikes a latent variable and step, of which one is drawn at random; the latent is Bernoulli with the mean of the `k` as its
+spikes per latent variable and step, of which one is drawn at random; the latent is Bernoulli with the mean of the `k` as its
 rate. As in the TCJA paper (Zhu et al., TNNLS 2024) attention gates the spikes of encoder and decoder, and the decoder's
 picture is a mean over time. Sizes are not published there and are arguments.
 
@@ -32,10 +32,10 @@ class Sizes:
 
     Attributes:
         T: Time steps.
-        image: `[C, H, W]`; height and width are halved once a channel count, so they must be divisible.
-        channels: Of the encoder's convolutions, in order; the decoder has them in reverse.
+        image: `[C, H, W]`; height and width are halved once per entry of `channels`, so they must be divisible.
+        channels: Channels of the encoder's convolutions, in order; the decoder has them in reverse.
         latent: Latent variables.
-        k: Spikes of the encoder a latent variable and step.
+        k: Spikes of the encoder per latent variable and step.
         kernels: TCJA kernels `(k_t, k_c)`.
     """
 
@@ -71,7 +71,7 @@ def _normalised(linear: nn.Linear) -> nn.Module:
 
 
 def _grow(inputs: int, outputs: int, *, bias: bool = False) -> nn.Module:
-    """Twice the height and width."""
+    """A layer that doubles height and width."""
     conv: nn.Module = layer.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=bias, step_mode="m")
     return conv
 
@@ -133,7 +133,7 @@ def draw(spikes: Tensor, k: int, generator: torch.Generator | None = None) -> Te
 
 @dataclass(frozen=True)
 class Prior:
-    """A mixture of independent Bernoulli rates, one component a class.
+    """A mixture of independent Bernoulli rates, one component per class.
 
     Attributes:
         rates: `[classes, T, latent]`, in [0, 1].

@@ -4,7 +4,7 @@ Residual blocks with membrane shortcuts (Hu et al., "Advancing Spiking Neural Ne
 2024, arXiv 2112.08954): spike, convolve, normalise, twice, and add real values, so that spikes alone meet the 3x3 weights.
 Neurons are those of the TCJA paper (LIF, tau = 2, threshold 1, hard reset).
 
-Our sources tell neither where in the block the attention sits nor T: both are arguments. `tcja_deploy.load` traces the net.
+Our sources tell neither where in the block the attention is nor T: both are arguments. `tcja_deploy.load` traces the net.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tcja_deploy.zoo.modules import TCJABlock
 __all__ = ["GatePlace", "MSResNetTCJA", "ResidualBlock", "ms_resnet18_tcja"]
 
 GatePlace = Literal["output", "branch"]
-"""Where a block's attention sits: after the sum with the shortcut, or on the convolution branch before it."""
+"""Where the attention of a block is: after the sum with the shortcut, or on the convolution branch before it."""
 
 
 def _lif() -> nn.Module:
@@ -42,11 +42,11 @@ class ResidualBlock(nn.Module):
     """Two convolutions on spikes, a membrane shortcut, and TCJA.
 
     Args:
-        inputs: Channels that come in.
-        outputs: Channels that go out; with another number or a stride the shortcut is a strided 1x1 convolution with BN.
+        inputs: Input channels.
+        outputs: Output channels; with another number or a stride the shortcut is a strided 1x1 convolution with BN.
         stride: Of the first convolution.
         attention: The TCJA block.
-        place: Where it sits.
+        place: Where the block is.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ def ms_resnet18_tcja(
         depths: Residual blocks of each stage.
         k_t: Kernel of TLA, along time; 0 leaves it out.
         k_c: Kernel of CLA, along channels; 0 leaves it out.
-        place: Where the attention sits in its block; not published.
+        place: Where the attention is in its block; not published.
 
     Raises:
         UsageError: If both kernels are 0 or there is no such place.

@@ -231,7 +231,7 @@ CASES: list[tuple[Graph, list[str]]] = [
             "conv.3: is declared graded[T, N, 3, 6, 6], but computes real[T, N, 3, 6, 6]",
         ],
     ),
-    (changed(G, "vote", op=ir.Vote(9)), ["vote: graded[N, 4] has no 9 voters a class"]),
+    (changed(G, "vote", op=ir.Vote(9)), ["vote: graded[N, 4] has no 9 voters per class"]),
     (changed(G, "fc.1", op=ir.Linear(np.ones((4, 27)), None)), ["fc.1: weight is float64, not float32"]),  # type: ignore[arg-type]
     (
         changed(G, "fc.1", op=ir.Linear(np.full((4, 27), np.nan, np.float32))),
@@ -270,7 +270,7 @@ def test_all_violations_are_reported_at_once() -> None:
         "the graph breaks 3 rules:",
         "  - conv.2: tau = 0.1 is below 1",
         "  - conv.4: Stranger is not an op of the IR",
-        "  - vote: graded[N, 4] has no 9 voters a class",
+        "  - vote: graded[N, 4] has no 9 voters per class",
     ]
 
 

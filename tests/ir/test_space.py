@@ -128,7 +128,7 @@ X: tuple[Dim, ...] = ("T", "N", 2, 6, 6)
         (ir.Reshape(("T", "N", 72), (0, 7)), X, "N has to stay whole"),
         (ir.Reduce("mean", (1,)), X, "would mix them"),
         (ir.Reduce("max", (5,)), X, "has no axes"),
-        (ir.Vote(5), ("T", "N", 4), "has no 5 voters a class"),
+        (ir.Vote(5), ("T", "N", 4), "has no 5 voters per class"),
         (ir.Vote(1), ("T", "N"), "voting needs a feature axis"),
     ],
 )  # fmt: skip

@@ -70,7 +70,7 @@ def test_conditions_can_be_broken() -> None:
     spelled, x = start()
     block = Spelling(spelled, "conv.3.", lambda n: 0).block(x, kernels(4, 4))
     broken = {
-        "no batch normalisation right behind weights": normalised(),
+        "no batch normalisation directly after weights": normalised(),
         "no permutation or reshape that does nothing": idle.finish("y"),
         "no TCJA block in generic ops": spelled.finish(block),
     }

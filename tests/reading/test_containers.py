@@ -167,7 +167,7 @@ def test_bombs_are_refused_before_they_are_unpacked(tmp_path: Path) -> None:
     path = pack(tmp_path / "x.npz", {"a.npy": npy(f"({64 << 20},)", "|u1", bytes(64 << 20))})
     with (
         limited(Limits(memory=32 << 20)),
-        pytest.raises(FileFormatError, match="takes 128 MB, the limit is 32 MB"),
+        pytest.raises(FileFormatError, match="takes 128 MB; the limit is 32 MB"),
     ):
         read_npz(path)
     assert read_npz(path)["a"].size == 64 << 20
@@ -175,7 +175,7 @@ def test_bombs_are_refused_before_they_are_unpacked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_other_compressions_are_refused(tmp_path: Path, method: int) -> None:
-    with pytest.raises(FileFormatError, match="packed in a way"):
+    with pytest.raises(FileFormatError, match="compressed in a way"):
         read_npz(pack(tmp_path / "x.npz", {"a.npy": npy("(0,)")}, method))
 
 
@@ -199,7 +199,7 @@ def test_limits() -> None:
             parse_limits(text)
     with limited(Limits(100)):
         check_bytes(100, "this")
-        with pytest.raises(DataError, match="this takes 101 bytes, the limit is 100 bytes"):
+        with pytest.raises(DataError, match="this takes 101 bytes; the limit is 100 bytes"):
             check_bytes(101, "this", error=DataError)
     assert current_limits() == Limits()
     with pytest.raises(FileFormatError, match=r"takes 2\^99 bytes and more"):

@@ -20,7 +20,7 @@ _POLARITY = 1
 _EVENT_BYTES = 8
 _DVS128 = 127
 _HEADER = 2**20
-"""The text in front of the events is shorter than this."""
+"""The text before the events is shorter than this."""
 
 
 def read_aedat2(path: Path) -> Events:

@@ -51,7 +51,7 @@ def _lines(start: bytes) -> list[str]:
 
 
 def _header(line: str) -> tuple[list[str], dict[str, int]]:
-    """The names of the columns, and the sizes that faery writes behind some of them, as in `x@346`."""
+    """The names of the columns, and the sizes that faery writes after some of them, as in `x@346`."""
     parts = [cell.partition("@") for cell in _cells(line)]
     return [name for name, _, _ in parts], {name: int(size) for name, _, size in parts if size.isdecimal()}
 

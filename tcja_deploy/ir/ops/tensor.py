@@ -370,7 +370,7 @@ class Vote(Op):
         (x,) = inputs
         self._require(isinstance(x.dims[-1], int), f"voting needs a feature axis, got {x}")
         classes = x.features[-1] // self.voters
-        self._require(classes > 0, f"{x} has no {self.voters} voters a class")
+        self._require(classes > 0, f"{x} has no {self.voters} voters per class")
         return Signal((*x.dims[:-1], classes), x.kind.widened(Kind.GRADED))
 
     def acts_on_time(self, *inputs: Signal) -> bool:
