@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tcja_deploy.errors import DeployError
+from tcja_deploy.reading.arrays import map_npy
+
 __all__ = ["MIN_FILE", "FrameCache", "cache_folder"]
 
 MIN_FILE = 2**18
@@ -42,11 +45,14 @@ class FrameCache:
         """The frames under a key; None if there are none of that shape."""
         path = self._path(key)
         try:
-            frames: NDArray[np.generic] = np.load(path, allow_pickle=False)
+            kept = map_npy(path)
+            if kept.shape != shape or kept.dtype.kind not in "uif":
+                return None
+            frames: NDArray[np.generic] = np.array(kept)
             os.utime(path)
-        except (OSError, ValueError, EOFError):
+        except (OSError, DeployError):
             return None
-        return frames if frames.shape == shape and frames.dtype.kind in "uif" else None
+        return frames
 
     def put(self, key: str, frames: NDArray[np.generic]) -> None:
         """Keep frames; silently does nothing if the folder cannot be written to."""

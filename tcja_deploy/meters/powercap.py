@@ -20,6 +20,9 @@ POWERCAP = Path("/sys/class/powercap")
 _ZONE = re.compile(r"intel-rapl:\d+(:\d+)?")
 """Zones of the registers; those of `intel-rapl-mmio` are the same packages once more."""
 
+_DIGITS = 20
+"""Of a number of 64 bits."""
+
 
 @dataclass(frozen=True)
 class RaplZone(EnergyCounter):
@@ -45,8 +48,8 @@ class RaplZone(EnergyCounter):
 
 
 def _number(file: Path) -> int:
-    text = file.read_text().strip()
-    if not text.isdigit():
+    text = file.read_text(errors="replace").strip()
+    if not text.isdecimal() or len(text) > _DIGITS:
         raise OSError(f"{file} holds {text[:40]!r} instead of a number")
     return int(text)
 
@@ -69,7 +72,7 @@ def find_zones(root: Path = POWERCAP) -> tuple[Sequence[RaplZone], str]:
         if not _ZONE.fullmatch(folder.name):
             continue
         try:
-            name = (folder / "name").read_text().strip()
+            name = (folder / "name").read_text(errors="replace").strip()
             part = folder.name.count(":") > 1
             if name != "dram" if part else not name.startswith("package"):
                 continue

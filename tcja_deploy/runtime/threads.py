@@ -29,7 +29,7 @@ def available_cores() -> int:
     if quota is not None:
         cores = min(cores, max(1, math.floor(quota)))
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return min(cores, int(asked)) if asked.isdigit() and int(asked) else cores
+    return min(cores, int(asked)) if asked.isdecimal() and int(asked) else cores
 
 
 def share_the_machine() -> None:
@@ -54,7 +54,7 @@ def _quota() -> float | None:
             period = (folder / "cpu.cfs_period_us").read_text().strip()
         except OSError:
             return None
-    if not granted.isdigit() or not period.isdigit() or not int(period):
+    if not granted.isdecimal() or not period.isdecimal() or not int(period):
         return None
     return int(granted) / int(period)
 

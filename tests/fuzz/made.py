@@ -234,6 +234,13 @@ _WRITERS: dict[str, Any] = {
     "rich.safetensors": _rich_safetensors,
     "old.tar": _tar,
     "progress.npz": _progress,
+    "labelled.npz": lambda path: np.savez(
+        path, frames=np.ones((2, 10, 2, 34, 34), np.uint8), labels=np.array([0, 3])
+    ),
+    "meter.txt": lambda path: path.write_text("package-0;123456;262143328850"),
+    "words.txt": lambda path: path.write_text(
+        "net.pth --timesteps 5 --set a=1 --set b=2 --dt 0.5 --trust-pickle"
+    ),
     "classes.txt": lambda path: path.write_text("cat\ndog\n10\n2\n"),
     "options.txt": lambda path: path.write_text("16GB,300s;30ms;240,320;T=10;2,34,34;10;0.5"),
     "columns.h5": _hdf5,

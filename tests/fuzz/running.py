@@ -16,6 +16,7 @@ from fuzz_targets import TARGETS, Target, damaged
 from inner_targets import INNER
 from kept import kept
 from made import content
+from own_targets import OWN
 
 from tcja_deploy.errors import DeployError
 from tcja_deploy.reading.limits import out_of_memory_told
@@ -93,7 +94,7 @@ def fuzz(target: Target, seconds: float, folder: Path, seed: int = 0) -> Count:
     return count
 
 
-ALL = {**TARGETS, **DEEP, **INNER}
+ALL = {**TARGETS, **DEEP, **INNER, **OWN}
 """Every target, by its name."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from random import Random
@@ -11,6 +12,7 @@ from fuzz_targets import CORPUS, TARGETS, damaged
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made import content
+from readers import NOT_OF_OTHERS, READERS, ROOT, reading_files
 from running import ALL, Count, fuzz, one, there
 
 SECONDS = 60.0 / len(ALL)
@@ -38,15 +40,29 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path, name: str) -> None:
     assert count.refused + count.read > 0
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if not name.endswith("sealed")])
+def test_every_file_that_reads_has_a_target() -> None:
+    assert reading_files() == READERS.keys() | NOT_OF_OTHERS
+    assert {name for names in READERS.values() for name in names} <= ALL.keys()
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_undamaged_files_are_read(tmp_path: Path, name: str) -> None:
-    """Otherwise a target would count refusals of what it never was about."""
+    """Otherwise a target would count refusals of what it never was about; and by the files that the table of readers says."""
     if not there(ALL[name]):
         pytest.skip(f"{ALL[name].needs} is not installed")
+    expected = {str(ROOT / file) for file, names in READERS.items() if name in names}
+    seen: set[str] = set()
     for file in ALL[name].files:
         count = Count()
-        one(ALL[name], file, content(file), tmp_path, count, "whole")
-        assert (count.read, count.violations) == (1, [])
+        sys.setprofile(lambda frame, *_: seen.add(frame.f_code.co_filename))
+        try:
+            one(ALL[name], file, content(file), tmp_path, count, "whole")
+        finally:
+            sys.setprofile(None)
+        if not name.endswith("sealed"):  # whose files are made by the damage
+            wrong = [v for v in count.violations if ": took " not in v]  # watched, and with what it imports
+            assert (count.read, wrong) == (1, [])
+    assert name.endswith("sealed") or expected <= seen
 
 
 @pytest.mark.parametrize("file", sorted((CORPUS / "damaged").iterdir()), ids=lambda file: file.name)

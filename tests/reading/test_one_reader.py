@@ -21,7 +21,6 @@ READERS: dict[str, set[str]] = {
     },
     r"\b(np|numpy)\.(load|fromfile|loadtxt|genfromtxt)\(": {
         "tcja_deploy/reading/arrays.py",
-        "tcja_deploy/events/cache.py",  # its own files
         "tcja_deploy/events/formats/atis.py",  # bytes, as they are
         "tcja_deploy/events/formats/text.py",  # after its own look at the first lines
         "exporters/lava/driver.py",
