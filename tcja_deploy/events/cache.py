@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,9 @@ MIN_FILE = 2**18
 """Bytes of a file below which decoding it again takes no longer than reading its frames."""
 
 _LIMIT = 4 * 2**30
+_OLD = 24 * 3600.0
+"""Seconds after which nobody is still writing a file."""
+
 _VERSION = 1
 """Raised by one whenever the same file and options come to give other frames."""
 
@@ -88,6 +92,9 @@ class FrameCache:
             for _, size, path in kept:
                 total += size
                 if total > self._limit:
+                    path.unlink(missing_ok=True)
+            for path in self._folder.glob("??/*.part"):  # of processes that were killed
+                if time.time() - path.stat().st_mtime > _OLD:
                     path.unlink(missing_ok=True)
         except OSError:
             return
