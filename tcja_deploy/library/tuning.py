@@ -14,6 +14,7 @@ from tcja_deploy.exporters.lava.tuning.tune import Tuned, TuneOptions
 from tcja_deploy.exporters.lava.tuning.tune import tune as tune_graph
 from tcja_deploy.frontend.rewrite import check_rewritable, save_like
 from tcja_deploy.ir import Graph
+from tcja_deploy.library.progress import step_bar
 from tcja_deploy.library.sources import Data, Model, labelled_batches, open_data
 
 __all__ = ["tune", "tune_opened"]
@@ -31,7 +32,7 @@ def tune(
     options: TuneOptions | None = None,
     export: LavaOptions | None = None,
     loading: dict[str, Any] | None = None,
-    progress: Callable[[str, int], None] = lambda what, done: None,
+    progress: bool = True,
 ) -> Tuned:
     """Fine-tune a network for its export to Lava, and write a checkpoint of the layout that it came in.
 
@@ -45,7 +46,7 @@ def tune(
         options: How to train.
         export: How the network will be exported.
         loading: Arguments for `load`.
-        progress: Called with what is done, and the recordings that are done.
+        progress: Show a progress bar if it takes longer than two seconds.
 
     Raises:
         UsageError: A model that cannot be written again, arguments that do not fit it, or no weights.
@@ -61,11 +62,12 @@ def tune(
     if path is not None:
         check_free(Path(path), force=force)
     graph = model if isinstance(model, Graph) else load(model, **given)
-    return tune_opened(
-        model, graph, open_data(graph, data), None if test is None else open_data(graph, test),
-        None if path is None else Path(path), force=force, options=options, export=export, loading=given,
-        progress=progress,
-    )  # fmt: skip
+    train, others = open_data(graph, data), None if test is None else open_data(graph, test)
+    with step_bar(None, shown=progress) as done:
+        return tune_opened(
+            model, graph, train, others, None if path is None else Path(path), force=force, options=options, export=export,
+            loading=given, progress=done,
+        )  # fmt: skip
 
 
 def tune_opened(
