@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from torch import nn
 from tcja_deploy.events import EventData
 from tcja_deploy.files import atomic_file
 
-__all__ = ["Motion", "accuracy", "as_tensors", "load", "save_checkpoint", "train"]
+__all__ = ["Loss", "Motion", "accuracy", "as_tensors", "error_of_rates", "load", "save_checkpoint", "train"]
 
 Recordings = tuple[torch.Tensor, torch.Tensor]
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Of outputs `[N, classes]` and labels `[N]`, a mean over the recordings."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,11 @@ def load(data: EventData) -> Recordings:
     return as_tensors([data[index][0].astype(np.int32) for index in range(len(data))], data.labels)
 
 
+def error_of_rates(rates: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean squared error of firing rates `[N, classes]`: one for the class, zero for the others."""
+    return nn.functional.mse_loss(rates, nn.functional.one_hot(labels, rates.shape[1]).float())
+
+
 def train(
     net: nn.Module,
     recordings: Recordings,
@@ -54,17 +62,19 @@ def train(
     learning_rate: float,
     motion: Motion,
     seed: int,
+    loss_of: Loss = error_of_rates,
 ) -> None:
-    """Train with Adam, a cosine schedule and the mean squared error of the firing rates, as the authors do.
+    """Train with Adam, a cosine schedule and, unless told otherwise, the error of the firing rates, as the authors do.
 
     Args:
-        net: Takes `[T, N, 2, H, W]`, returns firing rates `[N, classes]`; trained on the device it is on.
+        net: Takes `[T, N, 2, H, W]`, returns scores `[N, classes]`; trained on the device it is on.
         recordings: Counts `[N, T, 2, H, W]` and labels.
         epochs: Fixed number of epochs.
         batch: Recordings a step.
         learning_rate: Of Adam, at the start of the cosine.
         motion: How far each recording moves, anew in each epoch.
         seed: Of order, motion and dropout.
+        loss_of: What is minimised, of scores and labels.
     """
     torch.manual_seed(seed)
     device = next(net.parameters()).device
@@ -75,9 +85,7 @@ def train(
         start, total = time.perf_counter(), 0.0
         net.train()
         for chosen in torch.randperm(len(labels)).to(device).split(batch):
-            rates = net(_moved(frames[chosen], motion))
-            target = nn.functional.one_hot(labels[chosen], rates.shape[1]).float()
-            loss = nn.functional.mse_loss(rates, target)
+            loss = loss_of(net(_moved(frames[chosen], motion)), labels[chosen])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -12,6 +12,7 @@ NAMES = (
     "cross_convolution_digits.tcja",
     "digits_checkpoint_max.pth",
     "digits_test_events.npz",
+    "ma_snn_space_digits.tcja",
     "ms_resnet_tcja_digits.tcja",
     "nmnist_checkpoint_max.pth",
 )

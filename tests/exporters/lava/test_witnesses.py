@@ -9,7 +9,11 @@ from tcja_deploy.data import path
 from tcja_deploy.events import open_data
 from tcja_deploy.frontend.load import load
 
-WITNESSES = {"ms_resnet_tcja_digits.tcja": 94, "cross_convolution_digits.tcja": 80}
+WITNESSES = {
+    "ms_resnet_tcja_digits.tcja": 94,
+    "cross_convolution_digits.tcja": 94,
+    "ma_snn_space_digits.tcja": 94,
+}
 """Networks with what they recognise at least of the shipped 100 recordings, in float."""
 RECORDINGS = 20
 

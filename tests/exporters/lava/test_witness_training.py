@@ -1,0 +1,92 @@
+"""The scripts behind the trained networks: what is trained on, what ships, how sure a difference is."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from tcja_deploy.data import path
+from tcja_deploy.frontend.load import load
+from tcja_deploy.frontend.trace import trace
+from tcja_deploy.ir import Kind
+
+ROOT = Path(__file__).parents[3]
+SHIPPED = {
+    "ms_resnet_tcja_digits.tcja": "ms-resnet-tcja-output",
+    "cross_convolution_digits.tcja": "cross-convolution",
+    "ma_snn_space_digits.tcja": "ma-snn-s",
+}
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch):
+    """The folders of scripts can be imported, here alone."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    yield
+    for module in [name for name in sys.modules if name.split(".")[0] in ("training", "benchmarks")]:
+        del sys.modules[module]
+
+
+@pytest.mark.filterwarnings("ignore::tcja_deploy.errors.SilenceWarning")  # untrained, on made-up frames
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_network_is_one_of_those_that_the_script_trains(name):
+    from training.witnesses import TIMESTEPS, WITNESSES
+
+    made = trace(
+        WITNESSES[SHIPPED[name]]().eval(),
+        timesteps=TIMESTEPS,
+        input_shape=(2, 34, 34),
+        input_kind=Kind.COUNT,
+    )
+    shipped = load(path(name))
+    assert path(name).stat().st_size <= 1_000_000
+    assert [(node.name, type(node.op), node.signal) for node in shipped] == [
+        (node.name, type(node.op), node.signal) for node in made
+    ]
+
+
+def test_settings_are_chosen_on_recordings_that_are_trained_on():
+    from training.train_witnesses import settings_split
+
+    labels = torch.arange(10).repeat_interleave(9)
+    frames = torch.arange(90, dtype=torch.uint8).reshape(90, 1, 1, 1, 1)
+    kept, tested = settings_split((frames, labels))
+    assert len(tested[1]) == 18
+    assert set(tested[1].tolist()) == set(range(10))
+    assert sorted([*kept[0].flatten().tolist(), *tested[0].flatten().tolist()]) == list(range(90))
+    for some, wanted in (kept, tested):
+        assert torch.equal(labels[some.flatten().long()], wanted)
+
+
+def test_digits_recorded_again_show_the_held_out_images(monkeypatch):
+    from sklearn.datasets import load_digits
+
+    from training import train_witnesses
+
+    few = load_digits()
+    few.images, few.target = few.images[:40], np.arange(40) % 10
+    monkeypatch.setattr(train_witnesses, "load_digits", lambda: few)
+    monkeypatch.setattr(train_witnesses, "HELD_OUT", 10)
+    train, test = train_witnesses.recordings()
+    first, second = train_witnesses.recorded_again(2)
+    assert len(train[1]) == 30
+    for again in (first, second):
+        assert torch.equal(again[1], test[1])
+        assert not torch.equal(again[0], test[0])
+        images = again[0].sum((1, 2)).flatten(1).float(), test[0].sum((1, 2)).flatten(1).float()
+        alike = np.corrcoef(*images)[:10, 10:]  # of each of one with each of the other
+        assert (alike.argmax(1) == np.arange(10)).all()
+    assert not torch.equal(first[0], second[0])
+
+
+def test_copies_of_a_recording_count_as_one_draw():
+    from benchmarks.lava_witnesses import paired
+
+    difference = np.random.default_rng(3).integers(-1, 2, (200, 7))
+    mean, low, high = paired(difference)
+    each = 100 * difference.mean(1)
+    assert (low, high) == pytest.approx(stats.norm.interval(0.95, each.mean(), stats.sem(each)), abs=1e-3)
+    assert paired(np.repeat(difference, 5, 1)) == pytest.approx((mean, low, high))
