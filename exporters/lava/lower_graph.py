@@ -26,6 +26,7 @@ from tcja_deploy.exporters.lava.host_tail import host_tail
 from tcja_deploy.exporters.lava.regions import Region, regions
 from tcja_deploy.ir import Graph, Kind, Node
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.ir.linear_steps import why_not_leaky
 from tcja_deploy.runtime.integers.layers import or_pool
 from tcja_deploy.runtime.integers.stages import HOST, NeuronStage, RelayStage
 from tcja_deploy.unsupported import Unsupported, UnsupportedInContext, UnsupportedParts
@@ -152,7 +153,7 @@ class _Lowering:
         elif isinstance(op, ir.BatchNorm1d | ir.BatchNorm2d):
             self._norm(node, op)
         elif isinstance(op, ir.Recurrence):
-            raise Unsupported("computes differently from Lava's neuron, which has one leak and one threshold")
+            raise Unsupported(f"{why_not_leaky(op)}; Lava's neuron has one leak and one threshold")
         else:
             raise Unsupported("is neither a layer nor part of an attention with one entry and one exit")
         kept = self.values[node.name]

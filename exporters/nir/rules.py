@@ -19,6 +19,7 @@ from tcja_deploy.exporters.nir.dynamics import (
 from tcja_deploy.exporters.nir.writer import NirValue, Writer, WriterRule
 from tcja_deploy.ir import Graph, Kind, Node, Op
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.ir.linear_steps import CurrentBased, current_based
 from tcja_deploy.unsupported import Unsupported, UnsupportedParts
 
 __all__ = ["RULES", "unsupported_nodes"]
@@ -156,6 +157,25 @@ def _neuron(w: Writer, node: Node, op: ir.Neuron, x: NirValue) -> NirValue:
     return w.put(node, written.node, x)
 
 
+def _current_based(op: ir.Recurrence) -> CurrentBased:
+    try:
+        return current_based(op)
+    except Unsupported as error:
+        raise Unsupported(
+            f"{error.reason}; NIR's neurons have one leak and one threshold and return to v_reset, some with a leaky current "
+            "before"
+        ) from error
+
+
+def _recurrence(w: Writer, node: Node, op: ir.Recurrence, x: NirValue) -> NirValue:
+    found = _current_based(op)
+    written = spiking_with_current(
+        found.current, found.neuron, node.signal.features, w.dt, x.factor / found.gain
+    )
+    w.note(node, "a current and the membrane that it flows into", written.note)
+    return w.put(node, written.node, x)
+
+
 def _integrator(w: Writer, node: Node, op: ir.LI | ir.AffineIntegrator, x: NirValue) -> NirValue:
     readers = w.network.readers(node.name)
     if len(readers) == 1 and _current_of(w.network, readers[0]) is op:
@@ -181,6 +201,7 @@ RULES: dict[type[Op], WriterRule] = {
     ir.Linear: _linear,
     ir.MaxPool2d: _max_pool,
     ir.PLIF: _neuron,
+    ir.Recurrence: _recurrence,
 }
 
 
@@ -197,9 +218,7 @@ def unsupported_nodes(graph: Graph) -> UnsupportedParts:
 def _check(graph: Graph, node: Node) -> None:
     """Raises `Unsupported` if NIR cannot hold a node."""
     if isinstance(node.op, ir.Recurrence):
-        raise Unsupported(
-            "computes differently from NIR's neurons, which have one leak and one threshold and return to v_reset"
-        )
+        _current_based(node.op)
     if type(node.op) not in {*RULES, ir.Add}:
         raise Unsupported(f"NIR has no primitive for {type(node.op).__name__}")
     inputs = graph.signals_in(node)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +157,7 @@ def read_classes(given: str, *, order: LabelOrder | None = None) -> tuple[str, .
         )
     if not names:
         raise UsageError("holds no class names", where=given)
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise UsageError(f"the class '{twice[0]}' appears twice", where=given)
     return names

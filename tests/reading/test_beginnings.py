@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 import tcja_deploy as td
-from tcja_deploy.errors import FileFormatError
+from tcja_deploy.errors import DeployError, FileFormatError
+from tcja_deploy.events.classes import read_classes
 from tcja_deploy.reading.beginning import first_bytes
+from tcja_deploy.reading.json_text import parse_json
 from tcja_deploy.reading.onnx_file import onnx_metadata
 from tcja_deploy.text import a_screen
 
@@ -37,3 +39,15 @@ def test_long_messages_keep_their_end_and_send_no_escapes() -> None:
         assert shown.endswith("the advice")
         assert len(shown) < 6000
     assert "\x1b" not in a_screen("\n".join(["\x1b"] * 39))
+
+
+def test_what_stands_twice_among_many_is_found_at_once(tmp_path: Path) -> None:
+    """150,000 classes of which the last two are one, and as many keys of a document."""
+    names = [*map(str, range(150_000)), "149999"]
+    (tmp_path / "classes.txt").write_text("\n".join(names))
+    begun = time.process_time()
+    with pytest.raises(DeployError, match="'149999' appears twice"):
+        read_classes(str(tmp_path / "classes.txt"))
+    with pytest.raises(DeployError, match="'149999' appears twice"):
+        parse_json("{" + ",".join(f'"{name}":0' for name in names) + "}")
+    assert time.process_time() - begun < 10

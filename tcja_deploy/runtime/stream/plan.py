@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -230,7 +231,7 @@ def check_names(names: list[str]) -> None:
     Raises:
         UsageError: If a name stands twice.
     """
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise UsageError(
             f"the parts of a TCJA block or of the result would have the names of nodes: {', '.join(twice)}",
