@@ -254,6 +254,8 @@ def page(lines: list[str]) -> str:
             "weights scaled to outputs of variance one), small images; then module and graph run on the same two samples.",
             "The last column is the largest difference of the outputs.",
             "",
+            "<!-- figures of: minutes of work: the command above -->",
+            "",
             "| model | | graph, or why not | difference |",
             "|---|---|---|---|",
             *lines,

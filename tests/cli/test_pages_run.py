@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ import typer
 from command_line import Run
 from golden_files import LARGER
 from page_blocks import ROOT, Block, blocks_of, pages
+from page_figures import REASONS as WHY_NOT_COMPARED
+from page_figures import Near, NotAtHandError, agree, evaluate, figures, statements_of, unmarked_tables
 
 from tcja_deploy import cli
 from tcja_deploy.data import path as shipped
@@ -23,6 +27,7 @@ from tcja_deploy.errors import ToolchainError
 
 DATA = ROOT / "tests" / "data"
 SHOWN = {page: blocks for page in pages() if (blocks := blocks_of(page))}
+STATED = {page: stated for page in pages() if (stated := statements_of(page))}
 REASONS = (
     "installs packages",
     "of other data than the repository holds",
@@ -118,6 +123,24 @@ def run_console(block: Block, run: Run) -> str:
     return printed
 
 
+def larger(path: str) -> Path:
+    """A folder or file of the larger sets."""
+    if not (LARGER / path).exists():
+        raise NotAtHandError
+    return LARGER / path
+
+
+def json_of(run: Run) -> Callable[[str], Any]:
+    """What commands say with `--json`, for the code that figures of a page are compared by."""
+
+    def found(line: str) -> Any:
+        ran = run(*shlex.split(line), "--json")
+        assert ran.code == 0, f"{line}\n{ran.err}"
+        return json.loads(ran.out)
+
+    return found
+
+
 def run_python(block: Block, names: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> str:
     """Run it with what the blocks before have defined; what it prints."""
     exec(compile("\n" * block.line + block.text, str(ROOT / block.page), "exec"), names)
@@ -144,9 +167,9 @@ def at_hand(block: Block, folder: Path) -> bool:
     return True
 
 
-RUN = [page for page in SHOWN if "zh" not in page]
+RUN = [page for page in pages() if page in SHOWN.keys() | STATED.keys() and "zh" not in page]
 """A page in Chinese has the blocks of its English one."""
-LONG = ("README.md", "docs/energy.md")
+LONG = ("README.md", "docs/benchmark.md", "docs/energy.md")
 
 
 @pytest.mark.parametrize(
@@ -160,13 +183,19 @@ def test_what_a_page_shows_runs(
     monkeypatch.setenv("TCJA_DEPLOY_LAVA_PYTHON", str(tmp_path / "none"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     the_names_of_the_pages(tmp_path)
-    blocks = [b for b in SHOWN[page] if not {"not run", "run by"} & set(b.said) and at_hand(b, tmp_path)]
+    blocks = [
+        b for b in SHOWN.get(page, ()) if not {"not run", "run by"} & set(b.said) and at_hand(b, tmp_path)
+    ]
+    stated = [s for s in STATED.get(page, ()) if s.word == "figures"]
     for block in blocks:
         if block.file:
             (tmp_path / block.file).write_text(block.text, encoding="utf-8")
-    names: dict[str, Any] = {"the_root": ROOT}
+    names: dict[str, Any] = {"the_root": ROOT, "near": Near, "larger": larger, "json_of": json_of(run)}
     printed = None
-    for block in blocks:
+    for block in sorted([*blocks, *stated], key=lambda part: part.line):
+        if not isinstance(block, Block):
+            evaluate(block, names)
+            continue
         exec(block.said.get("before", ""), names)
         if block.language == "console":
             printed = run_console(block, run)
@@ -177,6 +206,47 @@ def test_what_a_page_shows_runs(
         elif block.language == "text" and printed:
             assert states(printed, block.text), f"{block.place}: printed\n{printed}"
             printed = None
+
+
+GENERATED = ("docs/energy-models.md", "docs/reference/cli.md")
+"""Pages that tests compare whole with what writes them."""
+
+
+def test_figures_say_where_they_come_from() -> None:
+    """Tables of measured figures are compared here, by the test that they name, or say why not."""
+    written = [page for page in pages() if page.endswith(".md") and page not in GENERATED]
+    assert [place for page in written for place in unmarked_tables(page)] == []
+    for stated in (s for page in STATED.values() for s in page):
+        if stated.word == "figures by":
+            test = (ROOT / stated.said.partition("::")[0]).read_text(encoding="utf-8")
+            assert Path(stated.page).name in test, stated.place
+            assert f"def {stated.said.partition('::')[2]}(" in test, stated.place
+        elif stated.word == "figures of":
+            assert stated.said.startswith(WHY_NOT_COMPARED), stated.place
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0 of 59,812,000 in `T = 10` steps, 1.2e-4 or -3.5 %", ["0", "59,812,000", "1.2e-4", "-3.5"]),
+        (
+            "| a | b |\n|---|---|\n| 3 | 5,760 (184,320) |\n| x2 | 98 -> 97 |",
+            ["5,760", "184,320", "98", "97"],
+        ),
+        ("Loihi2, int8, [page](a-1.md)", []),
+    ],
+)
+def test_figures_of_a_text(text: str, expected: list[str]) -> None:
+    assert figures(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("stated", "value", "expected"),
+    [("3.25", 3.2479, True), ("3.25", 3.2551, False), ("1,280", 1280, True), ("1,280", 1281, False), ("1.2e-4", 1.249e-4, True),
+     ("1.2e-4", 1.26e-4, False), ("243", 242.6, True), ("962,732", Near(962746), True), ("962,732", Near(972746), False)],
+)  # fmt: skip
+def test_figures_agree_to_their_digits(stated: str, value: Any, expected: bool) -> None:
+    assert agree(stated, value) is expected
 
 
 def test_what_is_not_run_says_why() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,6 +73,25 @@ def test_a_program_is_as_near_to_the_float_ops_as_it_says(key, out_unit):
         )  # streams are up to 6.1 large, gates up to 1
         assert max(compiled.program.magnitudes) < 1 << 62
         assert compiled.program.bits[-1] <= 32
+
+
+def test_the_table_of_window_programs_md() -> None:
+    """Steps, bits, error and bound of the first attention of the families that the page names."""
+    page = (Path(__file__).parents[2] / "docs" / "window-programs.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| .+ \(`([\w-]+)`\) \| (\d+) \| (\d+) \| (\S+) \| (\S+) \|$", page, re.MULTILINE)
+    assert len(rows) == 10
+    for key, steps, bits, error, bound in rows:
+        graph = net(key).graph
+        region = regions(graph)[0]
+        unit, low, high, window = payloads(graph[region.source].signal, graph.T, 0)
+        compiled = compile_region(graph, region, unit=unit, low=low, high=high, out_unit=None)
+        assert len(compiled.program.description["steps"]) == int(steps), key
+        assert max(compiled.program.magnitudes).bit_length() == int(bits), key
+        assert compiled.error == pytest.approx(float(bound), rel=0.05), key
+        # The float side rounds by the machine's own order of sums.
+        assert program_error(graph, region, compiled, unit, window) == pytest.approx(
+            float(error), rel=0.05, abs=FLOAT32
+        ), key
 
 
 def test_a_program_survives_its_own_description():
