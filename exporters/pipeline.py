@@ -8,7 +8,7 @@ because where it differs is what its user has to look at: the manifest says so i
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +41,9 @@ __all__ = ["run_export", "run_verification"]
 
 Batches = Iterable[NDArray[np.float32]]
 
+Card = Callable[[Mapping[str, Any], ExportReport], str]
+"""Makes the text of a model card from the entries of the manifest and the report, in which the files are still missing."""
+
 
 def run_export(
     target: Target[Any, Any],
@@ -51,13 +54,15 @@ def run_export(
     verify: bool = True,
     bound: float = BOUND,
     force: bool = False,
+    card: Card | None = None,
     progress: ExportProgress = unmonitored,
     **options: Any,
 ) -> ExportReport:
     """Export a network.
 
     A file is written as `<stem><suffix>` with `<stem>.golden.npz` and `<stem>.manifest.json` beside it, a folder with
-    `golden.npz` and `manifest.json` in it; all of it or, on failure, nothing.
+    `golden.npz` and `manifest.json` in it; all of it or, on failure, nothing. A model card is `<stem>.card.md` or, in a folder,
+    `README.md`.
 
     Args:
         target: Where to.
@@ -67,6 +72,7 @@ def run_export(
         verify: Compare the artifact with its reference.
         bound: Allowed mismatches per neuron-step.
         force: Replace what is there.
+        card: Makes the model card, if there is to be one.
         progress: Called with what is being done and how far it is.
         **options: Of the target; see its dataclass of options.
 
@@ -82,7 +88,7 @@ def run_export(
     check_free(place, force=force)
     network, frames = prepare(graph), FrameBatches(graph, data)
     translation = target.translate(network, frames, chosen, progress)
-    names = () if folder else _names(place, translation)
+    names = () if folder else _names(place, translation, card)
     with _staged(place, names, force=force) as staged:
         job = _Job(target, network, translation, staged, folder)
         translation.write(staged)
@@ -91,20 +97,14 @@ def run_export(
         check = None
         if verify:
             check = _verified(translation, network, staged, frames, bound, progress)
+        report = job.report(place, check)
+        if card is not None:
+            text = card({"target": target.name, **job.entries(check)}, report)
+            job.beside(_card_name(folder)).write_text(text, "utf-8")
+        if check is not None or card is not None:
             job.write_manifest(check)
         files = sorted(f.relative_to(staged) for f in staged.rglob("*") if f.is_file()) if folder else names
-    return translation.report(
-        ExportReport(
-            target.name,
-            place,
-            tuple((place if folder else place.parent) / name for name in files),
-            translation.nodes,
-            check.agreement if check else None,
-            job.notes(check),
-            job.comparisons(check),
-            (check.runtime if check else "") or target.runtime,
-        )
-    )
+    return replace(report, files=tuple((place if folder else place.parent) / name for name in files))
 
 
 def _with_suffix(path: Path, suffix: str) -> Path:
@@ -116,10 +116,16 @@ def _stem(place: Path) -> str:
     return place.name.removesuffix(place.suffix)
 
 
-def _names(place: Path, translation: Translation) -> tuple[str, ...]:
+def _card_name(folder: bool) -> str:
+    """In a folder the name under which a hub shows it."""
+    return "README.md" if folder else "card.md"
+
+
+def _names(place: Path, translation: Translation, card: Card | None) -> tuple[str, ...]:
     """Names of all files, the one that the user asked for last."""
     stem = _stem(place)
-    return (f"{stem}.golden.npz", f"{stem}.{NAME}", *translation.beside(place.name), place.name)
+    cards = () if card is None else (f"{stem}.{_card_name(False)}",)
+    return (*cards, f"{stem}.golden.npz", f"{stem}.{NAME}", *translation.beside(place.name), place.name)
 
 
 @contextmanager
@@ -184,11 +190,30 @@ class _Job:
     def comparisons(self, check: Check | None) -> Mapping[str, Agreement]:
         return {**self.translation.comparisons, **(check.comparisons if check else {})}
 
+    def report(self, place: Path, check: Check | None) -> ExportReport:
+        """What the export did; the files are not known yet."""
+        return self.translation.report(
+            ExportReport(
+                self.target.name,
+                place,
+                (),
+                self.translation.nodes,
+                check.agreement if check else None,
+                self.notes(check),
+                self.comparisons(check),
+                (check.runtime if check else "") or self.target.runtime,
+            )
+        )
+
     def write_manifest(self, check: Check | None) -> None:
         """Write the manifest, with what was verified if that is known."""
+        self.beside(NAME).write_text(sealed(self.target.name, self.entries(check)), "utf-8")
+
+    def entries(self, check: Check | None) -> dict[str, Any]:
+        """What the manifest says, of the files that are there now."""
         manifest = self.beside(NAME)
         root = self.staged if self.folder else self.staged.parent
-        entries = {
+        return {
             "model": _about_model(self.network.trained),
             "files": file_facts(root, (f for f in root.rglob("*") if f.is_file() and f != manifest)),
             "nodes": [vars(node) for node in self.translation.nodes],
@@ -204,7 +229,6 @@ class _Job:
             },
             self.target.name: self.translation.about,
         }
-        manifest.write_text(sealed(self.target.name, entries), "utf-8")
 
 
 def _about_model(graph: Graph) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class ExportReport:
         return None if apart is None else (apart.mismatches, apart.neuron_steps)
 
     @property
-    def tables(self) -> tuple[ReportTable, ...]:
+    def details(self) -> tuple[ReportTable, ...]:
         """What only this target has to show."""
         return ()
 

@@ -13,11 +13,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tcja_deploy.api import export, verify
 from tcja_deploy.errors import VerificationError
 from tcja_deploy.exporters.lava.quantise import quantise
 from tcja_deploy.exporters.lava.schedule import latency
 from tcja_deploy.exporters.onnx_step.run import OnnxStepper
+from tcja_deploy.exporters.onnx_step.target import ONNX_STEP
+from tcja_deploy.exporters.pipeline import run_export, run_verification
 from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.activity.collect import LabelledFrames
 from tcja_deploy.runtime.compare import Agreement
@@ -165,7 +166,7 @@ def open_engine(
 def _onnx(
     graph: Graph, path: Path, lookahead: int | None, profile: FrameProfile | None, schedule: Schedule
 ) -> StreamEngine:
-    export(graph, "onnx-step", path, lookahead=lookahead, profile=profile, verify=False)
+    run_export(ONNX_STEP, graph, path, lookahead=lookahead, profile=profile, verify=False)
     state = sum(a.nbytes for a in OnnxStepper(path, trusted=True).state.values())
     network = plan(graph, lookahead=lookahead, profile=profile, schedule=schedule)
     return StreamEngine(
@@ -174,7 +175,7 @@ def _onnx(
         network,
         network,
         lambda samples: OnnxStepper(path, samples, trusted=True),
-        lambda batches: verify(path, graph, batches, profile=profile),
+        lambda batches: run_verification(ONNX_STEP, path, graph, batches, profile=profile),
         "onnxruntime",
         exact=True,  # compared with the stream of the same look-ahead
         step_model=path,

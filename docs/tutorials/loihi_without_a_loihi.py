@@ -139,7 +139,7 @@ table[table.unit != "ms"]
 # %%
 frames, _ = test
 try:
-    lava = td.verify(bundle, batches=[frames[:, :1]], fast_conv=True)
+    lava = td.verify(bundle, data=[frames[:, :1]], fast_conv=True)
 except td.DeployError as error:
     print(f"Not run where this page was built: {error.reason}; {error.hint}")
 else:

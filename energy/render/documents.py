@@ -26,6 +26,7 @@ from tcja_deploy.files import atomic_file, output_folder, staged_files
 
 __all__ = [
     "FORMATS",
+    "document_json",
     "plain",
     "rates_document",
     "report_document",
@@ -71,7 +72,8 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _json(kind: str, value: Any) -> str:
+def document_json(kind: str, value: Any) -> str:
+    """A record as JSON that says what it is."""
     record = {"kind": kind, "schema": 2, **plain(value)}
     return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -99,7 +101,7 @@ def report_document(report: Report, suffix: str) -> str:
     if suffix == ".csv":
         return to_csv(tables.entries_table(report.estimates))
     if suffix == ".json":
-        return _json("tcja-deploy energy report", report)
+        return document_json("tcja-deploy energy report", report)
     title = f"Energy report: {report.model['architecture']}"
     if suffix == ".html":
         return _report_page(title, report)
@@ -115,7 +117,7 @@ def rates_document(found: Rates, facts: Mapping[str, str], suffix: str) -> str:
     if suffix == ".csv":
         return to_csv(rates_table(found))
     if suffix == ".json":
-        return _json("tcja-deploy firing rates", {**plain(found), "provenance": dict(facts)})
+        return document_json("tcja-deploy firing rates", {**plain(found), "provenance": dict(facts)})
     listed = [neuron_table(found), input_table(found), step_table(found)]
     listed += [] if found.confusion is None else [confusion_table(found.confusion)]
     if suffix != ".html":
@@ -138,7 +140,7 @@ def reproduction_document(found: Reproduction, facts: Mapping[str, str], suffix:
     if suffix == ".csv":
         return "\n".join(map(to_csv, listed))
     if suffix == ".json":
-        return _json("tcja-deploy reproduction", {**plain(found), "provenance": dict(facts)})
+        return document_json("tcja-deploy reproduction", {**plain(found), "provenance": dict(facts)})
     if suffix != ".html":
         return _joined(title, facts, listed, suffix)
     page = Page(title, found.published.source)
@@ -171,7 +173,7 @@ def tables_document(
     if suffix == ".csv":
         return to_csv(found[0])
     if suffix == ".json":
-        return _json(kind, {**{t.key: t.records() for t in found}, "provenance": dict(facts)})
+        return document_json(kind, {**{t.key: t.records() for t in found}, "provenance": dict(facts)})
     if suffix != ".html":
         return _joined(title, facts, found, suffix)
     page = Page(title, "")

@@ -32,10 +32,10 @@ def one_line(text: str) -> str:
 
 
 def to_markdown(table: Table, level: int = 2) -> str:
-    """A GitHub table under a heading."""
+    """A GitHub table under a heading; names that look like HTML are shown, not obeyed."""
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(one_line(c).replace("|", "\\|") for c in cells) + " |"
+        return "| " + " | ".join(one_line(c).replace("|", "\\|").replace("<", "&lt;") for c in cells) + " |"
 
     rule = "|" + "|".join("---:" if c.right else "---" for c in table.columns) + "|"
     body = [line([c.head for c in table.columns]), rule, *map(line, table.cells())]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["RATE_PLOTS", "Plot", "energy_scale", "line_plot", "rate_plots", "report_plots"]
+__all__ = ["RATE_PLOTS", "Plot", "bar_plot", "energy_scale", "line_plot", "rate_plots", "report_plots"]
 
 RATE_PLOTS = ("rates", "rates_over_time", "rate_histogram")
 """Keys of the plots of firing rates."""
@@ -320,3 +320,40 @@ def line_plot(key: str, caption: str, values: Sequence[float], x: str, y: str) -
         axes.locator_params(axis="x", integer=True, nbins=10, min_n_ticks=1)
 
     return Plot(key, caption, (6.4, 3.0), paint)
+
+
+def bar_plot(
+    key: str,
+    caption: str,
+    labels: Sequence[str],
+    series: Mapping[str, Sequence[float]],
+    x: str,
+    *,
+    log: bool = False,
+) -> Plot:
+    """A quantity of several things, a bar each, from the top down; a legend if there are several series.
+
+    Args:
+        key: Name of the plot.
+        caption: What it shows.
+        labels: What the bars are of.
+        series: Values by name of the series.
+        x: Label of the axis.
+        log: A logarithmic axis.
+    """
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        height = 0.8 / len(series)
+        colours = (_BLUE, _GREY, _INK)
+        for i, (name, values) in enumerate(series.items()):
+            places = [row - 0.4 + height * (i + 0.5) for row in range(len(labels))]
+            axes.barh(places, values, height, color=colours[i % len(colours)], label=name)
+        _rows(axes, labels)
+        axes.set_xlabel(x)
+        if log:
+            axes.set_xscale("log")
+        if len(series) > 1:
+            axes.legend(frameon=False, fontsize=8)
+
+    return Plot(key, caption, (6.4, 1.2 + 0.3 * len(labels)), paint)

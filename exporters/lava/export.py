@@ -60,7 +60,7 @@ class LavaReport(ExportReport):
         return self.moved
 
     @property
-    def tables(self) -> tuple[ReportTable, ...]:
+    def details(self) -> tuple[ReportTable, ...]:
         """What quantisation did to each stage."""
         title = "Quantisation"
         if self.accuracy is not None:

@@ -24,10 +24,10 @@ def demo(
 
     The network was trained on handwritten digits seen by a simulated event camera; 100 held-out recordings come with it.
     """
-    from tcja_deploy.api import export, load
+    from tcja_deploy.api import load
     from tcja_deploy.cli.notes import is_quiet
     from tcja_deploy.cli.options import RecordingOptions, check_outputs, open_dataset
-    from tcja_deploy.cli.render import console, print_agreement, print_table, print_written, step_bar
+    from tcja_deploy.cli.render import console, print_agreement, print_table, print_written
     from tcja_deploy.data import path
     from tcja_deploy.energy.render.formats import to_rich
     from tcja_deploy.energy.render.rate_tables import rate_summary
@@ -35,6 +35,7 @@ def demo(
     from tcja_deploy.errors import VerificationError
     from tcja_deploy.files import output_folder
     from tcja_deploy.library.accounting import energy
+    from tcja_deploy.library.exporting import export
 
     checkpoint, recordings = path("digits_checkpoint_max.pth"), path("digits_test_events.npz")
     console.print(
@@ -52,9 +53,10 @@ def demo(
     console.print(
         "[bold]2. export[/] to ONNX and [bold]verify[/] in onnxruntime, spike for spike", markup=True
     )
-    with output_folder(output), step_bar(len(subset)) as progress:
-        frames = (frames for frames, _ in subset.batches(4))
-        report = export(graph, "onnx", output / "digits.onnx", data=frames, force=force, progress=progress)
+    with output_folder(output):
+        report = export(
+            graph, "onnx", output / "digits.onnx", data=subset, force=force, progress=not is_quiet()
+        )
     agreement = report.agreement
     if agreement is None:
         raise VerificationError("the demo did not verify its export")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
+from tcja_deploy.cli.notes import is_quiet
 from tcja_deploy.cli.options import (
     ALL,
     AS_FOUND,
@@ -45,35 +45,41 @@ def export(
     verify: Annotated[
         bool, typer.Option("--verify/--no-verify", help="Run the result beside the reference.")
     ] = True,
+    card: Annotated[bool, typer.Option("--card", help="Write a model card (Markdown) too.")] = False,
+    activity: Annotated[
+        Path | None,
+        typer.Option(
+            help="Counts kept by 'tcja-deploy rates --save': the card then states accuracy, rates and energy.",
+            show_default=False,
+        ),
+    ] = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
     given: Given = NOTHING,
 ) -> None:
     """Write a trained network for a target, and verify what was written."""
-    from tcja_deploy.api import export as run_export
-    from tcja_deploy.cli.render import print_report, step_bar
+    from tcja_deploy.cli.render import print_report
     from tcja_deploy.errors import VerificationError
+    from tcja_deploy.library.exporting import export as run_export
 
     chosen = find_target(target)
     check_given(target, given, _kind, f"--target {target}")
     graph = load_model(model, how)
-    dataset = given_dataset(graph, data, which)
-    path = _place(output, model.stem + chosen.suffix)
-    options = read_given(target, given, _kind, graph, which)
-    batches = None if dataset is None else (frames for frames, _ in dataset.batches(which.together))
-    with step_bar(None if dataset is None else len(dataset)) as progress:
-        report = run_export(
-            graph, target, path, data=batches, verify=verify, force=force, progress=progress, **options
-        )
+    report = run_export(
+        graph,
+        target,
+        _place(output, model.stem + chosen.suffix),
+        data=given_dataset(graph, data, which),
+        batch_size=which.together,
+        verify=verify,
+        card=card,
+        activity=activity,
+        force=force,
+        progress=not is_quiet(),
+        **cast(Any, read_given(target, given, _kind, graph, which)),
+    )
     if as_json:
-        found = {
-            "target": target,
-            "path": str(report.path),
-            "files": [str(f) for f in report.files],
-            "notes": list(report.notes),
-            "parity": None if report.agreement is None else report.agreement.as_dict(),
-        }
-        typer.echo(json.dumps(found, indent=2))
+        typer.echo(report.document(".json"), nl=False)
     else:
         print_report(report)
     if report.agreement is not None and not report.agreement.passed:

@@ -120,7 +120,7 @@ def step_bar(samples: int | None) -> AbstractContextManager[Callable[[str, int],
 
 def print_report(report: ExportReport) -> None:
     """What an export did, what it assumed and what it wrote."""
-    for own in report.tables:
+    for own in report.details:
         result = table(own.title, *own.columns, left=own.text_columns)
         for row in own.rows:
             result.add_row(*row)

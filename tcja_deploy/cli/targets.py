@@ -131,8 +131,7 @@ def _profile(graph: Graph, path: Path, which: RecordingOptions) -> Any:
 
 
 def _labelled(graph: Graph, path: Path, which: RecordingOptions) -> Any:
-    which = which._replace(limit=None)
-    return open_dataset(graph, path, which).batches(which.together)
+    return open_dataset(graph, path, which._replace(limit=None))
 
 
 _READERS: dict[str, Callable[[Graph, Path, RecordingOptions], Any]] = {

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from tcja_deploy.cli.notes import note
+from tcja_deploy.cli.notes import is_quiet, note
 from tcja_deploy.cli.options import (
     ALL,
     AS_FOUND,
@@ -30,7 +29,7 @@ from tcja_deploy.exporters.target import Target
 from tcja_deploy.exporters.targets import TARGETS
 
 if TYPE_CHECKING:
-    from tcja_deploy.runtime.compare import Agreement
+    from tcja_deploy.library.exported import Verification
 
 __all__ = ["verify"]
 
@@ -75,9 +74,9 @@ def verify(
         raise UsageError("there is no model that these options could be about", hint="pass --model")
     agreement = _verify(artifact, target, model, how, data, which, given)
     if as_json:
-        typer.echo(json.dumps(agreement.as_dict(), indent=2))
+        typer.echo(agreement.document(".json"), nl=False)
     else:
-        print_agreement(agreement, given.get("backend", target.runtime))
+        print_agreement(agreement, agreement.runtime)
     if agreement.silence:
         note(agreement.silence)
     if not agreement.passed:
@@ -99,9 +98,8 @@ def _verify(
     data: Path | None,
     which: RecordingOptions,
     given: Given,
-) -> Agreement:
-    from tcja_deploy.api import verify as run_verify
-    from tcja_deploy.cli.render import step_bar
+) -> Verification:
+    from tcja_deploy.library.exporting import verify as run_verify
 
     if target.own_input is None:
         if model is None:
@@ -116,6 +114,6 @@ def _verify(
             refuse_recordings(which)
         dataset = None if data is None else open_frames(*target.own_input(artifact), data, which)
     options = read_given(target.name, given, _kind, graph, which)
-    batches = None if dataset is None else (frames for frames, _ in dataset.batches(which.together))
-    with step_bar(None if dataset is None else len(dataset)) as progress:
-        return run_verify(artifact, graph, batches, progress=progress, **options)
+    return run_verify(
+        artifact, graph, dataset, batch_size=which.together, progress=not is_quiet(), **cast(Any, options)
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from tcja_deploy.energy.count.inventory import Measured
 from tcja_deploy.energy.count.model import kept_activity
+from tcja_deploy.energy.measure import join
 from tcja_deploy.energy.price.conventions import AccountingOptions
 from tcja_deploy.energy.price.estimate import EnergyEstimate, select
 from tcja_deploy.energy.render.documents import report_document
@@ -18,9 +19,13 @@ from tcja_deploy.energy.render.table import Table
 from tcja_deploy.energy.report.provenance import profile_facts
 from tcja_deploy.energy.report.record import Report, make_report
 from tcja_deploy.errors import UsageError
-from tcja_deploy.library.firing_rates import measured
+from tcja_deploy.ir import Graph
+from tcja_deploy.library.arguments import LoadArguments, RunArguments
+from tcja_deploy.library.firing_rates import RateReport, measured
 from tcja_deploy.library.result import Result
 from tcja_deploy.library.sources import Data, Model, model_facts, open_model
+from tcja_deploy.library.task import task
+from tcja_deploy.passes.fold import fold_batch_norm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,24 +69,25 @@ class EnergyReport(Result):
         return report_plots(self.report)
 
 
+@task
 def energy(
     model: Model,
     data: Data | None = None,
     *,
-    activity: str | Path | None = None,
+    activity: RateReport | str | Path | None = None,
     profiles: Sequence[str] = (),
     conventions: Sequence[str] = (),
     options: AccountingOptions | None = None,
     allow_uncounted: bool = False,
-    loading: Mapping[str, Any] | None = None,
-    **running: Any,
+    loading: LoadArguments | None = None,
+    **running: Unpack[RunArguments],
 ) -> EnergyReport:
     """Energy per inference, from exact counts over recordings.
 
     Args:
         model: What `load` takes, or a graph.
         data: Recordings, as for `rates`.
-        activity: Counts that were kept (`rates(...).save_counts(path)`), instead of recordings.
+        activity: What `rates` found, or counts that were kept (`rates(...).save_counts(path)`), instead of recordings.
         profiles: Price lists: built-in names such as `"asic45"`, or `.toml` files; the papers' 45 nm if none.
         conventions: Of `"paper"`, `"strict"`, `"memory"`, `"hardware"`; all that the profiles can price if none.
         options: Choices that the conventions leave open.
@@ -110,10 +116,25 @@ def energy(
                 hint="leave them out",
             )
         graph = open_model(model, **(loading or {}))
-        kept = kept_activity(graph, Path(activity))
-        counts, facts = kept.measured, {**model_facts(model, graph), **kept.facts}
+        counts, facts = _counted(graph, activity)
+        facts = {**model_facts(model, graph), **facts}
     report = make_report(
         counts, prices, chosen, options,
         provenance=facts | profile_facts(prices), allow_unsupported=allow_uncounted,
     )  # fmt: skip
     return EnergyReport(report, counts)
+
+
+def _counted(graph: Graph, activity: RateReport | str | Path) -> tuple[Measured, dict[str, str]]:
+    """Counts that are there already, and facts about them.
+
+    Raises:
+        UnsupportedError: They belong to another network.
+        FileFormatError: The file holds no counts.
+    """
+    if not isinstance(activity, RateReport):
+        kept = kept_activity(graph, Path(activity))
+        return kept.measured, kept.facts
+    counts = activity.activity
+    joined = join(graph, counts.activity, fold_batch_norm(graph))
+    return replace(joined, predicted=counts.predicted), dict(activity.facts)

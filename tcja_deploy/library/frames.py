@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,21 @@ from numpy.typing import NDArray
 from tcja_deploy.errors import DataError
 from tcja_deploy.events.loader import compact
 
-__all__ = ["FrameData", "frames_of_batches"]
+__all__ = ["FrameData", "add_frames", "frames_of_batches", "time_first_batches"]
+
+
+class TimeFirst(NamedTuple):
+    """A batch in the order of this package.
+
+    Attributes:
+        frames: `[T, n, ...]`.
+        labels: Class index of each recording, `[n]`; `None` where unknown.
+        still: Whether they are images, shown at every step.
+    """
+
+    frames: NDArray[np.generic]
+    labels: NDArray[np.int64] | None
+    still: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +69,14 @@ class FrameData:
         """SHA-256 (hex) of the shape and the float32 values of every recording, in order."""
         found = hashlib.sha256()
         for frames in self.frames:
-            found.update(repr(frames.shape).encode())
-            found.update(np.ascontiguousarray(frames, dtype=np.float32).tobytes())
+            add_frames(found, frames)
         return found.hexdigest()
+
+
+def add_frames(digest: hashlib._Hash, frames: NDArray[np.generic]) -> None:
+    """Add the shape and the float32 values of a recording `[T, ...]` to a hash."""
+    digest.update(repr(frames.shape).encode())
+    digest.update(np.ascontiguousarray(frames, dtype=np.float32).tobytes())
 
 
 def frames_of_batches(
@@ -76,28 +95,61 @@ def frames_of_batches(
     Raises:
         DataError: Frames of another shape, labels that do not fit, or nothing at all.
     """
-    found: list[tuple[NDArray[np.generic], NDArray[np.int64] | None]] = []
-    for number, batch in enumerate(batches):
-        given = list(batch) if isinstance(batch, tuple | list) else [batch]
-        if not given:
-            raise DataError("an empty batch", where=f"{name}, batch {number}")
-        labels = None if len(given) < 2 else _labels(given[1], f"{name}, batch {number}")
-        found.append((np.asarray(_plain(given[0])), labels))
-    axes = {_time_axis(frames.shape, T, shape, f"{name}, batch {n}") for n, (frames, _) in enumerate(found)}
-    told = axes - {"either"}
-    if len(told) > 1:
-        raise DataError(
-            f"some batches are [T, N, ...] and others [N, T, ...] (T = {T})", where=name,
-            hint="give frames in one order",
-        )  # fmt: skip
-    axis = told.pop() if told else ("first" if time_first else "second")
-    recordings = [frame for frames, _ in found for frame in _recordings(frames, axis, T)]
+    recordings: list[NDArray[np.generic]] = []
+    labels: list[NDArray[np.int64] | None] = []
+    still = False
+    for batch in time_first_batches(batches, T, shape, time_first=time_first, name=name):
+        count = batch.frames.shape[1]
+        recordings += [compact(np.ascontiguousarray(batch.frames[:, i])) for i in range(count)]
+        labels.append(batch.labels)
+        still = batch.still
     if not recordings:
         raise DataError("holds no recordings", where=name)
-    notes = (
-        (f"{name}: images without a time axis are shown at each of the {T} steps",) if axis == "none" else ()
+    notes = (f"{name}: images without a time axis are shown at each of the {T} steps",) if still else ()
+    return FrameData(
+        Path(name), tuple(recordings), _joined_labels(labels, len(recordings), name), notes=notes
     )
-    return FrameData(Path(name), tuple(recordings), _joined_labels(found, len(recordings), name), notes=notes)
+
+
+def time_first_batches(
+    batches: Iterable[Any], T: int, shape: Sequence[int], *, time_first: bool, name: str
+) -> Iterator[TimeFirst]:
+    """Batches as `frames_of_batches` takes them, one after the other, in one order.
+
+    Only batches whose order no earlier one tells (T and N are equal) are held until one does.
+
+    Raises:
+        DataError: Frames of another shape or type, or in another order than those before; labels that are not class indices.
+    """
+    usual = "first" if time_first else "second"
+    told, waiting = "", list[tuple[NDArray[np.generic], NDArray[np.int64] | None]]()
+    for number, batch in enumerate(batches):
+        where = f"{name}, batch {number}"
+        given = list(batch) if isinstance(batch, tuple | list) else [batch]
+        if not given:
+            raise DataError("an empty batch", where=where)
+        frames = np.asarray(_plain(given[0]))
+        axis = _time_axis(frames.shape, T, shape, where)
+        if frames.dtype.kind not in "biuf":
+            raise DataError(f"frames of type {frames.dtype} are not numbers")
+        waiting.append((frames, None if len(given) < 2 else _labels(given[1], where)))
+        if axis == "either" and not told:
+            continue
+        if told not in ("", axis) and axis != "either":
+            raise DataError(
+                f"some batches are [T, N, ...] and others [N, T, ...] (T = {T})", where=name,
+                hint="give frames in one order",
+            )  # fmt: skip
+        told = told or axis
+        yield from (_in_order(*one, told, T) for one in waiting)
+        waiting.clear()
+    yield from (_in_order(*one, usual, T) for one in waiting)
+
+
+def _in_order(frames: NDArray[np.generic], labels: NDArray[np.int64] | None, axis: str, T: int) -> TimeFirst:
+    if axis == "none":
+        return TimeFirst(np.broadcast_to(frames, (T, *frames.shape)), labels, True)
+    return TimeFirst(frames if axis == "first" else frames.swapaxes(0, 1), labels)
 
 
 def _plain(value: Any) -> Any:
@@ -133,20 +185,10 @@ def _time_axis(found: Sequence[int], T: int, shape: Sequence[int], where: str) -
     )
 
 
-def _recordings(frames: NDArray[np.generic], axis: str, T: int) -> Iterator[NDArray[np.generic]]:
-    if frames.dtype.kind not in "biuf":
-        raise DataError(f"frames of type {frames.dtype} are not numbers")
-    for index in range(frames.shape[1 if axis == "first" else 0]):
-        one = frames[:, index] if axis == "first" else frames[index]
-        if axis == "none":
-            one = np.broadcast_to(one, (T, *one.shape))
-        yield compact(np.ascontiguousarray(one))
-
-
 def _joined_labels(
-    found: Sequence[tuple[NDArray[np.generic], NDArray[np.int64] | None]], count: int, name: str
+    found: Sequence[NDArray[np.int64] | None], count: int, name: str
 ) -> NDArray[np.int64] | None:
-    known = [labels for _, labels in found if labels is not None]
+    known = [labels for labels in found if labels is not None]
     if not known:
         return None
     joined = np.concatenate(known)

@@ -134,10 +134,25 @@ def _agreement() -> Schema:
 
 
 def _export() -> Schema:
-    parity = {"anyOf": [_agreement(), {"type": "null"}]}
-    return _closed(
-        {"target": _TEXT, "path": _TEXT, "files": _list(_TEXT), "notes": _list(_TEXT), "parity": parity}
-    )
+    from tcja_deploy.exporters.report import NodeReport
+
+    properties = {
+        "target": _TEXT,
+        "path": _TEXT,
+        "files": _list(_TEXT),
+        "nodes": _list(_record(NodeReport)),
+        "notes": _list(_TEXT),
+        "parity": {"anyOf": [_agreement(), {"type": "null"}]},
+        "comparisons": {"type": "object", "additionalProperties": _agreement()},
+        "provenance": _TEXTS,
+    }
+    return _report("tcja-deploy export", _closed(properties))
+
+
+def _verification() -> Schema:
+    head = {"artifact": _TEXT, "runtime": _TEXT}
+    properties = {**head, **_agreement()["properties"], "provenance": _TEXTS}
+    return _report("tcja-deploy verification", _closed(properties))
 
 
 def _manifest() -> Schema:
@@ -304,8 +319,9 @@ def _diagnosis() -> Schema:
 
 DOCUMENTS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
     "manifest": ("`manifest.json` of a folder, `NAME.manifest.json` beside a file", _manifest),
-    "export": ("`export --json`", _export),
-    "agreement": ("`verify --json`; the parity of a manifest", _agreement),
+    "export": ("`export --json`; `td.export(...).save`", _export),
+    "verification": ("`verify --json`; `td.verify(...).save`", _verification),
+    "agreement": ("the parity of a manifest", _agreement),
     "energy-report": ("`energy --json`, `-o x.json`; `td.energy(...).save`", _energy),
     "reproduction": ("`energy --reproduce --json`", _reproduction),
     "firing-rates": ("`rates --json`, `-o x.json`; `td.rates(...).save`", _rates),

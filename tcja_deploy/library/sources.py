@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,10 @@ from tcja_deploy.errors import UsageError
 from tcja_deploy.events import EventData
 from tcja_deploy.events import open_data as open_events
 from tcja_deploy.ir import Graph
-from tcja_deploy.library.frames import FrameData, frames_of_batches
+from tcja_deploy.library.arguments import LoadArguments, RecordingArguments
+from tcja_deploy.library.frames import FrameData, add_frames, frames_of_batches, time_first_batches
+from tcja_deploy.library.task import task
+from tcja_deploy.runtime.activity.collect import Joined
 
 if TYPE_CHECKING:
     import torch
@@ -26,9 +31,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Data",
     "Model",
+    "Passing",
+    "Taken",
     "labelled_batches",
     "model_facts",
     "model_name",
+    "open_batches",
     "open_data",
     "open_model",
     "open_parts",
@@ -39,11 +47,11 @@ Model: TypeAlias = "str | Path | Graph | torch.nn.Module"
 
 Frames: TypeAlias = "NDArray[np.generic] | torch.Tensor"
 
-Data: TypeAlias = "str | Path | DataSet | Frames | Iterable[Any]"
+Data: TypeAlias = "str | Path | DataSet | Frames | Iterable[object]"
 """A path, several, an opened data set, frames `[T, N, C, H, W]`, `(frames, labels)`, or batches of them (a `DataLoader`)."""
 
 
-def open_model(model: Model, **loading: Any) -> Graph:
+def open_model(model: Model, **loading: Unpack[LoadArguments]) -> Graph:
     """The graph of a model.
 
     Args:
@@ -77,7 +85,8 @@ def model_facts(model: Model, graph: Graph) -> dict[str, str]:
     return provenance(["Python"], Path(model) if isinstance(model, str | Path) else None, graph)
 
 
-def open_data(model: Model, data: Data, **options: Any) -> DataSet:
+@task
+def open_data(model: Model, data: Data, **options: Unpack[RecordingArguments]) -> DataSet:
     """Recordings as a model takes them: `open_data(model, "recordings/")[0]` is `(frames [T, C, H, W], label)`.
 
     Args:
@@ -92,37 +101,118 @@ def open_data(model: Model, data: Data, **options: Any) -> DataSet:
         DataError: There is nothing readable, or it does not fit the model.
         UsageError: An option makes no sense.
     """
-    graph = open_model(model)
+    return _open(Taken.by(open_model(model)), data, **options)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a model takes.
+
+    Attributes:
+        T: Frames of a window.
+        shape: One frame, such as `[C, H, W]`.
+        classes: How many it tells apart; `None` if that is not what it does, or unknown.
+    """
+
+    T: int
+    shape: tuple[int, ...]
+    classes: int | None = None
+
+    @classmethod
+    def by(cls, graph: Graph) -> Taken:
+        """What a graph takes."""
+        features = graph[graph.output].signal.features
+        return cls(graph.T, tuple(graph.input_shape), features[0] if len(features) == 1 else None)
+
+
+def _open(taken: Taken, data: Data, **options: Unpack[RecordingArguments]) -> DataSet:
     if isinstance(data, EventData | FrameData):
         _no_options(options)
         return data
     if isinstance(data, str | Path):
-        features = graph[graph.output].signal.features
-        channels, *sensor = graph.input_shape if len(graph.input_shape) == 3 else (0,)
-        if not sensor:
+        if len(taken.shape) != 3:
             raise UsageError(
-                f"the model takes frames of shape {list(graph.input_shape)}, and recordings become [C, H, W]",
+                f"the model takes frames of shape {list(taken.shape)}, and recordings become [C, H, W]",
                 where=str(data), hint="give arrays instead",
             )  # fmt: skip
+        channels, height, width = taken.shape
         return open_events(
             data,
-            timesteps=graph.T,
-            sensor=(sensor[0], sensor[1]),
+            timesteps=taken.T,
+            sensor=(height, width),
             channels=channels,
-            outputs=features[0] if len(features) == 1 else None,
+            outputs=taken.classes,
             **options,
         )
     _no_options(options)
     batches, whose = _batches(data)
-    return frames_of_batches(
-        batches, graph.T, graph.input_shape, time_first=whose != "DataLoader", name=whose
-    )
+    return frames_of_batches(batches, taken.T, taken.shape, time_first=whose != "DataLoader", name=whose)
 
 
-def open_parts(graph: Graph, data: Data, **options: Any) -> list[DataSet]:
+@dataclass
+class Passing:
+    """Batches of frames on their way to whoever asks for them.
+
+    Attributes:
+        batches: Frames `[T, n, ...]`, one batch after the other.
+        names: What they are, such as paths.
+        parts: The data sets that they are from; none for batches that the user made.
+        samples: How many have passed.
+    """
+
+    batches: Iterable[NDArray[np.generic]]
+    names: str
+    parts: tuple[DataSet, ...] = ()
+    samples: int = 0
+    _passed: hashlib._Hash = field(default_factory=hashlib.sha256)
+
+    @property
+    def total(self) -> int | None:
+        """How many samples there are; `None` where nobody knows before."""
+        return sum(map(len, self.parts)) if self.parts else None
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        for frames in self.batches:
+            self.samples += frames.shape[1]
+            if not self.parts:
+                for i in range(frames.shape[1]):
+                    add_frames(self._passed, frames[:, i])
+            yield frames.astype(np.float32, copy=False)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What has passed, for reports; empty if nothing has."""
+        if not self.samples:
+            return {}
+        return {"data": self.names, "data SHA-256": self.digest, "recordings": str(self.samples)}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the recordings, as each data set has it; of batches, of the frames that have passed."""
+        return " ".join(part.digest for part in self.parts) or self._passed.hexdigest()
+
+
+def open_batches(taken: Taken, data: Data, size: int, **options: Unpack[RecordingArguments]) -> Passing:
+    """Recordings as frames alone, `size` at a time; batches that the user made stay as they are, and are read when needed.
+
+    Raises:
+        DataError, UsageError: As `open_data`; of batches, when they are asked for.
+    """
+    several = _several(data)
+    if several is not None or isinstance(data, str | Path | EventData | FrameData):
+        parts = tuple(_open(taken, one, **options) for one in ([data] if several is None else several))
+        frames = (frames for frames, _ in labelled_batches(Joined(parts), size))
+        return Passing(frames, ", ".join(str(part.path) for part in parts), parts)
+    _no_options(options)
+    batches, whose = _batches(data)
+    ordered = time_first_batches(batches, taken.T, taken.shape, time_first=whose != "DataLoader", name=whose)
+    return Passing((batch.frames for batch in ordered), whose)
+
+
+def open_parts(graph: Graph, data: Data, **options: Unpack[RecordingArguments]) -> list[DataSet]:
     """As `open_data`; several paths, or data sets that are open already, are taken one after the other."""
     several = _several(data)
-    return [open_data(graph, one, **options) for one in ([data] if several is None else several)]
+    return [_open(Taken.by(graph), one, **options) for one in ([data] if several is None else several)]
 
 
 def labelled_batches(
@@ -157,7 +247,7 @@ def _batches(data: Any) -> tuple[Iterable[Any], str]:
     return data, type(data).__name__
 
 
-def _no_options(options: Mapping[str, Any]) -> None:
+def _no_options(options: Mapping[str, object]) -> None:
     if options:
         raise UsageError(
             f"{', '.join(options)} are about files of recordings", hint="leave them out, or give a path"

@@ -83,7 +83,8 @@ def test_exports(run: Run, tmp_path: Path) -> None:
         found = check("manifest", manifest.read_text())
     check("lava-bundle", json.dumps(found["lava"]))
     check("lava-bundle", run("inspect", str(tmp_path / "c.lava"), "--json").out)
-    check("agreement", run("verify", str(tmp_path / "a.onnx"), "--json").out)
+    check("agreement", json.dumps(json.loads(manifests[0].read_text())["parity"]))
+    check("verification", run("verify", str(tmp_path / "a.onnx"), "--json").out)
 
 
 def test_neurobench(run: Run, tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from tcja_deploy import zoo
 from tcja_deploy.errors import DataError, DeployError, FileFormatError, UsageError
 from tcja_deploy.exporters.onnx_step.model import step_model
 from tcja_deploy.exporters.onnx_step.run import OnnxStepper
+from tcja_deploy.exporters.onnx_step.target import ONNX_STEP
+from tcja_deploy.exporters.pipeline import run_export
 from tcja_deploy.exporters.report import Fidelity
 from tcja_deploy.ir import GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
@@ -115,9 +117,9 @@ def test_zoo_networks_over_windows_back_to_back(name, lookahead, tmp_path):
     graph = strong(zoo.build(name, seed=3, **SMALL.get(name, {})))
     batches = [synthetic_frames(graph, 2, seed=s) for s in range(3)]
     seen: list[int] = []
-    report = td.export(
+    report = run_export(
+        ONNX_STEP,
         graph,
-        "onnx-step",
         tmp_path / "m.onnx",
         lookahead=lookahead,
         data=batches,

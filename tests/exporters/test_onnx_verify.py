@@ -19,6 +19,8 @@ from tcja_deploy.errors import (
     FileFormatError,
 )
 from tcja_deploy.exporters.onnx import export
+from tcja_deploy.exporters.onnx.target import ONNX
+from tcja_deploy.exporters.pipeline import run_verification
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.onnx.sequence import sequence_model
@@ -45,7 +47,9 @@ def test_progress_and_counts(graph: Graph, tmp_path: Path) -> None:
     td.export(graph, "onnx", tmp_path / "m.onnx", verify=False)
     seen: list[int] = []
     batches = [synthetic_frames(graph, 2, seed=0), synthetic_frames(graph, 3, seed=1)]
-    agreement = td.verify(tmp_path / "m.onnx", graph, batches, progress=lambda _, done: seen.append(done))
+    agreement = run_verification(
+        ONNX, tmp_path / "m.onnx", graph, batches, progress=lambda _, done: seen.append(done)
+    )
     assert seen == [2, 5]
     assert agreement.samples == 5
     spikes: dict[str, int] = {}

@@ -19,6 +19,7 @@ from tcja_deploy.cli import app as cli
 from tcja_deploy.cli.targets import target_options
 from tcja_deploy.errors import ExportError, FileFormatError, UnsupportedError, UsageError
 from tcja_deploy.exporters.frames import FrameBatches
+from tcja_deploy.exporters.pipeline import run_export
 from tcja_deploy.exporters.report import Fidelity, NodeReport
 from tcja_deploy.exporters.target import Bounded, Check, ExportProgress, Target, Translation, option
 from tcja_deploy.exporters.targets import TARGETS
@@ -133,8 +134,8 @@ def graph() -> Graph:
 
 def test_export_and_verify(scratch: str, graph: Graph, tmp_path: Path) -> None:
     told: list[tuple[str, int]] = []
-    report = td.export(
-        graph, scratch, tmp_path / "net", progress=lambda doing, done: told.append((doing, done))
+    report = run_export(
+        TARGETS[scratch], graph, tmp_path / "net", progress=lambda doing, done: told.append((doing, done))
     )
     assert [f.name for f in report.files] == ["net.golden.npz", "net.manifest.json", "net.scratch"]
     assert report.agreement is not None

@@ -37,7 +37,7 @@ def compared(key: str, folder: Path, *, fast: bool) -> None:
     made = net(key)
     frames = made.family.frames(3, seed=5).numpy()
     td.export(made.graph, "lava", folder / "b", data=[frames])
-    agreement = td.verify(folder / "b", batches=[frames], fast_conv=fast)
+    agreement = td.verify(folder / "b", data=[frames], fast_conv=fast)
     assert agreement.samples == 3
     assert agreement.mismatches == 0
     assert sum(layer.spikes for layer in agreement.layers) > 0

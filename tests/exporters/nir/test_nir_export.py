@@ -27,6 +27,8 @@ from tcja_deploy.errors import (
 from tcja_deploy.exporters.nir.artifact import read_nir_artifact
 from tcja_deploy.exporters.nir.convolution import portable
 from tcja_deploy.exporters.nir.emit import emit
+from tcja_deploy.exporters.nir.target import NIR
+from tcja_deploy.exporters.pipeline import run_export
 from tcja_deploy.ir import GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.nir_file.load import load_nir
@@ -172,9 +174,9 @@ def test_arguments(tmp_path: Path) -> None:
 
 def test_progress_counts_samples(tmp_path: Path) -> None:
     graph, seen = conv_net(), []
-    td.export(
+    run_export(
+        NIR,
         graph,
-        "nir",
         tmp_path / "n.nir",
         data=frames_of(graph, 2, 3),
         progress=lambda _, done: seen.append(done),

@@ -1,0 +1,90 @@
+"""Arguments of `export` and `verify`, as types: what every target takes, and what each takes besides.
+
+A test compares them with the targets' own options.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tcja_deploy.library.arguments import LoadArguments, RecordingArguments
+
+if TYPE_CHECKING:
+    from tcja_deploy.library.firing_rates import RateReport
+    from tcja_deploy.library.sources import Data
+    from tcja_deploy.runtime.stream import FrameProfile
+
+__all__ = ["Exporting", "LavaExporting", "NirExporting", "OnnxExporting", "OnnxStepExporting", "Verifying"]
+
+EngineChoice = Literal["auto", "torch", "events"]
+
+
+class Exporting(RecordingArguments, total=False):
+    """Arguments of an export to any target; `export` describes them."""
+
+    data: Data | None
+    batch_size: int
+    verify: bool
+    bound: float
+    card: bool
+    activity: RateReport | str | Path | None
+    force: bool
+    progress: bool
+    loading: LoadArguments | None
+
+
+class OnnxExporting(Exporting, total=False):
+    """Of an export to `"onnx"`; the options are those of `exporters.onnx.options.OnnxOptions`."""
+
+    engine: EngineChoice
+    opset: int
+    batch_first: bool
+    external_data: bool
+
+
+class OnnxStepExporting(Exporting, total=False):
+    """Of an export to `"onnx-step"`; the options are those of `exporters.onnx_step.options.OnnxStepOptions`."""
+
+    opset: int
+    lookahead: int | None
+    profile: FrameProfile | None
+
+
+class LavaExporting(Exporting, total=False):
+    """Of an export to `"lava"`; the options are those of `exporters.lava.options.LavaOptions`."""
+
+    engine: EngineChoice
+    gate_bits: int
+    weight_bits: int
+    threshold_rule: Literal["unbiased", "ties"]
+    per_channel: bool
+    margin: float
+    percentile: float
+    compensate: bool
+    correct_bias: bool
+    input_scale: int
+    wide_input: bool
+    device: str
+    test: Data | None
+
+
+class NirExporting(Exporting, total=False):
+    """Of an export to `"nir"`; the options are those of `exporters.nir.options.NirOptions`."""
+
+    engine: EngineChoice
+    gate: Literal["refuse", "mean", "split"]
+    dt: float
+
+
+class Verifying(RecordingArguments, total=False):
+    """Options of a verification, of all targets: an artifact's own target says which of them it takes."""
+
+    bound: float
+    engine: EngineChoice
+    profile: FrameProfile | None
+    runner: str
+    backend: Literal["lava", "twin"]
+    fast_conv: bool
+    python: Path | None
+    timeout: float
