@@ -89,7 +89,7 @@ class Engined:
             `"onnx"`, onnxruntime, where it does not run the artifact. See `runtime.engines.choose` and `runtime.reference`.
     """
 
-    engine: str = field(
+    engine: Literal["auto", "torch", "events", "onnx"] = field(
         default="auto", metadata=option("What runs the network itself: auto, torch, events or onnx.")
     )
 

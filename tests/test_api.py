@@ -56,14 +56,15 @@ def test_what_the_package_offers() -> None:
         "open_data",
         "rates",
         "stream",
+        "tune",
         "verify",
     }
     assert set(td.__all__) == {"DeployError", "__version__"} | functions
     for name in ("export", "load", "verify"):
         assert inspect.getdoc(getattr(td, name))
     here, there = (inspect.signature(f).parameters for f in (td.load, frontend.load))
-    assert set(there) == set(here)
-    assert all(here[name].default == there[name].default for name in here)
+    assert {*there, "progress"} == set(here)
+    assert all(here[name].default == there[name].default for name in there)
 
 
 def test_from_checkpoint_to_verified_model(checkpoint: Path, tmp_path: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from tcja_deploy.cli.notes import is_quiet
 from tcja_deploy.cli.options import (
     ALL,
     AS_FOUND,
@@ -26,8 +26,7 @@ from tcja_deploy.cli.targets import NOTHING, Given, target_options
 from tcja_deploy.exporters.targets import TARGETS
 
 if TYPE_CHECKING:
-    from tcja_deploy.exporters.lava.accuracy import Accuracy
-    from tcja_deploy.exporters.lava.tuning.tune import Tuned
+    from tcja_deploy.library.tuning import Tuning
 
 __all__ = ["tune"]
 
@@ -68,7 +67,7 @@ def tune(
     It is trained towards the outputs of the float network, so recordings need no labels; with labels, the table counts
     correct predictions.
     """
-    from tcja_deploy.cli.render import print_written, step_bar
+    from tcja_deploy.cli.render import print_written
     from tcja_deploy.exporters.lava.options import LavaOptions
     from tcja_deploy.exporters.lava.tuning.tune import TuneOptions
     from tcja_deploy.library.tuning import tune_opened
@@ -80,13 +79,12 @@ def tune(
     graph = load_model(model, how)
     train = open_dataset(graph, data, which)
     others = None if test is None else open_dataset(graph, test, which._replace(limit=None))
-    with step_bar(None) as progress:
-        found = tune_opened(
-            model, graph, train, others, path, force=force, options=options, export=export,
-            loading=load_arguments(how), progress=progress,
-        )  # fmt: skip
+    found = tune_opened(
+        model, graph, train, others, path, force=force, options=options, export=export,
+        loading=cast(Any, load_arguments(how)), progress=not is_quiet(),
+    )  # fmt: skip
     if as_json:
-        typer.echo(json.dumps(_document(found, path), indent=2))
+        typer.echo(found.document(".json"), nl=False)
         return
     _show(found, "those trained on" if test is None else str(test))
     print_written([path])
@@ -100,25 +98,7 @@ def _name(model: Path) -> str:
     return f"{stem}_tuned{suffix if suffix == '.tcja' else '.pth'}"
 
 
-def _rows(found: Tuned) -> dict[str, Accuracy]:
-    return {"rounded": found.rounded, "biases corrected": found.corrected, "tuned": found.tuned}
-
-
-def _document(found: Tuned, path: Path) -> dict[str, Any]:
-    names = ("samples", "labelled", "float_correct", "integer_correct", "agree")
-    steps = {
-        step: {name: getattr(accuracy, name) for name in names} for step, accuracy in _rows(found).items()
-    }
-    return {
-        "path": str(path),
-        "trained_on": found.samples,
-        "losses": list(found.losses),
-        "steps": steps,
-        "unrounded": list(found.unrounded),
-    }
-
-
-def _show(found: Tuned, where: str) -> None:
+def _show(found: Tuning, where: str) -> None:
     from tcja_deploy.cli.render import console, print_table, table
     from tcja_deploy.runtime.share import share_text
 
@@ -126,7 +106,7 @@ def _show(found: Tuned, where: str) -> None:
         f"Recordings: {found.tuned.samples} of {where}; in brackets the 95 % interval",
         "step", "float correct", "integer correct", "as the float network",
     )  # fmt: skip
-    for step, accuracy in _rows(found).items():
+    for step, accuracy in found.steps.items():
         labelled = accuracy.labelled
         counts = (accuracy.float_correct, accuracy.integer_correct)
         right = [share_text(n, labelled) if labelled else "-" for n in counts]

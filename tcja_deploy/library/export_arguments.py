@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Exporting", "LavaExporting", "NirExporting", "OnnxExporting", "OnnxStepExporting", "Verifying"]
 
-EngineChoice = Literal["auto", "torch", "events"]
+EngineChoice = Literal["auto", "torch", "events", "onnx"]
 
 
 class Exporting(RecordingArguments, total=False):

@@ -181,7 +181,7 @@ def _time_axis(found: Sequence[int], T: int, shape: Sequence[int], where: str) -
     raise DataError(
         f"frames of shape {list(found)} do not fit the model",
         where=where,
-        hint=f"give [{T}, N, {listed}], [N, {T}, {listed}] or images [N, {listed}]",
+        hint=f"give [T={T}, N, {listed}], [N, T={T}, {listed}] or images [N, {listed}]",
     )
 
 

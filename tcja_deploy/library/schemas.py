@@ -311,6 +311,20 @@ def _neurobench() -> Schema:
     return _closed(properties, ["ClassificationAccuracy"])
 
 
+def _tuning() -> Schema:
+    counts = ("samples", "labelled", "float_correct", "integer_correct", "agree")
+    step = _closed(dict.fromkeys(counts, _WHOLE))
+    properties = {
+        "path": {"type": ["string", "null"]},
+        "trained_on": _WHOLE,
+        "losses": _list(_NUMBER),
+        "steps": _closed(dict.fromkeys(("rounded", "biases corrected", "tuned"), step)),
+        "unrounded": _list(_TEXT),
+        "provenance": _TEXTS,
+    }
+    return _report("tcja-deploy tuning", _closed(properties))
+
+
 def _diagnosis() -> Schema:
     from tcja_deploy.exporters.lava.environment import Diagnosis
 
@@ -334,6 +348,7 @@ DOCUMENTS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
     "stream-sweep": ("`stream --sweep --json`, `--fit --json`", _sweep),
     "profile": ("`profiles show --json`", _profile),
     "profiles": ("`profiles list --json`", _profiles),
+    "tuning": ("`lava tune --json`; `td.tune(...).save`", _tuning),
     "lava-doctor": ("`lava doctor --json`", _diagnosis),
 }
 """Where each document is written, and its schema, by name."""
