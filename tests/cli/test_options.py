@@ -66,7 +66,7 @@ def test_test_recordings_are_split_like_those_for_calibration(
         which = ALL._replace(split_by=split_by, limit=1)
         given = {"test": tmp_path / "r.npz"}
         read = read_given("lava", given, lambda target: TARGETS[target].options, graph, which)
-        seen.extend(frames for frames, _ in read["test"])
+        seen.extend(frames for frames, _ in read["test"].batches(1))
     by_number, by_time = ((frames != 0).any((1, 2, 3, 4)) for frames in seen)
     assert by_number.all()
     assert by_time.tolist() == [True, False, False, True]
