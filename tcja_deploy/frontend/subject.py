@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tcja_deploy.errors import TraceError
 from tcja_deploy.frontend.traced import TimeReading
+from tcja_deploy.frontend.values import only_value
 
 __all__ = ["Subject", "copied"]
 
@@ -154,6 +155,7 @@ class Subject:
             if self._takes_state and len(result) == 2:
                 self._state = result[1]
             result = result[0]
+        result = only_value(result, Tensor)
         if not isinstance(result, Tensor):
             raise TypeError(f"forward returns a {type(result).__name__}")
         return result.detach().to(torch.float32)

@@ -15,6 +15,7 @@ from torch import nn
 from tcja_deploy.errors import SilenceWarning, TraceError, UsageError
 from tcja_deploy.frontend.dispatch import RULES
 from tcja_deploy.frontend.einops import register as register_einops
+from tcja_deploy.frontend.last_axis import takes_time_last
 from tcja_deploy.frontend.modules import neuron_step_modes
 from tcja_deploy.frontend.own import OwnNeurons
 from tcja_deploy.frontend.proof import prove as proven
@@ -84,6 +85,14 @@ def trace(
     attempts = _Attempts(module, tuple(input_shape), input_kind, batch_first)
     tracer, assumed = _settle(attempts, module, timesteps)
     if tracer.unsupported or tracer.output is None:
+        if takes_time_last(module, tuple(input_shape), timesteps):
+            raise TraceError(
+                "the network takes time as the last axis of its input, [N, C, H, W, T]; it is read with time in front, "
+                "[T, N, C, H, W] or [N, T, C, H, W]",
+                where="forward",
+                hint="write forward for time in front: x[t] for x[..., t], x.shape[0] for x.shape[-1], and "
+                "torch.stack(frames) for torch.stack(frames, -1)",
+            )
         _refuse(tracer, input_shape, timesteps)
     assumed += tracer.notes
     if tracer.reading in ("image", "static"):

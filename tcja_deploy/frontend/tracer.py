@@ -39,6 +39,7 @@ from tcja_deploy.frontend.values import (
     autograd_functions,
     frames_parameter,
     is_own,
+    only_value,
     readable,
     spikingjelly_loops,
     untangled,
@@ -128,13 +129,15 @@ class ModuleTracer(torch.fx.Tracer):
                 self.report(Unsupported(f"forward raises {type(error).__name__} while it is traced: {error}"))
             return
         (result,) = next(n for n in graph.nodes if n.op == "output").args
-        self._finish(without_state(result, torch.fx.Node))
+        self._finish(only_value(without_state(result, torch.fx.Node), torch.fx.Node))
 
     def _finish(self, result: Any) -> None:
         """Check what `forward` returned. Time that is folded into samples comes out of the graph as an axis of its own."""
         if not isinstance(result, torch.fx.Node) or result not in self.values:
             several = isinstance(result, tuple | list | dict)
             what = "several values" if several else "something that does not depend on the input"
+            if isinstance(result, dict) and result:
+                what += f" ({', '.join(map(str, result))})"
             self.report(Unsupported(f"forward returns {what}", "return one tensor"))
             return
         try:

@@ -21,6 +21,7 @@ __all__ = [
     "autograd_functions",
     "frames_parameter",
     "is_own",
+    "only_value",
     "readable",
     "spikingjelly_loops",
     "untangled",
@@ -101,6 +102,12 @@ def without_state(result: Any, kind: type) -> Any:
     if not isinstance(result, tuple | list) or not result or not isinstance(result[0], kind):
         return result
     return result if any(isinstance(x, kind) for x in _leaves(result[1:])) else result[0]
+
+
+def only_value(result: Any, kind: type) -> Any:
+    """The tensor of a dictionary that holds nothing else, as `{"logits": y}`; anything else as it is."""
+    found = [v for v in result.values() if v is not None] if isinstance(result, dict) else []
+    return found[0] if len(found) == 1 and isinstance(found[0], kind) else result
 
 
 def _leaves(value: Any) -> Iterator[Any]:

@@ -32,7 +32,9 @@ def open_device(name: str) -> torch.device:
     except RuntimeError as error:
         raise UsageError(f"--device {name!r} is unknown", hint="use cpu, cuda or cuda:1") from error
     if device.type == "cpu":
-        return device
+        if device.index:
+            raise UsageError(f"--device {name!r}: there is one CPU", hint="use cpu, cuda or cuda:1")
+        return torch.device("cpu")
     if device.type != "cuda":
         raise UsageError(f"--device {name!r} is not supported", hint="use cpu, cuda or cuda:1")
     if not torch.cuda.is_available():

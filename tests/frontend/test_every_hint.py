@@ -88,6 +88,9 @@ BY_TEST: dict[str, str] = {
     "save torch.jit.load(path).state_dict()": (
         "torch_file/test_read_weights.py::test_torchscript_is_told_and_the_hint_works"
     ),
+    "write forward for time in front": (
+        "frontend/test_outputs_and_axes.py::test_time_on_the_last_axis_is_told_and_the_hint_works"
+    ),
     "unpack the archive and pack it again without compression": (
         "torch_file/test_archives.py::test_other_packing_is_refused_and_the_hint_works"
     ),

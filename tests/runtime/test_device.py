@@ -30,7 +30,7 @@ def test_no_gpu_is_said_clearly() -> None:
         open_device("cuda")
 
 
-@pytest.mark.parametrize("name", ["gpu", "mps", "tpu:1", ""])
+@pytest.mark.parametrize("name", ["gpu", "mps", "tpu:1", "", "cpu:9"])
 def test_unknown_devices(name: str) -> None:
     with pytest.raises(UsageError, match="--device"):
         open_device(name)
