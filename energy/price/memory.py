@@ -79,7 +79,7 @@ MEMORY = Convention(
         "leakage of the memories: no published price available",
     ),
     (
-        "this project's docs/energy.md, section Conventions",
+        "this project's docs/reference/conventions.md",
         "Davidson and Furber, Front. Neurosci. 2021, doi:10.3389/fnins.2021.651141 (why traffic decides)",
         HOROWITZ,
     ),

@@ -14,7 +14,7 @@ def conventions_text() -> str:
     for c, accounting in ACCOUNTINGS.items():
         kinds = " or ".join(kind.value for kind in c.kinds)
         parts += [
-            f"### `{c.name}`, version {c.version}",
+            f"## `{c.name}`, version {c.version}",
             "",
             f"{c.title}. Priced by profiles of kind {kinds}.",
             "",
