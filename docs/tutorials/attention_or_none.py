@@ -10,7 +10,8 @@ from pathlib import Path
 
 import tcja_deploy as td
 
-root = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "mkdocs.yml").is_file())
+here = Path.cwd()
+root = next(p for p in (here, *here.parents) if (p / "mkdocs.yml").is_file())
 shipped = root / "tcja_deploy/data"
 models = {
     "without attention": td.load(root / "tests/data/attention/digits_without_attention.pth", timesteps=10),

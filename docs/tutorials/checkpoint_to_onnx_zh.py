@@ -9,7 +9,8 @@ from tempfile import mkdtemp
 
 import tcja_deploy as td
 
-root = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "mkdocs.yml").is_file())
+here = Path.cwd()
+root = next(p for p in (here, *here.parents) if (p / "mkdocs.yml").is_file())
 model = root / "tcja_deploy/data/nmnist_checkpoint_max.pth"
 recordings = root / "tests/data/n-mnist/Test"
 

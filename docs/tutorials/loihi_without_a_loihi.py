@@ -13,7 +13,8 @@ import numpy as np
 
 import tcja_deploy as td
 
-root = next(p for p in (Path.cwd(), *Path.cwd().parents) if (p / "mkdocs.yml").is_file())
+here = Path.cwd()
+root = next(p for p in (here, *here.parents) if (p / "mkdocs.yml").is_file())
 graph = td.load(root / "tcja_deploy/data/nmnist_checkpoint_max.pth")
 
 
