@@ -27,7 +27,9 @@ def test_generated_parts_are_up_to_date() -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     for page in module.PARTS:
-        assert module.filled(page) == (DOCS / page).read_text(encoding="utf-8"), "run python docs/generate_energy.py"
+        assert module.filled(page) == (DOCS / page).read_text(encoding="utf-8"), (
+            "run python docs/generate_energy.py"
+        )
 
 
 def test_numbers_of_the_published_comparison() -> None:
