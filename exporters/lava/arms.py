@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,14 @@ from tcja_deploy.exporters.lava.float_graph import FloatSynapse, FloatTerm
 from tcja_deploy.exporters.lava.options import LavaOptions
 from tcja_deploy.exporters.lava.rounding import compensated, input_rows
 from tcja_deploy.runtime.integers.edges import AnyStage
-from tcja_deploy.runtime.integers.stages import Edge, ProgramStage, RelayStage, SynapseStage
+from tcja_deploy.runtime.integers.stages import HOST, Edge, ProgramStage, RelayStage, SynapseStage
+from tcja_deploy.runtime.integers.twin import MESSAGE_LIMIT
 from tcja_deploy.runtime.integers.window.program import Program
 
-__all__ = ["Arm", "rescaling", "reshaping", "round_arm", "split_pair", "synapses"]
+__all__ = ["ROOM", "Arm", "rescaling", "reshaping", "round_arm", "split_pair", "synapses"]
 
+ROOM = 8
+"""Times the largest payload of the calibration data that a program takes from the host; beyond it is cut off."""
 FACTOR_BITS = 12
 """Of the factor that brings a stream to another unit."""
 
@@ -99,8 +103,13 @@ def _stage(
 def reshaping(name: str, source: str, edge: Edge, shape: tuple[int, ...]) -> ProgramStage:
     """The same elements in frames of another shape."""
     low = -edge.peak if edge.kind == "signed" else 0
+    steps: list[dict[str, Any]] = []
+    if source == HOST and edge.kind != "spike":  # recordings to come may hold more than those seen
+        most = ROOM * edge.peak
+        steps.append({"op": "clip", "inputs": [0], "low": -most, "high": most})
+        edge, low = replace(edge, peak=MESSAGE_LIMIT - 1), 1 - MESSAGE_LIMIT
     frames = {"shape": [1, *edge.shape], "low": low, "high": edge.peak}
-    steps = [{"op": "reshape", "inputs": [0], "dims": [1, *shape]}]
+    steps.append({"op": "reshape", "inputs": [len(steps)], "dims": [1, *shape]})
     return ProgramStage(name, (source,), Program({"inputs": [frames], "steps": steps}, {}), edge.unit)
 
 

@@ -77,20 +77,28 @@ class Observed:
     """What the float network shows of one node.
 
     Attributes:
-        peaks: Largest magnitude of each frame.
+        lows: Smallest value of each frame and channel, `[frames, C]` each.
+        highs: Largest value of each frame and channel.
         total: Sum of each channel, `[C]`.
         count: How many values a channel that is.
         kept: Values of the first samples, `[T, n, ...]` each.
     """
 
-    peaks: list[NDArray[np.float64]] = field(default_factory=list)
+    lows: list[NDArray[np.float32]] = field(default_factory=list)
+    highs: list[NDArray[np.float32]] = field(default_factory=list)
     total: NDArray[np.float64] | float = 0.0
     count: int = 0
     kept: list[NDArray[np.float32]] = field(default_factory=list)
 
     def peak(self, percentile: float) -> float:
-        """A percentile of the frames' peaks."""
-        return float(np.percentile(np.concatenate(self.peaks), percentile))
+        """A percentile of the largest magnitudes of the frames."""
+        return float(np.percentile(self.peaks(np.zeros(()), 1.0).max(1), percentile))
+
+    def peaks(self, offset: NDArray[np.float64], gain: float) -> NDArray[np.float64]:
+        """Peaks of gain * (value - offset) of each frame and channel, `[frames, C]`; the offset is `[C]` or `[]`."""
+        shift = offset.astype(np.float32)
+        low, high = np.concatenate(self.lows) - shift, np.concatenate(self.highs) - shift
+        return (np.maximum(high, -low) * np.float32(gain)).astype(np.float64)
 
     @property
     def mean(self) -> NDArray[np.float64] | float:
@@ -105,7 +113,8 @@ class Observed:
     def add(self, value: torch.Tensor) -> None:
         """Take in values `[T, n, C, ...]`."""
         flat = value.reshape(value.shape[0] * value.shape[1], value.shape[2], -1)
-        self.peaks.append(flat.abs().amax((1, 2)).double().cpu().numpy())
+        self.lows.append(flat.amin(2).float().cpu().numpy())
+        self.highs.append(flat.amax(2).float().cpu().numpy())
         self.total = self.total + flat.double().sum((0, 2)).cpu().numpy()
         self.count += flat.shape[0] * flat.shape[2]
         room = SAMPLES - sum(part.shape[1] for part in self.kept)

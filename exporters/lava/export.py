@@ -255,7 +255,7 @@ def _warnings(network: IntegerNetwork, accuracy: Accuracy) -> list[str]:
 
 
 def _node_reports(graph: Graph, quantised: Quantised) -> tuple[NodeReport, ...]:
-    by_node = {node: stage for stage, node in quantised.floats.values.items() if node is not None}
+    programs = quantised.floats.programs
     stages = {stage.name: stage for stage in quantised.stages}
     synapses = {node: stages[stage] for node, stage in quantised.floats.synapses.items()}
     reports = []
@@ -279,9 +279,14 @@ def _node_reports(graph: Graph, quantised: Quantised) -> tuple[NodeReport, ...]:
         elif node.name in synapses:
             stage, fidelity = synapses[node.name], Fidelity.APPROXIMATED
             extra = f"{stage.weight_bits}-bit weights, off by at most {stage.rounding:.2g} thresholds"
-        elif isinstance(node.op, ir.TCJA):
+        elif isinstance(node.op, ir.TCJA) and node.name in stages:
             fidelity = Fidelity.APPROXIMATED
-            extra = f"off by at most {stages[by_node.get(node.name, node.name)].rounding:.2g} on the calibration data"
+            extra = f"off by at most {stages[node.name].rounding:.2g} on the calibration data"
+        elif node.name in programs:
+            fidelity = Fidelity.APPROXIMATED
+            extra = (
+                f"off by at most {stages[programs[node.name]].rounding:.2g} on the calibration data, together"
+            )
         text = "; ".join(part for part in (extra, note) if part)
         reports.append(NodeReport(node.name, type(node.op).__name__, fidelity, text))
     return tuple(reports)

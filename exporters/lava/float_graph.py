@@ -1,20 +1,39 @@
-"""A graph as float stages, before quantisation: what meets in each population and relay, and what programs compute.
+"""A graph as float stages, before quantisation: what meets in each population and relay, what gates and programs compute.
 
-As in `float_network`, all of it is exact; a value that several stages read, or that no neuron reads, is a relay's.
+All of it is exact: batch normalisation folded, averages merged into the weights behind them, neurons in normalised units. A
+value that several stages read, or that no neuron reads, is a relay's. A chain is a graph whose stages read one another.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from tcja_deploy.exporters.lava.float_network import FloatArray, FloatNeuron
+import numpy as np
+from numpy.typing import NDArray
+
+from tcja_deploy.exporters.lava.float_neuron import FloatNeuron
 from tcja_deploy.exporters.lava.regions import Region
-from tcja_deploy.runtime.integers.layers import LayerStage
+from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.integers.layers import LayerStage, SpatialPool
 from tcja_deploy.runtime.integers.network import HostInput, Readout
 from tcja_deploy.runtime.integers.stages import NeuronStage, Pair, RelayStage
 
-__all__ = ["FloatGraph", "FloatMeeting", "FloatProgram", "FloatSynapse", "FloatTerm", "scaled", "sources"]
+__all__ = [
+    "FloatArray",
+    "FloatGate",
+    "FloatGraph",
+    "FloatMeeting",
+    "FloatProgram",
+    "FloatStage",
+    "FloatSynapse",
+    "FloatTerm",
+    "scaled",
+    "sources",
+]
+
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +101,27 @@ class FloatMeeting:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class FloatGate:
+    """A TCJA block of spikes, with the pool behind it.
+
+    Attributes:
+        name: Node of the block.
+        source: Name of the stage that it reads.
+        in_shape: Of one frame.
+        op: The block.
+        pool: Of the gated payloads, or None.
+        pooled: Node whose value leaves: that of the pool, or the block's own.
+    """
+
+    name: str
+    source: str
+    in_shape: tuple[int, int, int]
+    op: ir.TCJA
+    pool: SpatialPool | None
+    pooled: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class FloatProgram:
     """A part of the graph that becomes a window program.
 
@@ -98,7 +138,7 @@ class FloatProgram:
     shape: tuple[int, ...]
 
 
-FloatStage = FloatMeeting | FloatProgram | LayerStage | NeuronStage | RelayStage
+FloatStage = FloatMeeting | FloatGate | FloatProgram | LayerStage | NeuronStage | RelayStage
 
 
 @dataclass(slots=True)
@@ -121,14 +161,16 @@ class FloatGraph:
 
     @property
     def values(self) -> dict[str, str | None]:
-        """For each stage of spikes the node whose spikes they are."""
-        spiking = [
-            s.name
-            for s in self.stages
-            if (isinstance(s, FloatMeeting) and s.neuron is not None)
-            or isinstance(s, LayerStage | NeuronStage)
-        ]
-        return {name: name for name in spiking if name in self.notes}
+        """For each stage of spikes or gated spikes the node whose value it computes; None where there is no such node."""
+        nodes: dict[str, str | None] = {}
+        for stage in self.stages:
+            if isinstance(stage, FloatGate):
+                nodes[stage.name] = stage.pooled
+            elif isinstance(stage, LayerStage | NeuronStage) or (
+                isinstance(stage, FloatMeeting) and stage.neuron is not None
+            ):
+                nodes[stage.name] = stage.name if stage.name in self.notes else None
+        return nodes
 
     @property
     def observed(self) -> set[str]:
@@ -168,14 +210,45 @@ class FloatGraph:
             if term.synapse is not None
         }
 
+    @property
+    def programs(self) -> dict[str, str]:
+        """For each node inside a window program the stage that computes it."""
+        found = [stage for stage in self.stages if isinstance(stage, FloatProgram)]
+        return {node: stage.name for stage in found for node in stage.region.nodes}
+
+    @property
+    def widest(self) -> int:
+        """Bytes of a frame of the largest value that a stage reads: one for a spike or count, four where streams are read."""
+        graded = {
+            s.name for s in self.stages
+            if isinstance(s, FloatProgram | RelayStage) or (isinstance(s, FloatMeeting) and s.neuron is None)
+        }  # fmt: skip
+        return max(
+            math.prod(shape) * (4 if source in graded else 1)
+            for stage in self.stages
+            for source, shape in _reads(stage)
+        )
+
 
 def sources(stage: FloatStage) -> set[str]:
     """The stages that a stage reads."""
     if isinstance(stage, FloatMeeting):
         return {term.source for term in stage.terms}
-    return {stage.source} if isinstance(stage, FloatProgram) else set(stage.inputs)
+    return {stage.source} if isinstance(stage, FloatGate | FloatProgram) else set(stage.inputs)
 
 
 def scaled(term: FloatTerm, factor: float) -> FloatTerm:
     """The same term times a factor."""
     return replace(term, factor=term.factor * factor)
+
+
+def _reads(stage: FloatStage) -> list[tuple[str, tuple[int, ...]]]:
+    """What a stage reads, and under which shape."""
+    if isinstance(stage, FloatMeeting):
+        return [(term.source, term.shape) for term in stage.terms]
+    if isinstance(stage, FloatProgram):
+        return [(stage.source, stage.shape)]
+    if isinstance(stage, FloatGate):
+        return [(stage.source, stage.in_shape)]
+    shape = stage.in_shape if isinstance(stage, LayerStage) else stage.shape
+    return [(name, shape) for name in stage.inputs]

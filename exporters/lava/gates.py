@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import GraphError, UnsupportedError
-from tcja_deploy.exporters.lava.float_network import FloatGate
+from tcja_deploy.exporters.lava.float_graph import FloatGate
 from tcja_deploy.runtime.integers.layers import GateStage
 from tcja_deploy.runtime.integers.stage_runners import integer_gate
 

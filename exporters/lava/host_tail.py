@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tcja_deploy.exporters.lava.averages import AveragePool
+from tcja_deploy.exporters.lava.float_graph import FloatArray
 from tcja_deploy.ir import Graph, Node, Op
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.integers.network import Readout
@@ -33,26 +33,22 @@ class HostTail:
     source: str
 
     def readout(self) -> Readout:
-        """All of it as one linear map, mean and function.
+        """All of it as one linear map, a vote, a mean and a function.
 
         Raises:
             Unsupported: If the linear map is too large for a matrix.
         """
         nodes = [self.graph[name] for name in self.nodes]
-        linear = [n.op for n in nodes if not _mean(n) and not isinstance(n.op, ir.Sigmoid)]
-        shape = self.graph[self.source].signal.features
-        weight = bias = None
-        if any(not isinstance(op, ir.Flatten | ir.Reshape) for op in linear):
-            size = prod(shape)
-            if size * size > MAX_READOUT:
-                raise Unsupported("the readout at the end is too large for the host's matrix")
-            zero = _through(linear, np.zeros((1, 1, *shape), np.float32))[0]
-            rows = _through(linear, np.eye(size, dtype=np.float32).reshape(1, size, *shape))
-            weight, bias = (rows - zero).T.astype(np.float64), zero.astype(np.float64)
-            bias = bias if bias.any() else None
-        time_mean = any(_mean(node) for node in nodes)
         squashed = any(isinstance(n.op, ir.Sigmoid) for n in nodes)
-        return Readout(weight, bias, 1, time_mean, "sigmoid" if squashed else None)
+        linear = [n.op for n in nodes if not _mean(n) and not isinstance(n.op, ir.Sigmoid)]
+        vote = 1
+        if linear and isinstance(linear[-1], ir.Vote):
+            vote = linear.pop().voters
+        weight = bias = None
+        if any(not isinstance(op, ir.Flatten) for op in linear):
+            weight, bias = _matrix(linear, self.graph[self.source].signal.features)
+        time_mean = any(_mean(node) for node in nodes)
+        return Readout(weight, bias, vote, time_mean, "sigmoid" if squashed else None)
 
 
 def host_tail(graph: Graph) -> HostTail:
@@ -80,9 +76,39 @@ def _hosted(node: Node, after: list[str]) -> bool:
     return _mean(node) or (isinstance(node.op, linear) and keeps_samples)
 
 
-def _through(ops: list[Op], frames: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What the ops make of frames `[1, B, ...]`, `[B, K]`."""
+def _matrix(ops: list[Op], shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray | None]:
+    """Weights `[K, n]` and bias `[K]` of ops in a row on frames of a shape.
+
+    Raises:
+        Unsupported: If the images of all unit vectors take too much memory.
+    """
+    images: FloatArray | None = None  # of unit vectors, [n, *shape]
+    bias = np.zeros((1, *shape))
     for op in ops:
-        frames = op.apply(frames)
-    flat: NDArray[np.float32] = frames.reshape(frames.shape[1], -1)
-    return flat
+        if images is None and isinstance(op, ir.Linear) and bias.ndim == 2:
+            images = op.weight.T.astype(np.float64)
+        elif images is None and not isinstance(op, ir.Flatten):
+            size = bias.size
+            if size * size > MAX_READOUT:
+                raise Unsupported("the readout at the end is too large for the host's matrix")
+            images = _image(op, np.eye(size).reshape(size, *bias.shape[1:]))
+        elif images is not None:
+            images = _image(op, images)
+        bias = _image(op, bias)
+        if isinstance(op, ir.Linear) and op.bias is not None:
+            bias = bias + op.bias
+    weight = np.zeros((0, 0)) if images is None else images.reshape(len(images), -1).T
+    return weight, bias.ravel() if bias.any() else None
+
+
+def _image(op: Op, frames: FloatArray) -> FloatArray:
+    """The linear part of an op, of frames `[B, ...]`."""
+    if isinstance(op, ir.Linear):
+        return np.asarray(frames @ op.weight.T.astype(np.float64))
+    if isinstance(op, ir.AvgPool2d | ir.AdaptiveAvgPool2d):
+        return AveragePool.of("", op, *frames.shape[-2:]).apply(frames)
+    if isinstance(op, ir.Vote):
+        classes = frames.shape[-1] // op.voters
+        groups = frames[..., : classes * op.voters].reshape(*frames.shape[:-1], classes, op.voters)
+        return np.asarray(groups.mean(-1))
+    return frames.reshape(len(frames), -1)

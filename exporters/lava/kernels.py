@@ -12,8 +12,8 @@ from tcja_deploy.runtime.integers.stages import Pair
 
 __all__ = ["after_average", "crop", "regrouped", "spread", "symmetric", "usable_groups"]
 
-MAX_GROUPS = 127
-"""Lava keeps the number of groups in eight bits."""
+EIGHT_BITS = MAX_GROUPS = 127
+"""Lava keeps the number of groups, sizes of kernels, strides and paddings in eight bits."""
 
 Kernel = NDArray[np.float64]
 

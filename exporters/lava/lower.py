@@ -1,394 +1,398 @@
-"""From a graph to a float network: which stage of Lava each node becomes.
+"""From a graph to float stages.
 
-All nodes that cannot become one are named in one error.
+Layers of neurons, populations in which several synapses meet, relays for values of real numbers, logic of spikes, gates,
+window programs for attention of any other kind; what comes at the ends is the host's. A chain is a graph like any other.
+All nodes that no stage can express are named in one error.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import prod
-from typing import Any, Literal
 
 import numpy as np
 
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters.lava import kernels
-from tcja_deploy.exporters.lava.float_network import (
+from tcja_deploy.exporters.lava.averages import (
+    AverageOp,
+    AveragePool,
+    before_kernel,
+    before_matrix,
+    host_input,
+    tiled,
+)
+from tcja_deploy.exporters.lava.float_graph import (
     FloatArray,
     FloatGate,
-    FloatLayer,
-    FloatNetwork,
-    adaptive,
-    averaging,
-    host_input,
-    normalise,
+    FloatGraph,
+    FloatMeeting,
+    FloatProgram,
+    FloatSynapse,
+    FloatTerm,
+    scaled,
 )
-from tcja_deploy.ir import Graph, Node, Op
+from tcja_deploy.exporters.lava.float_neuron import normalise
+from tcja_deploy.exporters.lava.host_tail import HostTail, host_tail
+from tcja_deploy.exporters.lava.lowered_values import Sum, Values
+from tcja_deploy.exporters.lava.regions import Region, regions
+from tcja_deploy.ir import Graph, Node
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.integers.layers import LayerStage, SpatialPool, or_pool
-from tcja_deploy.runtime.integers.network import Readout
-from tcja_deploy.runtime.integers.stages import Pair
+from tcja_deploy.ir.linear_steps import why_not_leaky
+from tcja_deploy.runtime.integers.layers import SpatialPool, or_pool
+from tcja_deploy.runtime.integers.stages import HOST, NeuronStage, RelayStage
 from tcja_deploy.unsupported import Unsupported, UnsupportedInContext, UnsupportedParts
 
 __all__ = ["lower"]
 
-MAX_READOUT = 1 << 26
 
-
-@dataclass(frozen=True, slots=True)
-class _Pool:
-    """An average pool waiting for the weights after it: matrices `[h, H]` and `[w, W]`, and its kernel if it has one."""
-
-    rows: FloatArray
-    columns: FloatArray
-    kernel: Pair | None
-    stride: Pair
-    padding: Pair
-
-
-@dataclass(slots=True)
-class _Synapse:
-    """A linear map waiting for its neuron."""
-
-    node: str
-    weight: FloatArray
-    bias: FloatArray
-    in_shape: tuple[int, ...]
-    kind: Literal["conv", "dense"]
-    stride: Pair = (1, 1)
-    padding: Pair = (0, 0)
-    dilation: Pair = (1, 1)
-    groups: int = 1
-
-
-@dataclass(slots=True)
-class _Chain:
-    """What has been read of the chain."""
-
-    shape: tuple[int, ...]
-    stages: list[FloatLayer | FloatGate | LayerStage] = field(default_factory=list)
-    pools: list[_Pool] = field(default_factory=list)
-    synapse: _Synapse | None = None
-    flat: bool = False
-    vote: int = 1
-    time_mean: bool = False
-    host: list[Any] = field(default_factory=list)
-    notes: dict[str, str] = field(default_factory=dict)
-
-
-def lower(graph: Graph, *, input_scale: int = 255) -> FloatNetwork:
-    """Turn a graph, with batch normalisation folded, into a float network.
+def lower(graph: Graph, *, input_scale: int = 255) -> FloatGraph:
+    """Turn a graph, with batch normalisation folded, into float stages.
 
     Args:
-        graph: A chain of nodes.
+        graph: Any graph.
         input_scale: The integer that stands for one, for inputs of real numbers.
 
     Raises:
-        UnsupportedError: Nodes that Lava cannot express; lists all of them with the reason.
+        UnsupportedError: Nodes that no stage can express; lists all of them with the reason.
     """
     unsupported = UnsupportedParts()
-    _check_branches(graph, unsupported)
-    branching, chain = unsupported.places, _Chain(graph.input_shape)
+    tail = host_tail(graph)
+    result = FloatGraph(graph.T, host_input(graph.input_shape, graph.input.signal.kind, [], input_scale))
+    lowering = _Lowering(graph, result)
+    programs = {name: region for region in _before(tail, regions(graph)) for name in region.nodes}
     for node in graph.nodes[1:]:
-        if _place(node) in branching:
+        if node.name in tail.nodes:
+            result.notes[node.name] = "on the host"
             continue
-        with unsupported.at(_place(node), certain=not unsupported):
+        region = programs.get(node.name)
+        if region is not None and node.name == region.nodes[0] and lowering.gated(region):
+            region = None
+            programs = {name: other for name, other in programs.items() if other.nodes[0] != node.name}
+        with unsupported.at(f"{node.name} ({type(node.op).__name__})", certain=not unsupported):
             try:
-                _take(node, graph, chain)
+                if region is None:
+                    lowering.take(node)
+                elif node.name == region.sink:
+                    lowering.program(region)
             except Unsupported:
-                chain.synapse, chain.pools, chain.shape = None, [], node.signal.features
+                lowering.unknown(node)
                 raise
-    if not unsupported and not chain.stages:
-        unsupported.add(_place(graph[graph.output]), Unsupported("the network has no spiking layer"))
-    readout = Readout()
-    if not unsupported:
-        with unsupported.at(_place(graph[graph.output])):
-            readout = _readout(chain)
+        if region is not None:
+            result.notes[node.name] = f"in the window program {region.sink}"
+    with unsupported.at(f"{tail.source} ({type(graph[tail.source].op).__name__})", certain=not unsupported):
+        last = lowering.placed(tail.source)
+        if last.source == HOST:
+            raise Unsupported("the network has no spiking layer")
+        if last.factor != 1 or result.stages[-1].name != last.source:
+            lowering.relay(tail.source)
+        result.readout = tail.readout()
     unsupported.raise_if_any(
         UnsupportedError,
         "Lava cannot express {}",
         noun="node",
         hint="what needs floating point between spiking layers can run as ONNX instead",
     )
-    host = host_input(graph.input_shape, graph.input.signal.kind, chain.host, input_scale)
-    return FloatNetwork(graph.T, host, tuple(chain.stages), readout, chain.notes)
+    kind = graph.input.signal.kind
+    result.host_input = host_input(graph.input_shape, kind, lowering.host, input_scale)
+    return result
 
 
-def _place(node: Node) -> str:
-    return f"{node.name} ({type(node.op).__name__})"
+def _before(tail: HostTail, found: list[Region]) -> list[Region]:
+    """Regions without what the host does."""
+    kept = [replace(r, nodes=tuple(n for n in r.nodes if n not in tail.nodes)) for r in found]
+    return [region for region in kept if region.nodes]
 
 
-def _check_branches(graph: Graph, unsupported: UnsupportedParts) -> None:
-    for node in graph:
-        readers = graph.readers(node.name)
-        with unsupported.at(_place(node)):
-            if len(node.inputs) > 1:
-                raise Unsupported("joins two branches; netx runs chains of layers only")
-            if len(readers) + (node.name == graph.output) > 1:
-                raise Unsupported(f"is read by {len(readers)} nodes; netx runs chains of layers only")
+class _Lowering(Values):
+    """Reads a graph node by node."""
 
+    def take(self, node: Node) -> None:
+        """Go on by one node."""
+        op = node.op
+        self.result.notes[node.name] = ""
+        if isinstance(op, ir.Neuron):
+            self._neuron(node, op)
+        elif isinstance(op, ir.LI | ir.AffineIntegrator):
+            self._integrator(node, op)
+        elif isinstance(op, ir.Conv2d | ir.ConvTranspose2d | ir.Linear):
+            self._synapse(node, op)
+        elif isinstance(op, ir.AvgPool2d | ir.AdaptiveAvgPool2d):
+            self._average(node, op)
+        elif isinstance(op, ir.Add):
+            self._add(node)
+        elif isinstance(op, ir.Affine):
+            if not op.scale:
+                raise Unsupported("multiplies by zero")
+            x = self.settled(node.inputs[0])
+            terms = tuple(scaled(term, op.scale) for term in x.terms)
+            self.values[node.name] = Sum(terms, x.bias * op.scale + op.offset, x.shape)
+        elif isinstance(op, ir.Mul):
+            self._logic(node)
+        elif isinstance(op, ir.MaxPool2d):
+            self._max_pool(node, op)
+        elif isinstance(op, ir.TCJA):
+            self._gate(node, op)
+        elif isinstance(op, ir.Flatten | ir.Reshape) and node.signal.streams and self._streams(node):
+            self._reshape(node)
+        elif isinstance(op, ir.BatchNorm1d | ir.BatchNorm2d):
+            self._norm(node, op)
+        elif isinstance(op, ir.Recurrence):
+            raise Unsupported(f"{why_not_leaky(op)}; Lava's neuron has one leak and one threshold")
+        elif isinstance(op, ir.TimeMean | ir.Vote):
+            raise Unsupported("is followed by spiking layers; the host can do it only at the end")
+        else:
+            raise Unsupported("is neither a layer nor part of an attention with one entry and one exit")
+        kept = self.values[node.name]
+        if kept.alone is None and len(self.graph.readers(node.name)) > 1:
+            self.relay(node.name)
 
-def _take(node: Node, graph: Graph, chain: _Chain) -> None:
-    """Advance the chain by one node."""
-    op = node.op
-    if isinstance(op, ir.Neuron):
-        _neuron(node, op, chain)
-    elif isinstance(op, ir.Conv2d):
-        _conv(node, op, chain)
-    elif isinstance(op, ir.Linear):
-        _linear(node, op, chain)
-    elif isinstance(op, ir.TCJA):
-        _gate(node, op, chain)
-    elif isinstance(op, ir.MaxPool2d):
-        _max_pool(node, op, chain)
-    elif isinstance(op, ir.AvgPool2d | ir.AdaptiveAvgPool2d):
-        _average_pool(node, op, chain)
-    elif isinstance(op, ir.Flatten):
-        chain.flat, chain.notes[node.name] = True, "order of elements, no time"
-    elif isinstance(op, ir.TimeMean) or (isinstance(op, ir.Reduce) and op.how == "mean" and op.axes == (0,)):
-        _at_the_end(node, graph, ir.Flatten, ir.Linear, ir.Vote, ir.AvgPool2d, ir.AdaptiveAvgPool2d)
-        chain.time_mean, chain.notes[node.name] = True, "on the host"
-    elif isinstance(op, ir.Vote):
-        _at_the_end(node, graph, ir.TimeMean, ir.Reduce)
-        chain.vote, chain.notes[node.name] = op.voters, "on the host"
-    else:
-        raise Unsupported("has no counterpart among Lava's layers and is not a TCJA block, pool or readout")
+    def unknown(self, node: Node) -> None:
+        """Go on behind a node that cannot be expressed as if a stage sent its value."""
+        self.place(node.name, HOST, node.signal.features or (1,))
 
+    def _streams(self, node: Node) -> bool:
+        return all(signal.streams for signal in self.graph.signals_in(node))
 
-def _at_the_end(node: Node, graph: Graph, *allowed: type[Op]) -> None:
-    names = [n.name for n in graph]
-    later = graph.nodes[names.index(node.name) + 1 :]
-    wrong = [n.name for n in later if not isinstance(n.op, allowed)]
-    if wrong:
-        raise Unsupported(f"is followed by {wrong[0]}; the host can do it only at the end")
+    # -- stages --------------------------------------------------------------------------------------
+    def program(self, region: Region) -> None:
+        """A window program."""
+        source = self.placed(region.source)
+        if source.factor != 1:
+            source = self.relay(region.source)
+        self.result.stages.append(FloatProgram(region.sink, region, source.source, source.shape))
+        sink = self.graph[region.sink]
+        self.place(region.sink, region.sink, sink.signal.features)
 
-
-def _spikes(chain: _Chain) -> bool:
-    """Whether the current payloads are spikes of the last layer."""
-    return (
-        bool(chain.stages) and isinstance(chain.stages[-1], FloatLayer | LayerStage) and chain.synapse is None
-    )
-
-
-# -- synapses and neurons ---------------------------------------------------------------------------------
-
-
-def _conv(node: Node, op: ir.Conv2d, chain: _Chain) -> None:
-    if chain.synapse is not None:
-        raise UnsupportedInContext(f"follows {chain.synapse.node} without a neuron between them")
-    if chain.flat or len(chain.shape) != 3:
-        raise UnsupportedInContext("needs maps of shape [C, H, W]")
-    weight, padding, dilation = op.weight.astype(np.float64), op.padding, op.dilation
-    even = padding[:2] == padding[2:]
-    if (chain.pools or not even) and dilation != (1, 1):
-        weight, dilation = kernels.spread(weight, dilation), (1, 1)
-    stride, pad = op.stride, padding[:2]
-    if not even:
-        weight, pad = kernels.symmetric(weight, padding)
-    note = ""
-    if chain.pools:
-        weight, stride, pad, note = _merge_average(chain, weight, stride, pad)
-    bias = np.zeros(weight.shape[0]) if op.bias is None else op.bias.astype(np.float64)
-    chain.synapse = _Synapse(node.name, weight, bias, chain.shape, "conv", stride, pad, dilation, op.groups)
-    chain.pools = []
-    chain.notes[node.name] = note
-
-
-def _merge_average(
-    chain: _Chain, weight: FloatArray, stride: Pair, pad: Pair
-) -> tuple[FloatArray, Pair, Pair, str]:
-    """Kernel, stride and padding of average pools followed by a convolution (without dilation), as one convolution.
-
-    Equal where the pools tile the map, or the convolution is not padded. A map whose size the tiles do not
-    divide loses its last rows and columns first, by a layer that copies the rest.
-    """
-    own = pad
-    for pool in reversed(chain.pools):
-        if pool.kernel is None:
-            raise UnsupportedInContext("follows an adaptive average pool whose windows differ in size")
-        tiles = pool.kernel == pool.stride and pool.padding == (0, 0)
-        if pad != (0, 0) and not tiles:
-            raise UnsupportedInContext(
-                "is padded and follows an average pool that overlaps or is padded; zeros would be averaged"
+    def _neuron(self, node: Node, op: ir.Neuron) -> None:
+        rule, x = normalise(op), self.settled(node.inputs[0])
+        self.result.stages.append(
+            FloatMeeting(node.name, node.inputs[0], x.terms, x.bias, x.shape, rule.gain, rule)
+        )
+        if rule.leak_error:
+            self.result.notes[node.name] = (
+                f"leak {rule.leak:.6g} becomes {rule.v_decay}/4096, off by {100 * rule.leak_error:.2g} %"
             )
-        weight = kernels.after_average(weight, pool.kernel, pool.stride)
-        stride = (stride[0] * pool.stride[0], stride[1] * pool.stride[1])
-        pad = (pad[0] * pool.stride[0] + pool.padding[0], pad[1] * pool.stride[1] + pool.padding[1])
-    first = chain.pools[0]
-    height, width = first.rows.shape[1], first.columns.shape[1]
-    factor = [prod(p.stride[axis] for p in chain.pools) for axis in (0, 1)]
-    cut = [length % f if p else 0 for length, f, p in zip((height, width), factor, own, strict=True)]
-    note = "average pool before it merged into the kernel"
-    if any(cut):
-        if not _spikes(chain):
-            raise UnsupportedInContext("follows an average pool of payloads that drops rows or columns")
-        chain.stages.append(
-            kernels.crop(f"{chain.stages[-1].name}.crop", (chain.shape[0], height, width), (cut[0], cut[1]))
+        self.spiking.add(node.name)
+        self.place(node.name, node.name, x.shape)
+
+    def _integrator(self, node: Node, op: ir.LI | ir.AffineIntegrator) -> None:
+        if isinstance(op, ir.LI):
+            leak, rest, gain = op.decay, op.v_leak, op.decay if op.decay_input else 1.0
+        else:
+            leak, rest, gain = op.leaky()
+            if op.v_threshold is not None:
+                raise Unsupported("passes on a membrane that spikes reset")
+            rest = rest or op.v_initial
+        if rest:
+            raise Unsupported(f"leaks to {rest:g} or begins there; a relay's membrane is zero at first")
+        x = self.settled(node.inputs[0])
+        self.result.stages.append(
+            FloatMeeting(node.name, node.inputs[0], x.terms, x.bias, x.shape, gain, None, leak)
         )
-        note += f"; a layer drops the last {cut[0]} rows and {cut[1]} columns"
-    chain.shape = (chain.shape[0], height - cut[0], width - cut[1])
-    return weight, stride, pad, note
+        self.result.notes[node.name] = "a relay with a membrane"
+        self.place(node.name, node.name, x.shape)
 
+    def _synapse(self, node: Node, op: ir.Conv2d | ir.ConvTranspose2d | ir.Linear) -> None:
+        if not node.signal.streams or not self._streams(node):
+            raise Unsupported("acts on a value without a stream of frames, outside of an attention")
+        bias = np.zeros(node.signal.features[0]) if op.bias is None else op.bias.astype(np.float64)
+        if isinstance(op, ir.Linear):
+            term, bias = self._linear(node, op, bias)
+        elif len(self.values[node.inputs[0]].shape) != 3:
+            raise UnsupportedInContext("needs maps of shape [C, H, W]")
+        elif isinstance(op, ir.Conv2d):
+            term = self._conv(node, op)
+        else:
+            if op.groups > kernels.MAX_GROUPS:
+                raise Unsupported(f"has {op.groups} groups; Lava counts them in eight bits")
+            source = self.placed(node.inputs[0])
+            synapse = FloatSynapse(
+                node.name, "transposed", source.shape, op.weight.astype(np.float64), op.stride, op.padding, op.dilation,
+                op.output_padding, op.groups,
+            )  # fmt: skip
+            term = replace(source, synapse=synapse)
+        self.values[node.name] = Sum((term,), bias, node.signal.features)
 
-def _linear(node: Node, op: ir.Linear, chain: _Chain) -> None:
-    weight = op.weight.astype(np.float64)
-    bias = np.zeros(weight.shape[0]) if op.bias is None else op.bias.astype(np.float64)
-    if chain.synapse is not None:
-        before = chain.synapse
-        if before.kind == "conv":
-            raise UnsupportedInContext(f"follows {before.node} without a neuron between them")
-        weight, bias = weight @ before.weight, weight @ before.bias + bias
-        chain.notes[before.node], chain.notes[node.name] = f"merged into {node.name}", ""
-        chain.synapse = _Synapse(node.name, weight, bias, before.in_shape, "dense")
-        return
-    if len(chain.shape) == 3 and not chain.flat:
-        raise UnsupportedInContext("acts on the columns of maps; flatten them first")
-    in_shape = chain.shape
-    if chain.pools:
-        in_shape = (chain.shape[0], chain.pools[0].rows.shape[1], chain.pools[0].columns.shape[1])
-    chain.synapse = _Synapse(node.name, _through_pools(chain, weight), bias, in_shape, "dense")
-    chain.notes[node.name] = "average pool before it merged into the weights" if chain.pools else ""
-    chain.pools = []
+    def _linear(self, node: Node, op: ir.Linear, bias: FloatArray) -> tuple[FloatTerm, FloatArray]:
+        """Weights of a row, with what is merged into them: averages and linear maps before them."""
+        x, weight = self.values[node.inputs[0]], op.weight.astype(np.float64)
+        if len(x.shape) != 1:
+            raise UnsupportedInContext("acts on the columns of maps; flatten them first")
+        before = x.terms[0].synapse
+        if len(x.terms) == 1 and before is not None and before.kind == "dense":
+            self.result.notes[before.node] = f"merged into {node.name}"
+            synapse = replace(before, node=node.name, weight=weight @ before.weight)
+            return replace(x.terms[0], synapse=synapse), weight @ x.bias + bias
+        if x.averages:
+            self.result.notes[node.name] = "average pool before it merged into the weights"
+            term, weight = x.terms[0], before_matrix(x.averages, weight)
+        else:
+            term = self.placed(node.inputs[0])
+        return replace(term, synapse=FloatSynapse(node.name, "dense", term.shape, weight)), bias
 
+    def _conv(self, node: Node, op: ir.Conv2d) -> FloatTerm:
+        """A convolution, with the averages before it merged into its kernel where they can be."""
+        x, weight = self.values[node.inputs[0]], op.weight.astype(np.float64)
+        stride, dilation, pad = op.stride, op.dilation, op.padding[:2]
+        even = op.padding[:2] == op.padding[2:]
+        if (x.averages or not even) and dilation != (1, 1):
+            weight, dilation = kernels.spread(weight, dilation), (1, 1)
+        if not even:
+            weight, pad = kernels.symmetric(weight, op.padding)
+        merged = before_kernel(x.averages, weight, stride, pad) if x.averages else None
+        term = x.terms[0]
+        whole = merged is not None and not any(merged.cut)
+        if merged is not None and (whole or (term.source in self.spiking and term.factor == 1)):
+            weight, stride, pad = merged.weight, merged.stride, merged.padding
+            note = "average pool before it merged into the kernel"
+            if not whole:
+                crop = kernels.crop(f"{term.source}.crop", term.shape, merged.cut)
+                self.result.stages.append(replace(crop, inputs=(term.source,)))
+                term = FloatTerm(crop.name, crop.out_shape)
+                note += f"; a layer drops the last {merged.cut[0]} rows and {merged.cut[1]} columns"
+            self.result.notes[node.name] = note
+        else:
+            term = self.placed(node.inputs[0])
+        weight, groups = kernels.regrouped(weight, op.groups), kernels.usable_groups(op.groups)
+        synapse = FloatSynapse(node.name, "conv", term.shape, weight, stride, pad, dilation, groups=groups)
+        return replace(term, synapse=synapse)
 
-def _through_pools(chain: _Chain, weight: FloatArray) -> FloatArray:
-    """Weights on the maps before the waiting pools, from weights on those behind them."""
-    for pool in reversed(chain.pools):
-        maps = weight.reshape(weight.shape[0], -1, pool.rows.shape[0], pool.columns.shape[0])
-        maps = np.einsum("ochw,hH,wW->ocHW", maps, pool.rows, pool.columns, optimize=True)
-        weight = maps.reshape(weight.shape[0], -1)
-    return weight
-
-
-def _neuron(node: Node, op: ir.Neuron, chain: _Chain) -> None:
-    synapse = chain.synapse
-    if synapse is None:
-        raise UnsupportedInContext("does not follow a convolution or a linear layer")
-    rule = normalise(op)
-    chain.stages.append(
-        FloatLayer(
-            node.name,
-            synapse.node,
-            synapse.bias,
-            synapse.kind,
-            synapse.in_shape,
-            kernels.regrouped(synapse.weight, synapse.groups) * rule.gain,
-            synapse.bias * rule.gain,
-            rule,
-            synapse.stride,
-            synapse.padding,
-            synapse.dilation,
-            kernels.usable_groups(synapse.groups),
-        )
-    )
-    chain.notes[node.name] = (
-        f"leak {rule.leak:.6g} becomes {rule.v_decay}/4096, off by {100 * rule.leak_error:.2g} %"
-        if rule.leak_error
-        else ""
-    )
-    chain.synapse, chain.flat = None, False
-    chain.shape = node.signal.features
-
-
-# -- pools and gates --------------------------------------------------------------------------------------
-
-
-def _gate(node: Node, op: ir.TCJA, chain: _Chain) -> None:
-    if not _spikes(chain) or len(chain.shape) != 3:
-        raise UnsupportedInContext("a gate needs the spikes of a layer before it")
-    channels, height, width = chain.shape
-    pool, note = None, "integer weights and a table; its window adds T - 1 steps"
-    if chain.pools:
-        kernels = [p.kernel for p in chain.pools if p.kernel is not None and p.kernel == p.stride]
-        sizes = [prod(k[axis] for k in kernels) for axis in (0, 1)]
-        height, width = chain.pools[0].rows.shape[1], chain.pools[0].columns.shape[1]
-        tiled = len(kernels) == len(chain.pools) and height % sizes[0] == 0 and width % sizes[1] == 0
-        if not tiled:
-            raise UnsupportedInContext(
-                "follows an average pool that does not divide the map; its means would differ"
+    def _average(self, node: Node, op: AverageOp) -> None:
+        """On the host, inside the gate before it, or left to what follows."""
+        name = node.inputs[0]
+        x, alone = self.values[name], len(self.graph.readers(name)) == 1
+        average = AveragePool.of(node.name, op, *x.shape[1:])
+        term = x.alone
+        if term is not None and term.source == HOST and alone and term.factor == 1:
+            self.host.append(average)
+            self.spiking.discard(HOST)
+            self.result.notes[node.name] = "on the host, in integers"
+            self.place(node.name, HOST, node.signal.features)
+        elif average.kernel is not None and not any(average.padding) and self.open_gate(name) is not None:
+            self._pool_gate(
+                node, SpatialPool("sum", average.kernel, average.stride), "as sums inside the gate {}"
             )
-        pool = SpatialPool("sum", (sizes[0], sizes[1]), (sizes[0], sizes[1]))
-        note += "; the average pool before it is done after it, which is the same"
-    chain.stages.append(FloatGate(node.name, (channels, height, width), op, pool, node.name))
-    chain.pools = []
-    chain.notes[node.name] = note
+        else:
+            term = x.terms[0] if x.averages else self.placed(name)
+            pending = (*x.averages, average)
+            self.values[node.name] = Sum((term,), np.zeros(term.shape[0]), node.signal.features, pending)
+            self.result.notes[node.name] = "merged into the weights after it"
 
+    # -- gates -----------------------------------------------------------------------------------------
+    def gated(self, region: Region) -> bool:
+        """Whether a gate and its pool compute a region: TCJA of spikes, its pools, and no more."""
+        first, *others = (self.graph[name].op for name in region.nodes)
+        pools = all(isinstance(op, ir.AvgPool2d | ir.MaxPool2d) for op in others)
+        largest = [i for i, op in enumerate(others) if isinstance(op, ir.MaxPool2d)]
+        absorbed = not largest or (largest == [0] and others[0].padding == (0, 0))
+        return isinstance(first, ir.TCJA) and pools and absorbed and self._gateable(region.source) is not None
 
-def _max_pool(node: Node, op: ir.MaxPool2d, chain: _Chain) -> None:
-    if chain.pools:
-        raise UnsupportedInContext("follows an average pool")
-    if chain.synapse is not None:
-        raise UnsupportedInContext(
-            f"pools the real numbers of {chain.synapse.node}; only spikes and gated spikes can be pooled"
+    def _gateable(self, name: str) -> tuple[FloatTerm, SpatialPool | None] | None:
+        """The spikes that a gate can read for a node's value, and the averages between, which commute with the gate."""
+        x = self.values[name]
+        term, pool = x.terms[0], tiled(x.averages) if x.averages else None
+        plain = len(x.terms) == 1 and term.synapse is None and term.factor == 1 and not x.bias.any()
+        if not plain or term.source not in self.spiking or len(x.shape) != 3 or len(term.shape) != 3:
+            return None
+        return None if x.averages and pool is None else (term, pool)
+
+    def _gate(self, node: Node, op: ir.TCJA) -> None:
+        found = self._gateable(node.inputs[0])
+        if found is None:
+            raise UnsupportedInContext("a gate needs the spikes of a layer before it")
+        term, pool = found
+        channels, height, width = term.shape
+        self.result.stages.append(
+            FloatGate(node.name, term.source, (channels, height, width), op, pool, node.name)
         )
-    last = chain.stages[-1] if chain.stages else None
-    if isinstance(last, FloatGate):
-        if last.pool is not None or op.padding != (0, 0):
-            raise UnsupportedInContext("a gate can only be followed by one pool without padding")
-        chain.stages[-1] = replace(last, pool=SpatialPool("max", op.kernel, op.stride), pooled=node.name)
-        chain.notes[node.name] = f"inside the gate {last.name}"
-    elif _spikes(chain):
-        chain.stages.append(or_pool(node.name, chain.shape, op.kernel, op.stride, op.padding))
-        chain.notes[node.name] = "a layer that fires if any spike falls into its window"
-    else:
-        raise UnsupportedInContext(
-            "pools the input; only spikes and gated spikes can be pooled by their maximum"
+        self.result.notes[node.name] = "integer weights and a table; its window adds T - 1 steps"
+        if pool is not None:
+            self.result.notes[node.name] += "; the average pool before it is done after it, which is the same"
+        self.place(node.name, node.name, node.signal.features)
+
+    def _pool_gate(self, node: Node, pool: SpatialPool, note: str) -> None:
+        """Let the gate before a pool do it."""
+        gate = self.open_gate(node.inputs[0])
+        place = next(i for i, stage in enumerate(self.result.stages) if stage is gate)
+        if gate is not None:
+            self.result.stages[place] = replace(gate, pool=pool, pooled=node.name)
+            self.result.notes[node.name] = note.format(gate.name)
+            self.place(node.name, gate.name, node.signal.features)
+
+    def _add(self, node: Node) -> None:
+        for name in node.inputs:
+            if node.inputs.count(name) > 1:
+                self.placed(name)
+        parts = [self.settled(name) for name in node.inputs]
+        if any(part.shape != node.signal.features for part in parts):
+            raise Unsupported("adds values of different shapes")
+        terms = tuple(term for part in parts for term in part.terms)
+        self.values[node.name] = Sum(
+            terms, np.asarray(np.sum([part.bias for part in parts], 0)), node.signal.features
         )
-    chain.shape = node.signal.features
 
+    def _norm(self, node: Node, op: ir.BatchNorm1d | ir.BatchNorm2d) -> None:
+        """A normalisation that was not folded: a weight a channel."""
+        source = self.placed(node.inputs[0])
+        shape = source.shape
+        k, offset = (np.asarray(v, np.float64) for v in op.scale_offset())
+        if len(shape) == 1:
+            synapse = FloatSynapse(node.name, "dense", shape, np.diag(k))
+        else:
+            weight = kernels.regrouped(k.reshape(-1, 1, 1, 1), len(k))
+            synapse = FloatSynapse(node.name, "conv", shape, weight, groups=kernels.usable_groups(len(k)))
+        self.values[node.name] = Sum((replace(source, synapse=synapse),), offset, shape)
 
-def _average_pool(node: Node, op: ir.AvgPool2d | ir.AdaptiveAvgPool2d, chain: _Chain) -> None:
-    if chain.synapse is not None:
-        raise UnsupportedInContext(
-            f"pools the real numbers of {chain.synapse.node}; only spikes and payloads can be pooled"
+    def _logic(self, node: Node) -> None:
+        """A product of spikes, some of them inverted: AND, or AND NOT (IAND)."""
+        spikes = [self.spikes(name) for name in node.inputs]
+        known = [term for term in spikes if term is not None]
+        shape = node.signal.features
+        if len(known) < 2 or any(term.shape != shape for term in known):
+            raise Unsupported("multiplies values that are not spikes of one shape, outside of an attention")
+        negated = [term for term in known if term.factor < 0]
+        if len(negated) == len(known):
+            raise Unsupported("multiplies inverted spikes only: it would fire from rest")
+        names = []
+        for index, term in enumerate(known):
+            names.append(term.source)
+            if term.factor < 0:
+                names[-1] = f"{node.name}.not{index}"
+                zero = np.zeros(shape[0], np.int64)
+                self.result.stages.append(
+                    RelayStage(names[-1], (term.source,), shape, zero, 1, bits=2, multiplier=-1)
+                )
+        threshold = np.asarray(len(known) - len(negated) - 1)
+        self.result.stages.append(
+            NeuronStage(node.name, tuple(names), shape, np.zeros(shape[0], np.int64), threshold)
         )
-    height, width = chain.shape[1:]
-    shape, chain.shape = (height, width), node.signal.features
-    kernel: Pair | None
-    stride = padding = (0, 0)
-    if isinstance(op, ir.AdaptiveAvgPool2d):
-        exact = [adaptive(n, out) for n, out in zip(shape, op.output_size, strict=True)]
-        divides = height % op.output_size[0] == 0 and width % op.output_size[1] == 0
-        kernel = (height // op.output_size[0], width // op.output_size[1]) if divides else None
-        stride = kernel or (0, 0)
-    else:
-        exact = [
-            averaging(n, k, s, p, count_pad=op.count_include_pad)
-            for n, k, s, p in zip(shape, op.kernel, op.stride, op.padding, strict=True)
-        ]
-        even = op.count_include_pad or op.padding == (0, 0)
-        kernel, stride, padding = op.kernel if even else None, op.stride, op.padding
-    if not chain.stages:  # object arrays of fractions, so that the composition is exact
-        arrays = [np.array(axis, dtype=object) for axis in exact]
-        chain.host = (
-            [new @ old for new, old in zip(arrays, chain.host, strict=True)] if chain.host else arrays
-        )
-        chain.notes[node.name] = "on the host, in integers"
-        return
-    last = chain.stages[-1]
-    if isinstance(last, FloatGate) and last.pool is None and not chain.pools and kernel and padding == (0, 0):
-        chain.stages[-1] = replace(last, pool=SpatialPool("sum", kernel, stride), pooled=node.name)
-        chain.notes[node.name] = f"as sums inside the gate {last.name}"
-        return
-    matrices = [np.array([[float(v) for v in row] for row in axis]) for axis in exact]
-    chain.pools.append(_Pool(matrices[0], matrices[1], kernel, stride, padding))
-    chain.notes[node.name] = "merged into the weights after it"
+        self.result.notes[node.name] = "a threshold of spikes"
+        self.spiking.add(node.name)
+        self.place(node.name, node.name, shape)
 
+    def _max_pool(self, node: Node, op: ir.MaxPool2d) -> None:
+        if self.open_gate(node.inputs[0]) is not None and op.padding == (0, 0):
+            self._pool_gate(node, SpatialPool("max", op.kernel, op.stride), "inside the gate {}")
+            return
+        source = self.placed(node.inputs[0])
+        if source.source not in self.spiking or source.factor != 1:
+            raise Unsupported("pools values that are not spikes, outside of a program")
+        pool = or_pool(node.name, source.shape, op.kernel, op.stride, op.padding, inputs=(source.source,))
+        self.result.stages.append(pool)
+        self.result.notes[node.name] = "a layer that fires if any spike falls into its window"
+        self.spiking.add(node.name)
+        self.place(node.name, node.name, node.signal.features)
 
-def _readout(chain: _Chain) -> Readout:
-    """What stands after the last spiking layer, as one linear map with vote and mean."""
-    synapse = chain.synapse
-    if synapse is not None and synapse.kind == "conv":
-        raise UnsupportedInContext(f"the network ends with the convolution {synapse.node} without a neuron")
-    weight, bias = (None, None) if synapse is None else (synapse.weight, synapse.bias)
-    if synapse is not None:
-        chain.notes[synapse.node] = "in floating point on the host"
-    if chain.pools:
-        size = prod(chain.shape)
-        if (
-            size * chain.shape[0] * chain.pools[0].rows.shape[1] * chain.pools[0].columns.shape[1]
-            > MAX_READOUT
-        ):
-            raise UnsupportedInContext("the average pool at the end is too large for the host's matrix")
-        weight = _through_pools(chain, np.eye(size))
-    return Readout(weight, bias, chain.vote, chain.time_mean)
+    def _reshape(self, node: Node) -> None:
+        x, shape = self.values[node.inputs[0]], node.signal.features
+        if x.averages and len(shape) == 1:
+            self.values[node.name] = replace(x, shape=shape)
+            self.result.notes[node.name] = "order of elements, no time"
+            return
+        source = self.placed(node.inputs[0])
+        if prod(source.shape) != prod(shape) or len(shape) not in (1, 3):
+            raise Unsupported(f"makes frames of {list(shape)}; stages know maps and rows")
+        self.result.notes[node.name] = "order of elements, no time"
+        term = FloatTerm(source.source, shape, source.factor)
+        self.values[node.name] = Sum((term,), np.zeros(shape[0]), shape)

@@ -23,6 +23,7 @@ from tcja_deploy.exporters.lava.regions import Region
 from tcja_deploy.ir import Graph, Node, Op
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir.ops.part import LARGEST
+from tcja_deploy.runtime.integers.twin import MESSAGE_LIMIT
 from tcja_deploy.runtime.integers.window.program import Program
 from tcja_deploy.unsupported import Unsupported, UnsupportedParts
 
@@ -73,6 +74,7 @@ def compile_region(
     low: int,
     high: int,
     out_unit: float | None = None,
+    cut: bool = False,
 ) -> CompiledProgram:
     """The program of a region.
 
@@ -83,6 +85,7 @@ def compile_region(
         low: Smallest payload.
         high: Largest payload.
         out_unit: The integer that is to stand for one in the result; the finest that follows if it is None.
+        cut: Whether any message may enter, and what is beyond `low` and `high` is cut off.
 
     Raises:
         UnsupportedError: Lists the ops of the region that a program does not have.
@@ -90,7 +93,11 @@ def compile_region(
     builder, found = Builder(), UnsupportedParts()
     entry = graph[region.source].signal
     shape = tuple(region.frames if d == "T" else d for d in entry.dims if isinstance(d, int) or d == "T")
-    terms = {region.source: builder.input(shape, (low, high), Fraction(unit))}
+    bounds = (1 - MESSAGE_LIMIT, MESSAGE_LIMIT - 1) if cut else (low, high)
+    entry_value = builder.input(shape, bounds, Fraction(unit))
+    if cut:
+        entry_value = builder.add("clip", [entry_value], entry_value.unit, 0.0, low=low, high=high)
+    terms = {region.source: entry_value}
     for name in region.nodes:
         node = graph[name]
         with found.at(name):

@@ -12,7 +12,6 @@ from tcja_deploy.energy.count.rules import take_inventory
 from tcja_deploy.errors import UsageError
 from tcja_deploy.exporters.lava.float_graph import FloatMeeting
 from tcja_deploy.exporters.lava.lower import lower
-from tcja_deploy.exporters.lava.lower_graph import lower_graph
 from tcja_deploy.frontend.trace import trace
 from tcja_deploy.ir import Graph, Kind
 from tcja_deploy.ir import ops as ir
@@ -95,7 +94,7 @@ def test_sums_of_spikes_are_counts() -> None:
 def test_lava_has_a_stage_for_every_joint(key: str) -> None:
     """A sum that a neuron alone reads meets in its population; every other is a relay's, a product of spikes a threshold."""
     graph = fold_batch_norm(net(key).graph)
-    stages = lower_graph(graph).stages
+    stages = lower(graph).stages
     joints = [n.name for n in graph if isinstance(n.op, ir.Add | ir.Mul)]
     assert joints
     for name in joints:

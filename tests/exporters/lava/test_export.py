@@ -95,7 +95,7 @@ def test_refusals_leave_nothing(tmp_path):
     graph = GRAPHS["plain"]()
     frames = frames_for(graph)
     with pytest.raises(UnsupportedError, match="no spiking layer"):
-        td.export(Builder((2, 6, 6)).conv(2).done(), "lava", tmp_path / "b")
+        td.export(Builder((2, 6, 6)).add(ir.Flatten()).linear(2).done(), "lava", tmp_path / "b")
     with pytest.raises(DataError, match="no samples"):
         td.export(graph, "lava", tmp_path / "b", data=[])
     assert list(tmp_path.iterdir()) == []

@@ -274,6 +274,6 @@ def test_large_calibration_sets_are_thinned_evenly(monkeypatch):
     same = quantise(graph, [frames[:, [0, 4, 8]]])
     for one, other in zip(thinned.network.stages, same.network.stages, strict=True):
         np.testing.assert_array_equal(one.bias, other.bias)
-    monkeypatch.setattr("tcja_deploy.exporters.lava.quantise.CHUNK_BYTES", 1)
+    monkeypatch.setattr("tcja_deploy.exporters.lava.quantise_layer.CHUNK_BYTES", 1)
     chunked = quantise(graph, [frames])
     assert chunked.stages == thinned.stages

@@ -90,15 +90,13 @@ def test_the_rounded_weights_are_those_of_the_integer_network(digits: tuple[Grap
     graph, batches = digits
     found = quantise(graph, [x for x, _ in batches], LavaOptions(weight_bits=5, wide_input=False))
     folded, compared = fold_batch_norm(graph), 0
-    for stage in found.floats.stages:
-        if stage.name in found.floats.values and hasattr(stage, "synapse"):
-            (layer,) = (s for s in found.network.stages if s.name == stage.name)
-            assert isinstance(layer, LayerStage)
-            weight = np.asarray(folded[stage.synapse].op.weight, np.float64)
-            step = found.steps[stage.synapse]
-            assert np.array_equal(np.floor(weight / step + 0.5), layer.weight.reshape(weight.shape))
-            assert np.abs(layer.weight).max() <= 15
-            compared += 1
+    for node, name in found.floats.synapses.items():
+        (layer,) = (s for s in found.network.stages if s.name == name)
+        assert isinstance(layer, LayerStage)
+        weight = np.asarray(folded[node].op.weight, np.float64)
+        assert np.array_equal(np.floor(weight / found.steps[node] + 0.5), layer.weight.reshape(weight.shape))
+        assert np.abs(layer.weight).max() <= 15
+        compared += 1
     assert compared == 5
 
 

@@ -1,7 +1,8 @@
-"""From float stages of a graph with branches to an integer network, stage by stage.
+"""From float stages to an integer network, stage by stage.
 
-Values x of the float network become integers of a unit of their own: payload = unit * x. In a population or relay whose sum
-has the unit A (of a population: of the threshold, as in `quantise`), a synapse that reads payloads of unit G has the weights
+A population that one synapse reaches is a layer (`quantise_layer`). Elsewhere values of several stages meet. Values x of the
+float network become integers of a unit of their own: payload = unit * x. In a population or relay whose sum has the unit A
+(of a population: of the threshold), a synapse that reads payloads of unit G has the weights
 
     W = floor(A / G w + 1/2),    |W| <= 127
 
@@ -13,46 +14,52 @@ that shifts by k; one that has too few is multiplied up. Streams are cut off at 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import UnsupportedError
-from tcja_deploy.exporters.lava.arms import Arm, rescaling, reshaping, round_arm, synapses
-from tcja_deploy.exporters.lava.calibration import SAMPLES, Observed, StageReport
-from tcja_deploy.exporters.lava.float_graph import FloatGraph, FloatMeeting, FloatProgram, FloatTerm, sources
+from tcja_deploy.exporters.lava.arms import Arm, rescaling, round_arm, synapses
+from tcja_deploy.exporters.lava.calibration import Observed, StageReport
+from tcja_deploy.exporters.lava.float_graph import (
+    FloatGate,
+    FloatGraph,
+    FloatMeeting,
+    FloatProgram,
+    FloatSynapse,
+    FloatTerm,
+    sources,
+)
 from tcja_deploy.exporters.lava.options import LavaOptions
-from tcja_deploy.exporters.lava.programs import CompiledProgram, compile_region, program_error
+from tcja_deploy.exporters.lava.quantise_layer import (
+    BIAS_MAX,
+    CURRENT_MAX,
+    MOST_SHRINK,
+    SHRINK,
+    THRESHOLD_MAX,
+    LayerInput,
+    quantise_layer,
+)
+from tcja_deploy.exporters.lava.unfinished import Payload, UnfinishedNetwork, host_edge
 from tcja_deploy.ir import Graph
-from tcja_deploy.runtime.integers.edges import AnyStage, sends
-from tcja_deploy.runtime.integers.layer_runner import LayerCounts
 from tcja_deploy.runtime.integers.layers import LayerStage
 from tcja_deploy.runtime.integers.network import IntegerNetwork
-from tcja_deploy.runtime.integers.stage_runners import run_stage
 from tcja_deploy.runtime.integers.stages import (
     HOST,
     MESSAGE_BITS,
     Edge,
     NeuronStage,
-    ProgramStage,
     RelayStage,
-    SynapseStage,
 )
 
 __all__ = ["quantise_stages"]
 
-CURRENT_MAX = (1 << 17) - 1
-THRESHOLD_MAX = (1 << 17) - 1
-BIAS_MAX = (1 << 15) - 1
 STREAM_BITS = 17
 """Of a stream at its peak: a neuron that reads it neither wraps nor saturates."""
 SUM_MAX = (1 << 23) - 1
 """Of a convolution: beyond, it wraps."""
-SHRINK, MOST_SHRINK = 0.85, 0.1
-
-Payload = NDArray[np.integer]
 
 
 def quantise_stages(
@@ -78,100 +85,68 @@ def quantise_stages(
     Raises:
         UnsupportedError: A stage that fits no budget.
     """
-    host = floats.host_input
-    work = _Work(graph, options, observed)
-    work.values[HOST] = payload
-    work.edges[HOST] = Edge("spike" if host.binary else "signed", host.out_shape, host.unit, host.peak)
-    work.carried = floats.carried()
     waiting = floats.readers()
+    work = _Work(graph, options, observed, floats.host_input, floats.carried(), waiting.get(HOST) == 1)
+    work.values[HOST] = payload
+    work.edges[HOST] = host_edge(floats.host_input)
     for stage in floats.stages:
         progress(stage.name)
         if isinstance(stage, FloatMeeting):
             work.meeting(stage)
+        elif isinstance(stage, FloatGate):
+            work.gate(stage, floats.frames)
         elif isinstance(stage, FloatProgram):
             work.program(stage)
         else:
             counts = work.add(stage)
-            kind = "pool" if isinstance(stage, LayerStage) else "logic"
+            kind = "logic" if not isinstance(stage, LayerStage) else stage.kind
             work.reports.append(StageReport(stage.name, kind, 2.0, 1, 1, 2, 0, 0.0, counts.peak))
         for source in sources(stage):
             waiting[source] -= 1
             if not waiting[source]:
                 del work.values[source]
-    network = IntegerNetwork(name, floats.frames, host, tuple(work.stages), floats.readout)
+    network = IntegerNetwork(name, floats.frames, work.host, tuple(work.stages), floats.readout)
     return network, tuple(work.reports), work.steps
 
 
 @dataclass(slots=True)
-class _Work:
-    """Integer stages as far as they are made, and their values on the calibration data."""
+class _Work(UnfinishedNetwork):
+    """Makes stages from float ones."""
 
-    graph: Graph
-    options: LavaOptions
-    observed: dict[str, Observed]
-    stages: list[AnyStage] = field(default_factory=list)
-    edges: dict[str, Edge] = field(default_factory=dict)
-    values: dict[str, Payload] = field(default_factory=dict)
-    reports: list[StageReport] = field(default_factory=list)
-    steps: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    carried: dict[str, list[FloatMeeting]] = field(default_factory=dict)
-    raw: set[str] = field(default_factory=lambda: {HOST})
-
-    def run(self, stage: AnyStage) -> tuple[Payload, LayerCounts]:
-        """Values of a stage on the calibration data."""
-        counts = LayerCounts()
-        received = tuple(self.edges[name] for name in stage.inputs)
-        return run_stage(stage, received, [self.values[name] for name in stage.inputs], counts), counts
-
-    def add(self, stage: AnyStage) -> LayerCounts:
-        """Take in a stage."""
-        self.edges[stage.name] = sends(stage, tuple(self.edges[name] for name in stage.inputs))
-        self.values[stage.name], counts = self.run(stage)
-        self.stages.append(stage)
-        return counts
-
-    def program(self, stage: FloatProgram) -> None:
-        """A window program."""
-        source, edge = stage.source, self.edges[stage.source]
-        if stage.shape != edge.shape:
-            shaped = reshaping(f"{stage.name}.shaped", source, edge, stage.shape)
-            self.add(shaped)
-            source, edge = shaped.name, self.edges[shaped.name]
-        compiled = self._compiled(stage, edge, self.values[source])
-        made = ProgramStage(stage.name, (source,), compiled.program, compiled.unit)
-        first = self.values[source][:, :SAMPLES]
-        error = program_error(self.graph, stage.region, compiled, edge.unit, first)
-        counts = self.add(made)
-        self.reports.append(
-            StageReport(stage.name, "program", float(made.unit), edge.unit, 0, 0, 0, error, counts.peak)
+    def layer(self, stage: FloatMeeting, term: FloatTerm, synapse: FloatSynapse) -> None:
+        """A population that one synapse reaches."""
+        edge = self.edges[term.source]
+        wide = self._wide(term, edge)
+        received = LayerInput(self.values[term.source], edge.unit, edge.kind == "spike", wide)
+        if synapse.kind == "dense":
+            synapse = replace(synapse, in_shape=edge.shape)
+        stage = replace(stage, terms=(replace(term, synapse=synapse),))
+        made = quantise_layer(
+            stage, self.graph[synapse.node].op, self.observed[stage.observed], received, self.options
         )
-
-    def _compiled(self, stage: FloatProgram, edge: Edge, values: Payload) -> CompiledProgram:
-        """The program in the finest unit whose payloads need no more bits than asked for, or than the stream has.
-
-        Products of several gates are far below one: their payloads would leave bits unused.
-        """
-        unit = full = float(1 << self.options.gate_bits)
-        if edge.unit != 1:
-            unit, full = edge.unit, float(np.abs(values).max(initial=1))
-        low = -edge.peak if edge.kind == "signed" else 0
-        while True:
-            compiled = compile_region(
-                self.graph, stage.region, unit=edge.unit, low=low, high=edge.peak, out_unit=unit
+        if made.limbs != (1,):
+            self.host = replace(
+                self.host, limbs=made.limbs, binary=False, peak=self.host.peak * made.limbs[0]
             )
-            made, counts = (
-                ProgramStage(stage.name, (stage.source,), compiled.program, compiled.unit),
-                LayerCounts(),
-            )
-            run_stage(made, (edge,), [values], counts)
-            spare = int(full / max(counts.peak, 1))
-            if spare < 2 or made.peak * spare >= 1 << (MESSAGE_BITS - 1):
-                return compiled
-            unit *= 1 << (spare.bit_length() - 1)
+            self.edges[HOST] = host_edge(self.host)
+        if made.step is not None:
+            self.steps[synapse.node] = made.step
+        self.keep(replace(made.stage, inputs=(term.source,)), made.sent)
+        self.reports.append(made.report)
 
     # -- where values meet ---------------------------------------------------------------------------
     def meeting(self, stage: FloatMeeting) -> None:
         """A population or a relay, with the synapses and relays in front of it."""
+        term = self._shaped(stage, 0, stage.terms[0])
+        if self._is_layer(stage, term) and term.synapse is not None:
+            self.layer(stage, term, term.synapse)
+            return
+        if self.options.per_channel:
+            raise UnsupportedError(
+                "a threshold per channel needs layers: where values of several stages meet, they meet in one unit",
+                where=stage.name,
+                hint="leave out per_channel (--per-channel)",
+            )
         arms = [self._arm(stage, index, term) for index, term in enumerate(stage.terms)]
         gain = stage.gain
         bias = stage.bias * gain
@@ -189,18 +164,13 @@ class _Work:
             for other in self.stages[mark:]:
                 del self.values[other.name], self.edges[other.name]
             del self.stages[mark:]
-        whole = self._fused(made, mark)
         if stage.neuron is None and _averages(stage) and arms[0].term.source in self.raw:
             self.raw.add(made.name)
-        self.edges[made.name] = sends(whole, tuple(self.edges[name] for name in whole.inputs))
-        self.values[made.name] = sent
-        self.stages.append(whole)
+        self.keep(made, sent)
         for other in self.stages[mark:-1]:
             del self.values[other.name]
         threshold = 0 if isinstance(made, RelayStage) else int(made.threshold.max())
         kind = "relay" if isinstance(made, RelayStage) else "neuron"
-        if isinstance(whole, LayerStage):
-            kind = whole.kind
         self.reports.append(
             StageReport(
                 made.name, kind, unit, arms[0].unit, threshold, weights, int(np.abs(made.bias).max()), rounding,
@@ -208,13 +178,28 @@ class _Work:
             )
         )  # fmt: skip
 
+    def _is_layer(self, stage: FloatMeeting, term: FloatTerm) -> bool:
+        """Whether it is a synapse with neurons of its own; pairs of synapses need the input for themselves, or a relay."""
+        synapse, rule = term.synapse, stage.neuron
+        if (
+            rule is None
+            or rule.drop
+            or len(stage.terms) > 1
+            or synapse is None
+            or synapse.kind == "transposed"
+        ):
+            return False
+        return not self._wide(term, self.edges[term.source]) or (term.source == HOST and self.read_once)
+
+    def _shaped(self, stage: FloatMeeting, index: int, term: FloatTerm) -> FloatTerm:
+        """The summand, with its source in the shape under which it is read."""
+        if term.synapse is not None and term.synapse.kind == "dense":
+            return term
+        return replace(term, source=self.reshaped(f"{stage.name}.shaped{index}", term.source, term.shape))
+
     def _arm(self, stage: FloatMeeting, index: int, term: FloatTerm) -> Arm:
+        term = self._shaped(stage, index, term)
         edge = self.edges[term.source]
-        if term.shape != edge.shape and (term.synapse is None or term.synapse.kind != "dense"):
-            shaped = reshaping(f"{stage.name}.shaped{index}", term.source, edge, term.shape)
-            self.add(shaped)
-            self.raw |= {shaped.name} if term.source in self.raw else set()
-            term, edge = replace(term, source=shaped.name), self.edges[shaped.name]
         factor = term.factor * stage.gain
         if term.synapse is None:
             return Arm(term, edge.unit, None, np.zeros(0), edge.unit / abs(factor))
@@ -343,24 +328,6 @@ class _Work:
         return RelayStage(
             stage.name, tuple(names), stage.shape, bias, unit, min(max(bits, 2), 24), decay=decay
         )
-
-    def _fused(self, made: NeuronStage | RelayStage, mark: int) -> NeuronStage | RelayStage | LayerStage:
-        """A synapse with nothing but its own neurons as one layer."""
-        new = self.stages[mark:]
-        if not isinstance(made, NeuronStage) or not made.stock or made.i_decay != 4096 or len(new) != 1:
-            return made
-        synapse = new[0]
-        if (
-            not isinstance(synapse, SynapseStage)
-            or synapse.kind == "transposed"
-            or made.inputs != (synapse.name,)
-        ):
-            return made
-        del self.stages[mark:], self.values[synapse.name], self.edges[synapse.name]
-        return LayerStage(
-            made.name, synapse.kind, synapse.in_shape, synapse.weight, made.bias, made.threshold, made.v_decay,
-            made.i_decay, synapse.stride, synapse.padding, synapse.dilation, synapse.groups, synapse.inputs,
-        )  # fmt: skip
 
     def _stream_error(self, stage: FloatMeeting, sent: Payload, unit: float) -> float | None:
         """Root mean square error of a stream, in thresholds of the first neuron that reads it."""
