@@ -98,7 +98,7 @@ class Observed:
         """Peaks of gain * (value - offset) of each frame and channel, `[frames, C]`; the offset is `[C]` or `[]`."""
         shift = offset.astype(np.float32)
         low, high = np.concatenate(self.lows) - shift, np.concatenate(self.highs) - shift
-        return (np.maximum(high, -low) * np.float32(gain)).astype(np.float64)
+        return np.asarray(np.maximum(high, -low) * np.float32(gain), np.float64)
 
     @property
     def mean(self) -> NDArray[np.float64] | float:

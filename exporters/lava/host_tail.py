@@ -42,8 +42,8 @@ class HostTail:
         squashed = any(isinstance(n.op, ir.Sigmoid) for n in nodes)
         linear = [n.op for n in nodes if not _mean(n) and not isinstance(n.op, ir.Sigmoid)]
         vote = 1
-        if linear and isinstance(linear[-1], ir.Vote):
-            vote = linear.pop().voters
+        if linear and isinstance(last := linear[-1], ir.Vote):
+            vote, linear = last.voters, linear[:-1]
         weight = bias = None
         if any(not isinstance(op, ir.Flatten) for op in linear):
             weight, bias = _matrix(linear, self.graph[self.source].signal.features)

@@ -284,8 +284,10 @@ class _Lowering(Values):
         """Whether a gate and its pool compute a region: TCJA of spikes, its pools, and no more."""
         first, *others = (self.graph[name].op for name in region.nodes)
         pools = all(isinstance(op, ir.AvgPool2d | ir.MaxPool2d) for op in others)
-        largest = [i for i, op in enumerate(others) if isinstance(op, ir.MaxPool2d)]
-        absorbed = not largest or (largest == [0] and others[0].padding == (0, 0))
+        padding = [
+            op.padding if i == 0 else None for i, op in enumerate(others) if isinstance(op, ir.MaxPool2d)
+        ]
+        absorbed = padding in ([], [(0, 0)])
         return isinstance(first, ir.TCJA) and pools and absorbed and self._gateable(region.source) is not None
 
     def _gateable(self, name: str) -> tuple[FloatTerm, SpatialPool | None] | None:
