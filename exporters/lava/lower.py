@@ -20,11 +20,9 @@ from tcja_deploy.exporters.lava.averages import (
     before_kernel,
     before_matrix,
     host_input,
-    tiled,
 )
 from tcja_deploy.exporters.lava.float_graph import (
     FloatArray,
-    FloatGate,
     FloatGraph,
     FloatMeeting,
     FloatProgram,
@@ -34,7 +32,8 @@ from tcja_deploy.exporters.lava.float_graph import (
 )
 from tcja_deploy.exporters.lava.float_neuron import normalise
 from tcja_deploy.exporters.lava.host_tail import HostTail, host_tail
-from tcja_deploy.exporters.lava.lowered_values import Sum, Values
+from tcja_deploy.exporters.lava.lowered_gates import Gates
+from tcja_deploy.exporters.lava.lowered_values import Sum
 from tcja_deploy.exporters.lava.regions import Region, regions
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.ir import ops as ir
@@ -104,7 +103,7 @@ def _before(tail: HostTail, found: list[Region]) -> list[Region]:
     return [region for region in kept if region.nodes]
 
 
-class _Lowering(Values):
+class _Lowering(Gates):
     """Reads a graph node by node."""
 
     def take(self, node: Node) -> None:
@@ -132,7 +131,7 @@ class _Lowering(Values):
         elif isinstance(op, ir.MaxPool2d):
             self._max_pool(node, op)
         elif isinstance(op, ir.TCJA):
-            self._gate(node, op)
+            self.gate(node, op)
         elif isinstance(op, ir.Flatten | ir.Reshape) and node.signal.streams and self._streams(node):
             self._reshape(node)
         elif isinstance(op, ir.BatchNorm1d | ir.BatchNorm2d):
@@ -270,7 +269,7 @@ class _Lowering(Values):
             self.result.notes[node.name] = "on the host, in integers"
             self.place(node.name, HOST, node.signal.features)
         elif average.kernel is not None and not any(average.padding) and self.open_gate(name) is not None:
-            self._pool_gate(
+            self.pool_gate(
                 node, SpatialPool("sum", average.kernel, average.stride), "as sums inside the gate {}"
             )
         else:
@@ -278,49 +277,6 @@ class _Lowering(Values):
             pending = (*x.averages, average)
             self.values[node.name] = Sum((term,), np.zeros(term.shape[0]), node.signal.features, pending)
             self.result.notes[node.name] = "merged into the weights after it"
-
-    # -- gates -----------------------------------------------------------------------------------------
-    def gated(self, region: Region) -> bool:
-        """Whether a gate and its pool compute a region: TCJA of spikes, its pools, and no more."""
-        first, *others = (self.graph[name].op for name in region.nodes)
-        pools = all(isinstance(op, ir.AvgPool2d | ir.MaxPool2d) for op in others)
-        padding = [
-            op.padding if i == 0 else None for i, op in enumerate(others) if isinstance(op, ir.MaxPool2d)
-        ]
-        absorbed = padding in ([], [(0, 0)])
-        return isinstance(first, ir.TCJA) and pools and absorbed and self._gateable(region.source) is not None
-
-    def _gateable(self, name: str) -> tuple[FloatTerm, SpatialPool | None] | None:
-        """The spikes that a gate can read for a node's value, and the averages between, which commute with the gate."""
-        x = self.values[name]
-        term, pool = x.terms[0], tiled(x.averages) if x.averages else None
-        plain = len(x.terms) == 1 and term.synapse is None and term.factor == 1 and not x.bias.any()
-        if not plain or term.source not in self.spiking or len(x.shape) != 3 or len(term.shape) != 3:
-            return None
-        return None if x.averages and pool is None else (term, pool)
-
-    def _gate(self, node: Node, op: ir.TCJA) -> None:
-        found = self._gateable(node.inputs[0])
-        if found is None:
-            raise UnsupportedInContext("a gate needs the spikes of a layer before it")
-        term, pool = found
-        channels, height, width = term.shape
-        self.result.stages.append(
-            FloatGate(node.name, term.source, (channels, height, width), op, pool, node.name)
-        )
-        self.result.notes[node.name] = "integer weights and a table; its window adds T - 1 steps"
-        if pool is not None:
-            self.result.notes[node.name] += "; the average pool before it is done after it, which is the same"
-        self.place(node.name, node.name, node.signal.features)
-
-    def _pool_gate(self, node: Node, pool: SpatialPool, note: str) -> None:
-        """Let the gate before a pool do it."""
-        gate = self.open_gate(node.inputs[0])
-        place = next(i for i, stage in enumerate(self.result.stages) if stage is gate)
-        if gate is not None:
-            self.result.stages[place] = replace(gate, pool=pool, pooled=node.name)
-            self.result.notes[node.name] = note.format(gate.name)
-            self.place(node.name, gate.name, node.signal.features)
 
     def _add(self, node: Node) -> None:
         for name in node.inputs:
@@ -375,7 +331,7 @@ class _Lowering(Values):
 
     def _max_pool(self, node: Node, op: ir.MaxPool2d) -> None:
         if self.open_gate(node.inputs[0]) is not None and op.padding == (0, 0):
-            self._pool_gate(node, SpatialPool("max", op.kernel, op.stride), "inside the gate {}")
+            self.pool_gate(node, SpatialPool("max", op.kernel, op.stride), "inside the gate {}")
             return
         source = self.placed(node.inputs[0])
         if source.source not in self.spiking or source.factor != 1:
