@@ -17,7 +17,7 @@ def filled(page: str) -> str:
     rows = [
         "| Format | What it may hold | Written by | Read by |\n|---|---|---|---|\n",
         *(
-            f"| {r.name} | {r.holds} | {r.of} | {r.by} |\n"
+            f"| {r.name} | {r.holds} | {r.written_by} | {r.read_with} |\n"
             for r in sorted(READERS, key=lambda r: r.name.lower())
         ),
     ]

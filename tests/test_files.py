@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import stat
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,6 +24,7 @@ from tcja_deploy.files import (
     sha256,
     staged_files,
 )
+from tcja_deploy.files.system import user_cache
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -331,3 +333,17 @@ def test_output_folder(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="does not exist"), output_folder(tmp_path / "no" / "deep"):
         pass
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "new"]
+
+
+def test_cache_folders_of_the_platforms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert user_cache() == Path("/home/me/.cache/tcja-deploy")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert user_cache() == Path("/home/me/Library/Caches/tcja-deploy")
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", "/local")
+    assert user_cache() == Path("/local/tcja-deploy")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert user_cache() == Path("/caches/tcja-deploy")

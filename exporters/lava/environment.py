@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tcja_deploy.errors import ToolchainError
+from tcja_deploy.files.system import user_cache
 
 __all__ = [
     "Diagnosis",
@@ -45,21 +46,10 @@ PROBE = (
 SHARED_MEMORY = Path("/dev/shm")
 
 
-def cache_folder() -> Path:
-    """The user's cache folder for this program."""
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "tcja-deploy"
-
-
 def environment_folder() -> Path:
     """Where the environment for these requirements lives or would live."""
     digest = hashlib.sha256("\n".join(REQUIREMENTS).encode()).hexdigest()[:12]
-    return cache_folder() / f"lava-{digest}"
+    return user_cache() / f"lava-{digest}"
 
 
 def interpreter(environment: Path) -> Path:

@@ -7,7 +7,6 @@ place and with the same content; everything else is looked up by content as well
 from __future__ import annotations
 
 import hashlib
-import os
 import shlex
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -96,10 +95,10 @@ def _files(model: Path, how: Loading, folder: Path) -> list[Path] | None:
 def _token(file: Path) -> Path:
     """Where it is noted that the file at this path, with its present content, may run."""
     from tcja_deploy.files import sha256
+    from tcja_deploy.files.system import user_cache
 
-    base = os.environ.get("XDG_CACHE_HOME", "")
     name = hashlib.sha256(f"{file.resolve()} {sha256(file)}".encode()).hexdigest()
-    return (Path(base) if base else Path.home() / ".cache") / "tcja-deploy" / "agreed" / name
+    return user_cache() / "agreed" / name
 
 
 def remember_consent(model: Path, how: Loading) -> None:

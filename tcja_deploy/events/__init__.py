@@ -1,6 +1,6 @@
 """Event recordings: readers, integration to frames, data sets in bounded memory, a simulated camera.
 
-Everything here needs numpy alone.
+Everything here needs numpy alone, except HDF5 (h5py) and the formats of cameras (faery).
 """
 
 from tcja_deploy.events.dataset import EventData

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import DeployError
+from tcja_deploy.files.system import user_cache
 from tcja_deploy.reading.arrays import map_npy
 
-__all__ = ["MIN_FILE", "FrameCache", "cache_folder"]
+__all__ = ["MIN_FILE", "FrameCache", "frame_folder"]
 
 MIN_FILE = 2**18
 """Bytes of a file below which decoding it again takes no longer than reading its frames."""
@@ -27,17 +28,16 @@ _VERSION = 1
 """Raised by one whenever the same file and options come to give other frames."""
 
 
-def cache_folder() -> Path:
-    """The user's cache folder for frames: `$XDG_CACHE_HOME` or `~/.cache`."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base else Path.home() / ".cache") / "tcja-deploy" / "frames"
+def frame_folder() -> Path:
+    """Where frames are kept, in the user's cache folder."""
+    return user_cache() / "frames"
 
 
 class FrameCache:
     """A folder of arrays. It may vanish at any time, be read-only or damaged: then frames are made again."""
 
     def __init__(self, folder: Path | None = None, limit: int = _LIMIT) -> None:
-        self._folder = folder or cache_folder()
+        self._folder = folder or frame_folder()
         self._limit = limit
         self._written = 0
 

@@ -156,10 +156,12 @@ def read_classes(given: str, *, order: LabelOrder | None = None) -> tuple[str, .
             hint=f"the known data sets are {', '.join(KNOWN)}",
         )
     if not names:
-        raise UsageError("holds no class names", where=given)
+        raise UsageError(
+            "holds no class names", where=given, hint="write one name per line, in the order of the labels"
+        )
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
-        raise UsageError(f"the class '{twice[0]}' appears twice", where=given)
+        raise UsageError(f"the class '{twice[0]}' appears twice", where=given, hint="name each class once")
     return names
 
 
@@ -177,7 +179,10 @@ def _lines(path: Path) -> tuple[str, ...]:
 
 def _listed(names: Sequence[str], classes: tuple[str, ...], outputs: int | None) -> Numbering:
     if outputs is not None and len(classes) != outputs:
-        raise UsageError(f"--classes names {len(classes)} classes, the model has {outputs} outputs")
+        raise UsageError(
+            f"--classes names {len(classes)} classes; the model has {outputs} outputs",
+            hint="name one class per output, in the order of the labels",
+        )
     strange = [name for name in names if name not in classes]
     if strange:
         raise DataError(

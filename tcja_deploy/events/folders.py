@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.events.classes import LabelOrder
+from tcja_deploy.events.formats import accepted
 from tcja_deploy.events.trials import find_trials
 
 __all__ = ["Listing", "list_folder"]
@@ -108,7 +109,7 @@ def list_folder(
 
 def _require(found: Sequence[object], root: Path) -> None:
     if not found:
-        raise DataError("holds no recordings", where=str(root))
+        raise DataError("holds no recordings", where=str(root), hint=accepted())
 
 
 def _hidden(name: str) -> bool:

@@ -50,7 +50,11 @@ class Framing:
             DataError: The recording is empty, time runs backwards, or the events do not fit.
         """
         if self.channels != 2:
-            raise DataError(f"events have 2 channels (OFF, ON); the model takes {self.channels}", where=where)
+            raise DataError(
+                f"events have 2 channels (OFF, ON); the model takes {self.channels}",
+                where=where,
+                hint="for a model with other channels store frames [T, C, H, W]",
+            )
         if not len(events):
             raise DataError(
                 "holds no events", where=where, hint="an empty recording is usually a broken download"

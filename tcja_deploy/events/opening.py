@@ -107,11 +107,15 @@ def open_data(
         notes += found.notes
     else:
         if split is not None or labels is not None:
-            raise UsageError("--split and --labels apply to folders", where=str(path))
+            raise UsageError(
+                "--split and --labels apply to folders, and this is a file",
+                where=str(path),
+                hint="leave them out, or give the folder",
+            )
         source = file_source(path, framing.shape)
     total = len(source.names)
     if total == 0:
-        raise DataError("holds no recordings", where=str(path))
+        raise DataError("holds no recordings", where=str(path), hint=accepted())
     count = total if limit is None else min(limit, total)
     chosen = tuple(index * total // count for index in range(count))
     known, said = _known_labels(source.labels, numbering, outputs)

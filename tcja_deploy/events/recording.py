@@ -16,6 +16,8 @@ MAX_EVENTS = 2**25
 
 _MAX_TIME = 2**62
 
+_COLUMNS = "t, x, y and p are columns of whole numbers, one entry per event"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Events:
@@ -112,7 +114,9 @@ def make_events(t: ArrayLike, x: ArrayLike, y: ArrayLike, p: ArrayLike, *, where
 
 def _whole(key: str, column: NDArray[np.generic], where: str) -> NDArray[np.int64]:
     if column.ndim != 1:
-        raise DataError(f"'{key}' has shape {list(column.shape)}, expected one dimension", where=where)
+        raise DataError(
+            f"'{key}' has shape {list(column.shape)}, expected one dimension", where=where, hint=_COLUMNS
+        )
     if column.dtype.kind == "f":
         with np.errstate(invalid="ignore"):
             whole = (np.abs(column) < _MAX_TIME) & (column == np.floor(column))
@@ -123,7 +127,9 @@ def _whole(key: str, column: NDArray[np.generic], where: str) -> NDArray[np.int6
                 hint="coordinates are pixels and timestamps whole microseconds",
             )
     elif column.dtype.kind not in "biu":
-        raise DataError(f"'{key}' has dtype {column.dtype}, expected whole numbers", where=where)
+        raise DataError(
+            f"'{key}' has dtype {column.dtype}, expected whole numbers", where=where, hint=_COLUMNS
+        )
     if column.dtype == np.uint64 and column.size and int(column.max()) >= _MAX_TIME:
         raise DataError(f"'{key}' holds {column.max()}, beyond 2^62", where=where, hint="the file is damaged")
     return column.astype(np.int64)

@@ -1,4 +1,4 @@
-"""What the operating system offers beyond `pathlib`: exchanging two paths at once, locking folders, flushing to disk."""
+"""What the operating system offers beyond `pathlib`: a cache folder, swapping paths, locking folders, flushing."""
 
 from __future__ import annotations
 
@@ -10,13 +10,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-__all__ = ["exchange", "flush", "hold", "locked"]
+__all__ = ["exchange", "flush", "hold", "locked", "user_cache"]
 
 _PATIENCE = 60.0
 """Seconds to wait for another program that is moving its files into the same folder."""
 
 _AT_FDCWD, _EXCHANGE = -100, 2
 _UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM}
+
+
+def user_cache() -> Path:
+    """The user's cache folder for this program: in `$XDG_CACHE_HOME`, or where the system keeps caches."""
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "tcja-deploy"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "tcja-deploy"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "tcja-deploy"
+    return Path.home() / ".cache" / "tcja-deploy"
 
 
 def exchange(one: Path, other: Path) -> bool:

@@ -317,7 +317,7 @@ class _Unrolled(nn.Module):
                 case "fill":
                     self._lines.append(("fill", (made.value,)))
                 case function:
-                    given = [_Place(place[o]) if isinstance(o, Made) else o for o in made.operands]
+                    given = [_Result(place[o]) if isinstance(o, Made) else o for o in made.operands]
                     self._lines.append((function, tuple(given)))
         self._results = [place[m] for m in results]
 
@@ -342,13 +342,13 @@ class _Unrolled(nn.Module):
 
 
 @dataclass(frozen=True)
-class _Place:
-    """The result of a line."""
+class _Result:
+    """Stands for the result of a line, by its number."""
 
     number: int
 
 
 def _value(operand: Any, found: list[Any], x: Tensor) -> Any:
-    if isinstance(operand, _Place):
+    if isinstance(operand, _Result):
         return found[operand.number]
     return torch.from_numpy(operand).to(x.dtype) if isinstance(operand, np.ndarray) else operand

@@ -26,10 +26,10 @@ from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
 
 __all__ = ["HINTS", "NORSE", "STEP_MODES", "hands_on_state", "is_norse"]
 
-Emit = Callable[["_Place", Any], Traced]
+Emit = Callable[["_Emitter", Any], Traced]
 
 
-class _Place:
+class _Emitter:
     """Where a module's ops go."""
 
     def __init__(self, tracer: RuleContext, path: str, x: Traced) -> None:
@@ -100,42 +100,40 @@ def _firing(module: Any, v_rest: float) -> dict[str, Any]:
 
 
 # -- dynamics ----------------------------------------------------------------------------------------------------
-def _current(place: _Place, module: Any) -> None:
-    place.put(ir.LI(_leak(module, "tau_syn_inv"), decay_input=False), "current")
+def _current(out: _Emitter, module: Any) -> None:
+    out.put(ir.LI(_leak(module, "tau_syn_inv"), decay_input=False), "current")
 
 
-def _lif(place: _Place, module: Any) -> Traced:
+def _lif(out: _Emitter, module: Any) -> Traced:
     op = ir.PLIF(**_firing(module, _number(module, "v_leak")), decay=_leak(module, "tau_mem_inv"))
-    _current(place, module)
-    return place.put(op)
+    _current(out, module)
+    return out.put(op)
 
 
-def _lif_box(place: _Place, module: Any) -> Traced:
-    return place.put(
-        ir.PLIF(**_firing(module, _number(module, "v_leak")), decay=_leak(module, "tau_mem_inv"))
-    )
+def _lif_box(out: _Emitter, module: Any) -> Traced:
+    return out.put(ir.PLIF(**_firing(module, _number(module, "v_leak")), decay=_leak(module, "tau_mem_inv")))
 
 
-def _iaf(place: _Place, module: Any) -> Traced:
-    return place.put(ir.IF(**_firing(module, _number(module, "v_reset"))))
+def _iaf(out: _Emitter, module: Any) -> Traced:
+    return out.put(ir.IF(**_firing(module, _number(module, "v_reset"))))
 
 
-def _li(place: _Place, module: Any) -> Traced:
+def _li(out: _Emitter, module: Any) -> Traced:
     op = ir.LI(_leak(module, "tau_mem_inv"), v_leak=_number(module, "v_leak"))
-    _current(place, module)
-    return place.put(op)
+    _current(out, module)
+    return out.put(op)
 
 
-def _li_box(place: _Place, module: Any) -> Traced:
-    return place.put(ir.LI(_leak(module, "tau_mem_inv"), v_leak=_number(module, "v_leak")))
+def _li_box(out: _Emitter, module: Any) -> Traced:
+    return out.put(ir.LI(_leak(module, "tau_mem_inv"), v_leak=_number(module, "v_leak")))
 
 
-def _li_linear(place: _Place, module: Any) -> Traced:
+def _li_linear(out: _Emitter, module: Any) -> Traced:
     weight = array(module.input_weights)
     if weight is None:
         raise Unsupported("has no weights")
-    place.put(ir.Linear(weight), "weights")
-    return _li(place, module)
+    out.put(ir.Linear(weight), "weights")
+    return _li(out, module)
 
 
 # -- time --------------------------------------------------------------------------------------------------------
@@ -161,7 +159,7 @@ def _over_time(emit: Emit, steps: tuple[str, ...], single: bool) -> Callable[...
         place = path or type(module).__name__.lower()
         x = name_time(tracer, place, x, 0)
         tracer.once(place)
-        result = emit(_Place(tracer, place, x), module)
+        result = emit(_Emitter(tracer, place, x), module)
         return Traced(result.name, result.signal, x.view, x.lead, result.tainted, pair=True)
 
     return rule

@@ -18,7 +18,7 @@ Call = TypeVar("Call")
 
 
 @dataclass
-class _Place(Generic[Call]):
+class _StepCall(Generic[Call]):
     """A call of the first step, and the modules that later steps call in its place."""
 
     call: Call
@@ -34,15 +34,15 @@ class PerStep(Generic[Call]):
 
     def __init__(self, T: int) -> None:
         self._T = T
-        self._places: dict[Any, _Place[Call]] = {}
-        self._nodes: dict[str, _Place[Call]] = {}
+        self._places: dict[Any, _StepCall[Call]] = {}
+        self._nodes: dict[str, _StepCall[Call]] = {}
 
     def first(self, path: str, module: nn.Module, given: Any, call: Call) -> None:
         """The first step called a module."""
         place, _, number = path.rpartition(".")
         norm = isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
         if number == "0" and norm:
-            self._places[place, given] = _Place(call, [module])
+            self._places[place, given] = _StepCall(call, [module])
             self._nodes[getattr(call, "result").name] = self._places[place, given]  # noqa: B009
 
     def called(self, path: str, module: nn.Module, given: Any, step: int) -> Call | None:

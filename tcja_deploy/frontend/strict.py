@@ -6,18 +6,14 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tcja_deploy.errors import FileFormatError, TraceError
-from tcja_deploy.frontend.state_dicts import is_averaged
-from tcja_deploy.frontend.weights import Arrays
+from tcja_deploy.errors import TraceError
+from tcja_deploy.frontend.weights import WRAPPERS, Arrays, below_prefix, one_prefix
 from tcja_deploy.unsupported import bullets
 
 if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["load_strictly"]
-
-_WRAPPERS = ("_orig_mod", "module")
-"""What `torch.compile` and `DataParallel` put into keys, around a network or a part of it."""
 
 _SHOWN = 12
 
@@ -65,28 +61,15 @@ def _fitted(state: Arrays, expected: Mapping[str, Any]) -> tuple[Arrays, dict[st
         return state, {}
     most = max(fits.values())
     best = [p for p, n in fits.items() if n == most]
-    usual = [p for p in best if not is_averaged(p.rstrip("."))] or best
-    if "" in best:
-        usual = [""]
-    if len(usual) > 1:
-        names = [p.rstrip(".") for p in usual]
-        raise FileFormatError(
-            f"several sets of weights fit the network: {', '.join(names)}",
-            hint=f"choose one, for instance --weights-key {names[0]}",
-        )
-    prefix = usual[0]
-    outside = [k for k in plain if not k.startswith(prefix) and k != "n_averaged"]
-    facts = {"key_prefix": prefix} if set(prefix.split(".")) - {*_WRAPPERS, ""} else {}
-    if outside:
-        facts["keys_not_read"] = ", ".join(outside[:8]) + (", ..." if len(outside) > 8 else "")
-    return {k.removeprefix(prefix): v for k, v in plain.items() if k.startswith(prefix)}, facts
+    prefix = "" if "" in best else one_prefix(best, "several sets of weights fit the network")
+    return below_prefix(plain, prefix)
 
 
 def _unwrapped(key: str, expected: Mapping[str, Any]) -> str:
     """The key without wrappers between its parts, where the network has none."""
     if key in expected:
         return key
-    for wrappers in (_WRAPPERS[:1], _WRAPPERS):
+    for wrappers in (WRAPPERS[:1], WRAPPERS):
         short = ".".join(p for p in key.split(".") if p not in wrappers)
         if short in expected:
             return short

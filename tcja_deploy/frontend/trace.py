@@ -50,8 +50,9 @@ def trace(
     was: weights, buffers, memories, training flags, attributes.
 
     Args:
-        module: SpikingJelly 2.x network: multi-step; single-step (then it is the network of one time step); or multi-step
-            after an image that `forward` repeats over time (then the graph takes the repeated image).
+        module: A network of modules of PyTorch, SpikingJelly (2.x), Norse or the user's own: multi-step; single-step (then
+            it is the network of one time step); or multi-step after an image that `forward` repeats over time (then the
+            graph takes the repeated image).
         timesteps: T; read off an attribute `T` or the weights that mix time steps if not given.
         input_shape: One frame, `[C, H, W]`.
         input_kind: What the frames hold; event counts if not given, real numbers for a repeated image.

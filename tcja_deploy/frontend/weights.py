@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from tcja_deploy.torch_file.machine import label
 from tcja_deploy.torch_file.tensors import StoredTensor
 from tcja_deploy.unsupported import bullets
 
-__all__ = ["Arrays", "arrays", "authors_keys"]
+__all__ = ["WRAPPERS", "Arrays", "arrays", "authors_keys", "below_prefix", "one_prefix"]
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -124,11 +124,14 @@ def _merge_pruned(found: Arrays, facts: dict[str, str]) -> tuple[Arrays, dict[st
 
 
 # -- prefixes of the authors' keys ------------------------------------------------------------------------------------
+WRAPPERS = ("_orig_mod", "module")
+"""What `torch.compile` and `DataParallel` put into keys, around a network or a part of it."""
+
 _LAYOUT = re.compile(
     r"(?P<prefix>(?:.*?\.)??)(?:conv\.\d+\.(?:\d+\.|conv\.|conv_c\.)|fc\.\d+\.\d+\."
     r"|features\.\d+\.(?:fwd\.module|conv|conv_c)\.|classifier(?:_\d)?\.)"
 )
-_WRAPPERS = re.compile(r"(?<![^.])_orig_mod\.|(?<=(?<![^.])conv\.)module\.|(?<=(?<![^.])fc\.)module\.")
+_WRAPPED = re.compile(r"(?<![^.])_orig_mod\.|(?<=(?<![^.])conv\.)module\.|(?<=(?<![^.])fc\.)module\.")
 """What `torch.compile` puts anywhere and `DataParallel` around the parts of a network."""
 
 
@@ -142,22 +145,41 @@ def authors_keys(state: Arrays) -> tuple[Arrays, dict[str, str]]:
         FileFormatError: If there are several networks side by side, and nothing tells which is meant; if weights are whole
             numbers, whose scale the file does not tell.
     """
-    state = {_WRAPPERS.sub("", k): v for k, v in state.items()}
+    state = {_WRAPPED.sub("", k): v for k, v in state.items()}
     prefixes = {m["prefix"]: None for m in map(_LAYOUT.match, state) if m}
     if not prefixes or "" in prefixes:
         return _real(state), {}
+    prefix = one_prefix(prefixes, "the state dict holds several networks side by side")
+    state, facts = below_prefix(state, prefix)
+    return _real(state), facts
+
+
+def one_prefix(prefixes: Collection[str], several: str) -> str:
+    """The prefix of the weights to read: trained weights come before averaged ones.
+
+    Args:
+        prefixes: Those that fit, at least one.
+        several: What is wrong if several are left.
+
+    Raises:
+        FileFormatError: If nothing tells which is meant.
+    """
     plain = [p for p in prefixes if not is_averaged(p.rstrip("."))] or list(prefixes)
     if len(plain) > 1:
+        names = [p.rstrip(".") for p in plain]
         raise FileFormatError(
-            "the state dict holds several networks side by side: " + ", ".join(p.rstrip(".") for p in plain),
-            hint=f"choose one, for instance --weights-key {plain[0].rstrip('.')}",
+            f"{several}: {', '.join(names)}", hint=f"choose one, for instance --weights-key {names[0]}"
         )
-    prefix = plain[0]
-    facts = {"key_prefix": prefix} if set(prefix.split(".")) - {"module", ""} else {}
+    return plain[0]
+
+
+def below_prefix(state: Arrays, prefix: str) -> tuple[Arrays, dict[str, str]]:
+    """The weights below a prefix, and facts for the graph's `source`: the prefix, and which keys lie outside it."""
+    facts = {"key_prefix": prefix} if set(prefix.split(".")) - {*WRAPPERS, ""} else {}
     outside = [k for k in state if not k.startswith(prefix) and k != "n_averaged"]
     if outside:
         facts["keys_not_read"] = ", ".join(outside[:8]) + (", ..." if len(outside) > 8 else "")
-    return _real({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}), facts
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}, facts
 
 
 def _real(state: Arrays) -> Arrays:

@@ -52,7 +52,8 @@ class Op:
     Running `T` steps from the initial state equals `apply`.
 
     What an op is, its traits say, so that the stream, the energy count and the exporters ask the op and keep no
-    lists of classes: `stateful`, `membrane`, `spiking`, `elementwise`, `moves_only`, `synaptic` and `acts_on_time`.
+    lists of classes: `stateful`, `membrane`, `spiking`, `elementwise`, `moves_only`, `synaptic`, `map_axes` and
+    `acts_on_time`.
 
     Raises:
         GraphError: If a constant is not of its field's type.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from tcja_deploy.errors import DataError, ExportError, FileFormatError
 from tcja_deploy.files import atomic_file
+from tcja_deploy.files.system import user_cache
 from tcja_deploy.reading.arrays import read_npz
 from tcja_deploy.reading.json_text import parse_json
 from tcja_deploy.version import __version__
@@ -39,9 +39,8 @@ _OLD = 30 * 24 * 3600.0
 
 
 def progress_folder() -> Path:
-    """Where progress is kept: `$XDG_CACHE_HOME/tcja-deploy/progress`, or the same in `~/.cache`."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base else Path.home() / ".cache") / "tcja-deploy" / "progress"
+    """Where progress is kept, in the user's cache folder."""
+    return user_cache() / "progress"
 
 
 class KeptProgress:

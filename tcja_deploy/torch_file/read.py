@@ -20,7 +20,13 @@ __all__ = ["read_weights"]
 _EMBEDDED_DEPTH = 2
 """Depth of files within files: what `pickle.dump` makes of a tensor is one."""
 
-_PICKLE = b"\x80"
+_UNKNOWN = "this is not a file of weights, or it is damaged"
+_ADVICE = (
+    "copy or download it again; if that changes nothing, save it again where it was made: "
+    "torch.save(model.state_dict(), path)"
+)
+
+_PICKLE, _ZIP = b"\x80", b"PK\x03\x04"
 _TAR = slice(257, 262)
 
 
@@ -53,6 +59,8 @@ def read_weights(path: Path) -> Any:
         if is_safetensors(path):
             return read_safetensors(path, allowance)[1]
         head = first_bytes(path, _TAR.stop)
+        if head.startswith(_ZIP):
+            raise FileFormatError("the archive is cut off: its list of members is missing")
         if head[_TAR] == b"ustar":
             return read_tar(path, known, allowance)
         try:
@@ -60,8 +68,13 @@ def read_weights(path: Path) -> Any:
         except FileFormatError as error:
             if head[:1] == _PICKLE:
                 raise
-            raise FileFormatError("this is not a file of weights, or it is damaged") from error
+            raise FileFormatError(_UNKNOWN) from error
+    except FileFormatError as error:
+        error.hint = error.hint or ("" if error.reason == _UNKNOWN else _ADVICE)
+        raise
     except OSError as error:
         raise FileFormatError(f"the file cannot be read ({error.strerror or error})") from error
     except DAMAGE as error:
-        raise FileFormatError(f"the file is damaged ({type(error).__name__}: {str(error)[:80]})") from error
+        raise FileFormatError(
+            f"the file is damaged ({type(error).__name__}: {str(error)[:80]})", hint=_ADVICE
+        ) from error

@@ -41,7 +41,7 @@ StateDict = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class ConvBN:
-    """3x3 convolution with padding 1 and batch normalisation: keys `.0.*` and `.1.*`."""
+    """3 x 3 convolution with padding 1 and batch normalisation: keys `.0.*` and `.1.*`."""
 
     channels: int
     bias: bool = False

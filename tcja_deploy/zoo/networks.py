@@ -43,7 +43,7 @@ def dvs128(
     voters: int = 10,
     hidden: int | None = None,
 ) -> Architecture:
-    """DVS128 Gesture: 2x128x128, five convolutions, TCJA in the last two, vote of 10 over the time mean."""
+    """DVS128 Gesture: frames `[2, 128, 128]`, five convolutions, TCJA in the last two, vote of 10 over the time mean."""
     kernels = [None, None, None, (k_t, k_c), (k_t, k_c)]
     head = _head(4 * channels if hidden is None else hidden, max(voters, 1) * classes)
     return Architecture("dvs128", (2, 128, 128), T, _blocks([channels] * 5, kernels), head, voters)
@@ -56,7 +56,7 @@ def ncaltech101(
     classes: int = 101,
     hidden: int = 1024,
 ) -> Architecture:
-    """N-Caltech101: 2x180x240, TCJA in the last two blocks, output spikes `[T, N, classes]`.
+    """N-Caltech101: frames `[2, 180, 240]`, TCJA in the last two blocks, output spikes `[T, N, classes]`.
 
     The published kernel sizes are `TCJA(4, 4)` and `TCJA(2, 4)` in the order (along channels, along time).
     """
@@ -71,9 +71,10 @@ def cifar10dvs(
     classes: int = 10,
     size: int = 48,
 ) -> Architecture:
-    """CIFAR10-DVS: 2x128x128 pooled to 48x48, eight convolutions with bias, average pooling, TCJA after the sixth and eighth.
+    """CIFAR10-DVS: frames `[2, 128, 128]` pooled to 48 x 48, eight convolutions with bias, average pools.
 
-    Output: membrane input of the last layer, `[T, N, classes]`, without a neuron (trained with TET).
+    TCJA follows the sixth and the eighth convolution. Output: membrane input of the last layer, `[T, N, classes]`, without a
+    neuron (trained with TET).
     """
     conv: list[Layer] = [Pool("adaptive", size)]
     attention = dict(zip((5, 7), kernels, strict=True))
@@ -94,7 +95,7 @@ def fashion_mnist(
     classes: int = 10,
     voters: int = 10,
 ) -> Architecture:
-    """Fashion-MNIST: 1x28x28 image repeated T times, two blocks with TCJA, two dense layers, vote.
+    """Fashion-MNIST: an image `[1, 28, 28]` repeated T times, two blocks with TCJA, two dense layers, vote.
 
     The published code does not include this network and the paper gives no full layer list; channel counts, kernel sizes and
     the hidden layer are our assumption and therefore arguments.
@@ -113,7 +114,7 @@ def events34(
     classes: int = 10,
     voters: int = 10,
 ) -> Architecture:
-    """A small network for 2x34x34 events (N-MNIST): three convolutions, TCJA in the last two, vote."""
+    """A small network for event frames `[2, 34, 34]` (N-MNIST): three convolutions, TCJA in the last two, vote."""
     return Architecture(
         "events34",
         (2, 34, 34),

@@ -1,7 +1,7 @@
 """MS-ResNet with a TCJA block under each residual block, as a SpikingJelly module: the paper's network for CIFAR10/100.
 
 Residual blocks with membrane shortcuts (Hu et al., "Advancing Spiking Neural Networks Toward Deep Residual Learning", TNNLS
-2024, arXiv 2112.08954): spike, convolve, normalise, twice, and add real values, so that spikes alone meet the 3x3 weights.
+2024, arXiv 2112.08954): spike, convolve, normalise, twice, and add real values, so that spikes alone meet the 3 x 3 weights.
 Neurons are those of the TCJA paper (LIF, tau = 2, threshold 1, hard reset).
 
 Our sources tell neither where in the block the attention is nor T: both are arguments. `tcja_deploy.load` traces the net.
@@ -43,7 +43,7 @@ class ResidualBlock(nn.Module):
 
     Args:
         inputs: Input channels.
-        outputs: Output channels; with another number or a stride the shortcut is a strided 1x1 convolution with BN.
+        outputs: Output channels; with another number or a stride the shortcut is a strided 1 x 1 convolution with BN.
         stride: Of the first convolution.
         attention: The TCJA block.
         place: Where the block is.
@@ -82,7 +82,9 @@ class MSResNetTCJA(nn.Module):
         if place not in ("output", "branch"):
             raise UsageError(f"there is no place {place!r}", hint="choose 'output' or 'branch'")
         if not k_t and not k_c:
-            raise UsageError("k_t and k_c are both 0: nothing is left of the attention")
+            raise UsageError(
+                "k_t and k_c are both 0: nothing is left of the attention", hint="give at least one of them"
+            )
         self.T = T
         self.stem = _conv_bn(in_channels, width, 3)
         blocks: list[nn.Module] = []
@@ -119,7 +121,7 @@ def ms_resnet18_tcja(
     k_c: int = 2,
     place: GatePlace = "output",
 ) -> MSResNetTCJA:
-    """MS-ResNet-18 for 32 x 32 images: 3x3 stem without stride, four stages that double the channels, TCJA in every block.
+    """MS-ResNet-18 for 32 x 32 images: 3 x 3 stem without stride, four stages that double the channels, TCJA in every block.
 
     Args:
         T: Time steps; not published, 4 to 6 is usual.

@@ -71,7 +71,7 @@ def test_a_list_gives_the_order(tmp_path: Path) -> None:
     names = read_classes(str(tmp_path / "names.txt"))
     assert names == ("dog", "cat", "owl")
     assert number_classes(["owl", "dog"], outputs=3, classes=names).labels == {"dog": 0, "owl": 2}
-    with pytest.raises(UsageError, match="names 3 classes, the model has 4 outputs"):
+    with pytest.raises(UsageError, match="names 3 classes; the model has 4 outputs"):
         number_classes(["owl"], outputs=4, classes=names)
     with pytest.raises(DataError, match="'Owl' is not among the 3"):
         number_classes(["Owl"], outputs=3, classes=names)

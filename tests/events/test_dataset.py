@@ -189,6 +189,7 @@ def test_packed_events(tmp_path, some_events):
         ({"offsets": [0]}, "must rise"),
         ({"offsets": [[0, 41]]}, "expected integers in one dimension"),
         ({"offsets": [0.0, 41.0]}, "expected integers in one dimension"),
+        ({"offsets": [0] * (2**20 + 1) + [41]}, "holds 1,048,577 recordings; at most 1,048,576 are read"),
         ({"labels": [0, 1, 1]}, "expected 2 class indices"),
         ({"labels": [0, -1]}, "expected 2 class indices"),
         ({"x": None}, "lacks the arrays"),

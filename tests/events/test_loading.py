@@ -13,7 +13,7 @@ from tcja_deploy.errors import DataError
 from tcja_deploy.events import EventData, open_data
 from tcja_deploy.events import cache as cache_module
 from tcja_deploy.events import dataset as dataset_module
-from tcja_deploy.events.cache import FrameCache, cache_folder
+from tcja_deploy.events.cache import FrameCache, frame_folder
 from tcja_deploy.events.loader import Loader, compact
 
 T, SENSOR = 4, (34, 34)
@@ -50,7 +50,7 @@ def test_frames_are_the_same_however_they_are_read(many: Path) -> None:
         np.testing.assert_array_equal(whole(open_(many), size), plain)
     for _ in range(2):  # into the cache, and out of it
         np.testing.assert_array_equal(whole(open_(many, cache=True)), plain)
-    assert len(list(cache_folder().glob("??/*.npy"))) == 40
+    assert len(list(frame_folder().glob("??/*.npy"))) == 40
     np.testing.assert_array_equal(whole(open_(many).checked()), plain)
     shuffled = open_(many).checked()
     for index in np.random.default_rng(0).permutation(40):
@@ -70,7 +70,7 @@ def test_the_cache_tells_files_and_options_apart(many: Path) -> None:
 
 def test_a_damaged_or_forbidden_cache_is_no_matter(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = whole(open_(many, cache=True))
-    for file in cache_folder().glob("??/*.npy"):
+    for file in frame_folder().glob("??/*.npy"):
         file.write_bytes(b"damaged")
     np.testing.assert_array_equal(whole(open_(many, cache=True)), plain)
     monkeypatch.setenv("XDG_CACHE_HOME", str(many / "0" / "00.npz"))  # a file: nothing can be written below
@@ -91,7 +91,7 @@ def test_the_cache_is_bounded(tmp_path: Path) -> None:
 def test_small_files_are_not_kept(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset_module, "MIN_FILE", cache_module.MIN_FILE)
     whole(open_(many, cache=True))
-    assert not cache_folder().exists()
+    assert not frame_folder().exists()
 
 
 @pytest.mark.parametrize("memory", [0, 3000, 2**20])

@@ -120,7 +120,7 @@ AEDAT2 = Reader(
     name="AEDAT 2 `.aedat`",
     suffixes=(".aedat",),
     holds="events of a DVS128, turned upright as SpikingJelly does",
-    of="CIFAR10-DVS as published, jAER",
+    written_by="CIFAR10-DVS as published, jAER",
     recognise=lambda head: _is(head, b"2."),
     read=lambda path, shape: read_aedat2(path),
 )
@@ -128,7 +128,7 @@ AEDAT3 = Reader(
     name="AEDAT 3.1 `.aedat`",
     suffixes=(".aedat",),
     holds="polarity events; a table `NAME_labels.csv` beside it (class, start, end) cuts it into trials",
-    of="DVS128 Gesture as published, cAER",
+    written_by="DVS128 Gesture as published, cAER",
     recognise=lambda head: _is(head, b"3.1"),
     read=lambda path, shape: read_aedat3(path),
 )

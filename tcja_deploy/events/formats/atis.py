@@ -65,7 +65,7 @@ ATIS_BIN = Reader(
     name="ATIS `.bin`",
     suffixes=(".bin",),
     holds="5 bytes per event: x, y, polarity, microseconds",
-    of="N-MNIST, N-Caltech101 as published",
+    written_by="N-MNIST, N-Caltech101 as published",
     recognise=lambda head: head.suffix == ".bin",
     read=lambda path, shape: read_nmnist(path),
 )

@@ -104,8 +104,8 @@ class Reader:
         name: What the kind is called.
         suffixes: How the names of such files end; in the folder of a data set, a file with one of them is a recording.
         holds: What is in it, for the documentation.
-        of: Which data sets, cameras and programs write it, for the documentation.
-        by: What reads it: `own`, or a package.
+        written_by: Which data sets, cameras and programs write it, for the documentation.
+        read_with: What reads it: `own`, or a package.
         recognise: Whether a file is of this kind.
         read: The one recording in a file, for a model that takes frames of `[T, C, H, W]`; raises `DataError`.
         many: The recordings of a file that holds many; None where it holds one.
@@ -116,8 +116,8 @@ class Reader:
     name: str
     suffixes: tuple[str, ...]
     holds: str
-    of: str
-    by: str = "own"
+    written_by: str
+    read_with: str = "own"
     recognise: Callable[[Head], bool]
     read: Callable[[Path, FrameShape], Stored]
     many: Callable[[Path, FrameShape], RecordingSource | None] | None = None

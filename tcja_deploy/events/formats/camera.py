@@ -116,8 +116,8 @@ AEDAT4 = Reader(
     name="AEDAT 4 `.aedat4`",
     suffixes=(".aedat4",),
     holds="the first stream of events",
-    of="DV software: DAVIS, DVXplorer; CIFAR10-DVS as tonic has it",
-    by="faery",
+    written_by="DV software: DAVIS, DVXplorer; CIFAR10-DVS as tonic has it",
+    read_with="faery",
     recognise=lambda head: head.start.startswith(b"#!AER-DAT4"),
     read=_aedat4,
 )
@@ -125,8 +125,8 @@ EVT = Reader(
     name="EVT 2 and EVT 3 `.raw`",
     suffixes=(".raw",),
     holds="change-detection events",
-    of="Prophesee and Metavision cameras",
-    by="faery",
+    written_by="Prophesee and Metavision cameras",
+    read_with="faery",
     recognise=lambda head: _prophesee(head, ".raw"),
     read=_evt,
 )
@@ -134,8 +134,8 @@ DAT = Reader(
     name="Prophesee `.dat`",
     suffixes=(".dat",),
     holds="change-detection events",
-    of="N-CARS, Gen1 and 1 Mpx data sets",
-    by="faery",
+    written_by="N-CARS, Gen1 and 1 Mpx data sets",
+    read_with="faery",
     recognise=lambda head: _prophesee(head, ".dat"),
     read=_dat,
 )
@@ -143,8 +143,8 @@ ES = Reader(
     name="Event Stream `.es`",
     suffixes=(".es",),
     holds="DVS events",
-    of="loris, faery",
-    by="faery",
+    written_by="loris, faery",
+    read_with="faery",
     recognise=lambda head: head.start.startswith(b"Event Stream"),
     read=_es,
 )

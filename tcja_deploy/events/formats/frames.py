@@ -40,7 +40,11 @@ def check_frames(frames: NDArray[np.generic], *, where: str) -> FrameArray:
         DataError: A value is not finite, or an integer beyond 2^24, which float32 would round.
     """
     if frames.dtype.kind in "iu" and frames.size and not _exact(frames):
-        raise DataError("a count is beyond 2^24, which float32 cannot hold exactly", where=where)
+        raise DataError(
+            "a count is beyond 2^24, which float32 cannot hold exactly",
+            where=where,
+            hint="the file is damaged, or its frames are not event counts",
+        )
     with np.errstate(over="ignore"):
         converted = frames.astype(np.float32)
     if not np.isfinite(converted).all():

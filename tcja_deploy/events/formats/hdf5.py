@@ -183,8 +183,8 @@ HDF5 = Reader(
     suffixes=(".h5", ".hdf5"),
     holds="`events/t`, `events/x`, `events/y`, `events/p`; one dataset `events`, structured or `[N, 4]`; `frames`; or a "
     "file of tonic's cache with its label",
-    of="v2e, RVT, DSEC, tonic's `DiskCachedDataset`",
-    by="h5py",
+    written_by="v2e, RVT, DSEC, tonic's `DiskCachedDataset`",
+    read_with="h5py",
     recognise=lambda head: head.start.startswith(_SIGNATURE),
     read=_read,
     label=_label,

@@ -158,7 +158,7 @@ NPZ = Reader(
     suffixes=(".npz",),
     holds="`t`, `x`, `y`, `p`; or a structured array or `[N, 4]` under any name; or `frames` `[T, C, H, W]`; or many "
     "recordings: events end to end with `offsets`, `frames` `[N, T, C, H, W]`, perhaps `labels`",
-    of="SpikingJelly (`events_np`, `frames_number_*`), this program's own data",
+    written_by="SpikingJelly (`events_np`, `frames_number_*`), this program's own data",
     recognise=_zip_of_arrays,
     read=_read_npz,
     many=_many_npz,
@@ -167,7 +167,7 @@ NPY = Reader(
     name="NumPy `.npy`",
     suffixes=(".npy",),
     holds="a structured array of events, events as rows `[N, 4]`, frames `[T, C, H, W]` or `[N, T, C, H, W]`",
-    of="tonic",
+    written_by="tonic",
     recognise=lambda head: head.suffix == ".npy" or head.start[:6] == b"\x93NUMPY",
     read=_read_npy,
     many=_many_npy,

@@ -13,7 +13,7 @@ from tcja_deploy.errors import DataError
 from tcja_deploy.events.formats.arrays import ArrayHeader, map_npy, read_npz
 from tcja_deploy.events.formats.base import FrameArray, FrameShape, Labels, check_count
 from tcja_deploy.events.formats.frames import check_frame_header, check_frames
-from tcja_deploy.events.recording import MAX_EVENTS, Events, make_events
+from tcja_deploy.events.recording import Events, make_events
 
 __all__ = ["FrameStack", "PackedEvents", "check_labels", "numbered"]
 
@@ -43,13 +43,12 @@ class PackedEvents:
             check_count(max(self.headers[key].shape, default=0), self.path)
         for key in ("offsets", "labels"):
             header = self.headers.get(key)
-            if header and (
-                len(header.shape) != 1 or header.dtype.kind not in "iu" or header.shape[0] > MAX_EVENTS
-            ):
+            if header and (len(header.shape) != 1 or header.dtype.kind not in "iu"):
                 raise DataError(
                     f"'{key}' is {list(header.shape)} of {header.dtype}, expected integers in one dimension",
                     where=str(self.path),
                 )
+        _check_recordings(self.headers["offsets"].shape[0] - 1, self.path)
         keys = [*_KEYS, "offsets", *(["labels"] if "labels" in self.headers else [])]
         arrays = read_npz(self.path, keys)
         events = make_events(**{key: arrays[key] for key in _KEYS}, where=str(self.path))
@@ -133,8 +132,8 @@ class FrameStack:
 _MOST_RECORDINGS = 1 << 20
 
 
-def numbered(path: Path, count: int) -> tuple[str, ...]:
-    """Names of the recordings in a file: its own name and a number.
+def _check_recordings(count: int, path: Path) -> None:
+    """Check, before anything is allocated, that a file does not hold too many recordings.
 
     Raises:
         DataError: There are more than 2^20.
@@ -143,7 +142,17 @@ def numbered(path: Path, count: int) -> tuple[str, ...]:
         raise DataError(
             f"holds {count:,} recordings; at most {_MOST_RECORDINGS:,} are read from one file",
             where=str(path),
+            hint="divide them among several files",
         )
+
+
+def numbered(path: Path, count: int) -> tuple[str, ...]:
+    """Names of the recordings in a file: its own name and a number.
+
+    Raises:
+        DataError: There are more than 2^20.
+    """
+    _check_recordings(count, path)
     return tuple(f"{path.name}[{index}]" for index in range(count))
 
 

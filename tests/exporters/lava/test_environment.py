@@ -195,18 +195,6 @@ def test_the_variable_and_the_argument_come_first(bare, monkeypatch):
     assert environment.VARIABLE in caught.value.where
 
 
-def test_cache_folders_of_the_platforms(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/me")
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(sys, "platform", "linux")
-    assert environment.cache_folder() == Path("/home/me/.cache/tcja-deploy")
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert environment.cache_folder() == Path("/home/me/Library/Caches/tcja-deploy")
-    monkeypatch.setattr(sys, "platform", "win32")
-    monkeypatch.setenv("LOCALAPPDATA", "/local")
-    assert environment.cache_folder() == Path("/local/tcja-deploy")
-
-
 def subjects(good):
     return [item.subject for item in environment.diagnose() if item.good is good]
 
