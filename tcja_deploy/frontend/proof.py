@@ -377,11 +377,8 @@ def _refusal(graph: Graph, what: str, parts: _Parts, changed: dict[str, list[str
     }
     guilty = next((p for p in unknown if parts.first is not None and _inside(p, parts.first)), None)
     guilty = guilty if guilty is not None else next(iter(unknown), None)
-    gap = (
-        "different outputs"
-        if math.isinf(parts.gap)
-        else f"outputs that differ by {parts.gap:.2g} of the largest"
-    )
+    near = math.isfinite(parts.gap)
+    gap = f"outputs that differ by {parts.gap:.2g} of the largest" if near else "different outputs"
     seen = f"on made-up frames ({what}) the module and what was read from it give {gap}"
     if guilty is not None:
         names = ", ".join(repr(n) for n in unknown[guilty])
