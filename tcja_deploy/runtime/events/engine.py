@@ -130,7 +130,8 @@ def step_layer(
     events = source.placed(layer.space)
     H, W = layer.size
     bits = np.empty((events.shape[0], H, W, 1, -(-layer.outputs // LANES)), np.uint16)
-    given = (*_tables(layer, events), layer.neuron, layer.quiet, t, v, seen, bits)
+    tables = _tables(layer, events)[:-1]  # one step has no slices
+    given = (*tables, layer.neuron, layer.quiet, t, v, seen, bits)
     share(layer_kernels.spiking_frame, len(bits) * H, threads, *given)
     return Spikes(bits, layer.outputs, threads, (layer.outputs, H, W) if layer.spatial else (layer.outputs,))
 
