@@ -22,8 +22,9 @@ __all__ = ["ROOM", "Arm", "rescaling", "reshaping", "round_arm", "split_pair", "
 
 ROOM = 8
 """Times the largest payload of the calibration data that a program takes from the host; beyond it is cut off."""
-FACTOR_BITS = 12
-"""Of the factor that brings a stream to another unit."""
+FACTOR_BITS, SHIFT_MAX = 23, 31
+"""Of the factor that brings a stream to another unit, and the longest shift of a relay: what it reads has at most 31 bits, so
+that products stay below 2**54, and the factor's error moves a payload of 17 bits by less than 1/128."""
 
 
 @dataclass(slots=True)
@@ -115,7 +116,7 @@ def reshaping(name: str, source: str, edge: Edge, shape: tuple[int, ...]) -> Pro
 
 def rescaling(name: str, source: str, shape: tuple[int, ...], ratio: float, unit: float) -> RelayStage:
     """A relay that brings a stage's values to another unit."""
-    shift = max(FACTOR_BITS - math.frexp(ratio)[1], 0)
+    shift = min(max(FACTOR_BITS - math.frexp(ratio)[1], 0), SHIFT_MAX)
     multiplier = round(ratio * 2.0**shift)
     while shift and multiplier % 2 == 0:
         multiplier, shift = multiplier // 2, shift - 1
