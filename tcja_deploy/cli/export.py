@@ -49,7 +49,7 @@ def export(
     activity: Annotated[
         Path | None,
         typer.Option(
-            help="Counts kept by 'tcja-deploy rates --save': the card then states accuracy, rates and energy.",
+            help="Counts saved by 'tcja-deploy rates --save': the card then states accuracy, rates and energy.",
             show_default=False,
         ),
     ] = None,

@@ -1,4 +1,4 @@
-"""Networks whose frames have time as their last axis, `[N, C, H, W, T]`: found out by running, for a true refusal."""
+"""Networks whose frames have time as their last axis, `[N, C, H, W, T]`: found by running, so the refusal names the cause."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STEPS = 4
 
 
 def takes_time_last(module: nn.Module, shape: tuple[int, ...], timesteps: int | None) -> bool:
-    """Whether a module runs on `[N, *shape, T]`, and on nothing that has time in front or no time.
+    """Whether a module runs on `[N, *shape, T]`, and not on anything that has time first or no time.
 
     Args:
         module: The module; copies are run.

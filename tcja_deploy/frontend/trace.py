@@ -88,10 +88,10 @@ def trace(
     if tracer.unsupported or tracer.output is None:
         if takes_time_last(module, tuple(input_shape), timesteps):
             raise TraceError(
-                "the network takes time as the last axis of its input, [N, C, H, W, T]; it is read with time in front, "
-                "[T, N, C, H, W] or [N, T, C, H, W]",
+                "the network takes time as the last axis of its input, [N, C, H, W, T]; it has to be the first, "
+                "[T, N, C, H, W], or the second, [N, T, C, H, W]",
                 where="forward",
-                hint="write forward for time in front: x[t] for x[..., t], x.shape[0] for x.shape[-1], and "
+                hint="write forward for time as the first axis: x[t] for x[..., t], x.shape[0] for x.shape[-1], and "
                 "torch.stack(frames) for torch.stack(frames, -1)",
             )
         _refuse(tracer, input_shape, timesteps)

@@ -1,7 +1,7 @@
 """What a written-out neuron is beyond the neurons of targets, and the current-based neuron that some of them are.
 
 A step is computed twice with numbers that are sums of the input, the states and a constant: once as if the neuron had not
-fired, once as if it had. Whatever is no such sum is what does not fit.
+fired, once as if it had. Whatever is not such a sum does not fit.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class _Step:
         after: What each state holds afterwards.
 
     Raises:
-        Unsupported: Names the first thing that is no sum, or no neuron's.
+        Unsupported: Names the first thing that is not a sum, or not part of a neuron.
     """
 
     def __init__(self, op: Recurrence) -> None:
@@ -180,11 +180,11 @@ def current_based(op: Recurrence) -> CurrentBased:
         silent, fired = step.after[current]
         if silent == fired and silent.terms.keys() <= {f"v{current}", "x"}:
             return _flowing(op, step, f"v{current}", f"v{membrane}")
-    raise Unsupported("has a second state that is no leaky sum of its input")
+    raise Unsupported("has a second state that is not a leaky sum of its input")
 
 
 def _flowing(op: Recurrence, step: _Step, current: str, membrane: str) -> CurrentBased:
-    """Raises `Unsupported` if what a current flows into is no leaky membrane."""
+    """Raises `Unsupported` if what a current flows into is not a leaky membrane."""
     into = step.after[int(current[1:])][0]
     silent, fired = step.after[int(membrane[1:])]
     keep, inlet = into.terms.get(current, 0.0), into.terms.get("x", 0.0)

@@ -89,7 +89,7 @@ BY_TEST: dict[str, str] = {
     "save torch.jit.load(path).state_dict()": (
         "torch_file/test_read_weights.py::test_torchscript_is_told_and_the_hint_works"
     ),
-    "write forward for time in front": (
+    "write forward for time as the first axis": (
         "frontend/test_outputs_and_axes.py::test_time_on_the_last_axis_is_told_and_the_hint_works"
     ),
     "unpack the archive and pack it again without compression": (
