@@ -11,6 +11,7 @@ from typing import Annotated, Any, cast, get_type_hints
 
 import typer
 
+from tcja_deploy.cli.apart import check_apart
 from tcja_deploy.text import printable
 
 __all__ = ["is_quiet", "note", "quietable"]
@@ -34,7 +35,7 @@ def note(text: str) -> None:
 
 
 def quietable(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, with `--quiet` as its last option."""
+    """The command, with `--quiet` as its last option, after a look at whether its outputs have places of their own."""
     hints = get_type_hints(command, include_extras=True)
     parameters = [
         parameter.replace(annotation=hints[parameter.name])
@@ -44,6 +45,7 @@ def quietable(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(*, quiet: bool = False, **given: Any) -> None:
+        check_apart(given)
         token = _quiet.set(quiet)
         try:
             command(**given)

@@ -79,6 +79,12 @@ def _said(error: Exception) -> str:
 
 
 def _check_target(parent: Path, names: Sequence[str], force: bool) -> None:
+    hidden = [n for n in names if n.startswith(PREFIX)]
+    if hidden:
+        raise ExportError(
+            f"names that begin with {PREFIX} are those of work in progress, which is cleared up",
+            where=str(parent / hidden[0]), hint="choose another name",
+        )  # fmt: skip
     taken = [n for n in names if _taken(parent / n)]
     if path_status(parent, ExportError) != "folder":
         raise ExportError(

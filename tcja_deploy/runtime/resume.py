@@ -63,7 +63,7 @@ class KeptProgress:
     @property
     def interrupted(self) -> bool:
         """Whether an earlier run of this kind was interrupted and has kept something."""
-        return any(self.folder.glob("*.npz"))
+        return bool(self.names())
 
     @property
     def due(self) -> bool:
@@ -83,7 +83,10 @@ class KeptProgress:
 
     def names(self) -> list[str]:
         """Names of the parts that are kept, sorted."""
-        return sorted(path.stem for path in self.folder.glob("*.npz"))
+        try:
+            return sorted(path.stem for path in self.folder.glob("*.npz"))
+        except OSError:  # no name that a folder can have: nothing can be kept there
+            return []
 
     def part(self, name: str) -> tuple[Any, dict[str, NDArray[Any]]] | None:
         """State (as JSON has it) and arrays of a part; `None` if this run goes on from nothing.

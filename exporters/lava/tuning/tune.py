@@ -55,6 +55,8 @@ class TuneOptions:
             raise UsageError(f"{self.epochs} epochs of batches of {self.batch} train nothing")
         if not 0 < self.lr < 1:
             raise UsageError(f"a learning rate lies between 0 and 1, got {self.lr:g}")
+        if not 0 <= self.seed < 1 << 63:
+            raise UsageError(f"a seed has 63 bits and no sign, got {self.seed}")
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,17 @@ GRAPHS = {
         .conv(4, gain=2)
         .lif(strict=True)
     ),
+    "affine neurons": lambda: head(
+        Builder(SMALL)
+        .conv(4)
+        .add(ir.AffineNeuron(0.8, 0.0, leak=np.float32([0.75])))
+        .conv(4, gain=2)
+        .add(ir.AffineNeuron(1.5, 0.0, True, gain=np.float32([0.5]), leak=np.float32([0.5])))
+        .conv(4, gain=3)
+        .add(ir.AffineNeuron(1.25, 0.0, leak=np.float32([0.875])))
+        .conv(4, gain=2)
+        .add(ir.AffineNeuron(0.5, -0.5, leak=np.float32([0.5]), offset=np.float32([-0.25]), v_initial=-0.5))
+    ),
     "geometry": lambda: head(
         Builder((2, 17, 15))
         .conv(4, (3, 2), (0, 1, 1, 0), stride=(2, 1))

@@ -148,6 +148,7 @@ def test_wrapping_and_saturating_networks(name, tmp_path, monkeypatch):
         "maps into dense",
         "many groups",
         "rules",
+        "affine neurons",
         "geometry",
         "average, odd size",
         "host pools",
