@@ -39,9 +39,7 @@ def save_checked(model: onnx.ModelProto, path: Path, external_data: bool) -> Non
         location=f"{path.name}.data",
         size_threshold=1024,
     )
-    onnx.checker.check_model(str(path), full_check=True)
-    if not external_data:
-        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    onnx.checker.check_model(str(path), full_check=True)  # infers types and shapes as well
 
 
 def node_reports(network: Prepared, neuron_note: str) -> tuple[NodeReport, ...]:

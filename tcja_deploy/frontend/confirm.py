@@ -13,7 +13,7 @@ from tcja_deploy.frontend.probe import Box, random_frames
 from tcja_deploy.frontend.recurrences import recurrences
 from tcja_deploy.ir import Op
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.sequence import Membrane, integrate, margin
+from tcja_deploy.runtime.membranes import Membrane, integrate, margin
 
 __all__ = ["NEAR", "Identified", "confirmed", "nearness", "written_out"]
 

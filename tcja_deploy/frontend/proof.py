@@ -31,7 +31,8 @@ from tcja_deploy.frontend.traced import TimeReading
 from tcja_deploy.ir import Graph, Kind, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.compare import OUTPUT_BOUND
-from tcja_deploy.runtime.sequence import Membrane, evaluate, integrate, run
+from tcja_deploy.runtime.membranes import Membrane, integrate
+from tcja_deploy.runtime.sequence import evaluate, run
 
 __all__ = ["Proof", "prove"]
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph, Kind, Node, Op
-from tcja_deploy.runtime.sequence import Membrane, margin, run
+from tcja_deploy.runtime.membranes import Membrane, margin
+from tcja_deploy.runtime.sequence import run
 
 __all__ = [
     "BOUND",
@@ -230,7 +231,7 @@ def output_error(
 
 
 def layer_agreement(
-    name: str, expected: NDArray[Any], other: NDArray[Any], first_sample: int = 0
+    name: str, expected: NDArray[Any], other: NDArray[Any], first_sample: int = 0, first_step: int = 0
 ) -> LayerAgreement:
     """Values of one layer in two runs: booleans for spikes, integers for payloads.
 
@@ -239,12 +240,15 @@ def layer_agreement(
         expected: Those of the reference, `[T, N, ...]`.
         other: Those of the other run, of the same shape.
         first_sample: Number of the first sample, for the report.
+        first_step: Number of the first time step.
     """
     differs = expected != other
     first = None
     if differs.any():
         t, n, *index = (int(i[0]) for i in np.nonzero(differs))
-        first = FirstMismatch(first_sample + n, t, tuple(index), int(expected[(t, n, *index)]), None)
+        first = FirstMismatch(
+            first_sample + n, first_step + t, tuple(index), int(expected[(t, n, *index)]), None
+        )
     return LayerAgreement(
         name,
         expected.size,
@@ -320,16 +324,16 @@ def compare(
 
     def observe(node: Node, value: torch.Tensor) -> None:
         if node.op.spiking:
-            kind, expected = node.signal.kind, spikes_of(value.numpy(), node.signal.kind)
-            other = spikes_of(checked_values(spikes.get(node.name), node.name, expected.shape), kind)
-            found = layer_agreement(node.name, expected, other, first_sample)
+            expected = value.numpy()
+            other = checked_values(spikes.get(node.name), node.name, expected.shape)
+            found, differs = _by_step(node, expected, other, first_sample)
             if found.first is not None:
                 n = found.first.sample - first_sample
                 if not wrong[n]:
                     before = currents[node.inputs[0]][: found.first.t + 1, n : n + 1]
                     distance = _distance(node.op, before, found.first.index)
                     found = replace(found, first=replace(found.first, distance=distance))
-                wrong[:] |= samples_that_differ(expected, other)
+                wrong[:] |= differs
             layers[node.name] = found
             if last[node.inputs[0]] == node.name:
                 currents.pop(node.inputs[0], None)
@@ -340,6 +344,20 @@ def compare(
     output = checked_values(output, graph.output, reference.shape)
     streams = graph[graph.output].signal.streams
     return agreement(layers.values(), reference, output, wrong, streams=streams, bound=bound)
+
+
+def _by_step(
+    node: Node, expected: NDArray[Any], other: NDArray[Any], first_sample: int
+) -> tuple[LayerAgreement, NDArray[np.bool_]]:
+    """As `layer_agreement` and `samples_that_differ`, step by step: flags of a whole window take memory."""
+    total, differs = LayerAgreement(node.name, 0, 0, 0, 0), np.zeros(expected.shape[1], np.bool_)
+    for t in range(len(expected)):
+        a, b = (spikes_of(values[t : t + 1], node.signal.kind) for values in (expected, other))
+        found = layer_agreement(node.name, a, b, first_sample, t)
+        if found.mismatches:
+            differs |= samples_that_differ(a, b)
+        total += found
+    return total, differs
 
 
 def checked_values(values: NDArray[Any] | None, name: str, shape: tuple[int, ...]) -> NDArray[Any]:

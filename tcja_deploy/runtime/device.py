@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 import os
+import weakref
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from tcja_deploy.errors import UsageError
 from tcja_deploy.ir import Graph
 
-__all__ = ["device_name", "open_device", "samples_that_fit"]
+__all__ = ["CPU", "device_name", "open_device", "samples_that_fit", "tensor_on"]
+
+CPU = torch.device("cpu")
 
 _SHARE = 0.5
 """Part of the free memory that a batch may take: kernels need room to work in."""
@@ -66,3 +72,18 @@ def samples_that_fit(graph: Graph, device: torch.device) -> int:
     largest = max(math.prod(node.signal.shape(graph.T, 1)) for node in graph)
     free, _ = torch.cuda.mem_get_info(device)
     return max(1, int(free * _SHARE) // (largest * 4 * _COPIES))
+
+
+_MOVED: dict[tuple[int, torch.device], Tensor] = {}
+"""Weights on other devices, by the array that they are copies of; they go when it goes."""
+
+
+def tensor_on(a: NDArray[Any], device: torch.device = CPU) -> Tensor:
+    """The same numbers; on the CPU shares memory unless the array must not be written to, which a tensor cannot promise."""
+    if device == CPU:
+        return torch.from_numpy(a if a.flags.writeable else a.copy())
+    key = (id(a), device)
+    if key not in _MOVED:
+        _MOVED[key] = torch.from_numpy(a.copy()).to(device)
+        weakref.finalize(a, _MOVED.pop, key, None)
+    return _MOVED[key]

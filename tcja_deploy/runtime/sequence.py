@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -21,20 +20,14 @@ from torch import Tensor
 from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph, Node, Op
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.recurrence import distance, initial_states, recurrence_step
+from tcja_deploy.runtime.device import CPU, tensor_on
+from tcja_deploy.runtime.membranes import Membrane, integrate
 
 __all__ = [
     "RULES",
-    "Charged",
-    "Membrane",
     "Observer",
     "as_frames",
-    "charge",
     "evaluate",
-    "integrate",
-    "integrator_step",
-    "margin",
-    "neuron_step",
     "run",
     "run_with_spikes",
     "tcja_gate",
@@ -43,9 +36,6 @@ __all__ = [
 
 Observer = Callable[[Node, Tensor], None]
 """Called with every node and its value, shaped like the node's signal; it must not change the value."""
-
-
-_CPU = torch.device("cpu")
 
 
 def run(graph: Graph, frames: Tensor | NDArray[Any], *, observe: Observer | None = None) -> Tensor:
@@ -99,7 +89,7 @@ def as_frames(graph: Graph, frames: Tensor | NDArray[Any]) -> Tensor:
     """
     try:
         x = (
-            _tensor(np.ascontiguousarray(frames))
+            tensor_on(np.ascontiguousarray(frames))
             if isinstance(frames, np.ndarray)
             else torch.as_tensor(frames)
         )
@@ -125,119 +115,12 @@ def evaluate(op: Op, *inputs: Tensor) -> Tensor:
     return RULES[type(op)](op, *inputs)
 
 
-Charged = ir.Neuron | ir.LI | ir.AffineIntegrator
-"""Ops whose state is one membrane that is charged."""
-
-Membrane = Charged | ir.Recurrence
-"""Ops whose state is a membrane, or several states of that size."""
-
-
-def charge(op: Charged, x: Tensor, v: Tensor) -> Tensor:
-    """Membrane before the comparison with the threshold (`H[t]`), from input and previous membrane."""
-    if isinstance(op, ir.AffineNeuron | ir.AffineIntegrator):
-        h = v * _tensor(op.leak, x.device)
-        if op.has_offset:
-            h = h + _tensor(op.offset, x.device)
-        h = h + (x * _tensor(op.gain, x.device) if op.has_gain else x)
-        return h if op.floor is None else h.clamp_min(op.floor)
-    if isinstance(op, ir.IF):
-        return v + x
-    leak = v if op.v_rest == 0.0 else v - op.v_rest
-    if isinstance(op, ir.PLIF | ir.LI):
-        return v + (x - leak) * op.decay if op.decay_input else v - leak * op.decay + x
-    if not isinstance(op, ir.LIF):
-        raise TypeError(type(op).__name__)
-    return v + (x - leak) / op.tau if op.decay_input else v - leak / op.tau + x
-
-
-def neuron_step(op: ir.Neuron, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """One time step of neurons: charge, compare with the threshold, reset.
-
-    Args:
-        op: The neurons.
-        x: Input `[N, ...]`.
-        v: Membrane before, after its last reset; not changed in place.
-
-    Returns:
-        Spikes, 0 or 1 in the type of `x`, and the membrane after the reset.
-    """
-    h = charge(op, x, v)
-    fired = h > op.v_threshold if op.strict else h >= op.v_threshold
-    spikes = fired.to(h.dtype)
-    return spikes, h - spikes * op.lowered_by if op.v_reset is None else h.masked_fill_(fired, op.v_reset)
-
-
-def integrator_step(op: ir.LI | ir.AffineIntegrator, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """One time step of integrators; arguments and result as of `neuron_step`, with the membrane in place of spikes."""
-    h = charge(op, x, v)
-    if isinstance(op, ir.LI) or op.v_threshold is None:
-        return h, h
-    fired = h > op.v_threshold if op.strict else h >= op.v_threshold
-    after = h - op.v_threshold if op.v_reset is None else torch.full_like(h, op.v_reset)
-    return h, torch.where(fired, after, h)
-
-
-def integrate(op: Membrane, x: Tensor, v: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Neurons or integrators over a window.
-
-    Args:
-        op: What they compute.
-        x: Input `[T, N, ...]`.
-        v: Membrane `[N, ...]` to begin with (of a recurrence its states, `[S, N, ...]`); the resting one if not given.
-
-    Returns:
-        The result `[T, N, ...]`, and the membrane afterwards.
-    """
-    out = torch.empty_like(x)
-    if isinstance(op, ir.Recurrence):
-        v = initial_states(op, x[0]) if v is None else v
-        for t in range(len(x)):
-            out[t], v = recurrence_step(op, x[t], v, t)
-        return out, v
-    v = torch.full_like(x[0], op.v_rest) if v is None else v
-    for t in range(len(x)):
-        out[t], v = neuron_step(op, x[t], v) if isinstance(op, ir.Neuron) else integrator_step(op, x[t], v)
-    return out, v
-
-
-def margin(op: Membrane, x: Tensor, v: Tensor | None = None) -> Tensor:
-    """How far each neuron is from spiking otherwise, `[T, N, ...]`; arguments as of `integrate`.
-
-    It is membrane minus threshold before the reset; of a recurrence the distance of the nearest decision, without a sign.
-    """
-    distances = torch.empty_like(x)
-    for t in range(len(x)):
-        if isinstance(op, ir.Recurrence):
-            v = initial_states(op, x[0]) if v is None else v
-            distances[t], v = distance(op, x[t], v, t), recurrence_step(op, x[t], v, t)[1]
-        else:
-            v = torch.full_like(x[0], op.v_rest) if v is None else v
-            distances[t] = charge(op, x[t], v) - op.constants()["v_threshold"]
-            v = integrate(op, x[t : t + 1], v)[1]
-    return distances
-
-
 def _integrated(op: Membrane, x: Tensor) -> Tensor:
     return integrate(op, x)[0]
 
 
-_MOVED: dict[tuple[int, torch.device], Tensor] = {}
-"""Weights on other devices, by the array that they are copies of; they go when it goes."""
-
-
-def _tensor(a: NDArray[Any], device: torch.device = _CPU) -> Tensor:
-    """The same numbers; on the CPU shares memory unless the array must not be written to, which a tensor cannot promise."""
-    if device == _CPU:
-        return torch.from_numpy(a if a.flags.writeable else a.copy())
-    key = (id(a), device)
-    if key not in _MOVED:
-        _MOVED[key] = torch.from_numpy(a.copy()).to(device)
-        weakref.finalize(a, _MOVED.pop, key, None)
-    return _MOVED[key]
-
-
 def _bias(a: NDArray[np.float32] | None, device: torch.device) -> Tensor | None:
-    return None if a is None else _tensor(a, device)
+    return None if a is None else tensor_on(a, device)
 
 
 def _pad(x: Tensor, padding: tuple[int, int, int, int]) -> tuple[Tensor, tuple[int, int]]:
@@ -266,21 +149,21 @@ def weigh(
 
 
 def _weighed(op: ir.Conv2d | ir.ConvTranspose2d | ir.Linear, x: Tensor) -> Tensor:
-    return weigh(op, x, _tensor(op.weight, x.device), _bias(op.bias, x.device))
+    return weigh(op, x, tensor_on(op.weight, x.device), _bias(op.bias, x.device))
 
 
 def _conv1d(op: ir.Conv1d, x: Tensor) -> Tensor:
     lead = x.shape[:-2]
     flat = F.pad(x.reshape(-1, *x.shape[-2:]), op.padding)
     y = F.conv1d(
-        flat, _tensor(op.weight, x.device), _bias(op.bias, x.device), op.stride, 0, op.dilation, op.groups
+        flat, tensor_on(op.weight, x.device), _bias(op.bias, x.device), op.stride, 0, op.dilation, op.groups
     )
     return y.view(*lead, *y.shape[1:])
 
 
 def _batch_norm(op: ir.BatchNorm1d | ir.BatchNorm2d, x: Tensor) -> Tensor:
     flat = x.reshape(-1, *x.shape[op.channel_axis :])
-    mean, var, gamma, beta = (_tensor(a, x.device) for a in (op.mean, op.var, op.gamma, op.beta))
+    mean, var, gamma, beta = (tensor_on(a, x.device) for a in (op.mean, op.var, op.gamma, op.beta))
     return F.batch_norm(flat, mean, var, gamma, beta, False, 0.0, op.eps).view(x.shape)
 
 
@@ -293,7 +176,7 @@ def _pooled(kernel: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _max_pool(op: ir.MaxPool2d, x: Tensor) -> Tensor:
-    if x.device != _CPU or op.stride != op.kernel or any(op.padding):
+    if x.device != CPU or op.stride != op.kernel or any(op.padding):
         return F.max_pool2d(x, op.kernel, op.stride, op.padding)
     # Windows side by side: maxima of whole rows are twice as fast as torch's kernel, which looks for positions as well.
     for axis, k in zip((-2, -1), op.kernel, strict=True):
@@ -311,11 +194,11 @@ def tcja_gate(op: ir.TCJA, z: Tensor) -> Tensor:
     """The gate `[T, N, C]` of a TCJA block from the means over space `[N, T, C]`."""
     tm = cm = None
     if op.cla is not None:
-        cm = F.conv1d(F.pad(z, ir.same_padding(op.k_c)), _tensor(op.cla, z.device)).permute(1, 0, 2)
+        cm = F.conv1d(F.pad(z, ir.same_padding(op.k_c)), tensor_on(op.cla, z.device)).permute(1, 0, 2)
     if op.tla is not None:
-        tm = F.conv1d(F.pad(z.permute(0, 2, 1), ir.same_padding(op.k_t)), _tensor(op.tla, z.device)).permute(
-            2, 0, 1
-        )
+        tm = F.conv1d(
+            F.pad(z.permute(0, 2, 1), ir.same_padding(op.k_t)), tensor_on(op.tla, z.device)
+        ).permute(2, 0, 1)
     if tm is None or cm is None:
         gate = tm if cm is None else cm
     else:

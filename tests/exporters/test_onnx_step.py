@@ -29,7 +29,8 @@ from tcja_deploy.exporters.pipeline import run_export
 from tcja_deploy.exporters.report import Fidelity
 from tcja_deploy.ir import GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.sequence import charge, run
+from tcja_deploy.runtime.membranes import charge
+from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.stream import FrameProfile, Stepper, fit, initial, plan, sweep
 from tcja_deploy.runtime.synthetic import synthetic_frames
 

@@ -22,7 +22,9 @@ from tcja_deploy.exporters.onnx import export
 from tcja_deploy.exporters.onnx.target import ONNX
 from tcja_deploy.exporters.pipeline import run_verification
 from tcja_deploy.ir import Graph
+from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes import fold_batch_norm
+from tcja_deploy.runtime.onnx import session
 from tcja_deploy.runtime.onnx.sequence import sequence_model
 from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.synthetic import synthetic_frames
@@ -57,6 +59,28 @@ def test_progress_and_counts(graph: Graph, tmp_path: Path) -> None:
     for layer, node in zip(agreement.layers, graph.neurons, strict=True):
         assert layer.neuron_steps == node.signal.size * graph.T * 5
         assert layer.spikes == spikes[node.name]
+
+
+@pytest.mark.parametrize("much", [0, 2**30])
+def test_spikes_are_read_as_booleans(
+    much: int, graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a session ends after its run or goes on; of spikes, and of a value that no comparison makes."""
+    monkeypatch.setattr(session, "_MUCH", much)
+    td.export(graph, "onnx", tmp_path / "m.onnx", verify=False)
+    gated = next(node.name for node in graph if isinstance(node.op, ir.TCJA))
+    names = [*(node.name for node in graph.neurons), gated]
+    model = session.Model(tmp_path / "m.onnx", trusted=True)
+    model.start(fired=names)
+    (entry,) = model.inputs
+    for seed in range(2):
+        frames, expected = synthetic_frames(graph, 2, seed=seed), {}
+        output = run(graph, frames, observe=lambda n, v: expected.update({n.name: v.numpy() != 0}))  # noqa: B023
+        found = model.run({entry: frames}, [*names, *model.outputs])
+        assert np.allclose(found[model.outputs[0]], output, atol=1e-6)
+        for name in names:
+            assert found[name].dtype == np.bool_
+            assert np.array_equal(found[name], expected[name])
 
 
 def test_tampered_weight_is_found_where_it_acts(graph: Graph, tmp_path: Path) -> None:

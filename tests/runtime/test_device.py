@@ -79,10 +79,10 @@ def test_counts_of_the_gpu(nmnist: Path) -> None:
 
 @gpu
 def test_weights_stay_on_the_gpu_as_long_as_the_graph() -> None:
-    from tcja_deploy.runtime import sequence
+    from tcja_deploy.runtime.device import _MOVED
 
     device, graph = open_device("cuda"), zoo.build("events34")
-    before = len(sequence._MOVED)
+    before = len(_MOVED)
     kept: list[str] = []
 
     def observe(node: Node, value: torch.Tensor) -> None:
@@ -91,6 +91,6 @@ def test_weights_stay_on_the_gpu_as_long_as_the_graph() -> None:
 
     run(graph, torch.from_numpy(synthetic_frames(graph, 1)).to(device), observe=observe)
     assert len(kept) == len(list(graph))
-    assert len(sequence._MOVED) > before
+    assert len(_MOVED) > before
     del graph
-    assert len(sequence._MOVED) == before
+    assert len(_MOVED) == before

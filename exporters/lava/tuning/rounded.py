@@ -19,7 +19,8 @@ from tcja_deploy.ir import Graph
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.passes.fold import foldable
-from tcja_deploy.runtime.sequence import charge, evaluate, tcja_gate, weigh
+from tcja_deploy.runtime.membranes import charge
+from tcja_deploy.runtime.sequence import evaluate, tcja_gate, weigh
 
 __all__ = ["RoundedNetwork"]
 

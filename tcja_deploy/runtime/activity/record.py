@@ -182,16 +182,19 @@ class Recorder:
     Args:
         watches: What to record. Other values are passed over, so that a recorder can be given everything.
         origin: See `Activity.origin`.
+        recordings: How many there will be, if that is known: room for them is made once, where growing leaves holes in memory.
     """
 
-    def __init__(self, watches: Sequence[Watch], origin: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, watches: Sequence[Watch], origin: Mapping[str, str] | None = None, recordings: int = 0
+    ) -> None:
         self._watches = {w.name: w for w in watches}
         self._origin = dict(origin or {})
         self._maps = {w.name: [torch.from_numpy(np.array(m)) for m in w.maps.values()] for w in watches}
         # One table a value, written in place: small arrays that stay would cut the memory between them into pieces.
         self._count = 0
-        self._numbers = np.zeros(0, np.int64)
-        self._tables = {w.name: _room(w, 0) for w in watches}
+        self._numbers = np.zeros(recordings, np.int64)
+        self._tables = {w.name: _room(w, recordings) for w in watches}
         self._neurons = {w.name: np.zeros(w.features, np.int64) for w in watches}
         self._ids = np.zeros(0, np.int64)
         self._open: dict[str, Ints] = {}

@@ -59,12 +59,16 @@ class Shards:
     ) -> None:
         self._watches, self._origin, self._windows = watches, origin, windows
         self._total, self._outcomes, self._kept = total, outcomes, kept
-        self.recorder = Recorder(watches, origin)
         self._shards: list[Activity] = []
         if kept is not None:
             for name in kept.names():
                 self._take(kept, name)
         self._known = {int(i) for shard in self._shards for i in shard.samples}
+        self.recorder = self._recorder()
+
+    def _recorder(self) -> Recorder:
+        """For what is left."""
+        return Recorder(self._watches, self._origin, self._total - sum(map(len, self._shards)))
 
     def _take(self, kept: KeptProgress, name: str) -> None:
         found = kept.part(name)
@@ -103,8 +107,8 @@ class Shards:
     def _put_aside(self, kept: KeptProgress) -> None:
         self._windows.flush(self.recorder)
         shard = self.recorder.finish()
-        self.recorder = Recorder(self._watches, self._origin)
         self._shards.append(shard)
+        self.recorder = self._recorder()
         arrays: dict[str, NDArray[np.generic]] = activity_arrays(shard)
         if self._outcomes is not None:
             arrays[_OUTCOMES] = self._outcomes.of(shard.samples)

@@ -7,6 +7,7 @@ time; models that this process has just written run here.
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -92,7 +93,7 @@ class Model:
         Args:
             show: Values, as they are.
             fired: Values of which only what is zero is to be known; they are read as booleans. A session that has some gives
-                its memory back after every run, as these are the values of whole windows.
+                its memory back after every run with large results, as these are the values of whole windows.
 
         Raises:
             FileFormatError: If onnxruntime does not accept the model, or more memory or time is needed than the limits allow.
@@ -104,7 +105,7 @@ class Model:
                 f"onnxruntime does not accept this model ({error})", where=str(self.path)
             ) from error
         self.inputs = dict(facts["inputs"])
-        self._named = {name: _fired(name) for name in fired}
+        self._named = dict(facts["fired"])
 
     def run(self, feeds: Mapping[str, NDArray[Any]], wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Values by name.
@@ -155,6 +156,7 @@ class _Worker:
         self.model: Any = None
         self.path = Path()
         self.session: Any = None
+        self.returns_memory = False
 
     def answer(self, message: Message) -> Message:
         facts, arrays = message
@@ -167,8 +169,7 @@ class _Worker:
             return {"missing": [name for name in facts["names"] if name not in there]}, {}
         if facts["do"] == "start":
             return self.start(facts["show"], facts["fired"]), {}
-        values = self.session.run(facts["wanted"], arrays)
-        return {}, {name: np.asarray(v) for name, v in zip(facts["wanted"], values, strict=True)}
+        return {}, self.run(facts["wanted"], arrays)
 
     def read(self, path: Path) -> dict[str, Any]:
         import onnx
@@ -185,27 +186,84 @@ class _Worker:
 
         shown = {o.name for o in self.model.graph.output}
         self.model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in show if n not in shown)
+        found = _flags(self.model.graph)
         for name in fired:
-            cast = onnx.helper.make_node("Cast", [name], [_fired(name)], to=onnx.TensorProto.BOOL)
-            self.model.graph.node.append(cast)
-            self.model.graph.output.append(onnx.ValueInfoProto(name=_fired(name)))
-        model, self.model = self.model, None
-        self.session = open_session(model, keep_memory=not fired, weights=self.path.parent)
-        return {"inputs": [[i.name, list(i.shape)] for i in self.session.get_inputs()]}
+            if name not in found:
+                found[name] = f"{name} fired"
+                cast = onnx.helper.make_node("Cast", [name], [found[name]], to=onnx.TensorProto.BOOL)
+                self.model.graph.node.append(cast)
+            self.model.graph.output.append(onnx.ValueInfoProto(name=found[name]))
+        self.returns_memory = bool(fired)
+        session = self.open()
+        return {
+            "inputs": [[i.name, list(i.shape)] for i in session.get_inputs()],
+            "fired": {name: found[name] for name in fired},
+        }
+
+    def open(self) -> Any:
+        if self.session is None:
+            _return_memory()
+            self.session = open_session(self.model, weights=self.path.parent)
+        return self.session
+
+    def run(self, wanted: list[str], arrays: Arrays) -> Arrays:
+        values = list(map(np.asarray, self.open().run(wanted, arrays)))
+        if self.returns_memory and sum(v.nbytes for v in values) > _MUCH:
+            kept = [
+                _Kept(values.pop(0)) for _ in wanted
+            ]  # they lie in the session's memory, which goes with it
+            self.session = None
+            _return_memory()
+            values = [v.array for v in kept]
+        return dict(zip(wanted, values, strict=True))
 
 
-def open_session(model: Any, *, keep_memory: bool = True, weights: Path | None = None) -> Any:
+class _Kept:
+    """A copy of an array; of booleans as bits."""
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        self._shape, self._flags = values.shape, values.dtype == np.bool_
+        self._data = np.packbits(values) if self._flags else values.copy()
+
+    @property
+    def array(self) -> NDArray[Any]:
+        if not self._flags:
+            return self._data
+        bits = np.unpackbits(self._data, count=math.prod(self._shape))
+        return bits.view(np.bool_).reshape(self._shape)
+
+
+def _return_memory() -> None:
+    """Give what was freed back to the system, where the C library (glibc) would keep it for what comes next."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _flags(graph: Any) -> dict[str, str]:
+    """Booleans of which values are made, by the value: results of a cast from comparisons, or from several of them in a row."""
+    flags: set[str] = set()
+    found: dict[str, str] = {}
+    for node in graph.node:
+        if node.op_type in ("Greater", "GreaterOrEqual") or (
+            node.op_type == "Concat" and flags.issuperset(node.input)
+        ):
+            flags.update(node.output)
+        elif node.op_type == "Cast" and flags.issuperset(node.input):
+            found[node.output[0]] = node.input[0]
+    return found
+
+
+def open_session(model: Any, *, weights: Path | None = None) -> Any:
     """A session of onnxruntime, in this process, on as many threads as the process may use.
 
     Args:
         model: An `onnx.ModelProto`.
-        keep_memory: Whether it keeps the memory of a run for the next one.
         weights: The folder of weights that do not lie in the model.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.enable_cpu_mem_arena = keep_memory
     options.log_severity_level = 4  # what goes wrong is raised
     options.intra_op_num_threads = available_cores()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a good neighbour
@@ -216,10 +274,8 @@ def open_session(model: Any, *, keep_memory: bool = True, weights: Path | None =
     )
 
 
-def _fired(name: str) -> str:
-    """Of the output that says where a value is not zero."""
-    return f"{name} fired"
-
+_MUCH = 2**24
+"""Bytes of results from which on a session ends after its run: it keeps the memory of all values, and opening takes 0.1 s."""
 
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 """onnxruntime's option for where weights outside of the file lie, when the model is given as bytes."""

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from tcja_deploy.ir import Op
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.membranes import integrator_step, neuron_step
 from tcja_deploy.runtime.recurrence import initial_states, recurrence_step
-from tcja_deploy.runtime.sequence import evaluate, integrator_step, neuron_step
+from tcja_deploy.runtime.sequence import evaluate
 from tcja_deploy.runtime.stream.packing import Item
 
 __all__ = [

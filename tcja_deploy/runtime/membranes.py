@@ -1,0 +1,127 @@
+"""Membranes on torch, step by step and over a window: what charges them, when neurons spike, and what resets them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.device import tensor_on
+from tcja_deploy.runtime.recurrence import distance, initial_states, recurrence_step
+
+__all__ = ["Charged", "Membrane", "charge", "integrate", "integrator_step", "margin", "neuron_step"]
+
+Charged = ir.Neuron | ir.LI | ir.AffineIntegrator
+"""Ops whose state is one membrane that is charged."""
+
+Membrane = Charged | ir.Recurrence
+"""Ops whose state is a membrane, or several states of that size."""
+
+
+def charge(op: Charged, x: Tensor, v: Tensor, room: Tensor | None = None) -> Tensor:
+    """Membrane before the comparison with the threshold (`H[t]`), from input and previous membrane.
+
+    Args:
+        op: What computes it.
+        x: Input `[N, ...]`.
+        v: Membrane before; not changed.
+        room: Where the result is written, of the same shape; memory of its own if not given.
+    """
+    if isinstance(op, ir.AffineNeuron | ir.AffineIntegrator):
+        h = torch.mul(v, tensor_on(op.leak, x.device), out=room)
+        if op.has_offset:
+            h = h.add_(tensor_on(op.offset, x.device))
+        h = h.add_(x * tensor_on(op.gain, x.device) if op.has_gain else x)
+        return h if op.floor is None else h.clamp_min_(op.floor)
+    if isinstance(op, ir.IF):
+        return torch.add(v, x, out=room)
+    leak = v if op.v_rest == 0.0 else v - op.v_rest
+    if isinstance(op, ir.PLIF | ir.LI):
+        if op.decay_input:
+            return torch.sub(x, leak, out=room).mul_(op.decay).add_(v)
+        lost = torch.mul(leak, op.decay, out=room)
+    elif not isinstance(op, ir.LIF):
+        raise TypeError(type(op).__name__)
+    elif op.decay_input:
+        return torch.sub(x, leak, out=room).div_(op.tau).add_(v)
+    else:
+        lost = torch.div(leak, op.tau, out=room)
+    return torch.sub(v, lost, out=None if room is None else lost).add_(x)  # gradients allow no `out`
+
+
+def neuron_step(
+    op: ir.Neuron, x: Tensor, v: Tensor, out: Tensor | None = None, room: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """One time step of neurons: charge, compare with the threshold, reset.
+
+    Args:
+        op: The neurons.
+        x: Input `[N, ...]`.
+        v: Membrane before, after its last reset; not changed.
+        out: Where the spikes are written; memory of their own if not given.
+        room: The same for the membrane.
+
+    Returns:
+        Spikes, 0 or 1 in the type of `x`, and the membrane after the reset.
+    """
+    h = charge(op, x, v, room)
+    fired = h > op.v_threshold if op.strict else h >= op.v_threshold
+    spikes = fired.to(h.dtype) if out is None else out.copy_(fired)
+    return spikes, h.sub_(spikes * op.lowered_by) if op.v_reset is None else h.masked_fill_(fired, op.v_reset)
+
+
+def integrator_step(
+    op: ir.LI | ir.AffineIntegrator, x: Tensor, v: Tensor, room: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """One time step of integrators; arguments and result as of `neuron_step`, with the membrane in place of spikes."""
+    h = charge(op, x, v, room)
+    if isinstance(op, ir.LI) or op.v_threshold is None:
+        return h, h
+    fired = h > op.v_threshold if op.strict else h >= op.v_threshold
+    after = h - op.v_threshold if op.v_reset is None else torch.full_like(h, op.v_reset)
+    return h, torch.where(fired, after, h)
+
+
+def integrate(op: Membrane, x: Tensor, v: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Neurons or integrators over a window.
+
+    Args:
+        op: What they compute.
+        x: Input `[T, N, ...]`.
+        v: Membrane `[N, ...]` to begin with (of a recurrence its states, `[S, N, ...]`); the resting one if not given.
+
+    Returns:
+        The result `[T, N, ...]`, and the membrane afterwards.
+    """
+    out = torch.empty_like(x)
+    if isinstance(op, ir.Recurrence):
+        v = initial_states(op, x[0]) if v is None else v
+        for t in range(len(x)):
+            out[t], v = recurrence_step(op, x[t], v, t)
+        return out, v
+    v = torch.full_like(x[0], op.v_rest) if v is None else v
+    rooms = torch.empty_like(x[:2])  # written in turn: fresh memory for every step costs more than the sums
+    for t in range(len(x)):
+        room = rooms[t % 2]
+        if isinstance(op, ir.Neuron):
+            _, v = neuron_step(op, x[t], v, out[t], room)
+        else:
+            out[t], v = integrator_step(op, x[t], v, room)
+    return out, v
+
+
+def margin(op: Membrane, x: Tensor, v: Tensor | None = None) -> Tensor:
+    """How far each neuron is from spiking otherwise, `[T, N, ...]`; arguments as of `integrate`.
+
+    It is membrane minus threshold before the reset; of a recurrence the distance of the nearest decision, without a sign.
+    """
+    distances = torch.empty_like(x)
+    for t in range(len(x)):
+        if isinstance(op, ir.Recurrence):
+            v = initial_states(op, x[0]) if v is None else v
+            distances[t], v = distance(op, x[t], v, t), recurrence_step(op, x[t], v, t)[1]
+        else:
+            v = torch.full_like(x[0], op.v_rest) if v is None else v
+            distances[t] = charge(op, x[t], v) - op.constants()["v_threshold"]
+            v = integrate(op, x[t : t + 1], v)[1]
+    return distances
