@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -41,23 +40,12 @@ def inspect(
     if text:
         typer.echo(printable(dump(graph), keep="\n"), nl=False)
     elif as_json:
-        typer.echo(json.dumps(_as_dict(graph), indent=2))
+        from tcja_deploy.library.inspection import Inspection
+
+        typer.echo(Inspection(graph, str(model)).document(".json"), nl=False)
     else:
         _print(graph, str(model))
         console.print()
-
-
-def _as_dict(graph: Graph) -> dict[str, object]:
-    from tcja_deploy.ir.rows import node_rows
-
-    return {
-        "T": graph.T,
-        "sha256": graph.hash,
-        "input_shape": list(graph.input_shape),
-        "parameters": graph.parameters,
-        "source": graph.source,
-        "nodes": node_rows(graph),
-    }
 
 
 def _print(graph: Graph, title: str) -> None:

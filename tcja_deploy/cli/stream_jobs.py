@@ -31,6 +31,7 @@ from tcja_deploy.cli.stream_views import (
 from tcja_deploy.events import EventData
 from tcja_deploy.files import atomic_file
 from tcja_deploy.ir import Graph
+from tcja_deploy.library.streams import StreamReport
 from tcja_deploy.runtime.stream import save_profile
 from tcja_deploy.runtime.stream.study import Study
 from tcja_deploy.runtime.stream.timing import timing
@@ -97,15 +98,8 @@ def show_run(
     run = run_stream(engine, data, batch_size=batch_size, bar=progress_bar)
     cost, found, agreement = run.cost, run.outcome, run.agreement
     if as_json:
-        result = {
-            "engine": engine.name,
-            "engine_label": engine.label,
-            "exact": engine.exact,
-            "cost": asdict(cost),
-            "outcome": asdict(found),
-            "agreement": agreement.as_dict(),
-        }
-        typer.echo(json.dumps(result | engine.notes, indent=2))
+        facts = {"data": str(data.path), "data SHA-256": data.digest}
+        typer.echo(StreamReport.of(engine, run, facts).document(".json"), nl=False)
         return run
     console.print(f"engine: {engine.label}", highlight=False)
     if cost.blocks:

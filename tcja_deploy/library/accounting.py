@@ -115,7 +115,7 @@ def energy(
                 f"{', '.join(running)} are about recordings, but the counts are kept already",
                 hint="leave them out",
             )
-        graph = open_model(model, **(loading or {}))
+        graph = open_model(model, loading)
         counts, facts = _counted(graph, activity)
         facts = {**model_facts(model, graph), **facts}
     report = make_report(

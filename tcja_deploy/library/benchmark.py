@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from tcja_deploy.exporters.pipeline import run_export
 from tcja_deploy.exporters.report import ExportReport
 from tcja_deploy.exporters.target import Opened, Ran
 from tcja_deploy.ir import Graph
+from tcja_deploy.library.arguments import LoadArguments, RecordingArguments
 from tcja_deploy.library.benchmark_report import BenchmarkReport, Measurement, TargetRow
 from tcja_deploy.library.comparison import CONVENTIONS, PROFILES
 from tcja_deploy.library.firing_rates import measured
@@ -44,6 +45,7 @@ from tcja_deploy.library.sources import (
     open_parts,
 )
 from tcja_deploy.library.target_choice import TargetChoice, chosen_targets
+from tcja_deploy.library.task import task
 from tcja_deploy.meters import Energy, Meter, NoMeter, find_meters, idle_power
 from tcja_deploy.runtime.activity.collect import Joined
 from tcja_deploy.runtime.compare import predictions
@@ -62,6 +64,7 @@ _REFUSALS = (UnsupportedError, ToolchainError, DataError, VerificationError)
 """What keeps one target from being benchmarked and is no fault of the others."""
 
 
+@task
 def benchmark(
     model: Model,
     data: Data,
@@ -76,8 +79,8 @@ def benchmark(
     batch_size: int = _TOGETHER,
     engine: str = "auto",
     progress: bool = True,
-    loading: Mapping[str, Any] | None = None,
-    **recordings: Any,
+    loading: LoadArguments | None = None,
+    **recordings: Unpack[RecordingArguments],
 ) -> BenchmarkReport:
     """Export a model to every target and run each artifact: size, accuracy, differing spikes, time, energy.
 
@@ -110,7 +113,7 @@ def benchmark(
         )
     choices = chosen_targets(targets)
     chosen, prices = select(conventions, profiles)
-    graph = open_model(model, **(loading or {}))
+    graph = open_model(model, loading, progress=progress)
     parts = open_parts(graph, data, **recordings)
     fit_on = None if calibration is None else open_parts(graph, calibration, **{**recordings, "limit": None})
     counts, facts = measured(graph, parts, engine=engine, progress=progress)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from tcja_deploy.energy.render.documents import tables_document
-from tcja_deploy.energy.render.plots import Plot
+from tcja_deploy.energy.render.plots import Plot, bar_plot
 from tcja_deploy.energy.render.table import Column, Table, recordings_text
 from tcja_deploy.energy.report.comparison import Compared
 from tcja_deploy.library.result import Result
 from tcja_deploy.meters import Meter, NoMeter
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["BenchmarkReport", "Measurement", "TargetRow"]
 
@@ -180,14 +176,17 @@ class BenchmarkReport(Result):
     def plots(self) -> Sequence[Plot]:
         """Time per recording by target."""
         timed = [(r.target, r.measurement.milliseconds) for r in self.rows if r.measurement is not None]
-
-        def paint(figure: Figure) -> None:
-            axes = figure.add_subplot()
-            axes.barh([name for name, _ in timed][::-1], [ms for _, ms in timed][::-1], color="#0072B2")
-            axes.set_xscale("log")
-            axes.grid(axis="x", color="#e3e6ea")
-            axes.set_axisbelow(True)
-            axes.set_xlabel("time per recording / ms")
-
+        if not timed:
+            return []
         caption = f"Time per recording, median of the turns, {self.together} recordings at once."
-        return [Plot("time_by_target", caption, (6.4, 1.2 + 0.4 * len(timed)), paint)]
+        bars = {"time": [ms for _, ms in timed]}
+        return [
+            bar_plot(
+                "time_by_target",
+                caption,
+                [name for name, _ in timed],
+                bars,
+                "time per recording / ms",
+                log=True,
+            )
+        ]

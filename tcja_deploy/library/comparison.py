@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar, Unpack
 
 from tcja_deploy.energy.count.inventory import Measured
 from tcja_deploy.energy.price.conventions import AccountingOptions
@@ -15,9 +15,11 @@ from tcja_deploy.energy.render.plots import Plot
 from tcja_deploy.energy.render.table import Table
 from tcja_deploy.energy.report.comparison import NetworkComparison, compare_networks
 from tcja_deploy.energy.report.provenance import profile_facts
+from tcja_deploy.library.arguments import LoadArguments, RunArguments
 from tcja_deploy.library.firing_rates import measured
 from tcja_deploy.library.result import Result
 from tcja_deploy.library.sources import Data, Model, model_name
+from tcja_deploy.library.task import task
 
 __all__ = ["CONVENTIONS", "PROFILES", "ComparisonReport", "compare", "facts_of", "named_models"]
 
@@ -59,6 +61,7 @@ class ComparisonReport(Result):
         return comparison_plots(self.comparison)
 
 
+@task
 def compare(
     models: Sequence[Model] | Mapping[str, Model],
     data: Data,
@@ -66,8 +69,8 @@ def compare(
     conventions: Sequence[str] = CONVENTIONS,
     profiles: Sequence[str] = PROFILES,
     options: AccountingOptions | None = None,
-    loading: Mapping[str, Any] | None = None,
-    **running: Any,
+    loading: LoadArguments | None = None,
+    **running: Unpack[RunArguments],
 ) -> ComparisonReport:
     """Accuracy, parameters, T, MACs, SOPs, rates and energy of models on the same recordings.
 

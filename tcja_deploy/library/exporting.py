@@ -122,7 +122,7 @@ def export(
             "rates and energy are for the model card, and none is asked for", hint="say card=True"
         )
     recordings, own = _apart(options)
-    graph = open_model(model, **(loading or {}))
+    graph = open_model(model, loading, progress=progress)
     frames = _frames(Taken.by(graph), data, batch_size, recordings)
     about = CardFacts(_name(model, graph), graph, frames, _energy(graph, activity)) if card else None
     with step_bar(None if frames is None else frames.total, shown=progress) as update:
@@ -177,7 +177,7 @@ def verify(
     place = Path(artifact)
     target = artifact_target(place)
     recordings, own = _apart(options)
-    graph = None if model is None else open_model(model, **(loading or {}))
+    graph = None if model is None else open_model(model, loading, progress=progress)
     frames = None
     if data is not None and target.own_input is not None:
         frames = _frames(Taken(*target.own_input(place)), data, batch_size, recordings)

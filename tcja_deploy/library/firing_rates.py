@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from tcja_deploy.energy.count.inventory import Measured
 from tcja_deploy.energy.count.model import measure_model
@@ -15,9 +15,11 @@ from tcja_deploy.energy.render.rate_tables import rate_summary, rates_table
 from tcja_deploy.energy.render.table import Table
 from tcja_deploy.energy.report.rates import Rates
 from tcja_deploy.energy.report.rates import rates as find_rates
+from tcja_deploy.library.arguments import LoadArguments, RecordingArguments
 from tcja_deploy.library.progress import progress_bar
 from tcja_deploy.library.result import Result
 from tcja_deploy.library.sources import Data, Model, model_facts, open_model, open_parts
+from tcja_deploy.library.task import task
 from tcja_deploy.runtime.activity.file import save_activity
 
 if TYPE_CHECKING:
@@ -81,11 +83,11 @@ def measured(
     engine: str = "auto",
     device: str = "cpu",
     progress: bool = True,
-    loading: Mapping[str, Any] | None = None,
-    **recordings: Any,
+    loading: LoadArguments | None = None,
+    **recordings: Unpack[RecordingArguments],
 ) -> tuple[Measured, dict[str, str]]:
     """Run a model over recordings and count: the counts, and facts about model, data and run. Arguments as in `rates`."""
-    graph = open_model(model, **(loading or {}))
+    graph = open_model(model, loading, progress=progress)
     found = measure_model(
         graph,
         open_parts(graph, data, **recordings),
@@ -97,6 +99,7 @@ def measured(
     return found.measured, {**model_facts(model, graph), **found.facts}
 
 
+@task
 def rates(
     model: Model,
     data: Data,
@@ -105,8 +108,8 @@ def rates(
     engine: str = "auto",
     device: str = "cpu",
     progress: bool = True,
-    loading: Mapping[str, Any] | None = None,
-    **recordings: Any,
+    loading: LoadArguments | None = None,
+    **recordings: Unpack[RecordingArguments],
 ) -> RateReport:
     """Firing rates of every layer, from exact spike counts over all recordings.
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Unpack
 
-from tcja_deploy.energy.render.documents import tables_document
-from tcja_deploy.energy.render.plots import Plot
+from tcja_deploy.energy.render.documents import document_json, tables_document
+from tcja_deploy.energy.render.plots import Plot, bar_plot
 from tcja_deploy.energy.render.table import Column, Table, shape_text
 from tcja_deploy.ir import Graph
 from tcja_deploy.ir.rows import frame_macs, node_rows
+from tcja_deploy.library.arguments import LoadArguments
 from tcja_deploy.library.result import Result
 from tcja_deploy.library.sources import Model, model_name, open_model
+from tcja_deploy.library.task import task
 
 __all__ = ["Inspection", "inspect"]
 
@@ -65,17 +67,37 @@ class Inspection(Result):
         return [Table("nodes", self.name, columns, tuple(rows), (note,))]
 
     def document(self, suffix: str) -> str:
-        """The table and where the model is from, in one format."""
+        """The table and where the model is from, in one format; JSON is what `tcja-deploy inspect --json` prints."""
         graph = self.graph
+        if suffix == ".json":
+            record = {
+                "T": graph.T,
+                "sha256": graph.hash,
+                "input_shape": graph.input_shape,
+                "parameters": graph.parameters,
+                "source": graph.source,
+                "nodes": node_rows(graph),
+            }
+            return document_json("tcja-deploy inspection", record)
         facts = {"graph hash": graph.hash, "input": shape_text(graph.input_shape), **graph.source}
-        return tables_document("tcja-deploy inspection", self.name, facts, self.tables(), suffix)
+        return tables_document(
+            "tcja-deploy inspection", self.name, facts, self.tables(), suffix, self.plots()
+        )
 
     def plots(self) -> Sequence[Plot]:
-        """There is nothing to draw."""
-        return []
+        """Dense MACs of each layer with weights, per frame."""
+        macs = {node.name: frame_macs(self.graph, node) for node in self.graph}
+        busy = {name: float(count) for name, count in macs.items() if count}
+        caption = "Dense multiply-accumulates of one frame, by node."
+        return (
+            [bar_plot("macs", caption, list(busy), {"MACs": list(busy.values())}, "MACs per frame")]
+            if busy
+            else []
+        )
 
 
-def inspect(model: Model, **loading: Any) -> Inspection:
+@task
+def inspect(model: Model, **loading: Unpack[LoadArguments]) -> Inspection:
     """Ops, shapes, signal kinds, weights, MACs and look-ahead of a model.
 
     Args:
@@ -85,4 +107,4 @@ def inspect(model: Model, **loading: Any) -> Inspection:
     Raises:
         FileFormatError, TraceError, CodeError, UsageError: The model cannot be loaded; see `load`.
     """
-    return Inspection(open_model(model, **loading), model_name(model))
+    return Inspection(open_model(model, loading), model_name(model))

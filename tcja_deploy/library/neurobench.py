@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Unpack
 
 from tcja_deploy.energy.count.neurobench import NeuroBenchMetrics, neurobench_metrics
 from tcja_deploy.energy.render.documents import tables_document
-from tcja_deploy.energy.render.plots import Plot
+from tcja_deploy.energy.render.plots import Plot, bar_plot
 from tcja_deploy.energy.render.table import Column, Table, recordings_text
+from tcja_deploy.library.arguments import LoadArguments, RecordingArguments
 from tcja_deploy.library.progress import progress_bar
 from tcja_deploy.library.result import Result
 from tcja_deploy.library.sources import Data, Model, model_facts, open_model, open_parts
+from tcja_deploy.library.task import task
 from tcja_deploy.passes.fold import fold_batch_norm
 from tcja_deploy.runtime.activity.collect import Joined
 
@@ -62,17 +64,24 @@ class NeuroBenchReport(Result):
         )
 
     def plots(self) -> Sequence[Plot]:
-        """There is nothing to draw."""
-        return []
+        """Operations per recording."""
+        found = self.metrics.results["SynapticOperations"]
+        if not isinstance(found, dict):
+            return []
+        operations = {name: float(value) for name, value in found.items() if value}
+        caption = "NeuroBench's synaptic operations per recording, means."
+        bars = {"operations": list(operations.values())}
+        return [bar_plot("operations", caption, list(operations), bars, "operations per recording", log=True)]
 
 
+@task
 def neurobench(
     model: Model,
     data: Data,
     *,
     progress: bool = True,
-    loading: Mapping[str, Any] | None = None,
-    **recordings: Any,
+    loading: LoadArguments | None = None,
+    **recordings: Unpack[RecordingArguments],
 ) -> NeuroBenchReport:
     """NeuroBench's Footprint, ConnectionSparsity, ActivationSparsity and SynapticOperations, by its own definitions.
 
@@ -87,7 +96,7 @@ def neurobench(
         DataError: The recordings cannot be read, or do not fit the model.
         FileFormatError, TraceError, CodeError: The model cannot be loaded; see `load`.
     """
-    graph = open_model(model, **(loading or {}))
+    graph = open_model(model, loading, progress=progress)
     parts = open_parts(graph, data, **recordings)
     frames = Joined(parts)
     with progress_bar("NeuroBench's metrics", shown=progress)(len(frames)) as done:

@@ -61,7 +61,9 @@ class Result(ABC):
 
         drawings = {plot.key: plot for plot in self.plots()}
         if not drawings:
-            raise UsageError("there is nothing to draw: no layer spikes and nothing has a price")
+            raise UsageError(
+                "there is nothing to draw: no layer spikes, and nothing was compared or has a price"
+            )
         if key is not None and key not in drawings:
             raise UsageError(f"there is no plot {key!r}", hint=f"use one of {', '.join(drawings)}")
         chosen = next(iter(drawings.values())) if key is None else drawings[key]

@@ -8,127 +8,56 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
-from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
-from fractions import Fraction
+from collections.abc import Callable, Mapping
 from importlib import resources
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from tcja_deploy.errors import UsageError
+from tcja_deploy.library.schema_parts import (
+    MAYBE_NUMBER,
+    NUMBER,
+    PLAIN,
+    SHA256,
+    TEXT,
+    TEXTS,
+    WHOLE,
+    Schema,
+    closed,
+    list_of,
+    record_of,
+    report_of,
+    row_of,
+    tables_of,
+)
 
 __all__ = ["DOCUMENTS", "schema", "schema_text"]
 
-Schema = dict[str, Any]
-
-_TEXT: Schema = {"type": "string"}
-_TEXTS: Schema = {"type": "object", "additionalProperties": _TEXT}
-_NUMBER: Schema = {"type": "number"}
-_MAYBE_NUMBER: Schema = {"type": ["number", "null"]}
-_WHOLE: Schema = {"type": "integer"}
-_SHA256: Schema = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
-_PLAIN: Mapping[Any, Schema] = {
-    str: _TEXT,
-    int: _WHOLE,
-    bool: {"type": "boolean"},
-    float: _NUMBER,
-    Fraction: _NUMBER,
-    type(None): {"type": "null"},
-    Any: {},
-    object: {},
-}
-
-
-def _closed(properties: Mapping[str, Schema], optional: Sequence[str] = ()) -> Schema:
-    required = [name for name in properties if name not in optional]
-    return {
-        "type": "object", "properties": dict(properties), "required": required, "additionalProperties": False,
-    }  # fmt: skip
-
-
-def _list(item: Schema) -> Schema:
-    return {"type": "array", "items": item}
-
-
-def of_type(kind: Any) -> Schema:
-    """The schema of a value as `energy.render.documents.plain` or `dataclasses.asdict` write it.
-
-    Raises:
-        TypeError: A type that JSON has no form for.
-    """
-    if kind in _PLAIN:
-        return dict(_PLAIN[kind])
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin in (Union, types.UnionType):
-        return {"anyOf": [of_type(a) for a in arguments]}
-    if origin is Literal:
-        return {"enum": list(arguments)}
-    if origin is tuple:
-        if arguments[-1] is Ellipsis:
-            return _list(of_type(arguments[0]))
-        items = [of_type(a) for a in arguments]
-        return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        return {"type": "object", "additionalProperties": of_type(arguments[1])}
-    if isinstance(origin, type) and issubclass(origin, Sequence):
-        return _list(of_type(arguments[0]))
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        return {"enum": [member.value for member in kind]}
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _record(kind)
-    raise TypeError(f"no schema for {kind}")
-
-
-def _record(kind: type, **more: Schema) -> Schema:
-    hints = get_type_hints(kind)
-    return _closed({**{f.name: of_type(hints[f.name]) for f in dataclasses.fields(kind)}, **more})
-
-
-def _report(kind: str, body: Schema) -> Schema:
-    """A document that says what it is."""
-    head: dict[str, Schema] = {"kind": {"const": kind}, "schema": {"const": 2}}
-    return _closed(
-        {**head, **body["properties"]}, [p for p in body["properties"] if p not in body["required"]]
-    )
-
-
-def _tables(kind: str, tables: Mapping[str, Schema], optional: Sequence[str] = ()) -> Schema:
-    return _report(
-        kind, _closed({**{k: _list(v) for k, v in tables.items()}, "provenance": _TEXTS}, optional)
-    )
-
-
-def _row(properties: Mapping[str, Schema], patterns: Mapping[str, Schema] | None = None) -> Schema:
-    """A row of a table; columns whose number depends on what was asked for have a pattern."""
-    return {**_closed(properties), "patternProperties": dict(patterns or {})}
-
 
 def _agreement() -> Schema:
-    mismatch = _closed(
-        {"sample": _WHOLE, "t": _WHOLE, "index": _list(_WHOLE), "expected": _WHOLE, "distance": _MAYBE_NUMBER}
+    mismatch = closed(
+        {"sample": WHOLE, "t": WHOLE, "index": list_of(WHOLE), "expected": WHOLE, "distance": MAYBE_NUMBER}
     )
     counts = ("neuron_steps", "spikes_reference", "spikes_artifact", "mismatches")
     layer = {
-        "name": _TEXT,
-        **dict.fromkeys(counts, _WHOLE),
+        "name": TEXT,
+        **dict.fromkeys(counts, WHOLE),
         "first_mismatch": {"anyOf": [mismatch, {"type": "null"}]},
     }
-    return _closed(
+    return closed(
         {
             "passed": {"type": "boolean"},
-            **dict.fromkeys(("samples", "predictions_equal"), _WHOLE),
+            **dict.fromkeys(("samples", "predictions_equal"), WHOLE),
             **dict.fromkeys(
                 (
                     "output_max_abs_difference",
                     "output_error_where_spikes_are_equal",
                     "bound_mismatches_per_neuron_step",
                 ),
-                _NUMBER,
+                NUMBER,
             ),
-            **dict.fromkeys(("mismatches", "neuron_steps"), _WHOLE),
-            "mismatches_per_neuron_step": _NUMBER,
-            "silence": _TEXT,
-            "layers": _list(_closed(layer)),
+            **dict.fromkeys(("mismatches", "neuron_steps"), WHOLE),
+            "mismatches_per_neuron_step": NUMBER,
+            "silence": TEXT,
+            "layers": list_of(closed(layer)),
         }
     )
 
@@ -137,22 +66,22 @@ def _export() -> Schema:
     from tcja_deploy.exporters.report import NodeReport
 
     properties = {
-        "target": _TEXT,
-        "path": _TEXT,
-        "files": _list(_TEXT),
-        "nodes": _list(_record(NodeReport)),
-        "notes": _list(_TEXT),
+        "target": TEXT,
+        "path": TEXT,
+        "files": list_of(TEXT),
+        "nodes": list_of(record_of(NodeReport)),
+        "notes": list_of(TEXT),
         "parity": {"anyOf": [_agreement(), {"type": "null"}]},
         "comparisons": {"type": "object", "additionalProperties": _agreement()},
-        "provenance": _TEXTS,
+        "provenance": TEXTS,
     }
-    return _report("tcja-deploy export", _closed(properties))
+    return report_of("tcja-deploy export", closed(properties))
 
 
 def _verification() -> Schema:
-    head = {"artifact": _TEXT, "runtime": _TEXT}
-    properties = {**head, **_agreement()["properties"], "provenance": _TEXTS}
-    return _report("tcja-deploy verification", _closed(properties))
+    head = {"artifact": TEXT, "runtime": TEXT}
+    properties = {**head, **_agreement()["properties"], "provenance": TEXTS}
+    return report_of("tcja-deploy verification", closed(properties))
 
 
 def _manifest() -> Schema:
@@ -161,61 +90,81 @@ def _manifest() -> Schema:
     from tcja_deploy.exporters.targets import TARGETS
 
     model = {
-        "sha256": _SHA256, "source": _TEXTS, "T": _WHOLE, "input": _list(_TEXT), "input_kind": _TEXT,
-        "output": _list(_TEXT), "parameters": _WHOLE,
+        "sha256": SHA256, "source": TEXTS, "T": WHOLE, "input": list_of(TEXT), "input_kind": TEXT,
+        "output": list_of(TEXT), "parameters": WHOLE,
     }  # fmt: skip
     entries: dict[str, Schema] = {
         "format": {"const": FORMAT},
         "format_version": {"const": VERSION},
         "target": {"enum": list(TARGETS)},
-        "model": _closed(model),
-        "files": {"type": "object", "additionalProperties": _closed({"bytes": _WHOLE, "sha256": _SHA256})},
-        "nodes": _list(_record(NodeReport)),
+        "model": closed(model),
+        "files": {"type": "object", "additionalProperties": closed({"bytes": WHOLE, "sha256": SHA256})},
+        "nodes": list_of(record_of(NodeReport)),
         "parity": {"anyOf": [_agreement(), {"type": "null"}]},
         "comparisons": {"type": "object", "additionalProperties": _agreement()},
-        "notes": _list(_TEXT),
-        "versions": _TEXTS,
-        SEAL: _SHA256,
+        "notes": list_of(TEXT),
+        "versions": TEXTS,
+        SEAL: SHA256,
         **{name: {"type": "object"} for name in TARGETS},  # what only a target has to say
     }
-    return _closed(entries, list(TARGETS))
+    return closed(entries, list(TARGETS))
 
 
 def _inspection() -> Schema:
     row = {
-        "name": _TEXT, "op": _TEXT, "shape": _list(_TEXT), "kind": _TEXT,
-        **dict.fromkeys(("parameters", "macs", "lookahead"), _WHOLE),
+        "name": TEXT, "op": TEXT, "shape": list_of(TEXT), "kind": TEXT,
+        **dict.fromkeys(("parameters", "macs", "lookahead"), WHOLE),
     }  # fmt: skip
-    return _closed(
-        {
-            "T": _WHOLE, "sha256": _SHA256, "input_shape": _list(_WHOLE), "parameters": _WHOLE, "source": _TEXTS,
-            "nodes": _list(_closed(row)),
-        }
-    )  # fmt: skip
+    properties = {
+        "T": WHOLE, "sha256": SHA256, "input_shape": list_of(WHOLE), "parameters": WHOLE, "source": TEXTS,
+        "nodes": list_of(closed(row)),
+    }  # fmt: skip
+    return report_of("tcja-deploy inspection", closed(properties))
+
+
+def _graph() -> Schema:
+    from tcja_deploy.ir.ops import OPS
+    from tcja_deploy.ir_file import FORMAT_VERSION
+
+    tensor = closed({"tensor": TEXT})
+    constant = {
+        "anyOf": [tensor, *({"type": kind} for kind in ("number", "string", "boolean", "array", "null"))]
+    }
+    node = {
+        "name": TEXT,
+        "op": {"enum": sorted(OPS)},
+        "inputs": list_of(TEXT),
+        "constants": {"type": "object", "additionalProperties": constant},
+    }
+    properties = {
+        "version": {"const": FORMAT_VERSION}, "T": WHOLE, "output": TEXT, "source": TEXTS, "sha256": SHA256,
+        "nodes": list_of(closed(node)),
+    }  # fmt: skip
+    return closed(properties)
 
 
 def _bundle() -> Schema:
     """The network's own part; what quantising said of it is beside that."""
     numbers = ("frames", "latency")
-    shape = _list(_WHOLE)
+    shape = list_of(WHOLE)
     host = {
-        "shape": shape, "payload_shape": shape, "binary": _PLAIN[bool], "peak": _WHOLE, "scale": _WHOLE, "unit": _NUMBER,
+        "shape": shape, "payload_shape": shape, "binary": PLAIN[bool], "peak": WHOLE, "scale": WHOLE, "unit": NUMBER,
         "limbs": shape,
     }  # fmt: skip
     readout = {
-        "where": _TEXT, "linear": _PLAIN[bool], "vote": _WHOLE, "time_mean": _PLAIN[bool], "function": _TEXT,
+        "where": TEXT, "linear": PLAIN[bool], "vote": WHOLE, "time_mean": PLAIN[bool], "function": TEXT,
     }  # fmt: skip
     part = {
         "type": "object",
-        "properties": {"kind": _TEXT, "file": _TEXT, "arrives": _WHOLE, "in_shape": shape},
+        "properties": {"kind": TEXT, "file": TEXT, "arrives": WHOLE, "in_shape": shape},
         "required": ["kind", "file", "arrives", "in_shape"],
     }
     properties: dict[str, Schema] = {
-        "version": _WHOLE, "name": _TEXT, **dict.fromkeys(numbers, _WHOLE), "unit": _NUMBER, "input": _closed(host),
-        "parts": _list(part), "readout": _closed(readout, ["function"]), "made_for": _list(_TEXT),
+        "version": WHOLE, "name": TEXT, **dict.fromkeys(numbers, WHOLE), "unit": NUMBER, "input": closed(host),
+        "parts": list_of(part), "readout": closed(readout, ["function"]), "made_for": list_of(TEXT),
         "quantisation": {"type": "object"}, "accuracy": {"type": "object"},
     }  # fmt: skip
-    found = _closed(properties, ["version"])
+    found = closed(properties, ["version"])
     return {**found, "additionalProperties": True}
 
 
@@ -224,28 +173,31 @@ def _stream() -> Schema:
     from tcja_deploy.runtime.stream.decision import Outcome
 
     properties = {
-        "engine": _TEXT, "engine_label": _TEXT, "exact": _PLAIN[bool], "cost": _record(StreamCost),
-        "outcome": _record(Outcome), "agreement": _agreement(),
+        "engine": TEXT, "engine_label": TEXT, "exact": PLAIN[bool], "cost": record_of(StreamCost),
+        "outcome": record_of(Outcome), "agreement": _agreement(), "provenance": TEXTS,
     }  # fmt: skip
-    return {**_closed(properties), "additionalProperties": _WHOLE}  # further numbers of the engine
+    return {
+        **report_of("tcja-deploy stream", closed(properties)),
+        "additionalProperties": WHOLE,
+    }
 
 
 def _sweep() -> Schema:
     from tcja_deploy.runtime.stream.sweep import Divergence
 
-    return _list(_record(Divergence))
+    return list_of(record_of(Divergence))
 
 
 def _profiles() -> Schema:
     row = {
-        "name": _TEXT,
-        "title": _TEXT,
-        "kind": _TEXT,
-        "pricings": _TEXT,
-        "missing": _WHOLE,
-        "version": _TEXT,
+        "name": TEXT,
+        "title": TEXT,
+        "kind": TEXT,
+        "pricings": TEXT,
+        "missing": WHOLE,
+        "version": TEXT,
     }
-    return _list(_closed(row))
+    return list_of(closed(row))
 
 
 def _profile() -> Schema:
@@ -254,81 +206,81 @@ def _profile() -> Schema:
 
     names = [f.name for f in dataclasses.fields(Profile)]
     needed = ("name", "version", "title", "kind", "sources", "pricing")
-    return _closed({name: {} for name in names}, [n for n in names if n not in needed])
+    return closed({name: {} for name in names}, [n for n in names if n not in needed])
 
 
 def _energy() -> Schema:
     from tcja_deploy.energy.report.record import Report
 
-    return _report("tcja-deploy energy report", _record(Report))
+    return report_of("tcja-deploy energy report", record_of(Report))
 
 
 def _rates() -> Schema:
     from tcja_deploy.energy.report.rates import Rates
 
-    return _report("tcja-deploy firing rates", _record(Rates, provenance=_TEXTS))
+    return report_of("tcja-deploy firing rates", record_of(Rates, provenance=TEXTS))
 
 
 def _reproduction() -> Schema:
     from tcja_deploy.energy.report.reproduce import Reproduction
 
-    return _report("tcja-deploy reproduction", _record(Reproduction, provenance=_TEXTS))
+    return report_of("tcja-deploy reproduction", record_of(Reproduction, provenance=TEXTS))
 
 
 def _comparison() -> Schema:
     main = {
-        "model": _TEXT, "accuracy": _MAYBE_NUMBER, "parameters": _WHOLE, "timesteps": _WHOLE, "macs": _WHOLE,
-        "synops": _NUMBER, "rate": _MAYBE_NUMBER,
+        "model": TEXT, "accuracy": MAYBE_NUMBER, "parameters": WHOLE, "timesteps": WHOLE, "macs": WHOLE,
+        "synops": NUMBER, "rate": MAYBE_NUMBER,
     }  # fmt: skip
     interval = {
-        "model": _TEXT, "quantity": _TEXT, "value": _NUMBER, "ci95_low": _MAYBE_NUMBER, "ci95_high": _MAYBE_NUMBER,
+        "model": TEXT, "quantity": TEXT, "value": NUMBER, "ci95_low": MAYBE_NUMBER, "ci95_high": MAYBE_NUMBER,
     }  # fmt: skip
     tables = {
-        "comparison": _row(main, {r"^energy_\d+_(pJ|to_first|to_ann)$": _MAYBE_NUMBER}),
-        "differences": _row(interval),
-        "intervals": _row(interval),
+        "comparison": row_of(main, {r"^energy_\d+_(pJ|to_first|to_ann)$": MAYBE_NUMBER}),
+        "differences": row_of(interval),
+        "intervals": row_of(interval),
     }
-    return _tables("tcja-deploy comparison", tables, ["differences", "intervals"])
+    return tables_of("tcja-deploy comparison", tables, ["differences", "intervals"])
 
 
 def _benchmark() -> Schema:
     maybe_whole: Schema = {"type": ["integer", "null"]}
     row = {
-        "target": _TEXT, "runtime": _TEXT, "size_bytes": maybe_whole, "accuracy": _MAYBE_NUMBER,
-        "differing_spikes": maybe_whole, "neuron_steps": maybe_whole, "ms_per_recording": _MAYBE_NUMBER,
-        "turns": maybe_whole, "note": _TEXT,
+        "target": TEXT, "runtime": TEXT, "size_bytes": maybe_whole, "accuracy": MAYBE_NUMBER,
+        "differing_spikes": maybe_whole, "neuron_steps": maybe_whole, "ms_per_recording": MAYBE_NUMBER,
+        "turns": maybe_whole, "note": TEXT,
     }  # fmt: skip
-    numbered = {r"^(energy|measured)_\d+_pJ$": _MAYBE_NUMBER}
-    return _tables("tcja-deploy benchmark", {"benchmark": _row(row, numbered)})
+    numbered = {r"^(energy|measured)_\d+_pJ$": MAYBE_NUMBER}
+    return tables_of("tcja-deploy benchmark", {"benchmark": row_of(row, numbered)})
 
 
 def _neurobench() -> Schema:
-    operations = _closed(dict.fromkeys(("Effective_MACs", "Effective_ACs", "Dense"), _NUMBER))
+    operations = closed(dict.fromkeys(("Effective_MACs", "Effective_ACs", "Dense"), NUMBER))
     properties = {
-        "ClassificationAccuracy": _NUMBER, "Footprint": _WHOLE, "ParameterCount": _WHOLE,
-        "ConnectionSparsity": _NUMBER, "ActivationSparsity": _NUMBER, "SynapticOperations": operations,
+        "ClassificationAccuracy": NUMBER, "Footprint": WHOLE, "ParameterCount": WHOLE,
+        "ConnectionSparsity": NUMBER, "ActivationSparsity": NUMBER, "SynapticOperations": operations,
     }  # fmt: skip
-    return _closed(properties, ["ClassificationAccuracy"])
+    return closed(properties, ["ClassificationAccuracy"])
 
 
 def _tuning() -> Schema:
     counts = ("samples", "labelled", "float_correct", "integer_correct", "agree")
-    step = _closed(dict.fromkeys(counts, _WHOLE))
+    step = closed(dict.fromkeys(counts, WHOLE))
     properties = {
         "path": {"type": ["string", "null"]},
-        "trained_on": _WHOLE,
-        "losses": _list(_NUMBER),
-        "steps": _closed(dict.fromkeys(("rounded", "biases corrected", "tuned"), step)),
-        "unrounded": _list(_TEXT),
-        "provenance": _TEXTS,
+        "trained_on": WHOLE,
+        "losses": list_of(NUMBER),
+        "steps": closed(dict.fromkeys(("rounded", "biases corrected", "tuned"), step)),
+        "unrounded": list_of(TEXT),
+        "provenance": TEXTS,
     }
-    return _report("tcja-deploy tuning", _closed(properties))
+    return report_of("tcja-deploy tuning", closed(properties))
 
 
 def _diagnosis() -> Schema:
     from tcja_deploy.exporters.lava.environment import Diagnosis
 
-    return _list(_record(Diagnosis))
+    return list_of(record_of(Diagnosis))
 
 
 DOCUMENTS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
@@ -342,9 +294,10 @@ DOCUMENTS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
     "comparison": ("`compare --json`, `-o x.json`; `td.compare(...).save`", _comparison),
     "benchmark": ("`benchmark --json`, `-o x.json`; `td.benchmark(...).save`", _benchmark),
     "neurobench": ("`rates --neurobench x.json`; `td.neurobench(...).save`", _neurobench),
-    "inspection": ("`inspect --json` of a model", _inspection),
+    "graph": ("`tcja_deploy.graph` in the metadata of a `.tcja` file", _graph),
+    "inspection": ("`inspect --json` of a model; `td.inspect(...).save`", _inspection),
     "lava-bundle": ("`inspect --json` of a Lava bundle; the section `lava` of its manifest", _bundle),
-    "stream": ("`stream --json`", _stream),
+    "stream": ("`stream --json`; `td.stream(...).save`", _stream),
     "stream-sweep": ("`stream --sweep --json`, `--fit --json`", _sweep),
     "profile": ("`profiles show --json`", _profile),
     "profiles": ("`profiles list --json`", _profiles),

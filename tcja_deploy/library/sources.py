@@ -51,18 +51,19 @@ Data: TypeAlias = "str | Path | DataSet | Frames | Iterable[object]"
 """A path, several, an opened data set, frames `[T, N, C, H, W]`, `(frames, labels)`, or batches of them (a `DataLoader`)."""
 
 
-def open_model(model: Model, **loading: Unpack[LoadArguments]) -> Graph:
+def open_model(model: Model, loading: LoadArguments | None = None, *, progress: bool = True) -> Graph:
     """The graph of a model.
 
     Args:
         model: What `load` takes, or a graph, which is passed on.
-        **loading: For `load`.
+        loading: Arguments of `load`, for a model that is not a graph.
+        progress: Whether loading shows a progress bar if it takes longer than two seconds.
 
     Raises:
         UsageError: Arguments for loading a graph, which is loaded already.
     """
     if not isinstance(model, Graph):
-        return load(model, **loading)
+        return load(model, progress=progress, **(loading or {}))
     if loading:
         raise UsageError(
             f"{', '.join(loading)}: for reading a model, and this graph has been read already",

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
-from tcja_deploy.energy.render.documents import tables_document
+from tcja_deploy.energy.render.documents import document_json, tables_document
 from tcja_deploy.energy.render.plots import Plot, line_plot
 from tcja_deploy.energy.render.table import Column, Table
+from tcja_deploy.library.arguments import LoadArguments, RecordingArguments
 from tcja_deploy.library.progress import progress_bar
 from tcja_deploy.library.result import Result
 from tcja_deploy.library.sources import Data, Model, model_facts, open_data, open_model
+from tcja_deploy.library.task import task
 from tcja_deploy.passes.fold import fold_batch_norm
 from tcja_deploy.runtime.compare import Agreement
 from tcja_deploy.runtime.stream import StreamCost
 from tcja_deploy.runtime.stream.decision import Outcome
 from tcja_deploy.runtime.stream.plan import Schedule
-from tcja_deploy.streaming import EngineName, open_engine, run_stream
+from tcja_deploy.streaming import EngineName, StreamEngine, StreamRun, open_engine, run_stream
 
 __all__ = ["StreamReport", "stream"]
 
@@ -29,20 +31,31 @@ class StreamReport(Result):
     """A model run one frame at a time over recordings.
 
     Attributes:
-        engine: What ran it.
+        engine: Name of what ran it.
+        label: The same for people, with why it was taken.
         exact: Whether nothing but rounding may differ from the window form; false where blocks wait for fewer frames.
         cost: Latency (frames), memory (bytes) and work (MACs, synaptic operations) per step.
         outcome: Accuracy, time to decision, milliseconds per step here.
         agreement: Spikes and predictions beside the reference.
         facts: Where the numbers are from.
+        notes: Further numbers about the engine.
     """
 
     engine: str
+    label: str
     exact: bool
     cost: StreamCost
     outcome: Outcome
     agreement: Agreement
     facts: Mapping[str, str]
+    notes: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, engine: StreamEngine, run: StreamRun, facts: Mapping[str, str]) -> StreamReport:
+        """What a run of an engine found."""
+        return cls(
+            engine.name, engine.label, engine.exact, run.cost, run.outcome, run.agreement, facts, engine.notes
+        )
 
     def tables(self) -> Sequence[Table]:
         """Latency, memory and accuracy, and the TCJA blocks."""
@@ -83,7 +96,18 @@ class StreamReport(Result):
         return [main, blocks] if blocks.rows else [main]
 
     def document(self, suffix: str) -> str:
-        """The tables and where they are from, in one format."""
+        """The tables and where they are from, in one format; JSON is what `tcja-deploy stream --json` prints."""
+        if suffix == ".json":
+            record = {
+                "engine": self.engine,
+                "engine_label": self.label,
+                "exact": self.exact,
+                "cost": self.cost,
+                "outcome": self.outcome,
+                "agreement": self.agreement.as_dict(),
+                "provenance": self.facts,
+            }
+            return document_json("tcja-deploy stream", record | dict(self.notes))
         return tables_document("tcja-deploy stream", "One frame at a time", self.facts, self.tables(), suffix)
 
     def plots(self) -> Sequence[Plot]:
@@ -104,6 +128,7 @@ class StreamReport(Result):
             raise VerificationError("the stream differs from the window form beyond the bound")
 
 
+@task
 def stream(
     model: Model,
     data: Data,
@@ -114,8 +139,8 @@ def stream(
     calibration: Data | None = None,
     batch_size: int = 20,
     progress: bool = True,
-    loading: Mapping[str, Any] | None = None,
-    **recordings: Any,
+    loading: LoadArguments | None = None,
+    **recordings: Unpack[RecordingArguments],
 ) -> StreamReport:
     """Run a model one frame at a time, compare it with its window form, and measure latency, memory and work.
 
@@ -136,17 +161,18 @@ def stream(
         UsageError: An option makes no sense.
         UnsupportedError: The engine cannot express the model.
     """
-    graph = open_model(model, **(loading or {}))
+    graph = open_model(model, loading, progress=progress)
     folded = fold_batch_norm(graph)
     found = open_data(graph, data, **recordings)
     fit_on = None if calibration is None else open_data(graph, calibration, **{**recordings, "limit": None})
     with tempfile.TemporaryDirectory() as folder:
-        opened = open_engine(
-            engine, folded, found, Path(folder),
-            calibration=fit_on, lookahead=lookahead, schedule=schedule, batch_size=batch_size,
-        )  # fmt: skip
+        with progress_bar("preparing the stream", shown=progress)(None):
+            opened = open_engine(
+                engine, folded, found, Path(folder),
+                calibration=fit_on, lookahead=lookahead, schedule=schedule, batch_size=batch_size,
+            )  # fmt: skip
         run = run_stream(
             opened, found, batch_size=batch_size, bar=lambda what, n: progress_bar(what, shown=progress)(n)
         )
     facts = {**model_facts(model, graph), "data": str(found.path), "data SHA-256": found.digest}
-    return StreamReport(engine, opened.exact, run.cost, run.outcome, run.agreement, facts)
+    return StreamReport.of(opened, run, facts)

@@ -128,7 +128,7 @@ def tune(
 
     if path is not None:
         check_free(Path(path), force=force)
-    graph = open_model(model, **(loading or {}))
+    graph = open_model(model, loading, progress=progress)
     return tune_opened(
         model, graph, open_data(graph, data), None if test is None else open_data(graph, test),
         None if path is None else Path(path), force=force, options=options, export=export,

@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from command_line import Run
+from safetensors import safe_open
 
+from tcja_deploy.api import load
+from tcja_deploy.cli import app
 from tcja_deploy.errors import UsageError
+from tcja_deploy.ir_file import save_graph
 from tcja_deploy.library.schemas import DOCUMENTS, schema_text, written
 
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
@@ -59,6 +64,50 @@ COMMANDS = {
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command(run: Run, name: str) -> None:
     check(name, run(*COMMANDS[name]).out)
+
+
+SCHEMAS = {
+    "benchmark": {"benchmark"},
+    "compare": {"comparison"},
+    "energy": {"energy-report", "reproduction"},
+    "export": {"export"},
+    "inspect": {"inspection", "lava-bundle"},
+    "lava doctor": {"lava-doctor"},
+    "lava tune": {"tuning"},
+    "profiles list": {"profiles"},
+    "profiles show": {"profile"},
+    "rates": {"firing-rates"},
+    "stream": {"stream", "stream-sweep"},
+    "verify": {"verification"},
+}
+"""What each command prints as JSON; every one of these is checked in this file."""
+
+
+def commands_with_json(found: Any, path: str = "") -> Iterator[str]:
+    for name, command in getattr(found, "commands", {}).items():
+        yield from commands_with_json(command, f"{path} {name}".strip())
+    if any("--json" in parameter.opts for parameter in found.params):
+        yield path
+
+
+def test_every_command_with_json_has_a_schema() -> None:
+    assert set(commands_with_json(typer.main.get_command(app))) == set(SCHEMAS)
+    assert set().union(*SCHEMAS.values()) <= set(DOCUMENTS)
+    text = Path(__file__).read_text(encoding="utf-8")
+    for name in set().union(*SCHEMAS.values()):
+        assert f'check("{name}"' in text or name in COMMANDS, name
+
+
+def test_a_fine_tune(run: Run, tmp_path: Path) -> None:
+    ran = run("lava", "tune", MODEL, *DATA, "--epochs", "1", "-o", str(tmp_path / "t.pth"), "--json")
+    assert ran.code == 0, ran.err
+    assert check("tuning", ran.out)["path"] == str(tmp_path / "t.pth")
+
+
+def test_the_header_of_a_saved_graph(tmp_path: Path) -> None:
+    save_graph(load(MODEL), tmp_path / "m.tcja")
+    with safe_open(tmp_path / "m.tcja", "numpy") as file:
+        check("graph", file.metadata()["tcja_deploy.graph"])
 
 
 @pytest.mark.parametrize("profile", ["asic45", "loihi1", "truenorth"])

@@ -81,6 +81,89 @@ def test_no_option_of_a_target_is_one_of_recordings() -> None:
             assert not {f.name for f in fields(kind)} & set(Exporting.__annotations__) - {"bound"}
 
 
+CALLS = """
+from pathlib import Path
+import numpy as np
+import tcja_deploy as td
+from tcja_deploy.library.exported import Export, LavaExport, Verification
+from tcja_deploy.library.firing_rates import RateReport
+
+frames = np.zeros((10, 2, 2, 34, 34), np.float32)
+graph = td.load("a.pth", timesteps=4, progress=False)
+one: Export = td.export(graph, "onnx", "a.onnx", data=frames, opset=18, batch_first=True, card=True)
+two: Export = td.export("a.pth", "onnx-step", "a.step.onnx", data="recordings/", limit=3, lookahead=2)
+three: LavaExport = td.export(graph, "lava", Path("a.lava"), data=[frames], test="recordings/", gate_bits=7)
+four: Export = td.export(graph, "nir", "a.nir", gate="split", data=(frames, np.zeros(2, np.int64)))
+stages = three.stages
+seen: Verification = td.verify("a.onnx", graph, "recordings/", bound=1e-4, limit=3)
+mismatches: int = seen.mismatches
+rates: RateReport = td.rates(graph, frames, engine="events", limit=3, loading={"timesteps": 3})
+td.export(graph, "onnx", "b.onnx", card=True, activity=rates)
+td.energy(graph, activity=rates).estimates
+td.compare([graph, "a.pth"], frames, batch_size=2, split_by="time").plot()
+td.stream(graph, frames, engine="twin").frame()
+td.inspect("a.pth", timesteps=3).macs
+td.tune(graph, frames, "b.tcja").losses
+td.benchmark(graph, frames, targets=["onnx"]).rows
+"""
+WRONG = """
+td.export(graph, "onnx", "a.onnx", gate="split")
+td.export(graph, "onnx", "a.onnx", opset="17")
+td.export(graph, "nir", "a.nir", gate="drop")
+td.export(graph, "lava", "a.lava", lookahead=2)
+td.export(graph, "onnx-step", "a.onnx", engine="torch")
+td.export(graph, "onnx", "a.onnx", data=7)
+td.export(graph, "onnx", "a.onnx", engine="tensorflow")
+td.export(graph, "onnx", "a.onnx").stages
+td.verify("a.onnx", graph, batches=[frames])
+td.verify("a.onnx", graph, backend="loihi")
+td.rates(graph, frames, limits=3)
+td.rates(graph, frames, split_by="events")
+td.load("a.pth", timestep=3)
+td.load("a.pth", timesteps="3")
+td.energy(graph, frames, loading={"steps": 3})
+td.compare(graph, 7)
+td.stream(graph, frames, engine="tensorflow")
+td.inspect("a.pth", limit=3)
+"""
+SETTINGS = """
+[mypy]
+strict = true
+warn_unused_ignores = true
+[mypy-tcja_deploy.*]
+follow_imports = silent
+[mypy-tcja_deploy.energy.count.*,tcja_deploy.frontend.*,tcja_deploy.runtime.integers.*,tcja_deploy.runtime.events.*]
+follow_imports = skip
+[mypy-torch.*,onnx.*,onnxruntime.*,pandas.*,matplotlib.*,rich.*,numba.*,h5py.*,nir.*,safetensors.*,scipy.*]
+follow_imports = skip
+ignore_missing_imports = true
+"""
+
+
+@pytest.mark.slow
+def test_right_calls_are_accepted_and_wrong_ones_are_not(tmp_path: Path) -> None:
+    """As mypy --strict sees a user's file; each line of `WRONG` has an error, and no other line."""
+    pytest.importorskip("mypy", reason="mypy is not installed")
+    package = tmp_path / "path" / "tcja_deploy"
+    package.mkdir(parents=True)
+    for folder in (
+        ROOT / "tcja_deploy",
+        ROOT,
+    ):  # editable installs work through import hooks that mypy cannot see
+        for entry in folder.iterdir():
+            if folder != ROOT or entry.name in ("exporters", "energy", "hardware_profiles"):
+                (package / entry.name).symlink_to(entry)
+    (tmp_path / "calls.py").write_text(CALLS + "# wrong" + WRONG)
+    (tmp_path / "mypy.ini").write_text(SETTINGS)
+    ran = subprocess.run(
+        [sys.executable, "-m", "mypy", "--config-file", "mypy.ini", "--no-color-output", "calls.py"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ, "MYPYPATH": str(package.parent)},
+    )  # fmt: skip
+    found = {int(number) for number in re.findall(r"^calls\.py:(\d+): error", ran.stdout, re.MULTILINE)}
+    first = 1 + CALLS.count("\n") + 1
+    assert found == set(range(first, first + WRONG.strip().count("\n") + 1)), ran.stdout + ran.stderr
+
+
 def _names() -> dict[str, Any]:
     """What the modules import for the type checker alone."""
     from tcja_deploy.library.firing_rates import RateReport
