@@ -147,7 +147,7 @@ ignore_missing_imports = true
 
 @pytest.mark.slow
 def test_right_calls_are_accepted_and_wrong_ones_are_not(tmp_path: Path) -> None:
-    """As mypy --strict sees a user's file; each line of `WRONG` has an error, and no other line. (Modules of torch are anything here.)"""
+    """As mypy --strict sees a user's file; each line of `WRONG` has an error, and no other line."""
     pytest.importorskip("mypy", reason="mypy is not installed")
     package = tmp_path / "path" / "tcja_deploy"
     package.mkdir(parents=True)
