@@ -142,6 +142,9 @@ def _unforeseen(error: Exception) -> tuple[str, int]:
     if isinstance(error, OSError) and error.filename is not None:
         kind = ExportError if error.errno in _FULL else FileFormatError
         return f"error: {os.fsdecode(error.filename)}: {error.strerror}", kind.exit_code
+    if isinstance(error, OSError) and error.errno in _SYSTEM:
+        said = f"error: {error.strerror}\n  -> the current folder is gone, or the system allows no more (ulimit -a)"
+        return said, FileFormatError.exit_code
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         name = error.object[:200]
         return f"error: {name!r}: this name is not valid UTF-8\n  -> rename the file", UsageError.exit_code
@@ -152,6 +155,8 @@ def _unforeseen(error: Exception) -> tuple[str, int]:
 
 
 _CLOSED_PIPE, _INTERRUPTED = 141, 130
+_SYSTEM = {errno.ENOENT, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM}
+"""What goes wrong without a file: the current folder is gone, no more files or processes may be opened."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
 """What goes wrong with a file or device behind standard output."""
 
