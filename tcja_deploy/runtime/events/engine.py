@@ -109,8 +109,8 @@ def run_layer(layer: FusedLayer, source: LayerValue, threads: int) -> LayerValue
     given = _tables(layer, events)
     features = (layer.outputs, H, W) if layer.spatial else (layer.outputs,)
     if layer.neuron is not None:
-        bits = np.empty((N, H, W, T, -(-layer.outputs // LANES)), np.uint16)
-        share(layer_kernels.spiking_layer, N * H, threads, *given, layer.neuron, layer.quiet, bits)
+        bits = np.zeros((N, H, W, T, -(-layer.outputs // LANES)), np.uint16)
+        share(layer_kernels.spiking_layer, N * H, threads, *given, layer.neuron, bits)
         return Spikes(bits, layer.outputs, threads, features)
     out = np.empty((N, H, W, T, len(layer.bias)), np.float32)
     share(layer_kernels.real_layer, N * H, threads, *given, out)
@@ -129,9 +129,8 @@ def step_layer(
     """Step `t` of a layer with neurons; the membranes `v` and `seen` change (see `layer_kernels.spiking_frame`)."""
     events = source.placed(layer.space)
     H, W = layer.size
-    bits = np.empty((events.shape[0], H, W, 1, -(-layer.outputs // LANES)), np.uint16)
-    tables = _tables(layer, events)[:-1]  # one step has no slices
-    given = (*tables, layer.neuron, layer.quiet, t, v, seen, bits)
+    bits = np.zeros((events.shape[0], H, W, 1, -(-layer.outputs // LANES)), np.uint16)
+    given = (*_tables(layer, events), layer.neuron, layer.quiet, t, v, seen, bits)
     share(layer_kernels.spiking_frame, len(bits) * H, threads, *given)
     return Spikes(bits, layer.outputs, threads, (layer.outputs, H, W) if layer.spatial else (layer.outputs,))
 
@@ -140,17 +139,8 @@ def _tables(layer: FusedLayer, events: EventLists) -> tuple[Any, ...]:
     """What all kernels of layers are given first."""
     shape = (*layer.space, layer.columns, events.shape[3])
     width = (0,) * (len(layer.bias) // len(layer.weights) // LANES)
-    return (
-        width,
-        shape,
-        events.ends,
-        events.index,
-        events.scale,
-        layer.weights,
-        layer.bias,
-        layer.taps,
-        layer.sliced,
-    )
+    lists = (events.ends, events.index, events.scale, events.when)
+    return width, shape, *lists, layer.weights, layer.bias, layer.taps
 
 
 def run(graph: Graph, frames: Tensor | NDArray[Any], *, threads: int | None = None) -> Tensor:

@@ -77,9 +77,18 @@ def count_masked(lo: int, hi: int, bits: Any, mask: Any, counts: Any) -> None:
 
 @compiled
 def list_bits(
-    lo: int, hi: int, bits: Any, ends: Any, gates: Any, steps: int, area: int, index: Any, scale: Any
+    lo: int,
+    hi: int,
+    bits: Any,
+    ends: Any,
+    gates: Any,
+    steps: int,
+    area: int,
+    index: Any,
+    scale: Any,
+    when: Any,
 ) -> None:
-    """Channels that spike in each frame of `bits [M, words]`, rising; with their gate `gates [N, T, C]`, if there is one.
+    """Channels that spike in each frame of `bits [M, words]`, rising, and steps; with their gate `gates [N, T, C]`, if any.
 
     A frame is `(n, place, t)` with `area` places and `steps` steps.
     """
@@ -90,6 +99,7 @@ def list_bits(
             while word:
                 channel = w * LANES + lowest_bit(word)
                 index[at] = channel
+                when[at] = i % steps
                 if gates is not None:
                     scale[at] = gates[i // (area * steps), i % steps, channel]
                 word &= word - np.uint32(1)
@@ -111,8 +121,8 @@ def count_nonzero(lo: int, hi: int, frames: Any, counts: Any) -> None:
 
 
 @compiled
-def list_nonzero(lo: int, hi: int, frames: Any, ends: Any, index: Any, scale: Any) -> None:
-    """Channels and values of what is not zero, by place; `ends [N, H, W, T]` is where each list begins, and is moved on."""
+def list_nonzero(lo: int, hi: int, frames: Any, ends: Any, index: Any, scale: Any, when: Any) -> None:
+    """Channels, values and steps of what is not zero; `ends [N, H, W, T]`, where lists begin, is moved on."""
     T, _, C, H, W = frames.shape
     for row in range(lo, hi):
         n, y = row // H, row % H
@@ -124,6 +134,7 @@ def list_nonzero(lo: int, hi: int, frames: Any, ends: Any, index: Any, scale: An
                         at = ends[n, y, x, t]
                         index[at] = c
                         scale[at] = line[x]
+                        when[at] = t
                         ends[n, y, x, t] = at + 1
 
 

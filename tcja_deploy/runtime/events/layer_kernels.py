@@ -1,8 +1,9 @@
 """The loops of layers: weight rows of what is active, added up, and neurons. As `kernels`, whose words hold here too.
 
-Two orders of the work: a place whose lists are short gathers them into one list of rows, which are added in registers. Where
-lists are long and the weights too many for the fastest cache, slices of the weights, one tap of one block, are brought there
-and meet all places of a tile. Which one a place takes depends on its own input alone.
+What the places of a tile receive over a window is added up in the second cache, then their neurons run in registers. A
+place whose lists are short takes one element after the other. Where they are long, one tap of one block of the weights, which
+fits the first cache, meets the lists of all places of the tile before the next one. Which way a place takes depends on its own
+input alone.
 """
 
 from __future__ import annotations
@@ -14,12 +15,11 @@ from numba import types
 from numba.extending import overload
 
 from tcja_deploy.runtime.events.compiling import compiled
-from tcja_deploy.runtime.events.vectors import LANES, add_lists, append_rows, fire, relax, step, sum_rows
+from tcja_deploy.runtime.events.vectors import LANES, add_elements, add_lists, fill, fire, relax, step
 
 __all__ = [
     "busy_columns",
     "copy_words",
-    "gather",
     "is_reached",
     "meet",
     "real_layer",
@@ -28,10 +28,10 @@ __all__ = [
     "spiking_layer",
 ]
 
-_TILE = 16
-"""Places that a slice of the weights meets before the next one: their sums stay in the second cache."""
+_SUMS = 32768
+"""Sums that stay in the second cache: those of a tile."""
 _LONG = 3
-"""Elements of a list, on average over a place's taps and steps, from which on slices are faster than gathering."""
+"""Elements of a list, on average over a place's taps and steps, from which on adding lists is faster than adding elements."""
 
 
 def room_for(scale: Any, size: int) -> Any:
@@ -75,65 +75,43 @@ def meet(n: int, y: int, x: int, shape: Any, ends: Any, taps: Any, block: int, m
 
 
 @compiled
-def line_up(
-    found: int, steps: int, ends: Any, index: Any, scale: Any, block: int, meets: Any, rows: Any, scales: Any, stops: Any
+def add_short(
+    width: Any, steps: int, ends: Any, index: Any, scale: Any, when: Any, weights: Any, bias: Any, block: int,
+    found: int, meets: Any, sums: Any, start: int, stride: int,
 ) -> None:  # fmt: skip
-    """Weight rows that the neurons at one place receive over the window: `rows`, up to `stops[t]` for step t; see `meet`."""
-    m = 0
-    for t in range(steps):
-        for k in range(found):
-            start, end = ends[meets[k, 0] + t], ends[meets[k, 0] + t + 1]
-            if end > start:
-                append_rows(rows, scales, m, index, scale, start, end, np.int32(block), np.int32(meets[k, 1]))
-                m += end - start
-        stops[t] = m
+    """What one place receives in a block, element after element: `sums[start + t stride:]`; see `meet`."""
+    fill(width, sums, start, stride, bias, block * len(width) * LANES, steps)
+    for k in range(found):
+        i = meets[k, 0]
+        add_elements(
+            width, sums, start, stride, weights[block], meets[k, 1], index, scale, when, ends[i], ends[i + steps]
+        )  # fmt: skip
 
 
 @compiled
-def gather(
-    n: int, y: int, x: int, shape: Any, ends: Any, index: Any, scale: Any, taps: Any, block: int, meets: Any,
-    rows: Any, scales: Any, stops: Any,
-) -> int:  # fmt: skip
-    """`meet` and `line_up`: the rows that the neurons at one place receive; how many."""
-    found, elements = meet(n, y, x, shape, ends, taps, block, meets)
-    line_up(found, shape[4], ends, index, scale, block, meets, rows, scales, stops)
-    return elements
-
-
-@compiled
-def add_slices(
-    width: Any, steps: int, ends: Any, index: Any, scale: Any, weights: Any, count: int, found: Any, meets: Any,
-    sums: Any, starts: Any, stride: int,
+def add_long(
+    width: Any, steps: int, ends: Any, index: Any, scale: Any, weights: Any, bias: Any, block: int, found: Any,
+    meets: Any, done: Any, sums: Any, starts: Any, stride: int,
 ) -> None:  # fmt: skip
-    """Add what `count` places receive to `sums[starts[p] + t stride:]`, tap by tap: a slice of the weights meets them all.
+    """What many places receive in a block, tap after tap: `sums[starts[p] + t stride:]`.
 
-    `found [count]` and `meets [count, taps, 2]` as `meet` gives them for each place; `weights` are those of one block.
+    `meets [P, taps, 2]` and `found [P]` as `meet` gives them for each place; `done [P]` is room.
     """
-    cursor = np.zeros(count, np.int64)
-    left = True
-    while left:
-        left = False
-        base = np.iinfo(np.int64).max
-        for p in range(count):
-            if cursor[p] < found[p]:
-                base = min(base, meets[p, cursor[p], 1])
-        for p in range(count):
-            if cursor[p] < found[p] and meets[p, cursor[p], 1] == base:
-                add_lists(
-                    width,
-                    sums,
-                    starts[p],
-                    stride,
-                    weights,
-                    base,
-                    index,
-                    scale,
-                    ends,
-                    meets[p, cursor[p], 0],
-                    steps,
-                )
-                cursor[p] += 1
-                left = True
+    for p in range(len(found)):
+        done[p] = 0
+        fill(width, sums, starts[p], stride, bias, block * len(width) * LANES, steps)
+    end = np.iinfo(np.int64).max
+    base = np.int64(0)
+    while base < end:
+        base = end
+        for p in range(len(found)):
+            if done[p] < found[p]:
+                base = min(base, meets[p, done[p], 1])
+        for p in range(len(found)):
+            if done[p] < found[p] and meets[p, done[p], 1] == base:
+                i = meets[p, done[p], 0]
+                add_lists(width, sums, starts[p], stride, weights[block], base, index, scale, ends, i, steps)
+                done[p] += 1
 
 
 @compiled
@@ -161,17 +139,17 @@ def is_reached(x: int, tap_x: Any, busy: Any) -> bool:
 
 
 @compiled
-def copy_words(whole: Any, bits: Any) -> None:
-    """Copy `[T, words]` from an array with as many words or more."""
+def copy_words(words: Any, bits: Any) -> None:
+    """Copy as many words `[T, words]` as both have."""
     for t in range(bits.shape[0]):
-        for w in range(bits.shape[1]):
-            bits[t, w] = whole[t, w]
+        for w in range(min(words.shape[1], bits.shape[1])):
+            bits[t, w] = words[t, w]
 
 
 @compiled
 def spiking_layer(
-    lo: int, hi: int, width: Any, shape: Any, ends: Any, index: Any, scale: Any, weights: Any, bias: Any, taps: Any,
-    sliced: bool, neuron: Any, quiet: bool, bits: Any,
+    lo: int, hi: int, width: Any, shape: Any, ends: Any, index: Any, scale: Any, when: Any, weights: Any, bias: Any,
+    taps: Any, neuron: Any, bits: Any,
 ) -> None:  # fmt: skip
     """Weights and neurons over a window, a row of places at a time.
 
@@ -183,91 +161,85 @@ def spiking_layer(
         ends: Where the list of each input place and step begins, and one number more.
         index: Active channels.
         scale: Their values, `None` for spikes.
+        when: Their steps.
         weights: `[blocks, taps x channels x block]`.
         bias: `[blocks x block]`.
         taps: For rows and columns of the output, input place and kernel place of each tap, `[size, taps, 2]`; input -1 ends.
-        sliced: Whether long lists should meet slices of the weights.
         neuron: See `plan.neuron_constants`.
-        quiet: Whether neurons without input cannot fire.
-        bits: Spikes `[N, H, W, T, words]`.
+        bits: Spikes `[N, H, W, T, words]`, zero before.
     """
     steps, blocks = shape[4], weights.shape[0]
-    block = len(bias) // blocks
+    block, words = len(bias) // blocks, blocks * len(width)
     around = taps[0].shape[1] * taps[1].shape[1]
-    room = steps * around * shape[2] + LANES
-    rows, stops = np.empty(room, np.int32), np.empty(steps, np.int64)
-    scales = room_for(scale, room)
-    v = np.empty(block, np.float32)
-    _, H, W, _, _ = bits.shape
-    words = blocks * len(width)
-    whole, silent = np.empty((_TILE, steps, words), np.uint16), np.empty((steps, words), np.uint16)
-    known = False
-    meets, found = np.empty((_TILE, around, 2), np.int64), np.empty(_TILE, np.int64)
-    tile, places = np.empty(_TILE, np.int64), np.arange(_TILE) * (steps * block)
-    sums = np.empty(_TILE * steps * block if sliced else 0, np.float32)
-    for part in range(lo * -(-W // _TILE), hi * -(-W // _TILE)):
-        row, x0 = part // -(-W // _TILE), part % -(-W // _TILE) * _TILE
+    _, H, W, _, kept = bits.shape
+    size = min(W, max(1, _SUMS // (steps * block)))
+    meets = np.empty((size, around, 2), np.int64)
+    found, done, places = np.empty((3, size), np.int64)
+    starts, sums = np.arange(size) * (steps * block), np.empty(size * steps * block, np.float32)
+    spikes, silent = np.empty((steps, words), np.uint16), np.empty((steps, words), np.uint16)
+    for b in range(blocks):
+        fill(width, sums, 0, block, bias, b * block, steps)
+        fire(width, sums, 0, neuron, silent, b * len(width), words, steps)
+    restless = silent[:, :kept].any()
+    for row in range(lo, hi):
         n, y = row // H, row % H
-        count = 0
-        for x in range(x0, min(W, x0 + _TILE)):
-            found[count], elements = meet(n, y, x, shape, ends, taps, block, meets[count])
-            if sliced and elements > _LONG * found[count] * steps:
-                tile[count] = x
-                count += 1
-                continue
-            if elements == 0 and known:
-                copy_words(silent, bits[n, y, x])
-                continue
-            line_up(found[count], steps, ends, index, scale, block, meets[count], rows, scales, stops)
-            here = whole[count]
-            for b in range(blocks):
-                for i in range(block):
-                    v[i] = neuron[1]
-                start = silence = 0
-                first = bias[b * block :]
-                for t in range(steps):
-                    if quiet and stops[t] == start:
-                        silence += 1
-                        for w in range(b * len(width), (b + 1) * len(width)):
-                            here[t, w] = 0
-                        continue
-                    if silence:
-                        relax(width, first, neuron, v, silence)
-                        silence = 0
-                    step(
-                        width,
-                        first,
-                        weights[b],
-                        rows,
-                        scales,
-                        start,
-                        stops[t],
-                        neuron,
-                        v,
-                        here[t, b * len(width) :],
-                    )
-                    start = stops[t]
-            copy_words(here, bits[n, y, x])
-            if elements == 0:
-                copy_words(here, silent)
-                known = True
-        if count == 0:
-            continue
-        for b in range(blocks):
-            for i in range(count * steps):
-                for k in range(block):
-                    sums[i * block + k] = bias[b * block + k]
-            add_slices(width, steps, ends, index, scale, weights[b], count, found, meets, sums, places, block)
-            for p in range(count):
-                fire(width, sums, places[p], neuron, whole[p], b * len(width), words, steps)
-        for p in range(count):
-            copy_words(whole[p], bits[n, y, tile[p]])
+        for first in range(0, W, size):
+            count = 0
+            for x in range(first, min(W, first + size)):
+                met, elements = meet(n, y, x, shape, ends, taps, block, meets[count])
+                found[count], places[count] = met, x
+                if elements > _LONG * met * steps:
+                    count += 1
+                elif elements:
+                    for b in range(blocks):
+                        add_short(
+                            width, steps, ends, index, scale, when, weights, bias, b, met, meets[count], sums,
+                            starts[count], block,
+                        )  # fmt: skip
+                        fire(width, sums, starts[count], neuron, spikes, b * len(width), words, steps)
+                    copy_words(spikes, bits[n, y, x])
+                elif restless:
+                    copy_words(silent, bits[n, y, x])
+            for b in range(blocks if count else 0):
+                add_long(
+                    width,
+                    steps,
+                    ends,
+                    index,
+                    scale,
+                    weights,
+                    bias,
+                    b,
+                    found[:count],
+                    meets,
+                    done,
+                    sums,
+                    starts,
+                    block,
+                )
+                for p in range(count):
+                    fire(width, sums, starts[p], neuron, spikes, 0, words, steps)
+                    here = bits[n, y, places[p], :, b * len(width) :]
+                    copy_words(spikes[:, : min(len(width), here.shape[1])], here)
+
+
+@compiled
+def advance(
+    width: Any, sums: Any, start: int, bias: Any, block: int, neuron: Any, v: Any, silence: int, bits: Any, spikes: Any
+) -> None:  # fmt: skip
+    """A block of one place after so many steps without input and one with `sums[start:]`; `bits` are all its words."""
+    first = block * len(width)
+    if silence:
+        relax(width, bias[first * LANES :], neuron, v, silence)
+    step(width, sums, start, neuron, v, spikes)
+    for w in range(min(len(width), len(bits) - first)):
+        bits[first + w] = spikes[w]
 
 
 @compiled
 def spiking_frame(
-    lo: int, hi: int, width: Any, shape: Any, ends: Any, index: Any, scale: Any, weights: Any, bias: Any, taps: Any,
-    neuron: Any, quiet: bool, t: int, v: Any, seen: Any, bits: Any,
+    lo: int, hi: int, width: Any, shape: Any, ends: Any, index: Any, scale: Any, when: Any, weights: Any, bias: Any,
+    taps: Any, neuron: Any, quiet: bool, t: int, v: Any, seen: Any, bits: Any,
 ) -> None:  # fmt: skip
     """As `spiking_layer`, for step `t` alone: the membranes `v [N, H, W, blocks x block]` change.
 
@@ -276,55 +248,137 @@ def spiking_frame(
     blocks = weights.shape[0]
     block = len(bias) // blocks
     around = taps[0].shape[1] * taps[1].shape[1]
-    room = around * shape[2] + LANES
-    rows, stops, meets = np.empty(room, np.int32), np.empty(1, np.int64), np.empty((around, 2), np.int64)
-    scales = room_for(scale, room)
-    _, H, W, _, words = bits.shape
-    whole, busy, tap_x = np.empty(blocks * len(width), np.uint16), np.empty(shape[1], np.bool_), taps[1]
+    _, H, W, _, _ = bits.shape
+    size = min(W, max(1, _SUMS // block))
+    meets = np.empty((size, around, 2), np.int64)
+    found, done, places = np.empty((3, size), np.int64)
+    starts, sums = np.arange(size) * block, np.empty(size * block, np.float32)
+    spikes, busy, tap_x = np.empty(len(width), np.uint16), np.empty(shape[1], np.bool_), taps[1]
     for row in range(lo, hi):
         n, y = row // H, row % H
         busy_columns(n, y, shape, ends, taps[0], busy)
-        for x in range(W):
-            m = 0
-            if is_reached(x, tap_x, busy):
-                m = gather(n, y, x, shape, ends, index, scale, taps, block, meets, rows, scales, stops)
-            elif quiet:
-                for w in range(words):
-                    bits[n, y, x, 0, w] = 0
-                continue
-            silence = t - seen[n, y, x]
-            for b in range(blocks):
-                first, membrane = bias[b * block :], v[n, y, x, b * block :]
-                if silence:
-                    relax(width, first, neuron, membrane, silence)
-                step(width, first, weights[b], rows, scales, 0, m, neuron, membrane, whole[b * len(width) :])
-            seen[n, y, x] = t + 1
-            for w in range(words):
-                bits[n, y, x, 0, w] = whole[w]
+        for first in range(0, W, size):
+            count = 0
+            for x in range(first, min(W, first + size)):
+                met, elements = 0, 0
+                if is_reached(x, tap_x, busy):
+                    met, elements = meet(n, y, x, shape, ends, taps, block, meets[count])
+                found[count], places[count] = met, x
+                if elements > _LONG * met:
+                    count += 1
+                elif elements or not quiet:
+                    for b in range(blocks):
+                        add_short(
+                            width,
+                            1,
+                            ends,
+                            index,
+                            scale,
+                            when,
+                            weights,
+                            bias,
+                            b,
+                            met,
+                            meets[count],
+                            sums,
+                            starts[count],
+                            block,
+                        )
+                        membrane = v[n, y, x, b * block :]
+                        advance(
+                            width,
+                            sums,
+                            starts[count],
+                            bias,
+                            b,
+                            neuron,
+                            membrane,
+                            t - seen[n, y, x],
+                            bits[n, y, x, 0],
+                            spikes,
+                        )
+                    seen[n, y, x] = t + 1
+            for b in range(blocks if count else 0):
+                add_long(
+                    width,
+                    1,
+                    ends,
+                    index,
+                    scale,
+                    weights,
+                    bias,
+                    b,
+                    found[:count],
+                    meets,
+                    done,
+                    sums,
+                    starts,
+                    block,
+                )
+                for p in range(count):
+                    x = places[p]
+                    membrane = v[n, y, x, b * block :]
+                    advance(
+                        width,
+                        sums,
+                        starts[p],
+                        bias,
+                        b,
+                        neuron,
+                        membrane,
+                        t - seen[n, y, x],
+                        bits[n, y, x, 0],
+                        spikes,
+                    )
+            for p in range(count):
+                seen[n, y, places[p]] = t + 1
 
 
 @compiled
 def real_layer(
-    lo: int, hi: int, width: Any, shape: Any, ends: Any, index: Any, scale: Any, weights: Any, bias: Any, taps: Any,
-    sliced: bool, out: Any,
+    lo: int, hi: int, width: Any, shape: Any, ends: Any, index: Any, scale: Any, when: Any, weights: Any, bias: Any,
+    taps: Any, out: Any,
 ) -> None:  # fmt: skip
     """As `spiking_layer`, without neurons: sums `[N, H, W, T, blocks x block]`."""
     steps, blocks = shape[4], weights.shape[0]
     block = len(bias) // blocks
     around = taps[0].shape[1] * taps[1].shape[1]
-    room = steps * around * shape[2] + LANES
-    rows, stops, meets = np.empty(room, np.int32), np.empty(steps, np.int64), np.empty((around, 2), np.int64)
-    scales = room_for(scale, room)
-    _, H, W, _, _ = out.shape
+    _, H, W, _, columns = out.shape
+    size = min(W, max(1, _SUMS // (steps * block)))
+    meets = np.empty((size, around, 2), np.int64)
+    found, done, places = np.empty((3, size), np.int64)
+    sums = out.ravel()
     for row in range(lo, hi):
         n, y = row // H, row % H
-        for column in range(W):
-            gather(n, y, column, shape, ends, index, scale, taps, block, meets, rows, scales, stops)
-            for b in range(blocks):
-                start = 0
-                for t in range(steps):
-                    x = out[n, y, column, t, b * block : (b + 1) * block]
-                    for i in range(block):
-                        x[i] = bias[b * block + i]
-                    sum_rows(width, x, weights[b], rows, scales, start, stops[t])
-                    start = stops[t]
+        for first in range(0, W, size):
+            count = 0
+            for x in range(first, min(W, first + size)):
+                met, elements = meet(n, y, x, shape, ends, taps, block, meets[count])
+                at = (row * W + x) * (steps * columns)
+                found[count], places[count] = met, at
+                if elements > _LONG * met * steps:
+                    count += 1
+                    continue
+                for b in range(blocks):
+                    add_short(
+                        width, steps, ends, index, scale, when, weights, bias, b, met, meets[count], sums, at + b * block,
+                        columns,
+                    )  # fmt: skip
+            for b in range(blocks if count else 0):
+                starts = places[:count] + b * block
+                add_long(
+                    width,
+                    steps,
+                    ends,
+                    index,
+                    scale,
+                    weights,
+                    bias,
+                    b,
+                    found[:count],
+                    meets,
+                    done,
+                    sums,
+                    starts,
+                    columns,
+                )

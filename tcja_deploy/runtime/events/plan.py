@@ -60,7 +60,6 @@ class FusedLayer:
         weights: `[blocks, taps x channels x block]`, 64-byte aligned.
         bias: `[blocks x block]`; NaN where a block is longer than the outputs, which never fires.
         taps: See `layer_kernels.spiking_layer`.
-        sliced: See there as well.
         neuron: See `neuron_constants`; `None` without neurons.
         quiet: Whether its neurons never fire without input.
         spatial: Whether the output has height and width as axes.
@@ -75,7 +74,6 @@ class FusedLayer:
     weights: NDArray[np.float32]
     bias: NDArray[np.float32]
     taps: tuple[NDArray[np.int64], NDArray[np.int64]]
-    sliced: bool
     neuron: tuple[Any, ...] | None
     quiet: bool
     spatial: bool
@@ -145,10 +143,9 @@ def _layer(graph: Graph, node: Node, behind: Node | None) -> FusedLayer | None:
     height, columns = node.signal.features[1:] or (1, 1)
     size = (height, columns)
     taps = meeting_taps(op, (H, W), size)
-    block, sliced = _block(kernel)
-    weights = in_blocks(kernel, block)
+    weights = in_blocks(kernel, _block(kernel))
     biases = for_columns(bias, weights, kernel[..., 0].size, np.nan)
-    if np.iinfo(np.uint16).max < C or weights[0].size > np.iinfo(np.int32).max:
+    if max(C, graph.T) > np.iinfo(np.uint16).max or weights[0].size > np.iinfo(np.int32).max:
         return None
     neuron = None if behind is None else neuron_constants(behind.op)
     name = node.name if behind is None or neuron is None else behind.name
@@ -162,7 +159,6 @@ def _layer(graph: Graph, node: Node, behind: Node | None) -> FusedLayer | None:
         weights,
         biases,
         taps,
-        sliced,
         neuron,
         neuron is not None and _never_fires(neuron, bias),
         len(node.signal.features) == 3,
@@ -212,14 +208,10 @@ def fitting_block(outputs: int, most: int = _WIDEST) -> int:
     return min(reversed(blocks), key=lambda b: -(-outputs // b) * (b // LANES + 1))
 
 
-def _block(kernel: NDArray[np.float32]) -> tuple[int, bool]:
-    """The block for weights `[kH, kW, C, O]`, and whether slices of them are worth it."""
-    outputs, channels = kernel.shape[3], kernel.shape[2]
-    block = fitting_block(outputs)
-    fits = _FAST_CACHE // (channels * kernel.itemsize)
-    if kernel[..., 0].size * block * kernel.itemsize <= _FAST_CACHE or fits < _NARROWEST:
-        return block, False
-    return fitting_block(outputs, fits), True
+def _block(kernel: NDArray[np.float32]) -> int:
+    """The block for weights `[kH, kW, C, O]`: one tap of it should fit the first cache, where it is not too narrow for that."""
+    outputs, fits = kernel.shape[3], _FAST_CACHE // (kernel.shape[2] * kernel.itemsize)
+    return fitting_block(outputs, fits if fits >= _NARROWEST else _WIDEST)
 
 
 def in_blocks(kernel: NDArray[Any], block: int, kind: type[Any] = np.float32) -> NDArray[Any]:
@@ -251,12 +243,13 @@ def _aligned(shape: tuple[int, ...], kind: type[Any]) -> NDArray[Any]:
 
 
 def neuron_constants(op: Any) -> tuple[Any, ...] | None:
-    """Form, first membrane, leak, gain, drift of the charge; threshold, strict, what a spike takes off or resets to, soft.
+    """Form, first membrane, leak, gain, drift of the charge; the limit, what a spike takes off or resets to, soft.
 
-    `None` for neurons that are unknown here.
+    A neuron fires above its limit. `None` for neurons that are unknown here.
     """
     f, soft = np.float32, op.v_reset is None
-    fire = (f(op.v_threshold), op.strict, f(op.lowered_by if soft else op.v_reset), soft)
+    limit = f(op.v_threshold) if op.strict else np.nextafter(f(op.v_threshold), f(-np.inf))
+    fire = (limit, f(op.lowered_by if soft else op.v_reset), soft)
     if isinstance(op, ir.AffineNeuron):
         constants = (op.leak, op.gain, op.offset)
         if op.floor is not None or any((c != c.flat[0]).any() for c in constants):
@@ -282,7 +275,7 @@ def _never_fires(neuron: tuple[Any, ...], bias: NDArray[np.float32]) -> bool:
     The membrane goes towards a resting point without passing it, so that it is enough if that is below by a margin: of what is
     rounded in a step, where the step near the threshold is not certain to lead down.
     """
-    form, rest, leak, gain, drift, threshold, _, reset, soft = neuron
+    form, rest, leak, gain, drift, threshold, reset, soft = neuron
     if soft or not max(rest, reset) < threshold:
         return False
     x, share = bias.astype(np.float64), float(leak)

@@ -29,12 +29,14 @@ class EventLists:
         ends: `[N H W T + 1]`: where each list begins, and the end of the last one.
         index: Active channels, and `LANES` numbers without meaning behind the last list.
         scale: Their values; `None` if all are 1.
+        when: Their steps.
     """
 
     shape: tuple[int, int, int, int, int]
     ends: NDArray[np.int32]
     index: NDArray[np.uint16]
     scale: NDArray[np.float32] | None
+    when: NDArray[np.uint16]
 
 
 class LayerValue:
@@ -104,10 +106,11 @@ class Dense(LayerValue):
         counts = np.zeros((N, H, W, T), np.int32)
         share(kernels.count_nonzero, N * H, self.threads, frames, counts)
         ends = _ends(counts)
-        index, scale = np.empty(ends[-1] + LANES, np.uint16), np.empty(ends[-1] + LANES, np.float32)
+        index, when = np.empty((2, ends[-1] + LANES), np.uint16)
+        scale = np.empty(len(index), np.float32)
         moving = ends[:-1].reshape(counts.shape).copy()
-        share(kernels.list_nonzero, N * H, self.threads, frames, moving, index, scale)
-        return EventLists((N, H, W, T, C), ends, index, scale)
+        share(kernels.list_nonzero, N * H, self.threads, frames, moving, index, scale, when)
+        return EventLists((N, H, W, T, C), ends, index, scale, when)
 
     def flattened(self) -> Dense:
         """See `LayerValue`."""
@@ -169,10 +172,10 @@ class Spikes(LayerValue):
         """See `LayerValue`."""
         N, H, W, T, words = self.bits.shape
         flat, ends = self.bits.reshape(N * H * W * T, words), _ends(self.by_place)
-        index = np.empty(ends[-1] + LANES, np.uint16)
+        index, when = np.empty((2, ends[-1] + LANES), np.uint16)
         scale = None if self.gate is None else np.empty(ends[-1] + LANES, np.float32)
-        share(kernels.list_bits, len(flat), self.threads, flat, ends, self.gate, T, H * W, index, scale)
-        return EventLists((N, H, W, T, self.channels), ends, index, scale)
+        share(kernels.list_bits, len(flat), self.threads, flat, ends, self.gate, T, H * W, index, scale, when)
+        return EventLists((N, H, W, T, self.channels), ends, index, scale, when)
 
     @property
     def neuron_steps(self) -> int:

@@ -31,19 +31,38 @@ from tcja_deploy.runtime.events.llvm import (
 __all__ = [
     "LANES",
     "add_bits",
+    "add_elements",
     "add_lists",
-    "append_rows",
     "bits_set",
+    "fill",
     "fire",
     "lowest_bit",
     "relax",
     "step",
-    "sum_rows",
 ]
 
 _F32 = ir.FloatType()
 _VECTOR = ir.VectorType(_F32, LANES)
 _FLAGS = ir.VectorType(ir.IntType(1), LANES)
+
+
+def _add_row(
+    builder: Any, table: Any, index: Any, scale: Any, j: Any, sums: list[Any], length: int
+) -> list[Any]:
+    """The sums after the row that begins at `index[j]` times `length`, times `scale[j]` if there is one."""
+    found = builder.load(builder.gep(index, [j]))
+    at = builder.zext(found, I64) if found.type == I16 else builder.sext(found, I64)
+    row = builder.gep(table, [builder.mul(at, number(length))])
+    factor = None if scale is None else spread(builder, builder.load(builder.gep(scale, [j])))
+    new = []
+    for k, total in enumerate(sums):
+        part = load(builder, row, number(k * LANES), _VECTOR)
+        if factor is None:
+            new.append(builder.fadd(total, part))
+        else:  # one rounding where the processor can, two elsewhere
+            part = builder.fmul(part, factor, flags=("contract",))
+            new.append(builder.fadd(total, part, flags=("contract",)))
+    return new
 
 
 def _add_rows(
@@ -55,19 +74,7 @@ def _add_rows(
     """
 
     def add(j: Any, sums: list[Any]) -> list[Any]:
-        found = builder.load(builder.gep(index, [j]))
-        at = builder.zext(found, I64) if found.type == I16 else builder.sext(found, I64)
-        row = builder.gep(table, [builder.mul(at, number(length))])
-        factor = None if scale is None else spread(builder, builder.load(builder.gep(scale, [j])))
-        new = []
-        for k, total in enumerate(sums):
-            part = load(builder, row, number(k * LANES), _VECTOR)
-            if factor is None:
-                new.append(builder.fadd(total, part))
-            else:  # one rounding where the processor can, two elsewhere
-                part = builder.fmul(part, factor, flags=("contract",))
-                new.append(builder.fadd(total, part, flags=("contract",)))
-        return new
+        return _add_row(builder, table, index, scale, j, sums, length)
 
     return side_by_side(builder, first, last, sums, ir.Constant(_VECTOR, [0.0] * LANES), add, builder.fadd)
 
@@ -92,11 +99,11 @@ class _Neuron:
     """Constants of neurons in registers, as `plan.neuron_constants` gives them."""
 
     def __init__(self, builder: Any, packed: Any) -> None:
-        constants = [builder.extract_value(packed, i) for i in range(9)]
+        constants = [builder.extract_value(packed, i) for i in range(8)]
         self._builder, self._form = builder, constants[0]
         self.rest, *self._charge = (spread(builder, constants[i]) for i in (1, 2, 3, 4))
-        self._threshold, self._reset = (spread(builder, constants[i]) for i in (5, 7))
-        self._strict, self._soft = (builder.icmp_unsigned("!=", c, c.type(0)) for c in constants[6::2])
+        self._threshold, self._reset = (spread(builder, constant) for constant in constants[5:7])
+        self._soft = builder.icmp_unsigned("!=", constants[7], constants[7].type(0))
 
     def charged(self, x: list[Any], v: list[Any]) -> list[Any]:
         """Membranes before they are compared."""
@@ -105,55 +112,27 @@ class _Neuron:
     def fired(self, h: Any) -> tuple[Any, Any]:
         """The word of spikes of a charged membrane, and the membrane after them."""
         builder = self._builder
-        above, reached = (builder.fcmp_ordered(sign, h, self._threshold) for sign in (">", ">="))
-        fired = builder.select(self._strict, above, reached)
+        fired = builder.fcmp_ordered(">", h, self._threshold)
         after = builder.select(self._soft, builder.fsub(h, self._reset), self._reset)
         return builder.bitcast(fired, I16), builder.select(fired, after, h)
 
 
 @typed_intrinsic
-def sum_rows(
-    typing: Any, width: Any, total: Any, weights: Any, rows: Any, scales: Any, start: Any, end: Any
-) -> Any:
-    """Add to `total` the rows of `weights` that begin at `rows[start:end]`, each times its `scales` (`None` for 1).
+def step(typing: Any, width: Any, x: Any, at: Any, neuron: Any, v: Any, bits: Any) -> Any:
+    """One step of as many neurons as `width` vectors have, whose inputs are `x[at:]`.
 
-    `width` is a tuple as long as a row has vectors: its type alone matters.
+    `neuron` as `plan.neuron_constants` gives it; the membranes `v` change, `bits` are the spikes. `width` is a tuple as
+    long as a block has vectors: its type alone matters.
     """
-    signature = types.void(width, total, weights, rows, scales, types.int64, types.int64)
+    signature = types.void(width, x, types.int64, neuron, v, bits)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        out, table, index, scale = (
-            pointer(context, builder, signature.args[i], args[i]) for i in range(1, 5)
-        )
-        sums = [load(builder, out, number(k * LANES), _VECTOR) for k in range(width.count)]
-        for k, total in enumerate(_add_rows(builder, table, index, scale, args[5], args[6], sums)):
-            store(builder, total, out, number(k * LANES))
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@typed_intrinsic
-def step(
-    typing: Any, width: Any, bias: Any, weights: Any, rows: Any, scales: Any, start: Any, end: Any, neuron: Any, v: Any,
-    bits: Any,
-) -> Any:  # fmt: skip
-    """One step of as many neurons as `width` vectors have: their input is the bias and the rows as in `sum_rows`.
-
-    `neuron` as `plan.neuron_constants` gives it; the membranes `v` change, `bits` are the spikes.
-    """
-    signature = types.void(width, bias, weights, rows, scales, types.int64, types.int64, neuron, v, bits)
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        first, table, index, scale, membrane, out = (
-            pointer(context, builder, signature.args[i], args[i]) for i in (1, 2, 3, 4, 8, 9)
-        )
-        neuron = _Neuron(builder, args[7])
+        inputs, membrane, out = (pointer(context, builder, signature.args[i], args[i]) for i in (1, 4, 5))
+        inputs = builder.gep(inputs, [args[2]])
+        neuron = _Neuron(builder, args[3])
         places = [number(k * LANES) for k in range(width.count)]
-        x = [load(builder, first, place, _VECTOR) for place in places]
-        x = _add_rows(builder, table, index, scale, args[5], args[6], x)
-        charged = neuron.charged(x, [load(builder, membrane, place, _VECTOR) for place in places])
-        for k, (place, h) in enumerate(zip(places, charged, strict=True)):
+        x, v = ([load(builder, array, place, _VECTOR) for place in places] for array in (inputs, membrane))
+        for k, (place, h) in enumerate(zip(places, neuron.charged(x, v), strict=True)):
             word, after = neuron.fired(h)
             store(builder, after, membrane, place)
             builder.store(word, builder.gep(out, [number(k)]))
@@ -177,6 +156,28 @@ def relax(typing: Any, width: Any, bias: Any, neuron: Any, v: Any, steps: Any) -
         _, v = loop(builder, number(0), args[4], 1, v, lambda t, v: neuron.charged(x, v))
         for place, h in zip(places, v, strict=True):
             store(builder, h, membrane, place)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@typed_intrinsic
+def fill(typing: Any, width: Any, sums: Any, at: Any, stride: Any, bias: Any, column: Any, steps: Any) -> Any:
+    """`sums[at + t stride:] = bias[column:]` for `t < steps`, as many numbers as `width` vectors have."""
+    signature = types.void(width, sums, types.int64, types.int64, bias, types.int64, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        out, values = (pointer(context, builder, signature.args[i], args[i]) for i in (1, 4))
+        places = [number(k * LANES) for k in range(width.count)]
+        held = [load(builder, values, builder.add(args[5], place), _VECTOR) for place in places]
+
+        def write(t: Any, nothing: list[Any]) -> list[Any]:
+            here = builder.gep(out, [builder.add(args[2], builder.mul(t, args[3]))])
+            for place, value in zip(places, held, strict=True):
+                store(builder, value, here, place)
+            return []
+
+        loop(builder, number(0), args[6], 1, [], write)
         return context.get_dummy_value()
 
     return signature, generate
@@ -232,6 +233,48 @@ def add_lists(
 
 
 @typed_intrinsic
+def add_elements(
+    typing: Any, width: Any, sums: Any, at: Any, stride: Any, weights: Any, base: Any, index: Any, scale: Any,
+    when: Any, first: Any, last: Any,
+) -> Any:  # fmt: skip
+    """Add to `sums[at + t stride:]` the rows that elements of lists name, `t` being `when` each happens; see `add_lists`."""
+    signature = types.void(
+        width,
+        sums,
+        types.int64,
+        types.int64,
+        weights,
+        types.int64,
+        index,
+        scale,
+        when,
+        types.int64,
+        types.int64,
+    )
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        out, table, channels, factors, times = (
+            pointer(context, builder, signature.args[i], args[i]) for i in (1, 4, 6, 7, 8)
+        )
+        table = builder.gep(table, [args[5]])
+        places = [number(k * LANES) for k in range(width.count)]
+
+        def add(j: Any, nothing: list[Any]) -> list[Any]:
+            t = builder.zext(builder.load(builder.gep(times, [j])), I64)
+            here = builder.gep(out, [builder.add(args[2], builder.mul(t, args[3]))])
+            sums = [load(builder, here, place, _VECTOR) for place in places]
+            sums = _add_row(builder, table, channels, factors, j, sums, width.count * LANES)
+            for place, total in zip(places, sums, strict=True):
+                store(builder, total, here, place)
+            return []
+
+        loop(builder, args[9], args[10], 1, [], add)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@typed_intrinsic
 def fire(
     typing: Any, width: Any, x: Any, at: Any, neuron: Any, bits: Any, word: Any, stride: Any, steps: Any
 ) -> Any:
@@ -258,49 +301,6 @@ def fire(
             return after
 
         loop(builder, number(0), args[7], 1, [neuron.rest] * width.count, one)
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@typed_intrinsic
-def append_rows(
-    typing: Any,
-    rows: Any,
-    scales: Any,
-    at: Any,
-    index: Any,
-    scale: Any,
-    start: Any,
-    end: Any,
-    factor: Any,
-    base: Any,
-) -> Any:
-    """`rows[at:] = index[start:end] * factor + base` and `scales[at:] = scale[start:end]`, 16 at a time.
-
-    The arrays are longer by as much.
-    """
-    signature = types.void(
-        rows, scales, types.int64, index, scale, types.int64, types.int64, types.int32, types.int32
-    )
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        out, out_scale, source, source_scale = (
-            pointer(context, builder, signature.args[i], args[i]) for i in (0, 1, 3, 4)
-        )
-        at, start, end = args[2], args[5], args[6]
-        factors, bases = spread(builder, args[7]), spread(builder, args[8])
-
-        def copy(j: Any, nothing: list[Any]) -> list[Any]:
-            found = load(builder, source, j, ir.VectorType(I16, LANES))
-            wide = builder.zext(found, ir.VectorType(I32, LANES))
-            to = builder.add(at, builder.sub(j, start))
-            store(builder, builder.add(builder.mul(wide, factors), bases), out, to)
-            if out_scale is not None:
-                store(builder, load(builder, source_scale, j, _VECTOR), out_scale, to)
-            return []
-
-        loop(builder, start, end, LANES, [], copy)
         return context.get_dummy_value()
 
     return signature, generate

@@ -7,11 +7,29 @@ from typing import Any
 import numpy as np
 
 from tcja_deploy.runtime.events.compiling import compiled
-from tcja_deploy.runtime.events.layer_kernels import busy_columns, copy_words, gather, is_reached, room_for
+from tcja_deploy.runtime.events.layer_kernels import busy_columns, copy_words, is_reached, meet, room_for
 from tcja_deploy.runtime.events.vectors import LANES
-from tcja_deploy.runtime.integers.vectors import integer_step, relax_integers, sum_integers
+from tcja_deploy.runtime.integers.vectors import append_rows, integer_step, relax_integers, sum_integers
 
 __all__ = ["integer_frame", "integer_layer", "integer_sums", "most_in_window"]
+
+
+@compiled
+def gather(
+    n: int, y: int, x: int, shape: Any, ends: Any, index: Any, scale: Any, taps: Any, block: int, meets: Any,
+    rows: Any, scales: Any, stops: Any,
+) -> int:  # fmt: skip
+    """Weight rows that the neurons at one place receive over the window: `rows`, up to `stops[t]` for step t; see `meet`."""
+    found, _ = meet(n, y, x, shape, ends, taps, block, meets)
+    m = 0
+    for t in range(shape[4]):
+        for k in range(found):
+            start, end = ends[meets[k, 0] + t], ends[meets[k, 0] + t + 1]
+            if end > start:
+                append_rows(rows, scales, m, index, scale, start, end, np.int32(block), np.int32(meets[k, 1]))
+                m += end - start
+        stops[t] = m
+    return m
 
 
 @compiled

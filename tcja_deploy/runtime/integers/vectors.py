@@ -27,7 +27,7 @@ from tcja_deploy.runtime.events.llvm import (
     typed_intrinsic,
 )
 
-__all__ = ["integer_step", "relax_integers", "sum_integers"]
+__all__ = ["append_rows", "integer_step", "relax_integers", "sum_integers"]
 
 _SAFE = 256
 """Numbers of 8 bits whose sum fits 16."""
@@ -147,6 +147,54 @@ def _lanes(count: int) -> tuple[int, int]:
     """Lanes of a vector and how many vectors `count` words of 16 neurons are: registers of 16-bit numbers hold two words."""
     lanes = 2 * LANES if count % 2 == 0 else LANES
     return lanes, count * LANES // lanes
+
+
+@typed_intrinsic
+def append_rows(
+    typing: Any,
+    rows: Any,
+    scales: Any,
+    at: Any,
+    index: Any,
+    scale: Any,
+    start: Any,
+    end: Any,
+    factor: Any,
+    base: Any,
+) -> Any:
+    """`rows[at:] = index[start:end] * factor + base` and `scales[at:] = scale[start:end]`, 16 at a time.
+
+    The arrays are longer by as much.
+    """
+    signature = types.void(
+        rows, scales, types.int64, index, scale, types.int64, types.int64, types.int32, types.int32
+    )
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        out, out_scale, source, source_scale = (
+            pointer(context, builder, signature.args[i], args[i]) for i in (0, 1, 3, 4)
+        )
+        at, start, end = args[2], args[5], args[6]
+        factors, bases = spread(builder, args[7]), spread(builder, args[8])
+
+        def copy(j: Any, nothing: list[Any]) -> list[Any]:
+            found = load(builder, source, j, ir.VectorType(I16, LANES))
+            wide = builder.zext(found, ir.VectorType(I32, LANES))
+            to = builder.add(at, builder.sub(j, start))
+            store(builder, builder.add(builder.mul(wide, factors), bases), out, to)
+            if out_scale is not None:
+                store(
+                    builder,
+                    load(builder, source_scale, j, ir.VectorType(ir.FloatType(), LANES)),
+                    out_scale,
+                    to,
+                )
+            return []
+
+        loop(builder, start, end, LANES, [], copy)
+        return context.get_dummy_value()
+
+    return signature, generate
 
 
 @typed_intrinsic
