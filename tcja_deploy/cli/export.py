@@ -58,12 +58,12 @@ def export(
     given: Given = NOTHING,
 ) -> None:
     """Write a trained network for a target, and verify what was written."""
-    from tcja_deploy.cli.render import print_report
+    chosen = find_target(target)
+    check_given(target, given, _kind, f"--target {target}")
+    from tcja_deploy.cli.render import print_report  # after the mistakes that need nothing heavy to be told
     from tcja_deploy.errors import VerificationError
     from tcja_deploy.library.exporting import export as run_export
 
-    chosen = find_target(target)
-    check_given(target, given, _kind, f"--target {target}")
     graph = load_model(model, how)
     report = run_export(
         graph,
