@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core import caching
 
 __all__ = ["compiled", "source_digest"]
 
@@ -28,18 +28,22 @@ def source_digest() -> str:
     return digest.hexdigest()
 
 
-class _Cache(FunctionCache):
+_numba: Any = caching  # its own annotations leave these out
+
+
+class _Cache(caching.FunctionCache):
     """Numba's takes a kernel as unchanged while its own file is; this one looks at the files of what it calls as well."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__(function)
-        self._cache_file = IndexDataCacheFile(
+        base: Any = super()
+        base.__init__(function)
+        self._cache_file = _numba.IndexDataCacheFile(
             cache_path=self._cache_path, filename_base=self._impl.filename_base, source_stamp=source_digest()
         )
 
 
 def compiled(function: Callable[..., Any]) -> Any:
     """A loop that is compiled at its first call, without Python's lock, and loaded from disk by later processes."""
-    dispatcher = numba.njit(nogil=True, boundscheck=False, error_model="numpy")(function)
+    dispatcher: Any = numba.njit(nogil=True, boundscheck=False, error_model="numpy")(function)
     dispatcher._cache = _Cache(function)
     return dispatcher

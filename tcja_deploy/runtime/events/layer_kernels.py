@@ -101,7 +101,7 @@ def add_long(
         done[p] = 0
         fill(width, sums, starts[p], stride, bias, block * len(width) * LANES, steps)
     end = np.iinfo(np.int64).max
-    base = np.int64(0)
+    base: Any = np.int64(0)
     while base < end:
         base = end
         for p in range(len(found)):
