@@ -19,13 +19,14 @@ def folding_effect(
     """How far folding batch normalisation takes the network from the one that was trained, which runs in torch.
 
     Folding is exact up to rounding. PyTorch rounds the unfolded network in its own way (a fused multiply-add on the CPU), so a
-    membrane within that rounding of the threshold may change sides. Such a spike changes what comes after it, and in a TCJA
-    block the gates of all channels and steps: a network whose activity is chaotic, as without training, may end elsewhere.
+    membrane within that rounding of the threshold may end up on the other side of it. A spike that appears or disappears
+    this way changes what comes after it, and in a TCJA block the gates of all channels and steps: a network with chaotic
+    activity, such as an untrained one, may give a different result.
 
     Args:
         network: The network, as it was trained and folded.
         folded: The folded network.
-        sample: `[T, 1, ...]`.
+        sample: The golden sample, frames `[T, 1, ...]`.
         bound: Allowed mismatches per neuron-step.
 
     Returns:
@@ -38,7 +39,7 @@ def folding_effect(
 
 
 def folding_note(effect: Agreement) -> str:
-    """What folding changed on the golden sample, and why, in a sentence."""
+    """One sentence on what folding changed on the golden sample, and why."""
     note = f"folding batch normalisation, on the golden sample: {change(effect, 'the network as trained')}"
     roots = [
         abs(f.distance)

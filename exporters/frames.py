@@ -19,15 +19,15 @@ SYNTHETIC_SAMPLES = 4
 
 
 class FrameBatches:
-    """Batches of frames `[T, n, ...]`, checked, of which there is at least one sample; to be gone through once.
+    """Checked batches of frames `[T, n, ...]` with at least one sample; they can be iterated over once.
 
     Args:
-        graph: The network that they are for.
-        batches: The batches; some synthetic samples if `None`.
+        graph: The network that the frames are for.
+        batches: The batches; four synthetic samples if `None`.
 
     Attributes:
-        synthetic: Whether they are made up.
-        samples: How many there are; `None` where the batches do not tell.
+        synthetic: Whether the samples are synthetic.
+        samples: Number of samples; `None` if the batches are an iterator, which does not tell.
         sample: The first sample, `[T, 1, ...]`.
 
     Raises:
@@ -51,7 +51,7 @@ class FrameBatches:
         return iter(self._batches)
 
     def keep(self) -> list[NDArray[np.float32]]:
-        """All batches, from now on in memory: they can be gone through again."""
+        """Keep all batches in memory, so that they can be iterated over again, and return them."""
         self._batches = list(self._batches)
         return self._batches
 

@@ -1,16 +1,16 @@
 """The manifest of an export: one schema for all targets, sealed, and read back with its files checked.
 
     format, format_version      what this is
-    target                      name of the target
+    target                      the target's name
     model                       hash, source, T, input, output, parameters of the network as it was trained
     files                       size and SHA-256 of every other file, by its path
     nodes                       what became of each node
     parity                      the result of the verification; null if there was none
-    comparisons                 what else was compared, by name: folding, divergence, inclusive, approximation
+    comparisons                 other comparisons by name: folding, divergence, inclusive, approximation
     notes                       assumptions and approximations, in sentences
-    versions                    of the programs that took part
-    <target>                    what only this target has to say
-    manifest_sha256             of all the above, whatever their order
+    versions                    versions of the programs involved
+    <target>                    the target's own section
+    manifest_sha256             hash of all of the above, whatever their order
 
 The hashes find damage, not malice: whoever can write the files can write the manifest. What a file may make this program do is
 limited elsewhere: no pickles, no paths outside the folder.
@@ -44,25 +44,25 @@ __all__ = [
 
 FORMAT, VERSION = "tcja-deploy-manifest", 2
 NAME = "manifest.json"
-"""Name of the manifest within a folder; beside a file it is `<stem>.manifest.json`."""
+"""Name of the manifest inside a folder; next to a file it is `<stem>.manifest.json`."""
 SEAL = "manifest_sha256"
 
 
 def seal(manifest: Mapping[str, Any]) -> str:
-    """SHA-256 of a manifest's entries without the seal, in a form that does not depend on their order."""
+    """SHA-256 of a manifest's entries without the seal, independent of their order."""
     entries = {key: value for key, value in manifest.items() if key != SEAL}
     return hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()
 
 
 def sealed(target: str, entries: Mapping[str, Any]) -> str:
-    """Text of the manifest of a target with these entries."""
+    """Text of a target's manifest with these entries and its seal."""
     head = {"format": FORMAT, "format_version": VERSION, "target": target}
-    content = json.loads(json.dumps({**head, **entries}))  # as it will be read: the seal is of that
+    content = json.loads(json.dumps({**head, **entries}))  # as it will be read back: sealed like that
     return json.dumps({**content, SEAL: seal(content)}, indent=2) + "\n"
 
 
 def file_facts(root: Path, files: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of files, by their path below `root`."""
+    """Size in bytes and SHA-256 of each file, by its path relative to `root`."""
     return {
         file.relative_to(root).as_posix(): {"bytes": file.stat().st_size, "sha256": sha256(file)}
         for file in sorted(files)
@@ -70,10 +70,10 @@ def file_facts(root: Path, files: Iterable[Path]) -> dict[str, dict[str, Any]]:
 
 
 def read_manifest(file: Path, target: str) -> dict[str, Any]:
-    """The manifest of a target.
+    """Read a manifest and check its version, seal and target.
 
     Raises:
-        FileFormatError: If there is none, or it is damaged, of another version or of another target.
+        FileFormatError: If it is missing or damaged, or belongs to another version or another target.
     """
     manifest: dict[str, Any] = read_json(file, hint=_HINT)
     if manifest.get("format") != FORMAT or manifest.get("target") != target:
@@ -97,11 +97,11 @@ def read_manifest(file: Path, target: str) -> dict[str, Any]:
 
 _HINT = "a Lava bundle or a split NIR export has one"
 _STRUCTURE = {"files": {str: {"sha256": str, "bytes": int}}}
-"""Of any manifest, as far as it is read; targets check their own section."""
+"""Structure of the entries that are read from any manifest; targets check their own section."""
 
 
 def manifest_target(file: Path) -> str:
-    """Name of the target that a manifest says it is of, whatever else is wrong with it.
+    """Name of the target that a manifest claims to be for, whatever else is wrong with it.
 
     Raises:
         FileFormatError: If it is not a manifest of this program.
@@ -113,10 +113,10 @@ def manifest_target(file: Path) -> str:
 
 
 def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """All files of a folder as listed, none changed, none outside it, none besides (caches of Python excepted).
+    """Check that a folder holds exactly the files listed, unchanged and inside it (Python's caches are ignored).
 
     Raises:
-        FileFormatError: Names all files that are not as listed.
+        FileFormatError: If a file is missing, changed, unlisted or outside the folder; names all such files.
     """
     listed = manifest["files"]
     root = folder.resolve()
@@ -139,7 +139,7 @@ def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def _problem(file: Path, facts: Any, root: Path) -> str:
-    """What is wrong with a listed file; empty if nothing."""
+    """What is wrong with a listed file; empty if nothing is."""
     try:
         if path_status(file) != "file":
             return "is missing"

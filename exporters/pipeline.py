@@ -1,8 +1,8 @@
-"""The way every export takes: prepare, translate, stage, verify, golden sample, manifest, move into place.
+"""The steps of every export: prepare, translate, stage, golden sample, manifest, verify, move into place.
 
-Everything is written into a staging folder, and the artifact that is verified is the staged one, with its golden sample and
-manifest. Then the whole moves into place at once. An artifact that differs from its reference beyond the bound moves as well,
-because where it differs is what its user has to look at: the manifest says so in `parity`, and so does the report.
+Everything is written into a staging folder, where the artifact is verified together with its golden sample and manifest.
+Then everything moves into place at once. An artifact that differs from its reference by more than the bound is moved too,
+because its user has to see where it differs: the manifest says so in `parity`, and so does the report.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = ["run_export", "run_verification"]
 Batches = Iterable[NDArray[np.float32]]
 
 Card = Callable[[Mapping[str, Any], ExportReport], str]
-"""Makes the text of a model card from the entries of the manifest and the report, in which the files are still missing."""
+"""Makes the text of a model card from the manifest's entries and the report, which does not list the files yet."""
 
 
 def run_export(
@@ -60,21 +60,21 @@ def run_export(
 ) -> ExportReport:
     """Export a network.
 
-    A file is written as `<stem><suffix>` with `<stem>.golden.npz` and `<stem>.manifest.json` beside it, a folder with
-    `golden.npz` and `manifest.json` in it; all of it or, on failure, nothing. A model card is `<stem>.card.md` or, in a folder,
-    `README.md`.
+    A single-file artifact is written as `<stem><suffix>` with `<stem>.golden.npz` and `<stem>.manifest.json` next to it;
+    a folder contains `golden.npz` and `manifest.json`. On failure nothing is left behind. A model card is called
+    `<stem>.card.md` or, in a folder, `README.md`.
 
     Args:
-        target: Where to.
+        target: The target.
         graph: The network.
-        path: What to write; a file gets the target's suffix if it lacks its last part.
+        path: Where to write; a file name gets the last part of the target's suffix if it lacks it.
         data: Frames `[T, n, ...]` to calibrate and verify on; four synthetic samples if not given.
-        verify: Compare the artifact with its reference.
+        verify: Whether to compare the artifact with its reference.
         bound: Allowed mismatches per neuron-step.
-        force: Replace what is there.
-        card: Makes the model card, if there is to be one.
-        progress: Called with what is being done and how far it is.
-        **options: Of the target; see its dataclass of options.
+        force: Whether to replace what exists at `path`.
+        card: Makes the model card; `None` for no card.
+        progress: Called with a description of the current work and the number of samples or steps done.
+        **options: Options of the target; see its dataclass of options.
 
     Raises:
         UsageError: If an option is unknown or makes no sense.
@@ -117,12 +117,12 @@ def _stem(place: Path) -> str:
 
 
 def _card_name(folder: bool) -> str:
-    """In a folder the name under which a hub shows it."""
+    """Name of the model card; in a folder, the name that model hubs display."""
     return "README.md" if folder else "card.md"
 
 
 def _names(place: Path, translation: Translation, card: Card | None) -> tuple[str, ...]:
-    """Names of all files, the one that the user asked for last."""
+    """Names of all files, ending with the one that the user asked for."""
     stem = _stem(place)
     cards = () if card is None else (f"{stem}.{_card_name(False)}",)
     return (*cards, f"{stem}.golden.npz", f"{stem}.{NAME}", *translation.beside(place.name), place.name)
@@ -130,7 +130,7 @@ def _names(place: Path, translation: Translation, card: Card | None) -> tuple[st
 
 @contextmanager
 def _staged(place: Path, names: tuple[str, ...], *, force: bool) -> Iterator[Path]:
-    """Where the artifact is written: it moves into place if the block succeeds, and vanishes if it fails."""
+    """Staging path of the artifact, which moves into place if the block succeeds and is removed if it fails."""
     if names:
         with staged_files(place.parent, names, force=force) as folder:
             yield folder / place.name
@@ -147,7 +147,7 @@ def _verified(
     bound: float,
     progress: ExportProgress,
 ) -> Check:
-    """What the target finds out, and what folding changes."""
+    """The target's own check, with the effect of folding where the target's reference is folded."""
     check = translation.check(staged, frames, bound, progress)
     if translation.reference is None:
         return check
@@ -165,7 +165,7 @@ def _verified(
 
 @dataclass(frozen=True)
 class _Job:
-    """One export: what goes into its manifest."""
+    """One export and what its manifest says."""
 
     target: Target[Any, Any]
     network: Prepared
@@ -174,7 +174,7 @@ class _Job:
     folder: bool
 
     def beside(self, name: str) -> Path:
-        """Place of a file that belongs to the artifact."""
+        """Path of a file that belongs to the artifact."""
         return self.staged / name if self.folder else self.staged.with_name(f"{_stem(self.staged)}.{name}")
 
     def notes(self, check: Check | None) -> tuple[str, ...]:
@@ -191,7 +191,7 @@ class _Job:
         return {**self.translation.comparisons, **(check.comparisons if check else {})}
 
     def report(self, place: Path, check: Check | None) -> ExportReport:
-        """What the export did; the files are not known yet."""
+        """The report of the export; the files are not known yet."""
         return self.translation.report(
             ExportReport(
                 self.target.name,
@@ -206,11 +206,11 @@ class _Job:
         )
 
     def write_manifest(self, check: Check | None) -> None:
-        """Write the manifest, with what was verified if that is known."""
+        """Write the manifest, with the result of the verification if there is one."""
         self.beside(NAME).write_text(sealed(self.target.name, self.entries(check)), "utf-8")
 
     def entries(self, check: Check | None) -> dict[str, Any]:
-        """What the manifest says, of the files that are there now."""
+        """The entries of the manifest for the files that exist now."""
         manifest = self.beside(NAME)
         root = self.staged if self.folder else self.staged.parent
         return {
@@ -255,12 +255,13 @@ def run_verification(
     """Compare an artifact with its reference, spike for spike.
 
     Args:
-        target: Of the artifact.
+        target: The artifact's target.
         artifact: The file or folder.
-        graph: The network it was exported from; not looked at if the artifact holds its own.
-        batches: Frames `[T, n, ...]`; the artifact's own sample or four synthetic ones if not given.
-        progress: Called with what is being done and how far it is.
-        **options: Of the target's verification; see its dataclass.
+        graph: The network it was exported from; ignored if the artifact contains its own reference.
+        batches: Frames `[T, n, ...]`; if `None`, four synthetic samples, or the golden sample of an artifact that
+            contains its own reference.
+        progress: Called with a description of the current work and the number of samples or steps done.
+        **options: Options of the target's verification; see its dataclass.
 
     Raises:
         UsageError: If the network is needed and not given, or an option makes no sense.

@@ -1,4 +1,4 @@
-"""What an export did: of each node, of each file, and how far the result agrees with the reference."""
+"""What an export did with each node, which files it wrote, and how far the result agrees with the reference."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ExportReport", "Fidelity", "NodeReport", "ReportTable", "change"]
 
 
 def change(apart: Agreement, reference: str) -> str:
-    """How far one network is from another on a sample, as a part of a note: counts, rate and prediction."""
+    """How far one network is from another on a sample, as part of a note: counts, rate and prediction."""
     same = "the same prediction" if apart.predictions_equal == apart.samples else "another prediction"
     return (
         f"{apart.mismatches:,} of {apart.neuron_steps:,} neuron-steps differ from {reference} "
@@ -22,7 +22,7 @@ def change(apart: Agreement, reference: str) -> str:
 
 
 class Fidelity(StrEnum):
-    """How a node arrived at the target."""
+    """How a target represents a node."""
 
     EXACT = "exact"
     APPROXIMATED = "approximated"
@@ -36,7 +36,7 @@ class NodeReport:
         name: Node name.
         op: Op name.
         fidelity: Exact or approximated. (What a target cannot express raises `UnsupportedError` instead.)
-        note: How, and how far off.
+        note: How it was expressed, and how large its error is.
     """
 
     name: str
@@ -50,7 +50,7 @@ class ReportTable:
     """A table that only one target has, ready to be printed.
 
     Attributes:
-        title: Above it.
+        title: Heading above the table.
         columns: Names of the columns.
         rows: Cells as text.
         text_columns: How many of the first columns are text; the others hold numbers.
@@ -76,7 +76,7 @@ class ExportReport:
         agreement: Comparison with the reference; `None` if it was not asked for.
         notes: Assumptions and approximations, in sentences.
         comparisons: What else was compared, by name: `"folding"`, what folding batch normalisation changes on the golden
-            sample; others as the target has them.
+            sample; the target adds its own.
         runtime: What ran the artifact for the comparison.
     """
 
@@ -91,7 +91,7 @@ class ExportReport:
 
     @property
     def moved_spikes(self) -> tuple[int, int] | None:
-        """Neuron-steps whose spikes are not those of the network as it was trained, of how many; `None` if unknown.
+        """Neuron-steps that differ from the network as trained, and all neuron-steps; `None` if unknown.
 
         Batch normalisation is folded on both sides.
         """
@@ -100,10 +100,10 @@ class ExportReport:
 
     @property
     def details(self) -> tuple[ReportTable, ...]:
-        """What only this target has to show."""
+        """Tables specific to this target."""
         return ()
 
     @property
     def summary(self) -> tuple[str, ...]:
-        """What only this target has to say at the end, in sentences."""
+        """Closing sentences specific to this target."""
         return ()

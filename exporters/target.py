@@ -1,7 +1,7 @@
-"""What a target is: a value with a name, options, and the functions that translate, recognise and verify.
+"""What a target is: a record of its name, its options, and the functions that translate, recognise and verify.
 
-Nothing heavy is imported here or where targets are defined, because the command line reads all of them for its options; their
-functions import what they need when they are called. How a target is added: docs/how-to/add-a-target.md.
+Nothing heavy is imported here or where targets are defined, because the command line reads the options of every target;
+the functions import what they need when they are called. How a target is added: docs/how-to/add-a-target.md.
 """
 
 from __future__ import annotations
@@ -41,30 +41,30 @@ __all__ = [
 ]
 
 ExportProgress = Callable[[str, int], None]
-"""Called with what is being done, and how many samples or steps of it are done."""
+"""Called with a description of the current work and the number of samples or steps done."""
 
 
 def unmonitored(doing: str, done: int) -> None:
-    """Progress that nobody looks at."""
+    """Ignore progress."""
 
 
 Reads = Literal["profile", "labelled recordings"]
 
 
 def option(help: str, *, flag: str = "", reads: Reads | None = None) -> dict[str, Any]:
-    """Metadata of a field of options that the command line offers as well; fields without it are for Python alone.
+    """Metadata of an options field that is also a command-line option; fields without it are for Python only.
 
     Args:
         help: One sentence for `--help`.
-        flag: More names of the option on the command line, such as `"-D"`.
-        reads: What the file holds that the command line takes for it, instead of the value itself.
+        flag: An additional name of the option on the command line, such as `"-D"`.
+        reads: What the file contains that the command line takes instead of the value itself.
     """
     return {"help": help, "flag": flag, "reads": reads}
 
 
 @dataclass(frozen=True)
 class Bounded:
-    """Options of a verification up to rounding.
+    """Options of a verification that tolerates rounding.
 
     Attributes:
         bound: Allowed mismatches per neuron-step: sums in another order flip a spike where the membrane lies within rounding
@@ -82,11 +82,11 @@ class Bounded:
 
 @dataclass(frozen=True)
 class Engined:
-    """Options of what runs the network as it was given.
+    """Options that choose what runs the network itself.
 
     Attributes:
-        engine: `"torch"`, the sequence runtime; `"events"`, the event engine; `"auto"`, the one of these that is faster;
-            `"onnx"`, onnxruntime, where it does not run the artifact. See `runtime.engines.choose` and `runtime.reference`.
+        engine: `"torch"`, the sequence runtime; `"events"`, the event engine; `"auto"`, the faster of the two; `"onnx"`,
+            onnxruntime, where it does not run the artifact itself. See `runtime.engines.choose` and `runtime.reference`.
     """
 
     engine: Literal["auto", "torch", "events", "onnx"] = field(
@@ -99,10 +99,10 @@ class Check:
     """What verifying a staged artifact found.
 
     Attributes:
-        agreement: The artifact against its reference: the parity.
+        agreement: Agreement of the artifact with its reference (the parity).
         comparisons: What else was compared, by name.
-        notes: What the user should know of them, in sentences.
-        runtime: What ran the artifact, if it is not the target's.
+        notes: What the user should know about them, in sentences.
+        runtime: What ran the artifact, if it was not the target's usual runtime.
     """
 
     agreement: Agreement
@@ -112,16 +112,16 @@ class Check:
 
 
 class Translation(ABC):
-    """A network in the form of a target, before anything is written.
+    """A network in the form that a target writes, before anything is written.
 
     Attributes:
         nodes: Fate of each node of the trained network.
         notes: Assumptions and approximations, in sentences.
         about: The target's own section of the manifest.
-        versions: Of the programs that took part, besides this one, Python, NumPy and torch.
-        comparisons: What was compared in order to translate, by name.
-        reference: The folded network as the artifact's reference, in which the effect of folding on the golden sample is
-            measured with the verification; `None` for targets whose reference is another one.
+        versions: Versions of the programs involved, other than this one, Python, NumPy and torch.
+        comparisons: Comparisons made during translation, by name.
+        reference: The folded network as the artifact's reference, with which the verification measures the effect of
+            folding on the golden sample; `None` for targets with another reference.
     """
 
     nodes: tuple[NodeReport, ...] = ()
@@ -132,23 +132,23 @@ class Translation(ABC):
     reference: Reference | None = None
 
     def beside(self, name: str) -> tuple[str, ...]:
-        """Names of more files that `write` makes beside a file called `name`, in the order in which they move."""
+        """Names of the other files that `write` creates next to a file called `name`, in the order in which they move."""
         return ()
 
     @abstractmethod
     def write(self, artifact: Path) -> None:
-        """Write the artifact: the file, or the files within the folder, which is there and empty."""
+        """Write the artifact: the file, or the files inside the folder, which exists and is empty."""
 
     @abstractmethod
     def golden(self, sample: NDArray[np.float32]) -> Mapping[str, NDArray[Any]]:
-        """Arrays of the golden sample: `sample` `[T, 1, ...]` as the artifact takes it, and what it has to give."""
+        """Arrays of the golden sample: the input `[T, 1, ...]` in the artifact's layout, and the results it must give."""
 
     @abstractmethod
     def check(self, artifact: Path, frames: FrameBatches, bound: float, progress: ExportProgress) -> Check:
-        """Compare the staged artifact, its manifest and golden sample beside it, with its reference."""
+        """Compare the staged artifact with its reference; its manifest and golden sample exist already."""
 
     def report(self, report: ExportReport) -> ExportReport:
-        """The report, with what only this target can tell."""
+        """The report, with what is specific to this target added."""
         return report
 
 
@@ -157,8 +157,9 @@ class Ran:
     """What an artifact computed on a batch.
 
     Attributes:
-        output: Shaped like the network's output: `[N, K]`, or `[T, N, K]` where it streams.
-        seconds: What the work itself took, if starting the runtime is a part of every call; `None` if the call is the work.
+        output: The network's output: `[N, K]`, or `[T, N, K]` if the network has no readout over time.
+        seconds: Seconds of the computation alone, where every call also starts the runtime; `None` where the call does
+            nothing else.
     """
 
     output: NDArray[np.floating[Any]]
@@ -166,7 +167,7 @@ class Ran:
 
 
 Opened = Callable[["NDArray[np.float32]"], Ran]
-"""An artifact, open: runs frames `[T, N, ...]` for the output alone."""
+"""An opened artifact: runs frames `[T, N, ...]` and gives the output alone."""
 
 OptionsT = TypeVar("OptionsT")
 VerificationT = TypeVar("VerificationT")
@@ -177,21 +178,21 @@ class Target(Generic[OptionsT, VerificationT]):
     """One target.
 
     Attributes:
-        name: Of the target, on the command line and in manifests.
-        title: As tables and pages call it.
-        about: What it is, in a phrase.
-        suffix: Of the file or folder, with its dot.
-        runtime: What runs the artifact, for tables.
+        name: Name of the target on the command line and in manifests.
+        title: Its name in tables and on pages.
+        about: What it is, in one phrase.
+        suffix: Suffix of the file or folder, including the dot.
+        runtime: What runs the artifact, as tables name it.
         options: Frozen dataclass of the options of an export; raises `UsageError` for values that make no sense.
         verification: Frozen dataclass of the options of a verification.
-        translate: Makes a translation from the network, the frames and the options.
-        recognise: Whether a file or folder, which exists, is an artifact of this target, by its content.
+        translate: Translates: (network, frames, options, progress) -> translation.
+        recognise: Whether an existing file or folder is an artifact of this target, judged by its content.
         verify: Compares an artifact with its reference: (artifact, network, frames, options, progress) -> agreement.
-        open: Opens an artifact that this program has just written, with what its runtime needs: (artifact, network) -> context.
-            Raises `ToolchainError` where that runtime is not there; `None` if there is none that could be timed.
-        folder: Whether the artifact is a folder, with these options.
-        own_input: For artifacts that hold their own reference: T and the shape of the frames that one takes; `verify` then
-            gets `None` for the network, and the batches as they were given, or `None`, for the frames.
+        open: Opens an artifact that this program has just written: (artifact, network) -> context manager. Raises
+            `ToolchainError` if its runtime is not installed; `None` if no runtime can be timed.
+        folder: Whether the artifact is a folder, given the options.
+        own_input: For artifacts that contain their own reference: T and the shape of one frame. `verify` then gets `None`
+            for the network, and for the frames the batches as they were given, or `None`.
     """
 
     name: str
@@ -213,7 +214,7 @@ def given_options(kind: type[OptionsT], given: Mapping[str, Any], whose: str) ->
     """Options from their names and values.
 
     Raises:
-        UsageError: If there is no option of a name, or a value makes no sense.
+        UsageError: If an option is unknown, or a value makes no sense.
     """
     known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
     if unknown := [name for name in given if name not in known]:

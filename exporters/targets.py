@@ -14,14 +14,14 @@ from tcja_deploy.exporters.target import Target
 __all__ = ["TARGETS", "find_target"]
 
 TARGETS: dict[str, Target[Any, Any]] = {target.name: target for target in (ONNX, ONNX_STEP, LAVA, NIR)}
-"""Targets by name, in the order in which they are asked whether an artifact is theirs."""
+"""Targets by name, in the order in which they are tried when an artifact is recognised."""
 
 
 def find_target(name: str) -> Target[Any, Any]:
-    """The target of a name.
+    """The target with a given name.
 
     Raises:
-        UsageError: If there is none.
+        UsageError: If there is no such target.
     """
     if name not in TARGETS:
         raise UsageError(f"unknown target {name!r}", hint=f"choose one of {', '.join(TARGETS)}")

@@ -1,4 +1,4 @@
-"""What was written, read back and run: one `.nir` file, or a folder of NIR segments with host stages between them."""
+"""Reading back and running what was written: one `.nir` file, or a folder of NIR segments with host stages between them."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class NetworkRun:
     """What an artifact computed.
 
     Attributes:
-        output: The network's result, readout included.
-        spikes: Of each spiking layer, by its name in the network; `[T, N, ...]`.
+        output: The network's result, readout included, `[N, K]` or `[T, N, K]`.
+        spikes: Spikes of each spiking layer, by its name in the network; `[T, N, ...]`.
     """
 
     output: NDArray[np.float32]
@@ -56,7 +56,7 @@ class NetworkRun:
 
 
 def notes_of(path: Path) -> dict[str, Any]:
-    """What the export noted in a `.nir` file.
+    """The notes that the export wrote into a `.nir` file.
 
     Raises:
         FileFormatError: If it is not a NIR file, or was not written by this program.
@@ -90,11 +90,11 @@ _NOTES = {
 
 @dataclass(frozen=True)
 class NirArtifact:
-    """An export that has been read.
+    """An export that has been read back.
 
     Attributes:
         path: A `.nir` file, or the folder of a split export.
-        notes: What the export noted in the file, or in the folder's manifest.
+        notes: The export's notes in the file or in the folder's manifest.
         run: Runs it, readout included, on frames `[T, N, ...]`.
     """
 
@@ -104,12 +104,12 @@ class NirArtifact:
 
 
 def read_nir_artifact(path: Path, runner: str = "sequence") -> NirArtifact:
-    """Read what an export wrote, once for any number of batches.
+    """Read an export once, to run any number of batches.
 
     Args:
-        path: A `.nir` file, or the folder of an export with `gate="split"`: NIR segments, run by the runner, and stages between
-            them, which this program runs.
-        runner: Who runs NIR: one of `RUNNERS`.
+        path: A `.nir` file, or the folder of an export with `gate="split"`: NIR segments, which the runner runs, with
+            stages between them, which this program runs.
+        runner: What runs NIR: one of `RUNNERS`.
 
     Raises:
         FileFormatError: If a file is damaged, missing, not what the manifest says, or was not written by this program.
@@ -166,11 +166,11 @@ def _run_host(graph: Graph, frames: NDArray[np.float32]) -> NetworkRun:
 
 @contextmanager
 def open_nir(path: Path, T: int) -> Iterator[Opened]:
-    """What was written, read back once and run by the sequence runtime for its output alone.
+    """An export, read back once and run by the sequence runtime for its output alone.
 
     Args:
         path: A `.nir` file, or the folder of a split export.
-        T: Frames of a window.
+        T: Number of frames in a window.
     """
     if path.is_dir():
         parts = [(path / entry["file"], entry["kind"]) for entry in _section(path)["stages"]]
@@ -188,10 +188,10 @@ def open_nir(path: Path, T: int) -> Iterator[Opened]:
 
 
 def _section(folder: Path) -> dict[str, Any]:
-    """The manifest's section on NIR; the manifest and all files are checked.
+    """The manifest's section on NIR, after the manifest and all files have been checked.
 
     Raises:
-        FileFormatError: If a file is missing, changed or besides, or the manifest is damaged.
+        FileFormatError: If a file is missing, changed or unlisted, or the manifest is damaged.
     """
     manifest = read_manifest(folder / NAME, "nir")
     check_files(folder, manifest)
@@ -215,9 +215,9 @@ def _constant_gates(
     """The constant gates that an export noted.
 
     Raises:
-        FileFormatError: If they are not those of the graph's blocks: one positive number per channel.
+        FileFormatError: If they are not one positive number per channel for each of the graph's blocks.
     """
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
+    with np.errstate(over="ignore"):  # numbers too large for float32 become infinite, and are refused below
         gates = {name: np.asarray(values, np.float32) for name, values in noted.items()}
     blocks = {n.name: graph[n.inputs[0]].signal.features[0] for n in graph if isinstance(n.op, ir.TCJA)}
     for name, values in gates.items():
@@ -231,13 +231,13 @@ def _constant_gates(
 
 
 def reference_of(artifact: NirArtifact, network: Prepared, engine: str, samples: int | None) -> Reference:
-    """What an export is compared with: the folded network, with the constant gates that the export notes, if any.
+    """The reference of an export: the folded network, with the constant gates that the export notes, if any.
 
     Args:
         artifact: The export.
         network: The network it was exported from.
-        engine: What runs it, see `Reference`.
-        samples: How many will be run, if that is known.
+        engine: What runs the network, see `Reference`.
+        samples: Number of samples that will be run, if known.
 
     Raises:
         FileFormatError: If the artifact was not exported from the network.

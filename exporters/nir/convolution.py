@@ -1,7 +1,8 @@
-"""Convolutions in the form that NIR's readers take: one group, a square kernel, the same padding on both sides.
+"""Convolutions in the form that NIR's readers accept: one group, a square kernel, the same padding on both sides.
 
-nir 1.0.8 infers shapes with the kernel's height for its width and with `weight.shape[1]` channels whatever the groups, and
-has no padding that differs between the sides. Zeros in the kernel express all of that: they add nothing to any sum.
+To infer shapes, nir 1.0.8 takes the kernel's height for its width too and expects `weight.shape[1]` input channels
+whatever the number of groups; it has no padding that differs between the sides. Zeros in the kernel express all of these:
+they add nothing to any sum.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ __all__ = ["diagonal", "portable"]
 
 
 def portable(op: Conv2d) -> tuple[Conv2d, str]:
-    """An equal convolution that every reader takes, and what was done to it (empty if nothing).
+    """An equivalent convolution that every reader accepts, and what was done to it (empty if nothing was).
 
-    With padding `p` in front and `q` behind, a kernel of `k` equals one of `k + 2 P - p - q` with padding `P` on both
-    sides, `P - p` zeros in front and `P - q` zeros behind.
+    With padding `p` before and `q` after, a kernel of size `k` equals one of size `k + 2 P - p - q` with padding `P` on
+    both sides, `P - p` zeros before and `P - q` zeros after.
 
     Raises:
-        Unsupported: If no square kernel does it: height and width would need an even and an odd one.
+        Unsupported: If no square kernel is equivalent, because one axis needs an even size and the other an odd one.
     """
     done = []
     if op.groups > 1:
@@ -51,7 +52,12 @@ def portable(op: Conv2d) -> tuple[Conv2d, str]:
 
 
 def diagonal(kernels: Array, **settings: Any) -> Conv2d:
-    """A convolution that applies to each channel a kernel of its own, `[C, kH, kW]`."""
+    """A convolution that applies a separate kernel to each channel.
+
+    Args:
+        kernels: One kernel per channel, `[C, kH, kW]`.
+        **settings: Further fields of the convolution.
+    """
     c = len(kernels)
     weight = np.zeros((c, *kernels.shape), np.float32)
     weight[np.arange(c), np.arange(c)] = kernels

@@ -1,10 +1,10 @@
 """Neurons as NIR writes them, in the one form that its readers agree on.
 
 NIR's LIF is `tau dv/dt = v_leak - v + r i`, fires at `v > v_threshold` and returns to `v_reset`. Readers take one forward
-Euler step of `dt` a frame, but Norse 1.1 ignores `r` and `v_reset`, SpikingJelly 2.0 takes `r = 1` or `tau / dt` only
-and compares with `>=`, and snnTorch 1.0 wants `v_leak = 0`. So every neuron is written over the membrane
-`u = (v - v_rest) s`, with the scale `s` for which `r = 1`: it leaks to 0, is reset to 0, and fires at
-`s (v_threshold - v_rest)`. With `s` a power of two nothing is rounded.
+Euler step of `dt` per frame, but Norse 1.1 ignores `r` and `v_reset`, SpikingJelly 2.0 accepts only `r = 1` or `r = tau /
+dt` and compares with `>=`, and snnTorch 1.0 requires `v_leak = 0`. So every neuron is written in terms of the membrane `u
+= (v - v_rest) s`, with the scale `s` for which `r = 1`: it leaks to 0, is reset to 0, and fires at `s (v_threshold -
+v_rest)`. With `s` a power of two nothing is rounded.
 
 `v >= x` is written as `v > x'` with `x'` the float32 number before `x`: the same for every float32 membrane. A reader
 that compares with `>=` differs only for a membrane of exactly `x'`.
@@ -28,7 +28,7 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Written:
-    """A neuron in NIR.
+    """A neuron written as a NIR node.
 
     Attributes:
         node: The NIR node.
@@ -40,7 +40,7 @@ class Written:
 
 
 def power_of_two(factor: float) -> bool:
-    """Whether a multiplication by `factor` rounds nothing (short of overflow and underflow)."""
+    """Whether multiplying by `factor` is exact (short of overflow and underflow)."""
     return abs(math.frexp(factor)[0]) == 0.5
 
 
@@ -59,7 +59,7 @@ def _decay(op: ir.LIF | ir.PLIF) -> float:
 
 
 def _leak(op: ir.LIF | ir.PLIF | ir.LI) -> dict[str, str]:
-    """Whether the leak is a division, as a note for readers that can do both."""
+    """Metadata that tells readers that can do both whether the leak is a multiplication instead of a division."""
     return {} if isinstance(op, ir.LIF) else {"leak": "multiplication"}
 
 
@@ -75,10 +75,10 @@ def _note(op: ir.Neuron, scale: float) -> str:
 
 
 def _refuse_soft_reset(op: ir.Neuron) -> None:
-    """NIR has no soft reset.
+    """Refuse soft reset, which NIR does not have.
 
     Raises:
-        Unsupported: If the neuron has.
+        Unsupported: If the neuron has soft reset.
     """
     if op.v_reset is None:
         raise Unsupported(
@@ -119,7 +119,7 @@ def spiking(op: ir.Neuron, shape: Shape, dt: float, scale: float = 1.0) -> Writt
 def spiking_with_current(
     current: ir.LI, op: ir.LIF | ir.PLIF, shape: Shape, dt: float, scale: float = 1.0
 ) -> Written:
-    """A leaky integrator and the neuron after it as one current-based neuron; written so that no input is divided.
+    """A leaky integrator and the neuron after it as one current-based neuron, written so that no input is divided.
 
     `i += -a i + x` and `u += -b u + i` with `w_in = tau_syn / dt` and `r = tau_mem / dt`.
 
@@ -150,7 +150,7 @@ def integrator(op: ir.LI | ir.AffineIntegrator, shape: Shape, dt: float) -> nir.
     """A leaky integrator, or one without leak.
 
     Raises:
-        Unsupported: If it is neither.
+        Unsupported: If it resets at a threshold, or its initial value is not the one to which it leaks.
     """
     if isinstance(op, ir.AffineIntegrator):
         if op.v_threshold is not None:
@@ -179,5 +179,5 @@ def integrator(op: ir.LI | ir.AffineIntegrator, shape: Shape, dt: float) -> nir.
 
 
 def logical_or(shape: Shape, dt: float) -> nir.IF:
-    """Neurons that fire on a sum of spikes of 1 or more and forget it at once."""
+    """Neurons that fire on a sum of one or more spikes and reset at once."""
     return nir.IF(r=_full(shape, 1 / dt), v_threshold=_full(shape, 0.5), v_reset=_full(shape, 0.0))

@@ -1,7 +1,7 @@
-"""From a graph to a `nir.NIRGraph`.
+"""Translation of a graph to a `nir.NIRGraph`.
 
-Every value of the network is, in NIR, a factor times the sum of one or several nodes: residual additions are edges that meet,
-and pooling by sums costs nothing where the weights or thresholds after it can take the factor in.
+The sum of one or several NIR nodes represents every value of the network, up to a factor: residual additions are edges
+that meet, and pooling by sums is free where the weights or thresholds after it can absorb the factor.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class NirNetwork:
 
     Attributes:
         graph: The NIR graph, with the shapes along all edges checked by nir.
-        names: For each node of the network the NIR node whose result is its value; nodes that merged into others have none.
-        notes: What was done to nodes, by name.
+        names: For each node of the network, the NIR node whose result is its value; nodes merged into others have none.
+        notes: What was done to each node, by name.
     """
 
     graph: nir.NIRGraph
@@ -42,9 +42,9 @@ def emit(network: Graph, dt: float, metadata: dict[str, Any]) -> NirNetwork:
     """Translate a network.
 
     Args:
-        network: Its result has to stream.
-        dt: Length of a time step.
-        metadata: Of the NIR graph.
+        network: The network, without its readout: its result has to have a time axis.
+        dt: Length of a time step in seconds.
+        metadata: Metadata of the NIR graph.
 
     Raises:
         UnsupportedError: If NIR cannot hold a node; lists all of them.
@@ -84,7 +84,7 @@ def _raise(unsupported: UnsupportedParts) -> None:
 
 
 def _add(writer: Writer, node: Node, inputs: list[NirValue]) -> NirValue:
-    """Edges that meet are added up by whoever reads them."""
+    """A residual addition: readers of NIR add up edges that meet."""
     sources = tuple(s for x in inputs for s in x.sources)
     if len(set(sources)) < len(sources):
         raise Unsupported("adds a value to itself, and NIR has no double edges")
@@ -93,7 +93,7 @@ def _add(writer: Writer, node: Node, inputs: list[NirValue]) -> NirValue:
 
 
 def _gathered(writer: Writer, node: Node, x: NirValue) -> NirValue:
-    """A sum as the result of one node, because readers return every edge into the output by itself."""
+    """A sum as the result of a single node, because readers return each edge into the output separately."""
     features = node.signal.features
     if len(features) == 1:
         return writer.put(node, nir.Linear(np.eye(features[0], dtype=np.float32)), x)

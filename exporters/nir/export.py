@@ -1,4 +1,4 @@
-"""A network as NIR: one file, or segments with host stages between them."""
+"""Export of a network to NIR: one file, or segments with host stages between them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["NirTranslation", "translate"]
 
 
 def translate(network: Prepared, frames: FrameBatches, options: NirOptions) -> NirTranslation:
-    """Translate a network; mean gates are measured on the frames, which are kept in memory then.
+    """Translate a network; mean gates are measured on the frames, which are then kept in memory.
 
     Raises:
         UnsupportedError: If NIR cannot hold the network; lists every node.
@@ -65,7 +65,7 @@ class NirTranslation(Translation):
         network: The network.
         options: How to write it.
         gates: Constants in place of TCJA gates, `[C]` by block name.
-        samples: How many it will be verified on, if that is known.
+        samples: Number of samples it will be verified on, if known.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class NirTranslation(Translation):
         return {"input": sample, "output": self._wanted.run_sample(sample).output}
 
     def check(self, artifact: Path, frames: FrameBatches, bound: float, progress: ExportProgress) -> Check:
-        """What was written, read back with `>` and with `>=`, against the reference."""
+        """Compare the written artifact, read back with `>` and with `>=`, with the reference."""
         read = [read_nir_artifact(artifact, runner) for runner in ("sequence", "sequence>=")]
         exclusive, inclusive = verify_nir(
             read, self._network, frames, self._wanted, bound=bound, progress=progress
@@ -106,7 +106,7 @@ class NirTranslation(Translation):
         return Check(exclusive, {"inclusive": inclusive}, (note,))
 
     def _emitted(self, part: Graph, readout: tuple[Op, ...]) -> NirNetwork:
-        """A part of the network in NIR, with notes that say what it is."""
+        """A part of the network in NIR, with notes that describe it."""
         emission = emit(part, self._dt, {})
         noted = {
             **self._noted,
@@ -121,7 +121,7 @@ class NirTranslation(Translation):
         return emission
 
     def _node_reports(self, notes: dict[str, str], elsewhere: dict[str, str]) -> tuple[NodeReport, ...]:
-        """Fates of all nodes, from what the writer noted and what runs outside of NIR."""
+        """Fate of each node, from the writer's notes and from what runs outside NIR."""
         kept = {n.name for n in self._wanted.graph}
         reports = []
         for node in self._network.trained:
@@ -145,7 +145,7 @@ class FileTranslation(NirTranslation):
         network: The network.
         options: How to write it.
         gates: Constants in place of TCJA gates, `[C]` by block name.
-        frames: What the constants were measured on.
+        frames: The frames on which the constants were measured.
 
     Raises:
         UnsupportedError: If NIR cannot hold the network; lists every node.
@@ -179,10 +179,10 @@ class SplitTranslation(NirTranslation):
     Args:
         network: The network.
         options: How to write it.
-        samples: How many it will be verified on, if that is known.
+        samples: Number of samples it will be verified on, if known.
 
     Raises:
-        UnsupportedError: If a neuron cannot be in NIR: it would run on the host.
+        UnsupportedError: If NIR cannot hold a neuron, which would then have to run on the host.
     """
 
     def __init__(self, network: Prepared, options: NirOptions, samples: int | None) -> None:
@@ -208,7 +208,7 @@ class SplitTranslation(NirTranslation):
         self.about = {**self._noted, "stages": entries}
 
     def write(self, artifact: Path) -> None:
-        """Write the stages."""
+        """Write the segments and the host stages."""
         for name, content in self._files.items():
             if isinstance(content, Graph):
                 save_graph(content, artifact / name)
@@ -217,7 +217,7 @@ class SplitTranslation(NirTranslation):
 
 
 def _write(graph: nir.NIRGraph, path: Path) -> None:
-    content = io.BytesIO()  # where a disk is full, HDF5 ends the process instead of raising
+    content = io.BytesIO()  # on a full disk, HDF5 ends the process instead of raising
     nir.write(content, graph)
     path.write_bytes(content.getvalue())
 

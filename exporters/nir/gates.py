@@ -1,4 +1,4 @@
-"""TCJA gates as constants: their calibrated mean over time, folded into the weights behind them."""
+"""TCJA gates as constants: their calibrated mean over time, folded into the weights after them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = ["divergence", "fold_gates", "mean_gates", "with_gates"]
 
 
 def mean_gates(graph: Graph, batches: Iterable[NDArray[np.float32]]) -> dict[str, Array]:
-    """Mean of every TCJA gate over samples and time steps, one number per channel.
+    """Mean of each TCJA gate over samples and time steps, one number per channel.
 
     Args:
         graph: The network.
         batches: Calibration frames `[T, n, ...]`.
 
     Returns:
-        `[C]` by block name.
+        Means `[C]` by block name.
 
     Raises:
         DataError: If there are no frames.
@@ -64,11 +64,12 @@ def fold_gates(graph: Graph, gates: Mapping[str, Array]) -> Graph:
         gates: Positive factors `[C]` by block name, for every block.
 
     Raises:
-        UnsupportedError: If something else than weights reads a block's result.
+        UnsupportedError: If anything other than weights reads a block's result, directly or through pooling or
+            flattening.
     """
     builder, found = GraphBuilder(graph.T), UnsupportedParts()
     renamed: dict[str, str] = {}
-    factors: dict[str, Array] = {}  # of values, one number per channel or, behind a flattening, a feature
+    factors: dict[str, Array] = {}  # by value: one number per channel or, after a flattening, per feature
     for node in graph:
         op, factor = node.op, next((factors[i] for i in node.inputs if i in factors), None)
         inputs = [renamed.get(i, i) for i in node.inputs]
@@ -104,12 +105,12 @@ def fold_gates(graph: Graph, gates: Mapping[str, Array]) -> Graph:
 
 
 def with_gates(network: Prepared, gates: Mapping[str, Array]) -> Graph:
-    """The prepared network, with constants in place of its gates if there are any. Errors as for `fold_gates`."""
+    """The folded network, with constants in place of its gates if any are given. Errors as for `fold_gates`."""
     return prepare(fold_gates(network.trained, gates)).folded if gates else network.folded
 
 
 def _scaled(op: ir.Conv2d | ir.Linear, factor: Array) -> Array:
-    """Weights whose input channels are multiplied by a factor each; in float64, rounded once."""
+    """Weights with each input channel multiplied by its factor; computed in float64 and rounded once."""
     weight = op.weight.astype(np.float64)
     if isinstance(op, ir.Linear):
         return (weight * factor).astype(np.float32)
@@ -119,7 +120,7 @@ def _scaled(op: ir.Conv2d | ir.Linear, factor: Array) -> Array:
 
 
 def divergence(graph: Graph, other: Graph, batches: Sequence[NDArray[np.float32]]) -> Agreement:
-    """How far the network with constant gates is from the trained one, spike for spike; no mismatch is allowed for."""
+    """Spike-for-spike agreement of a network with constant gates and the trained one; the bound is 0."""
     total = Agreement((), 0, 0, 0.0, 0.0)
     for frames in batches:
         result = run_with_spikes(other, frames)

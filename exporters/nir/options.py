@@ -20,10 +20,11 @@ class NirOptions(Engined):
     """How to write the graph.
 
     Attributes:
-        gate: What to do with TCJA gates, which NIR does not have. `"refuse"`; `"mean"`: replace each by its mean over time
-            and the data, one number per channel, folded into the weights after it; `"split"`: run them on the host between
-            segments of NIR, in a folder.
-        dt: Length of a time step in seconds. NIR holds time constants in seconds and no time step; it is noted in the file.
+        gate: What to do with TCJA gates, which NIR does not have. `"refuse"`: raise an error; `"mean"`: replace each by
+            its mean over time and the data, one number per channel, folded into the weights after it; `"split"`: run them
+            on the host between segments of NIR, in a folder.
+        dt: Length of a time step in seconds. NIR holds time constants in seconds but no time step, so it is noted in the
+            file.
     """
 
     gate: Literal["refuse", "mean", "split"] = field(
@@ -43,7 +44,7 @@ class NirVerification(Bounded, Engined):
     """How to verify an export.
 
     Attributes:
-        runner: Who runs the file: one of `exporters.nir.runners.RUNNERS`.
+        runner: What runs the file: one of `exporters.nir.runners.RUNNERS`.
     """
 
     runner: str = field(

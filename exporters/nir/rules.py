@@ -1,4 +1,4 @@
-"""How each op is written in NIR, and why some cannot be."""
+"""How each op is written in NIR, and why some ops cannot be."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["RULES", "unsupported_nodes"]
 
 # -- weights -----------------------------------------------------------------------------------------------------
 def _undone(w: Writer, node: Node, op: Any, x: NirValue) -> Any:
-    """The op with weights that undo the factor of its input."""
+    """The op, with weights that undo its input's factor."""
     if x.factor == 1.0:
         return op
     w.note(node, f"weights divided by {x.factor:g}" + ("" if power_of_two(x.factor) else ", which rounds"))
@@ -80,13 +80,13 @@ def _flatten(w: Writer, node: Node, op: ir.Flatten, x: NirValue) -> NirValue:
     features = w.input(node).features
     if len(features) == 1:
         return x
-    # Axes counted from the end: nir counts them without the batch, Norse and snnTorch hand them to torch, which counts it.
+    # Axes are counted from the end: nir has no batch axis; Norse and snnTorch pass them to torch, which has one.
     written = nir.Flatten(np.array(features), start_dim=-len(features), end_dim=-1)
     return replace(w.put(node, written, x), factor=x.factor)
 
 
 def _sums(w: Writer, node: Node, op: ir.AvgPool2d | ir.MaxPool2d, x: NirValue, part: str) -> NirValue:
-    """Sums over pooling windows. Norse and nirtorch drop the padding of SumPool2d, so padded sums are a convolution."""
+    """Sums over pooling windows. Norse and nirtorch drop the padding of SumPool2d, so padded sums become a convolution."""
     if op.padding == (0, 0):
         written = nir.SumPool2d(*map(np.array, (op.kernel, op.stride, op.padding)))
         return replace(w.put(node, written, x, part), factor=x.factor)
@@ -114,7 +114,7 @@ def _avg_pool(w: Writer, node: Node, op: ir.AvgPool2d, x: NirValue) -> NirValue:
 
 
 def _equal_windows(op: ir.AdaptiveAvgPool2d, features: tuple[int, ...]) -> ir.AvgPool2d | None:
-    """The same average with windows of one size, if there is one."""
+    """An equal average pool with windows of one size, if there is one."""
     h, w = (n // out for n, out in zip(features[-2:], op.output_size, strict=True))
     fits = (h * op.output_size[0], w * op.output_size[1]) == features[-2:]
     return ir.AvgPool2d((h, w), (h, w)) if fits else None
@@ -133,7 +133,7 @@ def _affine(w: Writer, node: Node, op: ir.Affine, x: NirValue) -> NirValue:
 
 # -- neurons -----------------------------------------------------------------------------------------------------
 def _current_of(graph: Graph, neuron: Node) -> ir.LI | None:
-    """The integrator before a neuron, if the two are a current-based neuron."""
+    """The integrator before a neuron, if the two form a current-based neuron."""
     if not isinstance(neuron.op, ir.LIF | ir.PLIF):
         return None
     before = graph[neuron.inputs[0]]
@@ -216,7 +216,11 @@ def unsupported_nodes(graph: Graph) -> UnsupportedParts:
 
 
 def _check(graph: Graph, node: Node) -> None:
-    """Raises `Unsupported` if NIR cannot hold a node."""
+    """Check that NIR can hold a node.
+
+    Raises:
+        Unsupported: If it cannot.
+    """
     if isinstance(node.op, ir.Recurrence):
         _current_based(node.op)
     if type(node.op) not in {*RULES, ir.Add}:
@@ -236,7 +240,7 @@ def _check(graph: Graph, node: Node) -> None:
 
 
 def _misfit(op: Op, features: tuple[int, ...], kind: Kind) -> str:
-    """Why NIR cannot hold an op that reads such frames; empty if it can."""
+    """Why NIR cannot hold an op that reads frames of this shape and kind; empty if it can."""
     match op:
         case ir.MaxPool2d() if kind is not Kind.BINARY:
             return f"NIR has no max-pooling; of binary spikes it is a logical or, but these are {kind}"

@@ -1,4 +1,4 @@
-"""Running a `.nir` file step by step: by this program, in Norse, in SpikingJelly."""
+"""Running a `.nir` file step by step: in this program, in Norse, in SpikingJelly."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class NirRun:
     """What a NIR graph computed.
 
     Attributes:
-        output: Of the graph's output node, `[T, N, ...]`.
-        values: Of each of its nodes, by name with dots for underscores as nirtorch spells it; `[T, N, ...]`.
+        output: Values of the graph's output node, `[T, N, ...]`.
+        values: Values of each node by its name as nirtorch spells it, with underscores in place of dots; `[T, N, ...]`.
     """
 
     output: NDArray[np.float32]
@@ -40,16 +40,16 @@ class NirRun:
 
 
 Runnable = Callable[[NDArray[np.float32]], NirRun]
-"""A file that has been read: runs it on frames `[T, N, ...]`."""
+"""Runs a file that has been read on frames `[T, N, ...]`."""
 Runner = Callable[[Path, float], Runnable]
-"""Reads a file that is to be run with a time step dt."""
+"""Reads a file that is to be run with a time step of `dt` seconds."""
 
 
 def find_runner(name: str) -> Runner:
     """A runner by name.
 
     Raises:
-        UsageError: If there is none.
+        UsageError: If there is no such runner.
     """
     if name not in RUNNERS:
         raise UsageError(f"no runner is called {name!r}", hint=f"choose one of {', '.join(RUNNERS)}")
@@ -57,12 +57,12 @@ def find_runner(name: str) -> Runner:
 
 
 def spelled(name: str) -> str:
-    """A node name as nirtorch spells it."""
+    """A node name as nirtorch spells it: with underscores in place of dots."""
     return name.replace(".", "_")
 
 
 def _sequence(path: Path, dt: float, comparison: ThresholdComparison = ">") -> Runnable:
-    """The sequence runtime, on what `load_nir` makes of the file."""
+    """The sequence runtime, on the graph that `load_nir` reads from the file."""
     graph_of = cache(lambda T: load_nir(path, T, dt=dt, comparison=comparison))
 
     def run_frames(frames: NDArray[np.float32]) -> NirRun:
@@ -82,7 +82,7 @@ def _keep(values: dict[str, NDArray[np.float32]], node: Node, value: torch.Tenso
 
 
 def _norse(path: Path, dt: float) -> Runnable:
-    """Norse, by its own `from_nir`."""
+    """Norse, through its own `from_nir`."""
     try:
         import norse.torch
     except ImportError as error:
@@ -106,7 +106,7 @@ def _norse(path: Path, dt: float) -> Runnable:
 
 
 def _spikingjelly(path: Path, dt: float) -> Runnable:
-    """SpikingJelly, by its own `nir_exchange`."""
+    """SpikingJelly, through its own `nir_exchange`."""
     try:
         from spikingjelly.activation_based.nir_exchange import import_from_nir
     except ImportError as error:
@@ -127,7 +127,7 @@ def _spikingjelly(path: Path, dt: float) -> Runnable:
 def _step_by_step(
     network: torch.nn.Module, modules: dict[str, torch.nn.Module], frames: NDArray[np.float32]
 ) -> NirRun:
-    """Frame after frame with the state that the network hands back; every node's result is watched."""
+    """Run frame after frame with the state that the network returns, recording the result of every node."""
     seen: dict[str, list[NDArray[np.float32]]] = {name: [] for name in modules}
 
     def watch(name: str) -> Callable[..., None]:
@@ -153,10 +153,10 @@ def _step_by_step(
 
 @contextmanager
 def _foreign(name: str, path: Path) -> Iterator[None]:
-    """Another program at work: without the deprecations and notes that it prints.
+    """Run another program without the deprecation warnings and notes that it prints.
 
     Raises:
-        UnsupportedError: If it fails, however it does.
+        UnsupportedError: If it fails in any way.
     """
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -164,7 +164,7 @@ def _foreign(name: str, path: Path) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except Exception as error:  # what they raise has no common base
+    except Exception as error:  # their exceptions have no common base class
         raise UnsupportedError(f"{name} does not take this file: {error}", where=str(path)) from error
     finally:
         logging.disable(level)
@@ -176,4 +176,4 @@ RUNNERS: dict[str, Runner] = {
     "norse": _norse,
     "spikingjelly": _spikingjelly,
 }
-"""Runners by name; `sequence>=` fires at the threshold as well as above it, as SpikingJelly reads NIR."""
+"""Runners by name; with `sequence>=` neurons fire at the threshold as well as above it, as SpikingJelly reads NIR."""

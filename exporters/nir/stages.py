@@ -1,4 +1,4 @@
-"""Cutting a network: its readout, which NIR has no word for, and stages that NIR can hold between stages that it cannot."""
+"""Cutting a network into its readout, which NIR cannot express, stages that NIR can hold, and stages that it cannot."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["Stage", "part", "split_readout", "stages"]
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a network that one value enters and one value leaves.
+    """A part of a network with one input and one output.
 
     Attributes:
         kind: `"nir"` if NIR can hold it, `"host"` if not.
-        graph: The part, whose input carries the name of the value that enters.
+        graph: The part; its input has the name of the value that enters it.
     """
 
     kind: Literal["nir", "host"]
@@ -30,7 +30,7 @@ class Stage:
 
 
 def part(graph: Graph, entry: str, nodes: Sequence[Node]) -> Graph:
-    """The nodes that lead from the value `entry` to the last of them, as a network of their own."""
+    """Some nodes as a separate network, from the value `entry` to the last of them."""
     builder = GraphBuilder(graph.T)
     start = graph[entry]
     op = start.op if isinstance(start.op, ir.Input) else ir.Input(start.signal.features, start.signal.kind)
@@ -41,7 +41,7 @@ def part(graph: Graph, entry: str, nodes: Sequence[Node]) -> Graph:
 
 
 def split_readout(graph: Graph) -> tuple[Graph, tuple[Op, ...]]:
-    """The network up to its readout, and the means and votes that are the readout."""
+    """The network up to its readout, and the means and votes that form the readout."""
     output, ops = graph.output, []
     while type(graph[output].op) in READOUT.values():
         node = graph[output]
@@ -62,10 +62,10 @@ def _behind(graph: Graph, name: str) -> set[str]:
 
 
 def stages(graph: Graph) -> list[Stage]:
-    """Stages in order; neighbours of the same kind are one.
+    """Stages in order; neighbours of the same kind are merged.
 
     Raises:
-        UnsupportedError: If a neuron is among what NIR cannot hold: it would run on the host.
+        UnsupportedError: If NIR cannot hold a neuron, which would then have to run on the host.
     """
     on_host, neurons = unsupported_nodes(graph), UnsupportedParts()
     for name, reason in on_host:
@@ -90,7 +90,7 @@ def stages(graph: Graph) -> list[Stage]:
 
 
 def _is_cut(graph: Graph, i: int) -> bool:
-    """Whether nothing but the value of node `i`, a stream of frames, is read after it."""
+    """Whether later nodes read no earlier value than that of node `i`, and it is a stream of frames."""
     node = graph.nodes[i]
     if node.name == graph.output:
         return True

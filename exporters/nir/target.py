@@ -86,4 +86,4 @@ NIR = Target(
     open=_open,
     folder=lambda options: options.gate == "split",
 )
-"""Time constants, thresholds and weights are written so that Norse, SpikingJelly and NIR's equations mean the same."""
+"""Time constants, thresholds and weights are written so that Norse, SpikingJelly and NIR's equations agree."""

@@ -17,7 +17,7 @@ __all__ = ["NirValue", "Writer", "WriterRule"]
 
 @dataclass(frozen=True)
 class NirValue:
-    """A value of the network in NIR: the sum of `sources` is `factor` times the value."""
+    """A value of the network in NIR: the sum of the nodes `sources` is `factor` times the value."""
 
     sources: tuple[str, ...]
     factor: float = 1.0
@@ -41,14 +41,14 @@ class Writer:
     taken: set[str] = field(default_factory=lambda: {"output", "state"})
 
     def put(self, node: Node, written: nir.NIRNode, x: NirValue, part: str = "") -> NirValue:
-        """Append a NIR node that reads `x`; the last one of a node carries its name, others a suffix."""
+        """Append a NIR node that reads `x`; it has the name of the node, with `part` as a suffix if given."""
         name = self._name(f"{node.name}.{part}" if part else node.name)
         self.nodes[name] = written
         self.edges += [(source, name) for source in x.sources]
         return NirValue((name,))
 
     def _name(self, name: str) -> str:
-        """A name that HDF5, torch.fx and nirtorch (which takes dots for underscores) keep apart from all others."""
+        """A name that HDF5, torch.fx and nirtorch (which replaces dots by underscores) distinguish from all others."""
         clean = re.sub(r"[^A-Za-z0-9_.]", "_", name)
         candidate, i = clean, 1
         while candidate.replace(".", "_") in self.taken:
@@ -68,7 +68,7 @@ class Writer:
         return self.network.signals_in(node)[0]
 
     def absorbed(self, name: str) -> bool:
-        """Whether all that reads a value can take in a positive factor, in weights or thresholds."""
+        """Whether all readers of a value can absorb a positive factor, in weights or thresholds."""
         if name == self.network.output:
             return False
         return all(self._absorbs(reader) for reader in self.network.readers(name))

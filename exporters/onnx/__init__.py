@@ -1,1 +1,1 @@
-"""ONNX models over whole windows."""
+"""ONNX models of whole windows."""

@@ -1,4 +1,4 @@
-"""A network as an ONNX model over whole windows."""
+"""Export of a network to an ONNX model of whole windows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options of ONNX exports over whole windows."""
+"""Options of exports to ONNX models of whole windows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["OnnxOptions", "OnnxVerification"]
 
 @dataclass(frozen=True)
 class _Independent(Engined):
-    """Options of what runs the network: not what runs the artifact, which would agree with itself."""
+    """Options that choose what runs the network: not onnxruntime, which runs the artifact and would agree with itself."""
 
     def __post_init__(self) -> None:
         if self.engine == "onnx":
@@ -28,8 +28,8 @@ class OnnxOptions(_Independent):
 
     Attributes:
         opset: Opset version.
-        batch_first: `[N, T, ...]` instead of `[T, N, ...]`.
-        external_data: Weights in a separate file (always done above 1.8 GB).
+        batch_first: Whether frames are `[N, T, ...]` instead of `[T, N, ...]`.
+        external_data: Whether weights are in a separate file (always so above 1.8 GB).
     """
 
     opset: int = field(default=17, metadata=option("Opset version."))

@@ -1,4 +1,4 @@
-"""What an ONNX file is, by its content."""
+"""Which target an ONNX file was exported for, judged by its content."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tcja_deploy.reading.onnx_file import onnx_metadata
 __all__ = ["TARGET_KEY", "model_target"]
 
 TARGET_KEY = "tcja_deploy.target"
-"""Metadata property that names the target a model was exported for."""
+"""Metadata property that names the target that a model was exported for."""
 
 
 def model_target(path: Path) -> str | None:
-    """Target that an ONNX model says it was exported for, `""` if it does not say; `None` if the file is not a model.
+    """Target that an ONNX model was exported for, `""` if it does not say; `None` if the file is not a model.
 
     Raises:
         FileFormatError: If it cannot be read.

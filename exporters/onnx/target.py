@@ -29,7 +29,7 @@ def _translate(
 def _recognise(path: Path) -> bool:
     from tcja_deploy.exporters.onnx.recognise import model_target
 
-    return model_target(path) in ("onnx", "")  # models that other programs wrote take windows as well
+    return model_target(path) in ("onnx", "")  # other programs' models are of windows too
 
 
 def _verify(

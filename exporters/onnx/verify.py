@@ -1,4 +1,4 @@
-"""Running an exported model in onnxruntime beside the sequence runtime."""
+"""Comparing an exported model in onnxruntime with its reference."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["model_with_spikes", "open_onnx", "verify_onnx"]
 
 @contextmanager
 def open_onnx(path: Path, graph: Graph) -> Iterator[Opened]:
-    """A model that was just written, for its output alone; it runs in this process.
+    """A model that was just written, run in this process for its output alone.
 
     Args:
         path: The `.onnx` file.
@@ -47,7 +47,7 @@ def open_onnx(path: Path, graph: Graph) -> Iterator[Opened]:
 
 
 def model_with_spikes(path: Path, graph: Graph) -> Model:
-    """A model of a graph, started so that its spiking layers can be read.
+    """A model of a graph, opened so that the spikes of its layers can be read.
 
     Raises:
         FileFormatError: If the file is not an ONNX model or not one of this graph.
@@ -67,10 +67,10 @@ def model_with_spikes(path: Path, graph: Graph) -> Model:
 def _check_shapes(
     path: Path, graph: Graph, results: dict[str, NDArray[np.generic]], result: str, samples: int
 ) -> None:
-    """A model that was changed may give values of other shapes.
+    """Check the shapes of results, which a modified model may get wrong.
 
     Raises:
-        VerificationError: If one does.
+        VerificationError: If a result has another shape or type.
     """
     for name, node in {**{n.name: n for n in graph.neurons}, result: graph[graph.output]}.items():
         wanted, value = tuple(node.signal.shape(graph.T, samples)), results[name]

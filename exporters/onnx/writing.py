@@ -1,4 +1,4 @@
-"""What every ONNX export does when it writes."""
+"""What all ONNX exports share when they write."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ ROUNDING = (
     "computed in float32; onnxruntime may sum in another order than torch, so that a membrane within rounding of "
     "the threshold can change sides"
 )
-"""Note for every manifest."""
+"""Note in every manifest."""
 
 _PROTOBUF_LIMIT = 1_800_000_000
 """Bytes above which weights must leave the protobuf file (protobuf's limit is 2 GiB)."""
 
 
 def needs_external_data(model: onnx.ModelProto) -> bool:
-    """Whether the weights have to lie in a file of their own."""
+    """Whether the weights have to go into a separate file."""
     return bool(model.ByteSize() > _PROTOBUF_LIMIT)
 
 
 def save_checked(model: onnx.ModelProto, path: Path, external_data: bool) -> None:
-    """Write a model, with its weights in `<name>.data` if asked for, and check what was written.
+    """Write a model, with its weights in `<name>.data` if `external_data`, and check what was written.
 
     Raises:
         onnx.checker.ValidationError: If the model is not valid; a defect of the exporter.
@@ -43,7 +43,7 @@ def save_checked(model: onnx.ModelProto, path: Path, external_data: bool) -> Non
 
 
 def node_reports(network: Prepared, neuron_note: str) -> tuple[NodeReport, ...]:
-    """The fate of each node of the trained network."""
+    """Fate of each node of the trained network."""
     kept = {n.name for n in network.folded}
     reports = []
     for node in network.trained:

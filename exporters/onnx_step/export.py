@@ -1,4 +1,4 @@
-"""A network as an ONNX model of one frame at a time."""
+"""Export of a network to an ONNX model that takes one frame at a time."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class OnnxStepTranslation(Translation):
         self.about = _about(self._step, options)
 
     def beside(self, name: str) -> tuple[str, ...]:
-        """The states before the first frame, for one sample, and the weights if they do not lie in the model."""
+        """The states before the first frame, for one sample, and the weights if they are not inside the model."""
         return (_states_file(name), *((f"{name}.data",) if self._external else ()))
 
     def write(self, artifact: Path) -> None:
@@ -70,11 +70,11 @@ class OnnxStepTranslation(Translation):
         np.savez_compressed(artifact.with_name(_states_file(artifact.name)), **first)  # type: ignore[arg-type]
 
     def golden(self, sample: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        """Frames of one window, and the results with the step at which each leaves."""
+        """Frames of one window, the results, and the step at which each result is emitted."""
         return _golden(self._plan, self._step, sample)
 
     def check(self, artifact: Path, frames: FrameBatches, bound: float, progress: ExportProgress) -> Check:
-        """The model in onnxruntime against the stream runtime; and the stream against the exact network where gates guess."""
+        """Compare the model in onnxruntime with the stream runtime, and, where gates guess, that with the exact network."""
         lookahead, profile = self._options.lookahead, self._options.profile
         agreement = verify_onnx_step(
             artifact, self._network, frames, profile=profile, bound=bound, progress=progress
@@ -90,7 +90,7 @@ def _states_file(name: str) -> str:
 
 
 def _approximation_note(apart: Agreement, lookahead: int | None) -> str:
-    """How far gates that do not wait long enough take the golden sample from the exact network, in a sentence."""
+    """One sentence on how far gates that do not wait long enough differ from the exact network on the golden sample."""
     return (
         f"an approximation: with gates that look {lookahead} frames ahead, on the golden sample "
         f"{change(apart, 'the exact network')}; 'tcja-deploy stream --sweep' measures it over a data set"
@@ -128,7 +128,7 @@ def _about(step: StepModel, options: OnnxStepOptions) -> dict[str, object]:
 
 
 def _nodes(network: Prepared, stream: StreamPlan, profile: FrameProfile | None) -> tuple[NodeReport, ...]:
-    """Fate of each node; a gate that does not wait long enough is an approximation."""
+    """Fate of each node; a gate that does not wait for every frame it needs is an approximation."""
     reports = []
     for report in node_reports(network, "one step of the neuron in standard ops"):
         gate = stream.gates.get(report.name)
@@ -145,7 +145,7 @@ def _nodes(network: Prepared, stream: StreamPlan, profile: FrameProfile | None) 
 def _golden(
     network: StreamPlan, step: StepModel, sample: NDArray[np.float32]
 ) -> dict[str, NDArray[np.generic]]:
-    """Frames of one window, followed by silence, and the results with the step at which each leaves."""
+    """Frames of one window, the results (as silence follows the window), and the step at which each is emitted."""
     stepper, results, steps = Stepper(network, initial(network)), [], []
     wanted = network.T if network.streams else 1
     for t in range(network.T + step.latency):

@@ -15,16 +15,16 @@ Array = NDArray[np.float32]
 
 
 def emit_gate(parts: Parts, gate: GateBuffer, x: str, clock: StepClock, name: str) -> str:
-    """`F [N, C]` of the frame that came `gate.lookahead` steps ago.
+    """The gate `F`, `[N, C]`, of the frame that arrived `gate.lookahead` steps ago.
 
-    As `runtime.stream.gate.GateBuffer`, but that each step computes one TLA column and one gate, also those of the last frames
-    of a window, whose turn comes while the next window arrives: what `ring` holds of the other window is masked, and the
-    last columns of CLA are kept in `late [D, N, C]`.
+    It computes what `runtime.stream.gate.GateBuffer` does, but each step computes exactly one TLA column and one gate.
+    Those of the last frames of a window follow while the next window arrives: frames in `ring` that belong to the other
+    window are masked, and the last columns of CLA are kept in `late`, `[D, N, C]`.
 
     Args:
-        parts: Where to emit.
+        parts: The parts of the step model to which nodes are added.
         gate: The gate.
-        x: The block's frame `[N, C, H, W]`.
+        x: Name of the block's frame, `[N, C, H, W]`.
         clock: Clock of the block's input.
         name: Prefix of the names; the states are called `.ring`, `.tm`, `.cm`, `.late` and `.past`.
     """
@@ -43,7 +43,7 @@ def emit_gate(parts: Parts, gate: GateBuffer, x: str, clock: StepClock, name: st
 
 
 def _deviation(parts: Parts, gate: GateBuffer, z: str, clock: StepClock, name: str) -> str:
-    """How far the mean of Z so far is from its calibration mean, `[N, C]`; empty if nothing is predicted from it."""
+    """Name of the mean of Z so far less its calibration mean, `[N, C]`; empty if nothing is predicted from it."""
     if "past" not in gate.initial(1) or gate.estimate is None:
         return ""
     e = parts.e
@@ -92,14 +92,14 @@ def _temporal(
 
 
 def _tap_tables(gate: GateBuffer, guessed: int) -> tuple[Array, Array, Array]:
-    """For each step which frames of the ring belong to the column's window, and the guesses (mean, slope) of later ones."""
+    """For each step, which frames of the ring belong to the column's window, and guesses (mean, slope) of later frames."""
     T, k, C = gate.T, gate.op.k_t, gate.channels
     mask = np.zeros((T, k - guessed, 1, 1), np.float32)
     means = np.zeros((T, guessed, 1, C), np.float32)
     slopes = np.zeros((T, guessed, 1, 1), np.float32)
     for t in range(T):
         for p in range(k - guessed):
-            n = t - (k - 1 - guessed) + p  # counted from the first frame of the window that arrives now
+            n = t - (k - 1 - guessed) + p  # counted from the first frame of the window that is arriving
             mask[t, p] = n >= 0 if t >= gate.reach else -T <= n < 0
         for i, n in enumerate(range(t + 1, t + 1 + guessed)):
             if gate.estimate is not None and n < T and t >= gate.reach:
@@ -151,9 +151,9 @@ def _channelwise(
 
 
 def _estimate_tables(gate: GateBuffer, weight: Array) -> tuple[Array, Array]:
-    """What expected frames add to the column that leaves at step `t`: a constant `[T, C]` and kernels `[T, 1, 1, K_C]`.
+    """What expected frames add to the column emitted at step `t`: a constant `[T, C]` and kernels `[T, 1, 1, K_C]`.
 
-    The estimate is linear, so the convolution of all later frames is one of their means and one of the deviation.
+    The estimate is linear, so convolving all later frames takes one convolution of their means and one of the deviation.
     """
     T, C, D, k = gate.T, gate.channels, gate.lookahead, gate.op.k_c
     base, kernels = np.zeros((T, C)), np.zeros((T, 1, 1, k))

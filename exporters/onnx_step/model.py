@@ -1,8 +1,8 @@
-"""Graph to ONNX, one frame at a time: a frame and the states in; a result, its index and the new states out.
+"""Translation of a graph to a step model in ONNX: a frame and the states in; a result, its index and new states out.
 
-The model follows the paced schedule of `runtime.stream`: every step does the same work, every value lags its frame by a
-fixed number of steps, and the result of frame j of a window leaves `latency` steps after frame j went in. Windows follow
-each other without a gap: each node counts its own frames and starts afresh with the first one of a window.
+The model follows the paced schedule of `runtime.stream`: every step does the same work, every value lags behind its frame
+by a fixed number of steps, and the result of frame j of a window leaves `latency` steps after frame j entered. Windows
+follow each other without a gap: each node counts its own frames and is reset at the first frame of a window.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ _OUTPUTS = ("output", "frame", "valid")
 
 @dataclass(frozen=True)
 class StepModel:
-    """A step model and what one needs to run it.
+    """A step model and what is needed to run it.
 
     Attributes:
         model: The ONNX model.
-        states: Its states, in the order of its inputs.
-        latency: Steps between a frame and the result that it completes.
-        values: Name of each value's tensor.
+        states: Its states, in the order of the model's inputs.
+        latency: Number of steps between a frame and the result that it completes.
+        values: For each node, the name of the tensor that holds its value.
     """
 
     model: onnx.ModelProto
@@ -59,10 +59,10 @@ class StepModel:
 def step_model(plan: StreamPlan, *, opset: int, metadata: dict[str, str]) -> StepModel:
     """Translate a plan with the paced schedule.
 
-    Inputs: the frame `[N, ...]`, then the states. Outputs: `output`, the latest result (before the window is complete,
-    a mean over time is that of the frames so far); `frame` (int64), the index of its last frame within the window, -1
-    before the first; `valid` (bool), whether it is final; then the new states, each called like the state with `.next`
-    behind. N is free.
+    Inputs: the frame `[N, ...]`, then the states. Outputs: `output`, the latest result (until the window is complete, a
+    mean over time covers the frames so far); `frame` (int64), the index of its last frame within the window, -1 before
+    the first; `valid` (bool), whether it is final; then the new states, each named after its state with the suffix
+    `.next`. N is free.
 
     Args:
         plan: From `runtime.stream.plan` of a graph.
@@ -85,7 +85,7 @@ def step_model(plan: StreamPlan, *, opset: int, metadata: dict[str, str]) -> Ste
 
 
 class _Emission:
-    """One model in the making."""
+    """One model under construction."""
 
     def __init__(self, plan: StreamPlan, opset: int) -> None:
         self.plan = plan
@@ -96,7 +96,7 @@ class _Emission:
         self.values = {plan.input: self.input}
 
     def emit(self, link: Link) -> None:
-        """Add a cell."""
+        """Add the nodes of one cell."""
         clock = self.parts.clock(self.timing.start[link.name])
         signals = [self.plan.signals[name] for name in link.inputs]
         xs = [self._arrived(link, i, clock) for i in range(len(link.inputs))]
@@ -164,13 +164,13 @@ class _Emission:
         return TENSOR[type(op)](self.e, op, xs, name, signals, dropped)
 
     def _without_time(self, x: str, signal: Signal, out: Signal) -> str:
-        """A value whose time axis has length 1, for use beside frames that have none."""
+        """A value without its time axis, which has length 1, for use with single frames."""
         if signal.streams or len(signal.dims) < len(out.dims):
             return x
         return self.parts.row(x, 0, f"{x}/frame")
 
     def _arrived(self, link: Link, i: int, clock: StepClock) -> str:
-        """Input `i` of a cell at the time when the cell works."""
+        """Input `i` of a cell, delayed until the step at which the cell computes."""
         source, takes = link.inputs[i], link.takes[i]
         x, signal = self.values[source], self.plan.signals[source]
         late = self.timing.start[link.name] - self.timing.first[source]
@@ -182,13 +182,13 @@ class _Emission:
         return self.parts.latched(x, shape, clock, f"{source}.value") if hold else x
 
     def _unrolled(self, link: Link, y: str, clock: StepClock) -> str:
-        """Frames `[N, ...]` one by one from a result `[T, N, ...]`."""
+        """Single frames `[N, ...]`, one per step, from a result `[T, N, ...]`."""
         shape = (self.plan.T, *frame_shape(link.signal, self.plan.T))
         kept = self.parts.latched(y, shape, clock, f"{link.name}.frames")
         return self.e.node("Gather", [kept, clock.t], f"{link.name}/frame", axis=0)
 
     def finish(self, metadata: dict[str, str]) -> StepModel:
-        """The model with its outputs."""
+        """The finished model with its outputs."""
         e, plan, parts = self.e, self.plan, self.parts
         signal, latency = plan.signals[plan.output], self.timing.latency
         clock, begun = parts.clock(latency), parts.since(latency)

@@ -1,4 +1,4 @@
-"""Options of ONNX exports of one frame at a time."""
+"""Options of exports to ONNX models that take one frame at a time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class OnnxStepOptions:
 
     Attributes:
         opset: Opset version.
-        lookahead: Frames that every TCJA block waits for its gate, at most what it needs; `None` for exact.
+        lookahead: Number of frames that every TCJA block waits for its gate, at most as many as it needs; `None` for
+            exact.
         profile: What the blocks expect of frames that have not arrived; `None` for zeros.
     """
 
@@ -38,7 +39,7 @@ class OnnxStepVerification(Bounded):
     """How to verify a model.
 
     Attributes:
-        profile: The profile that it was exported with.
+        profile: The profile that the model was exported with.
     """
 
     profile: FrameProfile | None = field(

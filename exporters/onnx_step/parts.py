@@ -1,4 +1,4 @@
-"""What step models are made of: states, clocks, delays, windows."""
+"""Building blocks of step models: states, clocks, delays, windows."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _TYPES = {"float32": TensorProto.FLOAT, "bool": TensorProto.BOOL, "int64": Tenso
 
 
 def frame_shape(signal: Signal, T: int) -> tuple[Dim, ...]:
-    """Shape of one frame of a stream, or of a value without time axis; N stays a name."""
+    """Shape of one frame of a stream, or of a value without a time axis; N stays symbolic."""
     return tuple(T if d == "T" else d for d in signal.dims[1 if signal.streams else 0 :])
 
 
 @dataclass(frozen=True)
 class StepState:
-    """One tensor that a step model passes on to its next step.
+    """One tensor that a step model passes to its next step.
 
     Attributes:
         name: Name of the input; the output is called `name + ".next"`.
-        shape: Axis lengths, one of which may be `"N"`.
-        dtype: NumPy name.
-        value: What it is filled with before the first frame.
+        shape: Lengths of the axes, one of which may be `"N"`.
+        dtype: Name of its NumPy type.
+        value: The number that fills it before the first frame.
     """
 
     name: str
@@ -55,12 +55,12 @@ class StepState:
 
 @dataclass(frozen=True)
 class StepClock:
-    """Names of the step within a window of everything that begins at the same step.
+    """Names of the tensors that tell the step within a window, for everything that begins at the same step.
 
     Attributes:
-        t: 0 to T - 1 (int64).
-        first: Whether it is the first one (bool).
-        last: Whether it is the last one (bool).
+        t: Index of the step, 0 to T - 1 (int64).
+        first: Whether it is the first step (bool).
+        last: Whether it is the last step (bool).
     """
 
     t: str
@@ -72,9 +72,9 @@ class Parts:
     """States, clocks and outputs of one step model.
 
     Args:
-        e: Where to emit.
-        outputs: Names of the outputs, which no node can take.
-        warm_up: Steps before the first result.
+        e: The emitter to which nodes are added.
+        outputs: Names reserved for the outputs.
+        warm_up: Number of steps before the first result.
     """
 
     def __init__(self, e: Emitter, outputs: Sequence[str], warm_up: int) -> None:
@@ -85,7 +85,7 @@ class Parts:
         self._next: dict[str, str] = {}
         self._clocks: dict[int, StepClock] = {}
         self.step, advance = self.state("step", (), dtype="int64")
-        # The counter runs to the end of the warm-up and then round and round within one window.
+        # The counter runs to the end of the warm-up and then cycles within one window.
         top = warm_up + e.T
         following = e.node("Add", [self.step, self._number(1)], "step/following")
         wraps = e.node("Equal", [following, self._number(top)], "step/wraps")
@@ -100,9 +100,9 @@ class Parts:
     def state(
         self, name: str, shape: Sequence[Dim], *, dtype: str = "float32", initial: float = 0.0
     ) -> tuple[str, Callable[[str], None]]:
-        """A new state: the name of its tensor, and a function that takes the name of the following one."""
+        """A new state: the name of its tensor, and a function to which the name of its successor is passed."""
         free = self.e.unique(name)
-        while self.e.unique(f"{free}.next") != f"{free}.next":  # a layer has that name
+        while self.e.unique(f"{free}.next") != f"{free}.next":  # some layer has that name
             free = self.e.unique(name)
         state = StepState(free, tuple(shape), dtype, initial)
         self._states.append(state)
@@ -113,14 +113,14 @@ class Parts:
         self.e.nodes.append(helper.make_node("Identity", [tensor], [name], name=f"{name}:Identity"))
 
     def finish(self) -> tuple[StepState, ...]:
-        """Make the following states outputs; returns all states."""
+        """Make the successors of all states outputs, and return all states."""
         for state in self._states:
             self.output(state.next, self._next[state.name])
         return tuple(self._states)
 
     # -- time ------------------------------------------------------------------------------------------------
     def since(self, start: int) -> str:
-        """Whether step `start` has come (bool)."""
+        """Name of a bool: whether step `start` has been reached."""
         return self.e.node("GreaterOrEqual", [self.step, self._number(start)], f"begun_{start}")
 
     def clock(self, start: int) -> StepClock:
@@ -147,7 +147,7 @@ class Parts:
         return self.e.node("Where", [clock.first, self.e.constant(float(rest), f"rest_{rest}"), x], name)
 
     def pushed(self, x: str, length: int, shape: Sequence[Dim], name: str, *, binary: bool = False) -> str:
-        """The latest `length` and this one, oldest first: `[length + 1, ...]`; the state holds `length`."""
+        """`x` and its `length` predecessors, oldest first: `[length + 1, ...]`; a state holds `length` of them."""
         e = self.e
         if binary:
             x = e.node("Cast", [x], f"{name}/narrow", to=TensorProto.BOOL)
@@ -176,7 +176,7 @@ class Parts:
         return self.e.node("Cast", [oldest], f"{name}/wide", to=TensorProto.FLOAT) if binary else oldest
 
     def window(self, x: str, late: int, shape: Sequence[Dim], name: str, *, binary: bool = False) -> str:
-        """The T frames `[T, ...]` up to the one `late` steps ago."""
+        """The T frames that end with the one `late` steps ago, `[T, ...]`."""
         T = self.e.T
         frames = self.pushed(x, T - 1 + late, shape, name, binary=binary)
         if late:

@@ -29,10 +29,10 @@ StepStates = Mapping[str, NDArray[np.generic]]
 
 
 def step_properties(path: Path) -> dict[str, str]:
-    """What a step model says of itself in its metadata.
+    """Metadata of a step model.
 
     Raises:
-        FileFormatError: If the file is not a step model, or one that does not say what it is.
+        FileFormatError: If the file is not a step model, or its metadata is incomplete.
     """
     if path_status(path) != "file":
         raise FileFormatError("there is no such file", where=str(path))
@@ -57,18 +57,18 @@ _PROPERTIES = tuple(
     f"tcja_deploy.{name}"
     for name in ("T", "latency", "layers", "lookahead", "model_sha256", "output", "profile_sha256", "states")
 )
-"""What a step model says of itself in its metadata."""
+"""Types and names of a step model's metadata."""
 
 
 class OnnxStepper:
-    """A step model as a stream.
+    """A step model that runs as a stream.
 
     `state` is a mapping of arrays that is never changed in place: keep it, save it with `numpy.savez`, set it back.
 
     Attributes:
-        latency: Steps between a frame and the result that it completes.
-        frames_per_window: T.
-        shown: Further values at the last step, by name.
+        latency: Number of steps between a frame and the result that it completes.
+        frames_per_window: Number of frames in a window, T.
+        shown: Additional values at the latest step, by name.
         state: The states before the next frame, by name.
     """
 
@@ -79,10 +79,10 @@ class OnnxStepper:
 
         Args:
             path: The `.onnx` file.
-            samples: N.
-            show: Names of spiking layers to read after each step, or of further tensors.
-            trusted: Run the model in this process: quicker by about a millisecond a step, for models of your own; others are
-                held to the limits on memory and time in a process of their own.
+            samples: Number of samples that run side by side, N.
+            show: Names of spiking layers, or of other tensors, to read after each step.
+            trusted: Run the model in this process, which saves about a millisecond per step; only for models you made
+                yourself. Others run in a separate process with limits on memory and time.
 
         Raises:
             FileFormatError: If the file is not a step model, is damaged, contradicts itself, or has no such tensor.
@@ -123,7 +123,7 @@ class OnnxStepper:
     def _check(
         self, described: Mapping[str, Any], inputs: Mapping[str, list[int | str]], samples: int, where: str
     ) -> None:
-        """What the metadata say of the states has to be what the model takes and gives.
+        """Check that the metadata on the states match the model's inputs and outputs.
 
         Raises:
             FileFormatError: If they contradict each other, or the states are larger than the limit.
@@ -145,11 +145,11 @@ class OnnxStepper:
         check_bytes(total, "the state of the stream", where=where)
 
     def push(self, frame: NDArray[Any] | torch.Tensor) -> list[Emission]:
-        """Push one frame `[N, ...]` and return the result that became final, if there is one.
+        """Push one frame `[N, ...]` and return the results that became final: one or none.
 
         Raises:
             DataError: If the frame does not fit the model.
-            VerificationError: If the model fails, or gives back states of another shape than it takes.
+            VerificationError: If the model fails, or returns states of a shape other than the one it takes.
         """
         x = np.ascontiguousarray(frame, np.float32)
         want = [d if isinstance(d, int) else self._samples for d in self._frame]
@@ -183,13 +183,13 @@ class OnnxStepper:
         return self._latest
 
     def close(self) -> None:
-        """End the model's process, if it has one; the end of the program does so as well."""
+        """End the model's process, if it has one; it also ends when the program does."""
         self._model.close()
 
 
 @contextmanager
 def open_onnx_step(path: Path, graph: Graph) -> Iterator[Opened]:
-    """A model that was just written, frame after frame until its result is out; it runs in this process.
+    """A model that was just written, run in this process frame after frame until its result is complete.
 
     Args:
         path: The `.onnx` file.
@@ -228,7 +228,7 @@ _MOST_STEPS = 1 << 40
 
 
 def _holds(dtype: str, value: float) -> bool:
-    """Whether an array of a type can hold a number as it is."""
+    """Whether a type can represent a number exactly."""
     kind = np.dtype(dtype)
     if kind.kind == "f":
         return abs(value) <= float(np.finfo(kind).max)

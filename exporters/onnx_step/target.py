@@ -65,4 +65,4 @@ ONNX_STEP = Target(
     verify=_verify,
     open=_open,
 )
-"""The paced schedule of the stream runtime: every step does the same work."""
+"""It follows the paced schedule of the stream runtime: every step does the same work."""

@@ -1,4 +1,4 @@
-"""A step model in onnxruntime beside the stream runtime, step after step."""
+"""Comparing a step model in onnxruntime with the stream runtime, step by step."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def verify_onnx_step(
 
 
 class _Pair:
-    """Both runtimes on one stream of windows."""
+    """Both runtimes on the same stream of windows."""
 
     def __init__(
         self, path: Path, reference: Stepper, names: list[str], bound: float, first_sample: int
@@ -104,12 +104,12 @@ class _Pair:
         self.shape = reference.plan.frames.features
 
     def push(self, frame: NDArray[np.float32]) -> None:
-        """One frame of a recording."""
+        """Push one frame of a recording to both."""
         self.pushed += 1
         self._step(frame)
 
     def finish(self) -> Agreement:
-        """Push silence until the last window is out, and sum up."""
+        """Push silence until the last window is complete, and return the agreement."""
         T = self.reference.plan.T
         per_window = T if self.reference.plan.streams else 1
         while self.reference.state.given[self.reference.plan.output] < self.pushed // T * per_window:
@@ -142,7 +142,7 @@ class _Pair:
             if a.value.shape != b.value.shape:
                 raise VerificationError(f"the model's results have the shape {list(b.value.shape)}")
             self.difference = max(self.difference, float((a.value - b.value).abs().max()))
-            if a.window < -(-self.pushed // self.reference.plan.T):  # of silence afterwards nothing counts
+            if a.window < -(-self.pushed // self.reference.plan.T):  # silence follows
                 values = (a.value.numpy(), b.value.numpy())
                 before = self.scores.get(a.window, (np.zeros_like(values[0]), np.zeros_like(values[1])))
                 self.scores[a.window] = (before[0] + values[0], before[1] + values[1])
