@@ -2,8 +2,8 @@
 
     python benchmarks/busy_neighbour.py [--rounds 3] [--json busy.json] -- export MODEL --target lava --data FOLDER ...
 
-What stands behind -- are the arguments of tcja-deploy, run in an empty folder: give absolute paths. Rounds alone and beside the
-neighbour take turns.
+What follows -- are the arguments of tcja-deploy, which runs in an empty folder: give absolute paths. Rounds alone and rounds
+beside the neighbour alternate.
 
 Keys with --json: alone, beside (median seconds), factor; command, machine, commit.
 """

@@ -3,9 +3,9 @@
     python benchmarks/energy_counting.py [--network events34] [--checkpoint FILE --data FOLDER] [--recordings 16] [--batch 4]
         [--rounds 5] [--threads 2] [--json energy_counting.json]
 
-Keys with --json, median seconds a recording: plain and counts (the event engine), sequence and sequence_counts (torch),
-spikingjelly and spikingjelly_counters (its SynOp, AC and MAC counters together); network, recordings, batch, threads, machine,
-commit.
+Keys with --json, median seconds per recording: plain and counts (the event engine), sequence and sequence_counts (torch),
+spikingjelly and spikingjelly_counters (its SynOp, AC and MAC counters together); network, recordings, batch, threads,
+machine, commit.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def main() -> None:
     counted, net = fold_batch_norm(graph), to_module(arch, state)
 
     def batches() -> list[np.ndarray]:
-        """As counting gathers them, so that plain inference pays for it as well."""
+        """Batches gathered as counting gathers them, so that plain inference takes that time as well."""
         return [np.stack([stored[i][0] for i in group], axis=1) for group in groups]
 
     def plain() -> None:

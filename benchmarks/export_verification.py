@@ -2,8 +2,8 @@
 
     python benchmarks/export_verification.py MODEL [--target onnx] [--rounds 3] [--json export.json] [-- more arguments]
 
-Each round runs `tcja-deploy export` with verification and without in processes of their own, turn by turn; without data it
-verifies on four made-up samples. The kernels of the event engine are compiled by the round that is left out.
+Each round runs `tcja-deploy export` with verification and without, alternately, in processes of their own; without data it
+verifies on four synthetic samples. A first round, which is left out, compiles the kernels of the event engine.
 
 Keys with --json: verified, unverified (median seconds), peak_verified, peak_unverified (largest resident set, bytes); target,
 network, machine, commit.

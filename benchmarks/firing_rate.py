@@ -3,9 +3,9 @@
     python benchmarks/firing_rate.py [--rates 0.02 0.04 0.08 0.16] [--rounds 7] [--threads 2] [--plot docs/firing-rate.png]
         [--json firing_rate.json]
 
-The layer is the second convolution of the DVS128 network (128 to 128 channels, 3 x 3, 64 x 64 places, T = 20) with its neurons,
-and its input is random spikes of the given rates: for the engine as bits, the form in which layers hand them on (the lists of
-what is active are made anew each time), for torch as float32.
+The layer is the second convolution of the DVS128 network (128 to 128 channels, 3 x 3, 64 x 64 places, T = 20) with its
+neurons, and its input is random spikes of the given rates: for the engine as bits, the form in which layers pass them on
+(the lists of active inputs are made anew each time), for torch as float32.
 
 Keys with --json: events_<rate> and sequence_<rate>, median seconds; threads, machine, commit.
 """
@@ -49,7 +49,7 @@ def main() -> None:
     conv = compile_graph(graph).layers["conv"]
 
     def layer(spikes: Spikes) -> object:
-        fresh = spikes.with_bits(spikes.bits)  # which knows no lists yet
+        fresh = spikes.with_bits(spikes.bits)  # has no lists of active inputs yet
         return run_layer(conv, fresh, args.threads)
 
     ways: dict[str, Callable[[], object]] = {}

@@ -1,14 +1,15 @@
-"""The GPU in under three minutes: are its integers those of the CPU, and how long does it take?
+"""The GPU in under three minutes: are its spikes those of the CPU, and how long does it take?
 
     python benchmarks/gpu_check.py [--json gpu.json] [--samples 8] [--rounds 5]
 
-Needs torch with CUDA and this package alone, no recordings. Networks have random weights. For each it prints the spikes that
-differ from the CPU's (bound: 1e-5 per neuron-step, decided by the order of sums; where one is over it, the first spike that
-differs and its distance to the threshold), whether two runs are equal, and the median times. The exit code says whether all
-of it held. Without a GPU it says so and ends with 2.
+Needs torch with CUDA and this package alone, no recordings. Networks have random weights. For each it prints how many
+spikes differ from the CPU's and how far the first of them is from the threshold, whether two runs are equal, and the median
+times. Up to 1e-5 per neuron-step may differ, or more if the first one was decided by rounding, which depends on the order
+of sums. The exit code is 0 if all of that holds, else 1; without a GPU it is 2.
 
-Keys with --json: card, torch, cuda, networks (by name: neuron_steps, mismatches, first_distance, equal_runs, counts_equal_runs,
-cpu_seconds, gpu_seconds, gpu_counting_seconds, samples, samples_that_fit), all in seconds a window of all samples; passed.
+Keys with --json: card, torch, cuda, networks (by name: neuron_steps, mismatches, first_distance, equal_runs,
+counts_equal_runs, cpu_seconds, gpu_seconds, gpu_counting_seconds, samples, samples_that_fit; times in seconds for a window
+of all samples); passed.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from tcja_deploy.runtime.synthetic import synthetic_frames
 
 NETWORKS = ("events34", "fashion_mnist", "cifar10dvs", "dvs128")
 DISTANCE = 1e-5
-"""A first spike that differs lies this near to the threshold, or more than rounding decided."""
+"""The first spike that differs lies within this distance of the threshold if rounding decided it."""
 
 
 class Stored:

@@ -3,8 +3,8 @@
     python benchmarks/history.py add inference.json energy_counting.json ...   # what the benchmarks wrote with --json
     python benchmarks/history.py plot docs/performance-history.png
 
-Each line of history.jsonl is one result: date, commit, machine, benchmark, network, ratios. A ratio says how many times as long
-the other side takes (or, for counts, how much counting adds).
+Each line of history.jsonl is one result: date, commit, machine, benchmark, network, ratios. A ratio says how many times as
+long the other side takes (or, for counts, the runs that count).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RATIOS: dict[str, dict[str, tuple[str, str]]] = {
     "export_verification": {"verified / unverified": ("verified", "unverified")},
     "busy_neighbour": {"beside / alone": ("beside", "alone")},
 }
-"""What is kept of each benchmark: numerator and denominator."""
+"""The ratios kept of each benchmark: numerator and denominator by name."""
 
 
 def add(files: list[Path]) -> None:

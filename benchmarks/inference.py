@@ -1,13 +1,13 @@
-"""Windows through SpikingJelly, the sequence runtime, onnxruntime and the event engine, side by side, turn by turn.
+"""Windows through SpikingJelly, the sequence runtime, onnxruntime and the event engine, side by side, in turns.
 
     python benchmarks/inference.py [--network dvs128] [--checkpoint FILE [--frames IO.npz | --data FOLDER]]
         [--samples 1] [--batch 20] [--rounds 7] [--threads 2] [--json inference.json]
 
-Weights are random, or a checkpoint's; frames are made up, or the `x` [N, T, C, H, W] of an .npz file, or recordings. The events
-engine's first run, in which Numba compiles or loads its kernels, is timed apart.
+Weights are random, or a checkpoint's; frames are synthetic, or the `x` [N, T, C, H, W] of an .npz file, or recordings. The
+event engine's first run, in which Numba compiles or loads its kernels, is timed separately.
 
-Keys with --json: spikingjelly, sequence, onnxruntime, events (median seconds a sample), first_run_events (seconds), network,
-samples, batch, threads, machine, commit.
+Keys with --json: spikingjelly, sequence, onnxruntime, events (median seconds per sample), first_run_events (seconds),
+network, samples, batch, threads, machine, commit.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What each step of the quantiser brings on N-MNIST: accuracy and moved spikes, float against integer.
+"""What each step of the quantiser gains on N-MNIST: accuracy and moved spikes, float against integer.
 
     python benchmarks/lava_accuracy.py --data n-mnist [--calibration 100] [--threads 2]
 
-The shipped network; calibrated on recordings of `Train`, measured on those of `Test` and on copies of them shifted by two
-pixels in four directions (more samples, since one recording in a hundred is a whole point).
+The shipped network is calibrated on recordings of `Train` and measured on those of `Test` and on copies of them, shifted by
+two pixels in four directions (more samples, since one recording in a hundred is a whole percentage point).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Batch = tuple[np.ndarray, np.ndarray]
 
 
 def shifted(frames: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Frames moved by some pixels; what leaves is lost."""
+    """Frames moved by some pixels; what leaves the frame is lost."""
     moved = np.roll(frames, (rows, columns), (3, 4))
     for axis, by in ((3, rows), (4, columns)):
         if by:
@@ -52,7 +52,7 @@ def shifted(frames: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 
 def copies(batches: list[Batch]) -> Iterator[Batch]:
-    """Every batch in four more places."""
+    """Every batch, shifted in four directions."""
     for rows, columns in ((-2, 0), (2, 0), (0, -2), (0, 2)):
         for frames, labels in batches:
             yield shifted(frames, rows, columns), labels

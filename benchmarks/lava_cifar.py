@@ -1,11 +1,11 @@
-"""MS-ResNet-18 with TCJA at CIFAR's size as a bundle: every value of every stage in the real Lava beside the twin's.
+"""MS-ResNet-18 with TCJA at CIFAR's size as a bundle: every value of every stage in the real Lava and in the twin.
 
     python benchmarks/lava_cifar.py [--width 64] [--windows 3] [--place output|branch]
 
-Pictures of 3 x 32 x 32, four time steps, four stages of two residual blocks each, a TCJA block in every one. The weights are
-random, with batch statistics that let spikes through: what is compared is arithmetic. Lava runs with the fast convolution
-(the same integers as matrix products). Needs the environment of `tcja-deploy lava setup`, and about 3 GB of memory at full
-width.
+Images of 3 x 32 x 32, four time steps, four stages of two residual blocks each, with a TCJA block in every stage. The
+weights are random, with batch statistics that let spikes through: what is compared is arithmetic. Lava runs with the fast
+convolution (the same integers as matrix products). Needs the environment of `tcja-deploy lava setup`, and about 3 GB of
+memory at full width.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ T = 4
 
 
 def pictures(samples: int, seed: int) -> torch.Tensor:
-    """Smooth random pictures `[T, N, 3, 32, 32]` in [0, 1], the same in every step."""
+    """Smooth random images `[T, N, 3, 32, 32]` in [0, 1], the same in every step."""
     coarse = torch.rand(samples, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
     fine = torch.nn.functional.interpolate(coarse, size=(32, 32), mode="bicubic").clamp(0, 1)
     return fine.expand(T, *fine.shape)

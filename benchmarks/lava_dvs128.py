@@ -1,9 +1,9 @@
-"""The DVS128 network as a bundle: the twin beside the real Lava, spike for spike, with the time of each.
+"""The DVS128 network as a bundle: the twin compared with the real Lava, spike for spike, and the time of each.
 
     python benchmarks/lava_dvs128.py --checkpoint dvs128_checkpoint_max.pth [--frames io.npz] [--samples 1] [--stock]
 
-Lava runs with the fast convolution (the same integers as matrix products), with --stock with its own too. The frames are
-those of `x` in the .npz file, `[N, T, 2, 128, 128]`, or synthetic. Needs the environment of `tcja-deploy lava setup`.
+Lava runs with the fast convolution (the same integers as matrix products), and with --stock with its own as well. The frames
+are those of `x` in the .npz file, `[N, T, 2, 128, 128]`, or synthetic. Needs the environment of `tcja-deploy lava setup`.
 """
 
 from __future__ import annotations

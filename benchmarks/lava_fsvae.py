@@ -1,9 +1,9 @@
-"""The spiking VAE of the zoo as two bundles: errors of its pictures, every value in the real Lava, and a picture of pictures.
+"""The spiking VAE of the zoo as two bundles: errors of its images, every value in the real Lava, and a picture of them.
 
     python -m benchmarks.lava_fsvae fsvae_digits.pt [--lava 20] [--picture docs/assets/fsvae-lava.png]
 
-The weights are what `training.train_fsvae` wrote. Both parts are calibrated on 100 training pictures. The 297 held-out ones
-go through the float encoder and decoder and through the integer ones, with the same draws between; some also through Lava.
+The weights are what `training.train_fsvae` wrote. Both parts are calibrated on 100 training images. The 297 held-out ones
+go through the float encoder and decoder and through the integer ones, with the same draws in between; some also through Lava.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def in_lava(name: str, path: Path, frames: NDArray[np.float32]) -> int:
 
 
 def picture(path: Path, rows: dict[str, NDArray[np.float32]]) -> None:
-    """Rows of pictures `[N, 1, H, W]` in [0, 1] under each other."""
+    """Draw rows of images `[N, 1, H, W]` in [0, 1] below each other."""
     from matplotlib.figure import Figure
 
     figure = Figure((8, 0.85 * len(rows)), layout="constrained")

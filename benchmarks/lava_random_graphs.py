@@ -1,9 +1,9 @@
-"""Seeded random branched graphs in the real Lava: every value of every stage beside the twin's, three windows each.
+"""Seeded random branched graphs in the real Lava: every value of every stage compared with the twin's, three windows each.
 
     python benchmarks/lava_random_graphs.py [--graphs 2000] [--first 0] [--together 10] [--minutes 90] [--json FILE]
 
-The graphs are those of the tests (`tests/exporters/lava/graph_nets.py`), several side by side in one run of Lava, and all
-runs forks of one process that has imported it; every second run takes Lava's own convolution, the others the fast one. Needs
+The graphs are those of the tests (`tests/exporters/lava/graph_nets.py`), several side by side in one run of Lava; all runs
+are forks of one process that has imported it. Every second run takes Lava's own convolution, the others the fast one. Needs
 the environment of `tcja-deploy lava setup`.
 """
 
@@ -52,7 +52,7 @@ def kind(stage: AnyStage) -> str:
 
 
 def kinds(network: IntegerNetwork, agreement: Agreement) -> Counter[str]:
-    """How many stages of each kind say something, and how many inputs are delayed."""
+    """How many stages of each kind send something, and how many inputs are delayed."""
     spoken = {layer.name for layer in agreement.layers if layer.spikes}
     found = Counter(kind(stage) for stage in network.stages if stage.name in spoken and stage.name != "out")
     found["delayed input"] = sum(delay > 0 for times in schedule(network).values() for delay in times.delays)
@@ -60,7 +60,7 @@ def kinds(network: IntegerNetwork, agreement: Agreement) -> Counter[str]:
 
 
 def compared(seeds: range, fast: bool) -> tuple[IntegerNetwork, Agreement]:
-    """The graphs of some seeds as one network, and what Lava made of it."""
+    """The graphs of some seeds as one network, and how it compares in Lava."""
     network = random_graphs(seeds)
     frames = random_counts(network, WINDOWS, seeds[0]).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,9 @@
-"""What bias correction and a fine-tune with the rounding in the loop bring on simulated digits.
+"""What bias correction and a fine-tune with the rounding in the loop gain on simulated digits.
 
     python -m benchmarks.lava_tuning FOLDER/NAME.tcja [--weight-bits 4] [--epochs 3]
 
-The graphs are what `training.train_witnesses` wrote. Tuned on the 1497 recordings that were trained on, tested on the 300
-that were held out. Prints rows for docs/lava.md.
+The graphs are what `training.train_witnesses` wrote. They are tuned on the 1497 recordings that they were trained on, and
+tested on the 300 that were held out. Prints rows for docs/lava.md.
 """
 
 from __future__ import annotations

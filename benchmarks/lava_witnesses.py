@@ -3,10 +3,10 @@
     python -m benchmarks.lava_witnesses FOLDER/*.tcja [--data n-mnist] [--copies 9] [--lava 20]
 
 The graphs are what `training.train_witnesses` wrote, with the same `--data`: calibrated on 100 recordings that were trained
-on, tested on the 300 that were held out (in brackets Wilson's 95 % interval). Few of 300 recordings tell half a point from
-chance, so each comes back as some copies: digits recorded again, N-MNIST's recordings moved by one and two pixels in four
-directions. The difference of both networks on all of these has a paired 95 % interval over recordings, not copies, since
-copies of one are alike. Prints rows for docs/lava.md.
+on, tested on the 300 that were held out (in brackets Wilson's 95 % interval). With 300 recordings half a point may be chance,
+so each is used again as several copies: digits recorded anew, N-MNIST's recordings moved by one and two pixels in four
+directions. The difference between both networks on all of these has a paired 95 % interval over recordings, not copies,
+since copies of one are alike. Prints rows for docs/lava.md.
 """
 
 from __future__ import annotations
@@ -47,20 +47,20 @@ Batch = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 def batches(data: Recordings) -> list[Batch]:
-    """Frames `[T, n, 2, H, W]` and labels of counts `[N, T, 2, H, W]`, some at a time."""
+    """Frames `[T, n, 2, H, W]` and labels of counts `[N, T, 2, H, W]`, a batch at a time."""
     parts = zip(data[0].split(BATCH), data[1].split(BATCH), strict=True)
     return [(frames.transpose(0, 1).float().numpy(), labels.numpy()) for frames, labels in parts]
 
 
 def moved(data: Recordings) -> Iterator[Recordings]:
-    """All recordings in eight other places."""
+    """All recordings, moved to eight other places."""
     frames, labels = data
     for rows, columns in MOVES:
         yield torch.from_numpy(shifted(frames.numpy(), rows, columns)), labels
 
 
 def predicted(graph: Graph, network: IntegerNetwork, data: Recordings) -> NDArray[np.int64]:
-    """Classes `[2, N]` that the float and the integer network see."""
+    """Classes `[2, N]` that the float and the integer network predict."""
     run, twin = watching(graph, choose(graph, "torch"), ()), Twin(network)
     found: list[list[Any]] = [[], []]
     for frames, _ in batches(data):
@@ -71,7 +71,7 @@ def predicted(graph: Graph, network: IntegerNetwork, data: Recordings) -> NDArra
 
 
 def paired(difference: NDArray[np.integer[Any]]) -> tuple[float, float, float]:
-    """Mean and its 95 % interval of differences `[recordings, copies]`, in points; copies of a recording are one draw."""
+    """Mean of differences `[recordings, copies]` with its 95 % interval, in percentage points; one recording is one draw."""
     each = difference.mean(1)
     half = 1.96 * float(each.std(ddof=1)) / len(each) ** 0.5
     return 100 * float(each.mean()), 100 * (float(each.mean()) - half), 100 * (float(each.mean()) + half)

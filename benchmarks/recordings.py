@@ -3,7 +3,7 @@
     python benchmarks/recordings.py --data n-mnist/Train --model tcja_deploy/data/nmnist_checkpoint_max.pth
 
 Opens and checks the recordings (every one is read), runs the network over them as `tcja-deploy rates` does, and prints the
-seconds and shares of each part; with --repeat, also with the frames from the cache.
+seconds and the share of each part. Later rounds of --repeat read the frames from the cache.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Memory over a long run: 10,000 recordings through `rates` and 1,000 windows through a stream, with the slope of each.
 
-Usage: `python benchmarks/soak.py [--recordings 10000] [--windows 1000]`. The recordings are files as `rates` reads them.
-Prints resident memory every tenth of the way and
-the slope over the second half, in bytes per recording and per window; a leak of one array per recording shows as kilobytes.
+    python benchmarks/soak.py [--recordings 10000] [--windows 1000]
+
+The recordings are files as `rates` reads them. Prints resident memory at every tenth of the way and the slope over the second
+half, in bytes per recording and per window; a leak of one array per recording shows as kilobytes.
 """
 
 from __future__ import annotations
@@ -55,20 +56,20 @@ def recordings(folder: Path, graph: Graph, count: int) -> None:
 
 
 class Slope:
-    """Resident memory on the way, and its slope."""
+    """Resident memory during a run, and its slope."""
 
     def __init__(self, what: str, count: int) -> None:
         self.what, self.count, self.points = what, count, []  # type: ignore[var-annotated]
 
     def at(self, i: int) -> None:
-        """Measure after `i` of them, every hundredth of the way."""
+        """Measure after `i` recordings or windows, at every hundredth of the way."""
         if i * 100 // self.count > len(self.points):
             self.points.append((i, resident()))
             if len(self.points) % 10 == 0:
                 print(f"{self.what} {i:6,}: {self.points[-1][1] / 1e6:8.1f} MB", flush=True)
 
     def tell(self) -> None:
-        """The slope over the second half."""
+        """Print the slope over the second half."""
         later = np.array(self.points[len(self.points) // 2 :], np.float64)
         slope = float(np.polyfit(later[:, 0], later[:, 1], 1)[0])
         print(f"{self.what}: {slope:+.1f} bytes each over the second half", flush=True)

@@ -3,12 +3,12 @@
     python benchmarks/stream_latency.py [--network dvs128 | --checkpoint FILE [--frames IO.npz]] [--lookahead D] [--rounds 5]
         [--threads 1] [--json stream_latency.json]
 
-Prints the median time of a frame and of the slowest frame of a window, and the bytes that have to be kept. Weights of
-zoo networks are random; frames are made up, or the first sample of `x` [N, T, C, H, W] of an .npz file. SpikingJelly steps the
-same network without its attention, which it cannot step. All take turns, a window each.
+Prints the median time of a frame and of the slowest frame of a window, and the bytes that have to be kept. Weights of zoo
+networks are random; frames are synthetic, or the first sample of `x` [N, T, C, H, W] of an .npz file. SpikingJelly steps the
+same network without its attention, which it cannot step. All take turns, one window at a time.
 
-Keys with --json, median seconds a frame: spikingjelly_step, torch (burst), events (burst), onnx, window (the whole window at
-once, over T); network, threads, machine, commit.
+Keys with --json, median seconds per frame: spikingjelly_step, torch (burst), events (burst), onnx, window (the whole window
+at once, divided by T); network, threads, machine, commit.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ KEYS = {
 
 
 def spikingjelly_step(arch: zoo.Architecture, state: dict[str, np.ndarray]) -> Callable[[np.ndarray], object]:
-    """SpikingJelly's own single-step mode of the same layers, but the attention."""
+    """SpikingJelly's own single-step mode of the same layers, except the attention."""
     net = to_module(arch, state)
     parts: list[nn.Module] = []
     for module in (*net.conv, *net.fc):

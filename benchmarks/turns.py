@@ -1,4 +1,4 @@
-"""What the benchmarks share: both sides in one process turn by turn, ratios of medians, results as JSON."""
+"""What the benchmarks share: all sides in one process, in turns; ratios of medians; results as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def turn_by_turn(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each way, `rounds` of them; a round before them warms up, compiles and is left out."""
+    """Seconds of each way, by name, in `rounds` rounds; a round before them warms up, compiles and is left out."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for round_ in range(rounds + 1):
         for name, call in ways.items():
@@ -30,7 +30,7 @@ def turn_by_turn(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[
 
 
 def show(title: str, times: Mapping[str, list[float]], reference: str, each: int = 1) -> dict[str, float]:
-    """Print medians (divided by `each`) and their ratios to the reference's; the medians in seconds."""
+    """Print medians (divided by `each`) and the ratio of the reference's to each; return the medians in seconds."""
     medians = {name: statistics.median(t) / each for name, t in times.items()}
     table = Table("", "ms", "min", "max", f"{reference} over it", title=title)
     for name, median in medians.items():
@@ -42,7 +42,7 @@ def show(title: str, times: Mapping[str, list[float]], reference: str, each: int
 
 
 def machine() -> str:
-    """Processor and how many cores this process may use."""
+    """The processor, and how many cores this process may use."""
     from tcja_deploy.runtime.threads import available_cores
 
     info = Path("/proc/cpuinfo")
@@ -52,14 +52,14 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """Short hash of the checkout, with a plus where it has changes; `unknown` outside of one."""
+    """Short hash of the checkout, with a plus if it has changes; `unknown` outside a checkout."""
     asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--exclude=*"]
     ran = subprocess.run(asked, capture_output=True, text=True, check=False)
     return ran.stdout.strip() or "unknown"
 
 
 def save(path: Path | None, benchmark: str, seconds: Mapping[str, float], **facts: Any) -> None:
-    """Write medians in seconds by their keys beside facts; nothing without a path."""
+    """Write medians in seconds by their keys, together with facts; nothing without a path."""
     if path is not None:
         about = {"benchmark": benchmark, "machine": machine(), "commit": commit()}
         path.write_text(json.dumps({**about, **facts, **seconds}, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""Training and evaluation shared by the scripts: a fixed number of epochs, no choice by test accuracy."""
+"""Training and evaluation shared by the scripts: a fixed number of epochs, nothing chosen by test accuracy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Loss", "Motion", "accuracy", "as_tensors", "error_of_rates", "load",
 
 Recordings = tuple[torch.Tensor, torch.Tensor]
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Of outputs `[N, classes]` and labels `[N]`, a mean over the recordings."""
+"""The loss of outputs `[N, classes]` and labels `[N]`, a mean over the recordings."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,11 @@ def train(
         net: Takes `[T, N, 2, H, W]`, returns scores `[N, classes]`; trained on the device it is on.
         recordings: Counts `[N, T, 2, H, W]` and labels.
         epochs: Fixed number of epochs.
-        batch: Recordings a step.
-        learning_rate: Of Adam, at the start of the cosine.
-        motion: How far each recording moves, anew in each epoch.
-        seed: Of order, motion and dropout.
-        loss_of: What is minimised, of scores and labels.
+        batch: Recordings per step.
+        learning_rate: Learning rate of Adam at the start of the cosine schedule.
+        motion: How far each recording is moved, drawn anew in each epoch.
+        seed: Seed of order, motion and dropout.
+        loss_of: The loss to minimise, from scores and labels.
     """
     torch.manual_seed(seed)
     device = next(net.parameters()).device
@@ -112,7 +112,7 @@ def accuracy(net: nn.Module, recordings: Recordings, batch: int = 50) -> float:
 def save_checkpoint(net: nn.Module, path: Path, *, epochs: int, test_accuracy: float) -> None:
     """Write the keys of the authors' checkpoints; `max_test_acc` is the one test, after the last epoch.
 
-    Optimizer and schedule are left empty: the file is for deployment, not for going on with the training.
+    Optimizer and schedule are left empty: the file is for deployment, not for further training.
     """
     content = {
         "net": {name: weight.cpu() for name, weight in net.state_dict().items()},

@@ -1,4 +1,4 @@
-"""A small TCJA-SNN for 34 x 34 event recordings, laid out as the TCJA authors' network for DVS128 Gesture."""
+"""A small TCJA-SNN for 34 x 34 event recordings, laid out like the TCJA authors' network for DVS128 Gesture."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TCJA(nn.Module):
         self.conv_c = nn.Conv1d(channels, channels, kernel_size_c, padding="same", bias=False)
 
     def forward(self, spikes: torch.Tensor) -> torch.Tensor:
-        """Gate spikes `[T, N, C, H, W]` by one factor in (0, 1) a step, sample and channel."""
+        """Gate spikes `[T, N, C, H, W]` by one factor in (0, 1) per step, sample and channel."""
         squeezed = spikes.mean(dim=(3, 4)).transpose(0, 1)  # [N, T, C]
         along_channels = self.conv(squeezed)
         along_time = self.conv_c(squeezed.transpose(1, 2)).transpose(1, 2)
@@ -39,14 +39,14 @@ class TCJA(nn.Module):
 
 
 class TCJANet34(nn.Module):
-    """Three convolutional blocks (the last two gated), two linear layers, votes of ten neurons a class.
+    """Three convolutional blocks (the last two gated), two linear layers, votes of ten neurons per class.
 
     Args:
         timesteps: T.
         channels: Channels of the three blocks.
         hidden: Neurons of the hidden linear layer.
         classes: Number of classes.
-        attention: Whether the last two blocks are gated; without, nothing stands in the place of the gates.
+        attention: Whether the last two blocks are gated; if not, nothing takes the place of the gates.
     """
 
     VOTERS = 10

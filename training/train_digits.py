@@ -4,7 +4,7 @@ From the root of the repository, with the extra `train` installed:
 
     python -m training.train_digits
 
-writes `digits_checkpoint_max.pth` and `digits_test_events.npz` (100 held-out recordings, ten a class); with
+writes `digits_checkpoint_max.pth` and `digits_test_events.npz` (100 held-out recordings, ten per class); with
 `--without-attention`, the same network without its gates, trained with the same settings on the same recordings.
 """
 

@@ -1,4 +1,4 @@
-"""Train the spiking VAE of the zoo on scikit-learn's digits (1797 pictures of 8 x 8 pixels) and fit its prior.
+"""Train the spiking VAE of the zoo on scikit-learn's digits (1797 images of 8 x 8 pixels) and fit its prior.
 
 From the root of the repository, with the extra `train` installed:
 
@@ -28,18 +28,18 @@ from tcja_deploy.zoo.fsvae import Decoder, Encoder, Prior, Sizes, draw
 __all__ = ["digits", "fit_prior", "main", "recognised", "save", "train"]
 
 TRAINING = 1500
-"""The first pictures are trained on; the rest tests the reconstruction."""
+"""So many images, the first ones, are trained on; the rest tests the reconstruction."""
 
 
 def digits() -> tuple[Tensor, Tensor]:
-    """Pictures `[1797, 1, 8, 8]` in [0, 1], and what they show."""
+    """Images `[1797, 1, 8, 8]` in [0, 1], and the digits that they show."""
     data = load_digits()
     pictures = torch.tensor(data.images / 16, dtype=torch.float32)[:, None]
     return pictures, torch.tensor(data.target)
 
 
 def over_time(pictures: Tensor, T: int) -> Tensor:
-    """One picture a time step: `[N, C, H, W]` to `[T, N, C, H, W]`."""
+    """The image at every time step: `[N, C, H, W]` to `[T, N, C, H, W]`."""
     return pictures.expand(T, *pictures.shape)
 
 
@@ -65,7 +65,7 @@ def train(
     weight: float = 0.02,
     seed: int = 0,
 ) -> None:
-    """Train both with Adam on binary cross entropy a picture plus `weight` times the divergence from a prior of one half."""
+    """Train both with Adam on binary cross entropy per image plus `weight` times the divergence from a prior of one half."""
     torch.manual_seed(seed)
     parameters = [*encoder.parameters(), *decoder.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=learning_rate)
@@ -99,7 +99,7 @@ def train(
 
 @torch.no_grad()
 def fit_prior(encoder: Encoder, sizes: Sizes, pictures: Tensor, labels: Tensor) -> Prior:
-    """The prior from the encoder's answers to pictures."""
+    """The prior from the encoder's spikes for the images."""
     spikes = encoder(over_time(pictures, sizes.T))
     functional.reset_net(encoder)
     return Prior.fit(spikes, sizes.k, labels)
@@ -117,7 +117,7 @@ def recognised(decoder: Decoder, prior: Prior, pictures: Tensor, labels: Tensor,
 
 @torch.no_grad()
 def reconstruction(encoder: Encoder, decoder: Decoder, sizes: Sizes, pictures: Tensor) -> float:
-    """Mean squared error a pixel."""
+    """Mean squared error per pixel."""
     y = decoder(draw(encoder(over_time(pictures, sizes.T)), sizes.k, torch.Generator().manual_seed(2)))
     functional.reset_net(encoder)
     functional.reset_net(decoder)

@@ -6,8 +6,8 @@ From the root of the repository, with the extra `train` installed:
 
 writes `FOLDER/NAME.tcja` and prints the accuracy on the held-out recordings: a few minutes each on one core. The recordings
 are those of `training.train_digits`, or with `--data` those of an N-MNIST folder, with four frames each. 300 are held out;
-`benchmarks/lava_witnesses.py` compares the float with the integer network on them. With `--settings` a fifth of what is trained
-on is held back and tested on instead, for the choice of settings.
+`benchmarks/lava_witnesses.py` compares the float with the integer network on them. With `--settings` a fifth of the training
+recordings is held back and tested on instead, for the choice of settings.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LOSSES: dict[str, loop.Loss] = {"classes": cross_entropy, "rates": loop.error_of
 
 
 def nmnist(folder: Path) -> tuple[loop.Recordings, loop.Recordings]:
-    """N-MNIST as counts `[N, T, 2, 34, 34]` with labels: `Test/` and as many more of `Train/` as make 300 are held out."""
+    """N-MNIST as counts `[N, T, 2, 34, 34]` with labels: `Test/` is held out, and as many of `Train/` as make 300."""
     train, test = (
         loop.load(open_data(folder / part, timesteps=TIMESTEPS, sensor=CAMERA.sensor))
         for part in ("Train", "Test")
@@ -54,14 +54,14 @@ def recordings() -> tuple[loop.Recordings, loop.Recordings]:
 
 
 def recorded_again(times: int) -> Iterator[loop.Recordings]:
-    """The 300 held-out digits before the simulated camera some more times: other noise, other thresholds of its pixels."""
+    """The 300 held-out digits before the simulated camera again, `times` times, with other noise and other pixel thresholds."""
     _, test = _digits_apart()
     for time in range(times):
         yield _recorded(test, time + 1)
 
 
 def settings_split(train: loop.Recordings) -> tuple[loop.Recordings, loop.Recordings]:
-    """The recordings to train on in two: what settings are compared on, so that no test recording decides on them."""
+    """The training recordings in two parts; the second compares settings, so that no test recording decides on them."""
     return _split(train, len(train[1]) // 5, SEED + 1)
 
 
@@ -86,7 +86,7 @@ def _recorded(chosen: NDArray[np.int64], again: int = 0) -> loop.Recordings:
 
 
 def _split(data: loop.Recordings, count: int, seed: int) -> tuple[loop.Recordings, loop.Recordings]:
-    """All but some of the recordings, and those, with as many of each class as there are."""
+    """The recordings in two parts, the second of `count`, with the classes in the same proportions."""
     frames, labels = data
     parts = train_test_split(
         np.arange(len(labels)), test_size=count, random_state=seed, stratify=labels.numpy()
@@ -117,7 +117,7 @@ def train_witness(
 
 
 def main() -> None:
-    """Train what is asked for."""
+    """Train the networks that were asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,6 +1,6 @@
-"""Small networks of the families, for pictures of two channels and 17 x 17 pixels: what quantisation is tried on.
+"""Small networks of the families, for frames of two channels and 17 x 17 pixels: what quantisation is tried on.
 
-Frames of 34 x 34 are averaged in front of every network, which Lava's host does exactly.
+Frames of 34 x 34 are averaged before every network, which Lava's host does exactly.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _halved() -> nn.Module:
 
 
 class Rates(nn.Module):
-    """Mean over time of what a network says of each frame."""
+    """Mean over time of a network's scores of each frame."""
 
     def __init__(self, *parts: nn.Module) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Rates(nn.Module):
 
 
 def _head(channels: int) -> list[nn.Module]:
-    """A readout of every place of the last maps, 5 x 5: their mean alone would leave out where on the digit a stroke is."""
+    """A readout of every place of the last maps, 5 x 5: their mean alone would lose where on the digit a stroke is."""
     return [nn.Flatten(2), layer.Linear(channels * 5 * 5, CLASSES, step_mode="m")]
 
 
@@ -79,7 +79,7 @@ def _sew(connect: str) -> nn.Module:
 
 
 def _cross_convolution() -> nn.Module:
-    """Three convolutions, the attention behind the neurons of the last two, and a readout."""
+    """Three convolutions, the attention after the neurons of the last two, and a readout."""
     return Rates(
         _halved(), _conv(2, 16), _lif(),
         _conv(16, 32, stride=2), _lif(), CrossConvolution(),
@@ -88,7 +88,7 @@ def _cross_convolution() -> nn.Module:
 
 
 def _ma_snn(which: str) -> nn.Module:
-    """Three convolutions, the attention in front of the neurons of the last two, as its authors place it, and a readout."""
+    """Three convolutions, the attention before the neurons of the last two, as its authors place it, and a readout."""
 
     def attention(channels: int) -> nn.Module:
         used = {"use_temporal": "t" in which, "use_channel": "c" in which, "use_spatial": "s" in which}
@@ -116,7 +116,7 @@ WITNESSES: dict[str, Callable[[], nn.Module]] = {
     "ma-snn": lambda: _ma_snn("tcs"),
     "cross-convolution": _cross_convolution,
 }
-"""Makers of untrained networks by name; torch's seed decides the weights."""
+"""Functions that make untrained networks, by name; torch's seed decides the weights."""
 
 
 def example() -> Tensor:

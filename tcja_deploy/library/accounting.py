@@ -38,8 +38,8 @@ class EnergyReport(Result):
     """Energy of a model per inference, by named conventions and price lists.
 
     Attributes:
-        report: The whole record.
-        activity: The exact counts after it.
+        report: All numbers of the report.
+        activity: The exact counts that it is computed from.
     """
 
     report: Report
@@ -47,7 +47,7 @@ class EnergyReport(Result):
 
     @property
     def estimates(self) -> tuple[EnergyEstimate, ...]:
-        """One for each network (the SNN and the ANN it is compared with), convention and price list; energies in pJ."""
+        """One estimate for each network (the SNN and its ANN), convention and price list; energies in pJ."""
         return self.report.estimates
 
     def tables(self) -> Sequence[Table]:
@@ -87,9 +87,9 @@ def energy(
     Args:
         model: What `load` takes, or a graph.
         data: Recordings, as for `rates`.
-        activity: What `rates` found, or counts that were kept (`rates(...).save_counts(path)`), instead of recordings.
-        profiles: Price lists: built-in names such as `"asic45"`, or `.toml` files; the papers' 45 nm if none.
-        conventions: Of `"paper"`, `"strict"`, `"memory"`, `"hardware"`; all that the profiles can price if none.
+        activity: The result of `rates`, or a file of counts (`rates(...).save_counts(path)`), instead of recordings.
+        profiles: Price lists: built-in names such as `"asic45"`, or `.toml` files; if none, the papers' 45 nm.
+        conventions: Any of `"paper"`, `"strict"`, `"memory"`, `"hardware"`; if none, all that the profiles can price.
         options: Choices that the conventions leave open.
         allow_uncounted: Report ops without a counting rule instead of refusing them.
         loading: Arguments of `load`, for a model that is not a graph.
@@ -100,6 +100,7 @@ def energy(
         UsageError: Neither recordings nor counts, both, or conventions and profiles that do not fit each other.
         ProfileError: A profile breaks the schema.
         DataError: The recordings cannot be read, or do not fit the model.
+        FileFormatError, TraceError, CodeError: The model cannot be loaded (see `load`), or the file holds no counts.
     """
     chosen, prices = select(conventions, profiles)
     if data is not None and activity is None:
@@ -126,7 +127,7 @@ def energy(
 
 
 def _counted(graph: Graph, activity: RateReport | str | Path) -> tuple[Measured, dict[str, str]]:
-    """Counts that are there already, and facts about them.
+    """Counts of an earlier run, and facts about them.
 
     Raises:
         UnsupportedError: They belong to another network.

@@ -1,4 +1,4 @@
-"""Arguments that several functions of this package take, as types: what can be said about loading, recordings and running."""
+"""Arguments that several functions of this package take, as types: how to load, to read recordings and to run."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RecordingArguments(TypedDict, total=False):
         classes: All class names in the order of their labels.
         labels: A table (CSV) of file names and labels.
         label_order: How class names are sorted, `"text"` or `"number"`.
-        resize: How events of another sensor are rescaled: `"area"`, `"crop"` or `"nearest"`.
+        resize: How events of a sensor of another size are rescaled: `"area"`, `"crop"` or `"nearest"`.
         camera: Rows and columns of the camera, `[H, W]`, where the files do not say.
         cache: Keep the frames of large files in the user's cache folder.
     """

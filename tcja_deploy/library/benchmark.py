@@ -54,14 +54,14 @@ from tcja_deploy.runtime.engines import choose, watching
 __all__ = ["PATIENCE", "TURNS", "benchmark"]
 
 TURNS = 5
-"""Turns over all recordings if nothing is said."""
+"""Turns over all recordings by default."""
 PATIENCE = 30.0
 """Seconds after which no further turn of a target begins."""
 
 _TOGETHER = 4
-"""Recordings that run at once if nothing is said."""
+"""Recordings that run at once by default."""
 _REFUSALS = (UnsupportedError, ToolchainError, DataError, VerificationError)
-"""What keeps one target from being benchmarked and is no fault of the others."""
+"""Errors that keep one target from being benchmarked, but not the others."""
 
 
 @task
@@ -84,18 +84,19 @@ def benchmark(
 ) -> BenchmarkReport:
     """Export a model to every target and run each artifact: size, accuracy, differing spikes, time, energy.
 
-    What a target refuses, or lacks to run, is a row that says so. The artifacts are written to a temporary folder.
+    A target that refuses the network, or lacks what it needs to run, has a row that says so. The artifacts are written to a
+    temporary folder.
 
     Args:
         model: What `load` takes, or a graph.
         data: Recordings, as for `rates`.
-        targets: Names of targets, with options behind a colon, such as `"nir:gate=split"`; all targets if none.
+        targets: Names of targets, with options after a colon, such as `"nir:gate=split"`; all targets if none.
         calibration: Recordings that Lava's numbers are calibrated on; those of `data` if not given.
-        conventions: Of `"paper"`, `"strict"`, `"memory"`, `"hardware"`: estimates of the network's work.
+        conventions: Any of `"paper"`, `"strict"`, `"memory"`, `"hardware"`: estimates of the network's work.
         profiles: Price lists: built-in names, or `.toml` files.
         options: Choices that the conventions leave open.
         measure: Measure the energy of the runs, where the machine has counters (RAPL, NVML).
-        turns: Turns over all recordings; the medians are reported. None begins after half a minute.
+        turns: Turns over all recordings; their medians are reported. No further turn begins after half a minute.
         batch_size: Recordings that run at once.
         engine: What runs the network itself: `"auto"`, `"torch"`, `"events"` or `"onnx"`.
         progress: Show a progress bar if it takes longer than two seconds.
@@ -172,7 +173,7 @@ class _Job:
         )
 
     def row(self, choice: TargetChoice) -> TargetRow:
-        """One target, or why there is nothing to say of it."""
+        """The row of one target, or one that says why it could not be run."""
         try:
             with tempfile.TemporaryDirectory(prefix="tcja-benchmark-") as folder:
                 return self._of(choice, Path(folder))
@@ -229,7 +230,7 @@ class _Job:
         return Measurement(accuracy, statistics.median(spent), len(spent), *self._joules(energies))
 
     def _joules(self, energies: Sequence[Energy]) -> tuple[Mapping[str, float], str]:
-        """Median over the turns by source, per recording; and what failed."""
+        """Joules per recording by source, medians over the turns; and which sources failed."""
         if not isinstance(self.meter, Meter):
             return {}, ""
         failed = {s: why for e in energies for s, why in e.failures.items()}

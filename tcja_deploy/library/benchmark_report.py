@@ -20,11 +20,11 @@ class Measurement:
     """Runs of one artifact.
 
     Attributes:
-        accuracy: Share of right predictions; `None` without labels.
-        milliseconds: Per recording, the median of the turns.
+        accuracy: Share of correct predictions; `None` without labels.
+        milliseconds: Milliseconds per recording, the median of the turns.
         turns: Turns over all recordings.
-        joules: Measured per recording, the median of the turns, by source; empty if nothing was measured.
-        failure: Which source failed on the way, and why.
+        joules: Joules per recording by source, the median of the turns; empty if nothing was measured.
+        failure: Which sources failed while they were measured, and why; empty if none did.
     """
 
     accuracy: float | None
@@ -42,8 +42,9 @@ class TargetRow:
         target: Its name, with the options that were given.
         runtime: What runs its artifact.
         size: Bytes of the artifact, without golden sample and manifest.
-        accuracy: Share of right predictions; `None` without labels or where nothing ran.
-        moved: Neuron-steps whose spikes are not those of the network as it was trained, of how many.
+        accuracy: Share of correct predictions; `None` without labels or where nothing ran.
+        moved: Neuron-steps whose spikes differ from those of the network as it was trained, and how many there are in
+            all; `None` where they were not compared.
         measurement: Runs of the artifact; `None` where there were none.
         note: Why something is missing.
     """
@@ -57,11 +58,11 @@ class TargetRow:
     note: str = ""
 
     def with_note(self, note: str) -> TargetRow:
-        """The same, with a reason."""
+        """This row with a note."""
         return replace(self, note=note)
 
     def with_measurement(self, found: Measurement) -> TargetRow:
-        """The same, with what its runs gave."""
+        """This row with the results of its runs."""
         return replace(self, accuracy=found.accuracy, measurement=found, note=found.failure)
 
 
@@ -70,13 +71,13 @@ class BenchmarkReport(Result):
     """Targets side by side.
 
     Attributes:
-        model: How the model is called.
+        model: Name of the model.
         network: The network's own numbers: size, work, energy by convention.
         rows: The network itself, then one row per target.
         recordings: How many were run.
-        together: How many of them at once.
-        meter: What measured; `None` if nobody asked for it.
-        facts: Where the numbers are from.
+        together: How many of them run at once.
+        meter: The energy meter; `None` if no measurement was asked for.
+        facts: Where the numbers come from, by name.
     """
 
     model: str
@@ -89,7 +90,7 @@ class BenchmarkReport(Result):
 
     @property
     def measured(self) -> str:
-        """What was measured and how, or why nothing was; empty if nobody asked for it."""
+        """What was measured and how, or why nothing was; empty if no measurement was asked for."""
         if self.meter is None:
             return ""
         if isinstance(self.meter, NoMeter):
@@ -163,7 +164,7 @@ class BenchmarkReport(Result):
         return notes + ([self.measured] if self.measured else [])
 
     def document(self, suffix: str) -> str:
-        """The table and where it is from, in one format."""
+        """The table and where its numbers come from, in one format."""
         return tables_document(
             "tcja-deploy benchmark",
             f"Targets of {self.model}",

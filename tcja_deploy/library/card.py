@@ -1,8 +1,8 @@
 """Model cards: Markdown with a YAML head, as model hubs read it, made from the manifest of an export.
 
 The fields at the top (`library_name`, `tags`, `metrics`, `model-index`) are those of Hugging Face's model cards
-(https://github.com/huggingface/hub-docs/blob/main/modelcard.md). Everything else stands under `tcja_deploy`. Every number is
-that of the manifest or of the energy report.
+(https://github.com/huggingface/hub-docs/blob/main/modelcard.md). Everything else is under `tcja_deploy`. Every number is
+taken from the manifest or the energy report.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tcja_deploy.library.yaml_text import to_yaml
 __all__ = ["CardFacts", "model_card"]
 
 Entries = Mapping[str, Any]
-"""Of a manifest."""
+"""Entries of a manifest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +35,10 @@ class CardFacts:
     """What a card says besides the manifest.
 
     Attributes:
-        name: How the model is called.
+        name: Name of the model.
         graph: The network as it was trained.
-        frames: What it was calibrated and verified on; `None` for synthetic samples.
-        energy: Of the network on recordings; `None` if no activity was given.
+        frames: Recordings that it was calibrated and verified on; `None` for synthetic samples.
+        energy: Energy of the network on recordings; `None` if no activity was given.
     """
 
     name: str
@@ -51,9 +51,9 @@ def model_card(entries: Entries, report: ExportReport, about: CardFacts) -> str:
     """The card of an export.
 
     Args:
-        entries: Of its manifest.
-        report: What it did.
-        about: What neither says.
+        entries: Entries of its manifest.
+        report: What the export did.
+        about: Facts that neither of them states.
     """
     record = _record(entries, report, about)
     title = _prose(f"{about.name}, {find_target(entries['target']).title}")

@@ -24,9 +24,9 @@ from tcja_deploy.library.task import task
 __all__ = ["CONVENTIONS", "PROFILES", "ComparisonReport", "compare", "facts_of", "named_models"]
 
 CONVENTIONS = ("paper", "strict")
-"""What a comparison computes if nothing is said."""
+"""Conventions of a comparison by default."""
 PROFILES = ("asic45",)
-"""What it is priced by if nothing is said: 45 nm, as the papers."""
+"""Its price lists by default: 45 nm, as in the papers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class ComparisonReport(Result):
 
     Attributes:
         comparison: The numbers.
-        facts: Where they are from.
+        facts: Where they come from, by name.
     """
 
     comparison: NetworkComparison
@@ -78,8 +78,8 @@ def compare(
 
     Args:
         models: Models as `load` takes them, or graphs; a mapping names them.
-        data: Recordings, as for `rates`; read again for every model, so an iterator that ends is refused.
-        conventions: Of `"paper"`, `"strict"`, `"memory"`, `"hardware"`.
+        data: Recordings, as for `rates`; read again for every model, so what can be read only once is refused.
+        conventions: Any of `"paper"`, `"strict"`, `"memory"`, `"hardware"`.
         profiles: Price lists: built-in names, or `.toml` files.
         options: Choices that the conventions leave open.
         loading: Arguments of `load` for all models.
@@ -104,7 +104,7 @@ def compare(
 
 
 def facts_of(name: str, known: Mapping[str, str]) -> dict[str, str]:
-    """Where one model's numbers are from: what is its own under its name, and what all share."""
+    """Where one model's numbers come from: its own facts under its name, and those that all models share."""
     own = ("model", "model file", "model SHA-256", "graph hash", "code", "weights")
     return {(f"{name}, {k}" if k in own else k): v for k, v in known.items()}
 
@@ -113,7 +113,7 @@ AnyModel = TypeVar("AnyModel", bound=Model)
 
 
 def named_models(models: Sequence[AnyModel]) -> dict[str, AnyModel]:
-    """Names of models; those that repeat get a number."""
+    """Models by name; a name that repeats gets a number."""
     named: dict[str, AnyModel] = {}
     for model in models:
         name = model_name(model)

@@ -35,7 +35,7 @@ class Exporting(RecordingArguments, total=False):
 
 
 class OnnxExporting(Exporting, total=False):
-    """Of an export to `"onnx"`; the options are those of `exporters.onnx.options.OnnxOptions`."""
+    """Arguments of an export to `"onnx"`; the options are those of `exporters.onnx.options.OnnxOptions`."""
 
     engine: EngineChoice
     opset: int
@@ -44,7 +44,7 @@ class OnnxExporting(Exporting, total=False):
 
 
 class OnnxStepExporting(Exporting, total=False):
-    """Of an export to `"onnx-step"`; the options are those of `exporters.onnx_step.options.OnnxStepOptions`."""
+    """Arguments of an export to `"onnx-step"`; its own are those of `exporters.onnx_step.options.OnnxStepOptions`."""
 
     opset: int
     lookahead: int | None
@@ -52,7 +52,7 @@ class OnnxStepExporting(Exporting, total=False):
 
 
 class LavaExporting(Exporting, total=False):
-    """Of an export to `"lava"`; the options are those of `exporters.lava.options.LavaOptions`."""
+    """Arguments of an export to `"lava"`; the options are those of `exporters.lava.options.LavaOptions`."""
 
     engine: EngineChoice
     gate_bits: int
@@ -70,7 +70,7 @@ class LavaExporting(Exporting, total=False):
 
 
 class NirExporting(Exporting, total=False):
-    """Of an export to `"nir"`; the options are those of `exporters.nir.options.NirOptions`."""
+    """Arguments of an export to `"nir"`; the options are those of `exporters.nir.options.NirOptions`."""
 
     engine: EngineChoice
     gate: Literal["refuse", "mean", "split"]
@@ -78,7 +78,7 @@ class NirExporting(Exporting, total=False):
 
 
 class Verifying(RecordingArguments, total=False):
-    """Options of a verification, of all targets: an artifact's own target says which of them it takes."""
+    """Options of a verification by any target: the target of the artifact decides which of them it takes."""
 
     bound: float
     engine: EngineChoice

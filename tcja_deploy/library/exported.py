@@ -1,4 +1,4 @@
-"""What an export and a verification say of themselves."""
+"""Results of an export and of a verification, and the tables that they print."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Export", "LavaExport", "Verification", "comparison_table", "target_t
 
 
 def verdict(found: Agreement) -> str:
-    """A comparison in a sentence, with its numbers."""
+    """The outcome of a comparison in one sentence, with its numbers."""
     return (
         f"{'agrees' if found.passed else 'DISAGREES'}: {found.predictions_equal} of {found.samples} predictions equal, "
         f"{found.mismatches:,} of {found.neuron_steps:,} neuron-steps differ ({found.mismatch_rate:.1e}, bound "
@@ -41,7 +41,7 @@ def _layer_table(found: Agreement, other: str) -> Table:
 
 
 def comparison_table(found: Mapping[str, Agreement]) -> Table:
-    """Comparisons by name, a row each."""
+    """Comparisons by name, one row per comparison."""
     rows = tuple(
         (name, a.mismatches, a.neuron_steps, a.predictions_equal, a.samples) for name, a in found.items()
     )
@@ -79,13 +79,13 @@ class Export(Result, ExportReport):
     """What an export wrote, and how far it agrees with the network.
 
     Attributes:
-        facts: Where model and recordings are from, and with which versions it was made.
+        facts: Where model and recordings come from, and the versions it was made with.
     """
 
     facts: Mapping[str, str] = field(default_factory=dict)
 
     def tables(self) -> Sequence[Table]:
-        """The fate of each node, spikes beside the reference, and what only this target has to show."""
+        """How each node was exported, its spikes compared with the reference, and tables that only this target has."""
         rows = tuple((node.name, node.op, str(node.fidelity), node.note) for node in self.nodes)
         columns = (
             Column("node", "Node"),
@@ -135,12 +135,12 @@ class LavaExport(Export, LavaReport):
 
 @dataclass(frozen=True, kw_only=True)
 class Verification(Result, Agreement):
-    """An artifact beside its reference, spike for spike.
+    """An artifact compared with its reference, spike for spike.
 
     Attributes:
         artifact: What was run.
         runtime: What ran it.
-        facts: Where model and recordings are from.
+        facts: Where model and recordings come from.
     """
 
     artifact: Path

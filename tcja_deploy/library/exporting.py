@@ -47,7 +47,7 @@ from tcja_deploy.runtime.compare import BOUND
 __all__ = ["export", "verify"]
 
 _TOGETHER = 4
-"""Recordings that run at once if nothing is said."""
+"""Recordings that run at once by default."""
 
 
 @overload
@@ -101,15 +101,16 @@ def export(
         verify: Compare the artifact with its reference.
         bound: Allowed mismatches per neuron-step.
         card: Write a model card too: `<stem>.card.md` beside a file, `README.md` in a folder.
-        activity: What `rates` found, or counts that were kept: the card then states accuracy, firing rate and energy.
+        activity: The result of `rates`, or a file of counts: the card then states accuracy, firing rate and energy.
         force: Replace what is there.
         progress: Show a progress bar if it takes longer than two seconds.
         loading: Arguments of `load`, for a model that is not a graph.
-        **options: Of the target: the fields of `OnnxOptions`, `OnnxStepOptions`, `LavaOptions` and `NirOptions` in
-            `tcja_deploy.exporters`; recordings of an option are given as `data` is. And arguments of `open_data`, for paths.
+        **options: Options of the target: the fields of `OnnxOptions`, `OnnxStepOptions`, `LavaOptions` and `NirOptions` in
+            `tcja_deploy.exporters` (one that takes recordings takes them as `data` does); and arguments of `open_data`,
+            for paths.
 
     Raises:
-        UsageError: If there is no such target or option, or an argument is of another kind.
+        UsageError: If there is no such target or option, or an argument is of the wrong kind.
         DataError: If the data holds no sample, or frames do not fit.
         ExportError: If the artifact cannot be written.
         UnsupportedError: If the target cannot express the network.
@@ -153,10 +154,10 @@ def verify(
     loading: LoadArguments | None = None,
     **options: Unpack[Verifying],
 ) -> Verification:
-    """Run an exported artifact beside its reference, spike for spike.
+    """Run an exported artifact and compare it with its reference, spike for spike.
 
-    ONNX models are compared with the sequence runtime (step models with the stream), NIR files with the sequence runtime, Lava
-    bundles in the real lava-dl with the integer twin.
+    ONNX models and NIR files are compared with the sequence runtime, step models with the stream, and Lava bundles, which run
+    in the real lava-dl, with the integer twin.
 
     Args:
         artifact: An `.onnx` or `.nir` file, a Lava bundle or a split NIR export; recognised by content.
@@ -165,14 +166,14 @@ def verify(
         batch_size: Recordings of files that run at once.
         progress: Show a progress bar if it takes longer than two seconds.
         loading: Arguments of `load`, for a model that is not a graph.
-        **options: Of the target's verification: the fields of `OnnxVerification`, `OnnxStepVerification`, `LavaVerification`
-            and `NirVerification` in `tcja_deploy.exporters`. And arguments of `open_data`, for paths.
+        **options: Options of the target's verification: the fields of `OnnxVerification`, `OnnxStepVerification`,
+            `LavaVerification` and `NirVerification` in `tcja_deploy.exporters`; and arguments of `open_data`, for paths.
 
     Raises:
         FileFormatError: If the artifact is damaged or was not exported from the graph.
         DataError: If the data holds no sample, or frames do not fit.
-        UsageError: If the graph is needed and not given, or an argument is of another kind.
-        ToolchainError: If the real Lava is needed and not there.
+        UsageError: If the graph is needed and not given, or an argument is of the wrong kind.
+        ToolchainError: If the real Lava is needed and not installed.
     """
     place = Path(artifact)
     target = artifact_target(place)
@@ -193,7 +194,7 @@ def verify(
 
 
 def _apart(given: Mapping[str, object]) -> tuple[RecordingArguments, dict[str, Any]]:
-    """What is said about recordings, and the target's own options."""
+    """The arguments about recordings, and the target's own options."""
     known = RecordingArguments.__annotations__
     return (
         cast(RecordingArguments, {name: value for name, value in given.items() if name in known}),
@@ -212,12 +213,12 @@ def _frames(taken: Taken, data: Data | None, size: int, recordings: RecordingArg
 
 
 def _name(model: Model, graph: Graph) -> str:
-    """What the card calls the network: its file without suffix, if there is one."""
+    """What the card calls the network: the name of its file without the suffix, if there is one."""
     return Path(graph.source["file"]).stem if "file" in graph.source else model_name(model)
 
 
 def _read(kind: type, name: str, value: Any, graph: Graph, size: int) -> Any:
-    """An option of a target; recordings that are given as `data` is, as labelled batches."""
+    """The value of a target's option; recordings, in any form that `data` takes, become labelled batches."""
     reads = {f.name: f.metadata.get("reads") for f in fields(kind)}
     if reads.get(name) != "labelled recordings" or value is None:
         return value
@@ -225,7 +226,7 @@ def _read(kind: type, name: str, value: Any, graph: Graph, size: int) -> Any:
 
 
 def _energy(graph: Graph, activity: RateReport | str | Path | None) -> EnergyReport | None:
-    """What the card says of energy: as `compare` does if nothing is said."""
+    """Energy for the card, with the default conventions and prices of `compare`."""
     if activity is None:
         return None
     return energy(graph, activity=activity, conventions=CONVENTIONS, profiles=PROFILES)

@@ -34,8 +34,8 @@ class RateReport(Result):
 
     Attributes:
         rates: The numbers: every spiking layer, and what enters every layer with weights.
-        activity: The exact spike counts behind them.
-        facts: Where the numbers are from, by name.
+        activity: The exact spike counts that they are computed from.
+        facts: Where the numbers come from, by name.
     """
 
     rates: Rates
@@ -44,7 +44,7 @@ class RateReport(Result):
 
     @property
     def accuracy(self) -> float | None:
-        """Share of right predictions; `None` without labels."""
+        """Share of correct predictions; `None` without labels."""
         return None if self.rates.confusion is None else self.rates.confusion.accuracy
 
     def tables(self) -> Sequence[Table]:
@@ -66,7 +66,10 @@ class RateReport(Result):
         return rate_plots(self.rates)
 
     def save_counts(self, path: str | Path, *, force: bool = False) -> Path:
-        """Keep the exact counts (`.npz`): `energy(model, activity=path)` reads them.
+        """Save the exact counts (`.npz`), which `energy(model, activity=path)` reads.
+
+        Returns:
+            The path.
 
         Raises:
             ExportError: The path is taken, or cannot be written.
@@ -86,7 +89,7 @@ def measured(
     loading: LoadArguments | None = None,
     **recordings: Unpack[RecordingArguments],
 ) -> tuple[Measured, dict[str, str]]:
-    """Run a model over recordings and count: the counts, and facts about model, data and run. Arguments as in `rates`."""
+    """Run a model over recordings: the counts, and facts about model, data and run. The arguments are those of `rates`."""
     graph = open_model(model, loading, progress=progress)
     found = measure_model(
         graph,
@@ -117,7 +120,7 @@ def rates(
         model: What `load` takes, or a graph.
         data: Paths, arrays `[T, N, C, H, W]`, `(frames, labels)`, or batches of them such as a `DataLoader` gives; see
             `open_data`.
-        batch_size: Recordings that run together; what suits the device if not given.
+        batch_size: Recordings that run together; a number that suits the device if not given.
         engine: What runs the network: `"auto"`, `"torch"`, `"events"` or `"onnx"`.
         device: Where torch computes, such as `"cuda"`.
         progress: Show a progress bar if it takes longer than two seconds.

@@ -37,12 +37,12 @@ class FrameData:
     """Recordings in memory.
 
     Attributes:
-        path: What stands for a path in reports.
+        path: What reports show in place of a path.
         frames: Frames of each recording, `[T, C, H, W]`.
         labels: Class index of each recording, int64 `[N]`; `None` where unknown.
         class_names: Name of each class; `None` where unknown.
         notes: What was decided on the way, to be printed once.
-        framing: How events became frames: whoever made the arrays decided.
+        framing: How events became frames, for reports: the caller decided.
     """
 
     path: Path
@@ -82,15 +82,15 @@ def add_frames(digest: hashlib._Hash, frames: NDArray[np.generic]) -> None:
 def frames_of_batches(
     batches: Iterable[Any], T: int, shape: Sequence[int], *, time_first: bool, name: str
 ) -> FrameData:
-    """Batches of frames, with labels beside them or without, as one data set that is kept in memory.
+    """Batches of frames, with or without labels, as one data set that is kept in memory.
 
     Args:
         batches: Each is `frames` or `(frames, labels, ...)`; frames are `[T, N, *shape]` or `[N, T, *shape]`, or images
             `[N, *shape]`, which are shown at every step.
         T: Frames of a window.
         shape: One frame, such as `[C, H, W]`.
-        time_first: How to read frames where T and N are equal in every batch.
-        name: What stands for a path in reports.
+        time_first: Whether frames are `[T, N, *shape]` where T and N are equal in every batch.
+        name: What reports show in place of a path.
 
     Raises:
         DataError: Frames of another shape, labels that do not fit, or nothing at all.
@@ -114,9 +114,9 @@ def frames_of_batches(
 def time_first_batches(
     batches: Iterable[Any], T: int, shape: Sequence[int], *, time_first: bool, name: str
 ) -> Iterator[TimeFirst]:
-    """Batches as `frames_of_batches` takes them, one after the other, in one order.
+    """The batches that `frames_of_batches` takes, one after the other, all with time first.
 
-    Only batches whose order no earlier one tells (T and N are equal) are held until one does.
+    Batches in which T and N are equal are held until another one shows the order of all, unless an earlier one has.
 
     Raises:
         DataError: Frames of another shape or type, or in another order than those before; labels that are not class indices.

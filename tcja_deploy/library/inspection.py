@@ -25,7 +25,7 @@ class Inspection(Result):
 
     Attributes:
         graph: The graph.
-        name: How the model is called.
+        name: Name of the model.
     """
 
     graph: Graph
@@ -67,7 +67,7 @@ class Inspection(Result):
         return [Table("nodes", self.name, columns, tuple(rows), (note,))]
 
     def document(self, suffix: str) -> str:
-        """The table and where the model is from, in one format; JSON is what `tcja-deploy inspect --json` prints."""
+        """The table and the model's origin, in one format; JSON is what `tcja-deploy inspect --json` prints."""
         graph = self.graph
         if suffix == ".json":
             record = {

@@ -24,11 +24,11 @@ __all__ = ["NeuroBenchReport", "neurobench"]
 
 @dataclass(frozen=True, eq=False)
 class NeuroBenchReport(Result):
-    """A network by NeuroBench's definitions.
+    """Metrics of a network by NeuroBench's definitions.
 
     Attributes:
         metrics: The numbers.
-        facts: Where they are from.
+        facts: Where they come from, by name.
     """
 
     metrics: NeuroBenchMetrics
@@ -56,7 +56,7 @@ class NeuroBenchReport(Result):
         ]
 
     def document(self, suffix: str) -> str:
-        """The metrics in one format; JSON is what NeuroBench's own `Benchmark` saves: metrics by name, and nothing else."""
+        """The metrics in one format; JSON is what NeuroBench's `Benchmark` saves, metrics by name and nothing else."""
         if suffix == ".json":
             return json.dumps(self.metrics.results, indent=4) + "\n"
         return tables_document(

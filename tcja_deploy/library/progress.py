@@ -22,12 +22,12 @@ from tcja_deploy.text import printable
 __all__ = ["progress_bar", "step_bar"]
 
 _PATIENCE = 2.0
-"""Seconds without a bar."""
+"""Seconds of work before a bar appears."""
 
 
 @contextmanager
 def _patient(*, shown: bool) -> Iterator[Progress]:
-    """A display on standard error that appears after a while, and never in a file or a pipe."""
+    """A display on standard error that appears only after `_PATIENCE` seconds, and never in a file or a pipe."""
     console = Console(file=sys.stderr)
     visible = shown and (console.is_terminal or console.is_jupyter)
     progress = Progress(
@@ -62,7 +62,7 @@ def _patient(*, shown: bool) -> Iterator[Progress]:
 def progress_bar(
     what: str, *, shown: bool = True
 ) -> Callable[[int | None], AbstractContextManager[Callable[[int], None]]]:
-    """Makes bars on standard error.
+    """A maker of bars on standard error.
 
     Args:
         what: What is being done.
@@ -83,7 +83,7 @@ def progress_bar(
 
 @contextmanager
 def step_bar(samples: int | None, *, shown: bool = True) -> Iterator[Callable[[str, int], None]]:
-    """A bar for work in steps; call the result with what is being done and how many samples or steps of it are done."""
+    """A bar for work in steps; call its value with what is being done and how many samples or steps of that are done."""
     with _patient(shown=shown) as progress:
         task = progress.add_task("translating", total=None)
         yield lambda doing, done: progress.update(

@@ -76,14 +76,14 @@ class Result(ABC):
         """Write the whole result.
 
         Args:
-            path: File; its suffix says as what: `.html`, `.json`, `.csv`, `.tex` or `.md`.
+            path: File; its suffix decides the format: `.html`, `.json`, `.csv`, `.tex` or `.md`.
             force: Replace what is there.
 
         Returns:
             The path.
 
         Raises:
-            UsageError: Another suffix.
+            UsageError: The suffix is none of these.
             ExportError: The path is taken, or cannot be written.
         """
         write_text(Path(path), self.document, force=force)

@@ -48,7 +48,7 @@ def list_of(item: Schema) -> Schema:
 
 
 def of_type(kind: Any) -> Schema:
-    """The schema of a value as `energy.render.documents.plain` or `dataclasses.asdict` write it.
+    """The schema of a value as `energy.render.documents.plain` or `dataclasses.asdict` writes it.
 
     Raises:
         TypeError: A type that JSON has no form for.
@@ -83,7 +83,7 @@ def record_of(kind: type, **more: Schema) -> Schema:
 
 
 def report_of(kind: str, body: Schema) -> Schema:
-    """A document that says what it is."""
+    """A document that begins with its kind and the version of its schema."""
     head: dict[str, Schema] = {"kind": {"const": kind}, "schema": {"const": 2}}
     return closed(
         {**head, **body["properties"]}, [p for p in body["properties"] if p not in body["required"]]

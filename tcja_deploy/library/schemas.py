@@ -1,7 +1,7 @@
 """JSON Schemas of everything that this program writes as JSON, from the records that are written.
 
-A document is closed where a record stands behind it: every field is named, required and typed as in the dataclass.
-`schema_text("energy-report")` is one as text; the files are in `tcja_deploy/schemas`.
+A document that is written from a dataclass is closed: every field is named, required and typed as in the dataclass.
+`schema_text("energy-report")` gives one as text; the files are in `tcja_deploy/schemas`.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _manifest() -> Schema:
         "notes": list_of(TEXT),
         "versions": TEXTS,
         SEAL: SHA256,
-        **{name: {"type": "object"} for name in TARGETS},  # what only a target has to say
+        **{name: {"type": "object"} for name in TARGETS},  # facts that only this target has
     }
     return closed(entries, list(TARGETS))
 
@@ -144,7 +144,7 @@ def _graph() -> Schema:
 
 
 def _bundle() -> Schema:
-    """The network's own part; what quantising said of it is beside that."""
+    """The fields of the network itself; facts about its quantisation stand beside them."""
     numbers = ("frames", "latency")
     shape = list_of(WHOLE)
     host = {
@@ -201,7 +201,7 @@ def _profiles() -> Schema:
 
 
 def _profile() -> Schema:
-    """Empty entries are left out."""
+    """A profile, whose empty fields are left out."""
     from tcja_deploy.hardware_profiles import Profile
 
     names = [f.name for f in dataclasses.fields(Profile)]
@@ -325,7 +325,7 @@ def schema(name: str) -> Schema:
 
 
 def schema_text(name: str) -> str:
-    """The schema as it ships.
+    """The text of a schema as it ships.
 
     Raises:
         UsageError: There is no such document.
@@ -336,5 +336,5 @@ def schema_text(name: str) -> str:
 
 
 def written(name: str) -> str:
-    """The text of the file of a schema."""
+    """The text that the file of a schema must hold."""
     return json.dumps(schema(name), indent=2) + "\n"

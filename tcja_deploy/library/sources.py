@@ -73,7 +73,7 @@ def open_model(model: Model, loading: LoadArguments | None = None, *, progress: 
 
 
 def model_name(model: Model) -> str:
-    """How a model is called in tables: the file without suffix, the architecture, or the class."""
+    """The name of a model in tables: its file without the suffix, its architecture, or its class."""
     if isinstance(model, str | Path):
         return Path(model).name if ":" in str(model) else Path(model).stem
     if isinstance(model, Graph):
@@ -82,7 +82,7 @@ def model_name(model: Model) -> str:
 
 
 def model_facts(model: Model, graph: Graph) -> dict[str, str]:
-    """Where a model is from, and with which versions it is run."""
+    """Where a model comes from, and the versions it is run with."""
     return provenance(["Python"], Path(model) if isinstance(model, str | Path) else None, graph)
 
 
@@ -91,7 +91,7 @@ def open_data(model: Model, data: Data, **options: Unpack[RecordingArguments]) -
     """Recordings as a model takes them: `open_data(model, "recordings/")[0]` is `(frames [T, C, H, W], label)`.
 
     Args:
-        model: The model; its T, input size and number of classes are what frames are made for.
+        model: The model; frames are made for its T, input size and number of classes.
         data: A folder or file; a data set that is open already; frames `[T, N, C, H, W]` or `[N, T, C, H, W]` (arrays or
             tensors), with labels as `(frames, labels)`; or batches of either, such as a PyTorch `DataLoader` gives.
             What is not a file is kept in memory.
@@ -112,7 +112,7 @@ class Taken:
     Attributes:
         T: Frames of a window.
         shape: One frame, such as `[C, H, W]`.
-        classes: How many it tells apart; `None` if that is not what it does, or unknown.
+        classes: How many classes it tells apart; `None` if it does not classify, or unknown.
     """
 
     T: int
@@ -152,13 +152,13 @@ def _open(taken: Taken, data: Data, **options: Unpack[RecordingArguments]) -> Da
 
 @dataclass
 class Passing:
-    """Batches of frames on their way to whoever asks for them.
+    """Batches of frames that are read as they are asked for, and facts about those that were.
 
     Attributes:
         batches: Frames `[T, n, ...]`, one batch after the other.
-        names: What they are, such as paths.
-        parts: The data sets that they are from; none for batches that the user made.
-        samples: How many have passed.
+        names: What they were read from, such as paths.
+        parts: The data sets that they come from; none for batches that the user made.
+        samples: How many samples have been read.
     """
 
     batches: Iterable[NDArray[np.generic]]
@@ -169,7 +169,7 @@ class Passing:
 
     @property
     def total(self) -> int | None:
-        """How many samples there are; `None` where nobody knows before."""
+        """How many samples there are; `None` where only reading them all would tell."""
         return sum(map(len, self.parts)) if self.parts else None
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
@@ -182,14 +182,14 @@ class Passing:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What has passed, for reports; empty if nothing has."""
+        """Facts about what was read, for reports; empty if nothing was."""
         if not self.samples:
             return {}
         return {"data": self.names, "data SHA-256": self.digest, "recordings": str(self.samples)}
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of the recordings, as each data set has it; of batches, of the frames that have passed."""
+        """SHA-256 (hex) of each data set; for batches that the user made, of the frames read so far."""
         return " ".join(part.digest for part in self.parts) or self._passed.hexdigest()
 
 
@@ -197,7 +197,7 @@ def open_batches(taken: Taken, data: Data, size: int, **options: Unpack[Recordin
     """Recordings as frames alone, `size` at a time; batches that the user made stay as they are, and are read when needed.
 
     Raises:
-        DataError, UsageError: As `open_data`; of batches, when they are asked for.
+        DataError, UsageError: As `open_data`; for batches, when they are asked for.
     """
     several = _several(data)
     if several is not None or isinstance(data, str | Path | EventData | FrameData):
@@ -234,7 +234,7 @@ def _several(data: Data) -> Sequence[Any] | None:
 
 
 def _batches(data: Any) -> tuple[Iterable[Any], str]:
-    """Batches, and what they are called."""
+    """Batches, and a name for them in reports."""
     if hasattr(data, "shape"):
         return [data], "array"
     if isinstance(data, tuple) and len(data) == 2 and all(hasattr(x, "shape") for x in data):

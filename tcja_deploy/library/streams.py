@@ -32,12 +32,12 @@ class StreamReport(Result):
 
     Attributes:
         engine: Name of what ran it.
-        label: The same for people, with why it was taken.
+        label: Its name for people, with the reason why it was chosen.
         exact: Whether nothing but rounding may differ from the window form; false where blocks wait for fewer frames.
         cost: Latency (frames), memory (bytes) and work (MACs, synaptic operations) per step.
-        outcome: Accuracy, time to decision, milliseconds per step here.
-        agreement: Spikes and predictions beside the reference.
-        facts: Where the numbers are from.
+        outcome: Accuracy, time to decision, milliseconds per step on this machine.
+        agreement: Spikes and predictions compared with the reference.
+        facts: Where the numbers come from, by name.
         notes: Further numbers about the engine.
     """
 
@@ -96,7 +96,7 @@ class StreamReport(Result):
         return [main, blocks] if blocks.rows else [main]
 
     def document(self, suffix: str) -> str:
-        """The tables and where they are from, in one format; JSON is what `tcja-deploy stream --json` prints."""
+        """The tables and their origin, in one format; JSON is what `tcja-deploy stream --json` prints."""
         if suffix == ".json":
             record = {
                 "engine": self.engine,
@@ -117,7 +117,7 @@ class StreamReport(Result):
         return [line_plot("work_per_step", caption, sops, "step", "synaptic operations")]
 
     def require_agreement(self) -> None:
-        """Refuse a stream that is exact and yet differs.
+        """Refuse a stream that should be exact and yet differs.
 
         Raises:
             VerificationError: It differs from the window form by more than rounding.
@@ -147,9 +147,10 @@ def stream(
     Args:
         model: What `load` takes, or a graph.
         data: Recordings, as for `rates`.
-        engine: `"torch"`, `"onnx"` (onnxruntime) or `"twin"` (the integers that Loihi computes).
-        lookahead: Frames that every TCJA block waits; exact if not given.
-        schedule: `"burst"` or `"paced"`.
+        engine: `"torch"`, `"events"`, `"auto"` (one of these two), `"onnx"` (onnxruntime) or `"twin"` (the integers that
+            Loihi computes).
+        lookahead: Frames that every TCJA block waits; as many as an exact result takes if not given.
+        schedule: `"burst"` or `"paced"`; if not given, paced in onnxruntime, which has no other, and bursts elsewhere.
         calibration: Recordings that the twin's numbers are calibrated on; some of `data` if not given.
         batch_size: Recordings that run side by side.
         progress: Show a progress bar if it takes longer than two seconds.

@@ -1,4 +1,4 @@
-"""Targets named in words, options included: `lava`, `nir:gate=split`, `lava:gate_bits=7,per_channel=true`."""
+"""Targets given as text, options included: `lava`, `nir:gate=split`, `lava:gate_bits=7,per_channel=true`."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class TargetChoice:
 
 
 def chosen_targets(texts: Sequence[str]) -> list[TargetChoice]:
-    """Targets by name, each with options behind a colon; all of them if there are no texts.
+    """Targets by name, each with options after a colon; all targets if there are no texts.
 
     Raises:
-        UsageError: There is no such target or option, a value makes no sense, or a text is there twice.
+        UsageError: There is no such target or option, a value makes no sense, or a text is given twice.
     """
     texts = list(texts) or list(TARGETS)
     if len(set(texts)) < len(texts):
@@ -56,7 +56,7 @@ def _choice(text: str) -> TargetChoice:
 
 
 def _value(target: Target[Any, Any], name: str, text: str) -> Any:
-    """A value of the type that the option has; a text where its type says no more.
+    """A value of the option's type; the text itself where that is not `int`, `float` or `bool`.
 
     Raises:
         UsageError: It is not of that type, or the option takes recordings or a profile.
@@ -64,7 +64,7 @@ def _value(target: Target[Any, Any], name: str, text: str) -> Any:
     known = {f.name: f for f in fields(target.options)}
     field = known.get(name)
     if field is None:
-        return text  # refused by name, with the names that there are
+        return text  # `given_options` refuses it and lists the options that there are
     if field.metadata.get("reads"):
         raise UsageError(f"{name} is no number or word", where=target.name, hint="export by itself to use it")
     declared = str(field.type).partition("|")[0].strip()

@@ -17,10 +17,10 @@ R = TypeVar("R")
 
 
 def task(function: Callable[P, R]) -> Callable[P, R]:
-    """A function of the Python interface.
+    """Make a function part of the Python interface.
 
-    Other packages do not warn while it runs, of themselves or of how they are used; a warning of this one is given where
-    the function was called. Running out of memory is an error in words.
+    While it runs, other packages give no warnings; a `SilenceWarning` of this one points to where the function was called.
+    Running out of memory raises an error that says so.
     """
 
     @functools.wraps(function)

@@ -33,7 +33,7 @@ class Tuning(Result, Tuned):
 
     Attributes:
         path: The new checkpoint; `None` if none was written.
-        facts: Where model and recordings are from.
+        facts: Where model and recordings come from.
     """
 
     path: Path | None = None
@@ -45,7 +45,7 @@ class Tuning(Result, Tuned):
         return {"rounded": self.rounded, "biases corrected": self.corrected, "tuned": self.tuned}
 
     def tables(self) -> Sequence[Table]:
-        """Right predictions of both networks after each step."""
+        """Correct predictions of both networks after each step."""
         columns = (
             Column("step", "Step"),
             Column("samples", "Recordings", "int"),
@@ -104,13 +104,13 @@ def tune(
     loading: LoadArguments | None = None,
     progress: bool = True,
 ) -> Tuning:
-    """Fine-tune a network for its export to Lava, and write a checkpoint of the layout that it came in.
+    """Fine-tune a network for its export to Lava, and write a checkpoint in the layout that it came in.
 
     Args:
         model: What `load` takes, or a graph.
-        data: Recordings to train on, see `open_data`; labels are used for counting alone.
-        path: What to write: for a `.tcja` file and a graph one of these, otherwise a PyTorch file with the keys of the weights
-            that were read. Nothing is written if not given.
+        data: Recordings to train on, see `open_data`; labels only serve to count correct predictions.
+        path: File to write: a `.tcja` file if the model is one or is a graph, otherwise a PyTorch file with the keys of the
+            weights that were read. Nothing is written if not given.
         test: Recordings to compare on; those trained on if not given.
         force: Replace what is there.
         options: How to train.
@@ -149,7 +149,7 @@ def tune_opened(
     loading: LoadArguments,
     progress: bool,
 ) -> Tuning:
-    """As `tune`, of a model and recordings that are open already; `graph` is what `model` was loaded as."""
+    """As `tune`, for a model and recordings that are open already; `graph` is what `model` was loaded as."""
     from tcja_deploy.ir_file import save_graph
 
     if path is not None and not isinstance(model, Graph):

@@ -1,4 +1,4 @@
-"""Plain records as YAML, for the head of a Markdown file. YAML 1.1 and 1.2 read the same from it."""
+"""Plain records as YAML, for the head of a Markdown file. YAML 1.1 and 1.2 read it alike."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ YamlRecord = Mapping[str, object]
 
 
 def to_yaml(record: YamlRecord) -> str:
-    """A record of texts, numbers, truth values, lists and records, a line each, every text in double quotes."""
+    """A record of strings, numbers, booleans, lists and records, one line per value, every string in double quotes."""
     return "".join(f"{line}\n" for line in _mapping(record))
 
 
@@ -54,7 +54,7 @@ def _scalar(value: object) -> str:
 
 
 def _number(value: float) -> str:
-    """With a point and a signed exponent, without which YAML 1.1 reads a text."""
+    """A number with a decimal point and a signed exponent, without which YAML 1.1 reads a string."""
     if not math.isfinite(value):
         return ".nan" if math.isnan(value) else ".inf" if value > 0 else "-.inf"
     digits, exponent, power = repr(value).partition("e")
@@ -67,7 +67,7 @@ _SHORT = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t"}
 
 
 def _text(text: str) -> str:
-    """In double quotes; what does not print is escaped, and lone surrogates, which no file may hold, are shown."""
+    """A string in double quotes; what does not print is escaped; lone surrogates, which no file may hold, are spelled out."""
     return '"' + "".join(_SHORT.get(c) or _character(c) for c in text) + '"'
 
 
@@ -84,7 +84,7 @@ _WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
 
 
 def _plain_key(key: str) -> bool:
-    """Whether a key means itself without quotes."""
+    """Whether a key needs no quotes."""
     return (
         key.isascii()
         and key[:1].isalpha()

@@ -1,4 +1,4 @@
-"""Meters of energy that a machine has: RAPL of its processors, NVML of its GPUs."""
+"""Energy meters of a machine: RAPL for its processors, NVML for its GPUs."""
 
 from tcja_deploy.meters.meter import Energy, Meter, NoMeter, find_meters, idle_power
 

@@ -1,4 +1,4 @@
-"""A counter of energy: what a meter reads, and how it starts over."""
+"""An energy counter: what a meter reads, and how it wraps around."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ __all__ = ["EnergyCounter", "joules_between"]
 
 
 class EnergyCounter(ABC):
-    """One counter of energy, which only grows until it starts over.
+    """One energy counter, which only grows until it wraps around.
 
     Attributes:
-        source: What it measures and through what, such as `"RAPL package-0"`.
-        wraps_at: Microjoules at which it starts over at zero; 0 if it never does.
+        source: What it measures and by which interface, such as `"RAPL package-0"`.
+        wraps_at: Microjoules at which it wraps around to zero; 0 if it never does.
     """
 
     source: str
@@ -28,15 +28,15 @@ class EnergyCounter(ABC):
 
 
 def joules_between(before: int, after: int, wraps_at: int) -> float:
-    """Energy between two readings, less than one turn of the counter apart, in joules.
+    """Energy in joules between two readings, between which the counter wraps around at most once.
 
     Args:
         before: The earlier reading, in microjoules.
-        after: The later one.
-        wraps_at: Where the counter starts over; 0 if it never does.
+        after: The later reading, in microjoules.
+        wraps_at: Microjoules at which the counter wraps around; 0 if it never does.
 
     Raises:
-        OSError: The counter went back although it never starts over: it was reset.
+        OSError: The counter went back although it never wraps around: it was reset.
     """
     if after >= before:
         return (after - before) / 1e6

@@ -1,4 +1,4 @@
-"""Measuring what runs: counters read before and after, and in between often enough that none starts over unseen."""
+"""Measuring what runs: counters read before and after, and in between often enough that none wraps around unseen."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tcja_deploy.meters.powercap import POWERCAP, find_zones
 __all__ = ["Energy", "Meter", "NoMeter", "find_meters", "idle_power"]
 
 _OFTEN = 5.0
-"""Seconds between two readings: a counter of 65 kJ, the smallest there is, starts over after 130 s at 500 W."""
+"""Seconds between two readings: a counter of 65 kJ, the smallest there is, wraps around after 130 s at 500 W."""
 
 
 @dataclass(frozen=True)
 class NoMeter:
-    """There is nothing to measure with.
+    """A machine without a counter that can be read.
 
     Attributes:
-        reason: Why.
+        reason: Why there is none.
     """
 
     reason: str
@@ -35,9 +35,9 @@ class Energy:
     """What was measured.
 
     Attributes:
-        joules: By source; a source that failed on the way is not in it.
-        seconds: While measuring.
-        failures: Why a source is missing, by source.
+        joules: Joules by source; a source that failed while it was measured is left out.
+        seconds: How long was measured.
+        failures: Why a source failed, by source.
     """
 
     joules: dict[str, float] = field(default_factory=dict)
@@ -50,8 +50,8 @@ class Meter:
     """Counters of this machine.
 
     Attributes:
-        counters: Which; each measures something of its own.
-        missing: What else the machine may have, and why it cannot be read.
+        counters: The counters; no energy is in two of them.
+        missing: Counters that the machine may have besides, and why they cannot be read.
     """
 
     counters: tuple[EnergyCounter, ...]
@@ -64,12 +64,12 @@ class Meter:
 
     @contextmanager
     def measuring(self, into: Energy, *, often: float = _OFTEN) -> Iterator[None]:
-        """Measure what happens inside, and add it to `into`.
+        """Measure what runs within the context, and add it to `into`.
 
-        The counters are those of whole processors and boards: whatever else runs there is in them.
+        The counters are those of whole processors and boards, so they include whatever else runs there.
 
         Args:
-            into: Takes joules and seconds.
+            into: Receives joules and seconds.
             often: Seconds between two readings.
         """
         readings = _Readings(self.counters, into)
@@ -93,7 +93,7 @@ class Meter:
 
 
 class _Readings:
-    """Counters as they were read last; each further reading adds what was counted since."""
+    """The last readings of the counters; each further reading adds what was counted since."""
 
     def __init__(self, counters: Sequence[EnergyCounter], into: Energy) -> None:
         self._counters, self._into = counters, into
@@ -116,7 +116,7 @@ class _Readings:
 
 
 def idle_power(meter: Meter, seconds: float = 1.0) -> Mapping[str, float]:
-    """Watts by source while this program waits: what of a measurement is not the work's."""
+    """Watts by source while this program waits: the part of a measurement that is not due to the work."""
     found = Energy()
     with meter.measuring(found):
         time.sleep(seconds)
@@ -124,10 +124,10 @@ def idle_power(meter: Meter, seconds: float = 1.0) -> Mapping[str, float]:
 
 
 def find_meters(powercap: Path = POWERCAP) -> Meter | NoMeter:
-    """What this machine can be measured with.
+    """The meter of this machine.
 
     Args:
-        powercap: Where Linux shows RAPL.
+        powercap: Folder in which Linux shows RAPL.
     """
     (zones, no_rapl), (gpus, no_nvml) = find_zones(powercap), find_gpus()
     missing = tuple(why for why in (no_rapl, no_nvml) if why)

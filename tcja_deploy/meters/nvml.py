@@ -1,4 +1,4 @@
-"""NVML, the counters of energy of NVIDIA's GPUs, through the package `nvidia-ml-py` (`pynvml`) if it is installed.
+"""NVML, the energy counters of NVIDIA's GPUs, through the package `nvidia-ml-py` (`pynvml`) if it is installed.
 
 `nvmlDeviceGetTotalEnergyConsumption` counts millijoules of the whole board since the driver was loaded (Volta and later).
 """
@@ -20,7 +20,7 @@ class Gpu(EnergyCounter):
     """One GPU.
 
     Attributes:
-        source: Its name and number after "NVML".
+        source: `"NVML"`, its name and its number.
     """
 
     source: str

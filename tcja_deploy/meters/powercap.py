@@ -1,7 +1,7 @@
-"""RAPL, the counters of energy of processors, as Linux shows them below `/sys/class/powercap`.
+"""RAPL, the energy counters of processors, as Linux shows them below `/sys/class/powercap`.
 
 Source: the kernel's documentation of powercap. A zone `intel-rapl:N` is a package or the platform (AMD's processors have the
-same names), `intel-rapl:N:M` a part of it. `energy_uj` counts microjoules up to `max_energy_range_uj` and starts over.
+same names), `intel-rapl:N:M` a part of it. `energy_uj` counts microjoules up to `max_energy_range_uj` and wraps around.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ __all__ = ["POWERCAP", "RaplZone", "find_zones"]
 POWERCAP = Path("/sys/class/powercap")
 
 _ZONE = re.compile(r"intel-rapl:\d+(:\d+)?")
-"""Zones of the registers; those of `intel-rapl-mmio` are the same packages once more."""
+"""Zones that are read through registers; those of `intel-rapl-mmio` are the same packages once more."""
 
 _DIGITS = 20
-"""Of a number of 64 bits."""
+"""Digits of the largest number of 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class RaplZone(EnergyCounter):
     """One zone that can be read.
 
     Attributes:
-        folder: The zone.
-        source: Its name after "RAPL".
-        wraps_at: Microjoules at which it starts over.
+        folder: Its folder.
+        source: `"RAPL"` and its name.
+        wraps_at: Microjoules at which it wraps around.
     """
 
     folder: Path
@@ -55,12 +55,13 @@ def _number(file: Path) -> int:
 
 
 def find_zones(root: Path = POWERCAP) -> tuple[Sequence[RaplZone], str]:
-    """The zones that add up: packages, and the memory beside them.
+    """The zones that add up without overlap: packages, and the memory beside them.
 
-    A package holds its cores and its graphics, so these would be counted twice; the platform (psys) holds everything.
+    A package includes its cores and its graphics, which would otherwise be counted twice; the platform (psys) includes
+    everything.
 
     Args:
-        root: Where powercap is.
+        root: Folder of powercap.
 
     Returns:
         The zones that can be read, and why there is none or why some are missing; empty if all is well.
