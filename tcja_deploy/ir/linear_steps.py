@@ -92,9 +92,10 @@ class _Step:
         Unsupported: Names the first thing that is not a sum, or not part of a neuron.
     """
 
+    _fires: _Both | None = None
+
     def __init__(self, op: Recurrence) -> None:
         self._op, self.compared, self.strict = op, _Sum({}), False
-        self._fires: _Both | None = None
         result, self.after, _ = op.computed(
             _both(_Sum({"x": 1.0})),
             [_both(_Sum({f"v{i}": 1.0})) for i in range(len(op.initial))],

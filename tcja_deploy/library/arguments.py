@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tcja_deploy.events.resize import Resize
     from tcja_deploy.ir import Kind
 
-__all__ = ["LoadArguments", "RecordingArguments", "RunArguments"]
+__all__ = ["LoadArguments", "RecordingArguments", "RunArguments", "unlimited"]
 
 
 class LoadArguments(TypedDict, total=False):
@@ -57,6 +57,13 @@ class RecordingArguments(TypedDict, total=False):
     resize: Resize | None
     camera: tuple[int, int] | None
     cache: bool
+
+
+def unlimited(recordings: RecordingArguments) -> RecordingArguments:
+    """The same for all recordings, as those that numbers are fitted on."""
+    every = recordings.copy()
+    every["limit"] = None
+    return every
 
 
 class RunArguments(RecordingArguments, total=False):

@@ -30,7 +30,7 @@ from tcja_deploy.exporters.pipeline import run_export
 from tcja_deploy.exporters.report import ExportReport
 from tcja_deploy.exporters.target import Opened, Ran
 from tcja_deploy.ir import Graph
-from tcja_deploy.library.arguments import LoadArguments, RecordingArguments
+from tcja_deploy.library.arguments import LoadArguments, RecordingArguments, unlimited
 from tcja_deploy.library.benchmark_report import BenchmarkReport, Measurement, TargetRow
 from tcja_deploy.library.comparison import CONVENTIONS, PROFILES
 from tcja_deploy.library.firing_rates import measured
@@ -116,7 +116,7 @@ def benchmark(
     chosen, prices = select(conventions, profiles)
     graph = open_model(model, loading, progress=progress)
     parts = open_parts(graph, data, **recordings)
-    fit_on = None if calibration is None else open_parts(graph, calibration, **{**recordings, "limit": None})
+    fit_on = None if calibration is None else open_parts(graph, calibration, **unlimited(recordings))
     counts, facts = measured(graph, parts, engine=engine, progress=progress)
     (priced,) = compare_networks([(model_name(model), counts)], chosen, prices, options).networks
     job = _Job(

@@ -11,7 +11,7 @@ from typing import Unpack
 from tcja_deploy.energy.render.documents import document_json, tables_document
 from tcja_deploy.energy.render.plots import Plot, line_plot
 from tcja_deploy.energy.render.table import Column, Table
-from tcja_deploy.library.arguments import LoadArguments, RecordingArguments
+from tcja_deploy.library.arguments import LoadArguments, RecordingArguments, unlimited
 from tcja_deploy.library.progress import progress_bar
 from tcja_deploy.library.result import Result
 from tcja_deploy.library.sources import Data, Model, model_facts, open_data, open_model
@@ -165,7 +165,7 @@ def stream(
     graph = open_model(model, loading, progress=progress)
     folded = fold_batch_norm(graph)
     found = open_data(graph, data, **recordings)
-    fit_on = None if calibration is None else open_data(graph, calibration, **{**recordings, "limit": None})
+    fit_on = None if calibration is None else open_data(graph, calibration, **unlimited(recordings))
     with tempfile.TemporaryDirectory() as folder:
         with progress_bar("preparing the stream", shown=progress)(None):
             opened = open_engine(

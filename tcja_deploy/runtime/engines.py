@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ __all__ = ["ENGINES", "Choice", "Watching", "choose", "counting", "event_driven"
 
 Watching = Callable[[NDArray[np.float32], Observer], NDArray[np.float32]]
 """Runs frames, calls the observer with watched values, gives the output; see `watching`."""
+
+EngineName = Literal["torch", "events", "onnx"]
 
 ENGINES = ("auto", "torch", "events", "onnx")
 
@@ -51,7 +53,7 @@ class Choice:
         reason: Why `auto` took it, or that it was asked for.
     """
 
-    engine: Literal["torch", "events", "onnx"]
+    engine: EngineName
     device: torch.device
     reason: str
 
@@ -92,8 +94,8 @@ def choose(graph: Graph, engine: str = "auto", device: str = "cpu", *, samples: 
         raise UsageError(
             f"{_ON_CPU[engine]} runs on the CPU", hint=f"leave out --device, or --engine {engine}"
         )
-    if engine == "torch" or engine == "events" or engine == "onnx":
-        return Choice(engine, place, "as asked for")
+    if engine != "auto":
+        return Choice(cast(EngineName, engine), place, "as asked for")
     if place.type != "cpu":
         return Choice("torch", place, "the engine for GPUs")
     work, share = event_driven(graph)
