@@ -52,7 +52,7 @@ def shifted(frames: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 
 def copies(batches: list[Batch]) -> Iterator[Batch]:
-    """Every batch, shifted in four directions."""
+    """Copies of every batch, one shifted in each of four directions."""
     for rows, columns in ((-2, 0), (2, 0), (0, -2), (0, 2)):
         for frames, labels in batches:
             yield shifted(frames, rows, columns), labels

@@ -1,1 +1,1 @@
-"""tcja-deploy."""
+"""What runs a network: over whole windows, frame by frame, on events, in onnxruntime, and as integers."""

@@ -35,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class FirstMismatch:
-    """The earliest spike of a layer on which two runs disagree.
+    """The earliest spike of a layer in which two runs differ.
 
     Attributes:
         sample: Number of the sample in the data.
@@ -59,10 +59,10 @@ class LayerAgreement:
 
     Attributes:
         name: Node name.
-        neuron_steps: Neurons x time steps x samples compared.
+        neuron_steps: How many were compared: neurons x time steps x samples.
         spikes: Spikes in the reference.
         other_spikes: Spikes in the other run.
-        mismatches: Neuron-steps on which they differ.
+        mismatches: Neuron-steps in which they differ.
         first: The first difference, if there is one.
     """
 
@@ -89,13 +89,13 @@ class Agreement:
     """Two runs over a data set.
 
     Attributes:
-        layers: One entry a spiking layer, in order.
+        layers: One entry per spiking layer, in order.
         samples: Samples compared.
         predictions_equal: Samples with the same predicted class.
-        output_difference: Largest absolute difference of the outputs; infinite if one is not a number.
+        output_difference: Largest absolute difference of the outputs; infinite if one is NaN.
         bound: Allowed mismatches per neuron-step, over all layers.
-        output_error: As `output_error` gives it: what the outputs differ by where no spike does. What comes after the last
-            neurons is rounded differently at most, so more than `OUTPUT_BOUND` is another computation.
+        output_error: How much the outputs differ where no spike does; see the function `output_error`. What follows the last
+            neurons can only round differently, so more than `OUTPUT_BOUND` means another computation.
     """
 
     layers: tuple[LayerAgreement, ...]
@@ -126,7 +126,7 @@ class Agreement:
 
     @property
     def neuron_steps(self) -> int:
-        """Compared neuron-steps over all layers."""
+        """Neuron-steps compared over all layers."""
         return sum(layer.neuron_steps for layer in self.layers)
 
     @property
@@ -136,7 +136,7 @@ class Agreement:
 
     @property
     def silence(self) -> str:
-        """A warning, if layers spiked in neither run: then equal outputs say little. Empty if all layers did."""
+        """A warning if some layers spiked in neither run, since equal outputs then say little; empty if all layers spiked."""
         silent = [layer.name for layer in self.layers if not (layer.spikes or layer.other_spikes)]
         if not silent:
             return ""
@@ -152,15 +152,15 @@ class Agreement:
     def passed(self) -> bool:
         """Whether the two runs agree.
 
-        All predictions are equal, mismatches rarer than the bound (or none at all), all outputs finite, and those after equal
-        spikes equal up to rounding.
+        They agree if all predictions are equal, mismatches are rarer than the bound (or there are none), all outputs are
+        finite, and outputs after equal spikes are equal up to rounding.
         """
         few = self.mismatches == 0 or self.mismatch_rate < self.bound
         rounding = math.isfinite(self.output_difference) and self.output_error <= OUTPUT_BOUND
         return few and rounding and self.predictions_equal == self.samples
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers and texts for JSON."""
+        """The comparison as plain numbers and strings for JSON."""
         return {
             "passed": self.passed,
             "samples": self.samples,
@@ -187,20 +187,20 @@ class Agreement:
 
 
 BOUND = 1e-5
-"""Usual bound of mismatching spikes per neuron-step: sums in another order flip a spike where the membrane lies within
-rounding of the threshold, a few in a million."""
+"""Default bound of mismatches per neuron-step: sums in another order flip a spike where the membrane is within rounding of the
+threshold, a few in a million."""
 
 OUTPUT_BOUND = 1e-5
 """Allowed `output_error`. Measured in onnxruntime and in Norse on all families it is below 2e-7, the rounding of float32."""
 
 _TIE = 1e-6
-"""Scores this near (relative to 1 or the largest) share a place: float32 rounds sums of up to 16 terms by no more."""
+"""Scores within this distance (relative to 1 or the largest) are tied: float32 rounds sums of up to 16 terms by no more."""
 
 
 def predictions(output: NDArray[Any], streams: bool) -> NDArray[np.int64]:
     """Predicted class of each sample: largest output, after the mean over time if the output is `[T, N, K]`.
 
-    Votes are small fractions and often equal; the first of those that differ by rounding alone is taken, so that two runtimes
+    Votes are small fractions and often equal; the first of those that differ only by rounding is taken, so that two runtimes
     that round differently do not seem to predict differently.
     """
     scores = output.mean(0) if streams else output
@@ -221,8 +221,8 @@ def output_error(
 
     Args:
         reference: Outputs `[N, ...]`, or `[T, N, ...]` if they stream.
-        other: Those of the other run, of the same shape.
-        differs: `[N]`, samples in which a spike differs; they are left out.
+        other: Outputs of the other run, of the same shape.
+        differs: `[N]`, whether a spike differs in each sample; those samples are left out.
         streams: Whether the outputs have a time axis in front.
     """
     a, b = (np.compress(~differs, y, axis=int(streams)).astype(np.float64) for y in (reference, other))
@@ -233,12 +233,12 @@ def output_error(
 def layer_agreement(
     name: str, expected: NDArray[Any], other: NDArray[Any], first_sample: int = 0, first_step: int = 0
 ) -> LayerAgreement:
-    """Values of one layer in two runs: booleans for spikes, integers for payloads.
+    """Compare the values of one layer in two runs: booleans for spikes, integers for payloads.
 
     Args:
-        name: Of the layer.
-        expected: Those of the reference, `[T, N, ...]`.
-        other: Those of the other run, of the same shape.
+        name: Name of the layer.
+        expected: Values of the reference, `[T, N, ...]`.
+        other: Values of the other run, of the same shape.
         first_sample: Number of the first sample, for the report.
         first_step: Number of the first time step.
     """
@@ -260,7 +260,7 @@ def layer_agreement(
 
 
 def spikes_of(values: NDArray[Any], kind: Kind) -> NDArray[Any]:
-    """What is compared of a layer: whether neurons spike, or what they send if that can be more than one number."""
+    """The values of a layer to compare: whether neurons spike, or what they send where that is not always one."""
     return values != 0 if kind is Kind.BINARY else values
 
 
@@ -279,13 +279,13 @@ def agreement(
     streams: bool,
     bound: float,
 ) -> Agreement:
-    """Two runs, from their layers and outputs.
+    """The comparison of two runs, from their layers and outputs.
 
     Args:
-        layers: In order.
+        layers: Layers in order.
         reference: Outputs `[N, ...]`, or `[T, N, ...]` if they stream.
-        other: Those of the other run, of the same shape.
-        differs: `[N]`, samples in which a spike differs.
+        other: Outputs of the other run, of the same shape.
+        differs: `[N]`, whether a spike differs in each sample.
         streams: Whether the outputs have a time axis in front.
         bound: Allowed mismatches per neuron-step.
     """
@@ -308,8 +308,8 @@ def compare(
 
     Args:
         graph: The reference.
-        frames: `[T, N, ...]` that the other run got.
-        output: Its output.
+        frames: Frames `[T, N, ...]` that the other run was given.
+        output: Output of the other run.
         spikes: Its spikes by neuron layer, `[T, N, ...]`.
         bound: Allowed mismatches per neuron-step.
         first_sample: Number of the first sample, for the report.
@@ -349,7 +349,7 @@ def compare(
 def _by_step(
     node: Node, expected: NDArray[Any], other: NDArray[Any], first_sample: int
 ) -> tuple[LayerAgreement, NDArray[np.bool_]]:
-    """As `layer_agreement` and `samples_that_differ`, step by step: flags of a whole window take memory."""
+    """As `layer_agreement` and `samples_that_differ`, step by step, because flags of a whole window take memory."""
     total, differs = LayerAgreement(node.name, 0, 0, 0, 0), np.zeros(expected.shape[1], np.bool_)
     for t in range(len(expected)):
         a, b = (spikes_of(values[t : t + 1], node.signal.kind) for values in (expected, other))
@@ -361,7 +361,7 @@ def _by_step(
 
 
 def checked_values(values: NDArray[Any] | None, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Values of another run, which must be there in the reference's shape.
+    """Values of another run, which must exist and have the reference's shape.
 
     Raises:
         DataError: If they are not.
@@ -373,7 +373,7 @@ def checked_values(values: NDArray[Any] | None, name: str, shape: tuple[int, ...
 
 
 def _distance(op: Op, currents: torch.Tensor, where: tuple[int, ...]) -> float:
-    """Membrane minus threshold at the last of these steps `[steps, 1, ...]`, of the neuron at this place of the frame."""
+    """Membrane minus threshold of one neuron at the last of the steps of `currents` `[steps, 1, ...]`."""
     if not isinstance(op, Membrane):
         raise TypeError(type(op).__name__)
     return float(margin(op, currents)[(-1, 0, *where)])

@@ -1,4 +1,4 @@
-"""Where torch computes: the CPU, or a GPU with settings that keep its results those of the CPU up to the order of sums."""
+"""Where torch computes: the CPU, or a GPU set up so that its results differ from the CPU's only by the order of sums."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ __all__ = ["CPU", "device_name", "open_device", "samples_that_fit", "tensor_on"]
 CPU = torch.device("cpu")
 
 _SHARE = 0.5
-"""Part of the free memory that a batch may take: kernels need room to work in."""
+"""Share of the free memory that a batch may take, since kernels need working memory."""
 
 _COPIES = 4
-"""Values of the largest size that are held at once: input and result of a layer, membranes, flags of the counting."""
+"""How many values of the largest size are held at once: input and result of a layer, membranes, flags for counting."""
 
 
 def open_device(name: str) -> torch.device:
     """A device by torch's name for it, ready to compute reproducibly in whole float32.
 
-    On a GPU products are not rounded to TF32, and kernels are chosen that give the same sums on every run.
+    On a GPU, products are not rounded to TF32, and the chosen kernels give the same sums in every run.
 
     Raises:
         UsageError: There is no such device.
@@ -63,23 +63,23 @@ def open_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """What to call it in a report: the card's own name."""
+    """The name of a device for reports: the card's own name."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
 def samples_that_fit(graph: Graph, device: torch.device) -> int:
-    """Recordings that a GPU's free memory holds at once, at least 1."""
+    """How many recordings a GPU's free memory holds at once, at least 1."""
     largest = max(math.prod(node.signal.shape(graph.T, 1)) for node in graph)
     free, _ = torch.cuda.mem_get_info(device)
     return max(1, int(free * _SHARE) // (largest * 4 * _COPIES))
 
 
 _MOVED: dict[tuple[int, torch.device], Tensor] = {}
-"""Weights on other devices, by the array that they are copies of; they go when it goes."""
+"""Weights on other devices, by the array that they are copies of; they are dropped together with it."""
 
 
 def tensor_on(a: NDArray[Any], device: torch.device = CPU) -> Tensor:
-    """The same numbers; on the CPU shares memory unless the array must not be written to, which a tensor cannot promise."""
+    """An array as a tensor; on the CPU they share memory, unless the array is read-only, which a tensor cannot be."""
     if device == CPU:
         return torch.from_numpy(a if a.flags.writeable else a.copy())
     key = (id(a), device)

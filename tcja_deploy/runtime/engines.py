@@ -1,4 +1,4 @@
-"""Which runtime runs a network: torch's layer by layer, the event engine, or onnxruntime."""
+"""Which runtime runs a network: torch layer by layer, the event engine, or onnxruntime."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["ENGINES", "Choice", "Watching", "choose", "counting", "event_driven", "watching"]
 
 Watching = Callable[[NDArray[np.float32], Observer], NDArray[np.float32]]
-"""Runs frames, calls the observer with watched values, gives the output; see `watching`."""
+"""Runs frames, calls the observer with the watched values, and returns the output; see `watching`."""
 
 EngineName = Literal["torch", "events", "onnx"]
 
@@ -35,12 +35,12 @@ ENGINES = ("auto", "torch", "events", "onnx")
 _ON_CPU = {"events": "the event engine", "onnx": "onnxruntime"}
 
 _WORTHWHILE = 0.5
-"""Share of the multiply-accumulates in layers whose input is sparse, from which on `auto` takes the event engine. Measured on
-the zoo's networks it is then several times as fast as torch, whatever their rates; real numbers gain nothing from it."""
+"""Share of the multiply-accumulates in layers with sparse input from which `auto` takes the event engine. On the zoo's
+networks it is then several times as fast as torch, whatever their rates; inputs of real numbers gain nothing from it."""
 
 _LOADING = 25e9
-"""Multiply-accumulates from which on that pays: about what torch computes while the event engine's kernels are loaded (1 s). On
-the zoo's networks that is two windows of DVS128 or 300 of N-MNIST."""
+"""Multiply-accumulates from which that pays: about what torch computes while the event engine's kernels are loaded (1 s), or
+two windows of the zoo's network for DVS128, or 300 of that for N-MNIST."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Choice:
     Attributes:
         engine: `"torch"`, `"events"` or `"onnx"`.
         device: Where torch computes.
-        reason: Why `auto` took it, or that it was asked for.
+        reason: Why `auto` chose it, or that it was asked for.
     """
 
     engine: EngineName
@@ -59,7 +59,7 @@ class Choice:
 
     @property
     def label(self) -> str:
-        """For reports."""
+        """Engine, device and reason, for reports."""
         where = "" if self.device.type == "cpu" else f" on {device_name(self.device)}"
         return f"{self.engine}{where} ({self.reason})"
 
@@ -76,7 +76,7 @@ def event_driven(graph: Graph) -> tuple[int, float]:
 
 
 def choose(graph: Graph, engine: str = "auto", device: str = "cpu", *, samples: int | None = None) -> Choice:
-    """The engine for a network.
+    """Choose the engine for a network.
 
     Args:
         graph: The network.
@@ -106,16 +106,16 @@ def choose(graph: Graph, engine: str = "auto", device: str = "cpu", *, samples: 
 
 
 def watching(graph: Graph, choice: Choice, watched: Collection[str]) -> Watching:
-    """What runs windows of a network and shows some of its values.
+    """A function that runs windows of a network and shows some of its values.
 
     Args:
         graph: The network.
         choice: See `choose`.
-        watched: Names of the values.
+        watched: Names of the nodes whose values are shown.
 
     Returns:
-        A function of frames `[T, N, ...]` and of an observer, which it calls with the watched nodes and their values (where
-        they were computed, shaped like the signal); it gives the output.
+        A function of frames `[T, N, ...]` and an observer, which it calls with the watched nodes and their values (on the
+        device that computed them, shaped like their signals); it returns the output.
     """
     names = frozenset(watched)
     if choice.engine == "torch":
@@ -162,7 +162,7 @@ def _watch_onnx(window: OnnxWindow, frames: NDArray[np.float32], observe: Observ
 
 
 def _folded(graph: Graph, watched: Collection[str]) -> Graph:
-    """The graph with batch normalisation folded, unless somebody watches one."""
+    """The graph with batch normalisation folded, unless a folded node is watched."""
     from tcja_deploy.passes.fold import fold_batch_norm
 
     folded = fold_batch_norm(graph)
@@ -170,14 +170,14 @@ def _folded(graph: Graph, watched: Collection[str]) -> Graph:
 
 
 def _compiled(graph: Graph, watched: Collection[str]) -> EventPlan:
-    """A plan in which every watched value appears."""
+    """A plan of the event engine in which every watched value appears."""
     from tcja_deploy.runtime.events.plan import compile_graph
 
     return compile_graph(_folded(graph, watched), keep=watched)
 
 
 def _translated(graph: Graph, watched: Collection[str]) -> OnnxWindow:
-    """A model in which every watched value appears."""
+    """A model in onnxruntime in which every watched value appears."""
     try:
         from tcja_deploy.runtime.onnx.window import OnnxWindow
     except ImportError as error:
@@ -190,7 +190,7 @@ def _translated(graph: Graph, watched: Collection[str]) -> OnnxWindow:
 
 
 def counting(graph: Graph, choice: Choice, watched: Collection[str]) -> Windows:
-    """What runs windows of a network and counts the watched values."""
+    """A runner of windows of a network that counts the watched values."""
     if choice.engine == "torch":
         return TorchWindows(graph, choice.device)
     if choice.engine == "onnx":
@@ -199,7 +199,7 @@ def counting(graph: Graph, choice: Choice, watched: Collection[str]) -> Windows:
 
 
 class _OnnxWindows:
-    """See `Windows`; by onnxruntime."""
+    """`Windows` on onnxruntime."""
 
     def __init__(self, window: OnnxWindow) -> None:
         self._window = window
@@ -220,7 +220,7 @@ class _OnnxWindows:
 
 
 class _EventWindows:
-    """See `Windows`; by the event engine."""
+    """`Windows` on the event engine."""
 
     def __init__(self, graph: Graph, watched: Collection[str]) -> None:
         from tcja_deploy.runtime.events.counting import Counter

@@ -15,17 +15,17 @@ Charged = ir.Neuron | ir.LI | ir.AffineIntegrator
 """Ops whose state is one membrane that is charged."""
 
 Membrane = Charged | ir.Recurrence
-"""Ops whose state is a membrane, or several states of that size."""
+"""Ops whose state is one membrane, or several states of the same size."""
 
 
 def charge(op: Charged, x: Tensor, v: Tensor, room: Tensor | None = None) -> Tensor:
     """Membrane before the comparison with the threshold (`H[t]`), from input and previous membrane.
 
     Args:
-        op: What computes it.
+        op: The neurons or integrators.
         x: Input `[N, ...]`.
-        v: Membrane before; not changed.
-        room: Where the result is written, of the same shape; memory of its own if not given.
+        v: Previous membrane `[N, ...]`; not changed.
+        room: Tensor of the same shape that the result may be written to; new memory if not given.
     """
     if isinstance(op, ir.AffineNeuron | ir.AffineIntegrator):
         h = torch.mul(v, tensor_on(op.leak, x.device), out=room)
@@ -46,7 +46,7 @@ def charge(op: Charged, x: Tensor, v: Tensor, room: Tensor | None = None) -> Ten
         return torch.sub(x, leak, out=room).div_(op.tau).add_(v)
     else:
         lost = torch.div(leak, op.tau, out=room)
-    return torch.sub(v, lost, out=None if room is None else lost).add_(x)  # gradients allow no `out`
+    return torch.sub(v, lost, out=None if room is None else lost).add_(x)  # autograd does not allow `out`
 
 
 def neuron_step(
@@ -57,9 +57,9 @@ def neuron_step(
     Args:
         op: The neurons.
         x: Input `[N, ...]`.
-        v: Membrane before, after its last reset; not changed.
-        out: Where the spikes are written; memory of their own if not given.
-        room: The same for the membrane.
+        v: Previous membrane `[N, ...]`, after its last reset; not changed.
+        out: Tensor that the spikes are written to; new memory if not given.
+        room: As `out`, for the membrane.
 
     Returns:
         Spikes, 0 or 1 in the type of `x`, and the membrane after the reset.
@@ -73,7 +73,7 @@ def neuron_step(
 def integrator_step(
     op: ir.LI | ir.AffineIntegrator, x: Tensor, v: Tensor, room: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """One time step of integrators; arguments and result as of `neuron_step`, with the membrane in place of spikes."""
+    """One time step of integrators; arguments and result are those of `neuron_step`, with the membrane in place of spikes."""
     h = charge(op, x, v, room)
     if isinstance(op, ir.LI) or op.v_threshold is None:
         return h, h
@@ -86,9 +86,9 @@ def integrate(op: Membrane, x: Tensor, v: Tensor | None = None) -> tuple[Tensor,
     """Neurons or integrators over a window.
 
     Args:
-        op: What they compute.
+        op: The neurons, integrators or recurrence.
         x: Input `[T, N, ...]`.
-        v: Membrane `[N, ...]` to begin with (of a recurrence its states, `[S, N, ...]`); the resting one if not given.
+        v: Initial membrane `[N, ...]` (states `[S, N, ...]` of a recurrence); at rest if not given.
 
     Returns:
         The result `[T, N, ...]`, and the membrane afterwards.
@@ -100,7 +100,7 @@ def integrate(op: Membrane, x: Tensor, v: Tensor | None = None) -> tuple[Tensor,
             out[t], v = recurrence_step(op, x[t], v, t)
         return out, v
     v = torch.full_like(x[0], op.v_rest) if v is None else v
-    rooms = torch.empty_like(x[:2])  # written in turn: fresh memory for every step costs more than the sums
+    rooms = torch.empty_like(x[:2])  # used alternately: new memory for every step costs more than the sums
     for t in range(len(x)):
         room = rooms[t % 2]
         if isinstance(op, ir.Neuron):
@@ -111,9 +111,9 @@ def integrate(op: Membrane, x: Tensor, v: Tensor | None = None) -> tuple[Tensor,
 
 
 def margin(op: Membrane, x: Tensor, v: Tensor | None = None) -> Tensor:
-    """How far each neuron is from spiking otherwise, `[T, N, ...]`; arguments as of `integrate`.
+    """How far each neuron is from deciding otherwise, `[T, N, ...]`; arguments as for `integrate`.
 
-    It is membrane minus threshold before the reset; of a recurrence the distance of the nearest decision, without a sign.
+    This is membrane minus threshold before the reset; for a recurrence, the unsigned distance to its nearest decision.
     """
     distances = torch.empty_like(x)
     for t in range(len(x)):

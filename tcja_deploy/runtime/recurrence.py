@@ -1,4 +1,4 @@
-"""Recurrences on torch: one step of a written-out neuron, with the kernels that its source used."""
+"""Recurrences on torch: one step of a neuron given as arithmetic, with the kernels that its source used."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tcja_deploy.ir.ops.arithmetic import COMPARISONS, ROUNDINGS
 __all__ = ["CALLS", "distance", "initial_states", "recurrence_step"]
 
 Computed = Tensor | float
-"""Numbers of the program stay numbers, so that torch rounds them as it did in the source."""
+"""Constants of the program stay Python numbers, so that torch rounds them as it did in the source."""
 
 _Table = dict[int, dict[tuple[int, int, torch.device], Computed]]
 _TABLES: _Table = {}
-"""Rows of tables as tensors, by the table; they go when it goes."""
+"""Rows of tables as tensors, by the table; they are dropped together with it."""
 
 
 def _row(op: ir.Recurrence, k: int, t: int, device: torch.device) -> Computed:
-    """A row of the table in step `t`; a number where it is one."""
+    """Row `k` of the table in step `t`; a number where it is a single one."""
     if id(op.table) not in _TABLES:
         weakref.finalize(op.table, _TABLES.pop, id(op.table), None)
         _TABLES[id(op.table)] = {}
@@ -53,9 +53,9 @@ def recurrence_step(
     """One time step.
 
     Args:
-        op: What it computes.
+        op: The recurrence.
         x: Input `[N, ...]`.
-        states: States before, `[S, N, ...]`; not changed in place.
+        states: Previous states, `[S, N, ...]`; not changed in place.
         t: Index of the step in its window.
         watch: Called with each line's function and arguments.
 
@@ -78,8 +78,8 @@ def recurrence_step(
 def distance(op: ir.Recurrence, x: Tensor, states: Tensor, t: int) -> Tensor:
     """How near each neuron's step comes to another decision, `[N, ...]`; infinite without decisions.
 
-    It is the least distance of two numbers compared, or of a number from the middle between two integers where it is rounded.
-    Arguments as of `recurrence_step`.
+    This is the least distance between two compared numbers, or of a rounded number from the middle between two integers.
+    Arguments are those of `recurrence_step`.
     """
     nearest = torch.full_like(x, torch.inf)
 

@@ -1,8 +1,8 @@
 """The reference that artifacts are compared with: a network in a chosen engine, and the sequence runtime as the judge.
 
-Two runs that agree on every spike settle the matter, whichever engine the reference ran in. Where they do not, the sequence
-runtime decides: the batch runs again in it, and the report is about that run. So an engine that is fast makes a comparison
-fast, and cannot change its outcome.
+If two runs agree on every spike, that settles the comparison, whichever engine the reference ran in. If not, the sequence
+runtime decides: the batch runs again in it, and the report is about that run. So a fast engine makes a comparison fast, and
+cannot change its outcome.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ __all__ = ["PackedSpikes", "Reference", "ReferenceRun"]
 
 
 class PackedSpikes(Mapping[str, NDArray[np.bool_]]):
-    """Spikes `[T, N, ...]` of layers by name, eight of them in a byte."""
+    """Spikes `[T, N, ...]` of layers by name, eight spikes per byte."""
 
     def __init__(self) -> None:
         self._bits: dict[str, tuple[tuple[int, ...], NDArray[np.uint8], int]] = {}
 
     def keep(self, name: str, values: NDArray[np.generic]) -> None:
-        """Take the spikes of a layer: what is not zero."""
+        """Keep the spikes of a layer: which values are not zero."""
         spikes = values != 0
         self._bits[name] = (spikes.shape, np.packbits(spikes), int(np.count_nonzero(spikes)))
 
@@ -48,7 +48,7 @@ class PackedSpikes(Mapping[str, NDArray[np.bool_]]):
         return len(self._bits)
 
     def agreement(self, name: str, other: NDArray[np.generic] | None) -> LayerAgreement | None:
-        """A layer beside another run's, if they are equal.
+        """The comparison of a layer with another run's if they are equal, else `None`.
 
         Raises:
             DataError: If the other run lacks the layer, or its values have another shape.
@@ -65,8 +65,8 @@ class ReferenceRun:
     """One window of the reference.
 
     Attributes:
-        output: Shaped like the output signal.
-        spikes: Of every neuron layer.
+        output: The output, shaped like its signal.
+        spikes: Spikes of every neuron layer.
     """
 
     output: NDArray[np.float32]
@@ -74,8 +74,8 @@ class ReferenceRun:
 
 
 _COMPARING = 4
-"""How much less a comparison gains from the event engine than counting does: it makes dense spikes of the engine's bits, and
-where sums differ by rounding the sequence runtime runs as well. Measured on DVS128."""
+"""How many times less a comparison gains from the event engine than counting does: it turns the engine's bits into dense
+spikes, and where sums differ by rounding the sequence runtime runs as well. Measured on DVS128."""
 
 
 class Reference:
@@ -84,7 +84,7 @@ class Reference:
     Args:
         graph: The network; fold its batch normalisation before, if the other runs do.
         engine: What runs it: `"auto"`, `"torch"`, `"events"` or `"onnx"`.
-        samples: How many will be run, if that is known; see `runtime.engines.choose`.
+        samples: How many samples will be run, if that is known; see `runtime.engines.choose`.
 
     Attributes:
         graph: The network.
@@ -103,7 +103,7 @@ class Reference:
         self._sample: tuple[NDArray[np.float32], ReferenceRun] | None = None
 
     def run_sample(self, sample: NDArray[np.float32]) -> ReferenceRun:
-        """Run one sample `[T, 1, ...]` and remember it: a comparison on the same frames takes what is known."""
+        """Run one sample `[T, 1, ...]` and remember the result for a later comparison on the same frames."""
         if self._sample is None or not np.array_equal(self._sample[0], sample):
             self._sample = (sample, self._run(sample))
         return self._sample[1]
@@ -122,7 +122,7 @@ class Reference:
         bound: float,
         first_sample: int = 0,
     ) -> Agreement:
-        """As `runtime.compare.compare`; after another engine the sequence runtime runs only if that is not agreed with.
+        """As `runtime.compare.compare`; with another engine, the sequence runtime runs only if the runs do not agree.
 
         Raises:
             DataError: If the other run lacks a layer, or its values have other shapes.

@@ -1,8 +1,8 @@
 """Long runs that go on where they stopped: what is done is kept in the user's cache folder until the run ends.
 
-A run has a folder of its own, named after what it was told to do (command, model, recordings, output). In it lie parts, `.npz`
-files with arrays of counts, each replaced as a whole. Every part says what its numbers depend on: network, recordings, options,
-version of this program. A part that says something else is refused, so that no count is ever added to those of another run.
+A run has a folder of its own, named after what it was told to do (command, model, recordings, output). It holds parts, `.npz`
+files with arrays of counts, each replaced as a whole. Every part states what its numbers depend on: network, recordings,
+options, version of this program. A part that states something else is refused, so that no counts of different runs are added.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tcja_deploy.version import __version__
 __all__ = ["EVERY", "KeptProgress", "progress_folder"]
 
 EVERY = 10.0
-"""Seconds between two times that progress is kept: so much work is lost at most, and so short runs keep nothing."""
+"""Seconds after which progress is kept again: at most that much work is lost, and shorter runs keep nothing."""
 
 _FORMAT, _VERSION = "tcja-progress", 1
 _STRUCTURE = {"format": str, "version": int, "facts": {str: str}, "state": object}
@@ -39,7 +39,7 @@ _OLD = 30 * 24 * 3600.0
 
 
 def progress_folder() -> Path:
-    """Where progress is kept, in the user's cache folder."""
+    """The folder of all kept progress, in the user's cache folder."""
     return user_cache() / "progress"
 
 
@@ -71,10 +71,10 @@ class KeptProgress:
         return time.monotonic() - self._kept >= EVERY
 
     def about(self, facts: Mapping[str, str]) -> None:
-        """What all numbers of this run depend on, in words.
+        """State what all numbers of this run depend on, and check that against what is kept.
 
         Raises:
-            DataError: What is kept belongs to something else: names what differs.
+            DataError: What is kept belongs to something else; the error names what differs.
             FileFormatError: What is kept is damaged.
         """
         self.facts = MappingProxyType({**facts, "tcja-deploy": __version__})
@@ -85,14 +85,14 @@ class KeptProgress:
         """Names of the parts that are kept, sorted."""
         try:
             return sorted(path.stem for path in self.folder.glob("*.npz"))
-        except OSError:  # no name that a folder can have: nothing can be kept there
+        except OSError:  # no folder can have this name, so nothing can be kept there
             return []
 
     def part(self, name: str) -> tuple[Any, dict[str, NDArray[Any]]] | None:
         """State (as JSON has it) and arrays of a part; `None` if this run goes on from nothing.
 
         Raises:
-            DataError: It belongs to something else: names what differs.
+            DataError: It belongs to something else; the error names what differs.
             FileFormatError: It is damaged.
         """
         path = self.folder / f"{name}.npz"
@@ -124,7 +124,7 @@ class KeptProgress:
         return "leave out --resume to begin anew"
 
     def keep(self, name: str, state: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Replace a part. A cache folder that cannot be written to is not a reason to stop: then nothing is kept."""
+        """Replace a part. If the cache folder cannot be written to, the run continues and nothing is kept."""
         header = {"format": _FORMAT, "version": _VERSION, "facts": dict(self.facts), "state": state}
         content: dict[str, Any] = {**arrays, "progress": np.array(json.dumps(header))}
         self._kept = time.monotonic()
@@ -140,7 +140,7 @@ class KeptProgress:
             return
 
     def finished(self) -> None:
-        """Forget the run, which is complete, and those that nobody resumed for a month."""
+        """Forget the run, which is complete, and runs that nobody has resumed for a month."""
         shutil.rmtree(self.folder, ignore_errors=True)
         with suppress(OSError):
             for other in progress_folder().iterdir():
@@ -149,6 +149,6 @@ class KeptProgress:
 
     @contextmanager
     def until_done(self) -> Iterator[KeptProgress]:
-        """A run, whose progress is forgotten if it ends well."""
+        """A context for the run, whose progress is forgotten if it ends without an error."""
         yield self
         self.finished()

@@ -1,7 +1,7 @@
 """The sequence runtime: a graph over whole windows, layer by layer, on torch. The reference for everything else.
 
-It uses the kernels and the order of operations of SpikingJelly's multi-step mode, so that an unfolded graph gives the
-very spikes that the traced model gives on the same machine.
+It uses the kernels and the order of operations of SpikingJelly's multi-step mode, so that an unfolded graph gives
+exactly the spikes that the traced model gives on the same machine.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def run(graph: Graph, frames: Tensor | NDArray[Any], *, observe: Observer | None
     """Run a graph over a window.
 
     Args:
-        graph: What to run.
-        frames: `[T, N, ...]`, the frames of the window (any number type, computed in float32), on the device that is to
+        graph: The network.
+        frames: Frames `[T, N, ...]` of the window (any number type, computed in float32), on the device that is to
             compute (see `runtime.device`).
         observe: Called after each node.
 
@@ -102,7 +102,7 @@ def as_frames(graph: Graph, frames: Tensor | NDArray[Any]) -> Tensor:
             hint="integrate the recording into as many frames as the model has time steps; time is the first axis",
         )
     x = x.to(torch.float32)
-    if x.numel() and not math.isfinite(sum(map(float, torch.aminmax(x)))):  # one pass, and nothing allocated
+    if x.numel() and not math.isfinite(sum(map(float, torch.aminmax(x)))):  # one pass without a copy
         raise DataError(
             "the frames hold a value that is not finite in float32",
             hint="check how they were made: NaN or infinity",
@@ -111,7 +111,7 @@ def as_frames(graph: Graph, frames: Tensor | NDArray[Any]) -> Tensor:
 
 
 def evaluate(op: Op, *inputs: Tensor) -> Tensor:
-    """Value of one op over a window; inputs and result are shaped like their signals."""
+    """The value of one op over a window; inputs and result are shaped like their signals."""
     return RULES[type(op)](op, *inputs)
 
 
@@ -134,7 +134,7 @@ def _pad(x: Tensor, padding: tuple[int, int, int, int]) -> tuple[Tensor, tuple[i
 def weigh(
     op: ir.Conv2d | ir.ConvTranspose2d | ir.Linear, x: Tensor, weight: Tensor, bias: Tensor | None
 ) -> Tensor:
-    """The linear map of a layer with other weights than its own, of the same shapes; `x` and result as of `evaluate`."""
+    """The linear map of a layer with other weights of the same shapes; `x` and the result are those of `evaluate`."""
     if isinstance(op, ir.Linear):
         return F.linear(x, weight, bias)
     flat = x.reshape(-1, *x.shape[-3:])

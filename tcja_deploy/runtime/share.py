@@ -1,4 +1,4 @@
-"""How sure a share is that was counted on a few recordings."""
+"""How certain a share is that was counted on a few recordings."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import math
 __all__ = ["interval", "share_text"]
 
 _Z = 1.959963984540054
-"""Of 95 %, two-sided."""
+"""Quantile of the normal distribution for a two-sided 95 % interval."""
 
 
 def interval(hits: int, trials: int) -> tuple[float, float]:
-    """The 95 % interval of Wilson (JASA 22, 1927) of a share.
+    """Wilson's 95 % interval (JASA 22, 1927) of a share.
 
-    It keeps within 0 and 1 and is not empty at either end, unlike the share plus or minus a few standard errors.
+    It stays within 0 and 1 and is not empty at either end, unlike the share plus or minus a few standard errors.
 
     Args:
-        hits: How many of the trials.
-        trials: At least one.
+        hits: How many of the trials succeeded.
+        trials: How many trials there were, at least one.
 
     Returns:
-        Lower and upper end.
+        The lower and the upper end, from 0 to 1.
     """
     share, shrink = hits / trials, 1 + _Z**2 / trials
     centre = (share + _Z**2 / (2 * trials)) / shrink

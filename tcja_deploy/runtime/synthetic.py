@@ -1,4 +1,4 @@
-"""Made-up input for verifying a network when no recordings are at hand."""
+"""Synthetic input for verifying a network without recordings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def synthetic_frames(graph: Graph, samples: int, *, seed: int = 0) -> NDArray[np
     """Random frames `[T, N, ...]` of the graph's input kind.
 
     Counts: Poisson events on smooth moving blobs, as sparse and as clustered as recordings, so that deep layers spike too.
-    Spikes: the same, clipped to 1. Real: one uniform image in [0, 1] a sample, repeated over time.
+    Spikes: the same, clipped to 1. Real: one image per sample, uniform in [0, 1], repeated over time.
     """
     rng = np.random.default_rng(seed)
     shape = graph.input_shape

@@ -1,6 +1,6 @@
 """Threads: as many as this process may really use, asleep when there is nothing to do.
 
-It imports nothing heavy, because what it says has to be known before torch starts its own.
+This module imports nothing heavy, because its settings must be made before torch starts threads of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["available_cores", "share", "share_the_machine"]
 
 _PIECES = 8
-"""Pieces of work a thread, so that one that is held up does not keep the others waiting."""
+"""Pieces of work per thread, so that one that is held up does not keep the others waiting."""
 
 
 def available_cores() -> int:
@@ -33,18 +33,18 @@ def available_cores() -> int:
 
 
 def share_the_machine() -> None:
-    """Tell libraries that are not loaded yet to be good neighbours, where the user has not said otherwise.
+    """Tell libraries that are not loaded yet to leave idle cores to others, unless the user has set this.
 
-    Threads of OpenMP (torch's) that wait for work spin, which on a busy machine takes the cores from those who have some: a
-    process beside another of two threads then runs several times slower. They sleep instead, and there are no more of them than
-    cores that the process may use.
+    Threads of OpenMP (torch's) that wait for work spin, which on a busy machine takes cores from threads that have work: a
+    process then runs several times slower beside another one with two threads. They sleep instead, and there are no more of
+    them than cores that the process may use.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(available_cores()))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _quota() -> float | None:
-    """Cores that the control group grants (version 2, else 1); `None` without a limit."""
+    """Cores that the control group (version 2, else 1) grants; `None` without a limit."""
     try:
         granted, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
     except (OSError, ValueError):
@@ -68,18 +68,18 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 if hasattr(
     os, "register_at_fork"
-):  # a child has none of its parent's threads, and would wait for them for ever
+):  # a child process has none of its parent's threads, and would wait for them forever
     os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def share(kernel: Callable[..., None], rows: int, threads: int, *args: Any) -> None:
-    """`kernel(lo, hi, *args)` over ranges that together are all rows. Kernels leave Python's lock to others."""
+    """Run `kernel(lo, hi, *args)` on threads, over ranges that together are all rows; kernels release Python's lock."""
     if threads < 2 or rows < 2:
         kernel(0, rows, *args)
         return
     pieces = min(rows, threads * _PIECES)
     edges = [rows * i // pieces for i in range(pieces + 1)]
-    waiting = iter(list(pairwise(edges)))  # whoever is free takes the next piece
+    waiting = iter(list(pairwise(edges)))  # the next free thread takes the next piece
 
     def work() -> None:
         for lo, hi in waiting:

@@ -1,1 +1,1 @@
-"""A network as an ONNX model, and onnxruntime that runs it."""
+"""A network as an ONNX model, and onnxruntime to run it."""

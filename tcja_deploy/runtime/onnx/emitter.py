@@ -27,7 +27,7 @@ class Emitter:
     Args:
         opset: Opset version to write.
         T: Time steps of the window.
-        reserved: Names that results will be asked to carry, so that no constant takes them before.
+        reserved: Names that results will carry later, so that no constant takes them first.
 
     Raises:
         UsageError: If the opset is outside `OPSETS`.
@@ -47,7 +47,7 @@ class Emitter:
         self._reserved = set(reserved)
 
     def unique(self, name: str) -> str:
-        """`name`, or with a number behind if it is taken or reserved."""
+        """`name`, with a number appended if it is taken or reserved."""
         candidate, i = name, 1
         while candidate in self._names or candidate in self._reserved:
             i += 1
@@ -56,14 +56,14 @@ class Emitter:
         return candidate
 
     def node(self, op_type: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
-        """Append a node with one result; the result carries `name`, made unique. Returns it."""
+        """Append a node with one result, whose name is `name` made unique; returns that."""
         (out,) = self.nodes_with(op_type, inputs, [name], **attributes)
         return out
 
     def nodes_with(
         self, op_type: str, inputs: Sequence[str], names: Sequence[str], **attributes: Any
     ) -> list[str]:
-        """Append a node with several results. Returns their names."""
+        """Append a node with several results; returns their names."""
         self._reserved.difference_update(names)
         outputs = [self.unique(n) for n in names]
         self.nodes.append(
@@ -72,7 +72,7 @@ class Emitter:
         return outputs
 
     def constant(self, value: NDArray[Any] | Sequence[int] | float, name: str) -> str:
-        """An initializer; equal ones are stored once. Lists of integers become int64, numbers float32 scalars."""
+        """An initializer; equal ones are stored once. Lists of integers become int64, single numbers float32 scalars."""
         array = np.asarray(value, np.float32 if isinstance(value, float) else None, order="C")
         key = (f"{array.dtype}{array.shape}", hashlib.sha256(array.tobytes()).hexdigest())
         if key not in self._constants:
@@ -82,12 +82,12 @@ class Emitter:
 
     # -- ops whose form depends on the opset ---------------------------------------------------------------
     def reshape(self, x: str, shape: Sequence[int], name: str) -> str:
-        """`shape` may hold one -1."""
+        """`x` in another shape, which may hold one -1."""
         label = "x".join(map(str, shape)).replace("-1", "n")
         return self.node("Reshape", [x, self.constant(np.array(shape, np.int64), f"shape_{label}")], name)
 
     def reduce(self, how: str, x: str, axes: Sequence[int], keepdims: bool, name: str) -> str:
-        """`how`: mean, max or sum."""
+        """`x` reduced over `axes`; `how` is mean, max or sum."""
         op_type = {"mean": "ReduceMean", "max": "ReduceMax", "sum": "ReduceSum"}[how]
         as_input = self.opset >= (13 if how == "sum" else 18)
         if as_input:
@@ -96,12 +96,12 @@ class Emitter:
         return self.node(op_type, [x], name, axes=list(axes), keepdims=int(keepdims))
 
     def unsqueeze(self, x: str, axes: Sequence[int], name: str) -> str:
-        """New axes of length 1 at `axes` of the result."""
+        """`x` with new axes of length 1 at `axes` of the result."""
         axes_name = self.constant(np.array(axes, np.int64), "axes_" + "_".join(map(str, axes)))
         return self.node("Unsqueeze", [x, axes_name], name)
 
     def split(self, x: str, parts: int, names: Sequence[str]) -> list[str]:
-        """Equal parts of length 1 along axis 0."""
+        """`x` split along axis 0 into parts of length 1."""
         if parts == 1:
             return [x]
         sizes = self.constant(np.ones(parts, np.int64), f"ones_{parts}")

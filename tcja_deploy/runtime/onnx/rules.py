@@ -38,7 +38,7 @@ def refuse(nodes: Iterable[tuple[str, Op]]) -> None:
 
 # -- neurons: one step, used by both exports ----------------------------------------------------------------
 def membrane(e: Emitter, op: ir.Neuron | ir.LI | ir.AffineIntegrator, x: str, v: str, name: str) -> str:
-    """`H[t]` from input and previous membrane, in the runtime's order of operations."""
+    """`H[t]` from input and previous membrane, in the sequence runtime's order of operations."""
     if isinstance(op, ir.AffineNeuron | ir.AffineIntegrator):
         return _affine_charge(e, op, x, v, name)
     if isinstance(op, ir.IF):
@@ -75,7 +75,7 @@ def _affine_charge(e: Emitter, op: ir.AffineNeuron | ir.AffineIntegrator, x: str
 def integrated(
     e: Emitter, op: ir.LI | ir.AffineIntegrator, x: str, v: str, name: str, *, last: bool = False
 ) -> tuple[str, str]:
-    """The result of an integrator's step and its membrane afterwards; as for `fire`, empty after the `last` one."""
+    """The result of an integrator's step and its membrane afterwards, which nobody reads after the `last` step."""
     h = membrane(e, op, x, v, name)
     if isinstance(op, ir.LI) or op.v_threshold is None or last:
         return h, h
@@ -119,12 +119,12 @@ def recurrence(
     *,
     last: bool = False,
 ) -> tuple[str, list[str]]:
-    """The result of a recurrence's step and its states afterwards; as for `fire`, none after the `last` one.
+    """The result of a recurrence's step and its states afterwards; no states after the `last` step.
 
     `row` gives the name of a row of the table in this step.
     """
     lines = count()
-    relations: dict[str, str] = {}  # the truth behind a 0 or 1
+    relations: dict[str, str] = {}  # the boolean that a 0 or 1 was cast from
 
     def call(function: str, *args: str) -> str:
         label = f"{name}/h{next(lines)}"
@@ -150,7 +150,7 @@ def recurrence(
 
 
 def fire(e: Emitter, op: ir.Neuron, h: str, name: str, *, last: bool = False) -> tuple[str, str]:
-    """Spikes (boolean) and the membrane after the reset; the latter is empty where nobody needs it (`last`)."""
+    """Spikes (boolean) and the membrane after the reset; the latter is empty after the `last` step, where nobody reads it."""
     if not last:
         return _reset(e, op, h, op.v_threshold, op.lowered_by, name)
     threshold = e.constant(float(op.v_threshold), "v_threshold")
@@ -159,7 +159,7 @@ def fire(e: Emitter, op: ir.Neuron, h: str, name: str, *, last: bool = False) ->
 
 # -- frame rules ---------------------------------------------------------------------------------------------
 def _owner(name: str) -> str:
-    """The IR node that a value belongs to: its constants are named after it, not after the layout of the value."""
+    """The IR node that a value belongs to: constants are named after the node, not after the layout of the value."""
     return name.removesuffix("/each").removesuffix("/frames")
 
 
@@ -176,7 +176,7 @@ def _conv2d(e: Emitter, op: ir.Conv2d, x: str, name: str) -> str:
 
 
 def _conv_transpose2d(e: Emitter, op: ir.ConvTranspose2d, x: str, name: str) -> str:
-    """Onnxruntime refuses output padding that reaches the stride: there a tap of zeros, cropped to size, does the same."""
+    """Where output padding reaches the stride, which onnxruntime refuses, a further tap of zeros, cropped, does the same."""
     extra = [int(o >= s) for o, s in zip(op.output_padding, op.stride, strict=True)]
     weight = np.pad(op.weight, ((0, 0), (0, 0), (0, extra[0]), (0, extra[1])))
     more = [0 if add else o for o, add in zip(op.output_padding, extra, strict=True)]
@@ -223,7 +223,7 @@ def _avg_pool(e: Emitter, op: ir.AvgPool2d, x: str, name: str) -> str:
 
 
 def _adaptive_avg_pool(e: Emitter, op: ir.AdaptiveAvgPool2d, x: str, name: str, signal: Signal) -> str:
-    """Sums of windows as products with 0/1 matrices (exact for counts), then the division by each window's height and width."""
+    """Sums of windows as products with 0/1 matrices (exact for counts), divided by each window's height and width."""
     sums, sizes = [], []
     for n, out in zip(signal.features[-2:], op.output_size, strict=True):
         member = np.zeros((out, n), np.float32)
@@ -240,7 +240,7 @@ def _adaptive_avg_pool(e: Emitter, op: ir.AdaptiveAvgPool2d, x: str, name: str, 
 
 
 def _on(axes: int, rule: Callable[[Emitter, Any, str, str], str]) -> Callable[..., str]:
-    """A rule on `[B, ...]` with this many axes behind the first; other leading axes, such as places, join the first."""
+    """A rule on `[B, ...]` with this many axes after the first; other leading axes, such as places, join the first."""
 
     def wrapped(e: Emitter, op: Op, x: str, name: str, signal: Signal) -> str:
         if len(signal.dims) - signal.streams == axes + 1:

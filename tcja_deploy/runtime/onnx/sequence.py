@@ -52,14 +52,15 @@ def sequence_model(
     """Translate a graph.
 
     Convolutions and pooling run on all `T N` frames at once; neurons are unrolled over T in standard ops. The value of each
-    IR node that lives whole (neurons, gates, readouts) carries the node's name.
+    IR node that is kept whole (neurons, gates, readouts) carries the node's name.
 
     Args:
-        graph: What to translate, usually with batch normalisation folded.
+        graph: The network, usually with batch normalisation folded.
         opset: Opset version.
         batch_first: `[N, T, ...]` for input and streaming output instead of `[T, N, ...]`.
         metadata: Written into the model's metadata properties.
-        show: Names of nodes, other than the input and the output, whose values are outputs as well, in the order of the graph,
+        show: Names of nodes, other than the input and the output, whose values are outputs as well, in the order of the
+        graph,
             `[T, N, ...]`.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Opening and running ONNX models that nobody vouches for.
+"""Opening and running ONNX models that may be hostile.
 
 Neither onnxruntime nor onnx's own parser and checker bound what a model may ask for: a loop of 2**62 rounds, a constant of
-6 GB. A model is looked at first (ops, sizes, files it refers to), then runs in a process of its own with limits on memory and
-time; models that this process has just written run here.
+6 GB. A model is checked first (ops, sizes, files it refers to), then runs in a process of its own with limits on memory and
+time; models that this process has just written run in this one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _OPS = frozenset((
     "Unsqueeze", "Where", "Xor",
 ))
 # fmt: on
-"""Ops of exported models and others of their kind: no loops, no branches, no random numbers, no functions."""
+"""Ops of exported models and similar ones: no loops, no branches, no random numbers, no functions."""
 
 _MOST_NODES = 1 << 21
 
@@ -49,7 +49,7 @@ class Model:
 
     Attributes:
         properties: Its metadata.
-        inputs: Shape of each input by name; axes of any length are texts.
+        inputs: Shape of each input by name; axes of any length are strings. Empty before `start`.
         outputs: Names of its own outputs.
     """
 
@@ -58,7 +58,7 @@ class Model:
 
         Args:
             path: The file.
-            trusted: Work in this process: nothing bounds memory and time then, but nothing is copied either.
+            trusted: Whether to work in this process, where nothing bounds memory and time, but nothing is copied either.
 
         Raises:
             FileFormatError: If it is not an ONNX model, or one with ops or sizes that no export has.
@@ -83,17 +83,17 @@ class Model:
         self._named: dict[str, str] = {}
 
     def lacking(self, names: Sequence[str]) -> list[str]:
-        """Those of some names that no value of the model has."""
+        """Those of `names` that no value of the model has."""
         missing: list[str] = self._ask({"do": "find", "names": list(names)})[0]["missing"]
         return missing
 
     def start(self, show: Sequence[str] = (), *, fired: Sequence[str] = ()) -> None:
-        """Make a session, in which further values can be read.
+        """Make a session in which further values can be read.
 
         Args:
-            show: Values, as they are.
-            fired: Values of which only what is zero is to be known; they are read as booleans. A session that has some gives
-                its memory back after every run with large results, as these are the values of whole windows.
+            show: Names of values to read as they are.
+            fired: Names of values to read as booleans, which say what is not zero. A session with some of these returns its
+                memory after every run with large results, since they are the values of whole windows.
 
         Raises:
             FileFormatError: If onnxruntime does not accept the model, or more memory or time is needed than the limits allow.
@@ -108,7 +108,7 @@ class Model:
         self._named = dict(facts["fired"])
 
     def run(self, feeds: Mapping[str, NDArray[Any]], wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
-        """Values by name.
+        """Run the model on inputs by name, and return the wanted values by name.
 
         Raises:
             VerificationError: If the model fails on this input.
@@ -144,7 +144,7 @@ class Model:
 
 # -- where the model is ----------------------------------------------------------------------------------------------------
 def worker() -> Any:
-    """What answers requests about one model."""
+    """A function that answers requests about one model."""
     return _Worker().answer
 
 
@@ -211,7 +211,7 @@ class _Worker:
         if self.returns_memory and sum(v.nbytes for v in values) > _MUCH:
             kept = [
                 _Kept(values.pop(0)) for _ in wanted
-            ]  # they lie in the session's memory, which goes with it
+            ]  # they lie in the session's memory, which is freed with it
             self.session = None
             _return_memory()
             values = [v.array for v in kept]
@@ -219,7 +219,7 @@ class _Worker:
 
 
 class _Kept:
-    """A copy of an array; of booleans as bits."""
+    """A copy of an array, with booleans packed as bits."""
 
     def __init__(self, values: NDArray[Any]) -> None:
         self._shape, self._flags = values.shape, values.dtype == np.bool_
@@ -234,14 +234,14 @@ class _Kept:
 
 
 def _return_memory() -> None:
-    """Give what was freed back to the system, where the C library (glibc) would keep it for what comes next."""
+    """Return freed memory to the system, where the C library (glibc) would keep it for later."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 def _flags(graph: Any) -> dict[str, str]:
-    """Booleans of which values are made, by the value: results of a cast from comparisons, or from several of them in a row."""
+    """For each value cast from the booleans of comparisons, or of several concatenated, the name of those booleans."""
     flags: set[str] = set()
     found: dict[str, str] = {}
     for node in graph.node:
@@ -259,14 +259,14 @@ def open_session(model: Any, *, weights: Path | None = None) -> Any:
 
     Args:
         model: An `onnx.ModelProto`.
-        weights: The folder of weights that do not lie in the model.
+        weights: The folder of weights that are stored outside the model.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is raised
+    options.log_severity_level = 4  # errors are raised, so nothing need be logged
     options.intra_op_num_threads = available_cores()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a good neighbour
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads sleep
     if weights is not None:
         options.add_session_config_entry(_DATA_FOLDER, str(weights))
     return onnxruntime.InferenceSession(
@@ -275,14 +275,14 @@ def open_session(model: Any, *, weights: Path | None = None) -> Any:
 
 
 _MUCH = 2**24
-"""Bytes of results from which on a session ends after its run: it keeps the memory of all values, and opening takes 0.1 s."""
+"""Bytes of results beyond which a session ends after its run: it keeps the memory of all values, and reopening takes 0.1 s."""
 
 _DATA_FOLDER = "session.model_external_initializers_file_folder_path"
-"""onnxruntime's option for where weights outside of the file lie, when the model is given as bytes."""
+"""onnxruntime's option for the folder of external weights when the model is given as bytes."""
 
 
 def _check(model: Any, path: Path) -> None:
-    """Cheap looks at a model before anything is computed.
+    """Cheap checks of a model before anything is computed.
 
     Raises:
         FileFormatError: If no export looks like this.
@@ -315,7 +315,7 @@ def _check(model: Any, path: Path) -> None:
 
 
 def _check_tensor(tensor: Any, path: Path, refuse: Any) -> None:
-    """A tensor has as many bytes as its shape says, here or in a file beside the model."""
+    """Check that a tensor has as many bytes as its shape says, in the model or in a file beside it."""
     import onnx
 
     name = tensor.name[:60]

@@ -1,4 +1,4 @@
-"""A network in onnxruntime as a runtime of this process: nothing is written, and some of its values can be seen."""
+"""A network in onnxruntime within this process: nothing is written, and some of its values can be observed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["OnnxWindow"]
 
 _OPSET = 17
 _LARGEST = 1_800_000_000
-"""Bytes of a model that is handed over in memory; protobuf's limit is 2 GiB."""
+"""Largest size in bytes of a model that is passed in memory; protobuf's limit is 2 GiB."""
 
 
 class OnnxWindow:
@@ -27,7 +27,7 @@ class OnnxWindow:
 
     Args:
         graph: The network; fold its batch normalisation before.
-        watched: Names of nodes whose values are to be seen.
+        watched: Names of nodes whose values `run` returns.
 
     Attributes:
         graph: The network.

@@ -41,7 +41,7 @@ CellState = Mapping[str, Tensor]
 """Tensors by name, never changed in place."""
 
 STEPS_SEEN = "seen"
-"""The part of an event cell's state that counts the steps which its membranes have seen, 0 to T."""
+"""The part of an event cell's state that counts the steps that its membranes have seen, 0 to T."""
 
 
 class Cell(Protocol):
@@ -53,17 +53,17 @@ class Cell(Protocol):
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates per call of `step` and sample, counted densely; the mean where calls differ."""
+        """Dense multiply-accumulates per call of `step` and sample; the mean where calls differ."""
         ...
 
     @property
     def synaptic(self) -> bool:
-        """Whether these are synapses, of which a silent input uses none."""
+        """Whether its MACs are those of synapses, which silent inputs do not use."""
         ...
 
     @property
     def membrane(self) -> bool:
-        """Whether its state is a membrane, with the currents into it where it keeps some."""
+        """Whether its state is a membrane (with its currents, where those have a memory)."""
         ...
 
     def initial(self, samples: int) -> CellState:
@@ -91,12 +91,12 @@ class Delayed(Cell, Protocol):
 
     @property
     def lookahead(self) -> int:
-        """Frames that it waits."""
+        """Frames that it waits for."""
         ...
 
     @property
     def exact_lookahead(self) -> int:
-        """Frames that it would have to wait to be exact."""
+        """Frames that it would have to wait for to be exact."""
         ...
 
 
@@ -107,7 +107,7 @@ class BundleCell(ABC):
     def step_items(
         self, inputs: tuple[Item, ...], state: CellState, t: int, *, reuse: bool = False
     ) -> tuple[Sequence[Item], CellState]:
-        """As `Cell.step`; with `reuse` nobody else has `state`, whose memory may become that of the state after."""
+        """As `Cell.step`; with `reuse`, nobody else holds `state`, and the new state may take its memory."""
 
 
 class PlainCell:
@@ -145,7 +145,7 @@ class Stateless(PlainCell):
     """A cell without state."""
 
     def initial(self, samples: int) -> CellState:
-        """Nothing."""
+        """An empty state."""
         return {}
 
 
@@ -155,7 +155,7 @@ class Every(Stateless):
 
     Attributes:
         op: The op.
-        frames: Of each input whether it is a frame.
+        frames: Whether each input is a frame.
         macs: See `Cell`.
     """
 
@@ -203,7 +203,7 @@ class Window(Stateless):
 
 @dataclass(frozen=True, eq=False)
 class Membranes(PlainCell):
-    """An op with state of its own in every element: `v`.
+    """An op with a state `v` of its own for every element.
 
     Attributes:
         op: The op.
@@ -255,7 +255,7 @@ class Integrators(Membranes):
 
 @dataclass(frozen=True, eq=False)
 class Recurrences(Membranes):
-    """Neurons by their arithmetic; state: their states `v` `[S, N, ...]`."""
+    """Neurons given as arithmetic; state: their states `v` `[S, N, ...]`."""
 
     op: ir.Recurrence
 

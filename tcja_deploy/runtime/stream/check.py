@@ -1,4 +1,4 @@
-"""A stream beside the window form of the same network, spike for spike over a data set."""
+"""A stream compared with the window form of the same network, spike for spike over a data set."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def compare_stream(
     engine: Literal["torch", "events"] = "torch",
     progress: Progress | None = None,
 ) -> Agreement:
-    """A stream (burst) against the sequence runtime, whose kernels take all T frames at once.
+    """Compare a stream (burst) with the sequence runtime, whose kernels take all T frames at once.
 
     Args:
         graph: The network.
@@ -81,7 +81,7 @@ def run_plan(
 
 
 def not_empty(total: Agreement) -> Agreement:
-    """The comparison, if there was anything to compare.
+    """Pass a comparison on if anything was compared.
 
     Raises:
         DataError: If there are no recordings.

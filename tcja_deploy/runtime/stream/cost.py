@@ -24,11 +24,11 @@ class StepCost:
     """One step, per sample.
 
     Attributes:
-        macs: Multiply-accumulates, counted densely.
+        macs: Dense multiply-accumulates.
         sops: Synaptic operations: MACs of convolutions and linear layers times the share of non-zeros in their input frame,
             for inputs that are spikes or payloads.
-        held: Bytes of frames that wait after it, packed.
-        held_unpacked: Bytes of the same frames unpacked.
+        held: Bytes of the frames that wait after the step, packed.
+        held_unpacked: Bytes of the same frames, unpacked.
         gate_state: Bytes of the gates' rings, columns and accumulators.
     """
 
@@ -45,13 +45,13 @@ class BlockCost:
 
     Attributes:
         name: Node name.
-        lookahead: Frames that its gate waits.
-        exact_lookahead: Frames that the gate would have to wait to be exact.
-        lag_in: Steps after which frame 0 of its input is there, counted from when frame 0 went into the network.
-        lag: The same of its gate.
-        held: Largest number of bytes of frames that wait for its gate when the next one comes, packed.
-        held_unpacked: The same unpacked.
-        gate_state: Bytes of its ring, columns and accumulators.
+        lookahead: Frames that its gate waits for.
+        exact_lookahead: Frames that the gate would have to wait for to be exact.
+        lag_in: Steps from the network's frame 0 until frame 0 of its input is there.
+        lag: Steps from the network's frame 0 until its gate for frame 0 is there.
+        held: Most bytes of frames that wait for its gate when the next one comes, packed.
+        held_unpacked: The same, unpacked.
+        gate_state: Bytes of the gate's ring, columns and accumulators.
     """
 
     name: str
@@ -74,9 +74,9 @@ class StreamCost:
         latency: Steps between the frame that completes a result and the result: for a stream of frames the lag of frame 0,
             for a result of the window the steps after the last frame.
         blocks: The TCJA blocks in order.
-        steps: Each step of a window once all of the network is busy: the second window in a row of equal ones.
-        membranes: Bytes of all membranes.
-        naive: Bytes of the values of all cells for all T frames, unpacked: what buffering everything would take.
+        steps: Each step of a window once the whole network is busy: a later one of several equal windows in a row.
+        membranes: Bytes of all membranes, per sample.
+        naive: Bytes of the values of all cells for all T frames, unpacked, per sample: what buffering everything would take.
     """
 
     T: int
@@ -94,12 +94,12 @@ class StreamCost:
 
     @property
     def held_unpacked(self) -> int:
-        """The same unpacked."""
+        """As `held`, unpacked."""
         return max(*(s.held_unpacked for s in self.steps), sum(b.held_unpacked for b in self.blocks))
 
 
 class _Waiting:
-    """Frames in front of one gate, and the most that ever waited when another one came."""
+    """Frames that wait for one gate, and the most bytes that ever waited when another frame came."""
 
     def __init__(self) -> None:
         self.frames: deque[Packed] = deque()
@@ -112,7 +112,7 @@ class _Waiting:
 
 
 class _Meter:
-    """Counts work and notes when values appear."""
+    """Counts work, and records when values appear."""
 
     def __init__(self, plan: StreamPlan) -> None:
         self.plan, self.step, self.macs, self.sops = plan, 0, 0, 0.0
@@ -174,7 +174,7 @@ def _gates(plan: StreamPlan) -> dict[str, Delayed]:
 
 
 def _held(state: StreamState, readers: list[str], samples: int) -> tuple[int, int]:
-    """Bytes per sample, packed and unpacked, of what waits for some cells."""
+    """Bytes per sample, packed and unpacked, of the frames that wait for some cells."""
     waiting = [p for (reader, _), items in state.queues.items() if reader in readers for p in items]
     packed, unpacked = sum(p.nbytes for p in waiting), sum(p.nbytes_unpacked for p in waiting)
     return -(-packed // samples), -(-unpacked // samples)

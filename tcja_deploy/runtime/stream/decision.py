@@ -31,7 +31,7 @@ class Steps(Protocol):
         ...
 
     def push(self, frame: NDArray[Any]) -> list[Emission]:
-        """Take one frame, give the results that became final."""
+        """Take one frame, and return the results that became final."""
         ...
 
 
@@ -39,8 +39,8 @@ class Decisions:
     """Predicted classes after each step of one window.
 
     Attributes:
-        steps: After each step the classes `[N]`, or `None` as long as nothing has reached the readout.
-        scores: After the last step what the classes come from, `[N, K]`, or `None`.
+        steps: The classes `[N]` after each step, or `None` as long as nothing has reached the readout.
+        scores: The scores `[N, K]` after the last step, which decide the classes, or `None`.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Decisions:
         self._results: list[Tensor] = []
 
     def add(self, stepper: Steps, emissions: list[Emission]) -> None:
-        """After a push: for a stream of results their mean so far counts, for one result per window the running result."""
+        """Record the prediction after a push: from the mean of all results so far, or else from the running result."""
         for e in emissions:
             self._results = [e.value] if e.frame is None else [*self._results, e.value]
         self.scores = torch.stack(self._results).mean(0) if self._results else stepper.running
@@ -83,10 +83,10 @@ class Outcome:
 
     Attributes:
         samples: Recordings.
-        accuracy: Share of right predictions; `None` without labels.
+        accuracy: Share of correct predictions; `None` without labels.
         decision: Mean number of steps after which the prediction no longer changes.
         steps: Steps until the result of a window is there.
-        milliseconds: Time a step and batch took on this machine, on average.
+        milliseconds: Mean time of one step of a batch on this machine, in ms.
     """
 
     samples: int
@@ -102,10 +102,10 @@ def outcome(
     batches: Iterable[Batch],
     progress: Callable[[int], None] | None = None,
 ) -> Outcome:
-    """Run windows one by one, each from the initial state, with silence behind them until the result is out.
+    """Run windows one by one, each from the initial state, followed by empty frames until the result is out.
 
     Args:
-        make: Gives a stream for a batch size.
+        make: Makes a stream for a batch size.
         streams: Whether the network gives a result for every frame.
         batches: The recordings.
         progress: Called with the number of recordings done.

@@ -1,4 +1,4 @@
-"""The stream: one frame in, what became final out; all memory is one explicit value."""
+"""The stream: one frame in, final results out; its whole memory is one explicit value."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FrameObserver = Callable[[str, int, Tensor], None]
 """Called with the name of a value, the frame's index in its window (0 without time axis), and the item."""
 
 Clock = Callable[[Link, tuple[Tensor, ...]], None]
-"""Called with a cell that works and the inputs it takes, before it does."""
+"""Called with a cell and the inputs it takes, before each of its steps."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +33,7 @@ class Emission:
     """A result that became final.
 
     Attributes:
-        window: Windows that ended before the one it belongs to.
+        window: Index of its window: how many windows came before.
         frame: Index of the frame in its window; `None` for a result of the whole window.
         value: `[N, ...]`.
     """
@@ -48,13 +48,13 @@ class StreamState:
     """Everything that a stream remembers between two frames. Nothing in it is ever changed in place.
 
     Attributes:
-        identity: Of the plan it belongs to.
+        identity: `identity` of the plan that it belongs to.
         samples: N.
-        pushed: Frames that went in.
-        given: For each cell how many items it has given.
-        clocks: For each cell its step within the window, 0 to T - 1.
-        cells: For each cell its own state.
-        queues: For each cell and input the items that wait, oldest first.
+        pushed: How many frames went in.
+        given: How many items each cell has given.
+        clocks: The step of each cell within its window, 0 to T - 1.
+        cells: The state of each cell.
+        queues: The items that wait, oldest first, for each cell and input.
     """
 
     identity: str
@@ -125,7 +125,7 @@ def advance(
         working: Called before every step of a cell; it must not change the inputs.
 
     Returns:
-        The results that became final with this frame, in order, and the state after.
+        The results that became final with this frame, in order, and the new state.
     """
     return _advance(plan, state, frame, observe, working)
 
@@ -138,7 +138,7 @@ def _advance(
     working: Clock | None = None,
     own: set[str] | None = None,
 ) -> tuple[list[Emission], StreamState]:
-    """See `advance`; `own` are the cells whose state nobody else has, so that its memory may be used again, and grows."""
+    """See `advance`; `own` names the cells whose state nobody else holds, so that its memory may be reused, and grows."""
     flow = _Flow(plan, state, observe, working, set() if own is None else own)
     flow.give(plan.input, frame, state.pushed % plan.T)
     if plan.schedule == "paced":
@@ -146,7 +146,7 @@ def _advance(
             if flow.ready(link):
                 flow.work(link)
     else:
-        # The last cell that can work does, so that nothing piles up but what has to wait.
+        # The last cell that is ready works first, so that only what has to wait is queued.
         while (ready := next(filter(flow.ready, reversed(plan.links)), None)) is not None:
             flow.work(ready)
     first = state.given[plan.output] if plan.output != plan.input else state.pushed
@@ -155,7 +155,7 @@ def _advance(
 
 
 class _Flow:
-    """One step of the stream while it happens."""
+    """One step of the stream while it runs."""
 
     def __init__(
         self,
@@ -246,7 +246,7 @@ class Stepper:
     @property
     def state(self) -> StreamState:
         """Everything that the stream remembers."""
-        self._own = set()  # whoever asks may keep it
+        self._own = set()  # the caller may keep it, so its memory is no longer this stream's own
         return self._state
 
     @state.setter
@@ -273,7 +273,7 @@ class Stepper:
             raise DataError(f"the frame has shape {list(x.shape)}, the stream expects {list(want)}")
         x = plain(x.to(torch.float32, copy=True))  # a copy, because the caller may change the frame later
         with torch.inference_mode():
-            # An observer may raise, and the state before has to be whole then.
+            # An observer may raise an error, which must leave the previous state intact.
             own = self._own if observe is None and working is None else set[str]()
             emissions, after = _advance(self.plan, self._state, x, observe, working, own)
         self._state = after
@@ -281,15 +281,15 @@ class Stepper:
         return emissions
 
     def clone(self) -> Stepper:
-        """Another stepper that goes on from here by itself."""
+        """An independent stepper that goes on from here."""
         return Stepper(self.plan, self.state)
 
     @property
     def running(self) -> Tensor | None:
-        """What the result would be if the window had ended with the last frame that reached the readout.
+        """The result if the window had ended with the last frame that reached the readout.
 
-        The mean over the frames so far, where the result is a mean over time or a stream of frames; `None`
-        before the first such frame and where the result is something else.
+        This is the mean over the frames so far, where the result is a mean over time or a stream of frames; `None`
+        before the first such frame, and where the result is of another kind.
         """
         values: dict[str, Tensor] = {}
         for link in self.plan.links:
@@ -320,7 +320,7 @@ def stream(
         profile: See `plan`.
         schedule: See `plan`.
         samples: N, recordings that run side by side.
-        engine: What computes: torch, frame by dense frame, or the event engine, whose work is that of the spikes.
+        engine: What computes: torch on dense frames, or the event engine, whose work depends on the number of spikes.
 
     Raises:
         UsageError: If an option makes no sense.

@@ -20,7 +20,7 @@ from tcja_deploy.runtime.sequence import run
 __all__ = ["FIT", "Estimate", "FrameProfile", "fit"]
 
 FIT = "fitted"
-"""Name of the part of a run's progress that is kept here: its state says how many recordings are done."""
+"""Name of the part of a run's progress that this module keeps; its state says how many recordings are done."""
 
 Array = NDArray[np.float32]
 
@@ -34,9 +34,9 @@ class Estimate:
     this recording.
 
     Attributes:
-        mean: `[T, C]`, the calibration set's mean of `Z`.
-        past: `[T, C]`, its mean of `u` after each frame.
-        slope: `[T, T]` (`t`, `n`), least-squares slopes shared by all channels, or `None`.
+        mean: `[T, C]`, mean of `Z` over the calibration set.
+        past: `[T, C]`, mean of `u` after each frame over the same set.
+        slope: `[T, T]` (`t`, `n`), least-squares slopes that all channels share, or `None`.
     """
 
     mean: Array
@@ -64,7 +64,7 @@ class FrameProfile:
         return FrameProfile({name: Estimate(e.mean, e.past) for name, e in self.blocks.items()})
 
     def arrays(self) -> dict[str, Array]:
-        """Everything as flat named arrays."""
+        """All estimates as named arrays."""
         found = {}
         for name, e in self.blocks.items():
             parts = {"mean": e.mean, "past": e.past} | ({} if e.slope is None else {"slope": e.slope})
@@ -123,7 +123,7 @@ class _Sums:
         self.uz, self.uu = np.zeros((T, T)), np.zeros(T)
 
     def restore(self, samples: int, arrays: Mapping[str, NDArray[np.float64]], name: str) -> None:
-        """Take up what `arrays` gave in an earlier run.
+        """Go on from what `arrays` gave in an earlier run.
 
         Raises:
             FileFormatError: If it does not fit.
@@ -172,10 +172,10 @@ def fit(
 
     Args:
         graph: The network.
-        batches: Frames `[T, N, ...]` each.
+        batches: Batches of frames `[T, N, ...]`.
         linear: Fit slopes as well: least squares of each later frame on the mean of the past, one slope for
             all channels.
-        kept: Where progress is kept; `batches` begin behind the recordings that an interrupted run has kept there.
+        kept: Where progress is kept; `batches` begin after the recordings that an interrupted run has kept there.
 
     Raises:
         DataError: If there is no data, or frames do not fit the graph.

@@ -1,4 +1,4 @@
-"""Cells that run on the event engine: frames travel as bits, and the work of a step is that of its spikes."""
+"""Cells that run on the event engine: frames travel as bits, and the work of a step depends on its spikes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SpikeFrame(FrameBundle):
     """Spikes of one step, as bits.
 
     Attributes:
-        spikes: With one step.
+        spikes: The spikes, of a single step.
     """
 
     spikes: Spikes
@@ -45,7 +45,7 @@ class SpikeFrame(FrameBundle):
 
 
 def as_value(item: Item, threads: int) -> LayerValue:
-    """An item as the engine reads it."""
+    """An item in the form that the event engine reads."""
     return item.spikes if isinstance(item, SpikeFrame) else Dense(as_tensor(item)[None], threads)
 
 
@@ -54,7 +54,7 @@ def _item(value: LayerValue) -> Item:
 
 
 class OfItems(BundleCell):
-    """`step` by `step_items`."""
+    """A cell whose `step` is its `step_items`."""
 
     def step(self, inputs: tuple[Tensor, ...], state: CellState, t: int) -> tuple[Sequence[Item], CellState]:
         """See `Cell`."""
@@ -63,13 +63,13 @@ class OfItems(BundleCell):
 
 @dataclass(frozen=True, eq=False)
 class _Layer(OfItems):
-    """Weights with the neurons behind them, or without.
+    """Weights, with or without the neurons after them.
 
     State, if there are neurons: their membranes `v` `[N, H, W, columns]`, as they were when `seen` `[N, H, W]` steps of the
     window had passed.
 
     Attributes:
-        layer: Its tables.
+        layer: The tables of the layer.
         macs: See `Cell`.
         threads: Threads that share the work.
     """
@@ -112,11 +112,11 @@ class _Layer(OfItems):
 
 @dataclass(frozen=True, eq=False)
 class OfBits(OfItems, Stateless):
-    """A cell without state that has a way of its own for spikes.
+    """A cell without state that has a separate way for spikes.
 
     Attributes:
-        cell: What it does with numbers.
-        way: What it does with spikes.
+        cell: The cell for dense frames.
+        way: The function for spikes.
     """
 
     cell: Cell
@@ -149,7 +149,7 @@ def _pooled(op: ir.MaxPool2d, size: tuple[int, int], x: Spikes) -> Spikes:
 
 @dataclass(frozen=True, eq=False)
 class _Gate(GateBuffer, BundleCell):
-    """`GateBuffer` whose Z is a count of bits."""
+    """A `GateBuffer` that counts bits to get Z."""
 
     def step_items(
         self, inputs: tuple[Item, ...], state: CellState, t: int, *, reuse: bool = False
@@ -168,7 +168,7 @@ def on_events(graph: Graph, stream: StreamPlan, *, threads: int | None = None) -
 
     Args:
         graph: The network that `stream` is the plan of.
-        stream: What to run.
+        stream: The plan to run.
         threads: Threads that share the work; `None` for all cores that the process may use. Results do not depend on it.
     """
     threads = threads or available_cores()
@@ -191,7 +191,7 @@ def on_events(graph: Graph, stream: StreamPlan, *, threads: int | None = None) -
 
 
 def _cell(link: Link) -> Cell:
-    """The cell of a link whose work is not a layer's."""
+    """The cell of a link that is not a layer."""
     cell, features = link.cell, link.signal.features
     if type(cell) is GateBuffer:
         return _Gate(cell.op, cell.channels, cell.T, cell.lookahead, cell.estimate)

@@ -22,23 +22,23 @@ def squeeze(x: Tensor) -> Tensor:
 
 
 def temporal(taps: Tensor, weight: Tensor) -> Tensor:
-    """One TLA column `[N, C]` from the frames of Z around it `[K_T, N, C]` and `W [C, C, K_T]`."""
+    """One TLA column `[N, C]` from the frames of Z around it, `[K_T, N, C]`, and `W [C, C, K_T]`."""
     return F.linear(taps.permute(1, 0, 2).flatten(1), weight.permute(0, 2, 1).flatten(1))
 
 
 def channelwise(z: Tensor, weight: Tensor) -> Tensor:
-    """What frames of Z `[n, N, C]` add to CLA columns `[t, N, C]`, by their part of E `[t, n, K_C]`."""
+    """What frames of Z `[n, N, C]` add to CLA columns `[t, N, C]`, through their part of E `[t, n, K_C]`."""
     padded = F.pad(z.permute(1, 0, 2), ir.same_padding(weight.shape[2]))
     return F.conv1d(padded, weight).permute(1, 0, 2)
 
 
 def due(t: int, lookahead: int, T: int) -> range:
-    """Frames whose gate is due when frame `t` has arrived: one at most, at the end all that are left."""
+    """Frames whose gate is due when frame `t` has arrived: at most one, and at the end all that are left."""
     return range(max(t - lookahead, 0), T if t == T - 1 else t - lookahead + 1)
 
 
 def fuse(op: ir.TCJA, tm: Tensor | None, cm: Tensor | None) -> Tensor:
-    """`F` from the two maps, where there are two."""
+    """The gate `F` from one of the two maps, or from both."""
     if tm is None or cm is None:
         only = cm if tm is None else tm
         if only is None:
@@ -66,7 +66,7 @@ class GateBuffer(PlainCell):
         channels: C.
         T: Frames of a window.
         lookahead: D, from 0 to the block's own look-ahead, where the gate is exact.
-        estimate: What to expect of frames that have not arrived; `None` for zeros.
+        estimate: What it expects of frames that have not arrived; `None` for zeros.
     """
 
     op: ir.TCJA
@@ -90,7 +90,7 @@ class GateBuffer(PlainCell):
 
     @property
     def exact_lookahead(self) -> int:
-        """Frames that the gate has to wait to be exact."""
+        """Frames that the gate has to wait for to be exact."""
         return self.T - 1 if self.op.k_c else min(self._own_reach, self.T - 1)
 
     @property
@@ -158,7 +158,7 @@ class GateBuffer(PlainCell):
     def _columns(
         self, weight: Tensor, state: dict[str, Tensor], z: Tensor, future: Tensor | None, t: int
     ) -> list[Tensor]:
-        """TLA columns from the oldest that is not emitted on; updates `ring` and `tm`."""
+        """TLA columns, from the oldest one that is not emitted; updates `ring` and `tm`."""
         taps = [*state["ring"][1:], z]
         state["ring"] = torch.stack(taps)
         silence, guessed = torch.zeros_like(z), self._own_reach - self.reach

@@ -23,7 +23,7 @@ class Packed:
     """A frame that waits.
 
     Attributes:
-        data: Its values in a narrow number type; for binary frames eight spikes a byte (`np.packbits`, C
+        data: Its values in a narrow number type; for binary frames eight spikes per byte (`np.packbits`, C
             order).
         shape: Shape of the frame.
         dtype: NumPy name of the type to unpack to.
@@ -52,11 +52,11 @@ class FrameBundle(ABC):
     @property
     @abstractmethod
     def tensor(self) -> Tensor:
-        """As other cells read it, `[N, ...]`."""
+        """The frame as other cells read it, `[N, ...]`."""
 
     @abstractmethod
     def packed(self) -> Packed:
-        """As it is saved."""
+        """The frame as it is saved."""
 
     @property
     def nbytes(self) -> int:
@@ -79,7 +79,7 @@ def as_tensor(item: Item) -> Tensor:
 
 
 def pack(frame: Tensor, kind: Kind) -> Packed:
-    """Hold a frame: spikes as bits; counts and payloads as uint8, float16 or uint16 if exact; else as is."""
+    """Pack a frame: spikes as bits; counts and payloads as uint8, float16 or uint16 where exact; anything else as it is."""
     values = frame.numpy()
     shape, dtype = tuple(values.shape), values.dtype.name
     if kind is Kind.BINARY:

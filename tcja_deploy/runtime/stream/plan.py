@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 Schedule = Literal["burst", "paced"]
-"""`burst`: what has become final flows on at once, so a window ends with its last frame. `paced`: every
+"""`burst`: a result flows on as soon as it is final, so a window ends with its last frame. `paced`: every
 cell works at most once per frame, so work is even and look-aheads add up."""
 
 GATE = ":gate"
@@ -72,10 +72,10 @@ class Link:
 
     Attributes:
         name: Name of its value.
-        cell: What it does.
+        cell: What computes it.
         inputs: Names of the values it reads; each has a queue of its own.
         takes: How it takes each of them.
-        signal: Its value: frames or one value a window; the kind decides how waiting frames are packed.
+        signal: Signal of its value: frames or one value per window; the kind decides how waiting frames are packed.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Link:
 
     @property
     def per_frame(self) -> bool:
-        """Whether it takes single frames, T a window; otherwise it works once per window."""
+        """Whether it takes single frames, T per window; otherwise it works once per window."""
         return Takes.FRAME in self.takes
 
 
@@ -97,7 +97,7 @@ class StreamPlan:
     Attributes:
         T: Frames of a window.
         input: Name of the value that frames enter as.
-        frames: Its signal.
+        frames: Signal of that value.
         links: The cells.
         output: Name of the value that is the result.
         running: Name of the mean over time that serves as the running result; empty if there is none.
@@ -126,7 +126,7 @@ class StreamPlan:
 
     @cached_property
     def readers(self) -> dict[str, list[tuple[str, int]]]:
-        """For each value the cells and input positions that read it."""
+        """The cells and input positions that read each value."""
         found: dict[str, list[tuple[str, int]]] = {}
         for link in self.links:
             for i, name in enumerate(link.inputs):
@@ -135,7 +135,7 @@ class StreamPlan:
 
     @property
     def guesses(self) -> FrameProfile:
-        """What gates that do not wait long enough expect; of no block if they expect zeros."""
+        """What the gates that do not wait long enough expect; empty if they expect zeros."""
         return FrameProfile(
             {
                 name: gate.estimate
@@ -163,14 +163,14 @@ def plan(
 ) -> StreamPlan:
     """Cells and queues for a graph.
 
-    A TCJA block becomes two cells: the gate, which reads X and answers `lookahead` frames later, and the
-    scaling, in whose queue the frames of X wait. If max-pooling is the block's only reader, X is pooled
+    A TCJA block becomes two cells: the gate, which reads X and gives its result `lookahead` frames later, and
+    the scaling, in whose queue the frames of X wait. If max-pooling is the block's only reader, X is pooled
     before it waits: the gate is not negative and constant over space, so `max(F x) = F max(x)` to the last
     bit.
 
     Args:
         graph: The network.
-        lookahead: How many frames every TCJA block waits, at most what it needs; `None` for exact.
+        lookahead: Frames that every TCJA block waits for, at most as many as it needs; `None` for an exact result.
         profile: What the blocks expect of frames that have not arrived; `None` for zeros.
         schedule: When cells work.
 
@@ -226,10 +226,10 @@ def check_options(T: int, lookahead: int | None, schedule: str) -> None:
 
 
 def check_names(names: list[str]) -> None:
-    """Refuse a network in which a layer is called like a part of the stream.
+    """Refuse a network in which a layer has the name of a part of the stream.
 
     Raises:
-        UsageError: If a name stands twice.
+        UsageError: If a name occurs twice.
     """
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
@@ -265,7 +265,7 @@ CELLS: dict[type[Op], Callable[[Any, Signal, int], Cell]] = {
     ir.TCJA: _gate,
     ir.TimeMean: lambda op, x, T: RunningMean(T, x.features),
 }
-"""The cell that holds the state of each stateful op, from the op, its input and T; other ops need none of their own."""
+"""How to make the cell that holds the state of each stateful op, from the op, its input and T; other ops need none."""
 
 
 def _generic(node: Node, inputs: tuple[Signal, ...], T: int) -> Link:
@@ -278,7 +278,7 @@ def _generic(node: Node, inputs: tuple[Signal, ...], T: int) -> Link:
         return by_frame(node.name, CELLS[type(op)](op, inputs[0], T), node.inputs, out)
     frames = tuple(s.streams for s in inputs)
     macs = op.macs(*inputs, T=T)
-    # Element-wise ops need no window for an input without time axis: it only has to be there.
+    # Element-wise ops need no window for an input without a time axis: it only has to be there.
     steps = not op.acts_on_time(*inputs) or (op.elementwise and out.streams)
     if steps and any(frames):
         takes = tuple(Takes.FRAME if f else Takes.VALUE for f in frames)

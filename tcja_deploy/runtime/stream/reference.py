@@ -1,7 +1,7 @@
 """The sequence form with the stream's kernels: layer by layer over the window, each op frame by frame.
 
-Kernels over T frames at once may add up in another order than kernels over one frame, and round differently.
-With this run as the reference, a stream has to be equal bit for bit.
+Kernels over T frames at once may add up in another order than kernels over one frame, and so round differently.
+Compared with this run, a stream has to be equal bit for bit.
 """
 
 from __future__ import annotations

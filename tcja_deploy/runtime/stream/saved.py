@@ -89,7 +89,7 @@ _STRUCTURE = {
 def _state(plan: StreamPlan, about: dict[str, Any], tensors: dict[str, Any]) -> StreamState:
     if int(about["samples"]) < 1:
         raise ValueError(f"{about['samples']} samples")
-    with torch.device("meta"):  # shapes without memory: the number of samples is not trusted yet
+    with torch.device("meta"):  # shapes that take no memory, since the number of samples is not trusted yet
         start = initial(plan, int(about["samples"]))
     cells = {}
     for name, cell in start.cells.items():
@@ -130,7 +130,7 @@ def _state(plan: StreamPlan, about: dict[str, Any], tensors: dict[str, Any]) -> 
 
 
 def _check_counts(plan: StreamPlan, state: StreamState) -> None:
-    """Of the frames that a cell was given, those that do not wait have been taken: whole windows and `clock` more.
+    """Check that the frames that a cell was given and that do not wait were taken: whole windows, and `clock` more.
 
     Raises:
         ValueError: If the counts contradict each other.
@@ -148,7 +148,7 @@ def _check_counts(plan: StreamPlan, state: StreamState) -> None:
 
 
 def save_profile(profile: FrameProfile, path: Path, *, force: bool = False) -> None:
-    """Write a profile to a `.safetensors` file: for each block `<name>/mean`, `<name>/past` and perhaps `<name>/slope`.
+    """Write a profile to a `.safetensors` file: `<name>/mean`, `<name>/past` and, with slopes, `<name>/slope` of each block.
 
     Raises:
         ExportError: If the file exists and `force` is not set, or cannot be written.

@@ -20,11 +20,11 @@ from tcja_deploy.runtime.stream.sweep import SWEEP, Divergence, sweep
 __all__ = ["Average", "Bar", "Study", "batched", "frames_of", "no_bar", "study"]
 
 Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None] | None]]
-"""Shows progress: what is done and how often; the value is called with the number done so far."""
+"""Shows progress: given what is done and how often, a context whose value is called with the number done so far."""
 
 
 def no_bar(what: str, total: int) -> AbstractContextManager[None]:
-    """No progress is shown."""
+    """Show no progress."""
     return nullcontext()
 
 
@@ -34,8 +34,8 @@ class Average:
 
     Attributes:
         mismatch: Differing spikes, as a share of those of the exact run.
-        gate_error: Mean difference of the gates of the worst block.
-        accuracy: Share of right predictions; `None` without labels.
+        gate_error: Mean difference of the gates, of the worst block.
+        accuracy: Share of correct predictions; `None` without labels.
     """
 
     mismatch: float
@@ -45,10 +45,10 @@ class Average:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """Look-aheads and estimates beside the exact stream.
+    """Look-aheads and estimates compared with the exact stream.
 
     Attributes:
-        rows: One a look-ahead and estimate.
+        rows: One per look-ahead and estimate.
         profiles: What gates expect of frames that have not arrived, by the name of the estimate; `None` for zeros.
         fitted: Names of the estimates that were fitted, on recordings that `rows` has not seen.
     """
@@ -66,7 +66,7 @@ class Study:
         return self.profiles[name]
 
     def average(self, estimate: str) -> Average:
-        """One estimate on average."""
+        """Results of one estimate, averaged over its look-aheads."""
         rows = [r for r in self.rows if r.estimate == estimate]
         right = [r.accuracy for r in rows if r.accuracy is not None]
         return Average(
@@ -93,7 +93,7 @@ def study(
     Args:
         graph: The network.
         data: The recordings.
-        calibration: Recordings to fit on; `None` for every other one of `data`, which are then compared on the rest.
+        calibration: Recordings to fit on; `None` for every other one of `data`, with the comparison on the rest.
         lookahead: The look-ahead to compare; `None` for all of them.
         profile: A profile to compare as well.
         fitted: Whether to fit profiles, the mean and a linear prediction.
@@ -135,7 +135,7 @@ def study(
 
 
 def _done(kept: KeptProgress | None, name: str) -> int:
-    """Recordings that a part of an interrupted run has done."""
+    """How many recordings a part of an interrupted run has done."""
     found = None if kept is None else kept.part(name)
     return 0 if found is None else int(found[0]["done"])
 
@@ -152,7 +152,7 @@ def batched(data: LabelledFrames, chosen: range, size: int) -> Iterator[Batch]:
 def frames_of(
     batches: Iterable[Batch], progress: Callable[[int], None] | None = None, done: int = 0
 ) -> Iterator[NDArray[np.float32]]:
-    """The frames of batches alone; `progress` is called with the number of recordings given so far, `done` before."""
+    """The frames of batches without labels; `progress` is called with `done` plus the number of recordings given so far."""
     for frames, _ in batches:
         yield frames
         done += frames.shape[1]

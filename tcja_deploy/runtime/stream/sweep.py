@@ -22,24 +22,24 @@ from tcja_deploy.runtime.stream.timing import timing
 __all__ = ["SWEEP", "Divergence", "sweep"]
 
 SWEEP = "compared"
-"""Name of the part of a run's progress that is kept here: its state says how many recordings are done."""
+"""Name of the part of a run's progress that this module keeps; its state says how many recordings are done."""
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """A stream against the exact stream, over a data set.
+    """A stream compared with the exact stream, over a data set.
 
     Attributes:
         lookahead: D.
         estimate: What gates expect of frames that have not arrived.
         latency: Frames between the one that completes a result and the result, under the paced schedule.
         samples: Recordings.
-        gate_error: For each block the largest and the mean absolute difference of its gates.
-        spikes: For each spiking layer how many spikes it has in the exact run, how many neuron-steps differ, and how many
+        gate_error: The largest and the mean absolute difference of the gates of each block.
+        spikes: For each spiking layer, how many spikes it has in the exact run, how many neuron-steps differ, and how many
             neuron-steps there are.
         agreement: Share of recordings with the prediction of the exact run.
-        accuracy: Share of recordings with the right prediction; `None` without labels.
-        running_accuracy: The same for the prediction after each frame, where there is one (the mean over what has reached
+        accuracy: Share of recordings with the correct prediction; `None` without labels.
+        running_accuracy: Accuracy of the prediction after each frame, where there is one (the mean over what has reached
             the readout); `None` before, and without labels.
         decision: Mean number of frames after which the prediction no longer changes.
     """
@@ -63,7 +63,7 @@ class Divergence:
 
     @property
     def worst_gate_error(self) -> tuple[float, float]:
-        """Largest difference of any gate; largest mean difference of any block."""
+        """The largest difference of any gate, and the largest mean difference of any block."""
         return (
             max((most for most, _ in self.gate_error.values()), default=0.0),
             max((mean for _, mean in self.gate_error.values()), default=0.0),
@@ -72,7 +72,7 @@ class Divergence:
 
 @dataclass
 class _Trace:
-    """What one stream did with a batch."""
+    """The gates, spikes and predictions of one stream on a batch."""
 
     gates: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
     spikes: dict[str, list[NDArray[np.uint8]]] = field(default_factory=dict)
@@ -91,7 +91,7 @@ class _Sums:
         self.decision = 0
 
     def restore(self, kept: Mapping[str, Any]) -> None:
-        """Take up what `vars` gave in an earlier run, as JSON has it."""
+        """Go on from what `vars` gave in an earlier run, as read from JSON."""
         for name, value in kept.items():
             tuples = isinstance(value, dict)
             setattr(self, name, {k: tuple(v) for k, v in value.items()} if tuples else value)
@@ -114,7 +114,7 @@ def sweep(
         lookaheads: Values of D.
         profiles: Estimates by name, such as `{"zeros": None, "mean": fit(...)}`.
         progress: Called with the number of recordings done.
-        kept: Where progress is kept; `batches` begin behind the recordings that an interrupted run has kept there.
+        kept: Where progress is kept; `batches` begin after the recordings that an interrupted run has kept there.
 
     Returns:
         One entry for each look-ahead and estimate, in this order.

@@ -15,8 +15,8 @@ class Timing:
     """When things happen, in steps from the first frame of a window.
 
     Attributes:
-        start: For each cell the step of its first frame, or, if it works once per window, of its work.
-        first: For each value the step at which it appears: its frame 0, or the value of the window.
+        start: The step of each cell's first frame, or of its work if it works once per window.
+        first: The step at which each value appears: its frame 0, or the value of the window.
         latency: Steps between the frame that completes a result and the result.
     """
 
