@@ -1,4 +1,4 @@
-"""The float network against the integer one on data: accuracy, predictions, spike rates."""
+"""Comparing the float network with the integer one on data: accuracy, predictions, spike rates."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Accuracy:
 
     Attributes:
         samples: Number of samples.
-        labelled: How many of them had a label.
+        labelled: How many of them have a label.
         float_correct: Labelled samples that the float network gets right.
         integer_correct: Those that the integer network gets right.
         agree: Samples with the same prediction.
-        stages: Stage reports with rates, disagreement, wraps and saturations of these data.
+        stages: Stage reports with the rates, disagreement, wraps and saturations on these data.
     """
 
     samples: int
@@ -60,9 +60,10 @@ def evaluate(
     Args:
         graph: The float network.
         quantised: The integer one.
-        batches: Frames [T, n, ...] with labels [n], or None for unlabelled ones; a label below zero is none.
+        batches: Frames `[T, n, ...]` with labels `[n]`, or with None if there are no labels; a negative label means no
+            label.
         engine: What runs the float network, see `runtime.engines`.
-        samples: How many there are, if that is known.
+        samples: Number of samples, if known.
         device: Where torch runs it, such as "cuda".
     """
     network = quantised.network
@@ -120,7 +121,7 @@ def _compare(
     names: dict[str, str | None],
     sums: dict[str, NDArray[np.int64]],
 ) -> NDArray[np.float32]:
-    """Output of the float network; adds to `sums` what its spikes and the recorded ones have in common."""
+    """Output of the float network; adds the counts that compare its spikes with the recorded ones to `sums`."""
     by_node = {node: stage for stage, node in names.items() if node is not None}
 
     def observe(node: Node, value: torch.Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Summands on their way to where they meet: rounded synapses, pairs of them, relays that change shape or unit."""
+"""Summands on their way to the stage that adds them: rounded synapses, pairs of these, relays that change shape or unit."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from tcja_deploy.runtime.integers.window.program import Program
 __all__ = ["ROOM", "Arm", "rescaling", "reshaping", "round_arm", "split_pair", "synapses"]
 
 ROOM = 8
-"""Times the largest payload of the calibration data that a program takes from the host; beyond it is cut off."""
+"""A program takes payloads of the host up to this many times the largest in the calibration data, and clips larger ones."""
 FACTOR_BITS, SHIFT_MAX = 23, 31
-"""Of the factor that brings a stream to another unit, and the longest shift of a relay: what it reads has at most 31 bits, so
-that products stay below 2**54, and the factor's error moves a payload of 17 bits by less than 1/128."""
+"""Bits of the factor that converts a stream to another unit, and the longest shift of a relay: a relay reads at most 31 bits,
+so that products stay below 2**54, and the factor's error changes a payload of 17 bits by less than 1/128."""
 
 
 @dataclass(slots=True)
 class Arm:
-    """One summand on its way to where it meets the others.
+    """One summand on its way to the stage that adds it to the others.
 
     Attributes:
-        term: What it is.
-        unit: Of the payloads that it reads.
-        synapse: What it goes through, or None.
-        weight: Real weights for a sum of the unit one; empty without a synapse.
-        most: Largest unit of its sums that the bits of weights allow; that of the stream without a synapse.
+        term: The summand in the float network.
+        unit: Unit of the payloads that it reads.
+        synapse: The synapse that it passes through, or None.
+        weight: Real weights for sums in units of one; empty without a synapse.
+        most: Largest unit of its sums that the bits of the weights allow; without a synapse, that of the stream.
     """
 
     term: FloatTerm
@@ -52,8 +52,9 @@ def round_arm(arm: Arm, own: float, values: NDArray[np.integer], options: LavaOp
     Args:
         arm: The summand.
         own: Unit of its sums.
-        values: What it reads on the calibration data.
-        options: Whether errors of rounding make up for each other; a transposed convolution and a pair are rounded one by one.
+        values: The payloads that it reads on the calibration data, `[T, N, ...]`.
+        options: Whether rounding errors compensate each other; each weight of a transposed convolution or a pair is
+            rounded to the nearest integer.
     """
     exact = arm.weight * (own / arm.unit)
     nearest = np.floor(exact + 0.5).astype(np.int64)
@@ -67,9 +68,13 @@ def round_arm(arm: Arm, own: float, values: NDArray[np.integer], options: LavaOp
 def synapses(
     arm: Arm, weight: NDArray[np.int64], own: float, edge: Edge, most: int
 ) -> tuple[tuple[AnyStage, ...], tuple[str, ...]]:
-    """The stages of a summand with a synapse, and the names of those whose sums are added.
+    """The stages of a summand with a synapse, and the names of the stages whose sums are added.
 
-    Weights beyond `most` become a pair: W = limb high + low, where the upper half reads the payloads times `limb` from a relay.
+    Weights beyond `most` become a pair of synapses: W = limb high + low, where the upper half reads the payloads times
+    `limb` from a relay.
+
+    Raises:
+        GraphError: If the summand has no synapse.
     """
     if arm.synapse is None:
         raise GraphError("has no synapse", where=arm.term.source)
@@ -102,7 +107,7 @@ def _stage(
 
 
 def reshaping(name: str, source: str, edge: Edge, shape: tuple[int, ...]) -> ProgramStage:
-    """The same elements in frames of another shape."""
+    """A program that sends the same elements in frames of another shape."""
     low = -edge.peak if edge.kind == "signed" else 0
     steps: list[dict[str, Any]] = []
     if source == HOST and edge.kind != "spike":  # recordings to come may hold more than those seen
@@ -115,7 +120,7 @@ def reshaping(name: str, source: str, edge: Edge, shape: tuple[int, ...]) -> Pro
 
 
 def rescaling(name: str, source: str, shape: tuple[int, ...], ratio: float, unit: float) -> RelayStage:
-    """A relay that brings a stage's values to another unit."""
+    """A relay that converts a stage's values to another unit."""
     shift = min(max(FACTOR_BITS - math.frexp(ratio)[1], 0), SHIFT_MAX)
     multiplier = round(ratio * 2.0**shift)
     while shift and multiplier % 2 == 0:

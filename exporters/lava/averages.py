@@ -1,7 +1,8 @@
-"""Average pools: on the host in integers, merged into the weights behind them, or as matrices.
+"""Average pools: on the host in integers, merged into the weights after them, or as matrices.
 
-An average is linear, so what follows it can absorb it exactly: a convolution gets a larger kernel, a linear map weights on
-the map before the pool. What cannot becomes a synapse of its own (`tcja_deploy.exporters.lava.lower`).
+An average is linear, so what follows it can absorb it exactly: a convolution gets a larger kernel, a linear map gets
+weights on the map before the pool. A pool that cannot be absorbed becomes a separate synapse
+(`tcja_deploy.exporters.lava.lower`).
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ class AveragePool:
     """An average pool.
 
     Attributes:
-        node: Node of the graph.
+        node: Name of the node in the graph.
         rows: Exact matrix `[H', H]` of fractions, an object array.
         columns: Exact matrix `[W', W]`.
-        kernel: Of windows that are all alike, and with which every output is their sum divided by their size; or None.
-        stride: Of those windows, as is padding.
+        kernel: Window of a pool whose windows are all alike, so that every output is a sum divided by their size; else
+            None.
+        stride: Stride of the windows.
         padding: Zeros on each side.
     """
 
@@ -49,7 +51,7 @@ class AveragePool:
 
     @classmethod
     def of(cls, node: str, op: AverageOp, height: int, width: int) -> AveragePool:
-        """That of an op on maps of a size."""
+        """The pool of an op on maps of the given size."""
         size = (height, width)
         kernel: Pair | None
         if isinstance(op, ir.AdaptiveAvgPool2d):
@@ -73,7 +75,7 @@ class AveragePool:
 
     @property
     def out_size(self) -> Pair:
-        """Rows and columns behind the pool."""
+        """Rows and columns after the pool."""
         return self.rows.shape[0], self.columns.shape[0]
 
     def apply(self, maps: FloatArray) -> FloatArray:
@@ -104,12 +106,12 @@ def _adaptive(length: int, out: int) -> list[list[Fraction]]:
 
 
 def host_input(shape: tuple[int, ...], kind: Kind, averages: list[AveragePool], scale: int) -> HostInput:
-    """What the host does: real inputs become integers, leading average pools sums with a common denominator.
+    """The host's part: real inputs become integers, leading average pools become sums with a common denominator.
 
     Args:
-        shape: Of the model's frames.
+        shape: Shape of the model's frames.
         kind: Signal kind of the model's input.
-        averages: Pools in front of everything, in order.
+        averages: Pools before everything else, in order.
         scale: The integer that stands for one in real inputs.
     """
     factor = 1 if kind in (Kind.BINARY, Kind.COUNT) else scale
@@ -138,7 +140,7 @@ def tiled(averages: tuple[AveragePool, ...]) -> SpatialPool | None:
 
 
 def before_matrix(averages: tuple[AveragePool, ...], weight: FloatArray) -> FloatArray:
-    """Weights `[O, C H W]` on the maps before pools, from weights on those behind them."""
+    """Weights `[O, C H W]` on the maps before the pools, from weights `[O, C H' W']` on the maps after them."""
     for pool in reversed(averages):
         rows, columns = pool.rows.astype(np.float64), pool.columns.astype(np.float64)
         maps = weight.reshape(weight.shape[0], -1, *pool.out_size)
@@ -149,13 +151,13 @@ def before_matrix(averages: tuple[AveragePool, ...], weight: FloatArray) -> Floa
 
 @dataclass(frozen=True, slots=True)
 class MergedKernel:
-    """A convolution that averages first.
+    """A convolution that includes the average pools before it.
 
     Attributes:
         weight: Its kernel.
         stride: Its stride.
         padding: Its padding.
-        cut: Rows and columns that the map has to lose first, at its end.
+        cut: Rows and columns to be removed first from the end of the map.
     """
 
     weight: FloatArray
@@ -167,10 +169,10 @@ class MergedKernel:
 def before_kernel(
     averages: tuple[AveragePool, ...], weight: FloatArray, stride: Pair, padding: Pair
 ) -> MergedKernel | None:
-    """Average pools followed by a convolution without dilation, as one convolution; None where that is not the same.
+    """Average pools followed by a convolution without dilation, as one convolution; None if it would not be the same.
 
-    It is where the pools tile the map, or the convolution is not padded. A map whose size the tiles do not divide has to
-    lose its last rows and columns first.
+    It is the same if the pools tile the map or the convolution is not padded. If the tiles do not divide the size of the
+    map, its last rows and columns have to be removed first.
     """
     own = padding
     for pool in reversed(averages):

@@ -1,10 +1,10 @@
-"""The bundle: a folder with everything that a Lava run needs, and nothing that refers outside.
+"""The bundle: a folder with everything that a Lava run needs, and no references to anything outside it.
 
 manifest.json       parts in order with their timing, shapes, units, readout, hashes, versions
 segment_<k>.net     layers in a row, for netx
 <kind>_<k>.npz      parameters of a gate, synapse, population (neuron), relay or window program
 host.npz            pooling and readout matrices of the host, if there are any
-golden.npz          one sample: payloads and the spikes of every stage
+golden.npz          one sample: payloads, results, and the spikes or payloads of every stage
 runner/             run_bundle.py and its Lava processes
 """
 
@@ -44,12 +44,12 @@ RUNNER = Path(__file__).parent / "runner"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
-    """A bundle that was read and checked.
+    """A bundle that has been read and checked.
 
     Attributes:
         path: Its folder.
-        network: The integer network, from the very files that Lava will read.
-        section: What manifest.json says of Lava.
+        network: The integer network, read from the same files that Lava will read.
+        section: The section of manifest.json about Lava.
     """
 
     path: Path
@@ -57,10 +57,10 @@ class Bundle:
     section: dict[str, Any]
 
     def golden(self) -> tuple[NDArray[np.int64], dict[str, NDArray[np.int64]]]:
-        """The sample: payloads (T, 1, ...) and for each stage its spikes or payloads (T, 1, ...).
+        """The sample: payloads `[T, 1, ...]` and for each stage its spikes or payloads `[T, 1, ...]`.
 
         Raises:
-            FileFormatError: Arrays that do not fit the network.
+            FileFormatError: If arrays do not fit the network.
         """
         file = self.path / "golden.npz"
         arrays = read_npz(file)
@@ -82,7 +82,7 @@ class Bundle:
 
 
 def copy_runner(folder: Path) -> None:
-    """Put the runner, with the arithmetic that the twin uses, into a new folder."""
+    """Copy the runner, with the arithmetic that the twin uses too, into a new folder."""
     without = shutil.ignore_patterns("__pycache__")
     shutil.copytree(RUNNER, folder, ignore=without)
     shutil.copy(str(gate_arithmetic.__file__), folder / "tcja_gate" / "gate_arithmetic.py")
@@ -91,7 +91,7 @@ def copy_runner(folder: Path) -> None:
 
 
 def write_parts(network: IntegerNetwork, folder: Path) -> None:
-    """Write segments, gates, the host's matrices and the runner into an empty folder.
+    """Write segments, single stages, the host's matrices and the runner into an empty folder.
 
     Raises:
         UnsupportedError: If Lava would compute something else.
@@ -112,7 +112,7 @@ def read_bundle(path: Path) -> Bundle:
     """Read and check a bundle.
 
     Raises:
-        FileFormatError: A missing, changed or foreign file, or contents that do not fit together.
+        FileFormatError: If a file is missing, changed or unlisted, or contents do not fit together.
     """
     manifest = intact_manifest(path)
     try:
@@ -188,7 +188,7 @@ def _network(path: Path, section: dict[str, Any], listed: Mapping[str, Any]) -> 
 def _check_host(
     path: Path, about: dict[str, Any], readout: dict[str, Any], host: dict[str, NDArray[Any]]
 ) -> None:
-    """What the host does before and behind the network has to be possible."""
+    """Check that what the host does before and after the network is possible."""
     kinds = {"rows": ("iu", 2), "columns": ("iu", 2), "weight": ("f", 2), "bias": ("f", 1)}
     for key, value in host.items():
         kind, rank = kinds.get(key, ("", 0))
@@ -230,7 +230,7 @@ def _host_arrays(network: IntegerNetwork) -> dict[str, NDArray[Any]]:
 
 
 def golden_arrays(network: IntegerNetwork, sample: NDArray[np.generic]) -> dict[str, NDArray[Any]]:
-    """The golden sample, frames `[T, 1, *shape]`: payloads, results, and what each stage gives, spikes packed."""
+    """Arrays of the golden sample `[T, 1, ...]`: payloads, results, and the values of each stage, spikes packed into bits."""
     run = Twin(network).run(sample, record=[stage.name for stage in network.stages])
     arrays: dict[str, NDArray[Any]] = {
         "payload": encode(network.host_input, sample).astype(np.int32),

@@ -1,4 +1,4 @@
-"""What a float network shows on calibration data, and what quantisation reports of each stage."""
+"""Observations of a float network on calibration data, and the report on the quantisation of each stage."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ __all__ = ["Observed", "StageReport", "observe", "spread", "whole_frames"]
 CALIBRATION_BYTES = 1 << 31
 
 SAMPLES = 4
-"""Whose values are kept, for the error of streams."""
+"""Number of samples whose values are kept, to measure the error of streams."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageReport:
-    """What quantisation did to one stage; rates and events are those of the calibration data.
+    """What quantisation did to one stage; rates and events are measured on the calibration data.
 
     Attributes:
         name: Stage name.
         kind: "conv", "dense", "pool", "gate", "neuron", "relay", "logic" or "program".
-        scale: Threshold over payload unit, the number of weight steps to the threshold (its mean per
-            channel); 1 / 2**gate_bits of a gate is the reciprocal of its scale.
+        scale: Number of weight steps from rest to the threshold, a mean over channels; of a gate, program or relay, the
+            integer that stands for one.
         unit: The integer that stands for a payload of one at the input.
-        threshold: Largest threshold; 0 for gates.
-        weight_max: Largest weight; of a pair of synapses, their joint weight.
-        bias_max: Largest bias.
-        rounding: Largest rounding error of a weight, in thresholds; of a gate, its largest error on the data.
+        threshold: Largest threshold; 0 for stages without neurons.
+        weight_max: Largest magnitude of a weight; for a pair of synapses, of their joint weight.
+        bias_max: Largest magnitude of a bias.
+        rounding: Largest rounding error of a weight, in thresholds; of a gate or program, its largest error on the data.
         current: Largest |sum of weights + bias| on the data.
-        wraps: Currents that wrapped.
-        saturations: Voltages that saturated.
+        wraps: Number of currents that wrapped.
+        saturations: Number of voltages that saturated.
         rate_float: Spikes per neuron and step of the float network.
-        rate_integer: Those of the integer network.
-        disagreement: Neuron-steps that differ, as a share.
+        rate_integer: Spikes per neuron and step of the integer network.
+        disagreement: Share of neuron-steps that differ.
         stream_error: Root mean square error of a relay's stream, in thresholds of the next neuron.
     """
 
@@ -63,7 +63,7 @@ class StageReport:
 
     @property
     def weight_bits(self) -> int:
-        """Bits that the weights take, sign included; 0 for gates."""
+        """Bits that the weights take, sign included; 0 without weights."""
         return self.weight_max.bit_length() + 1 if self.weight_max else 0
 
     @property
@@ -74,14 +74,14 @@ class StageReport:
 
 @dataclass(slots=True)
 class Observed:
-    """What the float network shows of one node.
+    """Values of one node of the float network.
 
     Attributes:
-        lows: Smallest value of each frame and channel, `[frames, C]` each.
+        lows: Smallest value of each frame and channel, one `[frames, C]` per batch.
         highs: Largest value of each frame and channel.
         total: Sum of each channel, `[C]`.
-        count: How many values a channel that is.
-        kept: Values of the first samples, `[T, n, ...]` each.
+        count: Number of values per channel in that sum.
+        kept: Values of the first samples, one `[T, n, ...]` per batch.
     """
 
     lows: list[NDArray[np.float32]] = field(default_factory=list)
@@ -91,11 +91,11 @@ class Observed:
     kept: list[NDArray[np.float32]] = field(default_factory=list)
 
     def peak(self, percentile: float) -> float:
-        """A percentile of the largest magnitudes of the frames."""
+        """A percentile of the frames' largest magnitudes."""
         return float(np.percentile(self.peaks(np.zeros(()), 1.0).max(1), percentile))
 
     def peaks(self, offset: NDArray[np.float64], gain: float) -> NDArray[np.float64]:
-        """Peaks of gain * (value - offset) of each frame and channel, `[frames, C]`; the offset is `[C]` or `[]`."""
+        """Peak magnitude of gain * (value - offset) per frame and channel, `[frames, C]`; the offset is `[C]` or `[]`."""
         shift = offset.astype(np.float32)
         low, high = np.concatenate(self.lows) - shift, np.concatenate(self.highs) - shift
         return np.asarray(np.maximum(high, -low) * np.float32(gain), np.float64)
@@ -111,7 +111,7 @@ class Observed:
         return np.concatenate(self.kept, 1)
 
     def add(self, value: torch.Tensor) -> None:
-        """Take in values `[T, n, C, ...]`."""
+        """Add the values `[T, n, C, ...]` of a batch."""
         flat = value.reshape(value.shape[0] * value.shape[1], value.shape[2], -1)
         self.lows.append(flat.amin(2).float().cpu().numpy())
         self.highs.append(flat.amax(2).float().cpu().numpy())
@@ -125,7 +125,7 @@ class Observed:
 def observe(
     graph: Graph, nodes: Collection[str], frames: NDArray[Any], choice: Choice
 ) -> dict[str, Observed]:
-    """Run a graph over calibration frames `[T, N, ...]`, a few samples at a time, and note what nodes do."""
+    """Run a graph over calibration frames `[T, N, ...]`, a few samples at a time, and record the values of nodes."""
     seen = {name: Observed() for name in nodes}
 
     def note(node: Node, value: torch.Tensor) -> None:
@@ -139,7 +139,7 @@ def observe(
 
 
 def whole_frames(batches: Iterable[NDArray[Any]]) -> NDArray[Any]:
-    """All calibration frames `[T, N, ...]` of batches.
+    """All calibration frames of the batches as one array `[T, N, ...]`.
 
     Raises:
         DataError: If there are none.
@@ -153,6 +153,6 @@ def whole_frames(batches: Iterable[NDArray[Any]]) -> NDArray[Any]:
 
 
 def spread(samples: int, frames: int, widest: int) -> NDArray[np.int64]:
-    """Evenly spaced samples, as many as fit: `widest` bytes a frame."""
+    """Indices of evenly spaced samples, as many as fit into memory at `widest` bytes per frame."""
     most = max(1, CALIBRATION_BYTES // (frames * widest))
     return np.linspace(0, samples - 1, min(samples, most)).astype(np.int64)

@@ -1,8 +1,7 @@
-"""Running a bundle in the real Lava: another Python as a subprocess that cannot hang or leave anything behind.
+"""Running a bundle in the real Lava, in another Python: a subprocess that cannot hang or leave anything behind.
 
-The child guards itself (time limit, failed processes, vanished parent) and frees its processes and shared
-memory. The parent kills its whole group if it does not, and removes the run's shared memory, which carries a
-name of its own.
+The child monitors itself (time limit, failed processes, vanished parent) and cleans up its processes and shared memory.
+If it does not, the parent kills its whole process group and removes the run's shared memory, which has a unique name.
 """
 
 from __future__ import annotations
@@ -37,16 +36,16 @@ from tcja_deploy.runtime.integers.stages import SynapseStage
 __all__ = ["LavaRun", "run_lava", "shared_memory_need"]
 
 CHANNEL_SLOTS = 4
-"""Frames a Lava channel holds; the same number stands in runner/run_bundle.py."""
+"""Frames that a Lava channel holds; runner/run_bundle.py uses the same number."""
 GRACE = 15.0
-"""Seconds for the child to end itself before its process group is killed."""
+"""Seconds in which the child may end itself before its process group is killed."""
 MORE_MEMORY = "enlarge /dev/shm (docker run --shm-size=2g, or mount -o remount,size=2g /dev/shm)"
 TIMEOUT_CODE = 4
 DISK_FULL = 1 << 20
-"""Bytes; with less room for temporary files, a failure is put down to that."""
+"""Bytes free for temporary files; with fewer, a failure is attributed to a full disk."""
 
 LavaProgress = Callable[[int, int], None]
-"""Called with the number of finished time steps and their total."""
+"""Called with the number of finished time steps and the total."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,12 +53,12 @@ class LavaRun:
     """Results of a run.
 
     Attributes:
-        stages: Stage name -> [T, N, ...] of the stages asked for, uint8 spikes or int32 payloads.
+        stages: Values `[T, N, ...]` of the requested stages by name, uint8 spikes or int32 payloads.
         steps: Time steps that Lava took.
-        import_seconds: Time for importing lava-dl.
-        run_seconds: Time for compiling and running.
-        total_seconds: Time of the whole subprocess.
-        shared_bytes: Shared memory that the channels took.
+        import_seconds: Seconds for importing lava-dl.
+        run_seconds: Seconds for compiling and running.
+        total_seconds: Seconds of the whole subprocess.
+        shared_bytes: Bytes of shared memory that the channels took.
     """
 
     stages: dict[str, NDArray[np.integer]]
@@ -96,21 +95,21 @@ def run_lava(
     timeout: float = 3600.0,
     progress: LavaProgress | None = None,
 ) -> LavaRun:
-    """Run windows through Lava, one after another in one run.
+    """Run windows through Lava, one after another in a single run.
 
     Args:
         bundle: What to run.
-        payload: Integers [T, N, ...] as `tcja_deploy.runtime.integers.twin.encode` gives them.
+        payload: Integers `[T, N, ...]` as `tcja_deploy.runtime.integers.twin.encode` returns them.
         record: Stages to return; None for all.
         python: Interpreter that has lava-dl; None to look for it.
-        fast_conv: Replace Lava's convolution loops by matrix products (same integers).
+        fast_conv: Whether to replace Lava's convolution loops by matrix products (same integers).
         timeout: Seconds for the whole run.
         progress: Called about four times a second.
 
     Raises:
-        ToolchainError: No environment, too little shared memory, a failure inside Lava, or a timeout.
-        UsageError: An unknown stage in `record`.
-        DataError: Payloads so large that Lava's sums overflow.
+        ToolchainError: If there is no environment or too little shared memory, Lava fails, or the time runs out.
+        UsageError: If `record` names an unknown stage.
+        DataError: If payloads are so large that Lava's sums overflow.
     """
     network = bundle.network
     names = [stage.name for stage in network.stages]
@@ -164,7 +163,7 @@ def run_lava(
 
 
 def _check_payload(network: IntegerNetwork, payload: NDArray[np.integer]) -> None:
-    """Payloads beyond those of the calibration may reach what the lint excludes."""
+    """Check payloads larger than those of the calibration, with which sums may overflow although the lint passed."""
     peak = int(np.abs(payload).max(initial=0))
     if peak > network.host_input.peak:
         errors = lint(replace(network, host_input=replace(network.host_input, peak=peak))).errors
@@ -195,7 +194,7 @@ def _supervise(
     steps: int,
     progress: LavaProgress | None,
 ) -> int:
-    """Exit code of the child; whatever happens, its group is gone and its memory is free afterwards."""
+    """Exit code of the child; whatever happens, its process group has ended and its shared memory is freed afterwards."""
     variables = environment.clean_variables()
     variables |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     variables |= {"CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(folder)}
@@ -225,7 +224,7 @@ def _supervise(
 
 
 def _end(child: subprocess.Popen[bytes], memory_name: str) -> None:
-    """End the child: politely, then its whole group; then remove shared memory that is left."""
+    """Terminate the child, then kill its whole group, then remove any shared memory that is left."""
     try:
         if child.poll() is None:
             child.terminate()
@@ -255,7 +254,7 @@ def _result(folder: Path) -> dict[str, Any]:
 
 
 def _failure(code: int, result: dict[str, Any], folder: Path, timeout: float) -> ToolchainError:
-    """The error for an exit code, with what the child said."""
+    """The error for an exit code, with the child's output."""
     if code == TIMEOUT_CODE:
         return ToolchainError(
             f"Lava did not finish within {timeout:g} s (after {_steps_done(folder)} time steps)",

@@ -1,4 +1,4 @@
-"""Where the real Lava lives: finding Python 3.10, building its environment, and saying what is wrong.
+"""The environment of the real Lava: finding Python 3.10, building the environment, and diagnosing problems.
 
 lava-dl 0.6.0 runs on Python 3.10 only and pins NumPy 1 and torch 2.3, so it can never share an environment
 with this program. It gets one of its own in the user's cache folder, made once by `tcja-deploy lava setup`.
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 VARIABLE = "TCJA_DEPLOY_LAVA_PYTHON"
-"""Environment variable: an interpreter that has lava-dl, to be used instead of the cached environment."""
+"""Environment variable that names an interpreter with lava-dl, used instead of the cached environment."""
 
 REQUIREMENTS = ("lava-nc==0.10.0", "lava-dl==0.6.0", "torch==2.3.1", "numpy==1.26.4")
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -47,7 +47,7 @@ SHARED_MEMORY = Path("/dev/shm")
 
 
 def environment_folder() -> Path:
-    """Where the environment for these requirements lives or would live."""
+    """Folder of the environment for these requirements, whether it exists or not."""
     digest = hashlib.sha256("\n".join(REQUIREMENTS).encode()).hexdigest()[:12]
     return user_cache() / f"lava-{digest}"
 
@@ -103,7 +103,7 @@ def _candidates() -> Iterator[Path]:
 
 
 def find_python310(python: Path | str | None = None) -> Path:
-    """An interpreter of Python 3.10: the given one, or one from PATH, pyenv or uv.
+    """A Python 3.10 interpreter: the given one, or one from PATH, pyenv, uv or the Windows launcher.
 
     Raises:
         ToolchainError: If there is none.
@@ -129,7 +129,7 @@ def find_python310(python: Path | str | None = None) -> Path:
 
 
 def lava_python(python: Path | str | None = None) -> Path:
-    """The interpreter that has lava-dl: given, from TCJA_DEPLOY_LAVA_PYTHON, or in the cached environment.
+    """The interpreter with lava-dl: the given one, the one in TCJA_DEPLOY_LAVA_PYTHON, or that of the cached environment.
 
     Raises:
         ToolchainError: If there is none, or the named one does not exist.
@@ -179,18 +179,18 @@ def setup(
     rebuild: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Path:
-    """Build the environment, unless it is there; all or nothing.
+    """Build the environment unless it exists; a failure leaves nothing behind.
 
     Args:
         python: A Python 3.10, or None to look for one.
-        rebuild: Build again even if it is there.
-        say: Called with what happens next.
+        rebuild: Whether to build it again if it exists.
+        say: Called with a description of each step.
 
     Returns:
         The environment's interpreter.
 
     Raises:
-        ToolchainError: No Python 3.10, or a step failed (with the end of its output).
+        ToolchainError: If there is no Python 3.10 or a step fails (with the end of its output).
     """
     folder = environment_folder()
     if (folder / MARKER).is_file() and not rebuild:
@@ -214,7 +214,7 @@ def setup(
 
 
 def _build(base: Path, scratch: Path, say: Callable[[str], None]) -> None:
-    """Make the environment as `scratch / "venv"`; temporary files stay in `scratch` too."""
+    """Build the environment in `scratch / "venv"`; temporary files go into `scratch` too."""
     building = scratch / "venv"
     say("creating the environment")
     _step([str(base), "-I", "-m", "venv", str(building)], scratch, "creating the virtual environment failed")
@@ -235,7 +235,7 @@ def _build(base: Path, scratch: Path, say: Callable[[str], None]) -> None:
 
 
 def _run(command: list[str], temporary: Path) -> tuple[int, str]:
-    """Exit code and output of a step of the set-up; if this is interrupted, the step and what it started are killed."""
+    """Exit code and output of a set-up step; on interruption, the step and the processes it started are killed."""
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -266,9 +266,9 @@ def _step(command: list[str], temporary: Path, reason: str) -> None:
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Within the block, SIGTERM ends this process the way Ctrl-C does: what has to be cleaned up is cleaned up.
+    """Within the block, SIGTERM ends this process as Ctrl-C does, so that clean-up runs.
 
-    A handler that is there already, as the command line's, stays.
+    An existing handler, such as that of the command line, is kept.
     """
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
@@ -282,7 +282,7 @@ def terminable() -> Iterator[None]:
 
 
 def shared_memory() -> tuple[int, int] | None:
-    """Size and free bytes of the shared memory that holds Lava's channels; None without such a folder."""
+    """Size and free bytes of the shared memory that holds Lava's channels; None if there is no /dev/shm."""
     if not SHARED_MEMORY.is_dir():
         return None
     facts = os.statvfs(SHARED_MEMORY)
@@ -291,13 +291,13 @@ def shared_memory() -> tuple[int, int] | None:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
-        subject: What.
+        subject: What was checked.
         good: Whether it is as it should be.
         finding: What was found.
-        advice: What to do; empty if nothing.
+        advice: What to do about it; empty if nothing.
     """
 
     subject: str
@@ -307,7 +307,7 @@ class Diagnosis:
 
 
 def diagnose() -> list[Diagnosis]:
-    """Everything that running Lava depends on, in the order in which to repair it."""
+    """Check everything that running Lava depends on, in the order in which to repair it."""
     found: list[Diagnosis] = []
     try:
         python = lava_python()

@@ -1,4 +1,4 @@
-"""A network as a bundle for lava-dl: quantised, measured, described."""
+"""Export of a network to a bundle for lava-dl: quantisation, measurement, report."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class LavaReport(ExportReport):
         latency: Time steps from a frame's entry to its result.
         frames: T; N windows take N * T + latency steps.
         measured_on: "test data", or "calibration data" if there were no others.
-        moved: Neuron-steps on which float and integer network differ there, of how many.
+        moved: Neuron-steps on which the two networks differ on these data, and all neuron-steps compared.
     """
 
     stages: tuple[StageReport, ...] = ()
@@ -56,7 +56,7 @@ class LavaReport(ExportReport):
 
     @property
     def moved_spikes(self) -> tuple[int, int] | None:
-        """Neuron-steps on which float and integer network differ, of how many."""
+        """Neuron-steps on which the float and the integer network differ, and all neuron-steps compared."""
         return self.moved
 
     @property
@@ -130,17 +130,17 @@ def _stage_row(stage: StageReport) -> tuple[str, ...]:
 
 
 class LavaTranslation(Translation):
-    """A network as integers, in memory.
+    """An integer network, in memory.
 
     Args:
         network: The network.
-        frames: What to calibrate on; kept in memory.
-        options: How to quantise, and what to measure it on.
+        frames: The calibration frames; kept in memory.
+        options: How to quantise, and which data to measure on.
         progress: Called with the name of each stage that is quantised.
 
     Raises:
-        UnsupportedError: Nodes or numbers that Lava cannot express; lists all of them.
-        DataError: Data that do not fit the network.
+        UnsupportedError: If Lava cannot express nodes or numbers; lists all of them.
+        DataError: If data do not fit the network.
     """
 
     def __init__(
@@ -208,7 +208,7 @@ class LavaTranslation(Translation):
         return golden_arrays(self._integers, sample)
 
     def check(self, artifact: Path, frames: FrameBatches, bound: float, progress: ExportProgress) -> Check:
-        """The staged bundle, read back, against its golden sample: what the twin of the written files computes."""
+        """Compare what the twin of the staged bundle's files computes with the golden sample."""
         agreement = verify_bundle(artifact, None, LavaVerification(backend="twin"), progress)
         return Check(agreement, runtime="the twin of the written files")
 
@@ -227,7 +227,7 @@ class LavaTranslation(Translation):
 
 
 def _moved(network: IntegerNetwork, accuracy: Accuracy) -> tuple[int, int]:
-    """Neuron-steps on which the spikes of both networks differ, of how many."""
+    """Neuron-steps on which the spikes of the two networks differ, and all neuron-steps compared."""
     sizes = {
         stage.name: network.frames * accuracy.samples * prod(stage.out_shape) for stage in network.stages
     }
@@ -236,7 +236,7 @@ def _moved(network: IntegerNetwork, accuracy: Accuracy) -> tuple[int, int]:
 
 
 def _warnings(network: IntegerNetwork, accuracy: Accuracy) -> list[str]:
-    """What a user has to know about the network before relying on it."""
+    """What a user has to know before relying on the network."""
     wrapped = [stage.name for stage in accuracy.stages if stage.wraps]
     warnings = (
         [f"currents wrapped on the data in {', '.join(wrapped)}: enlarge the margin"] if wrapped else []

@@ -1,7 +1,8 @@
-"""A graph as float stages, before quantisation: what meets in each population and relay, what gates and programs compute.
+"""A graph as float stages, before quantisation: the summands of populations and relays, gates, and programs.
 
-All of it is exact: batch normalisation folded, averages merged into the weights behind them, neurons in normalised units. A
-value that several stages read, or that no neuron reads, is a relay's. A chain is a graph whose stages read one another.
+The stages are exact: batch normalisation is folded, averages are merged into the weights after them, neurons are in
+normalised units. A value that several stages read, or that no neuron reads, is sent by a relay. A chain is a graph in
+which each stage reads the one before it.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ class FloatSynapse:
     """A linear map of one value.
 
     Attributes:
-        node: Node of the graph.
+        node: Name of the node in the graph.
         kind: "conv", "dense" or "transposed".
-        in_shape: Of one frame.
-        weight: As in `SynapseStage`, and so is the rest.
+        in_shape: Shape of one input frame.
+        weight: Weights; these and the remaining fields are as in `SynapseStage`.
     """
 
     node: str
@@ -64,9 +65,9 @@ class FloatTerm:
 
     Attributes:
         source: Name of the stage.
-        shape: Shape under which its value is read.
-        factor: Of the value.
-        synapse: What it goes through, or None.
+        shape: Shape in which its value is read.
+        factor: Factor of the value.
+        synapse: The synapse that it passes through, or None.
     """
 
     source: str
@@ -77,15 +78,15 @@ class FloatTerm:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FloatMeeting:
-    """A population or a relay: where values meet.
+    """A population or a relay, in which values are added.
 
     Attributes:
-        name: Node of the neuron, or whose value the relay sends.
+        name: Node of the neuron, or the node whose value the relay sends.
         observed: Node whose value is the sum that arrives, times `gain`.
-        terms: What is added, in the units of the graph.
-        bias: `[C]`, in the units of the graph.
-        shape: Of one frame.
-        gain: Of the sum.
+        terms: The summands, in the units of the graph.
+        bias: Bias `[C]`, in the units of the graph.
+        shape: Shape of one frame.
+        gain: Factor of the sum.
         neuron: The rule of a population, or None for a relay.
         decay: Leak of a relay's membrane per step, or None.
     """
@@ -102,15 +103,15 @@ class FloatMeeting:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FloatGate:
-    """A TCJA block of spikes, with the pool behind it.
+    """A TCJA block of spikes, with the pool after it.
 
     Attributes:
         name: Node of the block.
         source: Name of the stage that it reads.
-        in_shape: Of one frame.
+        in_shape: Shape of one input frame.
         op: The block.
-        pool: Of the gated payloads, or None.
-        pooled: Node whose value leaves: that of the pool, or the block's own.
+        pool: Pool of the gated payloads, or None.
+        pooled: Node whose value the gate sends: that of the pool, or of the block itself.
     """
 
     name: str
@@ -126,10 +127,10 @@ class FloatProgram:
     """A part of the graph that becomes a window program.
 
     Attributes:
-        name: Node of the value that leaves.
-        region: The part.
+        name: Node whose value the program sends.
+        region: The part of the graph.
         source: Name of the stage that it reads.
-        shape: Shape under which it reads a frame.
+        shape: Shape in which it reads a frame.
     """
 
     name: str
@@ -143,14 +144,14 @@ FloatStage = FloatMeeting | FloatGate | FloatProgram | LayerStage | NeuronStage 
 
 @dataclass(slots=True)
 class FloatGraph:
-    """A graph as the stages that Lava and our processes have, before quantisation.
+    """A graph as stages that Lava's processes and ours can compute, before quantisation.
 
     Attributes:
-        frames: T.
+        frames: Number of frames in a window, T.
         host_input: What the host does to frames, with a peak of 0 still to be calibrated.
         readout: What the host does to the result.
-        stages: In order; logic and pools of spikes are integer already.
-        notes: For each node what became of it.
+        stages: The stages in order; logic and pools of spikes are integer stages already.
+        notes: For each node, what became of it.
     """
 
     frames: int
@@ -161,7 +162,7 @@ class FloatGraph:
 
     @property
     def values(self) -> dict[str, str | None]:
-        """For each stage of spikes or gated spikes the node whose value it computes; None where there is no such node."""
+        """For each stage that sends spikes or gated spikes, the node whose value it computes; None if there is no such node."""
         nodes: dict[str, str | None] = {}
         for stage in self.stages:
             if isinstance(stage, FloatGate):
@@ -182,7 +183,7 @@ class FloatGraph:
         return {stage.observed for stage in meetings} | relays | synapses
 
     def readers(self) -> dict[str, int]:
-        """For each stage how many read it; the host reads the last."""
+        """For each stage, the number of its readers; the host reads the last stage."""
         waiting = {self.stages[-1].name: 1}
         for stage in self.stages:
             for source in sources(stage):
@@ -190,7 +191,7 @@ class FloatGraph:
         return waiting
 
     def carried(self) -> dict[str, list[FloatMeeting]]:
-        """For each stage the relays that add its value as it is: a residual stream goes on in its unit."""
+        """For each stage, the relays that add its value as it is; these continue a residual stream in its unit."""
         found: dict[str, list[FloatMeeting]] = {}
         for stage in self.stages:
             if isinstance(stage, FloatMeeting) and stage.neuron is None:
@@ -201,7 +202,7 @@ class FloatGraph:
 
     @property
     def synapses(self) -> dict[str, str]:
-        """For each node with weights the stage that they belong to."""
+        """For each node with weights, the stage that they belong to."""
         return {
             term.synapse.node: stage.name
             for stage in self.stages
@@ -212,13 +213,13 @@ class FloatGraph:
 
     @property
     def programs(self) -> dict[str, str]:
-        """For each node inside a window program the stage that computes it."""
+        """For each node inside a window program, the stage that computes it."""
         found = [stage for stage in self.stages if isinstance(stage, FloatProgram)]
         return {node: stage.name for stage in found for node in stage.region.nodes}
 
     @property
     def widest(self) -> int:
-        """Bytes of a frame of the largest value that a stage reads: one for a spike or count, four where streams are read."""
+        """Bytes per frame of the largest value that a stage reads: one per spike or count, four per graded element."""
         graded = {
             s.name for s in self.stages
             if isinstance(s, FloatProgram | RelayStage) or (isinstance(s, FloatMeeting) and s.neuron is None)
@@ -243,7 +244,7 @@ def scaled(term: FloatTerm, factor: float) -> FloatTerm:
 
 
 def _reads(stage: FloatStage) -> list[tuple[str, tuple[int, ...]]]:
-    """What a stage reads, and under which shape."""
+    """The stages that a stage reads, each with the shape in which it is read."""
     if isinstance(stage, FloatMeeting):
         return [(term.source, term.shape) for term in stage.terms]
     if isinstance(stage, FloatProgram):

@@ -21,10 +21,10 @@ class FloatNeuron:
 
     Attributes:
         gain: Factor of its input.
-        v_decay: What Lava takes for the leak, in 1/4096.
-        leak: The leak itself.
-        strict: Fires above the threshold only.
-        drop: What a spike takes off the membrane, in thresholds; 0 where it returns to zero.
+        v_decay: The leak as Lava takes it, in units of 1/4096.
+        leak: The exact leak.
+        strict: Whether it fires only above the threshold, not at it.
+        drop: What a spike subtracts from the membrane, in thresholds; 0 if the membrane is reset to zero.
     """
 
     gain: float
@@ -40,7 +40,7 @@ class FloatNeuron:
 
 
 def normalise(op: ir.Neuron) -> FloatNeuron:
-    """The rule of a neuron."""
+    """A neuron's rule in normalised units."""
     factor = 1.0
     if isinstance(op, ir.AffineNeuron):
         op, factor = op.plain()

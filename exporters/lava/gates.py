@@ -17,13 +17,22 @@ __all__ = ["gate_error", "quantise_gate"]
 INDEX_BITS = 8
 """Fraction bits of the table's argument: half a step moves a sigmoid by less than 2**-11."""
 FRACTION = 14
-"""Most fraction bits of the weights."""
+"""Largest number of fraction bits of the weights."""
 
 
 def quantise_gate(stage: FloatGate, frames: int, bits: int) -> GateStage:
-    """Integer weights with as many fraction bits as 64-bit sums allow, and the table of the sigmoid."""
+    """Quantise a gate: integer weights with as many fraction bits as 64-bit sums allow, and a table of the sigmoid.
+
+    Args:
+        stage: The gate.
+        frames: Number of frames in a window, T.
+        bits: A gate of one becomes the integer 2**bits.
+
+    Raises:
+        UnsupportedError: If no number of fraction bits fits.
+    """
     one = 1 << bits
-    reach = max(8, math.ceil(math.log(2 * one)))  # beyond, the rounded sigmoid is 0 or `one`
+    reach = max(8, math.ceil(math.log(2 * one)))  # beyond it the sigmoid rounds to 0 or `one`
     argument = np.arange(-reach << INDEX_BITS, reach << INDEX_BITS) / (1 << INDEX_BITS)
     table = np.floor(one / (1 + np.exp(-argument)) + 0.5).astype(np.int64)
     for fraction in range(FRACTION, INDEX_BITS, -1):
@@ -53,7 +62,7 @@ def quantise_gate(stage: FloatGate, frames: int, bits: int) -> GateStage:
 
 
 def gate_error(stage: FloatGate, gate: GateStage, spikes: NDArray[np.integer]) -> float:
-    """Largest difference between the integer and the float gate for the same spikes."""
+    """Largest difference between the integer and the float gate for the same spikes `[T, N, C, H, W]`."""
     _, height, width = gate.in_shape
     counts = spikes.sum((3, 4), dtype=np.int64)  # [T, N, C]
     exact = stage.op.gate((counts / (height * width)).astype(np.float32))

@@ -1,4 +1,4 @@
-"""What the host does at the end of a graph: linear maps of each frame, the mean over time, one function of the result."""
+"""The host's part at the end of a graph: linear maps of each frame, the mean over time, one function of the result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class HostTail:
     Attributes:
         graph: The graph.
         nodes: Their names in order.
-        source: The node whose value they start from.
+        source: The node whose value they read.
     """
 
     graph: Graph
@@ -33,7 +33,7 @@ class HostTail:
     source: str
 
     def readout(self) -> Readout:
-        """All of it as one linear map, a vote, a mean and a function.
+        """All nodes together as one linear map, a vote, a mean and a function.
 
         Raises:
             Unsupported: If the linear map is too large for a matrix.
@@ -77,7 +77,7 @@ def _hosted(node: Node, after: list[str]) -> bool:
 
 
 def _matrix(ops: list[Op], shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray | None]:
-    """Weights `[K, n]` and bias `[K]` of ops in a row on frames of a shape.
+    """Weights `[K, n]` and bias `[K]` of consecutive ops on frames of a given shape.
 
     Raises:
         Unsupported: If the images of all unit vectors take too much memory.
@@ -102,7 +102,7 @@ def _matrix(ops: list[Op], shape: tuple[int, ...]) -> tuple[FloatArray, FloatArr
 
 
 def _image(op: Op, frames: FloatArray) -> FloatArray:
-    """The linear part of an op, of frames `[B, ...]`."""
+    """The linear part of an op applied to frames `[B, ...]`."""
     if isinstance(op, ir.Linear):
         return np.asarray(frames @ op.weight.T.astype(np.float64))
     if isinstance(op, ir.AvgPool2d | ir.AdaptiveAvgPool2d):

@@ -1,4 +1,4 @@
-"""Whether a bundle is as it was written: the seal of its manifest, and size and SHA-256 of every file that it lists."""
+"""Whether a bundle is unchanged: the seal of its manifest, and the size and SHA-256 of every file that it lists."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["intact_manifest", "seal", "sha256"]
 
 
 def intact_manifest(bundle: Path) -> dict[str, Any]:
-    """The manifest of a bundle, every file of which is as listed.
+    """The manifest of a bundle, after all files have been checked against it.
 
     Raises:
-        FileFormatError: A missing, changed or foreign file.
+        FileFormatError: If a file is missing, changed or unlisted.
     """
     manifest = read_manifest(bundle / NAME, "lava")
     check_files(bundle, manifest)

@@ -1,4 +1,4 @@
-"""Convolution kernels rewritten for what netx has: no asymmetric padding, fewer than 128 groups, no average pools."""
+"""Convolution kernels rewritten for netx, which has no asymmetric padding, fewer than 128 groups and no average pools."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tcja_deploy.runtime.integers.stages import Pair
 __all__ = ["after_average", "crop", "regrouped", "spread", "symmetric", "usable_groups"]
 
 EIGHT_BITS = MAX_GROUPS = 127
-"""Lava keeps the number of groups, sizes of kernels, strides and paddings in eight bits."""
+"""Lava stores numbers of groups, kernel sizes, strides and paddings in eight bits."""
 
 Kernel = NDArray[np.float64]
 
@@ -35,7 +35,7 @@ def symmetric(weight: Kernel, padding: tuple[int, int, int, int]) -> tuple[Kerne
 
 
 def after_average(weight: Kernel, kernel: Pair, stride: Pair) -> Kernel:
-    """Kernel, without dilation, of an average pool followed by a convolution; strides and paddings multiply."""
+    """Kernel of an average pool followed by a convolution without dilation; the strides multiply."""
     apart = spread(weight, stride)
     (height, width), (rows, columns) = kernel, apart.shape[2:]
     grown = np.zeros((*weight.shape[:2], rows + height - 1, columns + width - 1))
@@ -51,7 +51,7 @@ def usable_groups(groups: int) -> int:
 
 
 def regrouped(weight: Kernel, groups: int) -> Kernel:
-    """The same weights for `usable_groups(groups)` groups, with zeros between the groups that were joined."""
+    """The same weights for `usable_groups(groups)` groups, with zeros between the groups that are joined."""
     joined = groups // usable_groups(groups)
     if joined == 1:
         return weight
@@ -64,7 +64,7 @@ def regrouped(weight: Kernel, groups: int) -> Kernel:
 
 
 def crop(name: str, in_shape: tuple[int, ...], cut: Pair) -> LayerStage:
-    """A layer that copies spikes without the last rows and columns."""
+    """A layer that passes on spikes without the last rows and columns."""
     pool = or_pool(name, in_shape, (cut[0] + 1, cut[1] + 1), (1, 1), max_groups=MAX_GROUPS)
     weight = np.zeros_like(pool.weight)
     weight[:, :, 0, 0] = pool.weight[:, :, 0, 0]

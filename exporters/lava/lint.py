@@ -1,4 +1,4 @@
-"""What Lava (lava-nc 0.10.0, lava-dl 0.6.0) accepts and computes wrongly, and what leaves Loihi's specification.
+"""What Lava (lava-nc 0.10.0, lava-dl 0.6.0) accepts but computes wrongly, and what exceeds Loihi's specification.
 
 Every rule was established by running Lava; see docs/lava.md.
 """
@@ -27,7 +27,7 @@ CURRENT_MAX = (1 << 17) - 1
 SUM_MAX = (1 << 25) - 1
 INT32_MAX = (1 << 31) - 1
 CONV_MAX = 1 << 23
-"""Convolutions wrap to 24 bits."""
+"""Sums of convolutions wrap to 24 bits."""
 MESSAGE_MAX = (1 << 24) - 1
 
 
@@ -36,9 +36,9 @@ class Findings:
     """What the lint found.
 
     Attributes:
-        errors: Lava would accept the network and give other spikes, or fail without a message. Stage: reason.
-        notes: Exact in Lava's simulation, but outside the chip's specification or not provably free of
-            wrapping.
+        errors: What Lava would accept and compute other spikes for, or fail on without a message; each as "stage:
+            reason".
+        notes: What is exact in Lava's simulation, but outside the chip's specification or not provably free of wrapping.
     """
 
     errors: tuple[str, ...]
@@ -104,7 +104,7 @@ def _neurons(layer: LayerStage | NeuronStage, problems: list[str], remarks: list
 def _sums(layer: LayerStage, received: Edge, frames: int, problems: list[str], remarks: list[str]) -> None:
     bound = synapse_bound(layer, received)
     kept = bound if layer.kind == "dense" else min(bound, CONV_MAX)
-    # a current with memory adds up; wrapping, once per step, takes little of it back
+    # a current with memory adds up; wrapping once per step undoes little of that
     added = kept if layer.i_decay == UNITY else kept * frames
     if layer.kind != "dense" and bound > INT32_MAX:
         problems.append(f"sums up to {bound} can overflow 32 bits before Lava wraps them to 24")
@@ -156,7 +156,7 @@ def _synapse(stage: SynapseStage, received: Edge, problems: list[str], remarks: 
 
 
 def _shifted_left(stage: SynapseStage) -> int:
-    """Bits by which netx shifts dense weights to fill eight, which its sums carry until they are shifted back."""
+    """Bits by which netx shifts dense weights to fill eight bits; the sums are shifted too until they are shifted back."""
     low, high = int(stage.weight.min()), int(stage.weight.max())
     room = min([127 / high] * (high > 0) + [128 / -low] * (low < 0), default=1.0)
     return max(int(np.floor(np.log2(room))) + 1, 0) if room > 0 else 0

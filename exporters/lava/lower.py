@@ -1,8 +1,8 @@
-"""From a graph to float stages.
+"""Lowering of a graph to float stages.
 
-Layers of neurons, populations in which several synapses meet, relays for values of real numbers, logic of spikes, gates,
-window programs for attention of any other kind; what comes at the ends is the host's. A chain is a graph like any other.
-All nodes that no stage can express are named in one error.
+The stages are layers of neurons, populations in which several synapses meet, relays for real values, logic of spikes,
+gates, and window programs for attention of any other kind; the host does what comes at the two ends. A chain is a graph
+like any other. One error names all nodes that no stage can express.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def lower(graph: Graph, *, input_scale: int = 255) -> FloatGraph:
 
     Args:
         graph: Any graph.
-        input_scale: The integer that stands for one, for inputs of real numbers.
+        input_scale: The integer that stands for one in inputs of real numbers.
 
     Raises:
-        UnsupportedError: Nodes that no stage can express; lists all of them with the reason.
+        UnsupportedError: If no stage can express some nodes; lists all of them with the reason.
     """
     unsupported = UnsupportedParts()
     tail = host_tail(graph)
@@ -98,7 +98,7 @@ def lower(graph: Graph, *, input_scale: int = 255) -> FloatGraph:
 
 
 def _before(tail: HostTail, found: list[Region]) -> list[Region]:
-    """Regions without what the host does."""
+    """The regions without the nodes that the host computes."""
     kept = [replace(r, nodes=tuple(n for n in r.nodes if n not in tail.nodes)) for r in found]
     return [region for region in kept if region.nodes]
 
@@ -107,7 +107,7 @@ class _Lowering(Gates):
     """Reads a graph node by node."""
 
     def take(self, node: Node) -> None:
-        """Go on by one node."""
+        """Lower one node."""
         op = node.op
         self.result.notes[node.name] = ""
         if isinstance(op, ir.Neuron):
@@ -147,7 +147,7 @@ class _Lowering(Gates):
             self.relay(node.name)
 
     def unknown(self, node: Node) -> None:
-        """Go on behind a node that cannot be expressed as if a stage sent its value."""
+        """Continue after a node that cannot be expressed, as if a stage sent its value."""
         self.place(node.name, HOST, node.signal.features or (1,))
 
     def _streams(self, node: Node) -> bool:
@@ -155,7 +155,7 @@ class _Lowering(Gates):
 
     # -- stages --------------------------------------------------------------------------------------
     def program(self, region: Region) -> None:
-        """A window program."""
+        """Lower a region to a window program."""
         source = self.placed(region.source)
         if source.factor != 1:
             source = self.relay(region.source)
@@ -214,7 +214,7 @@ class _Lowering(Gates):
         self.values[node.name] = Sum((term,), bias, node.signal.features)
 
     def _linear(self, node: Node, op: ir.Linear, bias: FloatArray) -> tuple[FloatTerm, FloatArray]:
-        """Weights of a row, with what is merged into them: averages and linear maps before them."""
+        """Weights of a linear map, with the averages and linear maps before it merged into them."""
         x, weight = self.values[node.inputs[0]], op.weight.astype(np.float64)
         if len(x.shape) != 1:
             raise UnsupportedInContext("acts on the columns of maps; flatten them first")
@@ -231,7 +231,7 @@ class _Lowering(Gates):
         return replace(term, synapse=FloatSynapse(node.name, "dense", term.shape, weight)), bias
 
     def _conv(self, node: Node, op: ir.Conv2d) -> FloatTerm:
-        """A convolution, with the averages before it merged into its kernel where they can be."""
+        """A convolution, with the averages before it merged into its kernel where possible."""
         x, weight = self.values[node.inputs[0]], op.weight.astype(np.float64)
         stride, dilation, pad = op.stride, op.dilation, op.padding[:2]
         even = op.padding[:2] == op.padding[2:]
@@ -258,7 +258,7 @@ class _Lowering(Gates):
         return replace(term, synapse=synapse)
 
     def _average(self, node: Node, op: AverageOp) -> None:
-        """On the host, inside the gate before it, or left to what follows."""
+        """An average pool: on the host, inside the gate before it, or left to what follows."""
         name = node.inputs[0]
         x, alone = self.values[name], len(self.graph.readers(name)) == 1
         average = AveragePool.of(node.name, op, *x.shape[1:])
@@ -291,7 +291,7 @@ class _Lowering(Gates):
         )
 
     def _norm(self, node: Node, op: ir.BatchNorm1d | ir.BatchNorm2d) -> None:
-        """A normalisation that was not folded: a weight a channel."""
+        """A normalisation that was not folded: one weight per channel."""
         source = self.placed(node.inputs[0])
         shape = source.shape
         k, offset = (np.asarray(v, np.float64) for v in op.scale_offset())

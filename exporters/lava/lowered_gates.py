@@ -1,4 +1,4 @@
-"""Gates while a graph is lowered: TCJA of spikes with the pools around it."""
+"""Lowering of gates: TCJA blocks of spikes with the pools around them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["Gates"]
 
 
 class Gates(Values):
-    """Values, some of which gates send."""
+    """Values, some of which are sent by gates."""
 
     def gated(self, region: Region) -> bool:
-        """Whether a gate and its pool compute a region: TCJA of spikes, its pools, and no more."""
+        """Whether a gate with its pool can compute a region: a TCJA block of spikes, its pools, and nothing else."""
         first, *others = (self.graph[name].op for name in region.nodes)
         pools = all(isinstance(op, ir.AvgPool2d | ir.MaxPool2d) for op in others)
         padding = [
@@ -30,7 +30,7 @@ class Gates(Values):
         return isinstance(first, ir.TCJA) and pools and absorbed and self._gateable(region.source) is not None
 
     def _gateable(self, name: str) -> tuple[FloatTerm, SpatialPool | None] | None:
-        """The spikes that a gate can read for a node's value, and the averages between, which commute with the gate."""
+        """The spikes that a gate can read for a node's value, and the averages in between, which commute with the gate."""
         x = self.values[name]
         term, pool = x.terms[0], tiled(x.averages) if x.averages else None
         plain = len(x.terms) == 1 and term.synapse is None and term.factor == 1 and not x.bias.any()
@@ -39,10 +39,10 @@ class Gates(Values):
         return None if x.averages and pool is None else (term, pool)
 
     def gate(self, node: Node, op: ir.TCJA) -> None:
-        """A TCJA block of spikes.
+        """Lower a TCJA block of spikes to a gate.
 
         Raises:
-            Unsupported: If the block reads anything else.
+            UnsupportedInContext: If the block reads anything else.
         """
         found = self._gateable(node.inputs[0])
         if found is None:
@@ -58,7 +58,7 @@ class Gates(Values):
         self.place(node.name, node.name, node.signal.features)
 
     def pool_gate(self, node: Node, pool: SpatialPool, note: str) -> None:
-        """Let the gate before a pool do it."""
+        """Move a pool into the gate before it."""
         gate = self.open_gate(node.inputs[0])
         place = next(i for i, stage in enumerate(self.result.stages) if stage is gate)
         if gate is not None:

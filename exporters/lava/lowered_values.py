@@ -1,4 +1,4 @@
-"""Values of nodes while a graph is lowered: sums that wait for where they meet, and what stages send."""
+"""Values of nodes while a graph is lowered: sums that are not in a stage yet, and what stages send."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Sum", "Values"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sum:
-    """A value that is not placed yet: summands, a bias `[C]`, and average pools of the one summand where there are any."""
+    """A value that no stage sends yet: summands and a bias `[C]`, or average pools of a single summand."""
 
     terms: tuple[FloatTerm, ...]
     bias: FloatArray
@@ -35,7 +35,7 @@ class Sum:
 
     @property
     def alone(self) -> FloatTerm | None:
-        """The stage's value that this is, perhaps times a factor, if it is no more than that."""
+        """The summand, if the value is nothing but a stage's value times a factor; else None."""
         plain = len(self.terms) == 1 and self.terms[0].synapse is None and not self.averages
         if plain and not self.bias.any():
             return self.terms[0]
@@ -43,14 +43,14 @@ class Sum:
 
 
 class Values:
-    """What the nodes read so far are.
+    """Values of the nodes read so far.
 
     Attributes:
         graph: The graph.
         result: The stages made so far.
-        spiking: Stages that send spikes, and the host if it does.
-        values: By node.
-        host: Averages in front of everything.
+        spiking: Stages that send spikes, including the host if it does.
+        values: Values by node.
+        host: Average pools before everything else.
     """
 
     def __init__(self, graph: Graph, result: FloatGraph) -> None:
@@ -61,16 +61,16 @@ class Values:
         self.place(graph.nodes[0].name, HOST, graph.input_shape)
 
     def place(self, name: str, stage: str, shape: tuple[int, ...]) -> None:
-        """Note that a stage sends a node's value."""
+        """Record that a stage sends a node's value."""
         self.values[name] = Sum((FloatTerm(stage, shape),), np.zeros(shape[0]), shape)
 
     def placed(self, name: str) -> FloatTerm:
-        """A node's value as that of a stage, with a factor."""
+        """A node's value as a stage's value times a factor; adds a relay if necessary."""
         alone = self.settled(name).alone
         return alone if alone is not None and alone.shape == self.values[name].shape else self.relay(name)
 
     def relay(self, name: str) -> FloatTerm:
-        """A relay that sends a node's value."""
+        """Add a relay that sends a node's value."""
         value = self.settled(name)
         self.result.stages.append(FloatMeeting(name, name, value.terms, value.bias, value.shape))
         note = self.result.notes.get(name, "")
@@ -79,7 +79,11 @@ class Values:
         return self.values[name].terms[0]
 
     def settled(self, name: str) -> Sum:
-        """A node's value, its averages as synapses."""
+        """A node's value, with its averages as synapses.
+
+        Raises:
+            Unsupported: If an average has windows of different sizes.
+        """
         value = self.values[name]
         if not value.averages:
             return value
@@ -103,7 +107,7 @@ class Values:
         return self.values[name]
 
     def spikes(self, name: str) -> FloatTerm | None:
-        """The stage that sends a node's spikes, times 1 or -1 (plus 1: the spikes inverted)."""
+        """The stage whose spikes are a node's value, with the factor 1, or -1 if they are inverted (1 - spike); else None."""
         value = self.values[name]
         term = value.terms[0]
         unknown = term.synapse is not None or term.source not in self.spiking or value.averages
@@ -114,7 +118,7 @@ class Values:
         return term if plain or inverted else None
 
     def open_gate(self, name: str) -> FloatGate | None:
-        """The gate without a pool that sends a node's value to one reader alone."""
+        """The gate that sends a node's value, if it has no pool yet and the value has a single reader; else None."""
         stage = next((s for s in self.result.stages if s.name == name), None)
         single = len(self.graph.readers(name)) == 1
         return stage if isinstance(stage, FloatGate) and stage.pool is None and single else None

@@ -1,7 +1,7 @@
-"""What the manifest of a bundle says of the network: parts in order, their timing, shapes, kinds and units.
+"""The manifest's section on the network of a bundle: parts in order, their timing, shapes, kinds and units.
 
-A chain of layers and gates needs no more than version 1 of this section; a graph is version 2, where every part names what
-it reads, with the steps by which each input is delayed, and what it sends.
+A chain of layers and gates needs only version 1 of this section. A graph needs version 2, in which every part also names
+its inputs, the steps by which each is delayed, and what the part sends.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ STRUCTURE = {
     "input": {"shape": [int], "binary": bool, "peak": int, "scale": int, "unit": int, "limbs": [int]},
     "readout": {"vote": int, "time_mean": bool},
 }
-"""Of the section, as far as it is read."""
+"""Structure of the entries of the section that are read."""
 
 
 def describe(network: IntegerNetwork) -> dict[str, Any]:
-    """The manifest's section about the network itself."""
+    """The manifest's section on the network itself."""
     numbers: dict[str, int] = {}
     entries = []
     for part in parts(network):
@@ -85,7 +85,7 @@ def describe(network: IntegerNetwork) -> dict[str, Any]:
 
 
 def message_bits(edge: Edge) -> int:
-    """What netx and Lava's synapses are told of their input; 0 makes them take every payload as a spike."""
+    """Number of message bits that netx and Lava's synapses are given; with 0 they treat every payload as a spike."""
     return 0 if edge.kind == "spike" else edge.peak.bit_length()
 
 

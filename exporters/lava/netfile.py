@@ -1,7 +1,7 @@
-"""The .net files that lava-dl's netx reads (HDF5): written with h5py alone, and read back strictly.
+"""The .net files (HDF5) that lava-dl's netx reads: written with h5py alone, and read back strictly.
 
-netx skips layers of an unknown type, ignores unknown entries, and fails or computes something else on several
-encodings it accepts. The reader therefore takes exactly what the writer writes and names everything else.
+netx skips layers of an unknown type, ignores unknown entries, and fails or computes something else for several encodings
+that it accepts. The reader therefore accepts exactly what the writer writes and reports everything else.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def _text(value: str) -> Any:
 
 
 def net_input_shape(layers: tuple[LayerStage, ...]) -> tuple[int, ...]:
-    """Shape that the first layer's file declares: dense layers in front take flat vectors."""
+    """Input shape that a segment's file declares: a first layer that is dense takes a flat vector."""
     first = layers[0]
     return (prod(first.in_shape),) if first.kind == "dense" else first.in_shape
 
 
 def write_net(path: Path, layers: tuple[LayerStage, ...]) -> None:
-    """Write one segment."""
-    content = io.BytesIO()  # where a disk is full, HDF5 ends the process instead of raising
+    """Write the layers of one segment."""
+    content = io.BytesIO()  # on a full disk, HDF5 ends the process instead of raising
     with h5py.File(content, "w") as file:
         root = file.create_group("layer")
         entry = root.create_group("0")
@@ -115,10 +115,10 @@ def read_nets(segments: Sequence[tuple[Path, list[dict[str, Any]]]]) -> list[tup
     """Read segments back.
 
     Args:
-        segments: The file of each, and for each of its layers "name", "kind" and "in_shape", as the manifest says.
+        segments: The file of each segment, and "name", "kind" and "in_shape" of its layers from the manifest.
 
     Raises:
-        FileFormatError: Anything that the writer would not have written; all problems of a file at once.
+        FileFormatError: If a file holds anything that the writer would not have written; lists all problems of that file.
     """
     found = []
     trees = read_hdf5_files([path for path, _ in segments])

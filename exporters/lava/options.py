@@ -21,7 +21,7 @@ __all__ = ["LavaOptions", "LavaVerification"]
 
 @dataclass(frozen=True, slots=True)
 class LavaOptions(Engined):
-    """How to quantise, and what to measure it on.
+    """How to quantise, and which data to measure on.
 
     Attributes:
         gate_bits: A gate of one becomes the integer 2**gate_bits.
@@ -30,16 +30,17 @@ class LavaOptions(Engined):
             firing up to 63/64 of a weight step too early; for networks whose weights were integers.
         per_channel: A scale and threshold per channel: finer weights, but a chip has one threshold per
             population.
-        margin: Head room of the current over the calibrated peak.
-        percentile: Percentile of the frames' peaks that counts as the peak.
-        compensate: Round weights so that their errors cancel on the calibration data, not each to the nearest: fewer
-            spikes move, weights depend on the data.
-        correct_bias: Let biases make up for the mean error of each channel on the calibration data.
-        input_scale: The integer that stands for one, for inputs of real numbers.
+        margin: Headroom of currents above the calibrated peak, as a factor.
+        percentile: Percentile of the frames' peaks that is taken as the peak, 0 to 100.
+        compensate: Round weights so that their errors cancel on the calibration data, instead of each to the nearest
+            integer: fewer spikes change, but the weights depend on the data.
+        correct_bias: Let biases compensate the mean error of each channel on the calibration data.
+        input_scale: The integer that stands for one in inputs of real numbers.
         wide_input: Send the input twice, once times 128 (2**(weight_bits - 1)): the first layer's weights get 15 bits from
-            pairs of 8-bit synapses. Its rounding errors are those that every later layer amplifies.
+            pairs of 8-bit synapses. Every later layer amplifies the rounding errors of the first one.
         device: Where torch runs the float network, such as "cuda".
-        test: Labelled frames `[T, n, ...]` to compare float and integer network on; the calibration data if not given.
+        test: Frames `[T, n, ...]` with labels `[n]` on which to compare the float and the integer network; the
+            calibration data if not given.
     """
 
     gate_bits: int = field(default=6, metadata=option("A gate of one becomes 2**bits."))
@@ -91,7 +92,7 @@ class LavaOptions(Engined):
 
     @property
     def quantisation(self) -> dict[str, Any]:
-        """How to quantise, without the data."""
+        """The options of quantisation as a dictionary, without the test data."""
         return {
             f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("test", "device", "engine")
         }
@@ -99,13 +100,13 @@ class LavaOptions(Engined):
 
 @dataclass(frozen=True)
 class LavaVerification:
-    """How to run a bundle beside the twin of its own files.
+    """How to compare a bundle with the twin of its own files.
 
     Attributes:
-        backend: `"lava"` runs the real lava-dl, several windows in a run. `"twin"` needs no Lava: it recomputes the golden
+        backend: `"lava"` runs the real lava-dl, several windows per run. `"twin"` needs no Lava: it recomputes the golden
             sample.
-        fast_conv: Matrix products instead of Lava's convolution loops.
-        python: Interpreter that has lava-dl; `None` to look for it.
+        fast_conv: Use matrix products instead of Lava's convolution loops.
+        python: Interpreter that has lava-dl; `None` to find one.
         timeout: Seconds for each run of Lava.
     """
 

@@ -1,4 +1,4 @@
-"""Builds a window program step by step: integers with their units, their bounds, and a bound on their error."""
+"""Builds a window program step by step: integers with their units, their bounds, and bounds on their errors."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tcja_deploy.unsupported import Unsupported
 __all__ = ["Builder", "ProgramValue"]
 
 EXACT_BITS = 52
-"""Weighted sums stay below it, where float64 adds integers exactly."""
+"""Bits of weighted sums, which stay in the range in which float64 adds integers exactly."""
 WEIGHT_BITS = 15
 """Bits of the largest weight's magnitude."""
 FACTOR_BITS = 24
-"""Bits of the factor that changes a unit."""
+"""Bits of the factor that converts between units."""
 WORK_BITS = 30
-"""Bits of values that meet others of another unit, or are multiplied."""
+"""Bits of values that are added to values of another unit, or multiplied."""
 INDEX_BITS, TABLE_BITS = 10, 14
 """Fraction bits of a sigmoid's argument and of its result."""
 REACH = 11
-"""Beyond it a sigmoid is 0 or 1 to less than half a step of its table."""
+"""Largest argument of the table: beyond it, a sigmoid is 0 or 1 to within half a step of the table."""
 
 Shape = tuple[int, ...]
 
@@ -39,10 +39,10 @@ class ProgramValue:
 
     Attributes:
         index: Its number in the program.
-        shape: Without the axis of samples; time is a plain axis.
+        shape: Its shape without the axis of samples; time is an axis like any other.
         unit: The integer that stands for one.
         bounds: Smallest and largest integer.
-        error: Bound on the difference of integer / unit from the real number that it stands for.
+        error: Bound on the difference between integer / unit and the real number that it stands for.
     """
 
     index: int
@@ -58,12 +58,12 @@ class ProgramValue:
 
     @property
     def real(self) -> float:
-        """Largest magnitude of the real number."""
+        """Largest magnitude of the real numbers."""
         return float(self.most / self.unit) + self.error
 
 
 class Builder:
-    """Collects steps."""
+    """Collects the steps of a program."""
 
     def __init__(self) -> None:
         self.inputs: list[dict[str, Any]] = []
@@ -71,17 +71,17 @@ class Builder:
         self.arrays: dict[str, NDArray[np.int64]] = {}
 
     def input(self, shape: Shape, bounds: tuple[int, int], unit: Fraction) -> ProgramValue:
-        """A window that goes in; all inputs come before the first step."""
+        """Add an input window; all inputs have to be added before the first step."""
         self.inputs.append({"shape": list(shape), "low": bounds[0], "high": bounds[1]})
         return ProgramValue(len(self.inputs) - 1, shape, unit, bounds, 0.0)
 
     def add(
         self, op: str, terms: Sequence[ProgramValue], unit: Fraction, error: float, **settings: Any
     ) -> ProgramValue:
-        """One step; arrays among its settings get names.
+        """Add one step; arrays among its settings are stored by name.
 
         Raises:
-            Unsupported: If values could leave 64 bits.
+            Unsupported: If values could exceed 62 bits.
         """
         kind, step = OPS[op], {"op": op, "inputs": [t.index for t in terms]}
         for name, value in settings.items():
@@ -101,7 +101,7 @@ class Builder:
         return ProgramValue(len(self.inputs) + len(self.steps) - 1, shape, unit, (int(low), int(high)), error)
 
     def _named(self, value: NDArray[np.int64]) -> str:
-        """The name of an array; equal ones, such as those of a module used twice, are stored once."""
+        """The name of an array; equal arrays, such as those of a module used twice, are stored once."""
         for name, known in self.arrays.items():
             if np.array_equal(known, value):
                 return name
@@ -110,7 +110,7 @@ class Builder:
         return name
 
     def program(self) -> Program:
-        """What was built, checked by the reader that a process uses."""
+        """The finished program, checked by the reader that Lava's process uses."""
         return Program({"inputs": self.inputs, "steps": self.steps}, self.arrays)
 
     # -- moves ---------------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ class Builder:
         if ratio.denominator == 1:
             return self.add("rescale", [x], unit, x.error, factor=int(ratio), shift=0)
         spare = x.most.bit_length() + FACTOR_BITS - 61
-        if spare > 0 and ratio * (1 << spare) < 1:  # first by bits alone, so that the factor has room
+        if spare > 0 and ratio * (1 << spare) < 1:  # shifted first, so that the factor has room
             coarser = x.unit / (1 << spare)
             error = x.error + float(Fraction(1, 2) / coarser)
             return self.to_unit(self.add("rescale", [x], coarser, error, factor=1, shift=spare), unit)
@@ -145,7 +145,7 @@ class Builder:
         return self.add("rescale", [x], unit, error, factor=factor, shift=shift)
 
     def limited(self, x: ProgramValue, bits: int) -> ProgramValue:
-        """At most so many bits: the unit becomes a power of two where there are more."""
+        """The same real numbers in at most `bits` bits: if they have more, in a coarser unit that is a power of two."""
         if x.most.bit_length() <= bits:
             return x
         real = x.most / x.unit
@@ -156,7 +156,7 @@ class Builder:
         return self.to_unit(x, unit)
 
     def alike(self, terms: Sequence[ProgramValue]) -> list[ProgramValue]:
-        """Values in one unit."""
+        """The same values converted to a common unit."""
         if len({t.unit for t in terms}) == 1:
             return list(terms)
         finest = max(t.unit for t in terms)
@@ -169,19 +169,19 @@ class Builder:
 
     # -- arithmetic ----------------------------------------------------------------------------------------
     def total(self, x: ProgramValue, axes: Shape, *, mean: bool) -> ProgramValue:
-        """Sum or mean over axes, which stay with length 1: a mean is a sum in a larger unit."""
+        """Sum or mean over axes, which are kept with length 1; a mean is a sum in a larger unit."""
         n = math.prod(x.shape[a] for a in axes)
         return self.add(
             "sum", [x], x.unit * n if mean else x.unit, x.error if mean else n * x.error, axes=axes
         )
 
     def plus(self, terms: Sequence[ProgramValue]) -> ProgramValue:
-        """Sum of values that broadcast."""
+        """Sum of values, broadcast."""
         terms = self.ranked(self.alike(terms))
         return self.add("add", terms, terms[0].unit, sum(t.error for t in terms))
 
     def times(self, a: ProgramValue, b: ProgramValue) -> ProgramValue:
-        """Product of values that broadcast."""
+        """Product of two values, broadcast."""
         if (a.most * b.most).bit_length() > 2 * WORK_BITS:
             a, b = self.limited(a, WORK_BITS), self.limited(b, WORK_BITS)
         a, b = self.ranked([a, b])
@@ -189,12 +189,12 @@ class Builder:
         return self.add("multiply", [a, b], a.unit * b.unit, error)
 
     def ranked(self, terms: Sequence[ProgramValue]) -> list[ProgramValue]:
-        """Values with as many axes as the one that has most, ones in front."""
+        """The values with equal numbers of axes: leading axes of length 1 are added."""
         rank = max(len(t.shape) for t in terms)
         return [self.reshape(t, (1,) * (rank - len(t.shape)) + t.shape) for t in terms]
 
     def constant(self, values: NDArray[np.floating[Any]], unit: Fraction) -> ProgramValue:
-        """Numbers in a unit, rounded."""
+        """Constant numbers in a unit, rounded."""
         exact = np.asarray(values, np.float64)
         integers = np.floor(exact * float(unit) + 0.5).astype(np.int64)
         off = float(np.abs(integers / float(unit) - exact).max())
@@ -214,12 +214,12 @@ class Builder:
         dilation: Shape = (),
         groups: int = 1,
     ) -> ProgramValue:
-        """A matrix (no numbers), or a cross-correlation over as many axes as there are numbers."""
+        """A matrix product (if `stride` is empty), or a cross-correlation over as many axes as `stride` has numbers."""
         exact = weight.astype(np.float64)
         flat = np.abs(exact).reshape(len(exact), -1)
         largest, fan = float(flat.max()), max(float(flat.sum(1).max()), 1e-300)
         fraction = WEIGHT_BITS - math.ceil(math.log2(largest)) if largest else 0
-        ratio = fan / largest if largest else 1.0  # of a sum to the largest weight
+        ratio = fan / largest if largest else 1.0  # largest sum over largest weight
         x = self.limited(x, EXACT_BITS - 2 - WEIGHT_BITS - math.ceil(math.log2(ratio)))
         added = np.zeros(len(exact)) if bias is None else bias.astype(np.float64)
         while float(np.abs(added).max() * float(x.unit)) * 2.0**fraction >= 1 << (EXACT_BITS - 2):
@@ -236,7 +236,7 @@ class Builder:
         )  # fmt: skip
 
     def clipped(self, x: ProgramValue, low: float | None, high: float | None) -> ProgramValue:
-        """min(max(x, low), high), None for no bound."""
+        """min(max(x, low), high); None stands for no bound."""
         least, most = (-LIMIT + 1, LIMIT - 1)
         ends = [end if v is None else round(Fraction(v) * x.unit) for v, end in ((low, least), (high, most))]
         off = [
@@ -248,7 +248,7 @@ class Builder:
         )
 
     def sigmoid(self, x: ProgramValue) -> ProgramValue:
-        """By a table; its slope is at most 1/4."""
+        """Sigmoid by a table; its slope is at most 1/4."""
         x = self.to_unit(self.limited(x, WORK_BITS), Fraction(1 << INDEX_BITS))
         first = -REACH << INDEX_BITS
         argument = np.arange(first, -first) / (1 << INDEX_BITS)

@@ -1,9 +1,9 @@
-"""Attention of any family as a window program: the ops of a region, one by one, in integers.
+"""Attention of any family as a window program: the ops of a region one by one, in integers.
 
 The units of values follow the arithmetic: a mean is a sum in a larger unit, a weighted sum has the unit of its input times
-that of the weights (16 bits), and a value whose bits outgrow what the next step takes is rounded to a unit with fewer. A
-sigmoid is a table (argument in 1/1024, result in 1/16384). Beside its bounds every value has a bound on its error, relative
-to the float ops on the same payloads; both are proven, step by step, and printed by the report.
+that of the weights (16 bits), and a value with more bits than the next step takes is rounded to a coarser unit. A sigmoid
+is a table (argument in units of 1/1024, result in units of 1/16384). Every value has bounds and a bound on its error,
+relative to the float ops on the same payloads; both are proven step by step.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class CompiledProgram:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a rule is: the builder, the axes without that of samples, and the steps of a window."""
+    """The context of a rule: the builder, the node, the axes of its operands, and the frames of a window."""
 
     builder: Builder
     node: Node
@@ -55,14 +55,14 @@ class Place:
     frames: int
 
     def axis(self, axis: int, operand: int = 0) -> int:
-        """An axis of an operand, counted without that of samples."""
+        """Index of an operand's axis when the axis of samples is not counted."""
         dims = self.dims[operand]
         if axis < 0:
             axis += len(dims)
         return axis - ("N" in dims[:axis])
 
     def sizes(self, dims: tuple[Any, ...]) -> tuple[int, ...]:
-        """Lengths of axes without that of samples."""
+        """Lengths of the axes other than that of samples."""
         return tuple(self.frames if d == "T" else d for d in dims if d != "N")
 
 
@@ -80,15 +80,15 @@ def compile_region(
 
     Args:
         graph: The network.
-        region: Part of it.
+        region: The part of it to compile.
         unit: The integer that stands for one in the payloads that enter.
         low: Smallest payload.
         high: Largest payload.
-        out_unit: The integer that is to stand for one in the result; the finest that follows if it is None.
-        cut: Whether any message may enter, and what is beyond `low` and `high` is cut off.
+        out_unit: The integer that is to stand for one in the result; if None, the finest that the arithmetic yields.
+        cut: Whether any message may enter and is clipped to `low` and `high`.
 
     Raises:
-        UnsupportedError: Lists the ops of the region that a program does not have.
+        UnsupportedError: If a program cannot express an op of the region; lists all of them.
     """
     builder, found = Builder(), UnsupportedParts()
     entry = graph[region.source].signal
@@ -131,7 +131,7 @@ def program_error(
 
     Args:
         graph: The network.
-        region: Part of it.
+        region: The part of it that was compiled.
         compiled: Its program.
         unit: The integer that stands for one in the payloads.
         window: Payloads `[T, N, ...]`.
@@ -152,7 +152,7 @@ Rule = Callable[[Any, Place, list[ProgramValue]], ProgramValue]
 
 
 def _keep(op: Op, place: Place, x: list[ProgramValue]) -> ProgramValue:
-    """Flatten and Reshape: `compile_region` gives every result its axes."""
+    """Flatten and Reshape: `compile_region` reshapes every result."""
     return x[0]
 
 
@@ -271,7 +271,7 @@ def _adaptive(op: ir.AdaptiveAvgPool2d, place: Place, x: list[ProgramValue]) -> 
 
 
 def _tcja(op: ir.TCJA, place: Place, x: list[ProgramValue]) -> ProgramValue:
-    """Squeeze, the two convolutions, their product or sum, the sigmoid, and the gate."""
+    """TCJA: squeeze, one or two convolutions, their product or sum, the sigmoid, and the gate."""
     builder, (T, C, _, _) = place.builder, x[0].shape
     squeezed = builder.reshape(builder.total(x[0], (2, 3), mean=True), (T, C))
     maps = []
@@ -312,4 +312,4 @@ RULES: dict[type[Op], Rule] = {
     ir.Slice: _slice,
     ir.TCJA: _tcja,
 }
-"""How each op of the IR becomes steps; every other op is refused."""
+"""The rules by which ops of the IR become steps; every other op is refused."""

@@ -1,4 +1,4 @@
-"""From a graph and calibration data to an integer network, with a report of what each stage lost."""
+"""Quantisation of a graph on calibration data to an integer network, with a report on each stage."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ __all__ = ["Quantised", "quantise"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Quantised:
-    """An integer network and how it came about.
+    """An integer network and how it was made.
 
     Attributes:
         network: The result.
-        floats: The float stages it came from.
+        floats: The float stages it was made from.
         stages: Reports in the order of the stages.
-        samples: Calibration samples used.
-        offered: Calibration samples there were.
-        steps: By node with weights the size of an integer step in its weights, normalisation folded: `[1]` or, with thresholds
-            per channel, `[O]`. Weights that were merged with others have none.
+        samples: Number of calibration samples used.
+        offered: Number of calibration samples given.
+        steps: For each node with weights, the size of an integer step in its weights with normalisation folded: `[1]` or,
+            with thresholds per channel, `[O]`. Weights that were merged with others have no entry.
     """
 
     network: IntegerNetwork
@@ -59,8 +59,8 @@ def quantise(
 
     Args:
         graph: The network; batch normalisation is folded on the way.
-        batches: Calibration frames [T, n, ...]. As many as give 2 GB of spikes in the largest layer are used, spread
-            over all.
+        batches: Calibration frames `[T, n, ...]`. At most as many samples are used as give 2 GB of spikes in the largest
+            layer, spread evenly over all of them.
         options: See `LavaOptions`.
         name: Name of the integer network.
         progress: Called with the name of each stage before it is quantised.
@@ -68,8 +68,8 @@ def quantise(
         device: Where torch runs it, such as "cuda".
 
     Raises:
-        UnsupportedError: Nodes that Lava cannot express, or a layer that fits no budget.
-        DataError: No data, or data that do not fit.
+        UnsupportedError: If Lava cannot express some nodes, or no scale of a layer fits the budget.
+        DataError: If there are no data, or they do not fit the network.
     """
     options = options or LavaOptions()
     folded = fold_batch_norm(graph)

@@ -1,4 +1,4 @@
-"""One layer, a synapse with its own neurons, in integers.
+"""Quantisation of one layer, that is, a synapse with its own neurons.
 
 With normalised weights w, bias b and payloads x, a scale S and the unit G that stands for a payload of one:
 
@@ -6,8 +6,8 @@ With normalised weights w, bias b and payloads x, a scale S and the unit G that 
     fire at v >= 1, that is V > 64 threshold:   threshold = floor(S G - 1/64),  S = (threshold + 1/64) / G
 
 S is as large as the budget allows: |W| <= 127 (8 bits), currents without wrapping (|sum W x| < 2**17, by the
-peak seen in calibration times a margin), threshold < 2**17 and |B| < 2**15. So gate bits and weight bits
-compete. Of the input, weights of 15 bits may be split between two synapses of 8 bits (limbs).
+peak seen in calibration times a margin), threshold < 2**17 and |B| < 2**15. So gate bits and weight bits compete. Weights
+of the input may have 15 bits, split between two synapses of 8 bits (limbs).
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ class LayerInput:
     """What a layer receives on the calibration data.
 
     Attributes:
-        payload: `[T, N, ...]`.
-        unit: The integer that stands for one in it.
-        binary: Whether it is spikes.
-        wide: Whether it may be repeated in limbs.
+        payload: Payloads `[T, N, ...]`.
+        unit: The integer that stands for one in them.
+        binary: Whether they are spikes.
+        wide: Whether they may be sent twice, multiplied by limbs.
     """
 
     payload: NDArray[np.integer]
@@ -71,14 +71,14 @@ class LayerInput:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QuantisedLayer:
-    """A layer in integers.
+    """A quantised layer.
 
     Attributes:
         stage: The layer.
         report: What quantisation did to it.
-        sent: Its spikes on the calibration data.
-        step: The size of an integer step in the layer's own weights; None where these were merged with others.
-        limbs: Factors of the copies of its input; (1,) for none.
+        sent: Its spikes on the calibration data, `[T, N, ...]`.
+        step: Size of an integer step in the layer's own weights; None if these were merged with others.
+        limbs: Factors of the copies of its input; (1,) if it is not split.
     """
 
     stage: LayerStage
@@ -90,7 +90,7 @@ class QuantisedLayer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Layer:
-    """Normalised weights and bias."""
+    """A layer in normalised units."""
 
     name: str
     synapse: FloatSynapse
@@ -102,17 +102,17 @@ class _Layer:
 def quantise_layer(
     stage: FloatMeeting, op: Any, observed: Observed, received: LayerInput, options: LavaOptions
 ) -> QuantisedLayer:
-    """Quantise one layer; lower its scale while currents wrap on the data.
+    """Quantise one layer, lowering its scale while currents wrap on the data.
 
     Args:
         stage: A population that one synapse reaches.
-        op: The op whose weights these are.
-        observed: What the float network shows of the sums, the bias included.
+        op: The op to which the weights belong.
+        observed: Values of the sums in the float network, including the bias.
         received: What the layer receives.
-        options: How.
+        options: How to quantise.
 
     Raises:
-        UnsupportedError: No scale fits the budget.
+        UnsupportedError: If no scale fits the budget.
     """
     (term,) = stage.terms
     if term.synapse is None or stage.neuron is None:
@@ -173,7 +173,7 @@ def quantise_layer(
 
 
 def _step(stage: _Layer, scale: FloatArray, op: Any) -> FloatArray | None:
-    """The size of an integer step in a layer's own weights; None where these were merged with others."""
+    """Size of an integer step in a layer's own weights; None if these were merged with others."""
     if getattr(op, "weight", None) is None:
         return None
     own, merged = (np.abs(w.reshape(w.shape[0], -1)).max(1) for w in (op.weight, stage.weight))
@@ -186,9 +186,9 @@ def _step(stage: _Layer, scale: FloatArray, op: Any) -> FloatArray | None:
 
 
 def _split(layer: LayerStage, limb: int) -> LayerStage:
-    """The same sums from two copies of the input, the first one times `limb`, for instance W = 128 high + low of 8 bits."""
+    """The same sums from two copies of the input, the first times `limb`: for instance W = 128 high + low, 8 bits each."""
     weight = layer.weight
-    if layer.groups > 1:  # the copies lie side by side, so that groups would tear them apart
+    if layer.groups > 1:  # the copies are adjacent: groups would separate them
         dense = np.zeros((weight.shape[0], layer.in_shape[0], *weight.shape[2:]), np.int64)
         outputs, depth = weight.shape[0] // layer.groups, weight.shape[1]
         for channel in range(weight.shape[0]):
@@ -207,7 +207,7 @@ def _split(layer: LayerStage, limb: int) -> LayerStage:
 def _scale(
     stage: _Layer, peaks: FloatArray, unit: float, options: LavaOptions, *, wide: bool
 ) -> tuple[FloatArray, NDArray[np.int64]]:
-    """Scale S, as (1,) or (O,), and the threshold it belongs to, () or (O,)."""
+    """Scale S, `[1]` or `[O]`, and the threshold that goes with it, `[]` or `[O]`."""
     flat = np.abs(stage.weight.reshape(stage.weight.shape[0], -1)).max(1)
     bias = np.abs(stage.bias)
     if not options.per_channel:
@@ -223,7 +223,7 @@ def _scale(
         biases = [end / (bias * unit) for end in (CHIP_BIAS_MAX, BIAS_MAX)]
     scale = np.minimum.reduce(np.broadcast_arrays(*limits, biases[1]))
     if wide and (np.minimum(scale, biases[0]) * flat).max() >= options.weight_max:
-        scale = np.minimum(scale, biases[0])  # finer weights are no reason for biases that no chip has
+        scale = np.minimum(scale, biases[0])  # finer weights do not justify biases that no chip has
     if options.threshold_rule == "ties":
         threshold = np.floor(scale * unit) - 1
         scale = (threshold + 1) / unit
@@ -257,7 +257,7 @@ def _rounded(stage: _Layer, scale: FloatArray, threshold: NDArray[np.int64], uni
 def advance(
     stage: LayerStage | GateStage, payload: NDArray[np.integer], binary: bool
 ) -> tuple[NDArray[np.integer], LayerCounts]:
-    """Payloads after one stage, over all calibration samples, a few at a time; a byte for each spike."""
+    """Payloads `[T, N, ...]` of one stage on all calibration samples, computed a few at a time; spikes take a byte each."""
     host = HostInput(payload.shape[2:], binary, 1 if binary else int(np.abs(payload).max(initial=1)))
     twin = Twin(IntegerNetwork("stage", payload.shape[0], host, (replace(stage, inputs=()),), Readout()))
     kind = np.int32 if isinstance(stage, GateStage) else np.uint8
@@ -272,7 +272,7 @@ def advance(
 
 
 def _mean_current(layer: LayerStage, payload: NDArray[np.integer]) -> FloatArray:
-    """Mean of the synaptic sums of each channel over frames, samples and pixels: that of the mean frame."""
+    """Mean of the synaptic sums of each channel over frames, samples and pixels, computed from the mean frame."""
     mean = torch.as_tensor(payload.mean((0, 1), dtype=np.float64))[None]
     sums = linear_part(layer, mean, torch.as_tensor(layer.weight, dtype=torch.float64))
     return np.asarray(sums.reshape(sums.shape[1], -1).mean(1).numpy(), np.float64)

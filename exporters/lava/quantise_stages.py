@@ -1,14 +1,15 @@
-"""From float stages to an integer network, stage by stage.
+"""Quantisation of float stages to an integer network, stage by stage.
 
-A population that one synapse reaches is a layer (`quantise_layer`). Elsewhere values of several stages meet. Values x of the
-float network become integers of a unit of their own: payload = unit * x. In a population or relay whose sum has the unit A
-(of a population: of the threshold), a synapse that reads payloads of unit G has the weights
+A population that one synapse reaches is a layer (`quantise_layer`). Elsewhere values of several stages are added. Each
+value x of the float network becomes an integer in its own unit: payload = unit * x. In a population or relay whose sum
+has the unit A (in a population, that of the threshold), a synapse that reads payloads of unit G has the weights
 
     W = floor(A / G w + 1/2),    |W| <= 127
 
 A is the unit of a stream that is added as it is (so that the unit stays the same over a residual stage); without one it is
 as large as the narrowest synapse allows. A synapse that could use more bits gets a unit 2**k times as large and a relay
-that shifts by k; one that has too few is multiplied up. Streams are cut off at calibrated bits: the peak times the margin.
+that shifts by k; the sums of one that has too few are multiplied. Streams are clipped to calibrated bits: the peak times
+the margin.
 """
 
 from __future__ import annotations
@@ -57,9 +58,9 @@ from tcja_deploy.runtime.integers.stages import (
 __all__ = ["quantise_stages"]
 
 STREAM_BITS = 17
-"""Of a stream at its peak: a neuron that reads it neither wraps nor saturates."""
+"""Bits of a stream at its peak, so that a neuron that reads it neither wraps nor saturates."""
 SUM_MAX = (1 << 23) - 1
-"""Of a convolution: beyond, it wraps."""
+"""Largest sum of a convolution; larger sums wrap."""
 
 
 def quantise_stages(
@@ -71,19 +72,19 @@ def quantise_stages(
     progress: Any,
     name: str,
 ) -> tuple[IntegerNetwork, tuple[StageReport, ...], dict[str, NDArray[np.float64]]]:
-    """Quantise all stages; the result as in `Quantised`: network, reports and steps of the weights.
+    """Quantise all stages; returns the network, reports and steps of the weights as in `Quantised`.
 
     Args:
         graph: The graph, batch normalisation folded.
         floats: Its float stages.
-        observed: What the float network shows on the calibration data, by node.
+        observed: Values of the float network on the calibration data, by node.
         payload: The calibration data as the host sends them, `[T, N, ...]`.
-        options: How.
+        options: How to quantise.
         progress: Called with the name of each stage.
-        name: Of the network.
+        name: Name of the network.
 
     Raises:
-        UnsupportedError: A stage that fits no budget.
+        UnsupportedError: If no scale of a stage fits the budget.
     """
     waiting = floats.readers()
     work = _Work(graph, options, observed, floats.host_input, floats.carried(), waiting.get(HOST) == 1)
@@ -111,10 +112,10 @@ def quantise_stages(
 
 @dataclass(slots=True)
 class _Work(UnfinishedNetwork):
-    """Makes stages from float ones."""
+    """Makes integer stages from float stages."""
 
     def layer(self, stage: FloatMeeting, term: FloatTerm, synapse: FloatSynapse) -> None:
-        """A population that one synapse reaches."""
+        """Add a population that one synapse reaches."""
         edge = self.edges[term.source]
         wide = self._wide(term, edge)
         received = LayerInput(self.values[term.source], edge.unit, edge.kind == "spike", wide)
@@ -136,7 +137,7 @@ class _Work(UnfinishedNetwork):
 
     # -- where values meet ---------------------------------------------------------------------------
     def meeting(self, stage: FloatMeeting) -> None:
-        """A population or a relay, with the synapses and relays in front of it."""
+        """Add a population or a relay, with the synapses and relays before it."""
         term = self._shaped(stage, 0, stage.terms[0])
         if self._is_layer(stage, term) and term.synapse is not None:
             self.layer(stage, term, term.synapse)
@@ -179,7 +180,7 @@ class _Work(UnfinishedNetwork):
         )  # fmt: skip
 
     def _is_layer(self, stage: FloatMeeting, term: FloatTerm) -> bool:
-        """Whether it is a synapse with neurons of its own; pairs of synapses need the input for themselves, or a relay."""
+        """Whether it is a synapse with its own neurons; a pair of synapses also has to be the only reader of the input."""
         synapse, rule = term.synapse, stage.neuron
         if (
             rule is None
@@ -192,7 +193,7 @@ class _Work(UnfinishedNetwork):
         return not self._wide(term, self.edges[term.source]) or (term.source == HOST and self.read_once)
 
     def _shaped(self, stage: FloatMeeting, index: int, term: FloatTerm) -> FloatTerm:
-        """The summand, with its source in the shape under which it is read."""
+        """The summand, with its source in the shape in which it is read."""
         if term.synapse is not None and term.synapse.kind == "dense":
             return term
         return replace(term, source=self.reshaped(f"{stage.name}.shaped{index}", term.source, term.shape))
@@ -207,7 +208,7 @@ class _Work(UnfinishedNetwork):
         largest = float(np.abs(weight).max())
         if not largest:
             raise UnsupportedError("all weights are zero", where=term.synapse.node)
-        average = _averages(stage)  # its sums are exact as they are
+        average = _averages(stage)  # its sums are exact anyway
         bits = 1 if average else self.options.weight_max
         if self._wide(term, edge) and not average:
             limb = self.options.weight_max + 1
@@ -225,7 +226,7 @@ class _Work(UnfinishedNetwork):
         )
 
     def _wide(self, term: FloatTerm, edge: Edge) -> bool:
-        """Whether a synapse may be a pair: it reads the input, averaged at most, whose errors all later layers amplify."""
+        """Whether a synapse may be a pair: it reads the input, possibly averaged; all later layers amplify its errors."""
         fits = edge.peak * (self.options.weight_max + 1) < 1 << (MESSAGE_BITS - 1)
         kind = None if term.synapse is None else term.synapse.kind
         return self.options.wide_input and kind in ("conv", "dense") and term.source in self.raw and fits
@@ -261,7 +262,7 @@ class _Work(UnfinishedNetwork):
         )
 
     def _growth(self, name: str) -> float:
-        """The largest sum that a residual stream reaches further on, while nothing but sums are made of it."""
+        """The largest sum that a residual stream reaches later on, as long as it is only added to."""
         reached = 0.0
         for stage in self.carried.get(name, []):
             peak = self.observed[stage.observed].peak(self.options.percentile) * self.options.margin
@@ -276,7 +277,7 @@ class _Work(UnfinishedNetwork):
     def _meet(
         self, stage: FloatMeeting, arms: list[Arm], unit: float, bias: NDArray[np.float64], peak: float
     ) -> tuple[NeuronStage | RelayStage, float, int]:
-        """The stage, the largest rounding error of a weight in units of the sum, and the largest weight."""
+        """The stage, the largest rounding error of a weight in units of the sum, and the largest integer weight."""
         names: list[str] = []
         rounding, largest = 0.0, 0
         sharper = len(arms) > 1 or stage.neuron is None
@@ -341,7 +342,7 @@ class _Work(UnfinishedNetwork):
 
 
 def _averages(stage: FloatMeeting) -> bool:
-    """Whether it is one sum of values that all have the same weight, with nothing added."""
+    """Whether a relay sends one sum of values with equal weights and no bias."""
     synapse = stage.terms[0].synapse
     if len(stage.terms) > 1 or stage.neuron is not None or stage.bias.any() or synapse is None:
         return False

@@ -1,8 +1,8 @@
-"""Where attention is in a graph: parts with one entry and one exit that become window programs.
+"""Finding attention in a graph: parts with one entry and one exit that become window programs.
 
-An attention of any family multiplies a signal by something computed from it. So its parts are found by their products: the
-entry is the last value through which everything on both sides of a product comes (its dominator), and everything between
-the two belongs to the part. Parts that meet become one, since every program delays by a window.
+An attention of any family multiplies a signal by something computed from it. So the parts are found by their products:
+the entry is the last value on which both factors of a product entirely depend (its dominator), and everything between the
+two belongs to the part. Adjacent parts are merged, since every program adds a window of delay.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Region:
     """A part of a graph with one entry and one exit.
 
     Attributes:
-        source: Name of the value that enters; its own node is not part of the region.
+        source: Name of the value that enters; its node is not part of the region.
         nodes: Names of the region's nodes in the graph's order.
         frames: T if an op of the region acts on time, 1 if it can run frame by frame.
     """
@@ -32,15 +32,15 @@ class Region:
 
     @property
     def sink(self) -> str:
-        """Name of the value that leaves."""
+        """Name of the value that leaves the region."""
         return self.nodes[-1]
 
 
 def regions(graph: Graph) -> list[Region]:
-    """All attention of a graph, in order, without overlap.
+    """All regions of attention in a graph, in order, without overlap.
 
-    A part that holds neurons, or a value that something outside reads, is none: whoever translates the graph finds its
-    nodes outside all regions.
+    A part that contains neurons, or whose inner values are read outside it, is not a region: its nodes are outside all
+    regions.
     """
     place = {node.name: i for i, node in enumerate(graph.nodes)}
     dominators = _dominators(graph, place)
@@ -78,7 +78,7 @@ def _needs_program(graph: Graph, node: Node) -> bool:
 
 
 def _dominators(graph: Graph, place: Mapping[str, int]) -> list[int]:
-    """For every node the last one before it through which all its inputs come."""
+    """For every node, the last node before it through which every path to it leads."""
     found = [0] * len(graph.nodes)
     for i, node in enumerate(graph.nodes):
         ways = [place[name] for name in node.inputs]
@@ -90,7 +90,7 @@ def _dominators(graph: Graph, place: Mapping[str, int]) -> list[int]:
 
 
 def _between(graph: Graph, place: Mapping[str, int], source: int, sink: int) -> list[int]:
-    """Nodes on ways from one to the other, the first excluded."""
+    """Nodes on the paths from `source` to `sink`, without `source`."""
     after = {source}
     for i in range(source + 1, sink + 1):
         if any(place[name] in after for name in graph.nodes[i].inputs):
@@ -103,7 +103,7 @@ def _between(graph: Graph, place: Mapping[str, int], source: int, sink: int) -> 
 
 
 def _sound(graph: Graph, place: Mapping[str, int], source: int, sink: int) -> tuple[str, ...] | None:
-    """Nodes of a region, or None where it has no single entry and exit, or has memory inside."""
+    """Nodes of a region, or None if it has more than one entry or exit, or memory inside."""
     inside = _between(graph, place, source, sink)
     names = {graph.nodes[i].name for i in inside}
     for i in inside:
@@ -119,7 +119,7 @@ def _sound(graph: Graph, place: Mapping[str, int], source: int, sink: int) -> tu
 
 
 def _extended(graph: Graph, place: Mapping[str, int], sink: int) -> int:
-    """The sink, moved behind what follows it alone and a program can do: moves, ReLUs and pools."""
+    """The sink, moved past the nodes that read it alone and that a program can compute: moves, ReLUs and pools."""
     while True:
         readers = graph.readers(graph.nodes[sink].name)
         if len(readers) != 1 or graph.nodes[sink].name == graph.output or len(readers[0].inputs) > 1:

@@ -1,10 +1,10 @@
 """Rounding weights so that the errors of one row cancel on the inputs that occur.
 
-Rounding each weight to the nearest integer ignores that inputs come together: neighbouring pixels spike in the same
-frames, so rounding errors add up. Here the weights of a neuron are rounded one by one, and what is left of each error
-is passed on to the weights not rounded yet, in the way that minimises the expected squared error of the sum for the
-measured second moments of the inputs. This is optimal brain quantisation in the order and with the Cholesky form of
-GPTQ (Frantar et al., ICLR 2023, arXiv 2210.17323).
+Rounding each weight to the nearest integer ignores that inputs are correlated: neighbouring pixels spike in the same
+frames, so rounding errors add up. Here the weights of a neuron are rounded one by one, and each error is passed on to the
+weights not rounded yet, in the way that minimises the expected squared error of the sum for the measured second moments
+of the inputs. This is optimal brain quantisation in the order and with the Cholesky form of GPTQ (Frantar et al., ICLR
+2023, arXiv 2210.17323).
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ ROWS = 40_000
 BLOCK = 2048
 CHUNK = 64
 DAMPING = 0.01
-"""Share of the mean second moment added to the diagonal, as in GPTQ: inputs never seen must stay finite."""
+"""Share of the mean second moment that is added to the diagonal, as in GPTQ, so that inputs that never occur stay finite."""
 
 Real = NDArray[np.float64]
 
 
 def input_rows(layer: LayerStage | SynapseStage, payload: NDArray[np.integer]) -> list[Real]:
-    """What the weights of each group are multiplied with: for each group (rows, I/groups * kH * kW).
+    """The inputs that are multiplied with the weights: for each group `[rows, I / groups * kH * kW]`.
 
     Args:
         layer: The layer.
-        payload: Calibration payloads [T, N, ...]; at most 40 000 rows are drawn from them, always the same.
+        payload: Calibration payloads `[T, N, ...]`; at most 40,000 rows are drawn from them with a fixed seed.
     """
     rng = np.random.default_rng(0)
     frames = payload.reshape(-1, *payload.shape[2:])
@@ -51,12 +51,12 @@ def input_rows(layer: LayerStage | SynapseStage, payload: NDArray[np.integer]) -
 
 
 def compensated(weight: Real, rows: list[Real], most: int) -> NDArray[np.int64]:
-    """Integers of at most `most` in magnitude for real weights [O, ...] in steps of one.
+    """Integers of magnitude at most `most` for real weights in units of one step.
 
     Args:
-        weight: Weights; output channels in the order of the groups.
-        rows: For each group what `input_rows` returns.
-        most: Bound of the integers.
+        weight: Weights `[O, ...]`; output channels in the order of the groups.
+        rows: For each group, the inputs that `input_rows` returns.
+        most: Largest magnitude of the integers.
     """
     flat = weight.reshape(weight.shape[0], -1)
     parts = [
@@ -76,11 +76,11 @@ def _block(weight: Real, inputs: Real, most: int) -> NDArray[np.int64]:
     moments = inputs.T @ inputs / len(inputs)
     order = np.argsort(
         -np.diag(moments), kind="stable"
-    )  # the busiest inputs first: most is left to make up for them
+    )  # the most active first: most weights are left to compensate their errors
     moments = moments[order][:, order]
     moments[np.diag_indices_from(moments)] += DAMPING * np.mean(np.diag(moments)) + np.finfo(np.float64).tiny
     upper = np.linalg.cholesky(np.linalg.inv(moments)).T
-    left = weight[:, order].T.copy()  # (inputs, outputs): what is still to be rounded
+    left = weight[:, order].T.copy()  # [inputs, outputs], still to be rounded
     result = np.empty_like(left)
     errors = np.empty_like(left)
     for first in range(0, len(left), CHUNK):

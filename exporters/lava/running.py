@@ -1,4 +1,4 @@
-"""A bundle in the real Lava, for its result alone."""
+"""Running a bundle in the real Lava for its result alone."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["open_bundle"]
 
 @contextmanager
 def open_bundle(path: Path) -> Iterator[Opened]:
-    """A bundle that was just written; every call is a run of Lava, whose seconds are those of compiling and running in it.
+    """A bundle that was just written; every call is a run of Lava, whose seconds are those of compiling and running.
 
     Args:
         path: The bundle.
 
     Raises:
-        ToolchainError: The environment with lava-dl has not been set up.
+        ToolchainError: If the environment with lava-dl has not been set up.
     """
     lava_python()
     bundle = read_bundle(path)

@@ -1,12 +1,13 @@
-"""When what happens in a Lava run.
+"""The schedule of a Lava run: which frame is where at which step.
 
-Steps count from 0: frame f enters at step f. A synapse takes one step, a gate or a program over a window T - 1 (it waits
-for the last frame), neurons, relays and programs of single frames none. So a stage gets frame 0 when the latest of its
-inputs brings it, and the other inputs are delayed until then; every state is zeroed at exactly that step. N windows
-follow one another without a gap and take N * T + latency steps; what leaves a stage before its frame 0 is cut off.
+Steps count from 0: frame f enters at step f. A synapse takes one step, a gate or a program over a window T - 1 steps (it
+waits for the last frame), neurons, relays and programs of single frames none. So a stage receives frame 0 when the latest
+of its inputs delivers it, and the other inputs are delayed until then; every state is zeroed at exactly that step. N
+windows follow one another without a gap and take N * T + latency steps; what leaves a stage before its frame 0 is
+discarded.
 
-A .net file whose input gets frame 0 at step d emits it from its k-th layer at step d + 1 + k, and netx must be given
-`reset_offset = d + 1` (its default is one step too early).
+A .net file whose input receives frame 0 at step d emits it from layer k (counted from 0) at step d + 1 + k, and netx must
+be given `reset_offset = d + 1` (its default is one step too early).
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ class StageTime:
     """The steps of one stage.
 
     Attributes:
-        arrives: Step at which it gets frame 0.
+        arrives: Step at which it receives frame 0.
         leaves: Step at which it sends frame 0.
-        delays: For each of its inputs the steps that it is held back.
+        delays: For each of its inputs, the number of steps by which it is delayed.
     """
 
     arrives: int
@@ -39,11 +40,11 @@ class StageTime:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What becomes one file of a bundle: layers in a row, or one stage of another kind.
+    """What becomes one file of a bundle: consecutive layers, or one stage of another kind.
 
     Attributes:
-        stages: In order; several only if all are layers.
-        times: Their steps.
+        stages: The stages in order; several only if all are layers.
+        times: The steps of each stage.
     """
 
     stages: tuple[AnyStage, ...]
@@ -51,12 +52,12 @@ class Part:
 
     @property
     def arrives(self) -> int:
-        """Step at which the first stage gets frame 0."""
+        """Step at which the first stage receives frame 0."""
         return self.times[0].arrives
 
     @property
     def reset_offset(self) -> int:
-        """What netx needs to start each window from zero."""
+        """The offset with which netx starts each window from zero."""
         return self.arrives + 1
 
     @property
@@ -73,7 +74,7 @@ def duration(stage: AnyStage) -> int:
 
 
 def schedule(network: IntegerNetwork) -> dict[str, StageTime]:
-    """The steps of each stage, by its name."""
+    """The steps of each stage, by name."""
     leaves, times = {HOST: 0}, {}
     for stage in network.stages:
         arrives = max(leaves[name] for name in stage.inputs)
@@ -84,9 +85,9 @@ def schedule(network: IntegerNetwork) -> dict[str, StageTime]:
 
 
 def misaligned(network: IntegerNetwork, times: Mapping[str, StageTime]) -> list[str]:
-    """What a schedule does that the graph does not allow; nothing if all frames meet where they belong.
+    """Errors of a schedule; empty if every stage receives the same frame from all its inputs.
 
-    The steps are followed along every edge, one by one, whatever the schedule was made by.
+    The steps are checked along every edge, independently of how the schedule was made.
     """
     problems = []
     for stage in network.stages:
@@ -105,7 +106,7 @@ def misaligned(network: IntegerNetwork, times: Mapping[str, StageTime]) -> list[
 
 
 def parts(network: IntegerNetwork) -> tuple[Part, ...]:
-    """The network cut into what becomes files, in order, with the timing of each part."""
+    """The network cut into the parts that become files, in order, with the timing of each part."""
     times = schedule(network)
     return tuple(Part(run, tuple(times[stage.name] for stage in run)) for run in runs(network))
 

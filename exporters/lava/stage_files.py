@@ -1,6 +1,6 @@
 """The files of single stages in a bundle: gates, synapses, neurons, relays and programs, as arrays of integers.
 
-Written from a stage; read back strictly, with the manifest's entry for its shapes and units.
+A file is written from a stage and read back strictly, together with the manifest's entry on its shapes and units.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from tcja_deploy.runtime.integers.window.program import Program
 __all__ = ["array", "kind_of", "read_stage", "stage_arrays"]
 
 LARGEST, BITS = 1 << 40, 62
-"""Integers and fraction bits of a file: more do not fit 64-bit sums."""
+"""Largest integer and largest number of fraction bits in a file; larger ones do not fit 64-bit sums."""
 NO_DECAY = -1
 _PAIRS = ("stride", "padding", "dilation", "output_padding")
 
 
 def kind_of(stage: AnyStage) -> str:
-    """What the manifest calls a stage that has a file of its own."""
+    """The manifest's name for the kind of a stage that has its own file."""
     names = {
         GateStage: "gate",
         SynapseStage: "synapse",
@@ -46,7 +46,7 @@ def kind_of(stage: AnyStage) -> str:
 
 
 def stage_arrays(stage: AnyStage) -> dict[str, Any]:
-    """What the file of a stage holds."""
+    """The arrays that the file of a stage holds."""
     if isinstance(stage, GateStage):
         return _gate_arrays(stage)
     if isinstance(stage, SynapseStage):
@@ -65,17 +65,17 @@ def stage_arrays(stage: AnyStage) -> dict[str, Any]:
 
 
 def read_stage(file: Path, entry: Mapping[str, Any], frames: int, inputs: tuple[str, ...]) -> AnyStage:
-    """The stage of a file.
+    """Read a stage from its file.
 
     Args:
-        file: Where it is.
+        file: Path of the file.
         entry: Its entry in the manifest.
-        frames: T.
-        inputs: What it reads; nothing in a chain.
+        frames: Number of frames in a window, T.
+        inputs: Names of the stages that it reads; empty in a chain.
 
     Raises:
-        FileFormatError: Arrays that are not those of such a stage.
-        GraphError: Arrays that do not fit together.
+        FileFormatError: If arrays are missing, unknown or out of bounds.
+        GraphError: If arrays do not fit together.
     """
     arrays, name, kind = _Arrays(file), str(entry["name"]), entry["kind"]
     if kind == "gate":
@@ -143,7 +143,7 @@ class _Arrays:
         self.values = read_npz(file)
 
     def whole(self, key: str, least: int, most: int, rank: int | None = 0) -> NDArray[np.int64]:
-        """Whole numbers within bounds, on `rank` axes (None: any)."""
+        """An array of integers within bounds, with `rank` axes (None: any number)."""
         value = array(self.values, key, self.file)
         fits = value.dtype.kind in "iu" and rank in (None, value.ndim) and value.size > 0
         if not fits or int(value.min()) < least or int(value.max()) > most:
@@ -155,11 +155,11 @@ class _Arrays:
         return value.astype(np.int64)
 
     def number(self, key: str, least: int, most: int) -> int:
-        """One whole number within bounds."""
+        """One integer within bounds."""
         return int(self.whole(key, least, most))
 
     def pair(self, key: str, least: int = 0) -> Pair:
-        """Two whole numbers."""
+        """A pair of integers of at least `least`."""
         value = self.whole(key, least, LARGEST, 1).tolist()
         if len(value) != 2:
             raise FileFormatError(f"{key} is not a pair of numbers", where=str(self.file))

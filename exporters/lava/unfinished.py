@@ -1,4 +1,4 @@
-"""Integer stages while a network is quantised, and those that need no more than what they read: gates and programs."""
+"""Integer stages while a network is quantised, and the quantisation of gates and programs."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ Payload = NDArray[np.integer]
 
 @dataclass(slots=True)
 class UnfinishedNetwork:
-    """Integer stages as far as they are made, and their values on the calibration data.
+    """The integer stages made so far, and their values on the calibration data.
 
     Attributes:
         graph: The graph, batch normalisation folded.
         options: How to quantise.
-        observed: What the float network shows on the calibration data, by node.
+        observed: Values of the float network on the calibration data, by node.
         host: What the host does to frames.
-        carried: For each stage the relays that add its value as it is.
-        read_once: Whether one stage alone reads the input.
-        stages: In order.
-        edges: What they send, by name.
-        values: The same on the calibration data, as far as something still reads it.
-        reports: Of the stages.
-        steps: Size of an integer step in the weights of a node.
+        carried: For each stage, the relays that add its value as it is.
+        read_once: Whether a single stage reads the input.
+        stages: The stages in order.
+        edges: What each stage sends, by name.
+        values: Payloads `[T, N, ...]` of each stage on the calibration data, by name, while they are still needed.
+        reports: Reports on the stages.
+        steps: Size of an integer step in the weights of each node.
         raw: Stages that send the input as it is, or averaged.
     """
 
@@ -60,13 +60,13 @@ class UnfinishedNetwork:
     raw: set[str] = field(default_factory=lambda: {HOST})
 
     def run(self, stage: AnyStage) -> tuple[Payload, LayerCounts]:
-        """Values of a stage on the calibration data."""
+        """Run a stage on the calibration data: its payloads `[T, N, ...]` and its events."""
         counts = LayerCounts()
         received = tuple(self.edges[name] for name in stage.inputs)
         return run_stage(stage, received, [self.values[name] for name in stage.inputs], counts), counts
 
     def add(self, stage: AnyStage) -> LayerCounts:
-        """Take in a stage."""
+        """Run a stage and add it."""
         if isinstance(stage, LayerStage):
             (source,) = stage.inputs
             sent, counts = advance(stage, self.values[source], self.edges[source].kind == "spike")
@@ -76,13 +76,13 @@ class UnfinishedNetwork:
         return counts
 
     def keep(self, stage: AnyStage, sent: Payload) -> None:
-        """Take in a stage with its values."""
+        """Add a stage with its values."""
         self.edges[stage.name] = sends(stage, tuple(self.edges[name] for name in stage.inputs))
         self.values[stage.name] = sent
         self.stages.append(stage)
 
     def reshaped(self, name: str, source: str, shape: tuple[int, ...]) -> str:
-        """The stage that sends a stage's values in frames of a shape: itself, or a program of that name."""
+        """Name of the stage that sends the values of `source` in frames of a shape: itself, or a new program called `name`."""
         edge = self.edges[source]
         if shape == edge.shape:
             return source
@@ -92,7 +92,7 @@ class UnfinishedNetwork:
         return name
 
     def gate(self, stage: FloatGate, frames: int) -> None:
-        """A TCJA block of spikes."""
+        """Add a TCJA block of spikes."""
         source = self.reshaped(f"{stage.name}.shaped", stage.source, stage.in_shape)
         spikes = self.values[source]
         made = replace(quantise_gate(stage, frames, self.options.gate_bits), inputs=(source,))
@@ -102,7 +102,7 @@ class UnfinishedNetwork:
         self.reports.append(StageReport(made.name, "gate", float(made.one), 1, 0, 0, 0, error, counts.peak))
 
     def program(self, stage: FloatProgram) -> None:
-        """A window program."""
+        """Add a window program."""
         source = self.reshaped(f"{stage.name}.shaped", stage.source, stage.shape)
         edge = self.edges[source]
         compiled = self._compiled(stage, edge, self.values[source])
@@ -115,9 +115,9 @@ class UnfinishedNetwork:
         )
 
     def _compiled(self, stage: FloatProgram, edge: Edge, values: Payload) -> CompiledProgram:
-        """The program in the finest unit whose payloads need no more bits than asked for, or than the stream has.
+        """The program in the finest unit whose payloads need no more bits than the gate bits, or than the stream it reads.
 
-        Products of several gates are far below one: their payloads would leave bits unused.
+        Products of several gates are far below one, so that payloads in the unit of a gate would leave bits unused.
         """
         unit = full = float(1 << self.options.gate_bits)
         if edge.unit != 1:
@@ -143,5 +143,5 @@ class UnfinishedNetwork:
 
 
 def host_edge(host: HostInput) -> Edge:
-    """What the host sends."""
+    """The edge that the host sends."""
     return Edge("spike" if host.binary else "signed", host.out_shape, host.unit, host.peak)

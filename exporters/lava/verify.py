@@ -1,4 +1,4 @@
-"""Checking a bundle: the twin of its own files against its golden sample, or against the real Lava."""
+"""Verifying a bundle: the twin of its own files against its golden sample, or against the real Lava."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def verify_bundle(
         path: The bundle.
         batches: Frames `[T, n, ...]`; the bundle's own sample if not given.
         options: How to run it.
-        progress: Called with the time steps that a run has finished.
+        progress: Called with a description and the number of time steps that a run has finished.
 
     Returns:
-        The agreement, with a bound of 0: one differing value fails.
+        The agreement, with a bound of 0: a single different value fails.
 
     Raises:
-        FileFormatError: A damaged bundle.
+        FileFormatError: If the bundle is damaged.
         DataError: If the data holds no sample.
-        UsageError: If there are data for the twin, which is the reference itself.
+        UsageError: If data are given for the twin, which is the reference itself.
         ToolchainError: See `tcja_deploy.exporters.lava.driver.run_lava`.
     """
     options = options or LavaVerification()
@@ -73,7 +73,7 @@ def verify_bundle(
 
 
 def _runs(bundle: Bundle, batches: Iterable[NDArray[Any]] | None) -> Iterable[NDArray[np.int64]]:
-    """Payloads [T, N, ...], as many samples together as the recorded values of one run may take."""
+    """Payloads `[T, N, ...]`, each with as many samples as the recorded values of one run may take."""
     if batches is None:
         yield bundle.golden()[0]
         return
@@ -86,7 +86,7 @@ def _runs(bundle: Bundle, batches: Iterable[NDArray[Any]] | None) -> Iterable[ND
 
 
 def _twin_stages(twin: Twin, payload: NDArray[np.int64]) -> dict[str, NDArray[np.integer]]:
-    """Values of all stages for payloads that the host has encoded already."""
+    """Values of all stages for payloads that the host has already encoded."""
     return twin.run(payload, record=[stage.name for stage in twin.network.stages], encoded=True).recorded
 
 

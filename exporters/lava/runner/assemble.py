@@ -1,6 +1,6 @@
-"""A bundle's parts as connected Lava processes.
+"""The parts of a bundle as connected Lava processes.
 
-Lava's ports add what several senders send to one port. Traps that are avoided here: a port that is connected twice, virtual
+Lava's ports add what several senders send to one port. Pitfalls avoided here: a port that is connected twice, virtual
 ports into hierarchical processes with several senders, and processes that are connected to nothing (they never run).
 """
 
@@ -22,15 +22,15 @@ HOST = ":host"
 
 
 def build(bundle, manifest, windows):
-    """Source and parts, connected.
+    """Build and connect the source and the parts.
 
     Args:
         bundle: Its folder.
-        manifest: Its section about Lava.
-        windows: Payloads [N * T, ...], one window after another.
+        manifest: Its manifest's section on Lava.
+        windows: Payloads `[N * T, ...]`, one window after another.
 
     Returns:
-        One of the processes, and for every stage its (OutPort, first step, type of its values).
+        One of the processes, and for every stage (its OutPort, the step of its first frame, the type of its values).
     """
     return Assembly(bundle, manifest).build(windows)
 
@@ -45,7 +45,7 @@ class Assembly:
         self.root = None
 
     def build(self, windows):
-        """See the function of this name."""
+        """See the function with this name."""
         data = windows.reshape(len(windows), *self.parts[0]["in_shape"]) if not self.named() else windows
         self.ports[HOST] = RingBuffer(data=np.ascontiguousarray(data.T, np.int32)).s_out
         outs, before = [], HOST
@@ -62,11 +62,11 @@ class Assembly:
         return self.root, outs
 
     def named(self):
-        """Whether parts name what they read (version 2)."""
+        """Whether parts name their inputs (version 2)."""
         return "inputs" in self.parts[0]
 
     def after(self, name, steps):
-        """The port of a stage, held back by some steps."""
+        """The port of a stage, delayed by some steps."""
         if not steps:
             return self.ports[name]
         if (name, steps) not in self.delayed:
@@ -74,11 +74,11 @@ class Assembly:
         return self.delayed[name, steps]
 
     def copy(self, port):
-        """The same values from a port of their own."""
+        """A separate port with the same values."""
         return self.relay_of(port)
 
     def relay_of(self, port, **settings):
-        """What a relay without parameters makes of a port."""
+        """Port of a relay with default parameters that reads `port`."""
         shape = tuple(port.shape)
         relay = Relay(
             shape=shape,
@@ -97,7 +97,7 @@ class Assembly:
 
     # -- parts ---------------------------------------------------------------------------------------
     def segment(self, part, senders):
-        """Layers in a row: one netx network."""
+        """Consecutive layers: one netx network."""
         net = Network(
             net_config=os.path.join(self.bundle, part["file"]),
             reset_interval=self.frames,
@@ -128,7 +128,7 @@ class Assembly:
         return [(part["name"], gate.s_out, part["step"], np.int32)]
 
     def synapse(self, part, senders):
-        """A convolution or a matrix product whose sums meet others elsewhere."""
+        """A convolution or matrix product whose sums another process adds to others."""
         a, port = self.arrays(part), senders[0]
         weight = a["weight"].astype(np.int64)
         if part["type"] == "dense":
@@ -157,7 +157,7 @@ class Assembly:
         return [(part["name"], process.a_out, part["step"], np.int32)]
 
     def upsampled(self, weight, groups, geometry, arrays, port):
-        """Weights, geometry, input shape and port of the convolution that a transposed one is on a finer grid."""
+        """Weights, geometry, input shape and port of the convolution on a finer grid that equals a transposed one."""
         depth, outputs, rows, columns = weight.shape[0] // groups, *weight.shape[1:]
         weight = weight.reshape(groups, depth, outputs, rows, columns).swapaxes(1, 2)
         weight = weight.reshape(groups * outputs, depth, rows, columns)[:, :, ::-1, ::-1]
@@ -175,7 +175,7 @@ class Assembly:
         return weight, {"stride": [1, 1], "padding": padding, "dilation": dilation}, shape, port
 
     def neuron(self, part, senders):
-        """A population: Lava's own where it can be."""
+        """A population: Lava's own process where possible."""
         a, shape, first = self.arrays(part), tuple(part["out_shape"][::-1]), part["arrives"] + 1
         numbers = {key: int(a[key]) for key in ("v_decay", "i_decay", "reset_value", "drop")}
         if numbers["drop"] or numbers["reset_value"]:
@@ -195,7 +195,7 @@ class Assembly:
         return self.summed(part, process, senders, np.uint8)
 
     def relay(self, part, senders):
-        """A sum that is sent on."""
+        """A relay: a sum that is sent on."""
         a = self.arrays(part)
         parameters = {
             "bias": a["bias"],
@@ -234,5 +234,5 @@ class Assembly:
 
 
 def flat(port, axes):
-    """A port whose values lie in PyTorch's order on one axis, if that many are wanted."""
+    """A port with its values in PyTorch's order on one axis if `axes` is 1; otherwise the port itself."""
     return port.transpose([2, 1, 0]).flatten() if len(port.shape) == 3 and axes == 1 else port

@@ -1,8 +1,9 @@
-"""A float network that computes with rounded weights and can be trained: straight-through rounding, surrogate gradients.
+"""A trainable float network that computes with rounded weights: straight-through rounding, surrogate gradients.
 
-In the forward direction the weights are those of the integer network: `step * floor(w / step + 1/2)` with the exporter's own
-steps, spikes are 0 or 1, gates are multiples of 2**-bits. In the backward direction rounding is the identity (Bengio et al.,
-arXiv 1308.3432), a spike has the slope of an arctangent around the threshold, and resets have none, as in SpikingJelly.
+In the forward pass the weights are those of the integer network: `step * floor(w / step + 1/2)` with the exporter's own
+steps; spikes are 0 or 1, gates are multiples of 2**-bits. In the backward pass rounding is the identity (Bengio et al.,
+arXiv 1308.3432), a spike has the slope of an arctangent around the threshold, and resets have no gradient, as in
+SpikingJelly.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ from tcja_deploy.runtime.sequence import evaluate, tcja_gate, weigh
 __all__ = ["RoundedNetwork"]
 
 _SLOPE = 2.0
-"""Of the arctangent, in thresholds; SpikingJelly's."""
+"""Steepness of the arctangent, in thresholds; SpikingJelly's default."""
 
 Weighted = ir.Conv2d | ir.ConvTranspose2d | ir.Linear
 
 
 class RoundedNetwork:
-    """The weights of a graph as leaves of autograd, and the graph computed with them after rounding.
+    """The weights of a graph as leaves of autograd, and the graph computed with these weights rounded.
 
-    Layers whose weights are the same array, as those of a module that is used twice, share a leaf.
+    Layers whose weights are the same array, such as those of a module used twice, share a leaf.
 
     Args:
         graph: The float network, batch normalisation not folded.
@@ -60,7 +61,7 @@ class RoundedNetwork:
 
     @property
     def leaves(self) -> tuple[Tensor, ...]:
-        """What is trained."""
+        """The tensors that are trained."""
         return tuple(self._leaves.values())
 
     @property
@@ -74,13 +75,13 @@ class RoundedNetwork:
         return self.folded[self.folded.output].signal.streams
 
     def keep_zeros(self) -> None:
-        """Put back to zero what was zero: a pruned network stays pruned."""
+        """Reset to zero the weights that were zero at first: a pruned network stays pruned."""
         with torch.no_grad():
             for leaf in self._leaves.values():
                 leaf *= self._pruned[id(leaf)]
 
     def trained(self) -> Graph:
-        """The float network with the weights as they are now."""
+        """The float network with the current weights."""
         weights = {name: leaf.detach().numpy().copy() for name, leaf in self._leaf_of.items()}
         return self.graph.with_weights(weights)
 
@@ -89,8 +90,8 @@ class RoundedNetwork:
 
         Args:
             frames: The window.
-            steps: By layer the size of an integer step in its folded weights, `[1]` or `[O]`; layers that are missing are
-                not rounded.
+            steps: For each layer, the size of an integer step in its folded weights, `[1]` or `[O]`; layers without an
+                entry are not rounded.
         """
         values: dict[str, Tensor] = {}
         for node in self.folded:
@@ -118,7 +119,7 @@ class RoundedNetwork:
 
 
 def _factor(graph: Graph, name: str, norm: str | None) -> Tensor:
-    """What the folded normalisation multiplies the weights of a layer by, shaped for its weights."""
+    """The factor by which folding normalisation multiplies the weights of a layer, in the shape of its weights."""
     op = graph[name].op
     norm_op = None if norm is None else graph[norm].op
     if not isinstance(norm_op, ir.BatchNorm1d | ir.BatchNorm2d) or not isinstance(op, Weighted):
@@ -128,7 +129,7 @@ def _factor(graph: Graph, name: str, norm: str | None) -> Tensor:
 
 
 def _along(op: Weighted, channels: Tensor) -> Tensor:
-    """A value for each output channel, `[O]` or `[1]`, shaped to multiply the weights of a layer."""
+    """A value per output channel, `[O]` or `[1]`, reshaped to multiply the weights of a layer."""
     if isinstance(op, ir.ConvTranspose2d) and channels.numel() > 1:
         depth = op.weight.shape[0] // op.groups
         spread = channels.reshape(op.groups, 1, -1).expand(op.groups, depth, -1)
@@ -137,9 +138,9 @@ def _along(op: Weighted, channels: Tensor) -> Tensor:
 
 
 def _mean_error(op: Weighted, x: Tensor, weight: Tensor) -> Tensor:
-    """Mean of each channel, `[O]`, of what a layer would add with the weights that rounding took away.
+    """Mean per channel, `[O]`, of a layer's error due to rounding its weights.
 
-    The exporter's biases make up for it (`correct_bias`). The mean of a linear map is the map of the mean frame.
+    The exporter's biases compensate it (`correct_bias`). The mean of a linear map is the map of the mean frame.
     """
     with torch.no_grad():
         sums = weigh(op, x.mean((0, 1), keepdim=True), weight, None)
@@ -147,12 +148,12 @@ def _mean_error(op: Weighted, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _rounded(x: Tensor, step: Tensor | float) -> Tensor:
-    """Multiples of a step; the gradient is that of `x`."""
+    """`x` rounded to multiples of a step; the gradient is that of `x`."""
     return x + (torch.floor(x / step + 0.5) * step - x).detach()
 
 
 def _spikes(op: ir.Neuron, x: Tensor) -> Tensor:
-    """Neurons over a window `[T, N, ...]`, with the slope of a surrogate."""
+    """Spikes of neurons over a window `[T, N, ...]`, with surrogate gradients."""
     v, spikes = torch.full_like(x[0], op.v_rest), []
     unit = abs(op.v_threshold) or 1.0
     for current in x:

@@ -1,9 +1,9 @@
-"""A short quantisation-aware fine-tune: weights learn to compute, rounded, what the float network computed.
+"""Short quantisation-aware fine-tuning: rounded weights learn to compute what the float network computed.
 
-The target is the output of the float network itself, so that recordings need no labels and the loss fits whatever the
-network was trained with: the squared error of the outputs, relative to their variance. Weights move by Adam with a cosine
-schedule, each layer at a rate relative to the root mean square of its weights. Normalisation and neurons stay as they are;
-the exporter corrects biases, and so does the loop. Weights are rounded to the exporter's steps, found anew for each epoch.
+The target is the output of the float network itself, so that recordings need no labels and the loss suits any training
+objective: the squared error of the outputs, relative to their variance. Adam with a cosine schedule updates the weights
+of each layer at a rate relative to their root mean square. Normalisation and neurons stay as they are; the exporter
+corrects biases, and so does the loop. Weights are rounded to the exporter's steps, which are recomputed for each epoch.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["TuneOptions", "Tuned", "tune"]
 Labelled = Iterable[tuple[NDArray[Any], NDArray[np.int64] | None]]
 
 CALIBRATION = 100
-"""Recordings that the exporter's scales are found on, spread over those there are."""
+"""Number of recordings, evenly spaced, on which the exporter's scales are computed."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class TuneOptions:
     """How to train.
 
     Attributes:
-        epochs: How often all recordings are seen.
-        lr: Rate of Adam at the start of the cosine, in root mean squares of a layer's weights.
-        batch: Recordings a step.
-        seed: Of their order.
+        epochs: Number of passes over all recordings.
+        lr: Learning rate of Adam at the start of the cosine, in root mean squares of a layer's weights.
+        batch: Number of recordings per step.
+        seed: Seed of their order.
     """
 
     epochs: int = 3
@@ -61,16 +61,16 @@ class TuneOptions:
 
 @dataclass(frozen=True)
 class Tuned:
-    """A network that was fine-tuned, and what each step brings on the same recordings.
+    """A fine-tuned network, and the effect of each stage of tuning on the same recordings.
 
     Attributes:
         graph: The float network with its new weights.
-        rounded: Float and integer network before, biases rounded as they were.
-        corrected: The same with biases that make up for the mean error (`correct_bias`).
-        tuned: Float and integer network afterwards, biases as the options of the export say.
-        samples: Recordings that were trained on.
+        rounded: Float and integer network before tuning, with biases merely rounded.
+        corrected: The same with biases that compensate the mean error (`correct_bias`).
+        tuned: Float and integer network after tuning, with biases as the export's options say.
+        samples: Number of recordings trained on.
         losses: Mean loss of each epoch.
-        unrounded: Layers without a step of their own: on the host, or merged with others.
+        unrounded: Layers without a step: those on the host, or merged with others.
     """
 
     graph: Graph
@@ -94,17 +94,17 @@ def tune(
     """Fine-tune a network for its export to Lava.
 
     Args:
-        graph: The network; it stays as it is.
-        batches: Frames `[T, n, ...]` to train on, with labels or None.
-        test: Labelled frames to compare on; those trained on if not given.
+        graph: The network; it is not changed.
+        batches: Frames `[T, n, ...]` to train on, with labels `[n]` or None.
+        test: Labelled frames on which to compare the networks; if not given, those trained on.
         options: How to train.
         export: How the network will be exported.
-        progress: Called with what is done, and the recordings that are done.
+        progress: Called with a description of the current work and the number of recordings done.
 
     Raises:
-        UnsupportedError: Nodes or numbers that Lava cannot express.
-        UsageError: A network without weights.
-        DataError: No recordings, or recordings that do not fit.
+        UnsupportedError: If Lava cannot express nodes or numbers.
+        UsageError: If the network has no weights.
+        DataError: If there are no recordings, or they do not fit the network.
     """
     options, export = options or TuneOptions(), export or LavaOptions()
     kept = list(batches)
@@ -145,7 +145,7 @@ def _train(
     requantised: Callable[[Graph], Quantised],
     progress: ExportProgress,
 ) -> tuple[float, ...]:
-    """Train in place; mean loss of each epoch."""
+    """Train in place and return the mean loss of each epoch."""
     groups = [{"params": [w], "lr": options.lr * _size(w)} for w in network.leaves]
     optimizer = torch.optim.Adam(groups)
     inputs, outputs = torch.from_numpy(np.concatenate(frames, 1)), torch.cat(targets, 0)
@@ -187,10 +187,10 @@ def _spread(frames: list[NDArray[Any]], samples: int) -> list[NDArray[Any]]:
 
 
 def _target(graph: Graph, frames: NDArray[Any]) -> Tensor:
-    """What the float network says of recordings `[T, n, ...]`, `[n, ...]`."""
+    """Outputs `[n, ...]` of the float network for recordings `[T, n, ...]`."""
     return _samples_first(run(graph, frames), graph[graph.output].signal.streams).clone()
 
 
 def _samples_first(output: Tensor, streams: bool) -> Tensor:
-    """Outputs `[n, ...]`; over frames their mean, which is what a prediction is made of."""
+    """Outputs `[n, ...]`, averaged over frames if they stream, as for a prediction."""
     return output.mean(0) if streams else output

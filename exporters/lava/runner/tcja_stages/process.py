@@ -1,4 +1,4 @@
-"""Relays and neurons of our own: what Lava's processes do not compute."""
+"""Relays and neurons of our own, for what Lava's processes do not compute."""
 
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
@@ -22,15 +22,15 @@ from tcja_stages.stage_arithmetic import (
 class Relay(AbstractProcess):
     """Adds what arrives and sends it on as a signed graded spike, in the same step or later.
 
-    With its defaults it is a sum; with `delay` alone a delay line; with `stride` the grid of a transposed convolution.
+    By default it is a sum; with `delay` alone, a delay line; with `stride`, the grid of a transposed convolution.
 
     Args:
         shape: [W, H, C] or [n].
         frames: T.
         first: Time step (1, 2, ...) at which frame 0 arrives.
         parameters: Fields of `RelayParameters`; biases of shape [C] or [n].
-        delay: Steps that it waits before it sends.
-        stride: (columns, rows) between its values on the grid that it sends, or None.
+        delay: Number of steps that it waits before it sends.
+        stride: Distance (columns, rows) between its values on the grid that it sends, or None.
         out_shape: (W', H', C) of that grid.
     """
 

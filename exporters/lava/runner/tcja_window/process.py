@@ -16,13 +16,13 @@ PORTS = ("in0", "in1", "in2", "in3")
 
 
 class WindowProgram(AbstractProcess):
-    """Payloads [W, H, C] in, payloads [W', H', C'] out, T - 1 steps later.
+    """Payloads `[W, H, C]` in, payloads `[W', H', C']` out, T - 1 steps later.
 
     Args:
         in_shapes: [W, H, C] or [n] of each input, up to four.
         out_shape: [W', H', C'] or [n].
         first: Time step (1, 2, ...) at which frame 0 arrives, the same for all inputs.
-        description: What `Program` reads.
+        description: The description that `Program` reads.
         arrays: Its arrays by name.
     """
 
@@ -30,7 +30,7 @@ class WindowProgram(AbstractProcess):
         super().__init__(
             in_shapes=in_shapes, out_shape=out_shape, first=first, description=description, arrays=arrays
         )
-        for index, name in enumerate(PORTS):  # one that is not used stays unconnected
+        for index, name in enumerate(PORTS):  # unused ones stay unconnected
             setattr(self, name, InPort(shape=in_shapes[index] if index < len(in_shapes) else (1,)))
         self.s_out = OutPort(shape=out_shape)
 
@@ -39,7 +39,7 @@ class WindowProgram(AbstractProcess):
 @requires(CPU)
 @tag("fixed_pt")
 class PyWindowProgramModel(PyLoihiProcessModel):
-    """Zeros go out until the first window is complete; then each step sends one frame of the window before.
+    """Sends zeros until the first window is complete; then each step sends one frame of the previous window.
 
     A program of one frame answers in the same step.
     """
