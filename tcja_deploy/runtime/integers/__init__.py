@@ -1,1 +1,1 @@
-"""The integer network as Loihi computes it, and its twin: over whole windows and as a stream."""
+"""The integer network as Loihi computes it, and its digital twin, over whole windows and as a stream."""

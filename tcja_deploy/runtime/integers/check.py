@@ -1,4 +1,4 @@
-"""An integer network as a stream beside its window form, value for value over a data set."""
+"""An integer network as a stream compared with its window form, value for value over a data set."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def compare_twin(
     progress: Progress | None = None,
     runs: StreamPlan | None = None,
 ) -> Agreement:
-    """An integer network as a stream (burst) against its window form: every spike and every payload.
+    """Compare an integer network as a stream (burst) with its window form: every spike and every payload.
 
-    Exact, nothing may differ. Arguments as for `compare_stream`; `runs` is the stream to compare, where
+    If the stream is exact, nothing may differ. Arguments are those of `compare_stream`; `runs` is the stream to compare, if
     it is not the plain one of these options.
 
     Raises:

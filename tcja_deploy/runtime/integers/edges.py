@@ -1,4 +1,4 @@
-"""What each stage sends, given what it receives: shape, kind, unit, and a bound that no payload exceeds."""
+"""What each stage sends, from what it receives: shape, kind, unit, and a bound that no payload exceeds."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def sends(stage: AnyStage, received: tuple[Edge, ...]) -> Edge:
 
     Args:
         stage: The stage.
-        received: What its inputs send, in their order.
+        received: What its inputs send, in order.
 
     Raises:
-        GraphError: If it cannot receive that.
+        GraphError: If the stage cannot receive that.
     """
     if isinstance(stage, LayerStage | GateStage | SynapseStage):
         if len(received) != 1:

@@ -1,6 +1,6 @@
-"""Stages of an integer graph as cells of a stream: synapses, populations and relays frame by frame, programs by their window.
+"""Stages of an integer graph as cells of a stream: synapses, populations and relays frame by frame, programs over their window.
 
-The engine's queues hold frames that wait for others, so that branches meet without delays of their own.
+The engine's queues hold frames that wait for others, so that branches meet without explicit delays.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def graph_link(
     """The cell of a stage with its inputs.
 
     Args:
-        network: What it belongs to.
+        network: The network that it belongs to.
         stage: The stage.
         inputs: Names of the values that it reads in the stream.
     """
@@ -48,10 +48,10 @@ def graph_link(
 
 @dataclass(frozen=True, eq=False)
 class SynapseCell(Stateless):
-    """Sums of one frame.
+    """A synapse's sums of one frame.
 
     Attributes:
-        stage: Parameters.
+        stage: The synapse.
         received: What it receives.
     """
 
@@ -82,10 +82,10 @@ class SynapseCell(Stateless):
 
 @dataclass(frozen=True, eq=False)
 class PopulationCell(PlainCell):
-    """Neurons or a relay; state: currents `u` and voltages `v`, float64, as far as they have a memory.
+    """Neurons or a relay; state: currents `u` and voltages `v`, float64, where they have a memory.
 
     Attributes:
-        stage: Parameters.
+        stage: The neurons or the relay.
     """
 
     stage: NeuronStage | RelayStage
@@ -126,10 +126,10 @@ class PopulationCell(PlainCell):
 
 @dataclass(frozen=True, eq=False)
 class ProgramCell(Stateless):
-    """A program, over one frame or over the window that the engine has collected.
+    """A program over one frame, or over the window that the engine has collected.
 
     Attributes:
-        stage: Parameters.
+        stage: The program's stage.
     """
 
     stage: ProgramStage

@@ -16,22 +16,22 @@ from tcja_deploy.runtime.integers.stages import UNITY
 __all__ = ["LIMIT", "LayerCounts", "LayerRunner", "linear_part", "wrapped_bias"]
 
 LIMIT = 1 << 23
-"""Currents and voltages stay below it."""
+"""Bound on the magnitude of currents and voltages, 2**23."""
 
 
 @dataclass(slots=True)
 class LayerCounts:
-    """What happened in one stage, summed over frames and samples."""
+    """Counts of one stage, summed over frames and samples."""
 
     spikes: int = 0
     neuron_steps: int = 0
     wraps: int = 0
     saturations: int = 0
     peak: int = 0
-    """Largest |a + bias| of a layer, largest payload of a gate."""
+    """Largest |a + bias| of a layer, or largest payload of a gate."""
 
     def add(self, other: LayerCounts) -> None:
-        """Take in the counts of other samples."""
+        """Add the counts of other samples."""
         self.spikes += other.spikes
         self.neuron_steps += other.neuron_steps
         self.wraps += other.wraps
@@ -40,7 +40,7 @@ class LayerCounts:
 
 
 def linear_part(layer: LayerStage, x: Tensor, weight: Tensor) -> Tensor:
-    """The layer's convolution or matrix product of payloads [N, ...] with given weights."""
+    """The layer's convolution or matrix product of payloads `[N, ...]` with given weights."""
     if layer.kind == "dense":
         return functional.linear(x.flatten(1), weight)
     return functional.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
@@ -55,9 +55,9 @@ class LayerRunner:
     """One layer with its state (u, v): `advance` takes any number of further frames, `reset` starts a window.
 
     Attributes:
-        layer: Parameters.
-        u: Currents [N, ...] float64, or None before the first frame (zeros) and where they have no memory.
-        v: Voltages [N, ...] float64, or None before the first frame (zeros).
+        layer: The layer.
+        u: Currents `[N, ...]`, float64; `None` before the first frame (zeros) and where they have no memory.
+        v: Voltages `[N, ...]`, float64; `None` before the first frame (zeros).
     """
 
     def __init__(self, layer: LayerStage) -> None:
@@ -73,21 +73,21 @@ class LayerRunner:
             self._threshold = self._threshold.reshape(-1, 1, 1)
 
     def reset(self) -> None:
-        """Zero the state."""
+        """Set the state to zero."""
         self.u = self.v = None
 
     def advance(self, x: Tensor, samples: int, counts: LayerCounts) -> Tensor:
-        """Spikes (B*N, ...) float32 of B further frames.
+        """Spikes `[B * N, ...]`, float32, of B further frames.
 
         Args:
-            x: Payloads (B*N, ...), frame-major.
+            x: Payloads `[B * N, ...]`, the samples of one frame after those of another.
             samples: N.
             counts: Tally to add to.
         """
         return torch.cat([self._exact(frame.double(), counts) for frame in torch.split(x, samples)])
 
     def _exact(self, x: Tensor, counts: LayerCounts) -> Tensor:
-        """One frame, with the wrapping and saturating counted."""
+        """One frame, counting the currents that wrap and the voltages that saturate."""
         layer, bias = self.layer, self._bias
         whole = u = linear_part(layer, x, self._weight)
         if layer.kind != "dense":

@@ -1,4 +1,4 @@
-"""Stages with all that one block of Lava or one process needs: a synapse with its neurons, and a TCJA gate.
+"""Stages that map to one block or one process of Lava: a synapse with its neurons, and a TCJA gate.
 
 Equations of a layer, with time steps t, all integers, `dec(s, d) = sign(s) * ((|s| * (4096 - d)) >> 12)` and M = 2**23:
 
@@ -7,7 +7,7 @@ Equations of a layer, with time steps t, all integers, `dec(s, d) = sign(s) * ((
     v[t] = clip(dec(v[t-1], v_decay) + u[t] + 64 bias, -M+1, M-1)
     s[t] = 1 if v[t] > 64 threshold else 0;     v[t] = 0 where s[t] = 1  (u is kept)
 
-States are zero at the start of each window of T frames. Lava keeps u in 32 bits: a current with memory may leave
+States are zero at the start of each window of T frames. Lava keeps u in 32 bits: a current with memory may exceed
 them when it wraps in every step, and the exporter refuses networks whose weights allow that. Source: the
 fixed-point models of lava-nc 0.10.0 (`lava.proc.lif`, `lava.proc.conv`, `lava.proc.dense`) as lava-dl 0.6.0
 (`netx`) configures them.
@@ -31,19 +31,19 @@ class LayerStage:
     """One synapse and its neurons.
 
     Attributes:
-        name: Unique name, the one of the neuron in the model it came from.
+        name: Unique name, that of the neuron in the model it came from.
         kind: "conv", "dense", or "pool" (an OR over kernel windows, written as a convolution).
-        in_shape: [C, H, W], or [n] for dense; dense flattens [C, H, W] in this order.
-        weight: [O, I / groups, kH, kW] for conv and pool, [O, n] for dense.
-        bias: (O,), in units of the threshold (64 units of the voltage).
-        threshold: () or (O,): vThMant.
-        v_decay: Voltage decay, 0..4096.
-        i_decay: Current decay, 0..4096.
-        stride: (rows, columns), as are padding and dilation.
+        in_shape: `[C, H, W]`, or `[n]` for dense; dense flattens `[C, H, W]` in this order.
+        weight: `[O, I / groups, kH, kW]` for conv and pool, `[O, n]` for dense.
+        bias: `[O]`, in units of the threshold (64 units of the voltage).
+        threshold: `[]` or `[O]`, Lava's vThMant.
+        v_decay: Voltage decay, 0 to 4096 (forgets at once).
+        i_decay: Current decay, 0 to 4096 (forgets at once).
+        stride: Rows and columns, as are padding and dilation.
         padding: Zeros on each side.
         dilation: Distance of the kernel's taps.
         groups: As in PyTorch.
-        inputs: The one stage it reads; a network fills in the stage before it.
+        inputs: The one stage it reads; if empty, a network fills in the stage before it.
     """
 
     name: str
@@ -90,7 +90,7 @@ class LayerStage:
 
     @property
     def out_shape(self) -> tuple[int, ...]:
-        """Shape of one frame of spikes: (O, H', W'), or (O,) for dense."""
+        """Shape of one frame of spikes: `[O, H', W']`, or `[O]` for dense."""
         if self.kind == "dense":
             return (self.weight.shape[0],)
         size = [
@@ -108,7 +108,7 @@ class LayerStage:
 
     @property
     def fan_sums(self) -> tuple[IntArray, IntArray]:
-        """Per output channel, the sum of the positive and of the negated negative weights, each (O,)."""
+        """Per output channel, the sum of the positive and of the negated negative weights, each `[O]`."""
         flat = self.weight.reshape(self.weight.shape[0], -1)
         return np.maximum(flat, 0).sum(1), -np.minimum(flat, 0).sum(1)
 
@@ -127,9 +127,9 @@ def or_pool(
 
     Args:
         name: Name of the layer.
-        in_shape: [C, H, W].
-        kernel: Window, (rows, columns).
-        stride: Step of the window.
+        in_shape: `[C, H, W]`.
+        kernel: Rows and columns of the window.
+        stride: Rows and columns between windows.
         padding: Zeros on each side, less than the kernel.
         max_groups: Largest usable `groups`: Lava keeps it in eight bits. Weights are block-diagonal within
             a group.
@@ -156,7 +156,7 @@ def or_pool(
 
 @dataclass(frozen=True, slots=True)
 class SpatialPool:
-    """Pooling of gated payloads: a gate is constant over space and not negative, so it commutes with both."""
+    """Pooling of gated payloads: a gate is constant over space and not negative, so it commutes with both kinds."""
 
     kind: Literal["max", "sum"]
     kernel: Pair
@@ -174,17 +174,17 @@ class GateStage:
 
     Attributes:
         name: Unique name.
-        in_shape: [C, H, W] of the spikes.
+        in_shape: `[C, H, W]` of the spikes.
         frames: T.
-        tla: Temporal weights [C, C, K_T], or None.
-        cla: Channel-wise weights [T, T, K_C], or None.
+        tla: Temporal weights `[C, C, K_T]`, or `None`.
+        cla: Channel-wise weights `[T, T, K_C]`, or `None`.
         fusion: How the two are joined.
         fraction: Fraction bits of the weights.
         index_bits: Fraction bits of the table's argument.
-        table: GateStage integers, one per argument step, symmetric about zero.
+        table: Gate integers, one per step of the argument, whose range is symmetric about zero.
         one: The integer that stands for a gate of one (before the pool).
-        pool: Spatial pooling of the gated payloads, or None.
-        inputs: The one stage it reads; a network fills in the stage before it.
+        pool: Spatial pooling of the gated payloads, or `None`.
+        inputs: The one stage it reads; if empty, a network fills in the stage before it.
     """
 
     name: str
@@ -236,7 +236,7 @@ class GateStage:
 
     @property
     def out_shape(self) -> tuple[int, int, int]:
-        """(C, H', W') of the payloads."""
+        """Shape of one frame of payloads, `[C, H', W']`."""
         if self.pool is None:
             return self.in_shape
         channels, *size = self.in_shape

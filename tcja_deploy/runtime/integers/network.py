@@ -1,6 +1,6 @@
 """The integer network: what Loihi-style hardware computes; the contract between quantiser, twin and exporter.
 
-A graph of stages (`layers`, `stages`) between what the host does to frames and to the result.
+It is a graph of stages (`layers`, `stages`) between the host's work on frames and on the result.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ class HostInput:
     """What the host does to frames before they enter: scale to integers, pool them exactly, and repeat them.
 
     payload = rows @ (frame * scale) @ columns.T, then one copy of all channels per limb, multiplied by it; before the
-    limbs one unit of the model's input is the integer `unit`. With limbs (128, 1) a pair of 8-bit weights acts like
+    limbs, a one in the model's input is the integer `unit`. With limbs (128, 1), a pair of 8-bit weights acts like
     one of 15 bits.
 
     Attributes:
-        shape: [C, H, W] or [n] of the model's frames.
+        shape: `[C, H, W]` or `[n]` of the model's frames.
         binary: Payloads are 0 or 1, so the first layer needs no message bits.
         peak: Largest payload that calibration saw; bounds on currents follow from it.
         scale: Factor to integers; 1 for spikes and counts.
-        rows: (H', H) integer pooling weights, or None.
-        columns: (W', W) integer pooling weights, or None.
+        rows: Integer pooling weights `[H', H]`, or `None`.
+        columns: Integer pooling weights `[W', W]`, or `None`.
         unit: `scale` times the factor of the pooling weights.
         limbs: Factors of the copies.
     """
@@ -61,11 +61,11 @@ class Readout:
     """What the host does to the last stage's payloads p: weight @ (p / unit) + bias, vote, mean over time.
 
     Attributes:
-        weight: [M, n] float, or None for the identity.
-        bias: (M,) float, or None.
-        vote: Neurons a class: their mean is the class's output; 1 for none.
-        time_mean: Average over the T frames.
-        function: Applied to every value at the end ("sigmoid", "tanh"), or None.
+        weight: `[M, n]`, float, or `None` for the identity.
+        bias: `[M]`, float, or `None`.
+        vote: Neurons per class, whose mean is the output of the class; 1 for no vote.
+        time_mean: Whether to average over the T frames.
+        function: Applied to every value at the end ("sigmoid", "tanh"), or `None`.
     """
 
     weight: NDArray[np.float64] | None = None
@@ -75,7 +75,7 @@ class Readout:
     function: Literal["sigmoid", "tanh"] | None = None
 
     def __call__(self, payload: NDArray[np.integer], unit: float) -> NDArray[np.float64]:
-        """Class values, shape [T, N, K] or [N, K], of payloads of shape [T, N, ...]."""
+        """Class values `[T, N, K]`, or `[N, K]` with a mean over time, of payloads `[T, N, ...]`."""
         value = payload.reshape(*payload.shape[:2], -1) / unit
         if self.weight is not None:
             value = value @ self.weight.T
@@ -95,12 +95,12 @@ class IntegerNetwork:
     """A graph of stages between the host's input and readout, run window by window of `frames` frames.
 
     Attributes:
-        name: Of the network.
+        name: Name of the network.
         frames: T.
         host_input: What the host does to frames.
-        stages: Each behind those it reads; one that names no input reads the stage before it. The last one is the output.
+        stages: Each stage after those it reads; one without inputs reads the stage before it. The last one is the output.
         readout: What the host does to the output.
-        edges: What each stage sends, by its name, and the host by `HOST`.
+        edges: What each stage sends, by its name, and what the host sends, by `HOST`.
 
     Raises:
         GraphError: Stages that do not fit together.
@@ -164,7 +164,7 @@ class IntegerNetwork:
 
 
 def runs(network: IntegerNetwork) -> list[tuple[AnyStage, ...]]:
-    """The stages in order; layers that alone read the layer before them together with it."""
+    """The stages in order; a layer that is the only reader of the layer before it is in one group with that."""
     parts: list[tuple[AnyStage, ...]] = []
     for stage in network.stages:
         before = parts[-1][-1] if parts else None

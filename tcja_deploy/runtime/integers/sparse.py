@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 EXACT = 1 << 24
-"""Magnitudes below it are exact in float32, in which payloads and weights come."""
+"""Magnitudes below it are exact in float32, the type of payloads and weights."""
 _WRAPS = LIMIT // 64
 """Sums below it never wrap a current."""
 _BITS32 = 1 << 31
@@ -58,11 +58,11 @@ class SparseSynapse:
     Attributes:
         space: Height, width and channels of the input.
         size: Height and width of the output.
-        out_shape: Of one frame of the output.
+        out_shape: Shape of one frame of the output.
         columns: Columns of the kernel.
-        weights: `[blocks, taps x channels x block]`, of 8 bits if they fit.
+        weights: `[blocks, taps x channels x block]`, in 8 bits if they fit.
         taps: See `events.layer_kernels.spiking_layer`.
-        reach: Bounds on the magnitude of a sum per unit of the payloads: if none is negative, and if some are.
+        reach: Bounds on the magnitude of a sum per unit of payload: if no payload is negative, and if some are.
     """
 
     space: tuple[int, int, int]
@@ -78,7 +78,7 @@ class SparseSynapse:
         return self.reach[received.signed] * received.peak
 
     def spread(self, values: NDArray[np.int32], rest: int) -> NDArray[np.int32]:
-        """Values by channel of the output, in the order of the blocks."""
+        """Values per output channel, in the order of the blocks, filled up with `rest`."""
         rows = prod(axis.shape[1] for axis in self.taps) * self.space[2]
         return for_columns(values, self.weights, rows, rest)
 
@@ -107,13 +107,13 @@ class SparseSynapse:
 
 @dataclass(frozen=True, eq=False)
 class SparseNeurons:
-    """A synapse with the neurons behind it, without a memory of currents.
+    """A synapse with the neurons after it, whose currents have no memory.
 
     Attributes:
         synapse: The synapse.
         bias: `[blocks x block]`.
-        thresholds: In units of the voltage, `[blocks x block]`; out of reach where a block is longer than the outputs.
-        kept: What a voltage keeps in a step, in 1/4096.
+        thresholds: `[blocks x block]`, in units of the voltage; out of reach where a block is longer than the outputs.
+        kept: The share of a voltage that remains after a step, in 1/4096.
         quiet: Whether its neurons never fire without input.
     """
 
@@ -130,11 +130,11 @@ class SparseNeurons:
     def step(
         self, received: Received, t: int, v: NDArray[np.int32], seen: NDArray[np.int32], threads: int
     ) -> Spikes | None:
-        """As `run`, for step `t`; `v` and `seen` change (see `layer_kernels.integer_frame`), even where it ends in `None`."""
+        """As `run`, for step `t`; `v` and `seen` change (see `layer_kernels.integer_frame`), even if the result is `None`."""
         return self._run(layer_kernels.integer_frame, received, threads, LayerCounts(), t, v, seen)
 
     def never_wraps(self, received: Received) -> bool:
-        """Whether bounds prove that `step` does not end in `None`."""
+        """Whether bounds prove that `step` does not return `None`."""
         return received.peak < EXACT and self._bound(received) + int(np.abs(self.bias).max()) < _WRAPS
 
     def _bound(self, received: Received) -> int:
@@ -163,7 +163,7 @@ class SparseNeurons:
 
 
 def sparse_synapse(stage: LayerStage | SynapseStage) -> SparseSynapse | None:
-    """Tables of a synapse; `None` where its numbers or sizes are beyond the kernels."""
+    """Tables of a synapse; `None` if its numbers or sizes are beyond the kernels."""
     if int(np.abs(stage.weight).max()) >= EXACT:
         return None
     weight = stage.weight.astype(np.float32)
@@ -199,7 +199,7 @@ def sparse_synapse(stage: LayerStage | SynapseStage) -> SparseSynapse | None:
 
 
 def sparse_layer(stage: LayerStage) -> SparseNeurons | None:
-    """A layer on the kernels; `None` where they cannot run it."""
+    """Tables of a layer; `None` if the kernels cannot run it."""
     synapse = sparse_synapse(stage) if stage.i_decay == UNITY else None
     bias, kept = wrapped_bias(stage), UNITY - stage.v_decay
     limits = np.broadcast_to(64 * stage.threshold, bias.shape)
@@ -215,7 +215,7 @@ def sparse_layer(stage: LayerStage) -> SparseNeurons | None:
 
 
 def _decay(kept: int) -> tuple[int, int, int]:
-    """Form, share and shift of what a voltage keeps; see `vectors.integer_step`."""
+    """Form, share and shift of the decay of voltages; see `vectors.integer_step`."""
     if kept & (kept - 1):
         return 2, kept, 0
     return (1, kept, UNITY.bit_length() - kept.bit_length()) if kept else (0, 0, 0)
@@ -224,13 +224,13 @@ def _decay(kept: int) -> tuple[int, int, int]:
 def _never_fires(limits: NDArray[np.int64], bias: NDArray[np.int64], kept: int) -> bool:
     """Whether voltages that start at zero or were reset stay below the threshold without input.
 
-    What is left of a voltage rises with it, so that it is enough if one at the threshold stays there.
+    What remains of a voltage increases with it, so it is enough that one at the threshold does not exceed it.
     """
     return bool((limits >= 0).all() and (((limits * kept) // UNITY + 64 * bias) <= limits).all())
 
 
 def or_weight(stage: LayerStage) -> int | None:
-    """The weight of a layer that fires where a spike of its channel falls into a window, as OR pools do; else `None`."""
+    """The weight of a layer that fires wherever a spike of its channel is in the window, as OR pools do; else `None`."""
     forgets = stage.i_decay == stage.v_decay == UNITY
     if stage.kind != "pool" or stage.dilation != (1, 1) or stage.bias.any() or not forgets:
         return None

@@ -1,4 +1,4 @@
-"""Cells of the twin's stream on the kernels that follow the spikes: frames travel as bits."""
+"""Cells of the twin's stream on the kernels whose work follows the spikes: frames travel as bits."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ __all__ = ["on_kernels"]
 class SparseCell(OfItems):
     """A synapse with its neurons.
 
-    State: their voltages `v` `[N, H, W, columns]`, int32, as they were when `seen` `[N, H, W]` steps of the window had passed.
+    State: their voltages `v` `[N, H, W, columns]`, int32, as they were when `seen` `[N, H, W]` steps of the window had
+    passed.
 
     Attributes:
-        layer: Its tables.
-        reference: The same layer, for frames after which a current might wrap.
+        layer: The tables of the layer.
+        reference: The same layer, for frames in which a current might wrap.
         threads: Threads that share the work.
     """
 
@@ -84,7 +85,7 @@ class SparseCell(OfItems):
         return Received(value, max(high, -low), low < 0)
 
     def _exactly(self, inputs: tuple[Item, ...], state: CellState, t: int) -> tuple[list[Item], CellState]:
-        """The step by the reference, after the silent steps that its voltages have not seen."""
+        """The step by the reference, after the silent steps that the voltages have not seen."""
         v, behind = state["v"].numpy().astype(np.int64), t - state[STEPS_SEEN].numpy()
         for step in range(int(behind.max())):
             relaxed = decayed(v, UNITY - self.layer.kept) + 64 * self.layer.bias
@@ -102,7 +103,7 @@ class SparseCell(OfItems):
 
 @dataclass(frozen=True, eq=False)
 class _CountingGate(IntegerGate, BundleCell):
-    """`IntegerGate` whose sums are counts of bits."""
+    """An `IntegerGate` that counts bits to get its sums."""
 
     def step_items(
         self, inputs: tuple[Item, ...], state: CellState, t: int, *, reuse: bool = False
@@ -122,7 +123,7 @@ class _OrPool(OfItems, Stateless):
     """An OR over windows of spikes; its neurons have no memory.
 
     Attributes:
-        layer: Parameters.
+        layer: The layer.
         macs: See `Cell`.
         threads: Threads that share the work.
     """
@@ -150,10 +151,10 @@ def _maps(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def on_kernels(stream: StreamPlan, *, threads: int | None = None) -> StreamPlan:
-    """The stream of an integer network whose layers run on the kernels, where these have bounds for them.
+    """The stream of an integer network, with its layers on the kernels where these can run them.
 
     Args:
-        stream: What to run.
+        stream: The plan to run.
         threads: Threads that share the work; `None` for all cores that the process may use. Results do not depend on it.
     """
     threads = threads or available_cores()

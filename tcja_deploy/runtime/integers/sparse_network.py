@@ -1,4 +1,4 @@
-"""An integer network on the kernels that follow the spikes; stages that have none run as in the reference."""
+"""An integer network on the kernels whose work follows the spikes; stages without a kernel run as in the reference."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SparseNetwork:
     """The tables of a network.
 
     Attributes:
-        network: What to run.
+        network: The network.
         threads: Threads that share the work; the result does not depend on it.
     """
 
@@ -59,7 +59,7 @@ class SparseNetwork:
     def run(
         self, payload: NDArray[np.int64], record: Collection[str], counts: dict[str, LayerCounts]
     ) -> tuple[NDArray[np.int32], dict[str, NDArray[np.integer]]]:
-        """What the last stage and the recorded ones send in windows `[T, N, ...]`; see `Twin.run`."""
+        """What the last stage and the recorded ones send for payloads `[T, N, ...]`; see `Twin.run`."""
         network, recorded = self.network, dict[str, NDArray[np.integer]]()
         sent = {HOST: self._payload(payload, spiking=network.host_input.binary)}
         last_reader = {name: stage.name for stage in network.stages for name in stage.inputs}
@@ -118,7 +118,7 @@ class SparseNetwork:
         return Received(spikes.gated(np.ascontiguousarray(values, np.float32)), peak)
 
     def _pooled(self, stage: LayerStage, spikes: Spikes, counts: LayerCounts) -> Spikes | None:
-        """The OR of windows; its sums are counted spikes."""
+        """The OR over windows, with the peak of its sums counted; `None` if the layer is none."""
         weight = or_weight(stage)
         if weight is None:
             return None
@@ -134,6 +134,6 @@ class SparseNetwork:
 
 
 def _integers(value: LayerValue) -> NDArray[np.int64]:
-    """What was sent, `[T, N, ...]`."""
+    """What was sent, `[T, N, ...]`, as integers."""
     integers: NDArray[np.int64] = value.dense.numpy().astype(np.int64)
     return integers

@@ -43,7 +43,7 @@ CONV_MAX = 1 << 23
 
 
 def integer_gate(gate: GateStage, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Gate integers [T, N, C] for payload sums [T, N, C] over the pixels of the maps."""
+    """Gate integers `[T, N, C]` for payload sums `[T, N, C]` over the pixels of the maps."""
     area = gate.in_shape[1] * gate.in_shape[2]
     fixed = (gate.tla, gate.cla, gate.fusion, gate.fraction, gate.index_bits, gate.table)
     values = gate_values(counts.transpose(1, 0, 2), area, *fixed)
@@ -60,7 +60,7 @@ def _pool_payload(payload: Tensor, gate: GateStage) -> Tensor:
 
 
 def run_gate(gate: GateStage, spikes: Tensor, samples: int, counts: LayerCounts) -> Tensor:
-    """Payloads (T*N, C, H', W') of a window of spikes (T*N, C, H, W), both floats."""
+    """Payloads `[T * N, C, H', W']` of a window of spikes `[T * N, C, H, W]`, both floats."""
     sums = (
         spikes.sum((2, 3), dtype=torch.float64)
         .numpy()
@@ -90,8 +90,8 @@ class SynapseRunner:
     """A synapse without neurons.
 
     Args:
-        stage: Parameters.
-        received: What it receives; its bound tells whether sums may wrap.
+        stage: The synapse.
+        received: What it receives, whose bound tells whether sums may wrap.
     """
 
     def __init__(self, stage: SynapseStage, received: Edge) -> None:
@@ -132,9 +132,9 @@ class PopulationRunner:
     """Neurons or a relay with their state; `reset` starts a window.
 
     Attributes:
-        stage: Parameters.
+        stage: The neurons or the relay.
         u: Currents `[N, ...]` of neurons, or 0.
-        v: Voltages of neurons, membranes of a relay, or 0.
+        v: Voltages `[N, ...]` of neurons, membranes of a relay, or 0.
     """
 
     def __init__(self, stage: NeuronStage | RelayStage) -> None:
@@ -152,7 +152,7 @@ class PopulationRunner:
         self.reset()
 
     def reset(self) -> None:
-        """Zero the state."""
+        """Set the state to zero."""
         self.u = self.v = np.zeros((), np.int64)
 
     def advance(self, total: IntArray, counts: LayerCounts) -> IntArray:
@@ -170,7 +170,7 @@ class PopulationRunner:
 
 
 def count_sent(stage: AnyStage, sent: NDArray[np.integer], counts: LayerCounts) -> None:
-    """Add what a stage sent, `[T, N, ...]`, to its counts; sums of synapses alone are no spikes."""
+    """Add what a stage sent, `[T, N, ...]`, to its counts; sums of synapses are not spikes."""
     counts.neuron_steps += sent.size
     if not isinstance(stage, SynapseStage):
         counts.spikes += int(np.count_nonzero(sent))
@@ -179,14 +179,14 @@ def count_sent(stage: AnyStage, sent: NDArray[np.integer], counts: LayerCounts) 
 def run_stage(
     stage: AnyStage, received: tuple[Edge, ...], windows: Sequence[NDArray[np.integer]], counts: LayerCounts
 ) -> NDArray[np.integer]:
-    """What one stage sends, `[T, N, ...]`, for what it receives, `[T, N, ...]` of each input.
+    """What one stage sends, `[T, N, ...]`, from what it receives, `[T, N, ...]` of each input.
 
-    It is 32 bits wide unless sums need more.
+    It has 32 bits, or 64 where sums of a synapse may need more.
 
     Args:
         stage: The stage.
         received: Kinds and bounds of the inputs.
-        windows: Their values.
+        windows: Values of the inputs.
         counts: Tally to add to.
     """
     frames, samples = windows[0].shape[:2]

@@ -1,6 +1,6 @@
 """Stages of an integer network that read named inputs: the graph form of what Loihi-style hardware computes.
 
-Every stage has a `name` and `inputs`, the names of the stages it reads (`HOST` for the frames from outside). Values on
+Every stage has a `name` and `inputs`, the names of the stages it reads (`HOST` for the frames that the host sends). Values on
 edges are integers of one of three kinds (`Edge`): spikes, unsigned payloads, signed payloads. With frames t of a window
 (from 0), all integers, `>>` an arithmetic shift (floor), `dec(s, d) = sign(s) * ((|s| * (4096 - d)) >> 12)` and M = 2**23:
 
@@ -55,13 +55,13 @@ EdgeKind = Literal["spike", "unsigned", "signed"]
 UNITY = 4096
 """The integer that stands for a decay of one: i_decay = 4096 forgets at once, 0 never."""
 HOST = ":host"
-"""What a stage names as its input to read the frames that the host sends; no stage has such a name."""
+"""The name of the input that reads the frames that the host sends; no stage has this name."""
 MESSAGE_BITS = 24
 """Bits of a signed payload: Lava's convolutions wrap their sums there."""
 
 
 def stage_error(name: str, reason: str) -> GraphError:
-    """The error for a stage that cannot be."""
+    """The error for an impossible stage."""
     return GraphError(reason, where=name)
 
 
@@ -71,8 +71,9 @@ class Edge:
 
     Attributes:
         kind: Spikes (0 and 1), payloads that are never negative, or signed payloads.
-        shape: Of one frame: `[C, H, W]` or `[n]`.
-        unit: The integer that stands for one in the float network; 1 for spikes. Real for signed streams.
+        shape: Shape of one frame: `[C, H, W]` or `[n]`.
+        unit: The number that stands for one of the float network: 1 for spikes, an integer for payloads, real for signed
+            streams.
         peak: Proven bound on the magnitude of a value.
     """
 
@@ -89,16 +90,17 @@ class Edge:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SynapseStage:
-    """A linear map of one input without neurons; its sums meet others in a neuron or a relay.
+    """A linear map of one input without neurons; its sums are added to others in a neuron or a relay.
 
     Attributes:
         name: Unique name.
         inputs: The one stage it reads.
         kind: "conv", "dense", or "transposed" (a transposed convolution).
         in_shape: `[C, H, W]`, or `[n]` for dense; dense flattens `[C, H, W]` in this order.
-        weight: `[O, I/groups, kH, kW]` for conv, `[O, n]` for dense, `[I, O/groups, kH, kW]` for transposed, as PyTorch has it.
+        weight: `[O, I/groups, kH, kW]` for conv, `[O, n]` for dense, `[I, O/groups, kH, kW]` for transposed, as PyTorch has
+        it.
         unit: The integer that stands for one in its sums.
-        stride: (rows, columns), as are padding, dilation and output_padding.
+        stride: Rows and columns, as are padding, dilation and output_padding.
         padding: As in PyTorch.
         dilation: Distance of the kernel's taps.
         output_padding: Rows and columns added at the end of a transposed convolution.
@@ -161,7 +163,7 @@ class SynapseStage:
     def fan_sums(self) -> tuple[IntArray, IntArray]:
         """Per output channel, bounds on the sum of the positive and of the negated negative weights, each `[O]`."""
         weight = self.weight
-        if self.kind == "transposed":  # as if each output met every tap
+        if self.kind == "transposed":  # an upper bound: as if every output met every tap
             depth = weight.shape[0] // self.groups
             weight = weight.reshape(self.groups, depth, *weight.shape[1:]).swapaxes(1, 2)
             weight = weight.reshape(-1, depth, *weight.shape[3:])
@@ -171,21 +173,21 @@ class SynapseStage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NeuronStage:
-    """A population of neurons in which the values of several stages meet.
+    """A population of neurons that adds the values of several stages.
 
     With i_decay = v_decay = 4096 it is threshold logic: the sum of two spikes beyond 1 is AND, beyond 0 OR.
 
     Attributes:
-        name: Unique name, the one of the neuron in the model it came from.
+        name: Unique name, that of the neuron in the model it came from.
         inputs: The stages whose values are added.
-        shape: Of one frame.
+        shape: Shape of one frame.
         bias: `[C]`, in units of the threshold.
         threshold: `[]` or `[C]`.
         v_decay: Voltage decay, 0..4096.
         i_decay: Current decay, 0..4096.
         reset: What a spike does to the voltage. "subtract" is not a process of Loihi 1, nor is a reset value.
         reset_value: Voltage after a spike, in units of the threshold; 0 where `reset` is "subtract".
-        drop: What "subtract" takes off, in units of the voltage (1/64 threshold unit).
+        drop: What "subtract" takes off, in units of the voltage (1/64 unit of the threshold).
     """
 
     name: str
@@ -225,15 +227,15 @@ class NeuronStage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RelayStage:
-    """Adds its inputs and sends the sum on as a signed graded spike: no threshold.
+    """Adds its inputs and sends the sum on as a signed graded spike, without a threshold.
 
     Attributes:
         name: Unique name.
         inputs: The stages whose values are added.
-        shape: Of one frame.
+        shape: Shape of one frame.
         bias: `[C]`, in units of the sum.
         unit: The integer that stands for one in what it sends.
-        bits: Bits of what it sends, sign included, at most 24; beyond, values are cut off (and counted).
+        bits: Bits of what it sends, sign included, at most 24; larger values are cut off (and counted).
         multiplier: Integer factor; may be negative.
         shift: Bits that are shifted out, rounded half up.
         decay: Leak of a membrane in 1/4096 (a leaky integrator), or None for no memory.
@@ -281,8 +283,8 @@ class ProgramStage:
     Attributes:
         name: Unique name.
         inputs: The stages it reads, in the order of the program's inputs.
-        program: What twin and process share. Its inputs and its result are windows `[T, *frame]`; with T = 1 it needs no
-            window, and then no time.
+        program: The program, which twin and process share. Its inputs and its result are windows `[T, *frame]`; with T = 1 it
+            needs no window, and so takes no time.
         unit: The integer that stands for one in the result.
     """
 
@@ -309,17 +311,17 @@ class ProgramStage:
 
     @property
     def in_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Of one frame of each input."""
+        """Shape of one frame of each input."""
         return tuple(shape[1:] for shape in self.program.shapes[: self.program.inputs])
 
     @property
     def out_shape(self) -> tuple[int, ...]:
-        """Of one frame of the result."""
+        """Shape of one frame of the result."""
         return self.program.shapes[-1][1:]
 
     @property
     def kind(self) -> EdgeKind:
-        """Of the result."""
+        """Kind of the result."""
         low, high = self.program.bounds[-1]
         return "signed" if low < 0 else "spike" if high == 1 and self.unit == 1 else "unsigned"
 

@@ -46,12 +46,12 @@ from tcja_deploy.runtime.stream.plan import (
 __all__ = ["IntegerGate", "IntegerLayer", "PoolPayload", "plan_twin", "stream_twin"]
 
 INPUT, OUTPUT = ":input", ":output"
-"""Names of the frames as they come, and of the result; no layer has such a name."""
+"""Names of the incoming frames, and of the result; no layer has such a name."""
 
 
 @dataclass(frozen=True, eq=False)
 class Encode(Stateless):
-    """What the host does to a frame before it enters."""
+    """What the host does to a frame before it enters the network."""
 
     host: integer.HostInput
     macs: int = 0
@@ -73,7 +73,7 @@ class IntegerLayer(PlainCell):
     """Synapse and neurons; state: voltages `v` and, where they have a memory, currents `u`, in float64.
 
     Attributes:
-        layer: Parameters.
+        layer: The layer.
     """
 
     layer: LayerStage
@@ -118,10 +118,10 @@ class IntegerLayer(PlainCell):
 class IntegerGate(PlainCell):
     """Spikes in, integer gates `[N, C]` out; state: the latest spike `counts`.
 
-    `counts [n, N, C]` are the latest n = T frames (K_T without CLA), as many numbers as CLA accumulators.
+    `counts [n, N, C]` are of the latest n = T frames (K_T without CLA), as many numbers as CLA accumulators.
 
     Attributes:
-        gate: Parameters.
+        gate: The gate.
         lookahead: See `stream.gate.GateBuffer`.
         estimate: See `stream.gate.GateBuffer`; rounded to whole counts.
     """
@@ -136,13 +136,13 @@ class IntegerGate(PlainCell):
 
     @property
     def exact_lookahead(self) -> int:
-        """Frames that the gate has to wait to be exact."""
+        """Frames that the gate has to wait for to be exact."""
         T = self.gate.frames
         return T - 1 if self.gate.cla is not None else min(same_padding(self._taps)[1], T - 1)
 
     @property
     def macs(self) -> int:
-        """See `Cell`; of the incremental form, as hardware would run it."""
+        """See `Cell`; counted for the incremental form, which hardware would run."""
         C, cla = self.gate.in_shape[0], self.gate.cla
         return C * C * self._taps + (0 if cla is None else self.gate.frames * C * int(cla.shape[2]))
 
@@ -159,7 +159,7 @@ class IntegerGate(PlainCell):
         return self.advance(inputs[0].sum((2, 3)).to(torch.int64), state, t)
 
     def advance(self, arrived: Tensor, state: CellState, t: int) -> tuple[list[Tensor], CellState]:
-        """As `step`, of the spikes that arrived `[N, C]`."""
+        """As `step`, from the number of spikes that arrived, `[N, C]`."""
         after = {"counts": torch.cat([state["counts"][1:], arrived[None]])}
         if "past" in state:
             after["past"] = state["past"] + arrived
@@ -177,7 +177,7 @@ class IntegerGate(PlainCell):
         return [self._values(window[first + j : first + j + self._taps])[left] for j in frames], after
 
     def _future(self, state: CellState, t: int) -> Tensor:
-        """Counts expected of the frames after `t`."""
+        """Counts expected in the frames after `t`."""
         T, (_, samples, C), area = self.gate.frames, state["counts"].shape, prod(self.gate.in_shape[1:])
         if self.estimate is None:
             return torch.zeros(T - 1 - t, samples, C, dtype=torch.int64)
@@ -196,7 +196,7 @@ class IntegerGate(PlainCell):
 
 @dataclass(frozen=True, eq=False)
 class PoolPayload(Stateless):
-    """Spatial pooling of spikes before the gate: the largest of a window, or their sum."""
+    """Spatial pooling of spikes before the gate: the largest value of a window, or the sum."""
 
     pool: SpatialPool
     macs: int = 0
@@ -211,7 +211,7 @@ class PoolPayload(Stateless):
 
 @dataclass(frozen=True, eq=False)
 class HostReadout(Stateless):
-    """What the host makes of payloads `[T, N, ...]` of a window, or `[N, ...]` of one frame."""
+    """The host's result from payloads `[T, N, ...]` of a window, or `[N, ...]` of one frame."""
 
     readout: integer.Readout
     unit: float
@@ -266,7 +266,7 @@ def stream_twin(
     schedule: Schedule = "burst",
     samples: int = 1,
 ) -> Stepper:
-    """An integer network as a stream; exact, it equals `Twin.run`. Options as for `stream`.
+    """An integer network as a stream, which equals `Twin.run` if it is exact; options as for `stream`.
 
     Raises:
         UsageError: If an option makes no sense.
@@ -292,7 +292,7 @@ def _block(gate: GateStage, source: str, lookahead: int | None, estimate: Estima
 
 
 def _readout(network: integer.IntegerNetwork, last: str, T: int) -> list[Link]:
-    """The result, and the mean of the results of single frames, which is the running result."""
+    """The cells of the result, and of the mean of the results of single frames, which is the running result."""
     readout, unit = network.readout, network.unit
     frame = replace(readout, time_mean=False)
     shape = network.stages[-1].out_shape

@@ -3,7 +3,7 @@
 Lava runs one pipelined step at a time; the twin runs a layer over the whole window. Both give the same spikes
 because the states of every layer start from zero in each window. The reference computes stage by stage in
 float64, which holds the integers exactly; the kernels (`tcja_deploy.runtime.integers.sparse_network`) add
-8-bit weights of what is active in lanes of 16 and 32 bits, and leave to the reference what no bound proves to fit.
+8-bit weights of active inputs in lanes of 16 and 32 bits, and leave to the reference what no bound proves to fit.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["MESSAGE_LIMIT", "Twin", "TwinRun", "encode"]
 
 MESSAGE_LIMIT = 1 << 24
-"""Payloads stay below it in magnitude."""
+"""Bound on the magnitude of payloads, 2**24."""
 
 CHUNK_BYTES = 1 << 28
 
@@ -47,10 +47,10 @@ class TwinRun:
     """Result of a run over N samples.
 
     Attributes:
-        network: What ran.
-        payload: [T, N, ...] int32: spikes or payloads of the last stage.
-        recorded: Stage name -> [T, N, ...]; uint8 spikes of layers, int32 payloads of gates.
-        counts: Stage name -> counts.
+        network: The network that ran.
+        payload: Spikes or payloads of the last stage, `[T, N, ...]`, int32.
+        recorded: What each recorded stage sent, by name, `[T, N, ...]`; spikes in uint8, payloads in int32.
+        counts: Counts of each stage by name.
     """
 
     network: IntegerNetwork
@@ -60,12 +60,12 @@ class TwinRun:
 
     @property
     def values(self) -> NDArray[np.float64]:
-        """The readout on the host: [N, K], or [T, N, K] where it does not average over time."""
+        """The host's readout: `[N, K]`, or `[T, N, K]` where it does not average over time."""
         return self.network.readout(self.payload, self.network.unit)
 
 
 def encode(host: HostInput, frames: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Integer payloads [T, N, ...] that the host sends for frames [T, N, *shape].
+    """Integer payloads `[T, N, ...]` that the host sends for frames `[T, N, *shape]`.
 
     Raises:
         DataError: Frames of another shape, or values that are not the integers the network was made for.
@@ -94,10 +94,10 @@ class Twin:
     """An integer network made ready to run; `run` may be called any number of times.
 
     Attributes:
-        network: What to run.
-        kernels: Whether the kernels run it, whose time follows the spikes, or the reference. `None` for the reference until the
-            process has run about as many multiply-accumulates as loading the kernels takes time for.
-        threads: Threads of the kernels; `None` for all cores that the process may use. No result depends on either.
+        network: The network.
+        kernels: Whether the kernels run it, whose time follows the spikes, or else the reference. `None` for the reference
+            until the process has run for about as long as loading the kernels takes.
+        threads: Threads of the kernels; `None` for all cores that the process may use. No result depends on these two.
     """
 
     network: IntegerNetwork
@@ -111,9 +111,9 @@ class Twin:
         """Run N windows.
 
         Args:
-            frames: Frames of the model's input, [T, N, C, H, W] or [T, N, n].
+            frames: Frames of the model's input, `[T, N, C, H, W]` or `[T, N, n]`.
             record: Names of the stages whose spikes or payloads to return.
-            encoded: The frames are integer payloads already, as `encode` returns them.
+            encoded: Whether the frames are integer payloads already, as `encode` returns them.
 
         Raises:
             DataError: Frames that do not fit the network.
@@ -151,7 +151,7 @@ class Twin:
         return TwinRun(network, output, recorded, counts)
 
     def _window(self, samples: int) -> RunWindow:
-        """What runs the windows of a chunk of samples."""
+        """A function that runs the windows of a chunk of samples."""
         chosen = pays(self.network, samples) if self.kernels is None else self.kernels
         if not chosen:
             return partial(_reference, self.network)

@@ -1,4 +1,4 @@
-"""How much an integer network computes, and when its kernels are worth their loading."""
+"""How much an integer network computes, and when its kernels are worth loading."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tcja_deploy.runtime.integers.stages import SynapseStage
 __all__ = ["frame_work", "pays", "window_work"]
 
 LOADING = 5e9
-"""Multiply-accumulates of the reference in about the time in which the kernels are loaded, a second."""
+"""Multiply-accumulates that the reference computes while the kernels would be loaded, about a second."""
 
 _done = [0]
-"""Multiply-accumulates that this process was asked for."""
+"""Multiply-accumulates that this process was asked for so far."""
 
 
 def frame_work(stage: AnyStage) -> int:
@@ -32,9 +32,9 @@ def window_work(network: IntegerNetwork) -> int:
 
 
 def pays(network: IntegerNetwork, samples: int) -> bool:
-    """Whether the process has by now, these windows included, so much to compute that the kernels pay.
+    """Count these windows, and say whether the process has by now been asked for so much that the kernels pay.
 
-    At worst it then takes twice as long as with the better choice from the start.
+    At worst it takes twice as long as with the better choice from the start.
     """
     _done[0] += samples * window_work(network)
     return _done[0] > LOADING
