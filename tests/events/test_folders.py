@@ -189,5 +189,5 @@ def test_table_of_class_names(tmp_path: Path) -> None:
         open_(tmp_path, labels=tmp_path / "t.csv")
     with pytest.raises(DataError, match="cannot be read as a table"):
         open_(tmp_path, labels=tmp_path / "none.csv")
-    with pytest.raises(UsageError, match="about folders"):
+    with pytest.raises(UsageError, match="apply to folders"):
         open_(tmp_path / "a.npz", labels=tmp_path / "t.csv")
