@@ -10,9 +10,9 @@ if __name__ != "tcja_deploy.energy":
 
 
 class _Callable(_ModuleType):
-    """The package has the name that the function of the Python interface needs, so it is a door to it.
+    """The package has the name of a function of the Python interface, so calling the package calls that function.
 
-    Nothing in the package knows the interface: it is looked up by name when somebody calls.
+    Nothing in the package depends on the interface: it is looked up by name when the package is called.
     """
 
     def __call__(self, *args: _Any, **named: _Any) -> _Any:

@@ -1,4 +1,4 @@
-"""Running a network over a data set and counting what its inventory asks for."""
+"""Running a network over a data set and counting what its inventory needs."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ def measure(
     stopwatch: Stopwatch | None = None,
     kept: KeptProgress | None = None,
 ) -> Measured:
-    """Count the activity of a network over a data set, and join it with the network's inventory.
+    """Count the activity of a network over a data set and join it with the network's inventory.
 
     Args:
         graph: The network that is run.
         data: Recordings as the network takes them.
-        counted: The network whose work is counted, if it is not the same: the one with batch normalisation
-            folded, whose spiking layers have the same names and the same spikes.
-        batch_size: Recordings that are run together.
+        counted: The network whose work is counted, if it is another one: that with batch normalisation folded, whose
+            spiking layers have the same names and the same spikes.
+        batch_size: Number of recordings that are run together.
         data_facts: What identifies the frames, such as the hash of the recordings; kept with the counts.
         progress: Called with the number of recordings that this process has finished.
-        shared: This process among several that share the recordings.
+        shared: Position of this process among several that share the recordings.
         engine: What runs the network, see `runtime.engines`: "torch", "events", "onnx" or "auto".
         device: Where torch computes, such as "cuda".
-        class_names: Names of the classes that labels and predictions are about, kept with the predictions.
-        stopwatch: Takes the time spent on reading, on the network and on counting.
-        kept: Where progress is kept, and what an interrupted run has kept there.
+        class_names: Names of the classes of labels and predictions, kept with the predictions.
+        stopwatch: Measures the time spent on reading, on the network and on counting.
+        kept: Where progress is kept, with what an interrupted run has kept there.
 
     Raises:
-        DataError: The data do not fit the network.
+        DataError: If the data do not fit the network.
     """
     inventory = take_inventory(counted or graph)
     watches = inventory.watches()
@@ -85,10 +85,10 @@ def measure(
 
 
 def join(graph: Graph, activity: Activity, counted: Graph | None = None) -> Measured:
-    """A network with activity that was recorded before, by any runtime; `counted` as in `measure`.
+    """Join a network with activity recorded earlier by any runtime; `counted` as in `measure`.
 
     Raises:
-        UnsupportedError: The activity belongs to another network.
+        UnsupportedError: If the activity belongs to another network.
     """
     recorded = activity.origin.get("model", graph.hash)
     if recorded != graph.hash:

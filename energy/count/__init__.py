@@ -1,1 +1,1 @@
-"""What a network does in one inference, counted: synaptic operations, and all other work."""
+"""Counting what a network does in one inference: synaptic operations and all other work."""

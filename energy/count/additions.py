@@ -1,9 +1,9 @@
-"""What a network with branches needs on a spiking chip besides its layers with weights, found from the graph alone.
+"""What a network with branches needs on a spiking chip besides its layers with weights, derived from the graph alone.
 
-Values of real numbers that are sent on are relays: neurons without a threshold, whose sums leave as graded spikes. Products of
-spikes are populations of threshold logic. Where branches of unequal depth meet, the early one waits. Attention over a window is
-a program, for a processor beside the neuron cores. In time, a layer with weights and a pool take one step, such a program T - 1
-where it needs the whole window, neurons and relays none.
+Real values that are sent on need relays: neurons without a threshold, whose sums leave as graded spikes. Products of
+spikes are populations of threshold logic. Where branches of unequal depth meet, the earlier one is delayed. Attention is
+a program for a processor next to the neuron cores. A layer with weights and a pool take one time step each, a program T -
+1 steps if it needs the whole window, neurons and relays none.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ __all__ = ["Addition", "additions"]
 
 @dataclass(frozen=True, slots=True)
 class Addition:
-    """One part that is no layer with weights.
+    """One part that is not a layer with weights.
 
     Attributes:
-        kind: What it is.
-        node: Where it stands: the node whose value a relay sends, that spikes of logic come from, whose inputs a delay holds
-            back, or with which a program ends.
+        kind: Kind of the part.
+        node: Its node: the one whose value a relay or a logic population sends, whose input a delay holds back, or with
+            which a program ends.
         source: The value that a delay holds back; otherwise that of the node.
-        elements: Values in each step.
-        steps: How long a delay is, or a program takes; 0 otherwise.
-        layer: Of a relay a layer with weights whose population it is, because its sums arrive there; empty if there is none.
+        elements: Number of values per time step.
+        steps: Length of a delay, or duration of a program, in time steps; 0 otherwise.
+        layer: For a relay, the layer with weights whose population it is, because its sums arrive there; empty if there
+            is none.
     """
 
     kind: Literal["relay", "logic", "delay", "program"]
@@ -42,7 +43,7 @@ class Addition:
 
 
 def additions(graph: Graph) -> tuple[Addition, ...]:
-    """All of them, in the order of the graph."""
+    """All additions, in the order of the graph."""
     attention, tail = attention_nodes(graph), _tail(graph)
     leaves: dict[str, int] = {}
     found: list[Addition] = []
@@ -83,7 +84,7 @@ _SUMS = ir.Add | ir.Affine | ir.BatchNorm1d | ir.BatchNorm2d
 
 
 def _relayed(graph: Graph, node: Node, tail: frozenset[str]) -> bool:
-    """Whether a value of real numbers is sent on, and not the sum of one population alone."""
+    """Whether a real value is sent to other populations, instead of being a sum inside a single population."""
     integrator = node.op.membrane and not node.op.spiking
     if not (node.op.synaptic or integrator or isinstance(node.op, _SUMS)):
         return False
@@ -96,7 +97,7 @@ def _relayed(graph: Graph, node: Node, tail: frozenset[str]) -> bool:
 
 
 def _layer(graph: Graph, node: Node) -> str:
-    """A layer with weights whose sums meet others in a node, or are its value; empty if only values of stages do."""
+    """A layer with weights whose sums are a node's value or a summand of it; empty if there is none."""
     if node.op.synaptic:
         return node.name
     if isinstance(node.op, _SUMS) or (node.op.membrane and not node.op.spiking):
@@ -126,7 +127,7 @@ def _tail(graph: Graph) -> frozenset[str]:
 
 
 def _programs(graph: Graph, attention: frozenset[str]) -> Mapping[str, tuple[frozenset[str], bool]]:
-    """For the last node of each attention what it reads, and whether it needs the whole window."""
+    """For the last node of each attention, what the attention reads, and whether it needs the whole window."""
     inside: dict[str, tuple[frozenset[str], bool]] = {}
     ends: dict[str, tuple[frozenset[str], bool]] = {}
     for node in graph:

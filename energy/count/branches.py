@@ -11,10 +11,9 @@ __all__ = ["attention_nodes", "first_layers"]
 def attention_nodes(graph: Graph) -> frozenset[str]:
     """Names of the nodes that only serve a gate: every path to the output goes through a sigmoid into a product.
 
-    The products themselves are included; spikes that a branch squeezes are not, because the trunk reads them
-    too.
+    The products themselves are included; the spikes that a branch squeezes are not, because the trunk reads them too.
     """
-    gates: set[str] = set()  # sigmoids, and what is made of their results alone
+    gates: set[str] = set()  # sigmoids, and what depends on their results alone
     for node in graph:
         combines = node.op.moves_only or node.op.elementwise or isinstance(node.op, ir.Reduce)
         if isinstance(node.op, ir.Sigmoid) or (combines and all(name in gates for name in node.inputs)):
@@ -36,7 +35,7 @@ def attention_nodes(graph: Graph) -> frozenset[str]:
 
 def first_layers(graph: Graph) -> frozenset[str]:
     """Names of the layers with weights that read the network's input: no neuron and no other weights precede them."""
-    raw = {graph.input.name}  # values made of the input alone
+    raw = {graph.input.name}  # values that depend on the input alone
     first = set()
     for node in graph.nodes[1:]:
         if node.inputs and all(name in raw for name in node.inputs):

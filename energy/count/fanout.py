@@ -1,6 +1,6 @@
-"""Exact fan-out: how many weights each input element meets, borders, strides, dilation and groups included.
+"""Exact fan-out: the number of weights that each input element meets, with borders, strides, dilation and groups.
 
-A spike at a corner of a padded 3x3 convolution meets 4 kernel positions, at an edge 6, elsewhere 9. In all
+A spike at a corner of a padded 3x3 convolution meets 4 kernel positions, one at an edge 6, one elsewhere 9. In all
 convolutions the two spatial axes are independent, so the map is an outer product of two exact integer
 vectors.
 """
@@ -25,10 +25,10 @@ Lengths = tuple[int, ...]
 
 
 def taps(n_in: int, n_out: int, kernel: int, *, stride: int = 1, dilation: int = 1, pad: int = 0) -> Ints:
-    """Along one axis of a convolution: how many (output, tap) pairs read each input position, `[n_in]`.
+    """Along one axis of a convolution: the number of (output, tap) pairs that read each input position, `[n_in]`.
 
-    Output `i` reads inputs `i stride + m dilation - pad` for taps `m < kernel`; `pad` are the zeros before
-    the axis.
+    Output `i` reads inputs `i stride + m dilation - pad` for taps `m < kernel`; `pad` is the number of zeros before the
+    axis.
     """
     reads = np.arange(n_out)[:, None] * stride + np.arange(kernel) * dilation - pad
     inside = reads[(reads >= 0) & (reads < n_in)]
@@ -38,7 +38,7 @@ def taps(n_in: int, n_out: int, kernel: int, *, stride: int = 1, dilation: int =
 def transposed_taps(
     n_in: int, n_out: int, kernel: int, *, stride: int = 1, dilation: int = 1, pad: int = 0
 ) -> Ints:
-    """Along one axis of a transposed convolution: how many outputs each input position adds to, `[n_in]`.
+    """Along one axis of a transposed convolution: the number of outputs to which each input position adds, `[n_in]`.
 
     Input `i` adds to outputs `i stride + m dilation - pad` for taps `m < kernel`, where those exist.
     """
@@ -54,7 +54,7 @@ def fan_out(op: Op, x: Signal, T: int) -> Ints:
         int64, broadcastable to the frames of `x`: `[T or 1, *features]`.
 
     Raises:
-        UnsupportedError: The op has no weights to fan out to.
+        UnsupportedError: If the op has no weights.
     """
     if type(op) not in FAN_OUT:
         raise UnsupportedError(f"{type(op).__name__} has no synapses")
@@ -102,14 +102,14 @@ FAN_OUT: dict[type[Op], Callable[[Any, Lengths, Lengths], Ints]] = {
     ir.ConvTranspose2d: _conv_transpose2d,
     ir.Linear: _linear,
 }
-"""Weights that each position of the trailing axes meets: (op, shape of the input, shape of the result) -> map."""
+"""Counts the weights that each position of the trailing axes meets: (op, shape of the input, shape of the result) -> map."""
 
 
 def pool_windows(op: Op, x: Signal, T: int) -> Ints:
-    """Pooling windows that each element of the input `x` lies in; shaped like the result of `fan_out`.
+    """Number of pooling windows that contain each element of the input `x`; in the shape of the result of `fan_out`.
 
     Raises:
-        UnsupportedError: The op is not a pooling op.
+        UnsupportedError: If the op is not a pooling op.
     """
     lengths, out = x.shape(T, 1), op.infer(x, T=T).shape(T, 1)
     match op:
@@ -139,10 +139,10 @@ def _framed(own: Ints, x: Signal) -> Ints:
 
 
 def macs(op: Op, x: Signal, T: int) -> Macs:
-    """Multiply-accumulates of a synaptic op, one recording.
+    """Multiply-accumulates of a synaptic op for one recording.
 
     Raises:
-        UnsupportedError: The op has no weights.
+        UnsupportedError: If the op has no weights.
     """
     weights = fan_out(op, x, T)
     sites = elements(x, T)
@@ -153,5 +153,5 @@ def macs(op: Op, x: Signal, T: int) -> Macs:
 
 
 def elements(x: Signal, T: int) -> int:
-    """Elements of a signal in one window of one recording."""
+    """Number of elements of a signal in one window of one recording."""
     return int(np.prod(x.shape(T, 1), dtype=np.int64))

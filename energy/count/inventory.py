@@ -1,12 +1,12 @@
-"""What a network does in one inference, as countable work: its inventory, joined with recorded activity.
+"""The work that a network does in one inference: its inventory, joined with recorded activity.
 
 Rules of counting, the same everywhere:
 
-* One operation per operand: accumulators start at zero, so a sum of n numbers is n additions, and a window of n
-  numbers n comparisons. This is how multiply-accumulates are counted, too.
-* Where the operand is a sparse signal (spikes, counts, graded spikes), an operation happens per non-zero
-  element; the number is recorded, never estimated. Elsewhere it happens per element, padding left out.
-* Every node is counted, deliberately ignored with a reason, or reported as unsupported.
+* One operation per operand: accumulators start at zero, so a sum of n numbers takes n additions, and the maximum of a
+window of n numbers n comparisons. Multiply-accumulates are counted in the same way. * Where the operand is a sparse
+signal (spikes, counts, graded spikes), an operation happens per non-zero
+  element; the number is recorded, never estimated. Elsewhere it happens per element, without padding.
+* Every node is counted, deliberately ignored for a stated reason, or reported as unsupported.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Primitive(StrEnum):
 
 
 class Purpose(StrEnum):
-    """What work is for, so that a reader can leave terms out."""
+    """The purpose of work, so that a reader can leave out terms."""
 
     SYNAPSES = "synapses"
     BIAS = "bias"
@@ -69,7 +69,7 @@ class Purpose(StrEnum):
 
 
 class Status(StrEnum):
-    """Coverage of a node."""
+    """How a node is covered."""
 
     COUNTED = "counted"
     IGNORED = "ignored"
@@ -78,7 +78,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How a node is dealt with, and why."""
+    """How a node is covered, and why."""
 
     node: str
     op: str
@@ -88,7 +88,7 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class Drive:
-    """The non-zero elements of a value, each counting as many times as a recorded map says (`""`: once)."""
+    """The non-zero elements of a value, each weighted by the map called `map` (`""`: counted once)."""
 
     value: str
     map: str = ""
@@ -101,14 +101,14 @@ class SynapticLayer:
     Attributes:
         node: Name of the node.
         op: Name of its op.
-        map_axes: Trailing axes of the result that are positions, see `Op`.
+        map_axes: Number of trailing axes of the result that are positions, see `Op`.
         source: The value it reads.
         kind: Signal kind of that value.
-        shape_in: One frame of the input.
-        shape_out: One frame of the result.
-        parameters: Stored weights, bias included.
+        shape_in: Shape of one frame of the input.
+        shape_out: Shape of one frame of the result.
+        parameters: Number of stored weights, including biases.
         macs: Multiply-accumulates.
-        sites: Input elements in one inference.
+        sites: Number of input elements in one inference.
         first: Whether it reads the network's input (pooled at most).
         attention: Whether it belongs to an attention branch.
     """
@@ -139,16 +139,16 @@ class SynapticLayer:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Operations of one sort that a node does besides synapses.
+    """Operations of one kind that a node performs besides synaptic ones.
 
     Attributes:
         node: Name of the node.
         purpose: What it is for.
         what: Name of the operation in the network: squeeze, gate, leak.
         primitive: Elementary operation.
-        dense: Count per inference if every element is worked on.
-        drive: Recorded events it is driven by; `None` if the dense count is the true one.
-        weights: Stored numbers that it works with, one an operation; 0 if there are none.
+        dense: Number of operations per inference if every element is processed.
+        drive: Recorded events that cause the operations; `None` if the dense number is the true one.
+        weights: Number of stored numbers that it uses, one per operation; 0 if there are none.
     """
 
     node: str
@@ -169,7 +169,7 @@ class Inventory:
         layers: Layers with weights, in order.
         operations: All other work, in order.
         coverage: One entry per node.
-        maps: Integer maps by value and reader, to be recorded.
+        maps: Integer maps to be recorded, by value and reader.
     """
 
     graph: Graph
@@ -180,7 +180,7 @@ class Inventory:
 
     @property
     def unsupported(self) -> tuple[Coverage, ...]:
-        """Nodes that nobody knows how to count."""
+        """Nodes without a counting rule."""
         return tuple(c for c in self.coverage if c.status is Status.UNSUPPORTED)
 
     @property
@@ -194,7 +194,7 @@ class Inventory:
         return tuple(n for n in self.graph if n.op.membrane)
 
     def watches(self) -> tuple[Watch, ...]:
-        """What has to be recorded: the input, all spikes, and whatever drives work."""
+        """What has to be recorded: the input, all spikes, and every value that drives work."""
         names = {self.graph.input.name, *self.maps}
         names |= {layer.source for layer in self.layers if layer.kind.sparse}
         names |= {n.name for n in self.graph.neurons}
@@ -203,7 +203,7 @@ class Inventory:
         for node in self.graph:
             if node.name in names:
                 steps, features = frame_shape(node.signal, self.graph.T)
-                computed = not isinstance(node.op, ir.Input)  # what users feed may be anything
+                computed = not isinstance(node.op, ir.Input)  # the input may hold any numbers
                 binary = computed and node.signal.kind is Kind.BINARY
                 watched.append(Watch(node.name, features, steps, self.maps.get(node.name, {}), binary))
         return tuple(watched)
@@ -211,7 +211,7 @@ class Inventory:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """An inventory with the activity that drives it. All counts are per inference, one per recording."""
+    """An inventory with the activity that drives it. All counts are per inference, with one number per recording."""
 
     inventory: Inventory
     activity: Activity
@@ -221,7 +221,7 @@ class Measured:
         return len(self.activity)
 
     def events(self, drive: Drive, measure: Measure = Measure.NONZERO) -> Ints:
-        """Events of a drive in each recording."""
+        """Events of a drive in each recording, `[recordings]`."""
         counts: Ints = self.activity[drive.value].counts(measure, drive.map).sum(1)
         return counts
 
@@ -232,7 +232,7 @@ class Measured:
         return Ops(self.events(work.drive))
 
     def synops(self, layer: SynapticLayer, measure: Measure = Measure.NONZERO) -> Ops:
-        """Synaptic operations: exactly the weights met by non-zero inputs; all of them where the input is dense."""
+        """Synaptic operations: exactly the weights met by non-zero inputs; all weights if the input is dense."""
         if not layer.event_driven:
             return Ops.constant(layer.macs.border_aware_per_inference, len(self))
         return Ops(self.events(layer.drive, measure))
@@ -245,7 +245,7 @@ class Measured:
         return self.synops(layer, Measure.UNIT if layer.kind is Kind.BINARY else Measure.PAYLOAD)
 
     def beyond_accumulations(self, layer: SynapticLayer) -> Ops | None:
-        """Synaptic operations that `as_accumulations` cannot stand for; `None` if there are none, as usual.
+        """Synaptic operations that `as_accumulations` does not cover; `None` if there are none, as usual.
 
         They occur where the data is not of the kind that the network declares: numbers other than 1 where spikes were
         declared, fractions where counts were.
@@ -267,7 +267,7 @@ class Measured:
         return Rate(int(counts.counts().sum()), counts.size * counts.steps * len(self))
 
     def rates(self, value: str) -> NDArray[np.float64]:
-        """Share of non-zero elements of a value in each recording."""
+        """Share of non-zero elements of a value in each recording, `[recordings]`."""
         counts = self.activity[value]
         events: Ints = counts.counts().sum(1)
         return events / np.float64(counts.size * counts.steps)

@@ -1,7 +1,7 @@
-"""The activity of a model: how a network is run and counted by everyone who asks for rates or energy.
+"""The activity of a model: how a network is run and counted wherever rates or energies are needed.
 
-The network runs as it was trained. The work that is counted is that of the network with batch normalisation folded, as every
-deployment has it; the spikes are the same values under the same names.
+The network runs as it was trained. The work counted is that of the network with batch normalisation folded, as in every
+deployment; its spikes are the same values under the same names.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ __all__ = ["CPU", "DataSet", "ModelActivity", "kept_activity", "measure_model"]
 
 CPU = "cpu"
 _FEW = 4
-"""Recordings run at once by torch on a processor."""
+"""Number of recordings that torch runs at once on a CPU."""
 _TOGETHER = 16
-"""Recordings run at once by the event engine: its values are bits and lists, and its threads have more to share then."""
+"""Number of recordings that the event engine runs at once: its values are bits and lists, and its threads share more work."""
 _MOST_AT_ONCE = 256
-"""Recordings run at once on a GPU, however large its memory is: more are not faster."""
+"""Largest number of recordings run at once on a GPU, however large its memory is: more are not faster."""
 
 
 _SILENT = (
@@ -44,11 +44,11 @@ _SILENT = (
 
 
 class DataSet(CheckedFrames, Protocol):
-    """Recordings that say what they are."""
+    """Recordings that describe themselves."""
 
     @property
     def path(self) -> Path:
-        """What was opened."""
+        """Path of the file or folder."""
         ...
 
     @property
@@ -63,12 +63,12 @@ class DataSet(CheckedFrames, Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was decided for the user on opening."""
+        """Choices that were made on opening, for the user to know."""
         ...
 
     @property
     def framing(self) -> object:
-        """How events become frames; as text it goes into reports."""
+        """How events become frames; reports print it as text."""
         ...
 
 
@@ -77,9 +77,9 @@ class ModelActivity:
     """The counted activity of a model.
 
     Attributes:
-        measured: The counts, with the work that they drive.
+        measured: The counts, joined with the work that they drive.
         facts: What was measured, for reports.
-        leads: Whether this process is the one that reports; of several that share the recordings one does.
+        leads: Whether this process reports; of several processes that share the recordings, only one does.
     """
 
     measured: Measured
@@ -103,16 +103,16 @@ def measure_model(
     Args:
         graph: The network as it was trained.
         parts: The data sets, one after the other.
-        batch_size: Recordings that are run together; `None` for a few on a processor, and on another device for as many
-            as fit into its memory.
-        engine: What computes, see `runtime.engines`.
+        batch_size: Number of recordings that are run together; if `None`, a few on a CPU, and on another device as many
+            as fit into its memory, up to a limit.
+        engine: What runs the network, see `runtime.engines`.
         device: Where torch computes, such as `"cuda"`.
-        stopwatch: Takes the time of reading and running, if given.
-        progress: Shows the progress of the process that reports, given the number of its recordings.
-        kept: Where progress is kept, and what an interrupted run has kept there.
+        stopwatch: Measures the time of reading and running, if given.
+        progress: Makes the progress display of the process that reports, given the number of its recordings.
+        kept: Where progress is kept, with what an interrupted run has kept there.
 
     Raises:
-        DataError: The data do not fit the network.
+        DataError: If the data do not fit the network.
     """
     if batch_size is None:
         chosen = choose(graph, engine, device, samples=sum(map(len, parts)))
@@ -158,11 +158,11 @@ def measure_model(
 
 
 def kept_activity(graph: Graph, path: Path) -> ModelActivity:
-    """The activity of a model from counts that were kept in a file.
+    """The activity of a model from counts kept in a file.
 
     Raises:
-        FileFormatError: The file holds no counts.
-        UnsupportedError: They belong to another network.
+        FileFormatError: If the file holds no counts.
+        UnsupportedError: If they belong to another network.
     """
     counts = load_activity(path)
     facts = {

@@ -1,9 +1,9 @@
 """The metrics of NeuroBench, by its own definitions (Yik et al., Nat. Commun. 16:1545, 2025, arXiv 2304.04640).
 
-They differ from the counts of the conventions here in what they take for an operation: weights that are zero make none; a call
-whose inputs are all -1, 0 or 1 makes accumulations, any other one multiply-accumulates, a call being one recording at one time
-step (or one window, where a layer sees it whole). Biases, normalisation, pooling, neurons and gates are left out. They need a
-pass over the recordings of their own, since kept counts know no zero weights.
+They differ from the counts of the conventions here in the definition of an operation: zero weights cause none; a call
+whose inputs are all -1, 0 or 1 causes accumulations, any other call multiply-accumulates. A call is one recording at one
+time step (or one window, if a layer sees the whole window). Biases, normalisation, pooling, neurons and gates are left
+out. The metrics need a separate pass over the recordings, since kept counts do not tell zero weights.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tcja_deploy.runtime.sequence import evaluate, run
 __all__ = ["NeuroBenchMetrics", "neurobench_metrics"]
 
 _COUNTED = (ir.Conv1d, ir.Conv2d, ir.Linear)
-"""What NeuroBench takes for connections, besides recurrent layers."""
+"""The ops that NeuroBench counts as connections, besides recurrent layers."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,16 @@ class NeuroBenchMetrics:
     """Metrics of a network over recordings; operations are means per recording.
 
     Attributes:
-        parameters: Stored weights and biases, batch normalisation folded.
-        footprint: Bytes of them, as float32.
+        parameters: Number of stored weights and biases, with batch normalisation folded.
+        footprint: Bytes that they take as float32.
         connection_sparsity: Share of zero weights, rounded to four decimals as NeuroBench does.
         activation_sparsity: Share of neuron-steps without a spike; 0 where there are no neurons.
         effective_macs: Multiply-accumulates with non-zero inputs and weights.
-        effective_acs: Accumulations: the same where inputs are spikes.
+        effective_acs: Accumulations with non-zero inputs and weights.
         dense: Operations if all inputs and weights were non-zero; padding is left out.
-        accuracy: Share of right predictions; `None` without labels.
+        accuracy: Share of correct predictions; `None` without labels.
         left_out: Layers with weights that NeuroBench does not count.
-        recordings: How many were run.
+        recordings: Number of recordings that were run.
     """
 
     parameters: int
@@ -59,7 +59,7 @@ class NeuroBenchMetrics:
 
     @property
     def results(self) -> dict[str, Any]:
-        """As NeuroBench's `Benchmark.run` returns them: metrics by the names of its classes."""
+        """The metrics as NeuroBench's `Benchmark.run` returns them, by the names of its classes."""
         found: dict[str, Any] = {
             "Footprint": self.footprint,
             "ParameterCount": self.parameters,
@@ -91,12 +91,12 @@ def neurobench_metrics(
     """Run a network recording by recording and measure it as NeuroBench does.
 
     Args:
-        graph: The network; fold its batch normalisation before.
-        data: Recordings as it takes them.
+        graph: The network; fold its batch normalisation first.
+        data: Recordings as the network takes them.
         progress: Called with the number of recordings done.
 
     Raises:
-        DataError: The data do not fit the network.
+        DataError: If the data do not fit the network.
     """
     neurons = {node.name for node in graph.neurons}
     connections = [node for node in graph if isinstance(node.op, (*_COUNTED, ir.TCJA))]
@@ -149,7 +149,7 @@ def _kernels(node: Node) -> list[np.ndarray[Any, Any]]:
 
 
 def _add(sums: _Sums, node: Node, graph: Graph, x: Tensor) -> None:
-    """The operations of one layer in one recording, call by call."""
+    """Add the operations of one layer in one recording, call by call."""
     for calls, effective, dense in _calls(node, graph, x):
         per_call = effective.double().reshape(len(calls), -1).sum(1)
         spiking = ((calls == 0) | (calls == 1) | (calls == -1)).reshape(len(calls), -1).all(1)
@@ -159,7 +159,7 @@ def _add(sums: _Sums, node: Node, graph: Graph, x: Tensor) -> None:
 
 
 def _calls(node: Node, graph: Graph, x: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """For each tensor of weights: its inputs by call, and operations by call, effective and dense."""
+    """For each tensor of weights: its inputs by call, and its effective and dense operations by call."""
     if isinstance(node.op, ir.TCJA):
         z = x.permute(1, 0, 2, 3, 4).mean((3, 4))  # [1, T, C]
         for kernel, squeezed, size in (

@@ -1,8 +1,8 @@
-"""Numbers that may not be mixed up: connections, events, rates, operations.
+"""Numbers that must not be confused: connections, events, rates, operations.
 
-A firing rate is an average for the reader's eye. Multiplying operation counts by it is the classic mistake of
-the field (one published table multiplies twice), so here operations come from counted events alone: `Rate`
-and `Ops` have no multiplication at all, and `Macs` has none by a rate.
+A firing rate is an average for the reader. Multiplying operation counts by it is the classic mistake of the field (one
+published table multiplies twice), so here operations come from counted events alone: `Rate` and `Ops` cannot be
+multiplied at all, and `Macs` cannot be multiplied by a rate.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Macs:
     """Multiply-accumulates of one layer.
 
     Attributes:
-        dense: Of one pass, kernel positions over the padding included (what most counters report).
-        border_aware: Of one pass, without the padding: the connections that exist.
-        passes: Passes in one inference: the time steps, or 1 for a layer that sees the window at once.
+        dense: Multiply-accumulates of one pass, including kernel positions over the padding (what most counters report).
+        border_aware: Multiply-accumulates of one pass without the padding: the connections that exist.
+        passes: Number of passes in one inference: T, or 1 for a layer that sees the whole window at once.
     """
 
     dense: int
@@ -45,7 +45,7 @@ class Macs:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Share of non-zero elements: `events` of `sites`, both summed over recordings and time steps."""
+    """Share of non-zero elements: `events` out of `sites`, both summed over recordings and time steps."""
 
     events: int
     sites: int
@@ -64,9 +64,9 @@ class Ops:
     """Operations per inference, one count per recording.
 
     Attributes:
-        events: Counted integers `[recordings]`, int64.
-        each: Operations an event stands for; 1 where events are the operations themselves. A fraction, so
-            that even the averaged fan-out of the `paper` convention loses nothing.
+        events: Counts `[recordings]`, int64.
+        each: Operations per event; 1 if events are the operations themselves. A fraction, so that even the averaged
+            fan-out of the `paper` convention is exact.
     """
 
     events: Ints
@@ -85,7 +85,7 @@ class Ops:
 
     @property
     def total(self) -> Fraction:
-        """Sum over the recordings, exact."""
+        """Exact sum over the recordings."""
         return sum((int(e) for e in self.events), 0) * self.each
 
     @property
@@ -94,5 +94,5 @@ class Ops:
         return float(self.total / len(self.events)) if len(self.events) else 0.0
 
     def per_recording(self) -> NDArray[np.float64]:
-        """Operations of each recording in float64."""
+        """Operations of each recording, `[recordings]`, float64."""
         return self.events.astype(np.float64) * float(self.each)

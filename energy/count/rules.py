@@ -1,4 +1,4 @@
-"""How each op is counted. One rule an op; an op without a rule is reported, never taken for free."""
+"""How each op is counted: one rule per op. An op without a rule is reported, never assumed to be free."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class _Tally:
 
 
 CountingRule = Callable[[_Tally, Node], str | None]
-"""Files the work of a node; returns a reason if there is nothing to count."""
+"""Records the work of a node; returns a reason if there is nothing to count."""
 
 
 def _synapses(tally: _Tally, node: Node) -> None:
@@ -112,7 +112,7 @@ def _synapses(tally: _Tally, node: Node) -> None:
 
 
 def _batch_norm(tally: _Tally, node: Node) -> None:
-    channels = node.op.parameters // 4  # a factor and an offset each, from four stored statistics
+    channels = node.op.parameters // 4  # one factor and one offset per channel, from four stored statistics
     tally.add(
         node, Purpose.NORM, "scale and offset", Primitive.MAC, tally.size(node.signal), weights=2 * channels
     )
@@ -134,7 +134,7 @@ def _pooling(tally: _Tally, node: Node) -> str | None:
 
 
 def _charge(tally: _Tally, node: Node, op: ir.AffineNeuron | ir.AffineIntegrator) -> None:
-    """What `a V + b + g X` takes, without factors of 1, and a product with 0."""
+    """Count the operations of `a V + b + g X`, omitting factors of 1 and products with 0."""
     updates = tally.size(node.signal)
     if (op.leak != 1).any():
         tally.add(node, Purpose.NEURON, "leak", Primitive.MULTIPLY, updates)
@@ -176,12 +176,12 @@ _WORK: dict[str, Primitive | None] = {
     **dict.fromkeys(("sigmoid", "tanh", "exp"), Primitive.SIGMOID),
     **dict.fromkeys(("abs", "neg", "where"), None),
 }
-"""What a function of a recurrence costs: divisions and roots as products, roundings as comparisons, exponentials as a logistic
-function; signs and selections are free."""
+"""Operations of a function in a recurrence: divisions and roots count as products, roundings as comparisons, exponentials
+as a logistic function; signs and selections are free."""
 
 
 def _recurrence(tally: _Tally, node: Node) -> None:
-    """Line by line, each once per element and step, whatever the spikes."""
+    """Count a recurrence line by line, each line once per element and step, whatever the spikes."""
     op, updates = node.op, tally.size(node.signal)
     if not isinstance(op, ir.Recurrence):
         raise TypeError(type(op).__name__)
@@ -228,7 +228,7 @@ def _tcja(tally: _Tally, node: Node) -> None:
 
 
 def _sum_of(tally: _Tally, node: Node) -> None:
-    """The first dense operand starts the sum; every other dense element, and every spike, is one addition."""
+    """Count a sum: its first dense operand is free; every other dense element, and every spike, is one addition."""
     whole = tally.size(node.signal)
     dense = [s for s in tally.inputs(node) if not s.kind.sparse]
     if len(dense) > 1:
@@ -240,7 +240,7 @@ def _sum_of(tally: _Tally, node: Node) -> None:
 
 
 def _product(tally: _Tally, node: Node) -> None:
-    """Products are computed only where the most specific sparse operand of full size (the first of several) has a spike."""
+    """Count a product, computed only where its most specific sparse operand of full size (the first of several) spikes."""
     whole = tally.size(node.signal)
     order = list(Kind)
     sparse = [
@@ -354,4 +354,4 @@ RULES: dict[type[Op], CountingRule | str] = {
     ir.TimeMean: _reduction,
     ir.Vote: _reduction,
 }
-"""How each op is counted; a text says why there is nothing to count."""
+"""The rule for each op, or a text that says why there is nothing to count."""

@@ -1,1 +1,1 @@
-"""Whether a network fits a chip, and which limit binds where."""
+"""Whether a network fits a chip, and which limits are binding."""

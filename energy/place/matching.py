@@ -1,4 +1,4 @@
-"""Giving each task a place of its own (bipartite matching by augmenting paths)."""
+"""Assigning a different place to each task (bipartite matching by augmenting paths)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["one_each"]
 
 
 def one_each(options: Sequence[Sequence[int]]) -> list[int] | None:
-    """A different place for every task, given the places that suit each one; `None` if there is no such choice."""
+    """A different place for every task, given the places that suit each one; `None` if there is no such assignment."""
     holder: dict[int, int] = {}
 
     def settle(task: int, asked: set[int]) -> bool:

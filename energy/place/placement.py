@@ -1,24 +1,24 @@
-"""Does a network fit a chip: placement by channel and spatial splitting, and which limit binds where.
+"""Whether a network fits a chip: placement by channel and spatial splitting, and the binding limits.
 
-The placement, stated once:
+The rules of placement:
 
 * The outputs of each layer with weights form a population. A core holds `s` channels of an `h` x `w` tile of
-  one population; all cores of a population have the same slice, except at the rim. The slice with the fewest
-  cores is taken.
-* Convolution weights are shared inside a core: a core stores the kernels of its channels once. For chips that
-  store every synapse on its own this is a lower bound.
-* A core receives every input element in the receptive field of its tile, one axon each (dense layers and
+  one population; all cores of a population have slices of the same size, except at the edges. The slice that needs the
+  fewest cores is taken.
+* Convolution weights are shared inside a core: a core stores the kernels of its channels once. For chips that store every
+synapse separately, this is a lower bound. * A core receives every input element in the receptive field of its tile on one
+axon each (dense layers and
   one-dimensional convolutions: the whole input). A neuron sends one axon to each channel slice of each
-  population that reads it (copies for overlapping tiles are left out).
-* A relay (a sum of real numbers that is sent on) is the population of a layer whose sums arrive there. Without one,
-  and for logic of spikes, it is a population without weights: as many cores as its neurons need.
-* Delays lie on axons and need no core; attention is a program of the chip's embedded processors or of the host
+  population that reads it (copies for overlapping tiles are not counted).
+* A relay (a sum of real numbers that is sent on) is the population of a layer whose sums arrive there. A relay without
+such a layer, or logic of spikes, is a population without weights, which takes as many cores as its neurons need. * Delays
+are on axons and need no core; attention is a program of the chip's embedded processors or of the host
   (`energy.count.additions`).
-* Pooling and read-out happen on the way and need no core. Weights take 8 bits, or the chip's widest
+* Pooling and read-out happen in transit and need no core. Weights take 8 bits, or the chip's widest
   if that is less.
 * A chip that states a number of layers runs one population on one core, without splitting.
 
-Limits that a profile does not state are not checked, and named.
+Limits that a profile does not state are not checked, but listed.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ class Placed:
 
     Attributes:
         node: The layer with weights whose outputs it is.
-        neurons: Its size.
+        neurons: Number of its neurons.
         slice: Channels, rows and columns in one core; `None` if no core can hold any slice.
-        slices: Into how many slices channels, rows and columns are cut; `None` likewise.
-        cores: Cores needed; `None` likewise, or if the profile states no limit of a core.
-        binding: The limit that alone would need the most cores; of several, the one that one core would exceed
-            the furthest.
-        alone: Cores that each limit alone would need; `None` where it cannot be met.
+        slices: Number of slices into which channels, rows and columns are cut; `None` likewise.
+        cores: Number of cores needed; `None` likewise, or if the profile states no limit of a core.
+        binding: The limit that alone would need the most cores; of several such limits, the one that a single core would
+            exceed by the largest factor.
+        alone: Number of cores that each limit alone would need; `None` if it cannot be met.
         violations: Limits that no splitting can meet.
     """
 
@@ -69,12 +69,12 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class PlacedAddition:
-    """A part of a network with branches that is no layer with weights, on a chip.
+    """A part of a network with branches that is not a layer with weights, on a chip.
 
     Attributes:
         addition: The part.
-        where: What of the chip computes it.
-        cores: Cores it needs by its neurons alone; 0 where it needs none, `None` if no limit of a core is published.
+        where: The part of the chip that computes it.
+        cores: Number of cores that its neurons need; 0 if it needs none, `None` if no limit of a core is published.
     """
 
     addition: Addition
@@ -89,12 +89,12 @@ class Fit:
     Attributes:
         profile: Name of the chip's profile.
         populations: One per layer with weights.
-        cores: Cores needed; `None` if some population cannot be placed, or no limit of a core is published.
-        cores_per_chip: Cores of one chip; `None` if not published.
-        chips: Chips needed; `None` if it cannot be determined.
+        cores: Number of cores needed; `None` if some population cannot be placed, or no limit of a core is published.
+        cores_per_chip: Number of cores of one chip; `None` if not published.
+        chips: Number of chips needed; `None` if it cannot be determined.
         violations: Why the network does not fit, however many chips there are.
         unchecked: Limits that the profile does not state.
-        weight_bit: Bits a weight takes.
+        weight_bit: Bits per weight.
         added: Relays, logic, delays and programs.
     """
 
@@ -110,7 +110,7 @@ class Fit:
 
     @property
     def verdict(self) -> str:
-        """One line."""
+        """Whether the network fits, in one line."""
         if self.violations:
             more = f" (and {len(self.violations) - 1} more limits)" if len(self.violations) > 1 else ""
             return f"does not fit: {self.violations[0]}{more}"
@@ -160,7 +160,7 @@ def place(inventory: Inventory, profile: Profile) -> Fit:
 
 
 def _place_addition(addition: Addition, limits: ChipLimits) -> PlacedAddition:
-    """Where a part without weights goes."""
+    """Place a part without weights."""
     if addition.kind == "program":
         return PlacedAddition(addition, "embedded processors or the host", 0)
     if addition.kind == "delay":
@@ -209,7 +209,7 @@ def _chips_by_size(trunk: Sequence[SynapticLayer], limits: ChipLimits, bits: int
 
 
 def _shape(layer: SynapticLayer) -> tuple[int, int, int]:
-    """Channels, rows, columns of the output; axes in front of the channels count as rows."""
+    """Channels, rows and columns of the output; axes before the channels count as rows."""
     trailing = 2 - layer.map_axes  # axes that a map has and the result does not
     *lead, c, h, w = (*layer.shape_out, *(1,) * max(trailing, 3 - len(layer.shape_out)))
     return c, math.prod(lead) * h, w
@@ -217,7 +217,7 @@ def _shape(layer: SynapticLayer) -> tuple[int, int, int]:
 
 @dataclass(frozen=True, slots=True)
 class _Slices:
-    """All ways to cut a population: channels, rows and columns per core, and the cores each way takes."""
+    """All ways to cut a population: channels, rows and columns per core, and the number of cores for each way."""
 
     s: Ints
     h: Ints
@@ -248,7 +248,7 @@ def _place_one(
     shape = _shape(layer)
     cuts = _Slices.of(shape)
     op = inventory.graph[layer.node].op
-    stored = -(-op.constants()["weight"].size // shape[0])  # weights of an output channel
+    stored = -(-op.constants()["weight"].size // shape[0])  # weights per output channel
     reads, fan_in = field(op, layer.shape_in, (cuts.s, cuts.h, cuts.w), shape[0]), synapses(op)
     memory = limits.synaptic_memory_per_core or limits.memory_per_core
     need = {
@@ -271,9 +271,7 @@ def _place_one(
         if not fits.any():
             violations.append(f"{name}: at least {int(used.min()):,}, a core has {most:,}")
         allowed &= fits
-    whole = int(
-        np.argmin(cuts.cores)
-    )  # between limits that need as many cores: the one that is used up further
+    whole = int(np.argmin(cuts.cores))  # among limits that need equally many cores: the most exceeded one
     fullness = {name: used[whole] / most for name, (used, most) in need.items() if most}
     order = {name: (math.inf if n is None else n, fullness[name]) for name, n in alone}
     binding = max(order, key=lambda name: order[name]) if order else "none stated"
@@ -290,7 +288,7 @@ def _place_one(
 
 
 def _readers(inventory: Inventory) -> dict[str, list[str]]:
-    """For each layer with weights the next ones after it."""
+    """For each layer with weights, the layers with weights that come next."""
     trunk = {layer.node for layer in inventory.trunk}
     before: dict[str, set[str]] = {}
     readers: dict[str, list[str]] = {name: [] for name in trunk}

@@ -1,4 +1,4 @@
-"""What a core reads: input positions behind a tile of outputs, and synapses into one neuron."""
+"""What a core reads: the input positions that a tile of outputs depends on, and the synapses into one neuron."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["field", "groups_met", "synapses", "tile_reads", "transposed_tile_rea
 
 
 def tile_reads(n_in: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1) -> int:
-    """Along one axis of a convolution: positions that this many neighbouring outputs read, `n_in` at most."""
+    """Along one axis of a convolution: number of positions that `outputs` neighbouring outputs read, at most `n_in`."""
     reads = np.arange(outputs)[:, None] * stride + np.arange(kernel) * dilation
     return min(n_in, len(np.unique(reads)))
 
 
 def transposed_tile_reads(n_in: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1) -> int:
-    """The same of a transposed convolution, where it depends on the place of the tile: the most of all places.
+    """The same for a transposed convolution, where it depends on the tile's position: the largest number of all positions.
 
     Output `o` reads input `i` where `o = i stride + m dilation` for a tap `m < kernel`.
     """
@@ -29,14 +29,14 @@ def transposed_tile_reads(n_in: int, outputs: int, kernel: int, *, stride: int =
 
 
 def groups_met(channels: int, groups: int, slice_: int) -> int:
-    """Groups that a slice of so many neighbouring output channels reads, the most of all equal slices."""
+    """Number of groups that a slice of `slice_` neighbouring output channels reads: the most of all slices of this size."""
     each = channels // groups
     starts = range(0, channels, slice_)
     return max((min(channels, start + slice_) - 1) // each - start // each + 1 for start in starts)
 
 
 def synapses(op: Op) -> int:
-    """Synapses into one neuron away from the borders; the most of all neurons."""
+    """Number of synapses into one neuron away from the borders: the most of all neurons."""
     weight = op.constants()["weight"]
     if isinstance(op, ir.ConvTranspose2d):
         taps = (
@@ -48,7 +48,7 @@ def synapses(op: Op) -> int:
 
 
 def field(op: Op, shape_in: tuple[int, ...], tiles: tuple[Ints, Ints, Ints], channels: int) -> Ints:
-    """Input elements that cores with tiles of `s` channels, `h` rows and `w` columns read, one number a tile.
+    """Number of input elements that a core with a tile of `s` channels, `h` rows and `w` columns reads, for each tile.
 
     Dense layers and one-dimensional convolutions read their whole input.
     """

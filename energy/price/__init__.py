@@ -1,1 +1,1 @@
-"""From counted work to energy: the conventions, their prices, and the estimate."""
+"""From counted work to energy: conventions, prices and estimates."""

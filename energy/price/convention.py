@@ -1,4 +1,4 @@
-"""What a convention is: a name, a version, and in words what it adds up and what it leaves out."""
+"""What a convention is: a name, a version, and a description of what it adds up and what it leaves out."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Convention:
     Attributes:
         name: Name.
         version: Version of its definition; changes whenever a number could change.
-        title: In one line.
-        formulas: What is added up.
-        excluded: What is left out, and why.
-        sources: Where the convention is from.
+        title: Description in one line.
+        formulas: What it adds up.
+        excluded: What it leaves out, and why.
+        sources: Publications that define it.
         kinds: Kinds of profiles that can price it.
     """
 
@@ -38,4 +38,4 @@ class Convention:
 
 
 HOROWITZ = "Horowitz, ISSCC 2014, doi:10.1109/ISSCC.2014.6757323 (prices of the 45 nm profile)"
-"""Source of the prices that the papers use."""
+"""Source of the prices that the published papers use."""

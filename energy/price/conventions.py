@@ -1,4 +1,4 @@
-"""The conventions side by side. Each is defined, with its words, options and rules, in the file of its name."""
+"""All conventions. Each is defined, with its description, options and rules, in the file with its name."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class AccountingOptions:
     """Choices that the conventions leave open; every report prints them.
 
     Attributes:
-        first_layer: Of `paper`.
-        counts_as: Of `strict`, and of `memory`, which builds on it.
-        memory: Of `memory`.
+        first_layer: Treatment of the first layer in `paper`.
+        counts_as: Treatment of event counts in `strict`, and in `memory`, which builds on it.
+        memory: Assumptions of `memory`.
     """
 
     first_layer: FirstLayer = FirstLayer.AC
@@ -50,13 +50,13 @@ class AccountingOptions:
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """One choice made otherwise.
+    """A variant of the options that differs in one choice.
 
     Attributes:
         name: What is chosen.
-        options: All choices, with this one made otherwise.
-        there: What it is then.
-        here: What it is now.
+        options: All choices, with this one changed.
+        there: The changed choice.
+        here: The present choice.
     """
 
     name: str
@@ -72,9 +72,10 @@ class Accounting:
     Attributes:
         snn: Lines of the spiking network.
         ann: Lines of the counterpart that it is compared with.
-        alternatives: The choices, each made otherwise, where they are worth a sensitivity analysis; `None` otherwise.
-        by_node: Whether a report shows the energy node by node: the convention counts every operation, and no more.
-        choices: What its options mean: a title, and each value with its meaning.
+        alternatives: Variants of the options for a sensitivity analysis; `None` if there is none for this convention.
+        by_node: Whether a report shows the energy node by node, because the convention counts every operation and nothing
+            else.
+        choices: Explanation of its options: a title, and each value with its meaning.
     """
 
     snn: Callable[[Measured, Profile, AccountingOptions], list[Line]]
@@ -120,10 +121,10 @@ ACCOUNTINGS = {
         ann=lambda m, pricing, o, counterpart: hardware.ann_lines(m, pricing),
     ),
 }
-"""How each convention is computed, in the order of reports. A new convention is a file and an entry here."""
+"""How each convention is computed, in the order of reports. A new convention needs a file and an entry here."""
 
 CONVENTIONS = {c.name: c for c in ACCOUNTINGS}
-"""The conventions by name."""
+"""All conventions, by name."""
 
 
 def snn_lines(
@@ -140,7 +141,7 @@ def ann_lines(
     options: AccountingOptions,
     counterpart: Counterpart,
 ) -> list[Line]:
-    """All lines of the ANN counterpart; spiking chips do not run one."""
+    """All lines of the ANN counterpart, which spiking chips do not run."""
     return ACCOUNTINGS[convention].ann(m, pricing, options, counterpart)
 
 
@@ -148,7 +149,7 @@ def convention(name: str) -> Convention:
     """A convention by name.
 
     Raises:
-        UsageError: There is none of that name.
+        UsageError: If there is no such convention.
     """
     try:
         return CONVENTIONS[name]

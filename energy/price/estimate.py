@@ -1,4 +1,4 @@
-"""From counted work to energy: one estimate for each network, convention and price list, with intervals."""
+"""From counted work to energy: one estimate per network, convention and price list, with intervals."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Entry:
         purpose: What the operations are for.
         what: Name of the operation in the network.
         operation: Name of the priced operation.
-        count: Operations per inference, mean.
-        price_pJ: Price of one; `None` if unpriced.
-        energy_pJ: Energy per inference, mean; `None` if unpriced.
+        count: Mean number of operations per inference.
+        price_pJ: Price of one operation in pJ; `None` if unpriced.
+        energy_pJ: Mean energy per inference in pJ; `None` if unpriced.
     """
 
     node: str
@@ -57,7 +57,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Unpriced:
-    """Operations nobody has priced: how many per inference, and why there is no number."""
+    """Operations without a published price: their number per inference, and why there is no price."""
 
     purpose: str
     what: str
@@ -68,21 +68,21 @@ class Unpriced:
 
 @dataclass(frozen=True, slots=True)
 class EnergyEstimate:
-    """Energy of one network by one convention and price list, per inference (all T steps).
+    """Energy of one network under one convention and price list, per inference (all T steps).
 
     Attributes:
         subject: `SNN`, or the counterpart it is compared with.
         convention: Name and version of the convention.
         profile: Name, price list and version of the profile.
-        energy_pJ: Over the recordings, in pJ; `None` if nothing is priced.
+        energy_pJ: Energy over the recordings, in pJ; `None` if nothing is priced.
         prices_pJ: The mean at the lowest and at the highest published prices, in pJ; `None` likewise.
-        steps: Time steps that the inference takes.
+        steps: Number of time steps in the inference.
         entries: Every priced and unpriced line.
-        by_purpose: Mean energy by what it is for, in pJ.
-        nodes: Mean energy by node in the order of the network, in pJ; work that no node stands for comes last.
+        by_purpose: Mean energy by purpose, in pJ.
+        nodes: Mean energy by node in the order of the network, in pJ; work that belongs to no node comes last.
         unpriced: Work without a price; if there is any, the energy is a lower bound.
         assumptions: What had to be assumed to use the prices.
-        sources: Where the prices are from.
+        sources: Sources of the prices.
     """
 
     subject: str
@@ -110,7 +110,7 @@ class EnergyEstimate:
 
 
 def counterparts(profile: Profile, T: int) -> tuple[Counterpart, ...]:
-    """The networks that an SNN is compared with on a profile: the ANN, and the bit-matched QNN for 8-bit arithmetic."""
+    """The networks with which an SNN is compared on a profile: the ANN and, for 8-bit arithmetic, the bit-matched QNN."""
     if profile.kind is ChipKind.NEUROMORPHIC:
         return ()
     plain = Counterpart(f"ANN {profile.pricing.precision.value}")
@@ -120,19 +120,22 @@ def counterparts(profile: Profile, T: int) -> tuple[Counterpart, ...]:
 
 
 DEFAULT_PRICES = ("asic45", "asic45-int8")
-"""Price lists that are used where nothing else is chosen: 45 nm, as the papers."""
+"""Default price lists: 45 nm, as in the papers."""
 
 
 def select(names: Sequence[str], prices: Sequence[str]) -> tuple[list[Convention] | None, list[Profile]]:
-    """Conventions and price lists by name; without a technology node, where a convention needs one, the default ones.
+    """Conventions and price lists by name; the default price lists are added if a technology node is needed and none given.
 
     Args:
-        names: Conventions; none for all that the price lists can price, which is the first result `None`.
-        prices: Built-in profiles or files.
+        names: Names of conventions; empty for all that the price lists can price.
+        prices: Names of built-in profiles, or paths of files.
+
+    Returns:
+        The conventions, `None` for all, and the profiles.
 
     Raises:
-        ProfileError: A profile breaks the schema.
-        UsageError: There is no convention or profile of a name.
+        ProfileError: If there is no such profile, or one breaks the schema.
+        UsageError: If there is no such convention.
     """
     chosen = [convention(name) for name in dict.fromkeys(names)]
     profiles = [load_profile(name) for name in prices]
@@ -145,10 +148,10 @@ def select(names: Sequence[str], prices: Sequence[str]) -> tuple[list[Convention
 def estimates(
     m: Measured, conventions: Sequence[Convention], profiles: Sequence[Profile], options: AccountingOptions
 ) -> tuple[EnergyEstimate, ...]:
-    """Estimates of the network and its counterparts, for every profile that can price a convention.
+    """Estimates of the network and its counterparts, for each convention and every profile that can price it.
 
     Raises:
-        UsageError: A convention that no profile can price, or a profile that no convention uses.
+        UsageError: If no profile can price a convention, or no convention uses a profile.
     """
     done = []
     pairs = [(c, p) for c in conventions for p in profiles if p.kind in c.kinds]
@@ -182,7 +185,7 @@ def estimate(
     *,
     steps: int | None = None,
 ) -> EnergyEstimate:
-    """Add lines up."""
+    """Add up lines to an estimate; `steps` is T unless given."""
     energies = [line.energies() for line in lines]
     total = total_energies(energies, len(m))
     by_purpose: dict[str, float] = defaultdict(float)
@@ -222,7 +225,7 @@ def estimate(
 
 
 def _unpriced(lines: Sequence[Line]) -> tuple[Unpriced, ...]:
-    """Work without a price that really happens, summed over nodes."""
+    """Work without a price that actually occurs, summed over nodes."""
     counts: dict[tuple[str, str, str, str], float] = defaultdict(float)
     for line in lines:
         if line.price.pJ is None and line.ops.mean > 0:

@@ -1,4 +1,4 @@
-"""The `hardware` convention: what one chip's published prices say, and what they leave open."""
+"""The `hardware` convention: the energy by one chip's published prices, and what they leave open."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def ann_lines(m: Measured, pricing: Pricing) -> list[Line]:
 
 
 def _skipped(op: OpClass, pricing: Pricing) -> bool:
-    """Whether a list covers an operation elsewhere, or never mentions it and does not have to."""
+    """Whether a list includes an operation in another price, or does not mention it and need not."""
     availability = pricing.availability(op)
     asked = OP_CLASSES[op].group in (OpGroup.SYNAPTIC, OpGroup.NEURON, OpGroup.STATIC)
     return availability is Availability.INCLUDED or (availability is Availability.ABSENT and not asked)
@@ -112,14 +112,14 @@ def _synapses(m: Measured, layer: SynapticLayer, pricing: Pricing) -> list[Line]
 
 
 def _priced(layer: SynapticLayer, what: str, ops: Ops, op: OpClass, pricing: Pricing) -> list[Line]:
-    """Synaptic operations at the price of their class, unless the list covers them elsewhere."""
+    """Synaptic operations at the price of their class, unless the list includes them elsewhere."""
     if _skipped(op, pricing):
         return []
     return [Line(layer.node, Purpose.SYNAPSES, what, ops, chip_price(op, pricing))]
 
 
 def _repeats(layer: SynapticLayer, pricing: Pricing) -> bool:
-    """Whether a number of events is sent as that many spikes: the chip has no price of spikes that carry it."""
+    """Whether an event count is sent as that many spikes, because the chip has no price for graded spikes."""
     return layer.kind is Kind.COUNT and pricing.availability(OpClass.SYNOP_GRADED) is not Availability.PRICED
 
 
@@ -127,7 +127,7 @@ def _neurons(m: Measured, pricing: Pricing) -> list[Line]:
     lines = []
     graph = m.inventory.graph
     for node in m.inventory.membranes:
-        # A leaky integrator in front of a neuron is that neuron's synaptic current, inside the same update.
+        # A leaky integrator before a neuron is that neuron's synaptic current, part of the same update.
         inside = not node.op.spiking and any(r.op.spiking for r in graph.readers(node.name))
         if not inside and not _skipped(OpClass.NEURON_UPDATE, pricing):
             updates = Ops.constant(node.signal.size * graph.T, len(m))
@@ -139,7 +139,7 @@ def _neurons(m: Measured, pricing: Pricing) -> list[Line]:
 
 
 def _update_price(pricing: Pricing) -> Price:
-    """Every neuron as active; the lower bound takes the price of inactive ones, where that is published."""
+    """Price of an update with all neurons active; the lower bound is the price of inactive neurons, if that is published."""
     price = chip_price(OpClass.NEURON_UPDATE, pricing)
     inactive = pricing.neuron_update(active=False)
     idle = None if inactive is None else inactive.price
@@ -174,7 +174,7 @@ def _messages(m: Measured, pricing: Pricing, fit: Fit) -> list[Line]:
 
 
 def _elsewhere(m: Measured) -> list[Line]:
-    """Work that spiking chips do not offer, by what it is for."""
+    """Work that spiking chips cannot do, by purpose."""
     lines = []
     outside = (Purpose.ATTENTION, Purpose.OTHER, Purpose.NORM)
     price = Price("elsewhere", None, reason="the chip has no such operation: has to be computed elsewhere")
@@ -193,11 +193,11 @@ _UNPRICED = {
     ),
     "delay": ("values held back, times steps", "delayed value", "no price of an axon's delay is published"),
 }
-"""What is counted, its name, and why it has no price, by the kind of an addition; programs are the attention's lines."""
+"""By kind of addition: what is counted, its name, and why it has no price; programs are in the lines of attention."""
 
 
 def _added(m: Measured) -> list[Line]:
-    """What branches add: relays' messages (every value in every step, the most there can be), logic and delays."""
+    """What branches add: messages of relays (at most one per value and step, which is counted), logic and delays."""
     lines = []
     for added in additions(m.inventory.graph):
         if added.kind in _UNPRICED:
@@ -210,7 +210,7 @@ def _added(m: Measured) -> list[Line]:
 
 
 def _static(m: Measured, profile: Profile, fit: Fit) -> list[Line]:
-    """Static power and clock over the latency; one unpriced count per inference if the latency cannot be determined."""
+    """Static power and clock over the latency; one unpriced operation per inference if that cannot be determined."""
     pricing = profile.pricing
     span = latency_ns(m, profile, fit)
     clock = None if profile.timing.clock is None else profile.timing.clock.bounds(Unit.MHZ)
@@ -232,7 +232,7 @@ def _static(m: Measured, profile: Profile, fit: Fit) -> list[Line]:
             continue
         ns, how = span
         ns *= fit.chips
-        if op is OpClass.STATIC:  # 1 mW is 1 pJ a nanosecond
+        if op is OpClass.STATIC:  # 1 mW is 1 pJ per nanosecond
             name, count = "nanosecond of one chip", ns
         else:
             name, count = "clock cycle", round(ns * (0.0 if clock is None else clock.value) / 1000)
@@ -242,7 +242,7 @@ def _static(m: Measured, profile: Profile, fit: Fit) -> list[Line]:
 
 
 def latency_ns(m: Measured, profile: Profile, fit: Fit) -> tuple[int, str] | None:
-    """Duration of one inference in ns and how it was found; `None` if the profile does not allow to tell."""
+    """Duration of one inference in ns and how it was determined; `None` if the profile does not state enough."""
     timing, T = profile.timing, m.inventory.graph.T
 
     def ns(quantity: Quantity | None) -> float | None:

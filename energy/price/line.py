@@ -1,4 +1,4 @@
-"""A priced line, and the ordinary network that a spiking one is compared with."""
+"""A priced line, and the ordinary network with which a spiking one is compared."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["Counterpart", "Line", "total_energies"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Line:
-    """Operations of one sort at one place, and what each costs.
+    """Operations of one kind at one node, and the price of each.
 
     Attributes:
         node: Name of the node.
-        purpose: What it is for.
+        purpose: Purpose of the operations.
         what: Name of the operation in the network.
         ops: Operations per inference, one count per recording.
         price: Price of one operation.
@@ -44,7 +44,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Counterpart:
-    """The non-spiking network an SNN is compared with: the same layers, one pass, ReLU for the neurons.
+    """The non-spiking network with which an SNN is compared: the same layers, one pass, ReLUs instead of neurons.
 
     Attributes:
         name: Name in reports.
@@ -56,9 +56,9 @@ class Counterpart:
 
     @staticmethod
     def bit_matched(T: int) -> Counterpart:
-        """The quantised network whose activations tell as many levels apart as T steps of spikes, `0..T`.
+        """The quantised network whose activations have as many levels as T steps of spikes can count, `0..T`.
 
-        Bits: `ceil(log2(T + 1))` (Yan et al. 2024, arXiv:2409.08290).
+        They need `ceil(log2(T + 1))` bits (Yan et al. 2024, arXiv:2409.08290).
         """
         bits = math.ceil(math.log2(T + 1))
         return Counterpart(f"QNN {bits}-bit", bits)
@@ -71,6 +71,6 @@ class Counterpart:
 def total_energies(
     energies: Iterable[NDArray[np.float64] | None], recordings: int
 ) -> NDArray[np.float64] | None:
-    """Energies of lines in pJ, `[recordings]` each or `None` without a price, added up; `None` if nothing is priced."""
+    """Sum of the energies of lines in pJ, `[recordings]` each or `None` without a price; `None` if nothing is priced."""
     priced = [energy for energy in energies if energy is not None]
     return sum(priced, np.zeros(recordings)) if priced else None

@@ -1,4 +1,4 @@
-"""The `memory` convention: strict, and the traffic of weights, membranes and spikes to memory."""
+"""The `memory` convention: `strict` plus the memory traffic of weights, membranes and spikes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class MemoryModel:
     """Assumptions of the `memory` convention.
 
     Attributes:
-        reuse: Operations that one read of a weight serves; 1 means no reuse. Holds for the SNN and for the ANN.
+        reuse: Number of operations per read of a weight; 1 means no reuse. Applies to both the SNN and the ANN.
         dram: Whether every weight is fetched from DRAM once per inference, besides the on-chip reads.
         partial_sums: Whether every synaptic operation reads and writes its accumulator in the state memory;
             if not, accumulators are registers. The ANN keeps its sums in registers either way.
@@ -88,7 +88,7 @@ MEMORY = Convention(
 
 
 PER_SYNOP = {(Purpose.WEIGHTS, "weight read"), (Purpose.STATE, "accumulator read and write")}
-"""Traffic that comes with every synaptic operation, by purpose and name."""
+"""Traffic caused by every synaptic operation, by purpose and name."""
 
 
 def facts(memory: MemoryModel) -> dict[str, str]:
@@ -103,7 +103,7 @@ def facts(memory: MemoryModel) -> dict[str, str]:
 
 
 def alternatives(memory: MemoryModel) -> list[tuple[str, MemoryModel, str, str]]:
-    """Each choice made otherwise: its name, the other model, and what the other and this one are."""
+    """Variants that differ in one choice: its name, the changed model, the changed choice and the present one."""
     much, on = 64 * memory.reuse, {True: "with", False: "without"}
     dram, sums = not memory.dram, not memory.partial_sums
     return [
@@ -114,7 +114,7 @@ def alternatives(memory: MemoryModel) -> list[tuple[str, MemoryModel, str, str]]
 
 
 def serving(m: Measured) -> dict[tuple[str, str], Purpose]:
-    """Memory traffic, by node and name, that serves work of another purpose and is left out with it."""
+    """Memory traffic, by node and name, that serves work of another purpose, so that both are left out together."""
     found = {(w.node, f"weight read: {w.what}"): w.purpose for w in m.inventory.operations}
     names = ("weight read", "weight fetch", "events", "values", "accumulator read and write")
     found |= {(x.node, name): Purpose.ATTENTION for x in m.inventory.layers if x.attention for name in names}
@@ -133,7 +133,7 @@ def ann_lines(m: Measured, pricing: Pricing, counterpart: Counterpart, memory: M
 
 
 def address_bits(elements: int) -> int:
-    """Bits that tell the elements of one frame apart: `ceil(log2 elements)`."""
+    """Bits of an address within one frame: `ceil(log2 elements)`."""
     return math.ceil(math.log2(elements)) if elements > 1 else 1
 
 
@@ -168,7 +168,7 @@ def _snn_traffic(m: Measured, pricing: Pricing, memory: MemoryModel) -> list[Lin
 def _ann_traffic(m: Measured, pricing: Pricing, counterpart: Counterpart, memory: MemoryModel) -> list[Line]:
     """Accesses of the ANN counterpart in its one pass.
 
-    Weights are reused as in the SNN, activations written and read once.
+    Weights are reused as in the SNN; activations are written and read once.
     """
     default = BITS[pricing.precision]
     weight = memory.weight_bit or default
@@ -186,7 +186,7 @@ def _ann_traffic(m: Measured, pricing: Pricing, counterpart: Counterpart, memory
         if work.weights:
             line = _weight_reads(work.node, ops, work.weights, weight, memory, pricing)
             lines.append(replace(line, what=f"weight read: {work.what}"))
-    attention = attention_nodes(m.inventory.graph)  # the counterpart has none
+    attention = attention_nodes(m.inventory.graph)  # the counterpart has no such work
     return lines + [x for x in _fetches(m, pricing, weight, memory) if x.node not in attention]
 
 
@@ -200,9 +200,9 @@ def _weight_reads(node: str, ops: Ops, stored: int, bits: int, memory: MemoryMod
 
 
 def _events(m: Measured, layer: SynapticLayer, pricing: Pricing, payload: int) -> Line:
-    """Messages into a layer, each written to and read from a queue once.
+    """Messages into a layer, each written to a queue and read from it once.
 
-    The queue is taken as large as one frame: a bit map for binary spikes, payloads otherwise.
+    The queue is assumed to hold one frame: a bit map for binary spikes, payloads otherwise.
     """
     size = math.prod(layer.shape_in)
     if not layer.kind.sparse:

@@ -15,7 +15,7 @@ __all__ = ["PAPER", "FirstLayer", "ann_lines", "facts", "snn_lines"]
 
 
 class FirstLayer(StrEnum):
-    """How the `paper` convention prices the layer that reads the event frames. Publications do not agree."""
+    """How the `paper` convention prices the layer that reads the event frames, on which publications disagree."""
 
     AC = "ac"  #: rate x T x MACs, accumulations like any other layer
     MAC_ONCE = "mac-once"  #: one dense pass of MACs, as if the frame were presented once

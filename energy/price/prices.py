@@ -1,4 +1,4 @@
-"""Prices of operations, taken from hardware profiles: with bounds, source and whatever had to be assumed."""
+"""Prices of operations from hardware profiles, with bounds, sources and assumptions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BITS = {
     Precision.INT8: 8,
     Precision.NATIVE: 32,
 }
-"""Bits of a stored number. Where a list computes in whatever the chip has, 32."""
+"""Bits of a stored number; 32 for the native format of a chip."""
 
 _CLASSES = {
     Primitive.ADD: OpClass.AC,
@@ -39,12 +39,12 @@ _CLASSES = {
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What one operation costs.
+    """Price of one operation.
 
     Attributes:
         name: Name of the operation in reports.
-        pJ: Lowest, nominal and highest price in pJ; `None` if nobody has published one.
-        source: Where it is from; empty if there is no price.
+        pJ: Lowest, nominal and highest price in pJ; `None` if no price has been published.
+        source: Source of the price; empty if there is none.
         assumption: What had to be assumed to use it, or empty.
         reason: Why there is no price, or empty.
     """
@@ -57,7 +57,7 @@ class Price:
 
 
 def arithmetic(primitive: Primitive, pricing: Pricing) -> Price:
-    """Price of an elementary operation on a list of arithmetic prices."""
+    """Price of an elementary operation by a list of arithmetic prices."""
     op = _CLASSES.get(primitive)
     if op is None:
         return Price(primitive.value, None, reason="no available source prices it")
@@ -81,7 +81,7 @@ def chip_price(op: OpClass, pricing: Pricing) -> Price:
 
 
 def _published(name: str, term: Term) -> Price:
-    """A price with its source, the evidence after it, and what a reader has to know to use it."""
+    """A published price with its source, its evidence, and its caveats."""
     q = term.quantity
     caveats = []
     if q.inherited_from:
@@ -102,8 +102,8 @@ def _source(q: Quantity) -> str:
 def quantised_mac(pricing: Pricing, bits: int) -> Price:
     """A multiply-accumulate of a `bits`-bit activation with an 8-bit weight.
 
-    An array multiplier adds one shifted copy of the weight per bit of the activation, so the multiplication
-    is scaled by `bits / 8`; the accumulation stays.
+    An array multiplier adds one shifted copy of the weight per bit of the activation, so the price of the multiplication
+    is scaled by `bits / 8`; that of the accumulation is not.
     """
     multiply, add = pricing.get(OpClass.MULTIPLY), pricing.get(OpClass.AC)
     name = f"{bits}-bit x 8-bit mac"
@@ -120,10 +120,10 @@ def quantised_mac(pricing: Pricing, bits: int) -> Price:
 
 
 def sram(pricing: Pricing, buffer_bits: int, access_bits: int) -> Price:
-    """One access of `access_bits` to a buffer of `buffer_bits`, from the smallest listed memory that holds it.
+    """Price of one access of `access_bits` to a buffer of `buffer_bits`, by the smallest listed memory that holds it.
 
-    Larger buffers are banks of the largest listed memory; the wires between banks have no price, so that is a
-    lower bound. A write costs what a read costs. Wide words are used to the full.
+    Larger buffers are banks of the largest listed memory; the wires between banks have no price, so this is a lower
+    bound. A write is assumed to cost as much as a read, and memory words to be used fully.
     """
     term = pricing.sram_read(buffer_bits / 8192)
     assumption = "a write costs what a read costs; memory words are used to the full"
@@ -136,7 +136,7 @@ def sram(pricing: Pricing, buffer_bits: int, access_bits: int) -> Price:
 
 
 def dram(pricing: Pricing, access_bits: int) -> Price:
-    """One access of `access_bits` to DRAM."""
+    """Price of one access of `access_bits` to DRAM."""
     return _memory(
         "dram access", pricing.get(OpClass.DRAM_READ), access_bits, "memory words are used to the full"
     )

@@ -1,4 +1,4 @@
-"""Spread and confidence of means over recordings, by seeded bootstrap."""
+"""Spread and confidence intervals of means over recordings, by a seeded bootstrap."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CELLS = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Lower and upper end."""
+    """An interval, by its lower and upper end."""
 
     low: float
     high: float
@@ -35,7 +35,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A quantity over the recordings.
+    """Statistics of a quantity over the recordings.
 
     Attributes:
         mean: Mean.
@@ -56,7 +56,7 @@ class Summary:
 def bootstrap_means(
     values: NDArray[np.float64], *, seed: int = SEED, resamples: int = RESAMPLES, level: float = LEVEL
 ) -> list[Interval | None]:
-    """Percentile bootstrap of the mean of each column of `values [recordings, columns]`.
+    """Percentile bootstrap of the mean of each column of `values`, `[recordings, columns]`.
 
     Recordings are drawn with replacement, the same draws for all columns. The result depends on the seed
     alone.
@@ -67,7 +67,7 @@ def bootstrap_means(
     means = np.concatenate([drawn @ values / n for drawn in _draws(n, seed, resamples)])
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)
-    constant = values.min(0) == values.max(0)  # no spread at all: rounding must not make one
+    constant = values.min(0) == values.max(0)  # no spread: rounding must not create one
     low, high = np.where(constant, values[0], low), np.where(constant, values[0], high)
     return [Interval(float(a), float(b)) for a, b in zip(low, high, strict=True)]
 
@@ -75,8 +75,8 @@ def bootstrap_means(
 def bootstrap_ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> Interval | None:
     """95 % percentile bootstrap of the ratio of two means over the same recordings, `[recordings]` each.
 
-    A draw takes the same recordings for both, so what they have in common does not widen the interval. `None` for one
-    recording, or where a draw may leave nothing below.
+    Each draw takes the same recordings for both, so that variation they share does not widen the interval. `None` for a
+    single recording, or if the denominator is zero in some draw.
     """
     n = len(above)
     if n < 2:
@@ -90,7 +90,7 @@ def bootstrap_ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> I
 
 
 def _draws(n: int, seed: int, resamples: int) -> Iterator[NDArray[np.int64]]:
-    """How often each of `n` recordings is drawn, `[block, n]`, in blocks that fit into memory."""
+    """Numbers of times that each of `n` recordings is drawn, `[block, n]`, in blocks that fit into memory."""
     rng = np.random.default_rng(seed)
     block = max(1, _CELLS // n)
     for start in range(0, resamples, block):
@@ -98,7 +98,7 @@ def _draws(n: int, seed: int, resamples: int) -> Iterator[NDArray[np.int64]]:
 
 
 def summarise(values: NDArray[np.float64]) -> list[Summary]:
-    """Mean, spread and interval of each column of `values [recordings, columns]`."""
+    """Mean, spread and interval of each column of `values`, `[recordings, columns]`."""
     n = len(values)
     intervals = bootstrap_means(values)
     return [

@@ -1,4 +1,4 @@
-"""The `strict` convention: every operation, counted exactly; arithmetic alone."""
+"""The `strict` convention: every operation counted exactly, arithmetic alone."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def facts(counts_as: CountsAs) -> dict[str, str]:
 
 
 def alternatives(counts_as: CountsAs) -> list[tuple[str, CountsAs, str, str]]:
-    """The choice made otherwise: its name, the other value, and what the other and this one are."""
+    """The variant of the choice: its name, the other value, the other choice and the present one."""
     if counts_as is CountsAs.REPEAT:
         return []
     return [("event counts", CountsAs.REPEAT, "repeated accumulations", "one MAC each")]
@@ -93,7 +93,7 @@ def _synapses(m: Measured, layer: SynapticLayer, counts_as: CountsAs) -> list[tu
 
 
 _SHARED = (Purpose.BIAS, Purpose.NORM, Purpose.POOLING, Purpose.RESIDUAL)
-"""Work that the ANN counterpart does as well, once."""
+"""Purposes of work that the ANN counterpart does too, once."""
 
 
 def shared_work(m: Measured) -> list[tuple[Work, Ops]]:
@@ -102,7 +102,7 @@ def shared_work(m: Measured) -> list[tuple[Work, Ops]]:
     found = []
     for work in m.inventory.operations:
         if work.purpose in _SHARED:
-            steps = graph.T if "T" in graph[work.node].signal.dims else 1  # behind a mean over time: once
+            steps = graph.T if "T" in graph[work.node].signal.dims else 1  # after a mean over time: once
             found.append((work, Ops(np.full(len(m), work.dense, np.int64), Fraction(1, steps))))
     return found
 

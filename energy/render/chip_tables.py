@@ -1,4 +1,4 @@
-"""Tables of a report about chips: does the network fit, and what binds where."""
+"""Tables of a report about chips: whether the network fits, and which limits are binding."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["additions_table", "fits_table", "populations_table"]
 
 
 def fits_table(report: Report) -> Table:
-    """Chips."""
+    """Whether and how the network fits each chip."""
     rows = tuple(
         (
             f.profile,
@@ -67,7 +67,7 @@ def populations_table(fit: Fit) -> Table:
 
 
 def additions_table(fit: Fit) -> Table:
-    """What branches add on one chip."""
+    """What branches require on one chip."""
     rows = tuple(
         (a.addition.kind, a.addition.node, a.addition.source, a.addition.elements, a.addition.steps, a.where, a.cores)
         for a in fit.added

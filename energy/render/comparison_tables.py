@@ -119,13 +119,13 @@ def _differences_table(found: NetworkComparison) -> Table:
 
 
 def comparison_tables(found: NetworkComparison) -> list[Table]:
-    """Networks side by side, differences from the first, intervals of the means."""
+    """Tables of the networks side by side, of differences from the first, and of intervals of the means."""
     tables = [_networks_table(found), _differences_table(found), _intervals_table(found)]
     return [t for t in tables if t.rows]
 
 
 def comparison_plots(found: NetworkComparison) -> Sequence[Plot]:
-    """Accuracy against energy by the first convention and price list."""
+    """Plot of accuracy against energy under the first convention and price list."""
     points = [
         (n.name, n.accuracy, n.priced[0].energy_pJ)
         for n in found.networks
@@ -153,7 +153,7 @@ def comparison_plots(found: NetworkComparison) -> Sequence[Plot]:
         axes.set_ylabel("accuracy / %")
         axes.set_xlim(left=0)
         axes.margins(x=0.2, y=0.2)
-        axes.legend(fontsize=8, frameon=False)  # names beside points would cover each other
+        axes.legend(fontsize=8, frameon=False)  # names next to points would overlap
 
     first = found.networks[0].priced[0]
     caption = (

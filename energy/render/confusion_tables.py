@@ -9,7 +9,7 @@ __all__ = ["accuracy_table", "confusion_table"]
 
 
 def accuracy_table(found: Confusion) -> Table:
-    """How many predictions are right."""
+    """Number and share of correct predictions."""
     return Table(
         "accuracy",
         "Predictions",
@@ -23,7 +23,7 @@ def accuracy_table(found: Confusion) -> Table:
 
 
 def confusion_table(found: Confusion) -> Table:
-    """Recordings by class and predicted class; classes of which there is neither are left out."""
+    """Recordings by class and predicted class; classes that occur as neither are left out."""
     used = [
         label
         for label, row in enumerate(found.matrix)

@@ -1,4 +1,4 @@
-"""The conventions as text for the documentation, from their one definition."""
+"""The conventions as text for the documentation, generated from their definitions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole documents: what goes where in the HTML, Markdown, LaTeX, CSV and JSON form of each report."""
+"""Whole documents: the arrangement of each report as HTML, Markdown, LaTeX, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ __all__ = [
 ]
 
 FORMATS = (".html", ".json", ".csv", ".tex", ".md")
-"""What a report can be written as, by suffix."""
+"""Formats in which a report can be written, by suffix."""
 
 
 def write_text(path: Path, render: Callable[[str], str], *, force: bool = False) -> None:
-    """Write what `render` makes of the path's suffix.
+    """Write the text that `render` returns for the path's suffix.
 
     Raises:
-        UsageError: The suffix is none of `FORMATS`.
-        ExportError: The path is taken and `force` is not set, or writing fails.
+        UsageError: If the suffix is not one of `FORMATS`.
+        ExportError: If the path exists and `force` is not set, or writing fails.
     """
     if path.suffix not in FORMATS:
         raise UsageError(
@@ -73,7 +73,7 @@ def plain(value: Any) -> Any:
 
 
 def document_json(kind: str, value: Any) -> str:
-    """A record as JSON that says what it is."""
+    """A record as JSON that names its kind."""
     record = {"kind": kind, "schema": 2, **plain(value)}
     return json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -96,7 +96,7 @@ def _joined(title: str, facts: Mapping[str, str], found: Sequence[Table], suffix
 def report_document(report: Report, suffix: str) -> str:
     """An energy report in one of the `FORMATS`.
 
-    CSV holds every priced and unpriced line in long form; JSON the whole record; the others all tables.
+    CSV holds every priced and unpriced line in long form, JSON the whole record, the other formats all tables.
     """
     if suffix == ".csv":
         return to_csv(tables.entries_table(report.estimates))
@@ -163,12 +163,12 @@ def tables_document(
     """Tables and plots in one of the `FORMATS`; CSV holds the first table, JSON the raw values of all.
 
     Args:
-        kind: What the JSON document says it is.
+        kind: Kind that the JSON document names.
         title: Heading.
         facts: Where the numbers are from.
         found: The tables, most important first.
-        suffix: Which format.
-        plots: Drawings, for HTML.
+        suffix: Suffix of the format.
+        plots: Plots, for HTML.
     """
     if suffix == ".csv":
         return to_csv(found[0])
@@ -189,10 +189,10 @@ def tables_document(
 
 
 def write_plots(folder: Path, plots: Sequence[Plot], *, force: bool = False) -> list[Path]:
-    """Write plots as SVG files into a folder, which is made if it is missing.
+    """Write plots as SVG files into a folder, which is created if it is missing.
 
     Raises:
-        ExportError: A file is there already and `force` is not set, or writing fails.
+        ExportError: If a file exists and `force` is not set, or writing fails.
     """
     texts = {f"{plot.key}.svg": plot.svg for plot in plots}
     with output_folder(folder), staged_files(folder, list(texts), force=force) as partial:
@@ -243,7 +243,7 @@ def _report_page(title: str, report: Report) -> str:
 
 
 def _matching(found: Mapping[str, Any], keys: Sequence[str]) -> list[Any]:
-    """Entries by key; a key that ends in an underscore stands for all numbered or named ones."""
+    """Entries by key; a key that ends in an underscore stands for all keys that begin with it."""
     picked: dict[str, Any] = {}
     for key in keys:
         for name, value in found.items():
@@ -255,7 +255,7 @@ def _matching(found: Mapping[str, Any], keys: Sequence[str]) -> list[Any]:
 
 def _cards(report: Report) -> list[tuple[str, str]]:
     cards: list[tuple[str, str]] = []
-    shown: set[str] = set()  # one card a convention, of the first profile that prices it
+    shown: set[str] = set()  # one card per convention, for the first profile that prices it
     for e in report.estimates:
         if e.subject == "SNN" and e.energy_pJ is not None and e.convention not in shown:
             shown.add(e.convention)

@@ -1,4 +1,4 @@
-"""Tables as CSV, Markdown, LaTeX and for the terminal."""
+"""Tables as CSV, Markdown and LaTeX, and for the terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["one_line", "to_csv", "to_latex", "to_markdown", "to_rich", "to_text"
 
 
 def to_csv(table: Table) -> str:
-    """Raw values, one record a line, units in the column names; empty where there is no value."""
+    """Raw values, one record per line, with units in the column names; empty where there is no value."""
     keys = [key for c in table.columns for key in c.raw_keys]
     stream = io.StringIO()
     writer = csv.DictWriter(stream, keys, lineterminator="\n")
@@ -27,12 +27,12 @@ def to_csv(table: Table) -> str:
 
 
 def one_line(text: str) -> str:
-    """A text without line breaks, which would end a comment or a row."""
+    """A text with its line breaks removed, which would end a comment or a row."""
     return " ".join(text.split())
 
 
 def to_markdown(table: Table, level: int = 2) -> str:
-    """A GitHub table under a heading; names that look like HTML are shown, not obeyed."""
+    """A GitHub table under a heading; names that look like HTML are escaped."""
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(one_line(c).replace("|", "\\|").replace("<", "&lt;") for c in cells) + " |"
@@ -76,11 +76,11 @@ def to_latex(table: Table) -> str:
 
 
 _HEADING = 13
-"""Characters of a heading above numbers before it wraps."""
+"""Number of characters after which a heading above numbers wraps."""
 
 
 def to_rich(table: Table) -> RichTable:
-    """A table for the terminal; print it without cropping, since numbers stay whole in a narrow one."""
+    """A table for the terminal; print it without cropping, since numbers are not broken in a narrow one."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -97,7 +97,7 @@ def to_rich(table: Table) -> RichTable:
     )
     cells = table.cells()
     for column, *below in zip(table.columns, *cells, strict=True):
-        if column.right:  # numbers stay whole; their headings wrap
+        if column.right:  # numbers are not broken; their headings wrap
             width = max([_HEADING, *map(len, below)])
             head = textwrap.fill(column.head, width, break_long_words=False)
             width = max(map(len, [*head.split("\n"), *below]))
@@ -110,7 +110,7 @@ def to_rich(table: Table) -> RichTable:
 
 
 _WIDE = 120
-"""Characters of a line of text, unless the numbers need more."""
+"""Number of characters in a line of text, unless the numbers need more."""
 
 
 def to_text(table: Table) -> str:

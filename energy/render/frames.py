@@ -12,7 +12,7 @@ __all__ = ["rate_frame", "table_frame"]
 
 
 def table_frame(table: Table) -> pd.DataFrame:
-    """Raw values of a table, units in the column names."""
+    """Raw values of a table, with units in the column names."""
     return pd.DataFrame.from_records(table.records())
 
 

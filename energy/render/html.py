@@ -1,4 +1,4 @@
-"""A report as one HTML file: no script, style or image from anywhere else."""
+"""A report as a single HTML file that loads no scripts, styles or images from elsewhere."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["Page", "table_html"]
 
 
 class Page:
-    """A page that is put together from the top down.
+    """A page that is assembled from top to bottom.
 
     Args:
-        title: Heading and title.
-        subtitle: One line below it.
+        title: Heading and title of the page.
+        subtitle: One line below the heading.
     """
 
     def __init__(self, title: str, subtitle: str) -> None:
@@ -32,26 +32,26 @@ class Page:
         self._parts.append(f'<h2 id="{_e(anchor)}">{_e(title)}</h2>')
 
     def warning(self, text: str) -> None:
-        """Something a reader must not miss."""
+        """Add a text that a reader must not miss."""
         self._parts.append(f'<div class="warn">{_e(text)}</div>')
 
     def cards(self, cards: Sequence[tuple[str, str]]) -> None:
-        """Large numbers, and what they are."""
+        """Add large numbers with their labels."""
         body = (f'<div class="card"><b>{_e(value)}</b><span>{_e(what)}</span></div>' for value, what in cards)
         self._parts.append(f'<div class="cards">{"".join(body)}</div>')
 
     def facts(self, facts: Mapping[str, str]) -> None:
-        """Names and values."""
+        """Add names with their values."""
         body = "".join(f"<dt>{_e(k)}</dt><dd>{_e(v)}</dd>" for k, v in facts.items())
         self._parts.append(f"<dl>{body}</dl>")
 
     def plots(self, plots: Sequence[Plot]) -> None:
-        """Drawings with their captions, side by side where there is room."""
+        """Add plots with their captions, side by side where there is room."""
         body = (f"<figure>{p.svg}<figcaption>{_e(p.caption)}</figcaption></figure>" for p in plots)
         self._parts.append(f'<div class="plots">{"".join(body)}</div>')
 
     def table(self, table: Table, *, titled: bool = True) -> None:
-        """A table that sorts by a click on a heading."""
+        """Add a table that can be sorted by clicking a heading."""
         self._parts.append(table_html(table, titled=titled))
 
     def render(self) -> str:

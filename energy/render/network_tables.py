@@ -10,7 +10,7 @@ __all__ = ["coverage_table", "layers_table", "synops_table", "thresholds_table",
 
 
 def layers_table(report: Report) -> Table:
-    """Layers with weights: what they are."""
+    """Layers with weights: their shapes and sizes."""
     rows = tuple(
         (
             x.node, x.op, "attention" if x.attention else "first" if x.first else "", shape_text(x.shape_in),
@@ -38,7 +38,7 @@ def layers_table(report: Report) -> Table:
 
 
 def synops_table(report: Report) -> Table:
-    """Layers with weights: what they do."""
+    """Layers with weights: their synaptic operations."""
     rows = []
     for x in report.layers:
         rate, exact, so = x.rate, x.synops.mean, x.synops.interval

@@ -1,4 +1,4 @@
-"""Style and script of the HTML report; both go into the file."""
+"""Style and script of the HTML report; both are embedded in the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plots of reports as SVG text, drawn off screen."""
+"""Plots of reports as SVG text, drawn without a display."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["RATE_PLOTS", "Plot", "bar_plot", "energy_scale", "line_plot", "rate_
 RATE_PLOTS = ("rates", "rates_over_time", "rate_histogram")
 """Keys of the plots of firing rates."""
 
-# Okabe and Ito's palette, told apart by readers with any colour vision.
+# Okabe and Ito's palette, whose colours readers with any colour vision can distinguish.
 _COLOURS = {
     Purpose.SYNAPSES.value: "#0072B2",
     Purpose.ATTENTION.value: "#D55E00",
@@ -47,13 +47,13 @@ _INK, _GRID, _BLUE, _GREY = "#1b1f24", "#e3e6ea", "#0072B2", "#8a949e"
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A drawing.
+    """A plot.
 
     Attributes:
         key: Machine-readable name.
         caption: What it shows.
         size: Width and height in inches.
-        paint: Draws on a figure.
+        paint: Draws the plot on a figure.
     """
 
     key: str
@@ -63,7 +63,7 @@ class Plot:
 
     @property
     def svg(self) -> str:
-        """An SVG document, drawn off screen with our settings alone: nothing global is changed."""
+        """An SVG document, drawn without a display and with our settings alone: no global settings are changed."""
         import matplotlib
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
@@ -90,7 +90,7 @@ _SETTINGS: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
-    "text.parse_math": False,  # names of layers may hold dollars
+    "text.parse_math": False,  # names of layers may contain dollar signs
     "svg.fonttype": "none",
 }
 
@@ -110,7 +110,7 @@ def report_plots(report: Report) -> list[Plot]:
 
 
 def rate_plots(rates: Rates) -> list[Plot]:
-    """Rate of each layer, over time, and of single neurons."""
+    """Plots of the rate of each layer, of the rates over time, and of single neurons."""
     if not rates.neurons:
         return []
     return [_rate_bars(rates), _rate_over_time(rates), _rate_histogram(rates.neurons)]
@@ -331,15 +331,15 @@ def bar_plot(
     *,
     log: bool = False,
 ) -> Plot:
-    """A quantity of several things, a bar each, from the top down; a legend if there are several series.
+    """A horizontal bar for each label, from top to bottom; with a legend if there are several series.
 
     Args:
         key: Name of the plot.
         caption: What it shows.
-        labels: What the bars are of.
-        series: Values by name of the series.
+        labels: Labels of the bars.
+        series: Values of the bars, by name of the series.
         x: Label of the axis.
-        log: A logarithmic axis.
+        log: Whether the axis is logarithmic.
     """
 
     def paint(figure: Figure) -> None:

@@ -53,7 +53,7 @@ def neuron_table(rates: Rates) -> Table:
 
 
 def rate_summary(rates: Rates) -> list[Table]:
-    """What the terminal shows: the same in tables that fit 80 columns."""
+    """The same rates in tables that fit 80 columns, for the terminal."""
     neurons, inputs = neuron_table(rates), input_table(rates)
     spread = ("rate_mean", "rate_std", "rate_min", "rate_max", "rate_ci95")
     counts = ("shape", "neurons", "silent", "saturated", "spikes_per_neuron_per_inference")
@@ -103,7 +103,7 @@ def _padded(values: Sequence[float], steps: int) -> tuple[float | None, ...]:
 
 
 def rates_table(rates: Rates) -> Table:
-    """All rates in one table, with the steps: for CSV and data frames."""
+    """All rates in one table, including those of each step, for CSV and data frames."""
     head = (
         Column("value", "Value"),
         Column("read_by", "Read by"),

@@ -1,4 +1,4 @@
-"""The tables of an energy report: energies, sensitivity, unpriced work, definitions; and the order of all tables."""
+"""The tables of an energy report (energies, sensitivity, unpriced work, definitions) and the order of all tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["all_tables", "entries_table", "summary_tables"]
 
 
 def summary_tables(report: Report) -> list[Table]:
-    """What the terminal shows: the same tables with fewer columns, and the unpriced work in one line per estimate."""
+    """Tables for the terminal: the same with fewer columns, and the unpriced work in one line per estimate."""
     synops = synops_table(report)
     tables = [
         _brief(totals_table(report)),
@@ -41,13 +41,13 @@ def summary_tables(report: Report) -> list[Table]:
 
 
 ELSEWHERE, TOO_LARGE = "prices of another chip", "the network does not fit the chip"
-"""Remarks that must stand near a number."""
+"""Remarks that must appear next to a number."""
 
 _TOTALS = ("convention", "profile", "network", "bound", "energy_pJ", "ci95_pJ", "ratio_to_snn")
 
 
 def _brief(totals: Table) -> Table:
-    """The energy table in 80 columns: without versions (the files have them), remarks below the table."""
+    """The energy table in 80 columns: without versions (the files have them), with remarks below the table."""
     remarks: dict[str, list[str]] = {}
     for _, profile, *_, remark in totals.rows:
         for text in remark.split("; "):
@@ -91,7 +91,7 @@ def _unpriced_summary(report: Report) -> Table:
 
 
 def all_tables(report: Report) -> list[Table]:
-    """Every table, in the order of the files."""
+    """All tables, in the order of the files."""
     tables = [
         totals_table(report),
         first_layer_table(report),
@@ -116,7 +116,7 @@ def all_tables(report: Report) -> list[Table]:
 
 
 def _ratio(report: Report, e: EnergyEstimate) -> float | None:
-    """Energy of a counterpart over that of the spiking network, same convention and profile."""
+    """Energy of a counterpart divided by that of the spiking network, under the same convention and profile."""
     snn = next(
         x
         for x in report.estimates
@@ -132,7 +132,7 @@ def _fit_of(report: Report, e: EnergyEstimate) -> Fit | None:
 
 
 def totals_table(report: Report) -> Table:
-    """Every estimate."""
+    """Total energy of every estimate."""
     rows = []
     for e in report.estimates:
         fit = _fit_of(report, e)
@@ -215,14 +215,14 @@ def first_layer_table(report: Report) -> Table:
 
 
 def nodes_table(report: Report) -> Table:
-    """Mean energy of the spiking network by node, one column an estimate."""
+    """Mean energy of the spiking network by node, one column per estimate."""
     mine = [e for e in report.estimates if e.subject == "SNN" and e.energy_pJ is not None]
     columns = [Column("node", "Node")]
     columns += [
         Column(f"{e.convention} {e.profile} pJ", f"{e.convention}, {e.profile}", "energy") for e in mine
     ]
     met = {name for e in mine for name, _ in e.nodes}
-    order = [c.node for c in report.coverage]  # of the network; work that no node stands for comes last
+    order = [c.node for c in report.coverage]  # in the order of the network; work of no node comes last
     names = [*(n for n in order if n in met), *sorted(met.difference(order))]
     by_node = [dict(e.nodes) for e in mine]
     rows = tuple((name, *(nodes.get(name) for nodes in by_node)) for name in names)
@@ -293,7 +293,7 @@ def definitions_table(report: Report) -> Table:
 
 
 def assumptions_table(report: Report) -> Table:
-    """What had to be assumed to use the prices, and where they are from."""
+    """Assumptions made to use the prices, and the sources of the prices."""
     rows: dict[tuple[str, str, str], None] = {}
     for e in report.estimates:
         for text in e.assumptions:
@@ -305,7 +305,7 @@ def assumptions_table(report: Report) -> Table:
 
 
 def entries_table(estimates: Sequence[EnergyEstimate]) -> Table:
-    """Every line of every estimate in long form: the table from which all sums can be made again."""
+    """Every line of every estimate in long form, from which all sums can be recomputed."""
     rows = tuple(
         (
             e.convention,

@@ -15,7 +15,7 @@ def reproduction_tables(found: Reproduction) -> list[Table]:
 
 
 def reproduction_summary(found: Reproduction) -> list[Table]:
-    """What the terminal shows: the same with fewer columns, for 80 characters."""
+    """The same tables with fewer columns, for a terminal of 80 characters."""
     networks, implied, *measured = reproduction_tables(found)
     return [
         networks.only("network", "steps", "macs", "ann_pJ", "one_digit", "implied_rate"),

@@ -10,8 +10,8 @@ from typing import Any, Literal
 __all__ = ["NOTHING", "Column", "Table", "energy_text", "number_text", "shape_text"]
 
 ColumnKind = Literal["text", "label", "int", "number", "percent", "energy", "counts", "energies", "percents"]
-"""How a cell reads: `label` is text aligned to the right, `energy` in pJ, `percent` a share of 1; the plurals
-are (low, high) pairs."""
+"""How a cell is displayed: `label` is text aligned to the right, `energy` is in pJ, `percent` a share of 1; the plurals are
+(low, high) pairs."""
 
 _PAIRS = ("counts", "energies", "percents")
 
@@ -21,7 +21,7 @@ _UNITS = (("J", 1e12), ("mJ", 1e9), ("µJ", 1e6), ("nJ", 1e3), ("pJ", 1.0))
 
 
 def number_text(value: float, digits: int = 4) -> str:
-    """A number with some significant digits, without exponent, with thousands separators."""
+    """A number with the given significant digits and thousands separators, without an exponent."""
     if value == 0 or not math.isfinite(value):
         return f"{value:.0f}" if value == 0 else NOTHING
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
@@ -33,19 +33,19 @@ def _unit(pJ: float) -> tuple[str, float]:
 
 
 def energy_text(pJ: float, digits: int = 4) -> str:
-    """An energy given in pJ, in a unit that suits it."""
+    """An energy given in pJ, as text in a suitable unit."""
     name, size = _unit(pJ)
     return f"{number_text(pJ / size, digits)} {name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column.
+    """One column of a table.
 
     Attributes:
         key: Machine-readable name, with the unit of the raw value.
         head: Heading, with the unit where cells do not carry one.
-        kind: How cells read.
+        kind: How cells are displayed.
         digits: Significant digits of numbers and energies.
     """
 
@@ -60,7 +60,7 @@ class Column:
         return self.kind != "text"
 
     def text(self, value: Any) -> str:
-        """A cell for people."""
+        """A cell for human readers."""
         if value is None:
             return NOTHING
         match self.kind:
@@ -82,7 +82,7 @@ class Column:
         return str(value)
 
     def raw(self, value: Any) -> tuple[Any, ...]:
-        """A cell for machines: one value, or two for pairs."""
+        """The machine-readable values of a cell: one, or two for pairs."""
         if self.kind in _PAIRS:
             return (None, None) if value is None else tuple(value)
         return (value,)
@@ -100,9 +100,9 @@ class Table:
     Attributes:
         key: Machine-readable name.
         title: Heading.
-        columns: Columns.
-        rows: Raw values.
-        notes: What a reader has to know.
+        columns: Its columns.
+        rows: Raw values, one tuple per row.
+        notes: Remarks that a reader needs.
     """
 
     key: str
@@ -112,7 +112,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def cells(self) -> list[list[str]]:
-        """All cells for people."""
+        """All cells for human readers."""
         return [[c.text(v) for c, v in zip(self.columns, row, strict=True)] for row in self.rows]
 
     def only(self, *keys: str) -> Table:
@@ -135,10 +135,10 @@ class Table:
 
 
 def recordings_text(count: int) -> str:
-    """A number of recordings."""
+    """A number of recordings as text, such as "12 recordings"."""
     return f"{count} recording{'' if count == 1 else 's'}"
 
 
 def shape_text(shape: Sequence[int]) -> str:
-    """A shape such as 128x64x64."""
+    """A shape as text, such as 128×64×64."""
     return "×".join(map(str, shape))

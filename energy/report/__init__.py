@@ -1,4 +1,4 @@
-"""What a reader sees: the report and all that goes into it."""
+"""The energy report and everything that goes into it."""
 
 from __future__ import annotations
 

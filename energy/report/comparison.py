@@ -1,4 +1,4 @@
-"""Several networks on the same recordings: accuracy, size, activity, energy; differences with paired intervals."""
+"""Comparison of networks on the same recordings: accuracy, size, activity, energy; differences with paired intervals."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class PricedNetwork:
-    """Energy of one network by one convention and price list.
+    """Energy of one network under one convention and price list.
 
     Attributes:
         convention: Name and version of the convention.
         profile: Name and version of the price list.
         energy_pJ: Energy per inference over the recordings; `None` if nothing is priced.
         complete: Whether everything is priced; otherwise the energy is a lower bound.
-        ann_pJ: Energy of the ANN of the same shape, one pass; `None` where the price list has none.
+        ann_pJ: Mean energy in pJ of the ANN with the same layers, one pass; `None` if the price list cannot price it.
     """
 
     convention: str
@@ -46,13 +46,13 @@ class Compared:
     """One network of a comparison.
 
     Attributes:
-        name: How it is called.
-        accuracy: Share of right predictions, over the recordings; `None` without labels.
-        parameters: Stored weights.
-        steps: Time steps T of an inference.
-        macs: Dense multiply-accumulates per inference (all T steps), padding left out.
+        name: Its name in the comparison.
+        accuracy: Share of correct predictions, over the recordings; `None` without labels.
+        parameters: Number of stored weights.
+        steps: Number of time steps in an inference, T.
+        macs: Dense multiply-accumulates per inference (all T steps), without padding.
         synops: Exact synaptic operations per inference, over the recordings.
-        rate: Spikes per neuron and step over all spiking layers, over the recordings.
+        rate: Spikes per neuron and step in all spiking layers together, over the recordings; `None` without neurons.
         priced: Energies, in the order of the comparison's conventions and price lists.
     """
 
@@ -68,13 +68,13 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A network against the first one, with 95 % intervals of a paired bootstrap: all saw the same recordings.
+    """Difference of a network from the first one, with a 95 % interval by paired bootstrap: both saw the same recordings.
 
     Attributes:
         name: The network.
         quantity: What is compared: `accuracy` (a difference of shares), `synops`, or a convention and price list (ratios).
         value: Difference, or ratio of the means.
-        interval: `None` for one recording.
+        interval: 95 % interval; `None` for one recording, or if a ratio is undefined in some draw.
     """
 
     name: str
@@ -88,9 +88,9 @@ class NetworkComparison:
     """Networks side by side.
 
     Attributes:
-        recordings: Recordings that all of them saw.
-        networks: In the order given; the others are compared with the first.
-        differences: The others against the first.
+        recordings: Number of recordings, the same for all networks.
+        networks: The networks in the order given.
+        differences: Differences of the others from the first.
     """
 
     recordings: int
@@ -100,7 +100,7 @@ class NetworkComparison:
 
 @dataclass(frozen=True, eq=False)
 class _Columns:
-    """What is paired: a value per recording."""
+    """The paired quantities, each with one value per recording."""
 
     right: Floats | None
     synops: Floats
@@ -116,14 +116,14 @@ def compare_networks(
     """Compare networks whose activity was measured on the same recordings.
 
     Args:
-        networks: Names and activities; the first one is what the others are compared with.
-        conventions: What to compute; all that the profiles can price if `None`.
+        networks: Names and activities; the others are compared with the first one.
+        conventions: Conventions to compute; if `None`, all that the profiles can price.
         profiles: Price lists.
         options: Choices that the conventions leave open.
 
     Raises:
-        DataError: The networks saw different recordings.
-        UsageError: No networks, a name twice, or conventions and profiles that do not fit each other.
+        DataError: If the networks saw different recordings.
+        UsageError: If there are no networks, a name occurs twice, or no profile can price any of the conventions.
     """
     names = [name for name, _ in networks]
     if not names or len(set(names)) < len(names):
@@ -196,7 +196,7 @@ def _summary(values: Floats) -> Summary:
 
 
 def _ann(m: Measured, c: Convention, p: Profile, options: AccountingOptions) -> float | None:
-    """Mean energy of the ANN with the same shape, in pJ."""
+    """Mean energy of the ANN with the same layers, in pJ; `None` if the price list cannot price it."""
     others = counterparts(p, m.inventory.graph.T)
     if not others:
         return None

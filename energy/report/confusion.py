@@ -1,4 +1,4 @@
-"""Predictions against labels: the accuracy, and which classes are taken for which."""
+"""Predictions against labels: the accuracy, and which classes are confused."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Confusion:
     """Predictions of labelled recordings.
 
     Attributes:
-        classes: Name of each class, in the order of their labels; the label itself where there is no name.
-        matrix: Recordings by label (rows) and predicted class (columns).
-        recordings: All recordings.
-        right: Those whose predicted class is their label.
+        classes: Name of each class, in the order of the labels; the label itself if there is no name.
+        matrix: Numbers of recordings by label (rows) and predicted class (columns).
+        recordings: Number of recordings.
+        right: Number of recordings whose predicted class is their label.
     """
 
     classes: tuple[str, ...]
@@ -27,7 +27,7 @@ class Confusion:
 
     @property
     def accuracy(self) -> float:
-        """Share of right predictions."""
+        """Share of correct predictions."""
         return self.right / self.recordings
 
 

@@ -25,7 +25,7 @@ def provenance(
     """Facts about a run.
 
     Args:
-        command: The command line, word by word.
+        command: The command line, as a list of words.
         model: File of the model, if there is one.
         graph: The model, if there is one.
     """
@@ -46,7 +46,7 @@ def provenance(
 
 
 def profile_facts(profiles: Sequence[Profile]) -> dict[str, str]:
-    """Which price lists were used."""
+    """Facts about the price lists used."""
     return {
         "profiles": ", ".join(f"{p.label} {p.version} (SHA-256 {p.sha256[:12]})" for p in profiles),
     }

@@ -13,7 +13,7 @@ from tcja_deploy.energy.report.confusion import Confusion, confusion
 __all__ = ["BINS", "RateRow", "Rates", "rates"]
 
 BINS = np.linspace(0.0, 1.0, 51)
-"""Edges of the histograms of single neurons' rates."""
+"""Bin edges of the histograms of single neurons' rates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +24,14 @@ class RateRow:
         name: Name of the value.
         op: Op that computes it.
         kind: Signal kind.
-        shape: One frame of one recording.
-        elements: Elements of a frame: neurons, for a spiking layer.
+        shape: Shape of one frame of one recording.
+        elements: Number of elements in a frame; the neurons of a spiking layer.
         rate: Share of non-zero elements, over the recordings.
         per_step: The same at each time step, mean over the recordings.
-        silent: Elements that were zero in every step of every recording.
-        saturated: Elements that were non-zero in every step of every recording.
-        per_element: Non-zero steps of an element per inference, mean: spikes per neuron and inference.
-        histogram: Elements by their own rate over all recordings, in the bins `BINS`.
+        silent: Number of elements that were zero in every step of every recording.
+        saturated: Number of elements that were non-zero in every step of every recording.
+        per_element: Mean number of non-zero steps per element and inference: spikes per neuron and inference.
+        histogram: Numbers of elements by their own rate over all recordings, in the bins `BINS`.
         reader: The layer with weights that reads it; empty for a spiking layer's own output.
     """
 
@@ -57,7 +57,7 @@ class Rates:
         recordings: Number of recordings.
         steps: Time steps of an inference.
         neurons: The spiking layers, in order.
-        inputs: What enters each layer with weights, in order; dense inputs have no rate and are left out.
+        inputs: Input of each layer with weights, in order; dense inputs have no rate and are left out.
         confusion: Predictions against labels; `None` where they are unknown.
     """
 
@@ -69,7 +69,7 @@ class Rates:
 
 
 def rates(m: Measured) -> Rates:
-    """Rates from recorded activity."""
+    """Compute rates from recorded activity."""
     neurons = [(n.name, "") for n in m.inventory.graph.neurons]
     inputs = [(layer.source, layer.node) for layer in m.inventory.layers if layer.kind.sparse]
     names = list(dict.fromkeys(name for name, _ in neurons + inputs))

@@ -37,18 +37,18 @@ class LayerRow:
         op: Name of its op.
         source: The value it reads.
         kind: Signal kind of its input.
-        shape_in: One frame of the input.
-        shape_out: One frame of the result.
-        parameters: Stored weights.
+        shape_in: Shape of one frame of the input.
+        shape_out: Shape of one frame of the result.
+        parameters: Number of stored weights.
         first: Whether it reads the network's input.
         attention: Whether it belongs to an attention branch.
         macs: Multiply-accumulates.
         rate: Share of non-zero inputs, over the recordings; `None` for dense inputs.
         synops: Exact synaptic operations per inference, over the recordings.
-        synops_by_rate: What rate x T x dense MACs gives, mean.
-        unit: Share of the synaptic operations that a 1 or -1 causes; `None` for dense inputs.
-        integer: Share that another whole number causes; likewise.
-        real: Share that a fraction causes; likewise.
+        synops_by_rate: Mean number of synaptic operations by the formula rate x T x dense MACs.
+        unit: Share of the synaptic operations caused by an input of 1 or -1; `None` for dense inputs.
+        integer: Share caused by other whole numbers; `None` likewise.
+        real: Share caused by fractions; `None` likewise.
     """
 
     node: str
@@ -71,7 +71,7 @@ class LayerRow:
 
 @dataclass(frozen=True, slots=True)
 class WorkRow:
-    """Operations besides synapses: the dense count, and the mean of what really happened per inference."""
+    """Operations besides synaptic ones: the dense number, and the mean number that actually occurred per inference."""
 
     node: str
     purpose: str
@@ -83,7 +83,7 @@ class WorkRow:
 
 @dataclass(frozen=True, slots=True)
 class FirstLayerRow:
-    """Energy by the `paper` convention under one treatment of the first layer, in pJ per inference."""
+    """Energy under the `paper` convention for one treatment of the first layer, in pJ per inference."""
 
     treatment: FirstLayer
     snn: Summary
@@ -95,21 +95,20 @@ class Report:
 
     Attributes:
         model: Facts about the network, as text.
-        steps: Time steps T of one inference.
-        recordings: Recordings measured.
+        steps: Number of time steps in one inference, T.
+        recordings: Number of recordings measured.
         options: Choices that the conventions leave open.
         conventions: Definitions of the conventions used.
         layers: Layers with weights.
         operations: All other operations.
-        coverage: How each node was dealt with.
+        coverage: How each node was covered.
         rates: Firing rates.
         estimates: Energies.
-        first_layer: The `paper` energy under each treatment of the first layer; empty if `paper` was not
-            asked for.
+        first_layer: The `paper` energy under each treatment of the first layer; empty if `paper` was not requested.
         first_layer_profile: Price list of `first_layer`.
-        spikes_per_synapse: Synaptic operations per inference over connections of the layers with sparse
-            input; `None` if there are none.
-        verdicts: The same and the mean rate against published break-even points; empty likewise.
+        spikes_per_synapse: Synaptic operations per inference divided by the connections of the layers with sparse input;
+            `None` if there are none.
+        verdicts: Spikes per synapse and the mean rate against published break-even points; empty likewise.
         fits: Placement on each chip.
         tornados: Sensitivity.
         provenance: Versions, hashes, command; as text.
@@ -135,7 +134,7 @@ class Report:
 
     @property
     def unsupported(self) -> tuple[Coverage, ...]:
-        """Nodes that nobody knows how to count; the energies leave them out."""
+        """Nodes without a counting rule; the energies leave them out."""
         return tuple(c for c in self.coverage if c.status == "unsupported")
 
 
@@ -151,16 +150,16 @@ def make_report(
     """Account for the energy of a network whose activity was measured.
 
     Args:
-        m: From `measure`.
+        m: The measured activity, from `measure`.
         profiles: Technology nodes and chips.
-        conventions: What to compute; all that the profiles can price if not given.
+        conventions: Conventions to compute; if not given, all that the profiles can price.
         options: Choices that the conventions leave open.
-        provenance: What to print about where model and data are from.
+        provenance: Facts about the origin of model and data.
         allow_unsupported: Report ops without a counting rule instead of refusing them.
 
     Raises:
-        UnsupportedError: An op has no counting rule.
-        UsageError: Conventions and profiles do not fit each other.
+        UnsupportedError: If an op has no counting rule.
+        UsageError: If no profile can price a convention, or no convention uses a profile.
     """
     unsupported = m.inventory.unsupported
     if unsupported and not allow_unsupported:
@@ -258,7 +257,7 @@ def _layers(m: Measured) -> tuple[LayerRow, ...]:
 
 
 def _classes(m: Measured, layer: SynapticLayer) -> dict[str, float | None]:
-    """Which inputs cause the synaptic operations of a layer, as shares."""
+    """Shares of a layer's synaptic operations caused by ones, other whole numbers and fractions."""
     if not layer.kind.sparse:
         return {"unit": None, "integer": None, "real": None}
     measures = (Measure.NONZERO, Measure.UNIT, Measure.INTEGER)

@@ -1,7 +1,7 @@
-"""The paper's comparison, 0.0019 J against 0.01 J: which network it is, and what rate it implies.
+"""The paper's comparison, 0.0019 J against 0.01 J: which network it is about, and which rate it implies.
 
-No rate is tuned here. The implied rate is arithmetic on published numbers; whether a network has it is a
-measurement.
+No rate is tuned here. The implied rate follows from published numbers by arithmetic; whether a network has it has to be
+measured.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 
 NETWORKS = ("ncaltech101", "dvs128", "cifar10dvs")
-"""The paper's networks by their names in the zoo."""
+"""The paper's networks, by their names in the zoo."""
 
 PRICES = "asic45"
 """The price list with the paper's prices: 45 nm, fp32."""
@@ -43,7 +43,7 @@ PRICES = "asic45"
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What the paper prints, with the numbers that round to it.
+    """The paper's printed energies, each with the interval of energies that round to it.
 
     Attributes:
         snn_J: Energy of the spiking network, in J.
@@ -78,14 +78,13 @@ class NetworkRow:
 
     Attributes:
         name: Name in the zoo.
-        steps: Time steps T.
+        steps: Number of time steps, T.
         macs: Dense multiply-accumulates of one pass.
-        first_macs: Of these, in the first layer.
+        first_macs: Dense multiply-accumulates of the first layer.
         ann_J: Energy of one pass, in J.
-        one_digit: Whether that prints as the published ANN energy with one significant digit.
+        one_digit: Whether `ann_J` prints as the published ANN energy with one significant digit.
         two_decimals: Whether it does with two decimals.
-        implied: Mean input rate that the published SNN energy would mean for this network, all layers as
-            accumulations.
+        implied: Mean input rate that the published SNN energy implies for this network, with all layers as accumulations.
     """
 
     name: str
@@ -100,12 +99,12 @@ class NetworkRow:
 
 @dataclass(frozen=True, slots=True)
 class Implied:
-    """The mean input rate that the published SNN energy means under one treatment of the first layer.
+    """The mean input rate that the published SNN energy implies under one treatment of the first layer.
 
     Attributes:
         treatment: Treatment of the first layer.
-        rate: For the printed number; `None` if the first layer alone exceeds it.
-        interval: For the numbers that round to it; `None` likewise.
+        rate: Rate for the printed energy; `None` if the first layer alone exceeds it.
+        interval: Rates for the energies that round to it; `None` likewise.
         first_J: Energy of the first layer that does not depend on any rate, in J.
     """
 
@@ -120,13 +119,13 @@ class Comparison:
     """The same comparison on a network whose activity was measured.
 
     Attributes:
-        name: Architecture.
-        steps: Time steps T.
-        recordings: Recordings measured.
+        name: Name of the architecture.
+        steps: Number of time steps, T.
+        recordings: Number of recordings measured.
         macs: Dense multiply-accumulates of one pass.
         ann_J: Energy of one pass, in J.
         rate: Mean input rate weighted by MACs; `None` if no layer has sparse input.
-        same_network: Whether it is the network that the published number is about, by its MACs.
+        same_network: Whether it is the network that the published energy is about, judged by its MACs.
         rows: Energy of the spiking network under each treatment of the first layer, in pJ.
         verdicts: `consistent` or `not consistent` with the published number for each row, `undecided` for a
             single recording; `None` for another network.
@@ -145,15 +144,15 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """The paper's comparison, taken apart.
+    """Analysis of the paper's comparison.
 
     Attributes:
-        published: What the paper prints.
+        published: The paper's printed energies.
         profile: Price list.
         networks: The zoo's networks of the paper.
-        chosen: The network the comparison must be about, an inference.
-        reasons: Why, and how far the inference goes.
-        implied: What the published SNN energy means for it.
+        chosen: The network that the comparison must be about, by inference.
+        reasons: The reasons for this inference, and its limits.
+        implied: The rates that the published SNN energy implies for it.
         measured: The comparison on a measured network, or `None`.
     """
 
@@ -169,7 +168,7 @@ class Reproduction:
 def reproduce(
     graphs: Sequence[tuple[str, Graph]], profile: Profile, measured: Measured | None = None
 ) -> Reproduction:
-    """Take the published comparison apart.
+    """Analyse the published comparison.
 
     Args:
         graphs: The paper's networks by name.
@@ -192,14 +191,14 @@ def reproduce(
 
 
 def _prices(profile: Profile) -> tuple[float, float]:
-    """Accumulation and multiply-accumulate in J."""
+    """Prices of an accumulation and a multiply-accumulate, in J."""
     found = [arithmetic(p, profile.pricing).pJ for p in (Primitive.ADD, Primitive.MAC)]
     ac, mac = (float("nan") if p is None else p.value * 1e-12 for p in found)
     return ac, mac
 
 
 def _macs(inventory: Inventory) -> tuple[int, int]:
-    """Dense MACs of one pass: of all layers, and of the first."""
+    """Dense MACs of one pass: those of all layers, and those of the first layer."""
     trunk = inventory.trunk
     return sum(x.macs.dense for x in trunk), sum(x.macs.dense for x in trunk if x.first)
 
@@ -261,7 +260,7 @@ def _implied(treatment: FirstLayer, row: NetworkRow, ac: float, mac: float) -> I
 
 
 def compare(m: Measured, profile: Profile, published_macs: int) -> Comparison:
-    """The paper's comparison with measured rates."""
+    """Make the paper's comparison with measured rates."""
     _, mac = _prices(profile)
     macs, _ = _macs(m.inventory)
     sparse = [x for x in m.inventory.trunk if x.event_driven]
@@ -282,7 +281,7 @@ def compare(m: Measured, profile: Profile, published_macs: int) -> Comparison:
 
 
 def _verdict(row: FirstLayerRow) -> str:
-    """Whether the interval of the mean meets the energies that print as the published one."""
+    """Whether the interval of the mean overlaps the energies that print as the published one."""
     interval = row.snn.interval
     if interval is None:
         return "undecided: one recording has no interval"

@@ -1,4 +1,4 @@
-"""How much each choice moves the result: one bar per choice, all else as in the base estimate (tornado)."""
+"""How much each choice changes the result: one bar per choice, all else as in the base estimate (tornado)."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class TornadoBar:
         name: What is varied.
         low_pJ: Energy at its lower end, in pJ.
         high_pJ: Energy at its upper end, in pJ.
-        low: What the lower end is.
-        high: What the upper end is.
+        low: The choice at the lower end.
+        high: The choice at the upper end.
     """
 
     name: str
@@ -39,18 +39,18 @@ class TornadoBar:
 
     @property
     def swing(self) -> float:
-        """Distance of the ends, in pJ."""
+        """Distance between the ends, in pJ."""
         return self.high_pJ - self.low_pJ
 
 
 @dataclass(frozen=True, slots=True)
 class Tornado:
-    """All bars around one base, by falling swing.
+    """All bars around one base, in order of decreasing swing.
 
     Attributes:
         base: Convention and profile of the base.
         base_pJ: Energy of the base per inference, in pJ.
-        bars: One a choice.
+        bars: One bar per choice.
     """
 
     base: str
@@ -65,7 +65,7 @@ def _total(lines: Iterable[Line], bound: str = "value") -> float:
 def tornado(
     m: Measured, convention: Convention, profile: Profile, options: AccountingOptions
 ) -> Tornado | None:
-    """Vary every choice of a convention on a technology profile; `None` if it has no alternatives to vary."""
+    """Vary every choice of a convention on a technology profile; `None` if the convention has no alternatives."""
     alternatives = ACCOUNTINGS[convention].alternatives
     if alternatives is None:
         return None
@@ -113,7 +113,7 @@ def _as_accumulations(m: Measured, lines: list[Line], profile: Profile) -> list[
 
 
 def _border_difference(m: Measured, lines: list[Line]) -> float:
-    """What the mean dense fan-out adds to whatever comes with a synaptic operation."""
+    """Energy in pJ that the mean dense fan-out would add to everything that comes with a synaptic operation."""
     extra = 0.0
     layers = {x.node: x for x in m.inventory.trunk}
     for line in lines:

@@ -13,10 +13,10 @@ class Threshold:
 
     Attributes:
         name: Short name.
-        quantity: What it is about: `spikes per synapse and inference` or `mean input rate`.
-        low: Below this the spiking network uses less energy.
-        high: Above this it uses more; between the two it depends.
-        condition: What it was derived for.
+        quantity: The quantity that it limits: `spikes per synapse and inference` or `mean input rate per step`.
+        low: Below this, the spiking network can use less energy.
+        high: Above this, it uses more; between the two it is undecided.
+        condition: The conditions under which it was derived.
         source: Publication.
     """
 
@@ -28,7 +28,7 @@ class Threshold:
     source: str
 
     def judge(self, value: float) -> str:
-        """Where a value lies."""
+        """The verdict on a value, as text."""
         if value < self.low:
             return "below: the spiking network can win"
         if value > self.high:
@@ -38,7 +38,7 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A threshold with the network's own value beside it."""
+    """A threshold, with the network's own value and the verdict."""
 
     threshold: Threshold
     value: float
