@@ -7,7 +7,7 @@ the functions import what they need when they are called. How a target is added:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -35,6 +35,7 @@ __all__ = [
     "Ran",
     "Target",
     "Translation",
+    "check_options",
     "given_options",
     "option",
     "unmonitored",
@@ -210,15 +211,24 @@ class Target(Generic[OptionsT, VerificationT]):
     own_input: Callable[[Path], tuple[int, tuple[int, ...]]] | None = None
 
 
+def check_options(kind: type[Any], names: Iterable[str], whose: str) -> None:
+    """Whether a target has options of these names.
+
+    Raises:
+        UsageError: If an option is unknown.
+    """
+    known = [f.name for f in fields(kind)]
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(
+            f"{whose} has no option {', '.join(unknown)}", hint=f"it has {', '.join(known) or 'none'}"
+        )
+
+
 def given_options(kind: type[OptionsT], given: Mapping[str, Any], whose: str) -> OptionsT:
     """Options from their names and values.
 
     Raises:
         UsageError: If an option is unknown, or a value makes no sense.
     """
-    known = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    if unknown := [name for name in given if name not in known]:
-        raise UsageError(
-            f"{whose} has no option {', '.join(unknown)}", hint=f"it has {', '.join(known) or 'none'}"
-        )
+    check_options(kind, given, whose)
     return kind(**given)

@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,6 +97,19 @@ def test_targets(checkpoint: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["batches", "graph", "target", "artifact", "options"])
+def test_no_other_argument_is_taken_for_an_option(name: str, checkpoint: Path, tmp_path: Path) -> None:
+    """Also not names that the functions below these have."""
+    given: Any = {name: []}
+    if name != "target":
+        with pytest.raises(UsageError, match=f"target onnx has no option {name}"):
+            td.export(checkpoint, "onnx", tmp_path / "net.onnx", **given)
+    td.export(checkpoint, "onnx", tmp_path / "net.onnx", verify=False)
+    if name != "artifact":
+        with pytest.raises(UsageError, match=f"verifying target onnx has no option {name}"):
+            td.verify(tmp_path / "net.onnx", checkpoint, **given)
+
+
 def test_verify_without_the_network(checkpoint: Path, tmp_path: Path) -> None:
     td.export(td.load(checkpoint), "onnx", tmp_path / "m.onnx", verify=False)
     with pytest.raises(UsageError, match="exported from is needed"):
@@ -166,7 +180,7 @@ def test_arguments_of_another_kind(checkpoint: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     td.export(graph, "onnx", tmp_path / "m.onnx", data=frames)
     assert td.verify(tmp_path / "m.onnx", checkpoint, [frames]).passed
-    with pytest.raises(UsageError, match="too late"):
+    with pytest.raises(UsageError, match="read already"):
         td.verify(tmp_path / "m.onnx", graph, loading={"timesteps": 4})
     assert td.verify(tmp_path / "m.onnx", graph, frames).samples == 2
 

@@ -12,6 +12,7 @@ from tcja_deploy.errors import UsageError
 from tcja_deploy.exporters.lava.export import LavaReport
 from tcja_deploy.exporters.pipeline import run_export, run_verification
 from tcja_deploy.exporters.report import ExportReport
+from tcja_deploy.exporters.target import check_options
 from tcja_deploy.exporters.targets import find_target
 from tcja_deploy.ir import Graph
 from tcja_deploy.library.accounting import EnergyReport, energy
@@ -123,6 +124,7 @@ def export(
             "rates and energy are for the model card, and none is asked for", hint="say card=True"
         )
     recordings, own = _apart(options)
+    check_options(found.options, own, f"target {target}")
     graph = open_model(model, loading, progress=progress)
     frames = _frames(Taken.by(graph), data, batch_size, recordings)
     about = CardFacts(_name(model, graph), graph, frames, _energy(graph, activity)) if card else None
@@ -178,6 +180,7 @@ def verify(
     place = Path(artifact)
     target = artifact_target(place)
     recordings, own = _apart(options)
+    check_options(target.verification, own, f"verifying target {target.name}")
     graph = None if model is None else open_model(model, loading, progress=progress)
     frames = None
     if data is not None and target.own_input is not None:

@@ -66,7 +66,7 @@ def open_model(model: Model, loading: LoadArguments | None = None, *, progress: 
         return load(model, progress=progress, **(loading or {}))
     if loading:
         raise UsageError(
-            f"{', '.join(loading)}: for reading a model, and this graph has been read already",
+            f"{', '.join(loading)}: these say how to read a model, but this is a graph that was read already",
             hint="give them to tcja_deploy.load",
         )
     return model
