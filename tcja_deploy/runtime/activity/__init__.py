@@ -1,1 +1,1 @@
-"""Integer spike counts per value and sample: exact, mergeable, independent of what ran the network."""
+"""Integer spike counts per value and sample: exact, mergeable, independent of the engine that ran the network."""

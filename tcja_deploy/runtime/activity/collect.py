@@ -1,7 +1,7 @@
 """Counting activity over a data set: batch by batch, in one process or in several that share the recordings.
 
-Batches go to processes in turn, so that every recording meets the same batch, and thereby the same kernels,
-however many processes there are. What the processes exchange are the integers of `runtime.activity`, summed
+Batches go to processes in turn, so that every recording is in the same batch, and so meets the same kernels,
+however many processes there are. The processes exchange only the integers of `runtime.activity`, summed
 by `torch.distributed`.
 """
 
@@ -58,7 +58,7 @@ class LabelledFrames(Protocol):
 
 
 class Joined:
-    """Several data sets as one, in the given order; recordings are numbered through."""
+    """Several data sets as one, in the given order, with recordings numbered consecutively."""
 
     def __init__(self, parts: Sequence[LabelledFrames]) -> None:
         self._parts = tuple(parts)
@@ -94,9 +94,9 @@ class Workers:
 
 @contextmanager
 def workers() -> Iterator[Workers]:
-    """The processes that `torchrun` started, joined by gloo; one process alone where it did not.
+    """The processes that `torchrun` started, connected by gloo; this process alone if it started none.
 
-    Variables such as `WORLD_SIZE` alone, which job schedulers set as well, start nothing.
+    Variables such as `WORLD_SIZE`, which job schedulers set as well, are not enough to connect processes.
     """
     if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) < 2:
         yield Workers()
@@ -126,13 +126,13 @@ def frame_shape(signal: Signal, T: int) -> tuple[int, tuple[int, ...]]:
 
 
 def frames_first(signal: Signal, value: Tensor) -> Tensor:
-    """A value as `[steps, n, *features]`."""
+    """A value with its axes in the order `[steps, n, *features]`."""
     moved = value.permute(frame_order(signal))
     return moved if "T" in signal.dims else moved[None]
 
 
 class TorchWindows:
-    """See `Windows`; by the sequence runtime."""
+    """`Windows` on the sequence runtime."""
 
     def __init__(self, graph: Graph, device: torch.device) -> None:
         self._graph, self._device = graph, device
@@ -168,22 +168,22 @@ def collect(
     stopwatch: Stopwatch | None = None,
     kept: KeptProgress | None = None,
 ) -> Activity:
-    """Run a graph over a data set and count.
+    """Run a graph over a data set and count its activity.
 
     Only one batch is in memory at a time, besides the counts (see `runtime.activity`).
 
     Args:
-        graph: What to run.
+        graph: The network.
         data: Recordings with the graph's number of frames and frame shape.
-        watches: What to record; names of values of the graph.
+        watches: What to record, for values of the graph by name.
         batch_size: Recordings that are run together.
         origin: See `Activity.origin`.
-        progress: Called after each batch.
+        progress: Called after each batch with the number of recordings done.
         shared: This process among several, as `workers()` gives it; every process gets the counts of all
             recordings.
-        windows: What runs them (see `runtime.engines`); the sequence runtime on the CPU if not given.
-        outcomes: Takes the predicted class of each recording; the network's result must be one number per class.
-        stopwatch: Takes the time spent on reading, on the network and on counting.
+        windows: What runs the batches (see `runtime.engines`); the sequence runtime on the CPU if not given.
+        outcomes: Receives the predicted class of each recording; the network's result must be one number per class.
+        stopwatch: Receives the time spent on reading, and on the network with its counting.
         kept: Where progress is kept, and what an interrupted run has kept there.
 
     Raises:
@@ -235,7 +235,7 @@ def _reduce(activity: Activity, total: int) -> Activity:
 
 
 def summed(a: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Sum over all processes, in place.
+    """The sum of an array over all processes, in place.
 
     Raises:
         DataError: Another process has stopped, for a reason that it prints itself.
@@ -243,7 +243,7 @@ def summed(a: NDArray[np.int64]) -> NDArray[np.int64]:
     tensor: Any = torch.from_numpy(a)
     try:
         dist.all_reduce(tensor)
-    except RuntimeError as error:  # gloo has no class of its own
+    except RuntimeError as error:  # gloo has no error class of its own
         raise DataError(
             "another process stopped before the counts were summed", hint="its own message says why"
         ) from error

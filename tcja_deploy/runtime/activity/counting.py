@@ -1,4 +1,4 @@
-"""Sums of what frames hold, as exact integers and fast: flags as bytes, zeros and ones in float32 as far as it is exact."""
+"""Fast and exact integer sums over frames: flags as bytes, zeros and ones in float32 as long as that is exact."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tcja_deploy.errors import DataError
 __all__ = ["Measure", "count"]
 
 _RUN = 255
-"""Flags that an unsigned byte can sum without wrapping."""
+"""How many flags an unsigned byte can sum without wrapping."""
 
 
 class Measure(IntEnum):
-    """What is counted of the elements of a value; the position in a table of counts."""
+    """What is counted of the elements of a value; also the index in a table of counts."""
 
     NONZERO = 0  #: elements that are not zero
     UNIT = 1  #: elements equal to 1 or -1: weights are added or subtracted, nothing is multiplied
@@ -26,19 +26,19 @@ class Measure(IntEnum):
 
 
 def count(x: Tensor, maps: Sequence[Tensor], *, binary: bool, where: str) -> tuple[Tensor, Tensor]:
-    """What frames hold, summed per frame.
+    """Count the elements of frames, summed per frame.
 
     Args:
         x: Frames `[k, n, *features]`.
-        maps: Integer weights `[1 or k, *features]`, each of which is summed over as well.
-        binary: Whether they are zeros and ones, see `Watch`.
+        maps: Integer weights `[1 or k, *features]`; sums weighted by each are made as well.
+        binary: Whether elements are zeros and ones, see `Watch`.
         where: Name of the value, for errors.
 
     Returns:
         A table `[1 + maps, len(Measure), k, n]` and the non-zeros at each position `[*features]`, both int64 on the CPU.
 
     Raises:
-        DataError: Numbers that are not finite.
+        DataError: The frames hold numbers that are not finite.
     """
     features = range(2, x.ndim)
     kept = [a for a in features if any(m.shape[a - 1] > 1 for m in maps)]
@@ -59,7 +59,7 @@ def _planes(x: Tensor, summed: Sequence[int], where: str) -> tuple[list[Tensor],
     """All measures summed over some axes, and non-zeros per position, of any numbers."""
     flags = x != 0
     nonzero, neurons = _sum_flags(flags, summed), _sum_flags(flags.flatten(0, 1), [0])
-    if torch.equal(nonzero, _sum_flags(x == 1, summed)):  # all of it binary
+    if torch.equal(nonzero, _sum_flags(x == 1, summed)):  # all elements are zeros and ones
         return [nonzero] * len(Measure), neurons
     unit = _sum_flags(x.abs() == 1, summed)
     whole = _whole(x, where)
@@ -78,7 +78,7 @@ def _whole(x: Tensor, where: str) -> Tensor:
 
 
 def _total(plane: Tensor) -> Tensor:
-    """Sum over everything but the first two axes."""
+    """The sum over all axes except the first two."""
     return plane.flatten(2).sum(2) if plane.ndim > 2 else plane
 
 
@@ -89,7 +89,7 @@ def _squeeze(weights: Tensor, summed: Sequence[int]) -> Tensor:
 
 
 def _sum_flags(flags: Tensor, axes: Sequence[int]) -> Tensor:
-    """Set flags along some axes, int64. Bytes are summed in runs too short to wrap, which is fast."""
+    """Number of set flags along some axes, int64; bytes are summed in runs too short to wrap, which is fast."""
     if not axes:
         return flags.to(torch.int64)
     first, *rest = axes

@@ -94,7 +94,7 @@ _STRUCTURE = {
     "origin": {str: str},
     "values": [{"name": str, "features": [int], "maps": [str]}],
 }
-"""Of the header."""
+"""The fields of the header and their types."""
 
 
 def _parse(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Activity:

@@ -1,4 +1,4 @@
-"""Whether frames hold what the model takes."""
+"""Checks that frames hold what the model takes."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class CheckedFrames(LabelledFrames, Protocol):
 
 
 _LOOKED_AT = 3
-"""Recordings whose numbers are looked at."""
+"""How many recordings are checked."""
 
 
 def frame_fault(graph: Graph, dataset: CheckedFrames) -> str:
-    """What the frames of some recordings hold that the signal kind of the graph's input rules out; empty if nothing.
+    """What the frames of some recordings hold that the kind of the graph's input rules out, as a sentence; empty if nothing.
 
-    Ops are counted by that kind: an accumulate for each event, a multiply-accumulate for each real number.
+    Operations are counted by that kind: an accumulate per event, a multiply-accumulate per real number.
     """
     kind = graph.input.signal.kind
     if kind in ("real", "graded") or not len(dataset):

@@ -1,4 +1,4 @@
-"""What a network predicts of each recording, beside the counts of its activity."""
+"""What a network predicts for each recording, along with the counts of its activity."""
 
 from __future__ import annotations
 
@@ -42,36 +42,36 @@ class Predicted:
 
 
 class Outcomes:
-    """Collects predictions by the number of the recording.
+    """Collects predictions by recording number.
 
     Args:
         total: Recordings in the data set.
     """
 
     def __init__(self, total: int) -> None:
-        self._found = np.zeros((2, total), np.int64)  # one more than class and label, so that 0 is none
+        self._found = np.zeros((2, total), np.int64)  # class and label plus one, so that 0 means none
 
     def add(self, numbers: Sequence[int], classes: Ints, labels: Sequence[int | None]) -> None:
-        """Take the predictions of a batch."""
+        """Add the predictions of a batch; recordings are given by their numbers."""
         self._found[0, numbers] = classes + 1
         self._found[1, numbers] = [0 if label is None else label + 1 for label in labels]
 
     def of(self, numbers: Ints) -> Ints:
-        """What was taken of some recordings, `[2, n]`."""
+        """What is kept for some recordings, `[2, n]`: class and label plus one."""
         found: Ints = self._found[:, numbers]
         return found
 
     def put(self, numbers: Ints, found: Ints) -> None:
-        """Take what `of` gave in an earlier run."""
+        """Restore what `of` gave in an earlier run."""
         self._found[:, numbers] = found
 
     def finish(
         self, outputs: int, names: tuple[str, ...] | None, summed: Callable[[Ints], Ints] | None
     ) -> Predicted:
-        """All predictions; `summed` adds up the tables of all processes, of which each has its own recordings.
+        """All predictions; `summed` adds up the tables of all processes, each of which holds its own recordings.
 
         Raises:
-            DataError: Predictions of an interrupted run are of classes that the network does not have.
+            DataError: Predictions of an interrupted run name classes that the network does not have.
         """
         classes, labels = (summed(self._found) if summed else self._found) - 1
         if len(classes) and classes.max() >= outputs:

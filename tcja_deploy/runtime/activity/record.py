@@ -1,12 +1,11 @@
 """Activity: exact integer counts of what travels along the edges of a graph, per sample and time step.
 
 A recorder is told what to watch and is then fed arrays by whatever runs the network: whole windows by the
-sequence runtime, frame by frame by the stream and the integer twin. It knows none of them. Everything it
+sequence runtime, single frames by the stream and the integer twin. It depends on none of them. Everything it
 keeps is an int64, so the counts of two shards of a data set add up to the counts of the whole, whatever the
 batch size and the order.
 
-Memory: per value and recording `4 (1 + maps) steps` integers of 8 bytes, and per value one integer a
-neuron.
+Memory: `4 (1 + maps) steps` integers of 8 bytes per value and recording, and one integer per neuron.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ __all__ = ["Activity", "Recorder", "ValueActivity", "Watch"]
 Ints = NDArray[np.int64]
 
 _FIRST_ROOM = 64
-"""Recordings that there is room for at first; twice as many whenever it is full."""
+"""Recordings that there is room for at first; the room doubles whenever it is full."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +38,11 @@ class Watch:
         name: Name of the value.
         features: Shape of one frame of one sample.
         steps: Frames in a window: `T`, or 1 for a value that a window has once.
-        maps: Named non-negative integer weights, each broadcastable to `[steps, *features]`; besides the
-            plain counts the counts weighted by each map are kept. A map of fan-outs turns spikes into
+        maps: Non-negative integer weights by name, each broadcastable to `[steps, *features]`; besides the
+            plain counts, the counts weighted by each map are kept. A map of fan-outs turns spikes into
             synaptic operations.
-        binary: Whether the value can only be 0 or 1, which makes counting faster. It is believed as far as the
-            range of what arrives allows.
+        binary: Whether the value can only be 0 or 1, which makes counting faster; ignored where values are outside
+            0 to 1.
     """
 
     name: str
@@ -73,9 +72,9 @@ class ValueActivity:
     Attributes:
         name: Name of the value.
         features: Shape of one frame of one sample.
-        maps: Names of the rows of `table`; the first one, `""`, is the plain count.
+        maps: Names of the rows of `table`, the first of which, `""`, is the plain count.
         table: `[1 + maps, len(Measure), samples, steps]`, int64.
-        neurons: Non-zero elements at each position, summed over samples and steps: `[*features]`, int64.
+        neurons: `[*features]`, int64: non-zero elements at each position, summed over samples and steps.
     """
 
     name: str
@@ -111,8 +110,8 @@ class Activity:
     """Counts of all watched values over some recordings.
 
     Attributes:
-        samples: Number of each recording in its data set, rising.
-        values: Counts by the name of the value.
+        samples: Number of each recording in its data set, in rising order.
+        values: Counts of each value by its name.
         origin: What the counts belong to, such as the hashes of model and data; shards merge only if
             they agree.
     """
@@ -180,9 +179,9 @@ class Recorder:
     piece or frame by frame, in any order), and `finish` after the last batch.
 
     Args:
-        watches: What to record. Other values are passed over, so that a recorder can be given everything.
+        watches: What to record. Other values are ignored, so a recorder can be given everything.
         origin: See `Activity.origin`.
-        recordings: How many there will be, if that is known: room for them is made once, where growing leaves holes in memory.
+        recordings: How many there will be, if that is known: room for them is made once, since growth fragments memory.
     """
 
     def __init__(
@@ -191,7 +190,7 @@ class Recorder:
         self._watches = {w.name: w for w in watches}
         self._origin = dict(origin or {})
         self._maps = {w.name: [torch.from_numpy(np.array(m)) for m in w.maps.values()] for w in watches}
-        # One table a value, written in place: small arrays that stay would cut the memory between them into pieces.
+        # One table per value, written in place: small arrays that stay would fragment the memory between them.
         self._count = 0
         self._numbers = np.zeros(recordings, np.int64)
         self._tables = {w.name: _room(w, recordings) for w in watches}
@@ -205,14 +204,14 @@ class Recorder:
         return name in self._watches
 
     def watch(self, name: str) -> Watch | None:
-        """What is recorded of a value; `None` if it is not recorded."""
+        """What to record of a value; `None` if it is not recorded."""
         return self._watches.get(name)
 
     def begin(self, samples: Sequence[int] | Ints) -> None:
         """Start a batch of recordings, given by their numbers in the data set.
 
         Raises:
-            DataError: The batch before is incomplete.
+            DataError: The previous batch is incomplete.
         """
         self._close()
         self._ids = np.asarray(samples, np.int64)
@@ -251,7 +250,7 @@ class Recorder:
         self._neurons[name] += neurons.numpy()
 
     def add_table(self, name: str, table: Ints) -> None:
-        """Counts of a whole window `[1 + maps, len(Measure), n, steps]` that were made elsewhere; `add_neurons` follows.
+        """Add counts of a whole window `[1 + maps, len(Measure), n, steps]` that were made elsewhere; `add_neurons` follows.
 
         Raises:
             DataError: The shape does not fit, or the value was counted before.
@@ -265,7 +264,7 @@ class Recorder:
         self._open[name][...] = table
 
     def add_neurons(self, name: str, neurons: NDArray[np.integer[Any]]) -> None:
-        """Non-zero elements at each position `[*features]` that belong to tables of `add_table`."""
+        """Add the non-zero elements at each position, `[*features]`, that belong to tables of `add_table`."""
         self._neurons[name] += neurons
 
     def finish(self) -> Activity:

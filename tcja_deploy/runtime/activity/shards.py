@@ -1,4 +1,4 @@
-"""Counts that are put aside from time to time, so that an interrupted run loses little, and taken up again."""
+"""Counts that are saved from time to time, so that an interrupted run loses little and can be resumed."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Windows(Protocol):
     """Runs a network over windows and feeds a recorder, which has begun a batch of as many samples."""
 
     def count(self, frames: NDArray[np.float32], recorder: Recorder, /) -> NDArray[np.float32]:
-        """Run frames `[T, N, ...]`, count their watched values, and give the result `[steps, N, *features]`."""
+        """Run frames `[T, N, ...]`, count their watched values, and return the result `[steps, N, *features]`."""
 
     def flush(self, recorder: Recorder, /) -> None:
-        """Hand on what was kept back; called after the last window."""
+        """Pass on counts that were held back; called after the last window."""
 
 
 class Shards:
@@ -36,12 +36,12 @@ class Shards:
         watches: What is recorded.
         origin: See `Activity.origin`.
         total: Recordings in the data set.
-        windows: What runs the network; told to hand on what it keeps back.
+        windows: What runs the network; asked to pass on what it holds back.
         outcomes: The predictions, kept with the counts.
-        kept: Where progress is kept; None to keep none.
+        kept: Where progress is kept; `None` to keep none.
 
     Attributes:
-        recorder: Takes the counts of the next batch.
+        recorder: Receives the counts of the next batch.
 
     Raises:
         DataError: What is kept belongs to another run.
@@ -67,7 +67,7 @@ class Shards:
         self.recorder = self._recorder()
 
     def _recorder(self) -> Recorder:
-        """For what is left."""
+        """A recorder for the recordings that are left."""
         return Recorder(self._watches, self._origin, self._total - sum(map(len, self._shards)))
 
     def _take(self, kept: KeptProgress, name: str) -> None:
@@ -90,7 +90,7 @@ class Shards:
         """Whether a batch was counted before.
 
         Raises:
-            FileFormatError: If a part of it was.
+            FileFormatError: Only a part of it was.
         """
         known = sum(i in self._known for i in batch)
         if known not in (0, len(batch)):
@@ -100,7 +100,7 @@ class Shards:
         return known > 0
 
     def counted(self) -> None:
-        """A batch has been counted: put it aside with those before, if it is time."""
+        """Note that a batch has been counted, and save it together with those before it, if it is time."""
         if self._kept is not None and self._kept.due:
             self._put_aside(self._kept)
 

@@ -10,10 +10,10 @@ __all__ = ["Stopwatch"]
 
 
 class Stopwatch:
-    """Adds up the seconds spent on named parts; a part inside another is not counted to the outer one.
+    """Adds up the seconds spent on named parts; time spent in an inner part does not count towards the outer one.
 
     Attributes:
-        seconds: By the name of the part.
+        seconds: Seconds by the name of the part.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Stopwatch:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Count what happens inside to a part."""
+        """Add the time spent within the context to a part."""
         self._inner.append(0.0)
         begin = time.perf_counter()
         try:

@@ -1,1 +1,1 @@
-"""The event engine: a graph over whole windows, whose time follows the spikes."""
+"""The event engine: a graph over whole windows, in time that depends on the number of spikes."""

@@ -1,4 +1,4 @@
-"""How the loops of the engine are compiled and kept on disk."""
+"""How the loops of the engine are compiled and cached on disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SOURCES = (_HERE, _HERE.parent / "integers")
 
 @cache
 def source_digest() -> str:
-    """Of all files that kernels are written in."""
+    """SHA-256 (hex) of all files that kernels are written in."""
     digest = hashlib.sha256()
     for folder in _SOURCES:
         for pattern in ("*kernels.py", "*vectors.py", "llvm.py", Path(__file__).name):
@@ -32,7 +32,7 @@ _numba: Any = caching  # its own annotations leave these out
 
 
 class _Cache(caching.FunctionCache):
-    """Numba's takes a kernel as unchanged while its own file is; this one looks at the files of what it calls as well."""
+    """Numba's cache takes a kernel as unchanged if its own file is; this one checks the files of what it calls as well."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         base: Any = super()
@@ -43,7 +43,7 @@ class _Cache(caching.FunctionCache):
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """A loop that is compiled at its first call, without Python's lock, and loaded from disk by later processes."""
+    """A loop that is compiled at its first call, runs without Python's lock, and is loaded from disk by later processes."""
     dispatcher: Any = numba.njit(nogil=True, boundscheck=False, error_model="numpy")(function)
     dispatcher._cache = _Cache(function)
     return dispatcher

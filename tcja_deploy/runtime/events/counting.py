@@ -1,7 +1,7 @@
-"""Counts of activity from what the engine has anyway: bits and lists, never dense values.
+"""Counts of activity from what the engine has anyway: bits and lists, without dense values.
 
-What a map of fan-outs weighs depends on the place of a spike, not on its channel, so that it weighs counts by place; a map that
-tells channels apart, and a value that is not sparse, are counted as the sequence runtime's are.
+The weights of a map of fan-outs depend on the place of a spike, not on its channel, so they apply to counts by place. Values
+whose maps tell channels apart, and values that are not sparse, are counted as those of the sequence runtime.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Ints = NDArray[np.int64]
 
 
 class Counter:
-    """Feeds a recorder from values of the engine. Counts by neuron are gathered here until `flush`."""
+    """Feeds a recorder from values of the engine, and gathers the counts by neuron until `flush`."""
 
     def __init__(self) -> None:
         self._neurons: dict[str, NDArray[np.int32]] = {}
@@ -43,7 +43,7 @@ class Counter:
             recorder.add(node.name, frames_first(node.signal, value.dense))
 
     def flush(self, recorder: Recorder) -> None:
-        """Hand on the counts by neuron that were gathered since the last time."""
+        """Pass on the counts by neuron that were gathered since the last call."""
         for name, counts in self._neurons.items():
             watch = recorder.watch(name)
             if watch is not None:
@@ -98,7 +98,7 @@ class Counter:
         return True
 
     def _weights(self, watch: Watch, size: tuple[int, int]) -> Ints:
-        """One for the plain count, and the maps of a value, by place `[1 + maps, H W]`."""
+        """Weights by place, `[1 + maps, H W]`: ones for the plain count, then the maps of a value."""
         if watch.name not in self._maps:
             rows = [np.ones(size, np.int64)]
             rows += [np.broadcast_to(m.reshape(m.shape[2:] or (1, 1)), size) for m in watch.maps.values()]

@@ -1,4 +1,4 @@
-"""Running a compiled graph."""
+"""Running a compiled graph on the event engine."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def run_plan(
     """Run a compiled graph over a window.
 
     Args:
-        plan: What to run.
-        frames: `[T, N, ...]`, the frames of the window (any number type, computed in float32).
+        plan: The compiled graph.
+        frames: Frames `[T, N, ...]` of the window (any number type, computed in float32).
         threads: Threads that share the work; `None` for all cores that the process may use. The result does not depend on it.
-        observe: Called after each node, but those whose value only a neuron reads that is run with them.
+        observe: Called after each node, except those that run together with the neurons that alone read them.
 
     Returns:
         The output, shaped like the output signal.
@@ -55,7 +55,7 @@ def run_plan(
         for node in graph:
             inputs = [values[name] for name in node.inputs]
             value = _value(plan, node, inputs, x, threads)
-            if value is None:  # the neuron behind reads what this node reads
+            if value is None:  # the neuron after it reads what this node reads
                 values[node.name] = inputs[0]
             else:
                 values[node.name] = value
@@ -102,7 +102,7 @@ def _value(
 
 
 def run_layer(layer: FusedLayer, source: LayerValue, threads: int) -> LayerValue:
-    """One compiled layer over a window: spikes, or sums where it has no neurons."""
+    """Run one compiled layer over a window: spikes, or sums if it has no neurons."""
     events = source.placed(layer.space)
     N, _, _, T, _ = events.shape
     H, W = layer.size
@@ -126,7 +126,7 @@ def step_layer(
     seen: NDArray[np.int32],
     threads: int,
 ) -> Spikes:
-    """Step `t` of a layer with neurons; the membranes `v` and `seen` change (see `layer_kernels.spiking_frame`)."""
+    """Run step `t` of a layer with neurons; the membranes `v` and `seen` change (see `layer_kernels.spiking_frame`)."""
     events = source.placed(layer.space)
     H, W = layer.size
     bits = np.zeros((events.shape[0], H, W, 1, -(-layer.outputs // LANES)), np.uint16)
@@ -136,7 +136,7 @@ def step_layer(
 
 
 def _tables(layer: FusedLayer, events: EventLists) -> tuple[Any, ...]:
-    """What all kernels of layers are given first."""
+    """The first arguments of all kernels of layers."""
     shape = (*layer.space, layer.columns, events.shape[3])
     width = (0,) * (len(layer.bias) // len(layer.weights) // LANES)
     lists = (events.ends, events.index, events.scale, events.when)

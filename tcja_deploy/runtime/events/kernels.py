@@ -1,8 +1,8 @@
-"""Loops over bits and lists, compiled by Numba at their first call and kept on disk.
+"""Loops over bits and lists, compiled by Numba at their first call and cached on disk.
 
-Values lie with space outside and time inside, `[N, H, W, T, C]`: what a neuron receives over a window lies together, and its
-membrane stays in the cache until the window ends. Every function works on a range of rows, so that threads can share them; no
-sum crosses a row, and none depends on how rows are shared.
+Values are stored with space outside and time inside, `[N, H, W, T, C]`: what a neuron receives over a window is contiguous,
+and its membrane stays in the cache until the window ends. Every function works on a range of rows, so that threads can share
+them; no sum crosses a row, and none depends on how rows are shared.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def count_bits(lo: int, hi: int, bits: Any, counts: Any) -> None:
 def add_up(counts: Any, ends: Any) -> int:
     """Where lists of these lengths begin, and the end of the last one: `ends [1 + M]`.
 
-    It wraps where the result, their total, is larger than it can hold.
+    `ends` wraps where the total, which is returned, is larger than its type can hold.
     """
     total: int = np.int64(0)  # type: ignore[assignment]
     ends[0] = 0
@@ -88,7 +88,7 @@ def list_bits(
     scale: Any,
     when: Any,
 ) -> None:
-    """Channels that spike in each frame of `bits [M, words]`, rising, and steps; with their gate `gates [N, T, C]`, if any.
+    """Channels that spike in each frame of `bits [M, words]`, in rising order, with their steps and gates `[N, T, C]`, if any.
 
     A frame is `(n, place, t)` with `area` places and `steps` steps.
     """
@@ -122,7 +122,7 @@ def count_nonzero(lo: int, hi: int, frames: Any, counts: Any) -> None:
 
 @compiled
 def list_nonzero(lo: int, hi: int, frames: Any, ends: Any, index: Any, scale: Any, when: Any) -> None:
-    """Channels, values and steps of what is not zero; `ends [N, H, W, T]`, where lists begin, is moved on."""
+    """Channels, values and steps of what is not zero; `ends [N, H, W, T]`, where lists begin, is advanced."""
     T, _, C, H, W = frames.shape
     for row in range(lo, hi):
         n, y = row // H, row % H

@@ -1,9 +1,9 @@
-"""The loops of layers: weight rows of what is active, added up, and neurons. As `kernels`, whose words hold here too.
+"""The loops of layers: sums of the weight rows of active inputs, and neurons. Layouts and rows are those of `kernels`.
 
-What the places of a tile receive over a window is added up in the second cache, then their neurons run in registers. A
-place whose lists are short takes one element after the other. Where they are long, one tap of one block of the weights, which
-fits the first cache, meets the lists of all places of the tile before the next one. Which way a place takes depends on its own
-input alone.
+What the places of a tile receive over a window is summed in the second-level cache, then their neurons run in registers. A
+place with short lists adds one element after the other. With long lists, one tap of one block of the weights, which fits the
+first-level cache, is applied to the lists of all places of the tile before the next tap. Which way a place takes depends on
+its own input alone.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ __all__ = [
 ]
 
 _SUMS = 32768
-"""Sums that stay in the second cache: those of a tile."""
+"""Sums of a tile, so many as stay in the second-level cache."""
 _LONG = 3
-"""Elements of a list, on average over a place's taps and steps, from which on adding lists is faster than adding elements."""
+"""Mean number of elements per list, over a place's taps and steps, above which adding lists is faster than adding elements."""
 
 
 def room_for(scale: Any, size: int) -> Any:
-    """Room for as many values as given, `None` where there are none."""
+    """Room for `size` values, or `None` if `scale` is `None`."""
     return None if scale is None else np.empty(size, np.float32)
 
 
 @overload(room_for, strict=False)
 def _typed_room_for(scale: Any, size: Any) -> Any:
-    """`room_for` for Numba, which has to know beforehand which of the two it is."""
+    """`room_for` for Numba, which has to know the type of the result beforehand."""
     if isinstance(scale, types.NoneType):
         return lambda scale, size: None
     return lambda scale, size: np.empty(size, np.float32)
@@ -49,9 +49,9 @@ def _typed_room_for(scale: Any, size: Any) -> Any:
 
 @compiled
 def meet(n: int, y: int, x: int, shape: Any, ends: Any, taps: Any, block: int, meets: Any) -> tuple[int, int]:
-    """The input places around one of the output that are not silent over the window; how many, and their elements.
+    """The input places around one output place that are not silent over the window: how many, and how many elements they have.
 
-    `meets [taps, 2]` gets the first list of each and where the rows that it meets begin, which rise.
+    `meets [taps, 2]` receives the first list of each, and where its weight rows begin, in rising order.
     """
     height, width, channels, columns, steps = shape
     tap_y, tap_x = taps
@@ -79,7 +79,7 @@ def add_short(
     width: Any, steps: int, ends: Any, index: Any, scale: Any, when: Any, weights: Any, bias: Any, block: int,
     found: int, meets: Any, sums: Any, start: int, stride: int,
 ) -> None:  # fmt: skip
-    """What one place receives in a block, element after element: `sums[start + t stride:]`; see `meet`."""
+    """What one place receives in a block, element by element: `sums[start + t stride:]`; see `meet`."""
     fill(width, sums, start, stride, bias, block * len(width) * LANES, steps)
     for k in range(found):
         i = meets[k, 0]
@@ -93,9 +93,9 @@ def add_long(
     width: Any, steps: int, ends: Any, index: Any, scale: Any, weights: Any, bias: Any, block: int, found: Any,
     meets: Any, done: Any, sums: Any, starts: Any, stride: int,
 ) -> None:  # fmt: skip
-    """What many places receive in a block, tap after tap: `sums[starts[p] + t stride:]`.
+    """What many places receive in a block, tap by tap: `sums[starts[p] + t stride:]`.
 
-    `meets [P, taps, 2]` and `found [P]` as `meet` gives them for each place; `done [P]` is room.
+    `meets [P, taps, 2]` and `found [P]` are what `meet` gives for each place; `done [P]` is working memory.
     """
     for p in range(len(found)):
         done[p] = 0
@@ -116,7 +116,7 @@ def add_long(
 
 @compiled
 def busy_columns(n: int, y: int, shape: Any, ends: Any, tap_y: Any, busy: Any) -> None:
-    """Which columns of the input have anything in the rows that row `y` of the output reads, in one step: `busy [width]`."""
+    """Which input columns have active elements in the rows that output row `y` reads, in one step: `busy [width]`."""
     height, width = shape[0], shape[1]
     busy[:] = False
     for a in range(tap_y.shape[1]):
@@ -140,7 +140,7 @@ def is_reached(x: int, tap_x: Any, busy: Any) -> bool:
 
 @compiled
 def copy_words(words: Any, bits: Any) -> None:
-    """Copy as many words `[T, words]` as both have."""
+    """Copy words `[T, words]`, as many as both arrays have."""
     for t in range(bits.shape[0]):
         for w in range(min(words.shape[1], bits.shape[1])):
             bits[t, w] = words[t, w]
@@ -155,10 +155,10 @@ def spiking_layer(
 
     Args:
         lo: First row `(n, y)` of the output.
-        hi: Behind the last one.
-        width: A tuple as long as a block has vectors.
-        shape: Of the input: height, width, channels; columns of the kernel; steps.
-        ends: Where the list of each input place and step begins, and one number more.
+        hi: The row after the last one.
+        width: A tuple with as many elements as a block has vectors.
+        shape: Height, width and channels of the input; columns of the kernel; steps.
+        ends: Where the list of each input place and step begins, and the end of the last one.
         index: Active channels.
         scale: Their values, `None` for spikes.
         when: Their steps.
@@ -166,7 +166,7 @@ def spiking_layer(
         bias: `[blocks x block]`.
         taps: For rows and columns of the output, input place and kernel place of each tap, `[size, taps, 2]`; input -1 ends.
         neuron: See `plan.neuron_constants`.
-        bits: Spikes `[N, H, W, T, words]`, zero before.
+        bits: Receives the spikes, `[N, H, W, T, words]`; zero before.
     """
     steps, blocks = shape[4], weights.shape[0]
     block, words = len(bias) // blocks, blocks * len(width)
@@ -227,7 +227,7 @@ def spiking_layer(
 def advance(
     width: Any, sums: Any, start: int, bias: Any, block: int, neuron: Any, v: Any, silence: int, bits: Any, spikes: Any
 ) -> None:  # fmt: skip
-    """A block of one place after so many steps without input and one with `sums[start:]`; `bits` are all its words."""
+    """One block of one place: `silence` steps without input, then one with `sums[start:]`; `bits` are the place's words."""
     first = block * len(width)
     if silence:
         relax(width, bias[first * LANES :], neuron, v, silence)
@@ -243,7 +243,7 @@ def spiking_frame(
 ) -> None:  # fmt: skip
     """As `spiking_layer`, for step `t` alone: the membranes `v [N, H, W, blocks x block]` change.
 
-    Places of quiet neurons without input are left alone until input comes: `seen [N, H, W]` steps are behind each place.
+    Places of quiet neurons without input are skipped until input comes; `seen [N, H, W]` counts the steps that each has done.
     """
     blocks = weights.shape[0]
     block = len(bias) // blocks

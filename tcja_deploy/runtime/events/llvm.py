@@ -25,18 +25,18 @@ __all__ = [
     "typed_intrinsic",
 ]
 
-typed_intrinsic: Callable[[Any], Any] = intrinsic  # what it makes of a function has another signature
+typed_intrinsic: Callable[[Any], Any] = intrinsic  # it changes the signature of a function
 
 LANES = 16
 """Numbers in a vector, and neurons in a word of bits."""
 
 I64, I32, I16 = ir.IntType(64), ir.IntType(32), ir.IntType(16)
 _ACCUMULATORS = 8
-"""Vectors that are summed side by side, so that an addition need not wait for the one before."""
+"""Vectors that are summed side by side, so that an addition need not wait for the previous one."""
 
 
 def pointer(context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    """Where the elements of a NumPy array lie; `None` for `None`."""
+    """The address of the elements of a NumPy array; `None` for `None`."""
     if isinstance(kind, types.NoneType):
         return None
     return context.make_array(kind)(context, builder, value).data
@@ -81,7 +81,7 @@ def loop(
     carried: Sequence[Any],
     body: Callable[[Any, list[Any]], list[Any]],
 ) -> tuple[Any, list[Any]]:
-    """`for i in range(start, end, step): carried = body(i, carried)`; the next `i` and what is carried in the end."""
+    """`for i in range(start, end, step): carried = body(i, carried)`; returns the next `i` and the last `carried`."""
     before = builder.block
     head, inside, after = (builder.append_basic_block(name) for name in ("head", "body", "after"))
     builder.branch(head)
@@ -111,15 +111,15 @@ def side_by_side(
     add: Callable[[Any, list[Any]], list[Any]],
     plus: Callable[[Any, Any], Any],
 ) -> list[Any]:
-    """`for j in range(first, last): sums = add(j, sums)`, with several sums side by side where they are few vectors.
+    """`for j in range(first, last): sums = add(j, sums)`, with several sums side by side if each has few vectors.
 
     Args:
-        builder: Where the code goes.
-        first: First `j`.
-        last: Behind the last one.
+        builder: The builder that the code is appended to.
+        first: The first `j`.
+        last: The value after the last `j`.
         sums: Vectors to add to.
         zero: A vector of zeros.
-        add: The sums after one more.
+        add: Returns the sums with those of one more `j`.
         plus: Adds two vectors.
     """
     width = len(sums)
@@ -142,7 +142,7 @@ def side_by_side(
 def choose(
     builder: Any, form: Any, rules: Sequence[Callable[..., Any]], *operands: Sequence[Any]
 ) -> list[Any]:
-    """What rule number `form` makes of each tuple of operands; the last rule for all other numbers."""
+    """The results of rule number `form` for each tuple of operands; the last rule serves all other numbers."""
     after = builder.append_basic_block("chosen")
     blocks = [builder.append_basic_block(f"rule{i}") for i in range(len(rules))]
     switch = builder.switch(form, blocks[-1])

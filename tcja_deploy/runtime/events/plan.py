@@ -1,4 +1,4 @@
-"""From a graph to the steps of the engine: which nodes are run together, and with what tables."""
+"""From a graph to the steps of the engine: which nodes run together, and with which tables."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ __all__ = [
 ]
 
 _WIDEST = 8 * LANES
-"""Outputs whose sums the registers hold."""
+"""Most outputs whose sums fit the registers."""
 _FAST_CACHE = 32768
-"""Bytes of weights that stay in the first cache."""
+"""Bytes of weights that stay in the first-level cache."""
 _NARROWEST = 2 * LANES
-"""Outputs of a slice of weights below which it takes longer to find its rows than to add them."""
+"""Fewest outputs of a slice of weights: with fewer, it takes longer to find its rows than to add them."""
 
 
 class Charge(IntEnum):
-    """How a neuron's membrane is charged, each rounded as the sequence runtime rounds it."""
+    """How a neuron's membrane is charged; each form rounds as the sequence runtime does."""
 
     SUM = 0  #: `v + x`
     DECAY_INPUT = 1  #: `v + (x - (v - rest)) leak`
@@ -48,10 +48,10 @@ class Charge(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class FusedLayer:
-    """Weights with the neurons behind them, or without.
+    """Weights, with or without the neurons after them.
 
     Attributes:
-        name: Of the neurons, or of the weights if they stand alone.
+        name: Name of the neurons, or of the weights if they stand alone.
         source: Name of the value it reads.
         space: Height, width and channels of the input.
         size: Height and width of the output.
@@ -85,8 +85,8 @@ class EventPlan:
 
     Attributes:
         graph: The network.
-        layers: By the name of the node with weights, what runs with it.
-        fused: Names of neurons that are run with the weights before them, and those weights.
+        layers: The layer of each node with weights, by its name.
+        fused: For neurons that run together with the weights before them, the name of those weights.
     """
 
     graph: Graph
@@ -95,11 +95,11 @@ class EventPlan:
 
 
 def compile_graph(graph: Graph, *, keep: Collection[str] = ()) -> EventPlan:
-    """Steps for a graph.
+    """Compile a graph into the engine's steps.
 
     Args:
         graph: The network; fold its batch normalisation before.
-        keep: Values that have to appear, although a neuron alone reads them.
+        keep: Names of values that have to appear although only a neuron reads them.
     """
     layers: dict[str, FusedLayer] = {}
     fused: dict[str, str] = {}
@@ -118,7 +118,7 @@ def compile_graph(graph: Graph, *, keep: Collection[str] = ()) -> EventPlan:
 
 
 def _layer(graph: Graph, node: Node, behind: Node | None) -> FusedLayer | None:
-    """The node's layer; `None` if torch should do it."""
+    """The layer of a node; `None` if torch should compute it."""
     (signal,) = graph.signals_in(node)
     if signal.dims[:2] != ("T", "N") or not signal.kind.sparse or "T" in node.signal.dims[2:]:
         return None
@@ -166,7 +166,7 @@ def _layer(graph: Graph, node: Node, behind: Node | None) -> FusedLayer | None:
 
 
 def plain_kernel(op: ir.Conv2d | ir.ConvTranspose2d) -> NDArray[np.float32]:
-    """Weights `[kH, kW, C, O]` without groups, zero between them."""
+    """Weights `[kH, kW, C, O]` without groups, with zeros between different groups."""
     w = (
         op.weight if isinstance(op, ir.Conv2d) else op.weight.swapaxes(0, 1)
     )  # [O (or O / groups), C / groups (or C), ...]
@@ -186,7 +186,7 @@ def plain_kernel(op: ir.Conv2d | ir.ConvTranspose2d) -> NDArray[np.float32]:
 def meeting_taps(
     op: ir.Conv2d | ir.ConvTranspose2d, source: tuple[int, int], size: tuple[int, int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For rows and for columns of the output: which input meets which part of the kernel, `[size, taps, 2]`."""
+    """For the rows and the columns of the output, which input place meets which kernel place, `[size, taps, 2]`."""
     found = []
     for axis in (0, 1):
         k, s, d, p = op.weight.shape[2 + axis], op.stride[axis], op.dilation[axis], op.padding[axis]
@@ -203,13 +203,13 @@ def meeting_taps(
 
 
 def fitting_block(outputs: int, most: int = _WIDEST) -> int:
-    """How many outputs are summed side by side in registers: few blocks, and few numbers that fill up the last."""
+    """How many outputs are summed side by side in registers, for few blocks and little padding of the last one."""
     blocks = [LANES << k for k in range(4) if LANES << k <= most]
     return min(reversed(blocks), key=lambda b: -(-outputs // b) * (b // LANES + 1))
 
 
 def _block(kernel: NDArray[np.float32]) -> int:
-    """The block for weights `[kH, kW, C, O]`: one tap of it should fit the first cache, where it is not too narrow for that."""
+    """Outputs per block for weights `[kH, kW, C, O]`: one tap should fit the first-level cache, unless that is too narrow."""
     outputs, fits = kernel.shape[3], _FAST_CACHE // (kernel.shape[2] * kernel.itemsize)
     return fitting_block(outputs, fits if fits >= _NARROWEST else _WIDEST)
 
@@ -227,14 +227,14 @@ def in_blocks(kernel: NDArray[Any], block: int, kind: type[Any] = np.float32) ->
 
 
 def for_columns(values: NDArray[Any], weights: NDArray[Any], taps: int, rest: Any) -> NDArray[Any]:
-    """Values by output, `rest` where the blocks of `weights` with so many taps x channels are longer."""
+    """Values per output, filled up with `rest` to the blocks of `weights`, which have `taps` taps x channels."""
     padded = np.full(weights.size // taps, rest, values.dtype)
     padded[: len(values)] = values
     return padded
 
 
 def _aligned(shape: tuple[int, ...], kind: type[Any]) -> NDArray[Any]:
-    """An array that begins with a cache line: a vector that crosses two is read at half the speed."""
+    """An array that begins at a cache line, because a vector that crosses two is read at half the speed."""
     size, line = int(np.prod(shape)) * np.dtype(kind).itemsize, 64
     raw = np.empty(size + line, np.uint8)
     start = -raw.ctypes.data % line
@@ -243,9 +243,10 @@ def _aligned(shape: tuple[int, ...], kind: type[Any]) -> NDArray[Any]:
 
 
 def neuron_constants(op: Any) -> tuple[Any, ...] | None:
-    """Form, first membrane, leak, gain, drift of the charge; the limit, what a spike takes off or resets to, soft.
+    """The constants of neurons as kernels take them; `None` for neurons that no kernel knows.
 
-    A neuron fires above its limit. `None` for neurons that are unknown here.
+    In order: form (`Charge`), initial membrane, leak, gain and drift of the charge; the limit, above which a neuron fires;
+    what a spike subtracts or resets to; whether the reset is soft.
     """
     f, soft = np.float32, op.v_reset is None
     limit = f(op.v_threshold) if op.strict else np.nextafter(f(op.v_threshold), f(-np.inf))
@@ -270,10 +271,10 @@ def neuron_constants(op: Any) -> tuple[Any, ...] | None:
 
 
 def _never_fires(neuron: tuple[Any, ...], bias: NDArray[np.float32]) -> bool:
-    """Whether neurons that start below the threshold and get nothing but their bias stay there, whatever is rounded.
+    """Whether neurons that start below the threshold and receive only their bias stay there, however sums are rounded.
 
-    The membrane goes towards a resting point without passing it, so that it is enough if that is below by a margin: of what is
-    rounded in a step, where the step near the threshold is not certain to lead down.
+    The membrane approaches a resting point without passing it, so it is enough that this is below the threshold by a margin:
+    the rounding of a step, if a step near the threshold is not certain to go down.
     """
     form, rest, leak, gain, drift, threshold, reset, soft = neuron
     if soft or not max(rest, reset) < threshold:

@@ -1,4 +1,4 @@
-"""What travels between the layers of the engine: dense numbers, spikes as bits, and lists of what is active."""
+"""What travels between the layers of the engine: dense numbers, spikes as bits, and lists of active elements."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class EventLists:
 
     Attributes:
         shape: `[N, H, W, T, C]`.
-        ends: `[N H W T + 1]`: where each list begins, and the end of the last one.
-        index: Active channels, and `LANES` numbers without meaning behind the last list.
+        ends: `[N H W T + 1]`, where each list begins, and the end of the last one.
+        index: Active channels, followed by `LANES` meaningless numbers after the last list.
         scale: Their values; `None` if all are 1.
         when: Their steps.
     """
@@ -40,22 +40,22 @@ class EventLists:
 
 
 class LayerValue:
-    """The result of a node, in one of several forms that are made from one another when somebody asks."""
+    """The result of a node, in one of several forms, which are made from one another on demand."""
 
     threads: int
 
     @property
     def dense(self) -> Tensor:
-        """As the sequence runtime has it."""
+        """The value as the sequence runtime has it."""
         raise NotImplementedError
 
     @property
     def events(self) -> EventLists:
-        """As lists, by place even where it was flattened."""
+        """The value as lists, by place even if it was flattened."""
         raise NotImplementedError
 
     def flattened(self) -> LayerValue:
-        """All axes of a frame in one."""
+        """The value with all axes of a frame in one."""
         raise NotImplementedError
 
     @property
@@ -64,7 +64,7 @@ class LayerValue:
         raise NotImplementedError
 
     def placed(self, space: tuple[int, int, int]) -> EventLists:
-        """The lists with height, width and channels as a layer reads them, whatever was flattened in between."""
+        """The lists with height, width and channels as a layer reads them, whatever was flattened before it."""
         if self.space == space:
             return self.events
         (H, W, C), dense = space, self.dense
@@ -76,8 +76,8 @@ class Dense(LayerValue):
 
     Args:
         tensor: The numbers.
-        threads: For what is made of them.
-        places: The same as `[T, N, C, H, W]`, where they were flattened.
+        threads: Threads that make other forms.
+        places: The same numbers as `[T, N, C, H, W]`, if they were flattened.
     """
 
     def __init__(self, tensor: Tensor, threads: int, places: Tensor | None = None) -> None:
@@ -97,7 +97,7 @@ class Dense(LayerValue):
 
     @cached_property
     def events(self) -> EventLists:
-        """See `LayerValue`; of `[T, N, C, H, W]` or `[T, N, C]`."""
+        """See `LayerValue`; for numbers `[T, N, C, H, W]` or `[T, N, C]`."""
         tensor = self._tensor if self._places is None else self._places
         frames = np.ascontiguousarray(tensor.numpy())
         if frames.ndim == 3:
@@ -123,9 +123,9 @@ class Spikes(LayerValue):
     Args:
         bits: `[N, H, W, T, words]`, 16 channels per word.
         channels: C.
-        threads: For what is made of them.
-        gate: `[N, T, C]`: what a spike stands for; `None` for 1.
-        features: Shape of a frame: `[C, H, W]`, or `[C H W]` where it was flattened.
+        threads: Threads that make other forms.
+        gate: `[N, T, C]`, what a spike stands for; `None` for 1.
+        features: Shape of a frame: `[C, H, W]`, or `[C H W]` if it was flattened.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class Spikes(LayerValue):
 
     @staticmethod
     def of(spikes: Tensor, threads: int) -> Spikes:
-        """Of zeros and ones `[T, N, C, H, W]` or `[T, N, C]`."""
+        """Spikes from zeros and ones `[T, N, C, H, W]` or `[T, N, C]`."""
         frames = spikes.numpy()
         T, N, C = frames.shape[:3]
         H, W = frames.shape[3:] or (1, 1)
@@ -179,7 +179,7 @@ class Spikes(LayerValue):
 
     @property
     def neuron_steps(self) -> int:
-        """Neurons times steps times samples."""
+        """Number of neurons times steps times samples."""
         return math.prod(self.bits.shape[:4]) * self.channels
 
     @cached_property
@@ -187,7 +187,7 @@ class Spikes(LayerValue):
         """Spikes by sample, place and step `[N, H, W, T]`."""
         flat = self.bits.reshape(math.prod(self.bits.shape[:4]), self.bits.shape[4])
         wide = {0: np.uint64, 2: np.uint32}.get(flat.shape[1] % 4)
-        flat = flat if wide is None else flat.view(wide)  # fewer and longer words
+        flat = flat if wide is None else flat.view(wide)  # in fewer, longer words
         counts = np.empty(len(flat), np.int32)
         share(kernels.count_bits, len(flat), self.threads, flat, counts)
         return counts.reshape(self.bits.shape[:4])

@@ -1,7 +1,8 @@
 """Vector instructions for the kernels, written as LLVM code: sums of weight rows in registers, spikes as bits.
 
-Numba's loops keep arrays in memory, and a sum that is stored and loaded for every row it adds takes twice the time. Here the
-accumulators are LLVM vectors of 16 numbers, which become one register with AVX-512, two with AVX2, four with SSE or NEON.
+Numba's loops keep arrays in memory, and a sum that is stored and loaded for every row that it adds takes twice the time.
+Here the accumulators are LLVM vectors of 16 numbers, which become one register with AVX-512, two with AVX2, four with SSE or
+NEON.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _FLAGS = ir.VectorType(ir.IntType(1), LANES)
 def _add_row(
     builder: Any, table: Any, index: Any, scale: Any, j: Any, sums: list[Any], length: int
 ) -> list[Any]:
-    """The sums after the row that begins at `index[j]` times `length`, times `scale[j]` if there is one."""
+    """The sums plus the row that begins at `index[j]` times `length`, times `scale[j]` if there is one."""
     found = builder.load(builder.gep(index, [j]))
     at = builder.zext(found, I64) if found.type == I16 else builder.sext(found, I64)
     row = builder.gep(table, [builder.mul(at, number(length))])
@@ -59,7 +60,7 @@ def _add_row(
         part = load(builder, row, number(k * LANES), _VECTOR)
         if factor is None:
             new.append(builder.fadd(total, part))
-        else:  # one rounding where the processor can, two elsewhere
+        else:  # rounds once on processors that can, twice on others
             part = builder.fmul(part, factor, flags=("contract",))
             new.append(builder.fadd(total, part, flags=("contract",)))
     return new
@@ -68,7 +69,7 @@ def _add_row(
 def _add_rows(
     builder: Any, table: Any, index: Any, scale: Any, first: Any, last: Any, sums: list[Any], length: int = 1
 ) -> list[Any]:
-    """The sums after the rows `index[first:last]` of `table`, in an order that depends on their number alone.
+    """The sums plus the rows `index[first:last]` of `table`, in an order that depends only on their number.
 
     A row begins at its index times `length`.
     """
@@ -121,8 +122,8 @@ class _Neuron:
 def step(typing: Any, width: Any, x: Any, at: Any, neuron: Any, v: Any, bits: Any) -> Any:
     """One step of as many neurons as `width` vectors have, whose inputs are `x[at:]`.
 
-    `neuron` as `plan.neuron_constants` gives it; the membranes `v` change, `bits` are the spikes. `width` is a tuple as
-    long as a block has vectors: its type alone matters.
+    `neuron` is what `plan.neuron_constants` gives; the membranes `v` change, `bits` receives the spikes. `width` is a tuple
+    with as many elements as a block has vectors; only its type matters.
     """
     signature = types.void(width, x, types.int64, neuron, v, bits)
 
@@ -143,7 +144,7 @@ def step(typing: Any, width: Any, x: Any, at: Any, neuron: Any, v: Any, bits: An
 
 @typed_intrinsic
 def relax(typing: Any, width: Any, bias: Any, neuron: Any, v: Any, steps: Any) -> Any:
-    """As many steps of neurons whose input is the bias alone and that cannot fire from it; see `step`."""
+    """`steps` steps of neurons whose only input is the bias and that cannot fire from it; see `step`."""
     signature = types.void(width, bias, neuron, v, types.int64)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -163,7 +164,7 @@ def relax(typing: Any, width: Any, bias: Any, neuron: Any, v: Any, steps: Any) -
 
 @typed_intrinsic
 def fill(typing: Any, width: Any, sums: Any, at: Any, stride: Any, bias: Any, column: Any, steps: Any) -> Any:
-    """`sums[at + t stride:] = bias[column:]` for `t < steps`, as many numbers as `width` vectors have."""
+    """`sums[at + t stride:] = bias[column:]` for `t < steps`, for as many numbers as `width` vectors have."""
     signature = types.void(width, sums, types.int64, types.int64, bias, types.int64, types.int64)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -237,7 +238,7 @@ def add_elements(
     typing: Any, width: Any, sums: Any, at: Any, stride: Any, weights: Any, base: Any, index: Any, scale: Any,
     when: Any, first: Any, last: Any,
 ) -> Any:  # fmt: skip
-    """Add to `sums[at + t stride:]` the rows that elements of lists name, `t` being `when` each happens; see `add_lists`."""
+    """Add to `sums[at + t stride:]` the rows of elements of lists, where `t` is the step `when` of each; see `add_lists`."""
     signature = types.void(
         width,
         sums,
@@ -278,7 +279,7 @@ def add_elements(
 def fire(
     typing: Any, width: Any, x: Any, at: Any, neuron: Any, bits: Any, word: Any, stride: Any, steps: Any
 ) -> Any:
-    """Neurons over a window whose inputs `x[at:]` lie step after step, from rest; see `step`.
+    """Neurons over a window from rest, whose inputs `x[at:]` are stored step after step; see `step`.
 
     Their spikes of step t go to `bits[word + t stride:]`.
     """

@@ -1,4 +1,4 @@
-"""The loops of layers of integers over lists of what is active; see `tcja_deploy.runtime.events.layer_kernels`."""
+"""The loops of layers of integers over lists of active elements; see `tcja_deploy.runtime.events.layer_kernels`."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ def integer_layer(
 ) -> None:  # fmt: skip
     """As `spiking_layer`, in integers.
 
-    The constants of `neuron` are those of `vectors.integer_step`; `thresholds` `[blocks x block]` are in units of the voltages.
-    `peaks` gets the largest magnitude of a sum with its bias in these rows, `cuts` how many voltages saturated, both at `lo`.
+    The constants of `neuron` are those of `vectors.integer_step`; `thresholds` `[blocks x block]` are in units of the
+    voltages. `peaks` receives the largest magnitude of a sum with its bias in these rows, `cuts` how many voltages
+    saturated, at `lo`.
     """
     steps, blocks = shape[4], weights.shape[0]
     block = len(bias) // blocks
@@ -83,7 +84,7 @@ def integer_layer(
                     )
                     start = stops[t]
             copy_words(whole, bits[n, y, x])
-            if m == 0 and cut == before:  # what saturates is counted at every place
+            if m == 0 and cut == before:  # so that every saturation is counted
                 copy_words(whole, silent)
                 known = True
     if skipped:
@@ -98,7 +99,7 @@ def integer_frame(
 ) -> None:  # fmt: skip
     """As `integer_layer`, for step `t` alone: the voltages `v [N, H, W, blocks x block]` change.
 
-    Places of quiet neurons without input are left alone until input comes: `seen [N, H, W]` steps are behind each place.
+    Places of quiet neurons without input are skipped until input comes; `seen [N, H, W]` counts the steps that each has done.
     """
     blocks = weights.shape[0]
     block = len(bias) // blocks
@@ -172,7 +173,7 @@ def most_in_window(
     _, H, W, length = bits.shape
     h, w = size
     area = kernel[0] * kernel[1]
-    reached = np.zeros((area, length), np.uint16)  # reached[i]: where more than i spikes are
+    reached = np.zeros((area, length), np.uint16)  # reached[i]: where there are more than i spikes
     best = 0
     for row in range(lo, hi):
         n, y = row // h, row % h
@@ -197,7 +198,7 @@ def most_in_window(
             for j in range(length):
                 found |= reached[best, j]
             if found:
-                best += 1  # and the same window again
+                best += 1  # and look at the same window again
             else:
                 x += 1
     most[lo] = best

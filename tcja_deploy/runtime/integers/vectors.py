@@ -1,6 +1,6 @@
 """Vector instructions for layers of integers, written as LLVM code like those of `tcja_deploy.runtime.events.vectors`.
 
-Weights of 8 bits are added in lanes of 16 bits, 256 at a time, which cannot leave them, and these sums in lanes of 32. Payloads
+Weights of 8 bits are added in lanes of 16 bits, 256 at a time, which cannot overflow, and these sums in lanes of 32. Payloads
 and wider weights are multiplied and added in 32 bits. The equations are those of `tcja_deploy.runtime.integers.layers`.
 """
 
@@ -30,13 +30,13 @@ from tcja_deploy.runtime.events.llvm import (
 __all__ = ["append_rows", "integer_step", "relax_integers", "sum_integers"]
 
 _SAFE = 256
-"""Numbers of 8 bits whose sum fits 16."""
+"""How many numbers of 8 bits have a sum that fits 16 bits."""
 
 
 def _sums(
     builder: Any, weights: Any, table: Any, index: Any, scale: Any, first: Any, last: Any, start: list[Any]
 ) -> list[Any]:
-    """`start`, vectors of 32 bits, after the rows `index[first:last]` of `table`, each times its `scale`.
+    """`start`, vectors of 32 bits, plus the rows `index[first:last]` of `table`, each times its `scale`.
 
     `weights` is Numba's type of the table.
     """
@@ -79,8 +79,8 @@ def _magnitude(builder: Any, x: Any) -> Any:
 class _Neuron:
     """Constants of neurons in registers.
 
-    Form, share and shift of what a voltage keeps (form 0: nothing, 1: it is shifted right, 2: times share / 4096, both
-    towards zero), and the magnitude from which on a voltage saturates, 0 if none can.
+    Form, share and shift of what a voltage keeps in a step (form 0: nothing, 1: shifted right, 2: times share / 4096, both
+    rounded towards zero), and the magnitude at which a voltage saturates, 0 if none can.
     """
 
     def __init__(self, builder: Any, packed: Any, lanes: int) -> None:
@@ -99,13 +99,13 @@ class _Neuron:
         def forgotten(v: Any) -> Any:
             return self._all(0)
 
-        def shifted(v: Any) -> Any:  # towards zero
+        def shifted(v: Any) -> Any:  # rounds towards zero
             one = self._all(1)
             missing = builder.sub(builder.shl(one, self._shift), one)
             missing = builder.and_(builder.ashr(v, self._all(31)), missing)
             return builder.ashr(builder.add(v, missing), self._shift)
 
-        def multiplied(v: Any) -> Any:  # in halves of 12 bits: the product has 35
+        def multiplied(v: Any) -> Any:  # in halves of 12 bits, since the product has 35
             size = _magnitude(builder, v)
             high, low = builder.lshr(size, self._all(12)), builder.and_(size, self._all(4095))
             low = builder.lshr(builder.mul(low, self._share), self._all(12))
@@ -118,7 +118,7 @@ class _Neuron:
         ]  # fmt: skip
 
     def cut(self, charged: list[Any]) -> tuple[list[Any], Any]:
-        """Voltages that are cut off where they saturate, and how many do; unchanged where none can."""
+        """Voltages cut off where they saturate, and how many do; unchanged if none can."""
         builder, lanes = self._builder, self._lanes
         before, guarded = builder.block, builder.append_basic_block("guarded")
         after = builder.append_basic_block("cut")
@@ -164,7 +164,7 @@ def append_rows(
 ) -> Any:
     """`rows[at:] = index[start:end] * factor + base` and `scales[at:] = scale[start:end]`, 16 at a time.
 
-    The arrays are longer by as much.
+    The arrays have room for 16 more.
     """
     signature = types.void(
         rows, scales, types.int64, index, scale, types.int64, types.int64, types.int32, types.int32
@@ -202,11 +202,11 @@ def integer_step(
     typing: Any, width: Any, bias: Any, weights: Any, rows: Any, scales: Any, start: Any, end: Any, neuron: Any,
     thresholds: Any, v: Any, most: Any, bits: Any,
 ) -> Any:  # fmt: skip
-    """One step of 16 neurons for each element of the tuple `width`; how many voltages saturated.
+    """One step of 16 neurons per element of the tuple `width`; returns how many voltages saturated.
 
     Their sums are the bias and the rows of `weights` that begin at `rows[start:end]`, each times its `scales` (`None` for 1).
-    `neuron` as `_Neuron` takes it, `thresholds` in units of the voltages `v`, which change; `most` are the largest
-    magnitudes of the sums so far, `bits` the spikes.
+    `neuron` is what `_Neuron` takes; `thresholds` are in units of the voltages `v`, which change; `most` holds the largest
+    magnitudes of the sums so far, `bits` receives the spikes.
     """
     given = (width, bias, weights, rows, scales, types.int64, types.int64, neuron, thresholds, v, most, bits)
     signature = types.int64(*given)
@@ -239,7 +239,7 @@ def integer_step(
 
 @typed_intrinsic
 def relax_integers(typing: Any, width: Any, bias: Any, neuron: Any, v: Any, steps: Any) -> Any:
-    """As many steps of neurons whose sum is the bias alone and that cannot fire from it; see `integer_step`."""
+    """`steps` steps of neurons whose sum is only the bias and that cannot fire from it; see `integer_step`."""
     signature = types.void(width, bias, neuron, v, types.int64)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
