@@ -43,7 +43,7 @@ def range_text(quantity: Quantity) -> str:
 
 
 def profiles_table(profiles: Iterable[Profile]) -> str:
-    """One row per profile: its price lists, what they include, and what a reader has to know."""
+    """One row per profile: its price lists, what they include, and remarks."""
     rows = []
     for profile in profiles:
         lists = []
@@ -60,7 +60,7 @@ def profiles_table(profiles: Iterable[Profile]) -> str:
 
 
 def prices_table(profiles: Iterable[Profile]) -> str:
-    """One row per price, all price lists of all profiles; the default price list is marked with a star."""
+    """One row per price, for all price lists of all profiles; default price lists are marked with a star."""
     rows = []
     for profile in profiles:
         for pricing in profile.pricings:

@@ -1,4 +1,4 @@
-"""Finds, reads and checks profile files: the built-in ones by name, a user's own by path."""
+"""Finds, reads and checks profile files: built-in ones by name, a user's own by path."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tcja_deploy.hardware_profiles.schema import parse_profile
 __all__ = ["check_profile", "list_profiles", "load_profile"]
 
 _LARGEST_BYTES = 1 << 20
-"""A profile is a few kilobytes; anything beyond a mebibyte is not one, and is not parsed."""
+"""A profile takes a few kilobytes; a file of more than a mebibyte is not one and is not parsed."""
 
 
 def list_profiles() -> tuple[str, ...]:
@@ -30,17 +30,15 @@ def load_profile(name_or_path: str | os.PathLike[str]) -> Profile:
     """Load a profile.
 
     Args:
-        name_or_path: Name of a built-in profile (`asic45`), with a price list after a colon if it is not the
-        default
-            (`truenorth:all-in`); or the path of a TOML file: an `os.PathLike`, or a string that ends in
-            `.toml` or holds a path separator. A string path, too, may end in a colon and a price list.
+        name_or_path: Name of a built-in profile (`asic45`), followed by a colon and a price list if that is not the
+            default (`truenorth:all-in`); or the path of a TOML file: an `os.PathLike`, or a string that ends in `.toml`
+            or contains a path separator. A string that ends in `.toml` may also be followed by a colon and a price list.
 
     Returns:
-        The profile, with the chosen or else its default price list active.
+        The profile, with the chosen price list active, or else its default one.
 
     Raises:
-        ProfileError: There is no such profile, file or price list, or the file breaks the schema; the message
-        then
+        ProfileError: If there is no such profile, file or price list, or the file breaks the schema; the message then
             lists every violation by its key.
     """
     path, pricing = _locate(name_or_path)
@@ -67,13 +65,13 @@ def check_profile(path: str | os.PathLike[str]) -> list[str]:
         Every violation, each beginning with its dotted TOML key; empty if the file is a valid profile.
 
     Raises:
-        ProfileError: The file cannot be read.
+        ProfileError: If the file cannot be read.
     """
     return _parse(_read(Path(path)), origin=os.fspath(path))[1]
 
 
 def _locate(name_or_path: str | os.PathLike[str]) -> tuple[Path | str, str]:
-    """Path of a file or name of a built-in profile, and the price list after the colon or an empty string."""
+    """Path of a file or name of a built-in profile, and the price list after the colon, or an empty string."""
     if not isinstance(name_or_path, str):
         return Path(name_or_path), ""
     if Path(name_or_path).suffix == ".toml":
@@ -100,7 +98,7 @@ def _read(path: Path) -> bytes:
             raise ProfileError("this is a device, FIFO or socket, not a file", where=str(path))
         with path.open("rb") as file:
             data = file.read(_LARGEST_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         said = getattr(error, "strerror", None) or error
         raise ProfileError(f"cannot be read: {said}", where=str(path)) from error
     if len(data) > _LARGEST_BYTES:
@@ -114,6 +112,6 @@ def _parse(data: bytes, *, origin: str) -> tuple[Profile | None, list[str]]:
     except UnicodeDecodeError as error:
         return None, [f"file: is not UTF-8 text ({error.reason} at byte {error.start})"]
     except (ValueError, RecursionError) as error:
-        # ValueError: tomllib.TOMLDecodeError, and Python's limit on the digits of a whole number.
+        # ValueError: tomllib.TOMLDecodeError, and Python's limit on the digits of an integer.
         return None, [f"file: is not TOML ({error})"]
     return parse_profile(tables, origin=origin, sha256=hashlib.sha256(data).hexdigest())

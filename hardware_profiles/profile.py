@@ -42,14 +42,12 @@ class Pricing:
     Attributes:
         name: Name inside the profile.
         title: What it is, in one line.
-        scope: Scope of all its energies. An all-in list holds terms of one group only and no static, neuron,
-        memory
-            or traffic term, so nothing in it can be counted twice.
+        scope: Scope of all its energies. An all-in list holds terms of one group only and no static, neuron, memory or
+            traffic terms, so that nothing can be counted twice.
         precision: Number format of its arithmetic.
         terms: The prices, in the order of the file.
-        includes: Operation classes that are inside the terms already; adding a price for them would count
-        them twice.
-        note: What a reader has to know, or empty.
+        includes: Operation classes already included in the terms; adding a price for them would count them twice.
+        note: Remark that a reader needs, or empty.
     """
 
     name: str
@@ -61,10 +59,10 @@ class Pricing:
     note: str = ""
 
     def get(self, op: OpClass) -> Term | None:
-        """The term of an operation class, with or without a value; None if the list does not speak of it.
+        """The term of an operation class, with or without a value; None if the list does not mention it.
 
         Raises:
-            ProfileError: `op` is `OpClass.SRAM_READ`, which has one term per memory size; use `sram_read`.
+            ProfileError: If `op` is `OpClass.SRAM_READ`, which has one term per memory size; use `sram_read`.
         """
         if OP_CLASSES[op].needs_size:
             raise ProfileError(
@@ -73,13 +71,13 @@ class Pricing:
         return next((term for term in self.terms if term.op is op), None)
 
     def neuron_update(self, *, active: bool) -> Term | None:
-        """The term for a neuron update; a list that does not tell inactive ones apart prices all alike."""
+        """The term for a neuron update; without a separate term for inactive neurons, the one for all neurons."""
         inactive = None if active else self.get(OpClass.NEURON_UPDATE_INACTIVE)
         return inactive or self.get(OpClass.NEURON_UPDATE)
 
     @property
     def sram_reads(self) -> tuple[Term, ...]:
-        """All SRAM read terms, by rising memory size."""
+        """All SRAM read terms, by increasing memory size."""
         return tuple(sorted((t for t in self.terms if t.op is OpClass.SRAM_READ), key=_size))
 
     def sram_read(self, buffer_KiB: float) -> Term | None:
@@ -94,7 +92,7 @@ class Pricing:
         return next((term for term in self.sram_reads if _size(term) >= buffer_KiB), None)
 
     def availability(self, op: OpClass) -> Availability:
-        """Whether the list prices an operation class, includes it, calls it unknown, or is silent."""
+        """Whether the list prices an operation class, includes it elsewhere, marks it as unknown, or does not mention it."""
         terms = [term for term in self.terms if term.op is op]
         if any(term.quantity.known for term in terms):
             return Availability.PRICED
@@ -119,23 +117,23 @@ def _size(term: Term) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """Everything a profile file says of one chip.
+    """Everything that a profile file states about one chip.
 
     Attributes:
         name: Name, as `load_profile` takes it.
         title: Full name of the chip.
         kind: Technology node, spiking chip, or processor.
         version: Version of the profile's contents.
-        process: Name of the process where it has no nm figure, or empty.
+        process: Name of the process if it has no figure in nm, or empty.
         node_nm: Technology node in nm, or None.
         voltage_V: Supply voltage in V, or None.
         pricings: All price lists, in the order of the file. They are alternatives and cannot be mixed.
         pricing: The active price list.
-        limits: Capacity.
+        limits: Capacity of one chip.
         timing: Durations.
         facts: Published numbers that no estimate uses: measurements to compare with, other authors' values.
         sources: Publications.
-        notes: What a reader has to know.
+        notes: Remarks that a reader needs.
         origin: `built-in`, or the path of the file.
         sha256: SHA-256 of the file's bytes, hexadecimal.
     """
@@ -161,7 +159,7 @@ class Profile:
         """The same profile with another price list active.
 
         Raises:
-            ProfileError: There is no such list; the hint names those there are.
+            ProfileError: If there is no such list; the hint names the existing ones.
         """
         chosen = next((pricing for pricing in self.pricings if pricing.name == name), None)
         if chosen is None:
@@ -179,7 +177,7 @@ class Profile:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Paths of all numbers that the active price list, the limits and the timing name without a value."""
+        """Paths of all numbers that the active price list, the limits or the timing lists without a value."""
         prices = (term.quantity for term in self.pricing.terms)
         return tuple(q.path for group in (prices, self.limits, self.timing) for q in group if not q.known)
 
@@ -192,9 +190,9 @@ class Profile:
         yield from self.facts
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON-ready form, without empty entries; holds every value of the file."""
+        """JSON-ready form without empty entries; holds every value of the file."""
         plain: dict[str, Any] = _plain(self)
-        # Sources stand once, in full, under "sources"; everywhere else they are named by their key.
+        # Sources are given in full once, under "sources"; everywhere else they are named by their key.
         plain["sources"] = {s.key: _entries(s) for s in self.sources}
         plain["pricing"] = self.pricing.name
         return plain

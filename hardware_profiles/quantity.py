@@ -1,4 +1,4 @@
-"""Numbers with unit and provenance, and the records that are made of them: limits and timing.
+"""Numbers with unit and provenance, and the records made of them: limits and timing.
 
 Numbers stay as published, in the unit that the file names; `Quantity.bounds` converts by powers of ten. A
 number that nobody has published is a quantity without a value, never zero.
@@ -29,7 +29,7 @@ __all__ = ["Bounds", "ChipLimits", "ChipTiming", "Quantity", "Record", "Source",
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Lowest, nominal and highest value in one unit; all three are equal where no range is published."""
+    """Lowest, nominal and highest value in one unit; all three are equal if no range is published."""
 
     low: float
     value: float
@@ -67,7 +67,7 @@ class Quantity:
     """One number with unit and provenance.
 
     Attributes:
-        path: Where it stands in the file, dotted.
+        path: Its dotted key in the file.
         name: Key without its unit.
         unit: Unit of `value`, `low` and `high`.
         value: Nominal value; None if nothing is published.
@@ -75,18 +75,18 @@ class Quantity:
         high: Published upper end, or None.
         nominal: Whether `value` is stated in the file, or the geometric mean of `low` and `high`, or missing.
         bound: Whether the published number is a lower or an upper bound, or None.
-        evidence: How the number came about.
-        certainty: How sure the transcription is; None for unknown numbers.
+        evidence: How the number was obtained.
+        certainty: How certain the transcription is; None for unknown numbers.
         source: Publication; None only for unknown numbers.
-        where: Table, figure, section or page in it.
+        where: Table, figure, section or page in the source.
         node_nm: Technology node in nm, or None.
         voltage_V: Supply voltage in V, or None.
         scope: All-in or marginal, for energies and powers; None otherwise.
         word_bit: Bits of the word that a memory or transport price is for, or None.
         size_KiB: Size of the memory that a read price is for, or None.
-        per_core: One number per core where the cores differ, or None; `value` is then the largest.
-        inherited_from: Profile the number was taken over from, or empty.
-        note: What a reader has to know, or empty.
+        per_core: One number per core if the cores differ, with `value` the largest of these; or None.
+        inherited_from: Profile from which the number was taken over, or empty.
+        note: Remark that a reader needs, or empty.
     """
 
     path: str
@@ -132,7 +132,7 @@ class Quantity:
             The three numbers, correctly rounded; None if no value is published.
 
         Raises:
-            ProfileError: `unit` measures something else.
+            ProfileError: If `unit` is of another dimension.
         """
         dimension, exponent = UNITS[self.unit]
         wanted, to_exponent = UNITS[unit]
@@ -142,7 +142,7 @@ class Quantity:
             return None
 
         def convert(number: float) -> float:
-            # Decimal keeps 13.3 nJ -> 13300 pJ exact; a float factor may be off in the last place.
+            # Decimal keeps 13.3 nJ -> 13300 pJ exact; a float factor may err in the last place.
             return float(Decimal(str(number)).scaleb(exponent - to_exponent))
 
         low = self.value if self.low is None else self.low
@@ -154,7 +154,7 @@ _CONVERTIBLE = frozenset({Dimension.ENERGY, Dimension.POWER, Dimension.TIME})
 
 
 def _rule(unit: Unit | Dimension, meaning: str) -> dict[str, Any]:
-    """Metadata of a field: the unit, or the dimension of the units, that its key must end in; its meaning."""
+    """Metadata of a field: the unit that its key must end in, or the dimension of that unit, and its meaning."""
     return {"rule": unit, "meaning": meaning}
 
 
@@ -175,7 +175,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChipLimits(Record):
-    """Capacity of one chip; `value` is the largest number allowed. None where nothing is published."""
+    """Capacity of one chip; `value` is the largest number allowed. A field is None if nothing is published."""
 
     cores: Quantity | None = field(default=None, metadata=_rule(Unit.COUNT, "cores on one chip"))
     neurons_per_core: Quantity | None = field(
@@ -212,7 +212,7 @@ class ChipLimits(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChipTiming(Record):
-    """Durations that turn static power into energy. None where nothing is published."""
+    """Durations, from which static power becomes energy. A field is None if nothing is published."""
 
     step: Quantity | None = field(default=None, metadata=_rule(Dimension.TIME, "the chip's fixed time step"))
     step_min: Quantity | None = field(default=None, metadata=_rule(Dimension.TIME, "shortest time step"))
@@ -234,6 +234,6 @@ class ChipTiming(Record):
 
 
 def key_rule(kind: type[Record], name: str) -> Unit | Dimension | None:
-    """Unit, or dimension of the units, that a field's key must end in; None if there is no such field."""
+    """Unit that a field's key must end in, or the dimension of that unit; None if there is no such field."""
     found = next((f for f in dataclasses.fields(kind) if f.name == name), None)
     return None if found is None else found.metadata["rule"]

@@ -1,4 +1,4 @@
-"""The rules that every number of a profile file has to keep."""
+"""The rules that every number of a profile file has to follow."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _VALUE_KEYS = ("value", "min", "max", "bound", "certainty", "inherited_from", "p
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a quantity falls back on: the sources, and node and voltage of the chip or of its price list."""
+    """Defaults for a quantity: the sources, and the node and voltage of the chip or of its price list."""
 
     sources: dict[str, Source]
     node_nm: float | None
@@ -37,12 +37,12 @@ class Context:
     cited: set[str] = field(default_factory=set)
 
     def below(self, node_nm: float | None, voltage_V: float | None) -> Context:
-        """The context of a price list, which may have a node and a voltage of its own."""
+        """The context of a price list, which may state its own node and voltage."""
         return replace(self, node_nm=node_nm or self.node_nm, voltage_V=voltage_V or self.voltage_V)
 
 
 def quantity_entries(table: TomlTable) -> Iterator[tuple[str, TomlTable, str, Unit]]:
-    """Key, table, name and unit of each quantity in a table; one without a unit is reported and left out."""
+    """Key, table, name and unit of each quantity in a table; a key without a unit is reported and left out."""
     units = [unit.value for unit in Unit]
     for key in table.keys:
         entry = table.table(key)
@@ -70,8 +70,8 @@ def read_quantity(
         entry: Its table.
         name: Its key without the unit.
         unit: The unit in its key.
-        context: Sources, node and voltage it falls back on.
-        scope: Scope of the price list it belongs to; None for facts, which may state their own.
+        context: Default node and voltage, and the sources.
+        scope: Scope of the price list that it belongs to; None for facts, which may state their own.
         word: Whether it is a price per word, so that `word_bit` is required.
         size_KiB: Memory size in its key, or None.
         per_core: Whether it may list one number per core.
@@ -143,7 +143,7 @@ def _read_source(entry: TomlTable, context: Context, *, required: bool) -> Sourc
 
 
 def _read_range(entry: TomlTable, *, whole: bool) -> tuple[float | None, float | None, float | None, Nominal]:
-    """Low, nominal and high value; a range without a nominal value gets its geometric mean."""
+    """Low, nominal and high value; a range without a nominal value gets its geometric mean as one."""
     value = entry.number("value", whole=whole)
     low = entry.number("min", whole=whole, zero="value" in entry)
     high = entry.number("max", whole=whole)

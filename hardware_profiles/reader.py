@@ -13,7 +13,7 @@ __all__ = ["Problems", "TomlTable", "suggestion"]
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 _LARGEST = 1e18
-"""Largest number that a profile may hold: far above any chip, far below an overflow when units convert."""
+"""Largest number that a profile may hold: far above any chip's, far below an overflow when units are converted."""
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
@@ -23,25 +23,25 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 
 class Problems:
-    """A growing list of violations; `add` takes the dotted key and what is wrong with it."""
+    """A growing list of violations."""
 
     def __init__(self) -> None:
         self.messages: list[str] = []
 
     def add(self, path: str, message: str) -> None:
-        """Append `path: message`, once; what a terminal would not print (a key may hold it) is escaped."""
+        """Append `path: message` once, with unprintable characters, which a key may contain, escaped."""
         line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in f"{path}: {message}")
         if line not in self.messages:
             self.messages.append(line)
 
 
 class TomlTable:
-    """One TOML table. Every read marks its key as known; `close` reports the keys that nobody read.
+    """One TOML table. Every read marks its key as known; `close` reports the keys that were never read.
 
     Args:
         data: The parsed table; anything else is reported, treated as empty, and `is_table` is then False.
         path: Dotted key of the table; empty for the whole file.
-        problems: Where violations go.
+        problems: The list to which violations are added.
     """
 
     def __init__(self, data: object, path: str, problems: Problems) -> None:
@@ -78,7 +78,7 @@ class TomlTable:
         return self._data.get(key)
 
     def text(self, key: str, *, required: bool = True, pattern: str = "") -> str:
-        """A string: printable, not blank, matching `pattern` as a whole; empty if it is absent or wrong."""
+        """A string that is printable, not blank, and matches `pattern` as a whole; empty if it is absent or wrong."""
         value = self._take(key, required=required)
         if value is None:
             return ""
@@ -94,7 +94,7 @@ class TomlTable:
         return value
 
     def choice(self, key: str, kind: type[_Choice], *, required: bool = True) -> _Choice | None:
-        """A member of a closed set of words."""
+        """A member of a closed set of words; None if it is absent or wrong."""
         word = self.text(key, required=required)
         if not word:
             return None
@@ -123,7 +123,7 @@ class TomlTable:
         return tuple(filter(None, (entries.text(index) for index in entries.keys)))
 
     def wholes(self, key: str) -> tuple[int, ...]:
-        """An array of positive whole numbers; empty if it is absent."""
+        """An array of positive integers; empty if it is absent."""
         entries = TomlTable(
             {str(i): item for i, item in enumerate(self._array(key))}, self.at(key), self.problems
         )
@@ -142,7 +142,7 @@ class TomlTable:
     def number(
         self, key: str, *, whole: bool = False, zero: bool = False, required: bool = False
     ) -> float | None:
-        """A finite number above zero (`zero`: or zero; `whole`: an integer); None if absent or wrong."""
+        """A finite positive number (with `zero`, also zero; with `whole`, an integer); None if it is absent or wrong."""
         value = self._take(key, required=required)
         if value is None:
             return None
@@ -168,7 +168,7 @@ class TomlTable:
         return TomlTable({} if value is None else value, self.at(key), self.problems)
 
     def forbid(self, key: str, message: str) -> None:
-        """Report a key that is known, but has no place here."""
+        """Report a key that is known but not allowed here."""
         self._known.add(key)
         self.complain(key, message)
 

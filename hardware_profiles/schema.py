@@ -1,8 +1,8 @@
-"""Turns the tables of a profile file into a `Profile`, and says everything that breaks the rules.
+"""Turns the tables of a profile file into a `Profile`, and reports everything that breaks the rules.
 
-The rules that keep an estimate honest: every number has its unit in its key, a source, a place in it and a
-grade of evidence; an unpublished number has no value; and the energies of one price list share one scope, so
-that an all-in energy never meets the static or neuron terms that are inside it already.
+The rules that keep an estimate honest: every number has its unit in its key, a source, a place in that source and a grade
+of evidence; an unpublished number has no value; and all energies of one price list have the same scope, so that an all-in
+energy is never added to the static or neuron terms that it already includes.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ def parse_profile(data: object, *, origin: str, sha256: str) -> tuple[Profile | 
     """Read the parsed TOML of one profile.
 
     Args:
-        data: What `tomllib` returned.
+        data: The result of `tomllib`.
         origin: `built-in`, or the path of the file.
         sha256: SHA-256 of the file's bytes, hexadecimal.
 
     Returns:
-        The profile and an empty list, or None and every violation, each beginning with the dotted key.
+        The profile and an empty list; or None and every violation, each beginning with the dotted key.
     """
     problems = Problems()
     top = TomlTable(data, "", problems)
@@ -213,7 +213,7 @@ def _read_terms(tables: tuple[TomlTable, ...], context: Context, scope: Scope) -
 def _check_scope(
     table: TomlTable, scope: Scope, terms: tuple[Term, ...], includes: tuple[OpClass, ...]
 ) -> None:
-    """An all-in list holds energies of one group only; nothing is priced that another term includes."""
+    """Check that an all-in list holds energies of one group only, and that no term is priced that another one includes."""
     for term in terms:
         if term.op in includes:
             table.problems.add(

@@ -1,7 +1,7 @@
 """The closed vocabulary of hardware profiles: units, operation classes, grades of evidence.
 
-Every word a profile file may use for a choice stands here and nowhere else, so that an energy estimator can
-join its counts on `OpClass` and a reader can look every word up in one place.
+Every word that a profile file may use for a choice is defined here and nowhere else, so that an energy estimator can join
+its counts on `OpClass` and a reader can look up every word in one place.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ UNITS: Mapping[Unit, tuple[Dimension, int]] = MappingProxyType(
 
 
 class OpGroup(StrEnum):
-    """Families of operation classes; they decide what may stand beside an all-in energy."""
+    """Families of operation classes; they determine what may be listed together with an all-in energy."""
 
     ARITHMETIC = "arithmetic"
     SYNAPTIC = "synaptic"
@@ -129,9 +129,9 @@ class OpInfo:
 
     Attributes:
         group: Family, see `OpGroup`.
-        meaning: What one count of it is.
-        unit: Unit that `Term.price` is given in: pJ, or mW for power.
-        needs_word: Whether a price must say of how many bits it is (`word_bit`).
+        meaning: What counts as one operation.
+        unit: Unit in which `Term.price` is given: pJ, or mW for power.
+        needs_word: Whether a price must state its number of bits (`word_bit`).
         needs_size: Whether the key must name a memory size (`sram_read_8KiB_pJ`).
     """
 
@@ -195,10 +195,10 @@ OP_CLASSES: Mapping[OpClass, OpInfo] = MappingProxyType(
 
 
 class Scope(StrEnum):
-    """What the energies of one price list hold.
+    """What the energies of one price list include.
 
-    `ALL_IN` energies are total power over an event rate: static power, neurons, memory and traffic are
-    inside, so no such term may stand beside them. `MARGINAL` energies are those of the operation alone.
+    `ALL_IN` energies are total power divided by an event rate: they include static power, neurons, memory and traffic, so
+    no such terms may be listed with them. `MARGINAL` energies are those of the operation alone.
     """
 
     ALL_IN = "all-in"
@@ -206,7 +206,7 @@ class Scope(StrEnum):
 
 
 class Evidence(StrEnum):
-    """How a number came about."""
+    """How a number was obtained."""
 
     MEASURED = "measured"
     FITTED = "fitted"
@@ -237,10 +237,10 @@ _EVIDENCE: Mapping[Evidence, str] = MappingProxyType(
 
 
 class Certainty(StrEnum):
-    """How sure the transcription is, from A to D; a minus sign takes half a grade off.
+    """How certain the transcription is, from A to D; a minus sign lowers it by half a grade.
 
-    A: primary source, table seen or cross-checked. B: primary source through one good secondary source. C:
-    secondary or derived. D: a maker's claim.
+    A: primary source, table seen or cross-checked. B: primary source through one good secondary source. C: secondary or
+    derived. D: a manufacturer's claim.
     """
 
     A = "A"
@@ -271,7 +271,7 @@ class Nominal(StrEnum):
 
 
 class Precision(StrEnum):
-    """Number format that the arithmetic of a price list is for; `NATIVE` is whatever the chip computes in."""
+    """Number format of the arithmetic of a price list; `NATIVE` is the chip's own format."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -290,10 +290,10 @@ class ChipKind(StrEnum):
 
 
 class Availability(StrEnum):
-    """What a price list says of an operation class.
+    """What a price list says about an operation class.
 
-    `PRICED`: there is a value. `INCLUDED`: it is inside another term, adding it would count it twice.
-    `UNKNOWN`: the list names it and says that no value is published. `ABSENT`: the list does not speak of it.
+    `PRICED`: there is a value. `INCLUDED`: it is included in another term, and adding it would count it twice. `UNKNOWN`:
+    the list mentions it and says that no value is published. `ABSENT`: the list does not mention it.
     """
 
     PRICED = "priced"
