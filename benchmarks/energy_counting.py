@@ -1,4 +1,4 @@
-"""What counting everything costs: inference with and without, by both engines, beside SpikingJelly and its counters.
+"""What counting everything costs: inference with and without, by both engines, compared with SpikingJelly and its counters.
 
     python benchmarks/energy_counting.py [--network events34] [--checkpoint FILE --data FOLDER] [--recordings 16] [--batch 4]
         [--rounds 5] [--threads 2] [--json energy_counting.json]

@@ -1,4 +1,4 @@
-"""Time of one layer against the firing rate of its input: the event engine beside torch.
+"""Time of one layer against the firing rate of its input: the event engine compared with torch.
 
     python benchmarks/firing_rate.py [--rates 0.02 0.04 0.08 0.16] [--rounds 7] [--threads 2] [--plot docs/firing-rate.png]
         [--json firing_rate.json]

@@ -34,7 +34,7 @@ class Motion:
 
 
 def as_tensors(frames: list[NDArray[np.int32]], labels: NDArray[np.int64]) -> Recordings:
-    """Stack counts `[T, 2, H, W]` to uint8 `[N, T, 2, H, W]` (checked to fit) beside their labels `[N]`."""
+    """Stack counts `[T, 2, H, W]` to uint8 `[N, T, 2, H, W]` (checked to fit), with their labels `[N]`."""
     stacked = np.stack(frames)
     if stacked.max() > 255:
         raise ValueError(f"a count of {stacked.max()} does not fit in 8 bits")

@@ -1,4 +1,4 @@
-"""Every target beside the network itself, on the same recordings, in one line."""
+"""Every target compared with the network itself, on the same recordings, in one line."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def _labels(value: Any, where: str) -> NDArray[np.int64] | None:
 
 
 def _time_axis(found: Sequence[int], T: int, shape: Sequence[int], where: str) -> str:
-    """Where the time axis of a batch is: `first`, `second`, `either` (T = N), or `none`."""
+    """Which axis of a batch is time: `first`, `second`, `either` (T = N), or `none`."""
     features = tuple(shape)
     if len(found) == len(features) + 1 and tuple(found[1:]) == features:
         return "none"

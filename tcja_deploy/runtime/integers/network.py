@@ -1,6 +1,6 @@
 """The integer network: what Loihi-style hardware computes; the contract between quantiser, twin and exporter.
 
-It is a graph of stages (`layers`, `stages`) between the host's work on frames and on the result.
+It is a graph of stages (`layers`, `stages`) between what the host does to frames and what it does to the result.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ class SparseNetwork:
         return Received(spikes.gated(np.ascontiguousarray(values, np.float32)), peak)
 
     def _pooled(self, stage: LayerStage, spikes: Spikes, counts: LayerCounts) -> Spikes | None:
-        """The OR over windows, with the peak of its sums counted; `None` if the layer is none."""
+        """The OR over windows, with the peak of its sums counted; `None` if the layer is not an OR."""
         weight = or_weight(stage)
         if weight is None:
             return None
