@@ -70,6 +70,9 @@ class Bounded:
     Attributes:
         bound: Allowed mismatches per neuron-step: sums in another order flip a spike where the membrane lies within rounding
             of the threshold, a few in a million.
+
+    Raises:
+        UsageError: If the bound is not a share, 0 to 1.
     """
 
     bound: float = field(

@@ -71,7 +71,11 @@ def check_profile(path: str | os.PathLike[str]) -> list[str]:
 
 
 def _locate(name_or_path: str | os.PathLike[str]) -> tuple[Path | str, str]:
-    """Path of a file or name of a built-in profile, and the price list after the colon, or an empty string."""
+    """Path of a file or name of a built-in profile, and the price list after the colon, or an empty string.
+
+    Raises:
+        ProfileError: If there is no such built-in profile.
+    """
     if not isinstance(name_or_path, str):
         return Path(name_or_path), ""
     if Path(name_or_path).suffix == ".toml":

@@ -45,6 +45,9 @@ class MemoryModel:
         state_bit: Bits of a membrane; `None` for the precision of the price list.
         payload_bit: Bits of a graded spike's payload or an activation; `None` for the precision of the price
             list.
+
+    Raises:
+        UsageError: If `reuse` or a number of bits is less than 1.
     """
 
     reuse: int = 1

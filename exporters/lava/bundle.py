@@ -188,7 +188,11 @@ def _network(path: Path, section: dict[str, Any], listed: Mapping[str, Any]) -> 
 def _check_host(
     path: Path, about: dict[str, Any], readout: dict[str, Any], host: dict[str, NDArray[Any]]
 ) -> None:
-    """Check that what the host does before and after the network is possible."""
+    """Check that what the host does before and after the network is possible.
+
+    Raises:
+        FileFormatError: If it is not.
+    """
     kinds = {"rows": ("iu", 2), "columns": ("iu", 2), "weight": ("f", 2), "bias": ("f", 1)}
     for key, value in host.items():
         kind, rank = kinds.get(key, ("", 0))

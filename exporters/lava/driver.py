@@ -163,7 +163,11 @@ def run_lava(
 
 
 def _check_payload(network: IntegerNetwork, payload: NDArray[np.integer]) -> None:
-    """Check payloads larger than those of the calibration, with which sums may overflow although the lint passed."""
+    """Check payloads larger than those of the calibration, with which sums may overflow although the lint passed.
+
+    Raises:
+        DataError: If sums can overflow.
+    """
     peak = int(np.abs(payload).max(initial=0))
     if peak > network.host_input.peak:
         errors = lint(replace(network, host_input=replace(network.host_input, peak=peak))).errors

@@ -107,7 +107,11 @@ class _Lowering(Gates):
     """Reads a graph node by node."""
 
     def take(self, node: Node) -> None:
-        """Lower one node."""
+        """Lower one node.
+
+        Raises:
+            Unsupported: If no stage can express it.
+        """
         op = node.op
         self.result.notes[node.name] = ""
         if isinstance(op, ir.Neuron):
@@ -214,7 +218,11 @@ class _Lowering(Gates):
         self.values[node.name] = Sum((term,), bias, node.signal.features)
 
     def _linear(self, node: Node, op: ir.Linear, bias: FloatArray) -> tuple[FloatTerm, FloatArray]:
-        """Weights of a linear map, with the averages and linear maps before it merged into them."""
+        """Weights of a linear map, with the averages and linear maps before it merged into them.
+
+        Raises:
+            UnsupportedInContext: If it acts on the columns of maps.
+        """
         x, weight = self.values[node.inputs[0]], op.weight.astype(np.float64)
         if len(x.shape) != 1:
             raise UnsupportedInContext("acts on the columns of maps; flatten them first")
@@ -303,7 +311,11 @@ class _Lowering(Gates):
         self.values[node.name] = Sum((replace(source, synapse=synapse),), offset, shape)
 
     def _logic(self, node: Node) -> None:
-        """A product of spikes, some of them inverted: AND, or AND NOT (IAND)."""
+        """A product of spikes, some of them inverted: AND, or AND NOT (IAND).
+
+        Raises:
+            Unsupported: If an operand is not spikes of the product's shape, or all are inverted.
+        """
         spikes = [self.spikes(name) for name in node.inputs]
         known = [term for term in spikes if term is not None]
         shape = node.signal.features

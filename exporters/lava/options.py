@@ -41,6 +41,9 @@ class LavaOptions(Engined):
         device: Where torch runs the float network, such as "cuda".
         test: Frames `[T, n, ...]` with labels `[n]` on which to compare the float and the integer network; the
             calibration data if not given.
+
+    Raises:
+        UsageError: If a value makes no sense.
     """
 
     gate_bits: int = field(default=6, metadata=option("A gate of one becomes 2**bits."))
@@ -108,6 +111,9 @@ class LavaVerification:
         fast_conv: Use matrix products instead of Lava's convolution loops.
         python: Interpreter that has lava-dl; `None` to find one.
         timeout: Seconds for each run of Lava.
+
+    Raises:
+        UsageError: If the backend is unknown, or the timeout below a second.
     """
 
     backend: Literal["lava", "twin"] = field(

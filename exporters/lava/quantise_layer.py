@@ -207,7 +207,11 @@ def _split(layer: LayerStage, limb: int) -> LayerStage:
 def _scale(
     stage: _Layer, peaks: FloatArray, unit: float, options: LavaOptions, *, wide: bool
 ) -> tuple[FloatArray, NDArray[np.int64]]:
-    """Scale S, `[1]` or `[O]`, and the threshold that goes with it, `[]` or `[O]`."""
+    """Scale S, `[1]` or `[O]`, and the threshold that goes with it, `[]` or `[O]`.
+
+    Raises:
+        UnsupportedError: If the threshold would be less than one.
+    """
     flat = np.abs(stage.weight.reshape(stage.weight.shape[0], -1)).max(1)
     bias = np.abs(stage.bias)
     if not options.per_channel:

@@ -137,7 +137,11 @@ class _Work(UnfinishedNetwork):
 
     # -- where values meet ---------------------------------------------------------------------------
     def meeting(self, stage: FloatMeeting) -> None:
-        """Add a population or a relay, with the synapses and relays before it."""
+        """Add a population or a relay, with the synapses and relays before it.
+
+        Raises:
+            UnsupportedError: If there are thresholds per channel, or no scale fits the budget.
+        """
         term = self._shaped(stage, 0, stage.terms[0])
         if self._is_layer(stage, term) and term.synapse is not None:
             self.layer(stage, term, term.synapse)
@@ -232,7 +236,11 @@ class _Work(UnfinishedNetwork):
         return self.options.wide_input and kind in ("conv", "dense") and term.source in self.raw and fits
 
     def _target(self, stage: FloatMeeting, arms: list[Arm], bias: NDArray[np.float64], peak: float) -> float:
-        """The unit of the sum."""
+        """The unit of the sum.
+
+        Raises:
+            UnsupportedError: If the threshold would be less than one.
+        """
         streams = [arm.most for arm in arms if arm.synapse is None and arm.unit != 1]
         weighted = [arm.most for arm in arms if arm.synapse is not None]
         reach = float(np.abs(bias).max()) + peak

@@ -143,7 +143,11 @@ class _Arrays:
         self.values = read_npz(file)
 
     def whole(self, key: str, least: int, most: int, rank: int | None = 0) -> NDArray[np.int64]:
-        """An array of integers within bounds, with `rank` axes (None: any number)."""
+        """An array of integers within bounds, with `rank` axes (None: any number).
+
+        Raises:
+            FileFormatError: If the array is missing, has another type or number of axes, or is out of bounds.
+        """
         value = array(self.values, key, self.file)
         fits = value.dtype.kind in "iu" and rank in (None, value.ndim) and value.size > 0
         if not fits or int(value.min()) < least or int(value.max()) > most:
@@ -159,7 +163,11 @@ class _Arrays:
         return int(self.whole(key, least, most))
 
     def pair(self, key: str, least: int = 0) -> Pair:
-        """A pair of integers of at least `least`."""
+        """A pair of integers of at least `least`.
+
+        Raises:
+            FileFormatError: If it is missing, not a pair, or out of bounds.
+        """
         value = self.whole(key, least, LARGEST, 1).tolist()
         if len(value) != 2:
             raise FileFormatError(f"{key} is not a pair of numbers", where=str(self.file))

@@ -84,7 +84,11 @@ def _raise(unsupported: UnsupportedParts) -> None:
 
 
 def _add(writer: Writer, node: Node, inputs: list[NirValue]) -> NirValue:
-    """A residual addition: readers of NIR add up edges that meet."""
+    """A residual addition: readers of NIR add up edges that meet.
+
+    Raises:
+        Unsupported: If it adds a value to itself.
+    """
     sources = tuple(s for x in inputs for s in x.sources)
     if len(set(sources)) < len(sources):
         raise Unsupported("adds a value to itself, and NIR has no double edges")
@@ -93,7 +97,11 @@ def _add(writer: Writer, node: Node, inputs: list[NirValue]) -> NirValue:
 
 
 def _gathered(writer: Writer, node: Node, x: NirValue) -> NirValue:
-    """A sum as the result of a single node, because readers return each edge into the output separately."""
+    """A sum as the result of a single node, because readers return each edge into the output separately.
+
+    Raises:
+        Unsupported: If the frames have neither one axis nor three.
+    """
     features = node.signal.features
     if len(features) == 1:
         return writer.put(node, nir.Linear(np.eye(features[0], dtype=np.float32)), x)

@@ -25,6 +25,9 @@ class NirOptions(Engined):
             on the host between segments of NIR, in a folder.
         dt: Length of a time step in seconds. NIR holds time constants in seconds but no time step, so it is noted in the
             file.
+
+    Raises:
+        UsageError: If the gate treatment is unknown, or the time step is not positive.
     """
 
     gate: Literal["refuse", "mean", "split"] = field(

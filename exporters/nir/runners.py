@@ -82,7 +82,12 @@ def _keep(values: dict[str, NDArray[np.float32]], node: Node, value: torch.Tenso
 
 
 def _norse(path: Path, dt: float) -> Runnable:
-    """Norse, through its own `from_nir`."""
+    """Norse, through its own `from_nir`.
+
+    Raises:
+        ToolchainError: If Norse is not installed.
+        UnsupportedError: If Norse fails on the file, or would leave out nodes.
+    """
     try:
         import norse.torch
     except ImportError as error:
@@ -106,7 +111,12 @@ def _norse(path: Path, dt: float) -> Runnable:
 
 
 def _spikingjelly(path: Path, dt: float) -> Runnable:
-    """SpikingJelly, through its own `nir_exchange`."""
+    """SpikingJelly, through its own `nir_exchange`.
+
+    Raises:
+        ToolchainError: If SpikingJelly or nirtorch is not installed.
+        UnsupportedError: If SpikingJelly fails on the file.
+    """
     try:
         from spikingjelly.activation_based.nir_exchange import import_from_nir
     except ImportError as error:

@@ -12,7 +12,11 @@ __all__ = ["OnnxOptions", "OnnxVerification"]
 
 @dataclass(frozen=True)
 class _Independent(Engined):
-    """Options that choose what runs the network: not onnxruntime, which runs the artifact and would agree with itself."""
+    """Options that choose what runs the network: not onnxruntime, which runs the artifact and would agree with itself.
+
+    Raises:
+        UsageError: If the engine is onnxruntime.
+    """
 
     def __post_init__(self) -> None:
         if self.engine == "onnx":

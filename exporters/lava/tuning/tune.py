@@ -43,6 +43,9 @@ class TuneOptions:
         lr: Learning rate of Adam at the start of the cosine, in root mean squares of a layer's weights.
         batch: Number of recordings per step.
         seed: Seed of their order.
+
+    Raises:
+        UsageError: If a value is out of its range.
     """
 
     epochs: int = 3
