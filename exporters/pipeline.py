@@ -267,7 +267,7 @@ def run_verification(
         UsageError: If the network is needed and not given, or an option makes no sense.
         DataError: If the data holds no sample, or frames do not fit.
         FileFormatError: If the artifact is damaged or was not exported from the graph.
-        ToolchainError: If what runs the artifact is not there.
+        ToolchainError: If the artifact's runtime is not installed.
     """
     chosen = given_options(target.verification, options, f"verifying target {target.name}")
     if target.own_input is not None:

@@ -1,7 +1,7 @@
 """What a target is: a record of its name, its options, and the functions that translate, recognise and verify.
 
 Nothing heavy is imported here or where targets are defined, because the command line reads the options of every target;
-the functions import what they need when they are called. How a target is added: docs/how-to/add-a-target.md.
+the functions import what they need when they are called. docs/how-to/add-a-target.md explains how to add a target.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 They differ from the counts of the conventions here in the definition of an operation: zero weights cause none; a call
 whose inputs are all -1, 0 or 1 causes accumulations, any other call multiply-accumulates. A call is one recording at one
 time step (or one window, if a layer sees the whole window). Biases, normalisation, pooling, neurons and gates are left
-out. The metrics need a separate pass over the recordings, since kept counts do not tell zero weights.
+out. The metrics need a separate pass over the recordings, since kept counts do not distinguish zero weights.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def run_lava(
     """Run windows through Lava, one after another in a single run.
 
     Args:
-        bundle: What to run.
+        bundle: The bundle to run.
         payload: Integers `[T, N, ...]` as `tcja_deploy.runtime.integers.twin.encode` returns them.
         record: Stages to return; None for all.
         python: Interpreter that has lava-dl; None to look for it.

@@ -106,7 +106,7 @@ def find_python310(python: Path | str | None = None) -> Path:
     """A Python 3.10 interpreter: the given one, or one from PATH, pyenv, uv or the Windows launcher.
 
     Raises:
-        ToolchainError: If there is none.
+        ToolchainError: If none is found.
     """
     if python is not None:
         found = shutil.which(str(python))
@@ -132,7 +132,7 @@ def lava_python(python: Path | str | None = None) -> Path:
     """The interpreter with lava-dl: the given one, the one in TCJA_DEPLOY_LAVA_PYTHON, or that of the cached environment.
 
     Raises:
-        ToolchainError: If there is none, or the named one does not exist.
+        ToolchainError: If none is found, or the one named does not exist.
     """
     named, where = (python, "--python") if python is not None else (os.environ.get(VARIABLE), VARIABLE)
     if named:

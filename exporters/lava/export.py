@@ -42,7 +42,7 @@ class LavaReport(ExportReport):
         stages: What quantisation did to each stage.
         accuracy: Float against integer network on the test data (on the calibration data if none were given).
         latency: Time steps from a frame's entry to its result.
-        frames: T; N windows take N * T + latency steps.
+        frames: Number of frames in a window, T; N windows take N * T + latency steps.
         measured_on: "test data", or "calibration data" if there were no others.
         moved: Neuron-steps on which the two networks differ on these data, and all neuron-steps compared.
     """
@@ -136,7 +136,7 @@ class LavaTranslation(Translation):
         network: The network.
         frames: The calibration frames; kept in memory.
         options: How to quantise, and which data to measure on.
-        progress: Called with the name of each stage that is quantised.
+        progress: Called with a description when the quantisation of a stage begins.
 
     Raises:
         UnsupportedError: If Lava cannot express nodes or numbers; lists all of them.

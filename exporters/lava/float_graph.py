@@ -148,7 +148,7 @@ class FloatGraph:
 
     Attributes:
         frames: Number of frames in a window, T.
-        host_input: What the host does to frames, with a peak of 0 still to be calibrated.
+        host_input: What the host does to frames; its peak is 0 until calibration.
         readout: What the host does to the result.
         stages: The stages in order; logic and pools of spikes are integer stages already.
         notes: For each node, what became of it.

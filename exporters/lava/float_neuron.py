@@ -1,7 +1,8 @@
 """The rule of a neuron in normalised units, as Lava's neuron has it.
 
-With w = v - v_rest, `LIF` and `PLIF` are w <- (1 - q) w + gain x, `IF` is w <- w + x; all fire at w >= v_threshold - v_rest.
-Divided by that distance:  v <- keep * v + sum(weight * x) + bias,  fire at v >= 1,  v <- 0.
+With w = v - v_rest, `LIF` and `PLIF` compute w <- (1 - q) w + gain x, `IF` computes w <- w + x; they fire at w >=
+v_threshold - v_rest. Divided by that distance: v <- keep * v + sum(weight * x) + bias; fire at v >= 1; then v <- 0, or v
+<- v - 1 with soft reset. Strict neurons fire only above the threshold.
 """
 
 from __future__ import annotations

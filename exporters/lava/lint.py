@@ -36,9 +36,9 @@ class Findings:
     """What the lint found.
 
     Attributes:
-        errors: What Lava would accept and compute other spikes for, or fail on without a message; each as "stage:
-            reason".
-        notes: What is exact in Lava's simulation, but outside the chip's specification or not provably free of wrapping.
+        errors: Stages for which Lava would compute other spikes, or fail without a message; each as "stage: reason".
+        notes: Stages that are exact in Lava's simulation, but outside the chip's specification or not provably free of
+            wrapping.
     """
 
     errors: tuple[str, ...]

@@ -265,7 +265,7 @@ def verify_nir(
     Args:
         artifacts: One export, read for each runner that is to run it.
         network: The network it was exported from.
-        frames: What to run on.
+        frames: The frames to run on.
         reference: The folded network, with the constants in place of its gates if the export has them.
         bound: Allowed mismatches per neuron-step.
         progress: Called with the number of samples done.

@@ -28,7 +28,7 @@ __all__ = ["RUNNERS", "NirRun", "Runnable", "find_runner", "spelled"]
 
 @dataclass(frozen=True)
 class NirRun:
-    """What a NIR graph computed.
+    """Values that a NIR graph computed.
 
     Attributes:
         output: Values of the graph's output node, `[T, N, ...]`.

@@ -62,7 +62,7 @@ class OnnxTranslation(Translation):
         self.about = {"opset": options.opset, "layout": layout, "external_data": self._external}
 
     def beside(self, name: str) -> tuple[str, ...]:
-        """The weights, if they do not lie in the model."""
+        """The file of the weights, if they are not inside the model."""
         return (f"{name}.data",) if self._external else ()
 
     def write(self, artifact: Path) -> None:

@@ -98,7 +98,7 @@ def verify_onnx(
     Args:
         path: The `.onnx` file.
         network: The network it was exported from.
-        frames: What to run on.
+        frames: The frames to run on.
         reference: The network with batch normalisation folded.
         bound: Allowed mismatches per neuron-step.
         progress: Called with the number of samples done.

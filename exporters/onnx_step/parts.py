@@ -55,7 +55,7 @@ class StepState:
 
 @dataclass(frozen=True)
 class StepClock:
-    """Names of the tensors that tell the step within a window, for everything that begins at the same step.
+    """Names of the tensors that hold the step within a window, for everything that begins at the same step.
 
     Attributes:
         t: Index of the step, 0 to T - 1 (int64).

@@ -47,7 +47,7 @@ def verify_onnx_step(
     Args:
         path: The `.onnx` file.
         network: The network it was exported from.
-        frames: What to run on.
+        frames: The frames to run on.
         profile: The profile that it was exported with.
         bound: Allowed mismatches per neuron-step.
         progress: Called with the number of samples done.
