@@ -122,6 +122,7 @@ def time_first_batches(
         DataError: Frames of another shape or type, or in another order than those before; labels that are not class indices.
     """
     usual = "first" if time_first else "second"
+    images: bool | None = None
     told, waiting = "", list[tuple[NDArray[np.generic], NDArray[np.int64] | None]]()
     for number, batch in enumerate(batches):
         where = f"{name}, batch {number}"
@@ -131,7 +132,14 @@ def time_first_batches(
         frames = np.asarray(_plain(given[0]))
         axis = _time_axis(frames.shape, T, shape, where)
         if frames.dtype.kind not in "biuf":
-            raise DataError(f"frames of type {frames.dtype} are not numbers")
+            raise DataError(f"frames of type {frames.dtype} are not numbers", where=where)
+        if images not in (None, axis == "none"):
+            raise DataError(
+                f"some batches are images and others windows of {T} frames",
+                where=name,
+                hint="give one of them",
+            )
+        images = axis == "none"
         waiting.append((frames, None if len(given) < 2 else _labels(given[1], where)))
         if axis == "either" and not told:
             continue

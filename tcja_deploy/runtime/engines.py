@@ -28,7 +28,7 @@ __all__ = ["ENGINES", "Choice", "Watching", "choose", "counting", "event_driven"
 Watching = Callable[[NDArray[np.float32], Observer], NDArray[np.float32]]
 """Runs frames, calls the observer with the watched values, and returns the output; see `watching`."""
 
-EngineName = Literal["torch", "events", "onnx"]
+ChosenEngine = Literal["torch", "events", "onnx"]
 
 ENGINES = ("auto", "torch", "events", "onnx")
 
@@ -53,7 +53,7 @@ class Choice:
         reason: Why `auto` chose it, or that it was asked for.
     """
 
-    engine: EngineName
+    engine: ChosenEngine
     device: torch.device
     reason: str
 
@@ -95,7 +95,7 @@ def choose(graph: Graph, engine: str = "auto", device: str = "cpu", *, samples: 
             f"{_ON_CPU[engine]} runs on the CPU", hint=f"leave out --device, or --engine {engine}"
         )
     if engine != "auto":
-        return Choice(cast(EngineName, engine), place, "as asked for")
+        return Choice(cast(ChosenEngine, engine), place, "as asked for")
     if place.type != "cpu":
         return Choice("torch", place, "the engine for GPUs")
     work, share = event_driven(graph)

@@ -83,6 +83,15 @@ def test_a_square_batch_is_read_as_its_giver_does(graph: Any, frames: Any) -> No
     assert np.array_equal(td.open_data(graph, loader)[3][0], pictures[:, 3])
 
 
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("size", [10, 4])  # the first is as many as there are steps
+def test_images_and_windows_are_not_mixed(graph: Any, frames: Any, order: int, size: int) -> None:
+    pictures, _ = frames
+    assert pictures.shape[0] == 10
+    with pytest.raises(DataError, match="images and others windows"):
+        td.open_data(graph, [pictures[:, :size], pictures[0]][::order])
+
+
 def test_silence_and_frames_of_another_kind_are_told_as_on_the_command_line(graph: Any) -> None:
     b = GraphBuilder(10)
     pixels = b.add("flat", ir.Flatten(), b.add("input", ir.Input((2, 34, 34))))
@@ -121,7 +130,7 @@ def test_recordings_that_do_not_fit(graph: Any, data: Any, reason: str) -> None:
 def test_wrong_use(graph: Any, frames: Any, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="about files"):
         td.rates(graph, frames, limit=2)
-    with pytest.raises(UsageError, match="loaded already"):
+    with pytest.raises(UsageError, match="read already"):
         td.inspect(graph, timesteps=4)
     with pytest.raises(UsageError, match="holds no recordings that this can read"):
         td.rates(graph, 7)  # type: ignore[arg-type]

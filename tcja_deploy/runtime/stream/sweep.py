@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tcja_deploy.errors import DataError
-from tcja_deploy.ir import Graph
+from tcja_deploy.ir import Graph, Kind
+from tcja_deploy.runtime.compare import spikes_of
 from tcja_deploy.runtime.resume import KeptProgress
 from tcja_deploy.runtime.stream.decision import Batch, Decisions
 from tcja_deploy.runtime.stream.engine import Stepper, initial
@@ -129,7 +130,7 @@ def sweep(
         for D in lookaheads
         for name, profile in profiles.items()
     }
-    neurons = {node.name for node in graph.neurons}
+    neurons = {node.name: node.signal.kind for node in graph.neurons}
     sums = {key: _Sums(graph.T) for key in plans}
     labelled, done = True, 0
     found = None if kept is None else kept.part(SWEEP)
@@ -154,14 +155,15 @@ def sweep(
     return tuple(_divergence(key, sums[key], plans[key], labelled) for key in plans)
 
 
-def _trace(network: StreamPlan, frames: NDArray[np.float32], neurons: set[str]) -> _Trace:
+def _trace(network: StreamPlan, frames: NDArray[np.float32], neurons: Mapping[str, Kind]) -> _Trace:
     stepper, trace = Stepper(network, initial(network, frames.shape[1])), _Trace()
 
     def observe(name: str, index: int, value: Tensor) -> None:
         if name.endswith(GATE):
             trace.gates.setdefault(name.removesuffix(GATE), []).append(value.numpy())
         elif name in neurons:
-            trace.spikes.setdefault(name, []).append(np.packbits(value.numpy() != 0))
+            sent = spikes_of(value.numpy(), neurons[name])
+            trace.spikes.setdefault(name, []).append(np.packbits(sent) if sent.dtype == np.bool_ else sent)
             trace.sizes[name] = trace.sizes.get(name, 0) + value.numel()
 
     for frame in frames:
@@ -180,10 +182,12 @@ def _add(sums: _Sums, truth: _Trace, trace: _Trace, labels: NDArray[np.int64] | 
         )
     for name, layer in truth.spikes.items():
         expected, got = np.stack(layer), np.stack(trace.spikes[name])
+        if expected.dtype == np.uint8:  # packed
+            expected, got = np.unpackbits(expected), np.unpackbits(got)
         spikes, wrong, size = sums.spikes.get(name, (0, 0, 0))
         sums.spikes[name] = (
-            spikes + int(np.unpackbits(expected).sum()),
-            wrong + int(np.unpackbits(expected ^ got).sum()),
+            spikes + int(np.count_nonzero(expected)),
+            wrong + int(np.count_nonzero(expected != got)),
             size + truth.sizes[name],
         )
     final = trace.decisions.final
