@@ -161,7 +161,7 @@ OP_CLASSES: Mapping[OpClass, OpInfo] = MappingProxyType(
         ),
         OpClass.NEURON_UPDATE: OpInfo(
             OpGroup.NEURON,
-            "one update of one neuron in one time step, of an active one where inactive ones are apart",
+            "one update of one neuron in one time step, of an active neuron where inactive ones have their own price",
         ),
         OpClass.NEURON_UPDATE_INACTIVE: OpInfo(
             OpGroup.NEURON, "one visit of one neuron in one time step in which it is inactive"

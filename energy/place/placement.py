@@ -164,7 +164,7 @@ def _place_addition(addition: Addition, limits: ChipLimits) -> PlacedAddition:
     if addition.kind == "program":
         return PlacedAddition(addition, "embedded processors or the host", 0)
     if addition.kind == "delay":
-        return PlacedAddition(addition, "axons, if they can wait that long", 0)
+        return PlacedAddition(addition, "axons, if they can delay spikes that long", 0)
     most = _value(limits.neurons_per_core)
     where = "neurons of threshold logic"
     if addition.kind == "relay":

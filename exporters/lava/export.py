@@ -249,7 +249,7 @@ def _warnings(network: IntegerNetwork, accuracy: Accuracy) -> list[str]:
     pairs = [stage.name.removesuffix(".upper") for stage in network.stages if stage.name.endswith(".upper")]
     if pairs:
         warnings.append(
-            f"{', '.join(pairs)}: a pair of synapses a weight; a relay sends the payloads once more, multiplied"
+            f"{', '.join(pairs)}: a pair of synapses per weight; a relay sends the payloads once more, multiplied"
         )
     return warnings
 

@@ -109,7 +109,7 @@ def _sums(layer: LayerStage, received: Edge, frames: int, problems: list[str], r
     if layer.kind != "dense" and bound > INT32_MAX:
         problems.append(f"sums up to {bound} can overflow 32 bits before Lava wraps them to 24")
     elif added > SUM_MAX:
-        problems.append(f"currents up to {added} can overflow the 32 bits that Lava keeps 64 times them in")
+        problems.append(f"currents up to {added} can overflow: Lava keeps 64 times their value in 32 bits")
     elif bound > CURRENT_MAX and layer.kind != "pool":
         remarks.append(f"the weights allow currents up to {bound}; beyond {CURRENT_MAX} they wrap")
 
@@ -119,7 +119,9 @@ def _convolution(layer: LayerStage | SynapseStage, problems: list[str], remarks:
     small |= {name: max(getattr(layer, name)) for name in ("stride", "padding", "dilation")}
     for name, value in small.items():
         if value > INT8_MAX:
-            problems.append(f"{name} {value} does not fit the 8 bits Lava keeps it in: outputs become zero")
+            problems.append(
+                f"{name} {value} does not fit the 8 bits that Lava keeps it in: outputs become zero"
+            )
     if np.abs(layer.weight).max() > INT8_MAX:
         remarks.append(f"weights up to {np.abs(layer.weight).max()} exceed the 8 bits of a synapse")
 
@@ -172,7 +174,7 @@ def _meeting(
         return
     _neurons(stage, problems, remarks)
     if total > SUM_MAX:
-        problems.append(f"currents up to {total} can overflow the 32 bits that Lava keeps 64 times them in")
+        problems.append(f"currents up to {total} can overflow: Lava keeps 64 times their value in 32 bits")
     elif total > CURRENT_MAX:
         remarks.append(f"the inputs allow currents up to {total}; beyond {CURRENT_MAX} they wrap")
     if not stage.stock:

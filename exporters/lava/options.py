@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -79,13 +80,14 @@ class LavaOptions(Engined):
             raise UsageError(f"weight bits must lie in 2..8, got {self.weight_bits}")
         if self.threshold_rule not in ("unbiased", "ties"):
             raise UsageError(f"unknown threshold rule {self.threshold_rule!r}", hint="unbiased or ties")
-        if self.margin < 1:
+        if not 1 <= self.margin < math.inf:
             raise UsageError(
-                f"a margin of {self.margin:g} would plan for wrapping currents", hint="at least 1"
+                f"a margin of {self.margin:g} would plan for wrapping currents",
+                hint="a finite number, at least 1",
             )
         if not 0 < self.percentile <= 100:
             raise UsageError(f"a percentile is in 0..100, got {self.percentile:g}")
-        if self.input_scale < 1:
+        if not 1 <= self.input_scale < math.inf:
             raise UsageError(f"the input scale must be positive, got {self.input_scale}")
 
     @property

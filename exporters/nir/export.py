@@ -199,7 +199,7 @@ class SplitTranslation(NirTranslation):
                 notes |= emission.notes
                 self._files[file] = emission.graph
             else:
-                host |= dict.fromkeys(names, "runs on the host, between or behind the segments")
+                host |= dict.fromkeys(names, "runs on the host, between the segments or after them")
                 self._files[file] = stage.graph
             entries.append(
                 {"kind": stage.kind, "file": file, "reads": stage.graph.input.name, "nodes": names}

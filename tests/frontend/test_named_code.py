@@ -178,7 +178,7 @@ def test_texts_are_read_as_the_signature_says(
         ("Net", {"width": "4", "channels": "4"}, "Net takes no width", "it takes: channels, T, bias"),
         ("ready", {"channels": "4"}, "is a network already", ""),
         ("nothing", {}, "there is no nothing in it", "it defines: Net, build, fails, number, quits"),
-        ("LIMIT", {}, "a int, which builds no network", ""),
+        ("LIMIT", {}, "an int, which builds no network", ""),
     ],
 )
 def test_arguments_that_do_not_fit(
@@ -215,7 +215,7 @@ def test_errors_name_file_and_line(project: Path) -> None:
     assert caught.value.exit_code == 12
     with pytest.raises(CodeError, match="SystemExit: 2"):
         load("models.py:quits")
-    with pytest.raises(CodeError, match="makes a int, not a torch"):
+    with pytest.raises(CodeError, match="makes an int, not a torch"):
         load("models.py:number")
 
 

@@ -84,7 +84,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "a hook that changes a layer's result": (hooked, "forward hook"),
     "the largest frame of the batch": (lambda: before(lambda x: x / x.max()), "samples included"),
     "steps that are added up": (lambda: before(lambda x: x.cumsum(0)), "'cumsum'"),
-    "a dictionary": (lambda: Whole(lambda s, x: {"out": s.window(x)}), "several values"),
+    "a dictionary of two": (lambda: Whole(lambda s, x: {"out": s.window(x), "frames": x}), "several values"),
 }
 
 
