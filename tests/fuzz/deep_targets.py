@@ -26,11 +26,11 @@ _SMALL = 1 << 20
 
 def used(graph: Any) -> object:
     """A graph as commands use it: shown, folded, run, unless it is large."""
-    from tcja_deploy.cli.inspect import _as_dict
+    from tcja_deploy.library.inspection import Inspection
     from tcja_deploy.passes import fold_batch_norm
     from tcja_deploy.runtime.sequence import run
 
-    json.dumps(_as_dict(graph))
+    Inspection(graph, "net").document(".json")
     sizes = [node.signal.features for node in graph]
     work = sum(node.op.macs(*graph.signals_in(node), T=graph.T) for node in graph)
     elements = graph.T * sum(int(np.prod(size, dtype=object)) for size in sizes)

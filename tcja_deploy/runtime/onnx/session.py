@@ -194,6 +194,7 @@ class _Worker:
                 self.model.graph.node.append(cast)
             self.model.graph.output.append(onnx.ValueInfoProto(name=found[name]))
         self.returns_memory = bool(fired)
+        self.session = None  # one of another model, or with other outputs
         session = self.open()
         return {
             "inputs": [[i.name, list(i.shape)] for i in session.get_inputs()],
