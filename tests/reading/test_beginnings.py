@@ -29,7 +29,7 @@ def test_fields_without_end(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x").write_bytes(content * ((6 << 20) // len(content)))
     begun = time.process_time()
     assert onnx_metadata(tmp_path / "x") is None
-    assert time.process_time() - begun < 10
+    assert time.process_time() - begun < 60
 
 
 def test_long_messages_keep_their_end_and_send_no_escapes() -> None:
