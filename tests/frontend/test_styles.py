@@ -329,7 +329,7 @@ def test_three_ways_to_write_one_network(data: st.DataObject) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::tcja_deploy.errors.SilenceWarning")
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(st.data())
 def test_three_ways_to_write_many_networks(data: st.DataObject) -> None:
     check(data)
