@@ -30,6 +30,7 @@ RATIOS: dict[str, dict[str, tuple[str, str]]] = {
     "stream_latency": {
         "spikingjelly_step / torch": ("spikingjelly_step", "torch"),
         "spikingjelly_step / onnx": ("spikingjelly_step", "onnx"),
+        "spikingjelly_step / events": ("spikingjelly_step", "events"),
     },
     "firing_rate": {"events 16 % / 2 %": ("events_0.16", "events_0.02")},
     "export_verification": {"verified / unverified": ("verified", "unverified")},
