@@ -140,7 +140,7 @@ def _tables(layer: FusedLayer, events: EventLists) -> tuple[Any, ...]:
     shape = (*layer.space, layer.columns, events.shape[3])
     width = (0,) * (len(layer.bias) // len(layer.weights) // LANES)
     lists = (events.ends, events.index, events.scale, events.when)
-    return width, shape, *lists, layer.weights, layer.bias, layer.taps
+    return width, shape, lists, (layer.weights, layer.bias), layer.taps
 
 
 def run(graph: Graph, frames: Tensor | NDArray[Any], *, threads: int | None = None) -> Tensor:

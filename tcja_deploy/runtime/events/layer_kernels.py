@@ -11,8 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.extending import overload
 
 from tcja_deploy.runtime.events.compiling import compiled
 from tcja_deploy.runtime.events.vectors import LANES, add_elements, add_lists, fill, fire, relax, step
@@ -23,7 +21,6 @@ __all__ = [
     "is_reached",
     "meet",
     "real_layer",
-    "room_for",
     "spiking_frame",
     "spiking_layer",
 ]
@@ -32,19 +29,6 @@ _SUMS = 32768
 """Sums of a tile, so many as stay in the second-level cache."""
 _LONG = 3
 """Mean number of elements per list, over a place's taps and steps, above which adding lists is faster than adding elements."""
-
-
-def room_for(scale: Any, size: int) -> Any:
-    """Room for `size` values, or `None` if `scale` is `None`."""
-    return None if scale is None else np.empty(size, np.float32)
-
-
-@overload(room_for, strict=False)
-def _typed_room_for(scale: Any, size: Any) -> Any:
-    """`room_for` for Numba, which has to know the type of the result beforehand."""
-    if isinstance(scale, types.NoneType):
-        return lambda scale, size: None
-    return lambda scale, size: np.empty(size, np.float32)
 
 
 @compiled
@@ -75,11 +59,19 @@ def meet(n: int, y: int, x: int, shape: Any, ends: Any, taps: Any, block: int, m
 
 
 @compiled
+def tile_room(columns: int, numbers: int, taps: Any) -> tuple[Any, Any]:
+    """Room for what `meet` gives of each place of a tile, and for three numbers per place; each place has so many sums."""
+    size = min(columns, max(1, _SUMS // numbers))
+    return np.empty((size, taps[0].shape[1] * taps[1].shape[1], 2), np.int64), np.empty((3, size), np.int64)
+
+
+@compiled
 def add_short(
-    width: Any, steps: int, ends: Any, index: Any, scale: Any, when: Any, weights: Any, bias: Any, block: int,
-    found: int, meets: Any, sums: Any, start: int, stride: int,
+    width: Any, steps: int, lists: Any, table: Any, block: int, found: int, meets: Any, sums: Any, start: int, stride: int
 ) -> None:  # fmt: skip
-    """What one place receives in a block, element by element: `sums[start + t stride:]`; see `meet`."""
+    """What one place receives in a block, element by element: `sums[start + t stride:]`; see `meet` and `spiking_layer`."""
+    ends, index, scale, when = lists
+    weights, bias = table
     fill(width, sums, start, stride, bias, block * len(width) * LANES, steps)
     for k in range(found):
         i = meets[k, 0]
@@ -90,13 +82,15 @@ def add_short(
 
 @compiled
 def add_long(
-    width: Any, steps: int, ends: Any, index: Any, scale: Any, weights: Any, bias: Any, block: int, found: Any,
-    meets: Any, done: Any, sums: Any, starts: Any, stride: int,
+    width: Any, steps: int, lists: Any, table: Any, block: int, found: Any, meets: Any, done: Any, sums: Any, starts: Any,
+    stride: int,
 ) -> None:  # fmt: skip
     """What many places receive in a block, tap by tap: `sums[starts[p] + t stride:]`.
 
     `meets [P, taps, 2]` and `found [P]` are what `meet` gives for each place; `done [P]` is working memory.
     """
+    ends, index, scale, _ = lists
+    weights, bias = table
     for p in range(len(found)):
         done[p] = 0
         fill(width, sums, starts[p], stride, bias, block * len(width) * LANES, steps)
@@ -148,8 +142,7 @@ def copy_words(words: Any, bits: Any) -> None:
 
 @compiled
 def spiking_layer(
-    lo: int, hi: int, width: Any, shape: Any, ends: Any, index: Any, scale: Any, when: Any, weights: Any, bias: Any,
-    taps: Any, neuron: Any, bits: Any,
+    lo: int, hi: int, width: Any, shape: Any, lists: Any, table: Any, taps: Any, neuron: Any, bits: Any
 ) -> None:  # fmt: skip
     """Weights and neurons over a window, a row of places at a time.
 
@@ -158,23 +151,18 @@ def spiking_layer(
         hi: The row after the last one.
         width: A tuple with as many elements as a block has vectors.
         shape: Height, width and channels of the input; columns of the kernel; steps.
-        ends: Where the list of each input place and step begins, and the end of the last one.
-        index: Active channels.
-        scale: Their values, `None` for spikes.
-        when: Their steps.
-        weights: `[blocks, taps x channels x block]`.
-        bias: `[blocks x block]`.
+        lists: Where the list of each input place and step begins, and the end of the last one; active channels; their
+            values, `None` for spikes; their steps.
+        table: Weights `[blocks, taps x channels x block]` and biases `[blocks x block]`.
         taps: For rows and columns of the output, input place and kernel place of each tap, `[size, taps, 2]`; input -1 ends.
         neuron: See `plan.neuron_constants`.
         bits: Receives the spikes, `[N, H, W, T, words]`; zero before.
     """
-    steps, blocks = shape[4], weights.shape[0]
+    steps, blocks, bias = shape[4], table[0].shape[0], table[1]
     block, words = len(bias) // blocks, blocks * len(width)
-    around = taps[0].shape[1] * taps[1].shape[1]
     _, H, W, _, kept = bits.shape
-    size = min(W, max(1, _SUMS // (steps * block)))
-    meets = np.empty((size, around, 2), np.int64)
-    found, done, places = np.empty((3, size), np.int64)
+    meets, (found, done, places) = tile_room(W, steps * block, taps)
+    size = len(meets)
     starts, sums = np.arange(size) * (steps * block), np.empty(size * steps * block, np.float32)
     spikes, silent = np.empty((steps, words), np.uint16), np.empty((steps, words), np.uint16)
     for b in range(blocks):
@@ -186,37 +174,21 @@ def spiking_layer(
         for first in range(0, W, size):
             count = 0
             for x in range(first, min(W, first + size)):
-                met, elements = meet(n, y, x, shape, ends, taps, block, meets[count])
+                met, elements = meet(n, y, x, shape, lists[0], taps, block, meets[count])
                 found[count], places[count] = met, x
                 if elements > _LONG * met * steps:
                     count += 1
                 elif elements:
                     for b in range(blocks):
                         add_short(
-                            width, steps, ends, index, scale, when, weights, bias, b, met, meets[count], sums,
-                            starts[count], block,
-                        )  # fmt: skip
+                            width, steps, lists, table, b, met, meets[count], sums, starts[count], block
+                        )
                         fire(width, sums, starts[count], neuron, spikes, b * len(width), words, steps)
                     copy_words(spikes, bits[n, y, x])
                 elif restless:
                     copy_words(silent, bits[n, y, x])
             for b in range(blocks if count else 0):
-                add_long(
-                    width,
-                    steps,
-                    ends,
-                    index,
-                    scale,
-                    weights,
-                    bias,
-                    b,
-                    found[:count],
-                    meets,
-                    done,
-                    sums,
-                    starts,
-                    block,
-                )
+                add_long(width, steps, lists, table, b, found[:count], meets, done, sums, starts, block)
                 for p in range(count):
                     fire(width, sums, starts[p], neuron, spikes, 0, words, steps)
                     here = bits[n, y, places[p], :, b * len(width) :]
@@ -227,158 +199,87 @@ def spiking_layer(
 def advance(
     width: Any, sums: Any, start: int, bias: Any, block: int, neuron: Any, v: Any, silence: int, bits: Any, spikes: Any
 ) -> None:  # fmt: skip
-    """One block of one place: `silence` steps without input, then one with `sums[start:]`; `bits` are the place's words."""
+    """One block of one place: `silence` steps without input, then one with `sums[start:]`.
+
+    `v` and `bits` are the place's membranes and words, of all blocks; `spikes` is working memory.
+    """
     first = block * len(width)
+    membranes = v[first * LANES :]
     if silence:
-        relax(width, bias[first * LANES :], neuron, v, silence)
-    step(width, sums, start, neuron, v, spikes)
+        relax(width, bias[first * LANES :], neuron, membranes, silence)
+    step(width, sums, start, neuron, membranes, spikes)
     for w in range(min(len(width), len(bits) - first)):
         bits[first + w] = spikes[w]
 
 
 @compiled
 def spiking_frame(
-    lo: int, hi: int, width: Any, shape: Any, ends: Any, index: Any, scale: Any, when: Any, weights: Any, bias: Any,
-    taps: Any, neuron: Any, quiet: bool, t: int, v: Any, seen: Any, bits: Any,
+    lo: int, hi: int, width: Any, shape: Any, lists: Any, table: Any, taps: Any, neuron: Any, quiet: bool, t: int, v: Any,
+    seen: Any, bits: Any,
 ) -> None:  # fmt: skip
     """As `spiking_layer`, for step `t` alone: the membranes `v [N, H, W, blocks x block]` change.
 
     Places of quiet neurons without input are skipped until input comes; `seen [N, H, W]` counts the steps that each has done.
     """
-    blocks = weights.shape[0]
+    blocks, bias = table[0].shape[0], table[1]
     block = len(bias) // blocks
-    around = taps[0].shape[1] * taps[1].shape[1]
     _, H, W, _, _ = bits.shape
-    size = min(W, max(1, _SUMS // block))
-    meets = np.empty((size, around, 2), np.int64)
-    found, done, places = np.empty((3, size), np.int64)
+    meets, (found, done, places) = tile_room(W, block, taps)
+    size = len(meets)
     starts, sums = np.arange(size) * block, np.empty(size * block, np.float32)
     spikes, busy, tap_x = np.empty(len(width), np.uint16), np.empty(shape[1], np.bool_), taps[1]
     for row in range(lo, hi):
         n, y = row // H, row % H
-        busy_columns(n, y, shape, ends, taps[0], busy)
+        busy_columns(n, y, shape, lists[0], taps[0], busy)
         for first in range(0, W, size):
             count = 0
             for x in range(first, min(W, first + size)):
                 met, elements = 0, 0
                 if is_reached(x, tap_x, busy):
-                    met, elements = meet(n, y, x, shape, ends, taps, block, meets[count])
+                    met, elements = meet(n, y, x, shape, lists[0], taps, block, meets[count])
                 found[count], places[count] = met, x
                 if elements > _LONG * met:
                     count += 1
                 elif elements or not quiet:
+                    start, silence, words = starts[count], t - seen[n, y, x], bits[n, y, x, 0]
                     for b in range(blocks):
-                        add_short(
-                            width,
-                            1,
-                            ends,
-                            index,
-                            scale,
-                            when,
-                            weights,
-                            bias,
-                            b,
-                            met,
-                            meets[count],
-                            sums,
-                            starts[count],
-                            block,
-                        )
-                        membrane = v[n, y, x, b * block :]
-                        advance(
-                            width,
-                            sums,
-                            starts[count],
-                            bias,
-                            b,
-                            neuron,
-                            membrane,
-                            t - seen[n, y, x],
-                            bits[n, y, x, 0],
-                            spikes,
-                        )
+                        add_short(width, 1, lists, table, b, met, meets[count], sums, start, block)
+                        advance(width, sums, start, bias, b, neuron, v[n, y, x], silence, words, spikes)
                     seen[n, y, x] = t + 1
             for b in range(blocks if count else 0):
-                add_long(
-                    width,
-                    1,
-                    ends,
-                    index,
-                    scale,
-                    weights,
-                    bias,
-                    b,
-                    found[:count],
-                    meets,
-                    done,
-                    sums,
-                    starts,
-                    block,
-                )
+                add_long(width, 1, lists, table, b, found[:count], meets, done, sums, starts, block)
                 for p in range(count):
                     x = places[p]
-                    membrane = v[n, y, x, b * block :]
-                    advance(
-                        width,
-                        sums,
-                        starts[p],
-                        bias,
-                        b,
-                        neuron,
-                        membrane,
-                        t - seen[n, y, x],
-                        bits[n, y, x, 0],
-                        spikes,
-                    )
+                    silence, words = t - seen[n, y, x], bits[n, y, x, 0]
+                    advance(width, sums, starts[p], bias, b, neuron, v[n, y, x], silence, words, spikes)
             for p in range(count):
                 seen[n, y, places[p]] = t + 1
 
 
 @compiled
 def real_layer(
-    lo: int, hi: int, width: Any, shape: Any, ends: Any, index: Any, scale: Any, when: Any, weights: Any, bias: Any,
-    taps: Any, out: Any,
+    lo: int, hi: int, width: Any, shape: Any, lists: Any, table: Any, taps: Any, out: Any
 ) -> None:  # fmt: skip
     """As `spiking_layer`, without neurons: sums `[N, H, W, T, blocks x block]`."""
-    steps, blocks = shape[4], weights.shape[0]
-    block = len(bias) // blocks
-    around = taps[0].shape[1] * taps[1].shape[1]
+    steps, blocks = shape[4], table[0].shape[0]
+    block = len(table[1]) // blocks
     _, H, W, _, columns = out.shape
-    size = min(W, max(1, _SUMS // (steps * block)))
-    meets = np.empty((size, around, 2), np.int64)
-    found, done, places = np.empty((3, size), np.int64)
+    meets, (found, done, places) = tile_room(W, steps * block, taps)
+    size = len(meets)
     sums = out.ravel()
     for row in range(lo, hi):
         n, y = row // H, row % H
         for first in range(0, W, size):
             count = 0
             for x in range(first, min(W, first + size)):
-                met, elements = meet(n, y, x, shape, ends, taps, block, meets[count])
+                met, elements = meet(n, y, x, shape, lists[0], taps, block, meets[count])
                 at = (row * W + x) * (steps * columns)
                 found[count], places[count] = met, at
                 if elements > _LONG * met * steps:
                     count += 1
                     continue
                 for b in range(blocks):
-                    add_short(
-                        width, steps, ends, index, scale, when, weights, bias, b, met, meets[count], sums, at + b * block,
-                        columns,
-                    )  # fmt: skip
+                    add_short(width, steps, lists, table, b, met, meets[count], sums, at + b * block, columns)
             for b in range(blocks if count else 0):
                 starts = places[:count] + b * block
-                add_long(
-                    width,
-                    steps,
-                    ends,
-                    index,
-                    scale,
-                    weights,
-                    bias,
-                    b,
-                    found[:count],
-                    meets,
-                    done,
-                    sums,
-                    starts,
-                    columns,
-                )
+                add_long(width, steps, lists, table, b, found[:count], meets, done, sums, starts, columns)

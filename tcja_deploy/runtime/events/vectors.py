@@ -118,6 +118,23 @@ class _Neuron:
         return builder.bitcast(fired, I16), builder.select(fired, after, h)
 
 
+def _change(
+    builder: Any, array: Any, at: Any, vectors: int, change: Callable[[list[Any]], list[Any]]
+) -> None:
+    """Replace the vectors stored at `array[at:]` by what `change` makes of them."""
+    here = builder.gep(array, [at])
+    places = [number(k * LANES) for k in range(vectors)]
+    for place, value in zip(
+        places, change([load(builder, here, place, _VECTOR) for place in places]), strict=True
+    ):
+        store(builder, value, here, place)
+
+
+def _row_of_step(builder: Any, args: Any, t: Any) -> Any:
+    """Where the sums of step t begin, for kernels whose third and fourth arguments are `at` and `stride`."""
+    return builder.add(args[2], builder.mul(t, args[3]))
+
+
 @typed_intrinsic
 def step(typing: Any, width: Any, x: Any, at: Any, neuron: Any, v: Any, bits: Any) -> Any:
     """One step of as many neurons as `width` vectors have, whose inputs are `x[at:]`.
@@ -150,13 +167,12 @@ def relax(typing: Any, width: Any, bias: Any, neuron: Any, v: Any, steps: Any) -
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         first, membrane = (pointer(context, builder, signature.args[i], args[i]) for i in (1, 3))
         neuron = _Neuron(builder, args[2])
-        places = [number(k * LANES) for k in range(width.count)]
-        x = [load(builder, first, place, _VECTOR) for place in places]
-        v = [load(builder, membrane, place, _VECTOR) for place in places]
+        x = [load(builder, first, number(k * LANES), _VECTOR) for k in range(width.count)]
 
-        _, v = loop(builder, number(0), args[4], 1, v, lambda t, v: neuron.charged(x, v))
-        for place, h in zip(places, v, strict=True):
-            store(builder, h, membrane, place)
+        def charge(v: list[Any]) -> list[Any]:
+            return loop(builder, number(0), args[4], 1, v, lambda t, v: neuron.charged(x, v))[1]
+
+        _change(builder, membrane, number(0), width.count, charge)
         return context.get_dummy_value()
 
     return signature, generate
@@ -173,7 +189,7 @@ def fill(typing: Any, width: Any, sums: Any, at: Any, stride: Any, bias: Any, co
         held = [load(builder, values, builder.add(args[5], place), _VECTOR) for place in places]
 
         def write(t: Any, nothing: list[Any]) -> list[Any]:
-            here = builder.gep(out, [builder.add(args[2], builder.mul(t, args[3]))])
+            here = builder.gep(out, [_row_of_step(builder, args, t)])
             for place, value in zip(places, held, strict=True):
                 store(builder, value, here, place)
             return []
@@ -193,19 +209,8 @@ def add_lists(
 
     A list is `index[ends[i]:ends[i + 1]]`, each row worth its `scale` (`None` for 1) and as long as `width` vectors.
     """
-    signature = types.void(
-        width,
-        sums,
-        types.int64,
-        types.int64,
-        weights,
-        types.int64,
-        index,
-        scale,
-        ends,
-        types.int64,
-        types.int64,
-    )
+    i64 = types.int64
+    signature = types.void(width, sums, i64, i64, weights, i64, index, scale, ends, i64, i64)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         out, table, channels, factors, edges = (
@@ -213,18 +218,17 @@ def add_lists(
         )
         table = builder.gep(table, [args[5]])
         edges = builder.gep(edges, [args[9]])
-        places = [number(k * LANES) for k in range(width.count)]
 
         def add(t: Any, nothing: list[Any]) -> list[Any]:
             start, end = (
                 builder.sext(builder.load(builder.gep(edges, [i])), I64)
                 for i in (t, builder.add(t, number(1)))
             )
-            here = builder.gep(out, [builder.add(args[2], builder.mul(t, args[3]))])
-            sums = [load(builder, here, place, _VECTOR) for place in places]
-            sums = _add_rows(builder, table, channels, factors, start, end, sums, width.count * LANES)
-            for place, total in zip(places, sums, strict=True):
-                store(builder, total, here, place)
+
+            def add_list(sums: list[Any]) -> list[Any]:
+                return _add_rows(builder, table, channels, factors, start, end, sums, width.count * LANES)
+
+            _change(builder, out, _row_of_step(builder, args, t), width.count, add_list)
             return []
 
         loop(builder, number(0), args[10], 1, [], add)
@@ -239,34 +243,21 @@ def add_elements(
     when: Any, first: Any, last: Any,
 ) -> Any:  # fmt: skip
     """Add to `sums[at + t stride:]` the rows of elements of lists, where `t` is the step `when` of each; see `add_lists`."""
-    signature = types.void(
-        width,
-        sums,
-        types.int64,
-        types.int64,
-        weights,
-        types.int64,
-        index,
-        scale,
-        when,
-        types.int64,
-        types.int64,
-    )
+    i64 = types.int64
+    signature = types.void(width, sums, i64, i64, weights, i64, index, scale, when, i64, i64)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         out, table, channels, factors, times = (
             pointer(context, builder, signature.args[i], args[i]) for i in (1, 4, 6, 7, 8)
         )
         table = builder.gep(table, [args[5]])
-        places = [number(k * LANES) for k in range(width.count)]
 
         def add(j: Any, nothing: list[Any]) -> list[Any]:
+            def add_row(sums: list[Any]) -> list[Any]:
+                return _add_row(builder, table, channels, factors, j, sums, width.count * LANES)
+
             t = builder.zext(builder.load(builder.gep(times, [j])), I64)
-            here = builder.gep(out, [builder.add(args[2], builder.mul(t, args[3]))])
-            sums = [load(builder, here, place, _VECTOR) for place in places]
-            sums = _add_row(builder, table, channels, factors, j, sums, width.count * LANES)
-            for place, total in zip(places, sums, strict=True):
-                store(builder, total, here, place)
+            _change(builder, out, _row_of_step(builder, args, t), width.count, add_row)
             return []
 
         loop(builder, args[9], args[10], 1, [], add)

@@ -5,13 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
 from tcja_deploy.runtime.events.compiling import compiled
-from tcja_deploy.runtime.events.layer_kernels import busy_columns, copy_words, is_reached, meet, room_for
+from tcja_deploy.runtime.events.layer_kernels import busy_columns, copy_words, is_reached, meet
 from tcja_deploy.runtime.events.vectors import LANES
 from tcja_deploy.runtime.integers.vectors import append_rows, integer_step, relax_integers, sum_integers
 
 __all__ = ["integer_frame", "integer_layer", "integer_sums", "most_in_window"]
+
+
+def room_for(scale: Any, size: int) -> Any:
+    """Room for `size` values, or `None` if `scale` is `None`."""
+    return None if scale is None else np.empty(size, np.float32)
+
+
+@overload(room_for, strict=False)
+def _typed_room_for(scale: Any, size: Any) -> Any:
+    """`room_for` for Numba, which has to know the type of the result beforehand."""
+    if isinstance(scale, types.NoneType):
+        return lambda scale, size: None
+    return lambda scale, size: np.empty(size, np.float32)
 
 
 @compiled
