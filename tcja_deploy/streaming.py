@@ -41,7 +41,7 @@ from tcja_deploy.runtime.stream.decision import Outcome, Steps, outcome
 from tcja_deploy.runtime.stream.plan import Schedule
 from tcja_deploy.runtime.stream.study import Bar, batched, frames_of, no_bar
 
-__all__ = ["EngineName", "StreamEngine", "StreamRun", "open_engine", "run_stream"]
+__all__ = ["EngineName", "StreamEngine", "StreamRun", "check_exact", "open_engine", "run_stream"]
 
 EngineName = Literal["auto", "torch", "events", "onnx", "twin"]
 
@@ -104,8 +104,17 @@ class StreamRun:
         Raises:
             VerificationError: If it differs from the window form by more than rounding.
         """
-        if self.engine.exact and not self.agreement.passed:
-            raise VerificationError("the stream differs from the window form beyond the bound")
+        check_exact(self.engine.exact, self.agreement)
+
+
+def check_exact(exact: bool, agreement: Agreement) -> None:
+    """Refuse a stream that should be exact and yet differs.
+
+    Raises:
+        VerificationError: If it differs from the window form by more than rounding.
+    """
+    if exact and not agreement.passed:
+        raise VerificationError("the stream differs from the window form beyond the bound")
 
 
 def open_engine(

@@ -21,7 +21,7 @@ from tcja_deploy.runtime.compare import Agreement
 from tcja_deploy.runtime.stream import StreamCost
 from tcja_deploy.runtime.stream.decision import Outcome
 from tcja_deploy.runtime.stream.plan import Schedule
-from tcja_deploy.streaming import EngineName, StreamEngine, StreamRun, open_engine, run_stream
+from tcja_deploy.streaming import EngineName, StreamEngine, StreamRun, check_exact, open_engine, run_stream
 
 __all__ = ["StreamReport", "stream"]
 
@@ -122,10 +122,7 @@ class StreamReport(Result):
         Raises:
             VerificationError: It differs from the window form by more than rounding.
         """
-        from tcja_deploy.errors import VerificationError
-
-        if self.exact and not self.agreement.passed:
-            raise VerificationError("the stream differs from the window form beyond the bound")
+        check_exact(self.exact, self.agreement)
 
 
 @task
