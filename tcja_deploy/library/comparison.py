@@ -96,17 +96,19 @@ def compare(
     for name, model in named.items():
         counts, known = measured(model, data, loading=loading, **running)
         found.append((name, counts))
-        facts |= {
-            f"{name}, {k}": v for k, v in known.items() if k in ("model file", "model SHA-256", "graph hash")
-        }
-        facts |= {k: v for k, v in known.items() if not k.startswith(("model", "graph"))}
+        facts |= facts_of(name, known)
     return ComparisonReport(compare_networks(found, chosen, prices, options), facts | profile_facts(prices))
+
+
+_OF_A_MODEL = ("model", "graph hash", "code", "weights", "engine", "silence")
+"""How the names of facts begin that are about one model."""
 
 
 def facts_of(name: str, known: Mapping[str, str]) -> dict[str, str]:
     """Where one model's numbers come from: its own facts under its name, and those that all models share."""
-    own = ("model", "model file", "model SHA-256", "graph hash", "code", "weights")
-    return {(f"{name}, {k}" if k in own else k): v for k, v in known.items()}
+    return {
+        (f"{name}, {k}" if k == "frames" or k.startswith(_OF_A_MODEL) else k): v for k, v in known.items()
+    }
 
 
 AnyModel = TypeVar("AnyModel", bound=Model)

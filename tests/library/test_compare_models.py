@@ -12,6 +12,7 @@ import pytest
 import tcja_deploy as td
 from tcja_deploy.energy.price.statistics import RESAMPLES, SEED, bootstrap_ratio
 from tcja_deploy.errors import DataError, UsageError
+from tcja_deploy.library.comparison import facts_of
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "tcja_deploy" / "data" / "nmnist_checkpoint_max.pth"
@@ -43,6 +44,20 @@ def test_a_network_does_not_differ_from_itself(found: Any) -> None:
     for d in found.comparison.differences:
         expected = 0.0 if d.quantity == "accuracy" else 1.0
         assert (d.value, d.interval.low, d.interval.high) == (expected, expected, expected)
+
+
+def test_what_is_about_one_model_is_told_under_its_name(found: Any) -> None:
+    for name in ("with file", "graph"):
+        assert found.facts[f"{name}, graph hash"] == td.load(MODEL).hash
+        assert f"{name}, engine" in found.facts
+    assert found.facts["with file, model file"] == str(MODEL)
+    assert "engine" not in found.facts
+    assert {"data SHA-256", "frames split by", "torch", "profiles"} <= set(found.facts)
+    own = {
+        "model": "net.py:net", "code_sha256": "1", "weights_key": "ema", "silence": "none spikes", "frames": "fractions",
+    }  # fmt: skip
+    shared = {"frames split by": "number", "recordings": "4"}
+    assert facts_of("a", own | shared) == {f"a, {k}": v for k, v in own.items()} | shared
 
 
 def test_paired_intervals_are_those_of_draws_in_pairs() -> None:
