@@ -122,8 +122,7 @@ def time_first_batches(
         DataError: Frames of another shape or type, or in another order than those before; labels that are not class indices.
     """
     usual = "first" if time_first else "second"
-    images: bool | None = None
-    told, waiting = "", list[tuple[NDArray[np.generic], NDArray[np.int64] | None]]()
+    known, waiting = "", list[tuple[NDArray[np.generic], NDArray[np.int64] | None]]()
     for number, batch in enumerate(batches):
         where = f"{name}, batch {number}"
         given = list(batch) if isinstance(batch, tuple | list) else [batch]
@@ -133,24 +132,22 @@ def time_first_batches(
         axis = _time_axis(frames.shape, T, shape, where)
         if frames.dtype.kind not in "biuf":
             raise DataError(f"frames of type {frames.dtype} are not numbers", where=where)
-        if images not in (None, axis == "none"):
+        if known and (known == "none") != (axis == "none"):
             raise DataError(
                 f"some batches are images and others windows of {T} frames",
                 where=name,
                 hint="give one of them",
             )
-        images = axis == "none"
         waiting.append((frames, None if len(given) < 2 else _labels(given[1], where)))
-        if axis == "either" and not told:
-            continue
-        if told not in ("", axis) and axis != "either":
+        if {known, axis} == {"first", "second"}:
             raise DataError(
                 f"some batches are [T, N, ...] and others [N, T, ...] (T = {T})", where=name,
                 hint="give frames in one order",
             )  # fmt: skip
-        told = told or axis
-        yield from (_in_order(*one, told, T) for one in waiting)
-        waiting.clear()
+        known = axis if known in ("", "either") else known
+        if known != "either":
+            yield from (_in_order(*one, known, T) for one in waiting)
+            waiting.clear()
     yield from (_in_order(*one, usual, T) for one in waiting)
 
 
