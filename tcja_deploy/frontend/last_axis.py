@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
+
+from tcja_deploy.frontend.subject import copied
 
 __all__ = ["takes_time_last"]
 
@@ -30,7 +30,7 @@ def takes_time_last(module: nn.Module, shape: tuple[int, ...], timesteps: int | 
 def _runs(module: nn.Module, size: tuple[int, ...]) -> bool:
     try:
         with torch.no_grad():
-            copy.deepcopy(module).eval()(torch.zeros(size))
+            copied(module).to("cpu", torch.float32).eval()(torch.zeros(size))
     except Exception:  # forward is the user's code
         return False
     return True

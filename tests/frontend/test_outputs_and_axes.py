@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -146,10 +147,19 @@ class TimeLast(nn.Module):
         return torch.stack(frames)
 
 
+def trained(net: nn.Module) -> nn.Module:
+    """After a step of training: its memories have a history, which cannot be copied as it is."""
+    net(counts().movedim(0, -1)).sum().backward()
+    return net
+
+
 @pytest.mark.parametrize("timesteps", [T, None])
-def test_time_on_the_last_axis_is_told_and_the_hint_works(timesteps: int | None) -> None:
+@pytest.mark.parametrize("made", [nn.Module.float, nn.Module.double, trained])
+def test_time_on_the_last_axis_is_told_and_the_hint_works(
+    timesteps: int | None, made: Callable[[nn.Module], nn.Module]
+) -> None:
     with pytest.raises(TraceError, match=r"last axis of its input, \[N, C, H, W, T\]") as caught:
-        td.load(TimeLast(True), timesteps=timesteps, input_shape=SHAPE)
+        td.load(made(TimeLast(True)), timesteps=timesteps, input_shape=SHAPE)
     assert "x[t] for x[..., t]" in caught.value.hint
     assert "torch.stack(frames) for torch.stack(frames, -1)" in caught.value.hint
     same(TimeLast(False), lambda net, x: net(x))
