@@ -20,7 +20,7 @@ __all__ = ["CurrentBased", "current_based", "why_not_leaky"]
 _CLOSE = 1e-6
 """Relative difference up to which two parameters are taken to be equal: they are quotients of float32 numbers."""
 
-_CONSTANT = "1"
+_INPUT, _CONSTANT = "x", "1"
 _NAMES = {
     "abs": "takes the absolute value of", "ceil": "rounds", "exp": "takes the exponential of", "floor": "rounds",
     "max": "limits", "min": "limits", "round": "rounds", "sigmoid": "takes the sigmoid of", "sign": "takes the sign of",
@@ -46,17 +46,20 @@ class CurrentBased:
 
 @dataclass(frozen=True)
 class _Sum:
-    """Coefficients of the input `x`, the states `v0`, ... and the constant `1`; those that are 0 are left out."""
+    """Coefficients of the input, the states (by their numbers) and the constant 1; those that are 0 are left out."""
 
-    terms: dict[str, float]
+    terms: dict[int | str, float]
 
     @classmethod
-    def of(cls, terms: dict[str, float]) -> _Sum:
+    def of(cls, terms: dict[int | str, float]) -> _Sum:
         return cls({k: v for k, v in terms.items() if v})
+
+    def __getitem__(self, term: int | str) -> float:
+        return self.terms.get(term, 0.0)
 
     def plus(self, other: _Sum, factor: float = 1.0) -> _Sum:
         keys = {**self.terms, **other.terms}
-        return _Sum.of({k: self.terms.get(k, 0.0) + factor * other.terms.get(k, 0.0) for k in keys})
+        return _Sum.of({k: self[k] + factor * other[k] for k in keys})
 
     def times(self, factor: float) -> _Sum:
         return _Sum.of({k: v * factor for k, v in self.terms.items()})
@@ -64,12 +67,7 @@ class _Sum:
     @property
     def number(self) -> float | None:
         """Its value, if it is a constant."""
-        return self.terms.get(_CONSTANT, 0.0) if self.terms.keys() <= {_CONSTANT} else None
-
-    def near(self, other: _Sum) -> bool:
-        """Whether all coefficients are equal up to the rounding of parameters."""
-        keys = {*self.terms, *other.terms}
-        return all(_near(self.terms.get(k, 0.0), other.terms.get(k, 0.0)) for k in keys)
+        return self[_CONSTANT] if self.terms.keys() <= {_CONSTANT} else None
 
 
 _Both = tuple[_Sum, _Sum]
@@ -97,8 +95,8 @@ class _Step:
     def __init__(self, op: Recurrence) -> None:
         self._op, self.compared, self.strict = op, _Sum({}), False
         result, self.after, _ = op.computed(
-            _both(_Sum({"x": 1.0})),
-            [_both(_Sum({f"v{i}": 1.0})) for i in range(len(op.initial))],
+            _both(_Sum({_INPUT: 1.0})),
+            [_both(_Sum({i: 1.0})) for i in range(len(op.initial))],
             self._row,
             lambda number: _both(_Sum.of({_CONSTANT: number})),
             self._call,
@@ -179,21 +177,21 @@ def current_based(op: Recurrence) -> CurrentBased:
         )
     for current, membrane in ((0, 1), (1, 0)):
         silent, fired = step.after[current]
-        if silent == fired and silent.terms.keys() <= {f"v{current}", "x"}:
-            return _flowing(op, step, f"v{current}", f"v{membrane}")
+        if silent == fired and silent.terms.keys() <= {current, _INPUT}:
+            return _flowing(op, step, current, membrane)
     raise Unsupported("has a second state that is not a leaky sum of its input")
 
 
-def _flowing(op: Recurrence, step: _Step, current: str, membrane: str) -> CurrentBased:
+def _flowing(op: Recurrence, step: _Step, current: int, membrane: int) -> CurrentBased:
     """Raises `Unsupported` if what a current flows into is not a leaky membrane."""
-    into = step.after[int(current[1:])][0]
-    silent, fired = step.after[int(membrane[1:])]
-    keep, inlet = into.terms.get(current, 0.0), into.terms.get("x", 0.0)
-    left, flow = silent.terms.get(membrane, 0.0), silent.terms.get("x", 0.0)
-    offset, q = silent.terms.get(_CONSTANT, 0.0), 1.0 - left
+    into, _ = step.after[current]
+    silent, fired = step.after[membrane]
+    keep, inlet = into[current], into[_INPUT]
+    left, flow = silent[membrane], silent[_INPUT]
+    offset, q = silent[_CONSTANT], 1.0 - left
     if not 0 <= keep < 1 or not 0 < q <= 1:
         raise Unsupported("has a current or a membrane that does not leak")
-    if not inlet or not flow / inlet > 0 or not _near(silent.terms.get(current, 0.0), keep * flow / inlet):
+    if not inlet or not flow / inlet > 0 or not _near(silent[current], keep * flow / inlet):
         raise Unsupported("adds something other than its current to the membrane")
     if flow < 0:
         raise Unsupported(f"multiplies its input by {flow:g}, which is not positive")
@@ -202,10 +200,10 @@ def _flowing(op: Recurrence, step: _Step, current: str, membrane: str) -> Curren
         raise Unsupported("compares something other than its membrane with a threshold")
     if fired.number is None:
         raise Unsupported("lowers its membrane by a spike (soft reset), or keeps a part of it")
-    rest, begun = offset / q, op.initial[int(membrane[1:])]
+    rest, begun = offset / q, op.initial[membrane]
     if not _near(rest, fired.number):
         raise Unsupported(f"leaks to {rest:g} but is reset to {fired.number:g}")
-    if not _near(begun, fired.number) or op.initial[int(current[1:])]:
+    if not _near(begun, fired.number) or op.initial[current]:
         raise Unsupported("begins with a current, or with a membrane that is not the reset value")
     if fired.number >= threshold:
         raise Unsupported(f"its threshold {threshold:g} is not above its reset {fired.number:g}")
