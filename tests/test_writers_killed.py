@@ -22,16 +22,11 @@ from tcja_deploy import zoo
 from tcja_deploy.energy.render.documents import write_plots, write_text
 from tcja_deploy.events.cache import FrameCache
 from tcja_deploy.frontend.rewrite import save_like
-from tcja_deploy.ir import Graph
 from tcja_deploy.ir_file import save_graph
 from tcja_deploy.runtime.resume import KeptProgress
 from tcja_deploy.zoo.modules import to_module
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def graph() -> Graph:
-    return zoo.build("events34", T=2, channels=(2, 2, 2), hidden=4, classes=2)
 
 
 def plots(folder: Path, tag: str) -> None:
