@@ -233,9 +233,7 @@ class FloatGraph:
 
 def sources(stage: FloatStage) -> set[str]:
     """The stages that a stage reads."""
-    if isinstance(stage, FloatMeeting):
-        return {term.source for term in stage.terms}
-    return {stage.source} if isinstance(stage, FloatGate | FloatProgram) else set(stage.inputs)
+    return {source for source, _ in _reads(stage)}
 
 
 def scaled(term: FloatTerm, factor: float) -> FloatTerm:
