@@ -12,7 +12,7 @@ from tcja_deploy.exporters.lava.calibration import SAMPLES, Observed, StageRepor
 from tcja_deploy.exporters.lava.float_graph import FloatGate, FloatMeeting, FloatProgram
 from tcja_deploy.exporters.lava.gates import gate_error, quantise_gate
 from tcja_deploy.exporters.lava.options import LavaOptions
-from tcja_deploy.exporters.lava.programs import CompiledProgram, compile_region, program_error
+from tcja_deploy.exporters.lava.programs import compile_region, program_error
 from tcja_deploy.exporters.lava.quantise_layer import advance
 from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.integers.edges import AnyStage, sends
@@ -102,23 +102,12 @@ class UnfinishedNetwork:
         self.reports.append(StageReport(made.name, "gate", float(made.one), 1, 0, 0, 0, error, counts.peak))
 
     def program(self, stage: FloatProgram) -> None:
-        """Add a window program."""
-        source = self.reshaped(f"{stage.name}.shaped", stage.source, stage.shape)
-        edge = self.edges[source]
-        compiled = self._compiled(stage, edge, self.values[source])
-        made = ProgramStage(stage.name, (source,), compiled.program, compiled.unit)
-        first = self.values[source][:, :SAMPLES]
-        error = program_error(self.graph, stage.region, compiled, edge.unit, first)
-        counts = self.add(made)
-        self.reports.append(
-            StageReport(stage.name, "program", float(made.unit), edge.unit, 0, 0, 0, error, counts.peak)
-        )
-
-    def _compiled(self, stage: FloatProgram, edge: Edge, values: Payload) -> CompiledProgram:
-        """The program in the finest unit whose payloads need no more bits than the gate bits, or than the stream it reads.
+        """Add a window program, in the finest unit whose payloads need no more bits than the gate bits, or than its input.
 
         Products of several gates are far below one, so that payloads in the unit of a gate would leave bits unused.
         """
+        source = self.reshaped(f"{stage.name}.shaped", stage.source, stage.shape)
+        edge, values = self.edges[source], self.values[source]
         unit = full = float(1 << self.options.gate_bits)
         if edge.unit != 1:
             unit, full = edge.unit, float(np.abs(values).max(initial=1))
@@ -131,15 +120,17 @@ class UnfinishedNetwork:
             compiled = compile_region(
                 self.graph, stage.region, unit=edge.unit, low=low, high=high, out_unit=unit, cut=host
             )
-            made, counts = (
-                ProgramStage(stage.name, (stage.source,), compiled.program, compiled.unit),
-                LayerCounts(),
-            )
-            run_stage(made, (edge,), [values], counts)
+            made = ProgramStage(stage.name, (source,), compiled.program, compiled.unit)
+            sent, counts = self.run(made)
             spare = int(full / max(counts.peak, 1))
             if spare < 2 or made.peak * spare >= 1 << (MESSAGE_BITS - 1):
-                return compiled
+                break
             unit *= 1 << (spare.bit_length() - 1)
+        error = program_error(self.graph, stage.region, compiled, edge.unit, values[:, :SAMPLES])
+        self.keep(made, sent)
+        self.reports.append(
+            StageReport(stage.name, "program", float(made.unit), edge.unit, 0, 0, 0, error, counts.peak)
+        )
 
 
 def host_edge(host: HostInput) -> Edge:
