@@ -142,9 +142,9 @@ class _Work(UnfinishedNetwork):
         Raises:
             UnsupportedError: If there are thresholds per channel, or no scale fits the budget.
         """
-        term = self._shaped(stage, 0, stage.terms[0])
-        if self._is_layer(stage, term) and term.synapse is not None:
-            self.layer(stage, term, term.synapse)
+        terms = [self._shaped(stage, index, term) for index, term in enumerate(stage.terms)]
+        if self._is_layer(stage, terms[0]) and terms[0].synapse is not None:
+            self.layer(stage, terms[0], terms[0].synapse)
             return
         if self.options.per_channel:
             raise UnsupportedError(
@@ -152,7 +152,7 @@ class _Work(UnfinishedNetwork):
                 where=stage.name,
                 hint="leave out per_channel (--per-channel)",
             )
-        arms = [self._arm(stage, index, term) for index, term in enumerate(stage.terms)]
+        arms = [self._arm(stage, term) for term in terms]
         gain = stage.gain
         bias = stage.bias * gain
         seen = self.observed[stage.observed]
@@ -202,8 +202,7 @@ class _Work(UnfinishedNetwork):
             return term
         return replace(term, source=self.reshaped(f"{stage.name}.shaped{index}", term.source, term.shape))
 
-    def _arm(self, stage: FloatMeeting, index: int, term: FloatTerm) -> Arm:
-        term = self._shaped(stage, index, term)
+    def _arm(self, stage: FloatMeeting, term: FloatTerm) -> Arm:
         edge = self.edges[term.source]
         factor = term.factor * stage.gain
         if term.synapse is None:

@@ -86,9 +86,8 @@ class UnfinishedNetwork:
         edge = self.edges[source]
         if shape == edge.shape:
             return source
-        if name not in self.edges:
-            self.add(reshaping(name, source, edge, shape))
-            self.raw |= {name} if source in self.raw else set()
+        self.add(reshaping(name, source, edge, shape))
+        self.raw |= {name} if source in self.raw else set()
         return name
 
     def gate(self, stage: FloatGate, frames: int) -> None:
