@@ -17,7 +17,7 @@ from tcja_deploy.exporters.lava.quantise_layer import advance
 from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.integers.edges import AnyStage, sends
 from tcja_deploy.runtime.integers.layer_runner import LayerCounts
-from tcja_deploy.runtime.integers.layers import LayerStage
+from tcja_deploy.runtime.integers.layers import GateStage, LayerStage
 from tcja_deploy.runtime.integers.network import HostInput
 from tcja_deploy.runtime.integers.stage_runners import run_stage
 from tcja_deploy.runtime.integers.stages import HOST, MESSAGE_BITS, Edge, ProgramStage
@@ -67,7 +67,7 @@ class UnfinishedNetwork:
 
     def add(self, stage: AnyStage) -> LayerCounts:
         """Run a stage and add it."""
-        if isinstance(stage, LayerStage):
+        if isinstance(stage, LayerStage | GateStage):
             (source,) = stage.inputs
             sent, counts = advance(stage, self.values[source], self.edges[source].kind == "spike")
         else:
@@ -95,9 +95,8 @@ class UnfinishedNetwork:
         source = self.reshaped(f"{stage.name}.shaped", stage.source, stage.in_shape)
         spikes = self.values[source]
         made = replace(quantise_gate(stage, frames, self.options.gate_bits), inputs=(source,))
-        sent, counts = advance(made, spikes, True)
         error = gate_error(stage, made, spikes)
-        self.keep(made, sent)
+        counts = self.add(made)
         self.reports.append(StageReport(made.name, "gate", float(made.one), 1, 0, 0, 0, error, counts.peak))
 
     def program(self, stage: FloatProgram) -> None:
