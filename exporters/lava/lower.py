@@ -270,16 +270,15 @@ class _Lowering(Gates):
         name = node.inputs[0]
         x, alone = self.values[name], len(self.graph.readers(name)) == 1
         average = AveragePool.of(node.name, op, *x.shape[1:])
-        term = x.alone
+        term, gate = x.alone, self.open_gate(name)
         if term is not None and term.source == HOST and alone and term.factor == 1:
             self.host.append(average)
             self.spiking.discard(HOST)
             self.result.notes[node.name] = "on the host, in integers"
             self.place(node.name, HOST, node.signal.features)
-        elif average.kernel is not None and not any(average.padding) and self.open_gate(name) is not None:
-            self.pool_gate(
-                node, SpatialPool("sum", average.kernel, average.stride), "as sums inside the gate {}"
-            )
+        elif average.kernel is not None and not any(average.padding) and gate is not None:
+            pool = SpatialPool("sum", average.kernel, average.stride)
+            self.pool_gate(node, gate, pool, "as sums inside the gate")
         else:
             term = x.terms[0] if x.averages else self.placed(name)
             pending = (*x.averages, average)
@@ -342,8 +341,9 @@ class _Lowering(Gates):
         self.place(node.name, node.name, shape)
 
     def _max_pool(self, node: Node, op: ir.MaxPool2d) -> None:
-        if self.open_gate(node.inputs[0]) is not None and op.padding == (0, 0):
-            self.pool_gate(node, SpatialPool("max", op.kernel, op.stride), "inside the gate {}")
+        gate = self.open_gate(node.inputs[0])
+        if gate is not None and op.padding == (0, 0):
+            self.pool_gate(node, gate, SpatialPool("max", op.kernel, op.stride), "inside the gate")
             return
         source = self.placed(node.inputs[0])
         if source.source not in self.spiking or source.factor != 1:

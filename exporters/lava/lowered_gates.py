@@ -57,11 +57,9 @@ class Gates(Values):
             self.result.notes[node.name] += "; the average pool before it is done after it, which is the same"
         self.place(node.name, node.name, node.signal.features)
 
-    def pool_gate(self, node: Node, pool: SpatialPool, note: str) -> None:
+    def pool_gate(self, node: Node, gate: FloatGate, pool: SpatialPool, note: str) -> None:
         """Move a pool into the gate before it."""
-        gate = self.open_gate(node.inputs[0])
         place = next(i for i, stage in enumerate(self.result.stages) if stage is gate)
-        if gate is not None:
-            self.result.stages[place] = replace(gate, pool=pool, pooled=node.name)
-            self.result.notes[node.name] = note.format(gate.name)
-            self.place(node.name, gate.name, node.signal.features)
+        self.result.stages[place] = replace(gate, pool=pool, pooled=node.name)
+        self.result.notes[node.name] = f"{note} {gate.name}"
+        self.place(node.name, gate.name, node.signal.features)
