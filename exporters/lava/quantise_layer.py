@@ -134,9 +134,9 @@ def quantise_layer(
     shrink = 1.0
     while True:
         scale, threshold = _scale(exact, peaks * options.margin / shrink, unit, options, wide=received.wide)
+        column = scale.reshape(-1, *(1,) * (exact.weight.ndim - 1))
         whole = _rounded(exact, scale, threshold, unit)
         if options.compensate and np.abs(whole.weight).max() <= options.weight_max:
-            column = scale.reshape(-1, *(1,) * (exact.weight.ndim - 1))
             rows = input_rows(whole, payload)
             whole = replace(whole, weight=compensated(exact.weight * column, rows, options.weight_max))
         if options.correct_bias:
@@ -155,7 +155,6 @@ def quantise_layer(
         if not counts.wraps or shrink < MOST_SHRINK:
             break
         shrink *= SHRINK
-    column = scale.reshape(-1, *(1,) * (exact.weight.ndim - 1))
     report = StageReport(
         layer.name,
         layer.kind,
