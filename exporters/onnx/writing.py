@@ -8,6 +8,7 @@ import onnx
 
 from tcja_deploy.exporters.report import Fidelity, NodeReport
 from tcja_deploy.passes import Prepared
+from tcja_deploy.runtime.onnx.emitter import MOST_BYTES
 
 __all__ = ["ROUNDING", "needs_external_data", "node_reports", "save_checked"]
 
@@ -17,13 +18,10 @@ ROUNDING = (
 )
 """Note in every manifest."""
 
-_PROTOBUF_LIMIT = 1_800_000_000
-"""Bytes above which weights must leave the protobuf file (protobuf's limit is 2 GiB)."""
-
 
 def needs_external_data(model: onnx.ModelProto) -> bool:
     """Whether the weights have to go into a separate file."""
-    return bool(model.ByteSize() > _PROTOBUF_LIMIT)
+    return bool(model.ByteSize() > MOST_BYTES)
 
 
 def save_checked(model: onnx.ModelProto, path: Path, external_data: bool) -> None:

@@ -78,7 +78,7 @@ def test_onnxruntime_that_is_not_there(graph: Graph, monkeypatch: pytest.MonkeyP
 
 def test_networks_that_onnxruntime_cannot_take(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as smaller:
-        smaller.setattr(window, "_LARGEST", 1000)
+        smaller.setattr(window, "MOST_BYTES", 1000)
         with pytest.raises(UnsupportedError, match="onnxruntime takes"):
             watching(graph, choose(graph, "onnx"), [])
     monkeypatch.setattr(window, "_OPSET", 13)

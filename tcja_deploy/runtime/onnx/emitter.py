@@ -13,10 +13,13 @@ from onnx import helper, numpy_helper
 
 from tcja_deploy.errors import UsageError
 
-__all__ = ["OPSETS", "Emitter"]
+__all__ = ["MOST_BYTES", "OPSETS", "Emitter"]
 
 OPSETS = range(13, 24)
 """Opset versions that can be written."""
+
+MOST_BYTES = 1_800_000_000
+"""Largest size of a model that holds its weights itself; protobuf's limit is 2 GiB."""
 
 _IR_VERSION = {13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11}
 

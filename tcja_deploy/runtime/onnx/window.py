@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tcja_deploy.errors import ToolchainError, UnsupportedError
 from tcja_deploy.ir import Graph
+from tcja_deploy.runtime.onnx.emitter import MOST_BYTES
 from tcja_deploy.runtime.onnx.sequence import sequence_model
 from tcja_deploy.runtime.onnx.session import open_session
 from tcja_deploy.runtime.sequence import as_frames
@@ -18,8 +19,6 @@ from tcja_deploy.runtime.sequence import as_frames
 __all__ = ["OnnxWindow"]
 
 _OPSET = 17
-_LARGEST = 1_800_000_000
-"""Largest size in bytes of a model that is passed in memory; protobuf's limit is 2 GiB."""
 
 
 class OnnxWindow:
@@ -46,7 +45,7 @@ class OnnxWindow:
             if node.name in watched and node.name not in (graph.input.name, graph.output)
         ]
         model = sequence_model(graph, opset=_OPSET, batch_first=False, metadata={}, show=self._shown)
-        if model.ByteSize() > _LARGEST:
+        if model.ByteSize() > MOST_BYTES:
             raise UnsupportedError(
                 f"the network's weights are {model.ByteSize() / 1e9:.1f} GB, more than onnxruntime takes from memory",
                 hint="--engine torch, or export the network",
