@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.exporters.lava import kernels
+from tcja_deploy.exporters.lava.float_graph import FloatArray
 from tcja_deploy.ir import Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.integers.layers import SpatialPool
@@ -24,7 +25,6 @@ from tcja_deploy.runtime.integers.stages import Pair
 
 __all__ = ["AveragePool", "MergedKernel", "before_kernel", "before_matrix", "host_input", "tiled"]
 
-FloatArray = NDArray[np.float64]
 AverageOp = ir.AvgPool2d | ir.AdaptiveAvgPool2d
 
 
