@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -154,8 +153,6 @@ class _Pair:
                 spikes, other = (
                     spikes_of(v[None], kind) for v in (seen[name].numpy(), self.other.shown[name])
                 )
-                found = layer_agreement(name, spikes, other, self.first_sample + window * self.samples)
-                if found.first is not None:
-                    found = replace(found, first=replace(found.first, t=t))
-                self.layers[name] += found
+                first_sample = self.first_sample + window * self.samples
+                self.layers[name] += layer_agreement(name, spikes, other, first_sample, t)
                 self.wrong |= samples_that_differ(spikes, other)
