@@ -68,18 +68,13 @@ def evaluate(
     """
     network = quantised.network
     twin = Twin(network)
-    names = {stage.name: quantised.floats.values.get(stage.name) for stage in network.stages}
-    layers = [stage.name for stage in network.stages if names[stage.name] is not None]
-    sums = {
-        name: np.zeros(4, np.int64) for name in layers
-    }  # neuron-steps, float spikes, integer spikes, differing
+    names = quantised.floats.values
+    sums = {name: np.zeros(4, np.int64) for name in names}  # neuron-steps, spikes of both, differing
     events = {stage.name: np.zeros(3, np.int64) for stage in network.stages}  # wraps, saturations, peak
     totals = np.zeros(5, np.int64)
-    watch = watching(
-        graph, choose(graph, engine, device, samples=samples), [n for n in names.values() if n is not None]
-    )
+    watch = watching(graph, choose(graph, engine, device, samples=samples), names.values())
     for frames, labels in batches:
-        integer = twin.run(frames, record=layers)
+        integer = twin.run(frames, record=names)
         float_output = _compare(watch, frames, integer.recorded, names, sums)
         for name, counts in integer.counts.items():
             events[name] += (counts.wraps, counts.saturations, 0)
@@ -118,11 +113,11 @@ def _compare(
     watch: Watching,
     frames: NDArray[Any],
     recorded: dict[str, NDArray[np.integer]],
-    names: dict[str, str | None],
+    names: dict[str, str],
     sums: dict[str, NDArray[np.int64]],
 ) -> NDArray[np.float32]:
     """Output of the float network; adds the counts that compare its spikes with the recorded ones to `sums`."""
-    by_node = {node: stage for stage, node in names.items() if node is not None}
+    by_node = {node: stage for stage, node in names.items()}
 
     def observe(node: Node, value: torch.Tensor) -> None:
         if (stage := by_node.get(node.name)) is not None:

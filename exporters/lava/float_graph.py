@@ -161,16 +161,17 @@ class FloatGraph:
     notes: dict[str, str] = field(default_factory=dict)
 
     @property
-    def values(self) -> dict[str, str | None]:
-        """For each stage that sends spikes or gated spikes, the node whose value it computes; None if there is no such node."""
-        nodes: dict[str, str | None] = {}
+    def values(self) -> dict[str, str]:
+        """For each stage that sends the spikes or gated spikes of a node, that node."""
+        nodes: dict[str, str] = {}
         for stage in self.stages:
             if isinstance(stage, FloatGate):
                 nodes[stage.name] = stage.pooled
-            elif isinstance(stage, LayerStage | NeuronStage) or (
-                isinstance(stage, FloatMeeting) and stage.neuron is not None
+            elif stage.name in self.notes and (
+                isinstance(stage, LayerStage | NeuronStage)
+                or (isinstance(stage, FloatMeeting) and stage.neuron is not None)
             ):
-                nodes[stage.name] = stage.name if stage.name in self.notes else None
+                nodes[stage.name] = stage.name
         return nodes
 
     @property
