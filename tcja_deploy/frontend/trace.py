@@ -86,7 +86,9 @@ def trace(
     attempts = _Attempts(module, tuple(input_shape), input_kind, batch_first)
     tracer, assumed = _settle(attempts, module, timesteps)
     if tracer.unsupported or tracer.output is None:
-        if takes_time_last(module, tuple(input_shape), timesteps):
+        with _untouched(module):  # a copy's forward may be a function that holds the module itself
+            time_last = takes_time_last(module, tuple(input_shape), timesteps)
+        if time_last:
             raise TraceError(
                 "the network takes time as the last axis of its input, [N, C, H, W, T]; it has to be the first, "
                 "[T, N, C, H, W], or the second, [N, T, C, H, W]",
@@ -110,7 +112,8 @@ def trace(
     graph = _own_weights(tidy(graph))
     if not prove:
         return replace(graph, source={**graph.source, "proof": "switched off"})
-    proof = proven(graph, module, tracer.reading, tracer.batch_first)
+    with _untouched(module):
+        proof = proven(graph, module, tracer.reading, tracer.batch_first)
     if proof.silent:
         warnings.warn(proof.facts["silence"], SilenceWarning, stacklevel=2)
     return replace(graph, source={**graph.source, **proof.facts})

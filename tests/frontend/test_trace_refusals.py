@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.nn.utils.prune
 from small_nets import CHANNELS, SHAPE, Body, T, body, counts, lif
 from spikingjelly.activation_based import encoding, functional, layer, monitor, neuron, surrogate
 from torch import Tensor, nn
@@ -255,14 +256,17 @@ class Careless(Body):
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("fails", [True, False])
-def test_module_is_left_as_it_was(training: bool, fails: bool) -> None:
+@pytest.mark.parametrize("closure", [True, False])
+def test_module_is_left_as_it_was(training: bool, fails: bool, closure: bool) -> None:
     net = Careless().train(training)
     net.bn.eval()  # flags of single modules, too
     net(counts())
     net.lif.v = net.lif.v + 1
-    if fails:
-        net.out = neuron.ActivationAwareIFNode()  # type: ignore[assignment]
+    net.out = neuron.ActivationAwareIFNode() if fails else nn.Identity()  # type: ignore[assignment]
+    if closure:  # a copy of the module would run the module itself
         net.forward = lambda x: net.out(Careless.forward(net, x))  # type: ignore[method-assign]
+    else:
+        net.fold = layer.SeqToANNContainer(net.pruned, net.out)
     before, generator = picture(net), torch.get_rng_state()
     if fails:
         refusal(net)
