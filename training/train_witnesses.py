@@ -100,14 +100,14 @@ def train_witness(
     data: tuple[loop.Recordings, loop.Recordings],
     folder: Path,
     epochs: int = EPOCHS,
-    loss: str = "classes",
 ) -> float:
     """Train one network, write its graph, and return its accuracy on the held-out recordings."""
     torch.manual_seed(SEED)
-    net = WITNESSES[name]()
+    witness = WITNESSES[name]
+    net = witness.make()
     train, test = data
     loop.train(
-        net, train, epochs=epochs, batch=25, learning_rate=3e-3, motion=loop.Motion(), seed=SEED, loss_of=LOSSES[loss]
+        net, train, epochs=epochs, batch=25, learning_rate=3e-3, motion=loop.Motion(), seed=SEED, loss_of=LOSSES[witness.loss]
     )  # fmt: skip
     found = loop.accuracy(net, test)
     net.eval()
@@ -125,10 +125,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path())
     parser.add_argument("--data", type=Path, help="folder with Train/<digit>/*.bin and Test/<digit>/*.bin")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
-    parser.add_argument(
-        "--loss", choices=LOSSES, default="classes",
-        help="classes: cross entropy of the scores (default); rates: their squared error",
-    )  # fmt: skip
     parser.add_argument("--settings", action="store_true", help="test on a fifth of the training recordings")
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # sums in one order: the same weights each time
@@ -136,7 +132,7 @@ def main() -> None:
     if arguments.settings:
         data = settings_split(data[0])
     for name in arguments.names or WITNESSES:
-        accuracy = train_witness(name, data, arguments.out, arguments.epochs, arguments.loss)
+        accuracy = train_witness(name, data, arguments.out, arguments.epochs)
         print(f"{name}: test {accuracy:.4f} of {len(data[1][1])}", flush=True)
 
 

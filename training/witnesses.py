@@ -6,8 +6,9 @@ Frames of 34 x 34 are averaged before every network, which Lava's host does exac
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
-import torch
 from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from spikingjelly.activation_based.model import sew_resnet
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from examples.attention_blocks import CrossConvolution
 from tcja_deploy.zoo.resnet import ms_resnet18_tcja
 
-__all__ = ["CLASSES", "TIMESTEPS", "WITNESSES"]
+__all__ = ["CLASSES", "TIMESTEPS", "WITNESSES", "Witness"]
 
 TIMESTEPS = 4
 CLASSES = 10
@@ -105,20 +106,30 @@ def _ma_snn(which: str) -> nn.Module:
     )  # fmt: skip
 
 
-WITNESSES: dict[str, Callable[[], nn.Module]] = {
-    "ms-resnet-tcja-output": lambda: _ms_resnet("output"),
-    "ms-resnet-tcja-branch": lambda: _ms_resnet("branch"),
-    "sew-add": lambda: _sew("ADD"),
-    "sew-iand": lambda: _sew("IAND"),
-    "ma-snn-t": lambda: _ma_snn("t"),
-    "ma-snn-c": lambda: _ma_snn("c"),
-    "ma-snn-s": lambda: _ma_snn("s"),
-    "ma-snn": lambda: _ma_snn("tcs"),
-    "cross-convolution": _cross_convolution,
+@dataclass(frozen=True)
+class Witness:
+    """A network to train.
+
+    Attributes:
+        title: What pages call it.
+        make: Makes the untrained network; torch's seed decides the weights.
+        loss: `classes` for cross entropy of the scores, `rates` for their squared error.
+    """
+
+    title: str
+    make: Callable[[], nn.Module]
+    loss: Literal["classes", "rates"] = "classes"
+
+
+WITNESSES = {
+    "ms-resnet-tcja-output": Witness("MS-ResNet, TCJA after the sum", lambda: _ms_resnet("output"), "rates"),
+    "ms-resnet-tcja-branch": Witness("MS-ResNet, TCJA on the branch", lambda: _ms_resnet("branch"), "rates"),
+    "sew-add": Witness("SEW-ResNet, ADD", lambda: _sew("ADD")),
+    "sew-iand": Witness("SEW-ResNet, IAND", lambda: _sew("IAND")),
+    "ma-snn": Witness("MA-SNN, all three", lambda: _ma_snn("tcs")),
+    "ma-snn-c": Witness("MA-SNN, channels", lambda: _ma_snn("c")),
+    "ma-snn-t": Witness("MA-SNN, temporal", lambda: _ma_snn("t")),
+    "ma-snn-s": Witness("MA-SNN, space", lambda: _ma_snn("s")),
+    "cross-convolution": Witness("cross-convolution attention", _cross_convolution),
 }
-"""Functions that make untrained networks, by name; torch's seed decides the weights."""
-
-
-def example() -> Tensor:
-    """Frames of the right shape, without events."""
-    return torch.zeros(TIMESTEPS, 1, 2, 34, 34)
+"""By name, in the order of the tables in docs/lava.md."""

@@ -36,7 +36,7 @@ def test_a_shipped_network_is_one_of_those_that_the_script_trains(name):
     from training.witnesses import TIMESTEPS, WITNESSES
 
     made = trace(
-        WITNESSES[SHIPPED[name]]().eval(),
+        WITNESSES[SHIPPED[name]].make().eval(),
         timesteps=TIMESTEPS,
         input_shape=(2, 34, 34),
         input_kind=Kind.COUNT,
@@ -90,3 +90,31 @@ def test_copies_of_a_recording_count_as_one_draw():
     each = 100 * difference.mean(1)
     assert (low, high) == pytest.approx(stats.norm.interval(0.95, each.mean(), stats.sem(each)), abs=1e-3)
     assert paired(np.repeat(difference, 5, 1)) == pytest.approx((mean, low, high))
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "wanted"),
+    [
+        (-0.4, 0.4, "yes"),
+        (-0.5, 0.5, "yes"),
+        (-0.1, 0.6, "yes, or better"),
+        (0.6, 0.9, "yes, or better"),
+        (-0.6, 0.4, "open"),
+        (-2.0, 2.0, "open"),
+        (-0.9, -0.6, "no"),
+    ],
+)
+def test_an_interval_decides_whether_half_a_point_is_kept(least, most, wanted):
+    from benchmarks.lava_witnesses import verdict
+
+    assert verdict(least, most) == wanted
+
+
+def test_recordings_move_to_places_that_differ():
+    from benchmarks.lava_witnesses import moved
+
+    frames = torch.zeros(1, 1, 1, 7, 7, dtype=torch.uint8)
+    frames[..., 3, 3] = 1
+    places = [frames.numpy().nonzero()[3:] for frames, _ in moved((frames, torch.zeros(1)))]
+    assert len({(int(row[0]), int(column[0])) for row, column in places}) == 24
+    assert all(abs(int(at[0]) - 3) <= 2 for place in places for at in place)
