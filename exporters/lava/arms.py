@@ -37,6 +37,7 @@ class Arm:
         synapse: The synapse that it passes through, or None.
         weight: Real weights for sums in units of one; empty without a synapse.
         most: Largest unit of its sums that the bits of the weights allow; without a synapse, that of the stream.
+        plain: The same for weights that need no second synapse; None if the bits of one are all it may have.
     """
 
     term: FloatTerm
@@ -44,6 +45,7 @@ class Arm:
     synapse: FloatSynapse | None
     weight: NDArray[np.float64]
     most: float
+    plain: float | None = None
 
 
 def round_arm(arm: Arm, own: float, values: NDArray[np.integer], options: LavaOptions) -> NDArray[np.int64]:

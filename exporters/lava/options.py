@@ -96,6 +96,12 @@ class LavaOptions(Engined):
         return (1 << (self.weight_bits - 1)) - 1
 
     @property
+    def pair_max(self) -> int:
+        """The largest joint weight of two synapses, the first of which reads the input `weight_max + 1` times as large."""
+        limb = self.weight_max + 1
+        return limb * self.weight_max + limb // 2 - 1
+
+    @property
     def quantisation(self) -> dict[str, Any]:
         """The options of quantisation as a dictionary, without the test data."""
         return {

@@ -1,13 +1,10 @@
 """Quantisation of one layer, that is, a synapse with its own neurons.
 
-With normalised weights w, bias b and payloads x, a scale S and the unit G that stands for a payload of one:
+With normalised weights w, bias b, payloads x, and scale, unit and threshold as in `scales`:
 
-    W = floor(S w + 1/2),   B = floor(S G b + 1/2),   V = 64 S G v
-    fire at v >= 1, that is V > 64 threshold:   threshold = floor(S G - 1/64),  S = (threshold + 1/64) / G
+    W = floor(S w + 1/2),   B = floor(S G b + 1/2)
 
-S is as large as the budget allows: |W| <= 127 (8 bits), currents without wrapping (|sum W x| < 2**17, by the
-peak seen in calibration times a margin), threshold < 2**17 and |B| < 2**15. So gate bits and weight bits compete. Weights
-of the input may have 15 bits, split between two synapses of 8 bits (limbs).
+So gate bits and weight bits compete. Weights of the input may have 15 bits, split between two synapses of 8 bits (limbs).
 """
 
 from __future__ import annotations
@@ -20,35 +17,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters.lava.arms import split_pair
 from tcja_deploy.exporters.lava.calibration import Observed, StageReport
 from tcja_deploy.exporters.lava.float_graph import FloatArray, FloatMeeting, FloatSynapse
 from tcja_deploy.exporters.lava.float_neuron import FloatNeuron
 from tcja_deploy.exporters.lava.options import LavaOptions
 from tcja_deploy.exporters.lava.rounding import compensated, input_rows
+from tcja_deploy.exporters.lava.scales import BIAS_MAX, MOST_SHRINK, SHRINK, Budget, population_scale
 from tcja_deploy.runtime.integers.layer_runner import LayerCounts, linear_part
 from tcja_deploy.runtime.integers.layers import GateStage, LayerStage
 from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, Readout
 from tcja_deploy.runtime.integers.twin import Twin
 
-__all__ = [
-    "BIAS_MAX",
-    "CURRENT_MAX",
-    "MOST_SHRINK",
-    "SHRINK",
-    "THRESHOLD_MAX",
-    "LayerInput",
-    "QuantisedLayer",
-    "advance",
-    "quantise_layer",
-]
+__all__ = ["LayerInput", "QuantisedLayer", "advance", "quantise_layer"]
 
-CURRENT_MAX = (1 << 17) - 1
-THRESHOLD_MAX = (1 << 17) - 1
-BIAS_MAX = (1 << 15) - 1
-CHIP_BIAS_MAX = (1 << 12) - 1
-SHRINK, MOST_SHRINK = 0.85, 0.1
 CHUNK_BYTES = 1 << 28
 
 
@@ -133,7 +115,9 @@ def quantise_layer(
     limbs: tuple[int, ...] = (1,)
     shrink = 1.0
     while True:
-        scale, threshold = _scale(exact, peaks * options.margin / shrink, unit, options, wide=received.wide)
+        budget = _budget(exact, peaks * options.margin / shrink, options, wide=received.wide)
+        scale, thresholds = population_scale(budget, unit, exact.neuron, options, exact.name)
+        threshold = thresholds if options.per_channel else thresholds[0]
         column = scale.reshape(-1, *(1,) * (exact.weight.ndim - 1))
         whole = _rounded(exact, scale, threshold, unit)
         if options.compensate and np.abs(whole.weight).max() <= options.weight_max:
@@ -203,47 +187,17 @@ def _split(layer: LayerStage, limb: int) -> LayerStage:
     )
 
 
-def _scale(
-    stage: _Layer, peaks: FloatArray, unit: float, options: LavaOptions, *, wide: bool
-) -> tuple[FloatArray, NDArray[np.int64]]:
-    """Scale S, `[1]` or `[O]`, and the threshold that goes with it, `[]` or `[O]`.
-
-    Raises:
-        UnsupportedError: If the threshold would be less than one.
-    """
+def _budget(stage: _Layer, peaks: FloatArray, options: LavaOptions, *, wide: bool) -> Budget:
+    """What bounds the scale, `[1]` or `[O]`; the peaks include their margin."""
     flat = np.abs(stage.weight.reshape(stage.weight.shape[0], -1)).max(1)
     bias = np.abs(stage.bias)
     if not options.per_channel:
         flat, bias = flat.max(keepdims=True), bias.max(keepdims=True)
-    most, limb = options.weight_max, options.weight_max + 1
-    most = limb * most + limb // 2 - 1 if wide else most
     with np.errstate(divide="ignore"):
-        limits = [
-            most / flat,
-            CURRENT_MAX / (peaks * unit),
-            np.full_like(flat, THRESHOLD_MAX / unit),
-        ]
-        biases = [end / (bias * unit) for end in (CHIP_BIAS_MAX, BIAS_MAX)]
-    scale = np.minimum.reduce(np.broadcast_arrays(*limits, biases[1]))
-    if wide and (np.minimum(scale, biases[0]) * flat).max() >= options.weight_max:
-        scale = np.minimum(scale, biases[0])  # finer weights do not justify biases that no chip has
-    if options.threshold_rule == "ties":
-        threshold = np.floor(scale * unit) - 1
-        scale = (threshold + 1) / unit
-    elif stage.neuron.strict:
-        threshold = np.floor(scale * unit)
-        scale = threshold / unit
-    else:
-        threshold = np.floor(scale * unit - 1 / 64)
-        scale = (threshold + 1 / 64) / unit
-    if threshold.min() < 1:
-        raise UnsupportedError(
-            f"no scale fits: one threshold is {scale.min() * unit:.3g} steps of the largest weight, and the neuron needs two",
-            where=stage.name,
-            hint="fewer gate bits, a smaller margin, or per-channel thresholds",
+        plain = options.weight_max / flat
+        return (
+            Budget(options.pair_max / flat, plain, peaks, bias) if wide else Budget(plain, None, peaks, bias)
         )
-    levels = threshold.astype(np.int64)
-    return scale, levels if options.per_channel else levels[0]
 
 
 def _rounded(stage: _Layer, scale: FloatArray, threshold: NDArray[np.int64], unit: float) -> LayerStage:

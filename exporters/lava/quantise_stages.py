@@ -34,14 +34,15 @@ from tcja_deploy.exporters.lava.float_graph import (
     sources,
 )
 from tcja_deploy.exporters.lava.options import LavaOptions
-from tcja_deploy.exporters.lava.quantise_layer import (
+from tcja_deploy.exporters.lava.quantise_layer import LayerInput, quantise_layer
+from tcja_deploy.exporters.lava.scales import (
     BIAS_MAX,
-    CURRENT_MAX,
     MOST_SHRINK,
     SHRINK,
-    THRESHOLD_MAX,
-    LayerInput,
-    quantise_layer,
+    Budget,
+    largest_scale,
+    population_scale,
+    threshold_at,
 )
 from tcja_deploy.exporters.lava.unfinished import Payload, UnfinishedNetwork, host_edge
 from tcja_deploy.ir import Graph
@@ -59,6 +60,8 @@ __all__ = ["quantise_stages"]
 
 STREAM_BITS = 17
 """Bits of a stream at its peak, so that a neuron that reads it neither wraps nor saturates."""
+FINE = float(1 << 12)
+"""Unit of a population that nothing but spikes reaches, without weights."""
 SUM_MAX = (1 << 23) - 1
 """Largest sum of a convolution; larger sums wrap."""
 
@@ -153,15 +156,11 @@ class _Work(UnfinishedNetwork):
                 hint="leave out per_channel (--per-channel)",
             )
         arms = [self._arm(stage, term) for term in terms]
-        gain = stage.gain
-        bias = stage.bias * gain
-        seen = self.observed[stage.observed]
-        peak = max(seen.peak(self.options.percentile) * gain, 1e-9)
         shrink = 1.0
         while True:
             mark = len(self.stages)
-            unit = self._target(stage, arms, bias, peak * self.options.margin / shrink)
-            made, rounding, weights = self._meet(stage, arms, unit, bias, peak)
+            unit, threshold = self._target(stage, arms, self.options.margin / shrink)
+            made, rounding, weights = self._meet(stage, arms, unit, threshold)
             sent, counts = self.run(made)
             if not counts.wraps or shrink < MOST_SHRINK:
                 break
@@ -174,7 +173,6 @@ class _Work(UnfinishedNetwork):
         self.keep(made, sent)
         for other in self.stages[mark:-1]:
             del self.values[other.name]
-        threshold = 0 if isinstance(made, RelayStage) else int(made.threshold.max())
         kind = "relay" if isinstance(made, RelayStage) else "neuron"
         self.reports.append(
             StageReport(
@@ -212,11 +210,9 @@ class _Work(UnfinishedNetwork):
         if not largest:
             raise UnsupportedError("all weights are zero", where=term.synapse.node)
         average = _averages(stage)  # its sums are exact anyway
-        bits = 1 if average else self.options.weight_max
-        if self._wide(term, edge) and not average:
-            limb = self.options.weight_max + 1
-            bits = limb * self.options.weight_max + limb // 2 - 1
-        most = bits * edge.unit / largest
+        single = (1 if average else self.options.weight_max) * edge.unit / largest
+        wide = self._wide(term, edge) and not average
+        most = self.options.pair_max * edge.unit / largest if wide else single
         seen = self.observed[term.synapse.node].peak(100) * abs(stage.gain)
         bias = getattr(self.graph[term.synapse.node].op, "bias", None)
         seen += 0.0 if bias is None else float(np.abs(bias).max()) * abs(stage.gain)
@@ -226,6 +222,7 @@ class _Work(UnfinishedNetwork):
             term.synapse,
             weight,
             min(most, SUM_MAX / (self.options.margin * max(seen, 1e-9))),
+            single if wide else None,
         )
 
     def _wide(self, term: FloatTerm, edge: Edge) -> bool:
@@ -234,39 +231,47 @@ class _Work(UnfinishedNetwork):
         kind = None if term.synapse is None else term.synapse.kind
         return self.options.wide_input and kind in ("conv", "dense") and term.source in self.raw and fits
 
-    def _target(self, stage: FloatMeeting, arms: list[Arm], bias: NDArray[np.float64], peak: float) -> float:
-        """The unit of the sum.
+    def _target(self, stage: FloatMeeting, arms: list[Arm], margin: float) -> tuple[float, int]:
+        """The unit of the sum, and the threshold that goes with it; 0 for a relay.
 
         Raises:
             UnsupportedError: If the threshold would be less than one.
         """
         streams = [arm.most for arm in arms if arm.synapse is None and arm.unit != 1]
-        weighted = [arm.most for arm in arms if arm.synapse is not None]
-        reach = float(np.abs(bias).max()) + peak
+        weighted = [arm for arm in arms if arm.synapse is not None]
+        narrowest = min((arm.most for arm in weighted), default=None)
         if stage.neuron is None:
-            most = ((1 << (STREAM_BITS - 1)) - 1) / max(reach, self._growth(stage.name))
-            wanted = max(streams) if streams else min(weighted) if weighted else max(arm.most for arm in arms)
-            if streams and wanted > most:  # a stream that has grown is shifted, not rounded to another unit
-                return float(wanted * 2.0 ** -math.ceil(math.log2(wanted / most)))
-            return min(wanted, most)
-        limits = [CURRENT_MAX / reach, float(THRESHOLD_MAX), BIAS_MAX / max(float(np.abs(bias).max()), 1e-9)]
-        if len(arms) == 1 and arms[0].synapse is None and arms[0].most <= min(limits):
-            return arms[0].most if arms[0].unit != 1 or arms[0].most > 64 else min(*limits, 1 << 12)
-        wanted = min(weighted) if weighted else max(streams, default=float(1 << 12))
-        unit = min(wanted, *limits)
-        threshold = self._threshold(stage, unit)
-        if threshold < 1:
-            raise UnsupportedError(
-                f"no scale fits: the threshold is {unit:.3g} steps of the largest weight, and the neuron needs two",
-                where=stage.name,
-                hint="more weight bits, fewer gate bits or a smaller margin",
-            )
-        strict = stage.neuron.strict
-        return (
-            float(threshold)
-            if strict
-            else threshold + (1 if self.options.threshold_rule == "ties" else 1 / 64)
+            return self._stream_unit(stage, streams, narrowest or max(arm.most for arm in arms), margin), 0
+        finest = narrowest or max(streams, default=FINE)
+        alone = arms[0] if len(arms) == 1 and not weighted else None
+        spikes = alone is not None and alone.unit == 1 and alone.most <= 64
+        if alone is not None and not spikes:
+            finest = alone.most
+        pairs = any(arm.plain is not None for arm in weighted)
+        plain = min(arm.plain or arm.most for arm in weighted) if pairs else None
+        peaks = self.observed[stage.observed].peaks(stage.bias, stage.gain).max(1)
+        budget = Budget(
+            np.array([finest]),
+            None if plain is None else np.array([plain]),
+            np.array([max(float(np.percentile(peaks, self.options.percentile)) * margin, 1e-9)]),
+            np.array([float(np.abs(stage.bias).max()) * stage.gain]),
         )
+        if alone is not None:
+            (unit,) = largest_scale(budget, 1.0)
+            if unit == finest or spikes:
+                return float(unit), threshold_at(float(unit), strict=stage.neuron.strict)
+        scale, threshold = population_scale(budget, 1.0, stage.neuron, self.options, stage.name)
+        return float(scale[0]), int(threshold[0])
+
+    def _stream_unit(self, stage: FloatMeeting, streams: list[float], wanted: float, margin: float) -> float:
+        """The unit of a relay's stream; that of a stream which is added as it is, or one power of two smaller or more."""
+        peak = self.observed[stage.observed].peak(self.options.percentile) * stage.gain
+        reach = float(np.abs(stage.bias).max()) * stage.gain + max(peak, 1e-9) * margin
+        most = ((1 << (STREAM_BITS - 1)) - 1) / max(reach, self._growth(stage.name))
+        wanted = max(streams, default=wanted)
+        if streams and wanted > most:  # a stream that has grown is shifted, not rounded to another unit
+            return float(wanted * 2.0 ** -math.ceil(math.log2(wanted / most)))
+        return min(wanted, most)
 
     def _growth(self, name: str) -> float:
         """The largest sum that a residual stream reaches later on, as long as it is only added to."""
@@ -276,13 +281,8 @@ class _Work(UnfinishedNetwork):
             reached = max(reached, peak + float(np.abs(stage.bias).max()), self._growth(stage.name))
         return reached
 
-    def _threshold(self, stage: FloatMeeting, unit: float) -> int:
-        if self.options.threshold_rule == "ties":
-            return math.floor(unit) - 1
-        return math.floor(unit if stage.neuron is not None and stage.neuron.strict else unit - 1 / 64)
-
     def _meet(
-        self, stage: FloatMeeting, arms: list[Arm], unit: float, bias: NDArray[np.float64], peak: float
+        self, stage: FloatMeeting, arms: list[Arm], unit: float, threshold: int
     ) -> tuple[NeuronStage | RelayStage, float, int]:
         """The stage, the largest rounding error of a weight in units of the sum, and the largest integer weight."""
         names: list[str] = []
@@ -311,14 +311,14 @@ class _Work(UnfinishedNetwork):
                     names.append(relay)
                 else:
                     names.append(end)
-        whole = np.floor(bias * unit + 0.5).astype(np.int64)
+        whole = np.floor(stage.bias * (stage.gain * unit) + 0.5).astype(np.int64)
         if self.options.correct_bias:
             mean = sum(_channel_mean(self.values[name]) for name in names)
             wanted = unit * self.observed[stage.observed].mean * stage.gain
             whole = np.floor(wanted - mean + 0.5).astype(np.int64)
         if stage.neuron is None:
-            return self._relay(stage, names, unit, whole, peak), rounding, largest
-        threshold, rule = self._threshold(stage, unit), stage.neuron
+            return self._relay(stage, names, unit, whole), rounding, largest
+        rule = stage.neuron
         drop = round(64 * unit * rule.drop)
         neuron = NeuronStage(
             stage.name, tuple(names), stage.shape, whole.clip(-BIAS_MAX, BIAS_MAX), np.asarray(threshold),
@@ -327,10 +327,12 @@ class _Work(UnfinishedNetwork):
         return neuron, rounding, largest
 
     def _relay(
-        self, stage: FloatMeeting, names: list[str], unit: float, bias: NDArray[np.int64], peak: float
+        self, stage: FloatMeeting, names: list[str], unit: float, bias: NDArray[np.int64]
     ) -> RelayStage:
         decay = None if stage.decay is None else int(np.floor(4096 * stage.decay + 0.5))
-        if decay is not None:
+        if decay is None:
+            peak = max(self.observed[stage.observed].peak(self.options.percentile) * stage.gain, 1e-9)
+        else:
             peak = self.observed[stage.name].peak(self.options.percentile)
         bits = math.ceil(math.log2(peak * self.options.margin * unit + 1)) + 1
         return RelayStage(

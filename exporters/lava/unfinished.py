@@ -109,9 +109,7 @@ class UnfinishedNetwork:
         unit = full = float(1 << self.options.gate_bits)
         if edge.unit != 1:
             unit, full = edge.unit, float(np.abs(values).max(initial=1))
-        host = (
-            stage.source == HOST and edge.kind != "spike"
-        )  # recordings to come may hold more than those seen
+        host = source == HOST and edge.kind != "spike"  # recordings to come may hold more than those seen
         high = ROOM * edge.peak if host else edge.peak
         low = -high if edge.kind == "signed" else 0
         while True:

@@ -175,3 +175,24 @@ def test_a_value_added_to_itself_counts_twice():
     quantised = quantise(graph, [frames])
     measured = evaluate(graph, quantised, [(frames, None)])
     assert next(s.disagreement for s in measured.stages if s.disagreement is not None) < 0.01
+
+
+def test_an_input_in_another_shape_gets_room_once():
+    """Attention on maps that a reshape makes of the input plans for payloads like those of the same maps as input."""
+
+    def attended(b):
+        x = b.x
+        b.add(ir.Reduce("mean", (3, 4), True)).add(ir.Sigmoid())
+        b.x = b.graph.add("gated", ir.Mul(), x, b.x)
+        return b.conv(4).lif().done()
+
+    direct = attended(Builder((8, 3, 3)))
+    shaped = attended(Builder((2, 6, 6)).add(ir.Reshape(("T", "N", 8, 3, 3), (0, 1))))
+    frames = frames_for(shaped, 3)
+    maps = frames.reshape(*frames.shape[:2], 8, 3, 3)
+    found, expected = (quantise(g, [f]).network for g, f in ((shaped, frames), (direct, maps)))
+    assert found.edges["gated"] == expected.edges["gated"]
+    loud = 50 * frames  # beyond what both clip
+    spikes = [Twin(n).run(f).payload for n, f in ((found, loud), (expected, loud.reshape(maps.shape)))]
+    assert np.array_equal(*spikes)
+    assert spikes[0].any()

@@ -78,10 +78,46 @@ def test_the_ties_rule_fires_at_the_threshold(weight):
     assert expected[:, 0, 0].any()
 
 
-def test_a_strict_neuron_does_not_fire_at_the_threshold():
-    graph = one_neuron(2.0, 1.99, strict=True)
-    found = Twin(quantise(graph, [ones(graph)], PLAIN).network).run(ones(graph))
-    np.testing.assert_array_equal(found.payload, run(graph, ones(graph)).numpy())
+def two_synapses(weight, **rule):
+    """Two synapses that read the same spike, each with half the weight, and their neuron."""
+    b = GraphBuilder(8)
+    x = b.add("input", ir.Input((1,), Kind.BINARY))
+    half = np.full((1, 1), weight / 2, np.float32)
+    sums = [b.add(name, ir.Linear(half, None), x) for name in ("one", "other")]
+    return b.finish(b.add("spikes", ir.LIF(**rule), b.add("sum", ir.Add(), *sums)))
+
+
+def summed_spikes(weight, **rule):
+    """The input added to itself, times half the weight, and a neuron: no synapse."""
+    b = GraphBuilder(8)
+    x = b.add("input", ir.Input((1,), Kind.BINARY))
+    b.add("half", ir.Affine(weight / 2, 0.0), b.add("sum", ir.Add(), x, x))
+    return b.finish(b.add("spikes", ir.LIF(**rule), "half"))
+
+
+POPULATIONS = pytest.mark.parametrize("made", [one_neuron, two_synapses, summed_spikes])
+
+
+@POPULATIONS
+@pytest.mark.parametrize("weight", [2.0, 1.99, 2.01])
+@pytest.mark.parametrize("rule", ["ties", "unbiased"])
+def test_a_strict_neuron_does_not_fire_at_the_threshold(made, weight, rule):
+    """A weight of two lifts the membrane to 1 exactly in the first step; whichever rule the other neurons follow."""
+    graph = made(weight, strict=True)
+    options = replace(PLAIN, threshold_rule=rule)
+    found = Twin(quantise(graph, [ones(graph)], options).network).run(ones(graph))
+    expected = run(graph, ones(graph)).numpy()
+    np.testing.assert_array_equal(found.payload, expected)
+    assert expected[0].any() == (weight > 2)
+
+
+@POPULATIONS
+def test_sums_honour_ties_as_layers_do(made):
+    graph = made(2.0)
+    found = Twin(quantise(graph, [ones(graph)], replace(PLAIN, threshold_rule="ties")).network).run(
+        ones(graph)
+    )
+    assert found.payload.all()
 
 
 @pytest.mark.parametrize("name", GRAPHS)
