@@ -36,7 +36,8 @@ class LavaOptions(Engined):
         compensate: Round weights so that their errors cancel on the calibration data, instead of each to the nearest
             integer: fewer spikes change, but the weights depend on the data.
         correct_bias: Let biases compensate the mean error of each channel on the calibration data.
-        input_scale: The integer that stands for one in inputs of real numbers.
+        input_scale: The integer that stands for one in inputs of real numbers; if None, 255, or at most 64 where the
+            calibration data hold nothing but multiples of a 64th or a coarser part (pictures of few grey levels).
         wide_input: Send the input twice, once times 128 (2**(weight_bits - 1)): the first layer's weights get 15 bits from
             pairs of 8-bit synapses. Every later layer amplifies the rounding errors of the first one.
         device: Where torch runs the float network, such as "cuda".
@@ -61,7 +62,7 @@ class LavaOptions(Engined):
         default=False, metadata=option("Round weights so that their errors cancel on the calibration data.")
     )
     correct_bias: bool = True
-    input_scale: int = 255
+    input_scale: int | None = None
     wide_input: bool = True
     device: str = field(default="cpu", metadata=option("Where the float network runs: cpu or cuda."))
     test: Labelled | None = field(
@@ -87,7 +88,7 @@ class LavaOptions(Engined):
             )
         if not 0 < self.percentile <= 100:
             raise UsageError(f"a percentile is in 0..100, got {self.percentile:g}")
-        if not 1 <= self.input_scale < math.inf:
+        if self.input_scale is not None and not 1 <= self.input_scale < math.inf:
             raise UsageError(f"the input scale must be positive, got {self.input_scale}")
 
     @property

@@ -17,10 +17,13 @@ from tcja_deploy.exporters.lava.quantise_stages import quantise_stages
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.engines import choose
-from tcja_deploy.runtime.integers.network import IntegerNetwork
+from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork
 from tcja_deploy.runtime.integers.twin import encode
 
 __all__ = ["Quantised", "quantise"]
+
+FINE_INPUT, COARSE_INPUT = 255, 64
+"""The integer that stands for one in real inputs, and the largest one where the calibration data need no finer steps."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,10 +76,12 @@ def quantise(
     """
     options = options or LavaOptions()
     folded = fold_batch_norm(graph)
-    floats = lower(folded, input_scale=options.input_scale)
+    floats = lower(folded, input_scale=options.input_scale or FINE_INPUT)
     everything = whole_frames(batches)
     offered = everything.shape[1]
     frames = everything[:, spread(offered, floats.frames, floats.widest)]
+    if options.input_scale is None and floats.host_input.scale != 1:
+        floats.host_input = _rescaled(floats.host_input, input_steps(frames))
     observed = observe(
         folded, floats.observed, frames, choose(folded, engine, device, samples=frames.shape[1])
     )
@@ -85,3 +90,20 @@ def quantise(
         floats.host_input = replace(floats.host_input, peak=int(np.abs(payload).max()))
     network, reports, steps = quantise_stages(folded, floats, observed, payload, options, progress, name)
     return Quantised(network, floats, reports, frames.shape[1], offered, steps)
+
+
+def input_steps(frames: NDArray[Any]) -> int:
+    """The integer for one in real inputs: 255, or at most 64 if all values are multiples of a 64th or a coarser part.
+
+    A larger one takes bits from the weights of the first layer, whose currents have 17 bits together with the payloads.
+    """
+    levels = np.unique(frames).astype(np.float64)
+    for steps in range(1, COARSE_INPUT + 1):
+        if np.abs(levels * steps - np.rint(levels * steps)).max(initial=0.0) < 1e-4:
+            return COARSE_INPUT // steps * steps
+    return FINE_INPUT
+
+
+def _rescaled(host: HostInput, scale: int) -> HostInput:
+    """The same host with another integer for one in the model's input."""
+    return replace(host, scale=scale, unit=host.unit // host.scale * scale)

@@ -63,7 +63,7 @@ class LavaExporting(Exporting, total=False):
     percentile: float
     compensate: bool
     correct_bias: bool
-    input_scale: int
+    input_scale: int | None
     wide_input: bool
     device: str
     test: Data | None

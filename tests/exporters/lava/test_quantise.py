@@ -157,6 +157,27 @@ def test_wide_input_makes_the_first_layer_exact():
     assert rates[True] < rates[False]
 
 
+@pytest.mark.parametrize(("levels", "scale"), [(256, 255), (17, 64), (16, 60), (65, 64), (66, 255), (2, 64)])
+def test_real_inputs_take_no_more_steps_than_their_levels_need(levels, scale):
+    graph = GRAPHS["real in"]()
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, levels, (1, 3, *graph.input_shape)).astype(np.float32) / np.float32(levels - 1)
+    frames = np.repeat(picture, graph.T, 0)
+    quantised = quantise(graph, [frames])
+    assert quantised.network.host_input.scale == quantised.network.host_input.unit == scale
+    assert quantise(graph, [frames], LavaOptions(input_scale=100)).network.host_input.scale == 100
+    if scale < 255:
+        fine = quantise(graph, [frames], LavaOptions(input_scale=255))
+        assert quantised.stages[0].rounding < fine.stages[0].rounding / 2
+
+
+def test_averages_of_real_inputs_keep_their_denominator():
+    graph = Builder((2, 8, 8), kind=Kind.REAL).pool("avg", (2, 2)).conv(4).lif().done()
+    frames = np.ones((graph.T, 1, 2, 8, 8), np.float32) / 4
+    host = quantise(graph, [frames]).network.host_input
+    assert (host.scale, host.unit) == (64, 256)
+
+
 def test_wide_input_with_groups():
     graph = Builder((4, 6, 6)).conv(8, groups=2).lif().done()
     frames = frames_for(graph)
