@@ -1,11 +1,13 @@
 """What the site does to a page's HTML: where code and numbers may break into lines.
 
-Browsers break a line behind any hyphen, also inside of `--target`, and squeeze a column of numbers into one word a line.
+Browsers break a line behind any hyphen, also inside of `--target`, and squeeze a column of numbers into one word a line. A
+block of code that Markdown took for prose, because of what its fence says, ends a strict build.
 """
 
 from __future__ import annotations
 
 import html as markup
+import logging
 import re
 from typing import Any
 
@@ -45,9 +47,12 @@ def _cell(cell: re.Match[str]) -> str:
     return f'<{tag}{attributes} class="{kind}">{inner}</{tag}>'
 
 
-def on_page_content(html: str, **_: Any) -> str:
+def on_page_content(html: str, **known: Any) -> str:
     """Called by MkDocs with each page's content."""
     parts = _PRE.split(html)
+    if any("```" in part for part in parts[::2]):
+        place = known["page"].file.src_uri if "page" in known else "a page"
+        logging.getLogger("mkdocs.hooks").warning("%s shows a fence of code as prose", place)
     return "".join(
         part if i % 2 else _CELL.sub(_cell, _CODE.sub(_unbroken, part)) for i, part in enumerate(parts)
     )

@@ -7,10 +7,12 @@ because its user has to see where it differs: the manifest says so in `parity`, 
 
 from __future__ import annotations
 
+import os
 import platform
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tcja_deploy.errors import UsageError
+from tcja_deploy.errors import ExportError, UsageError
 from tcja_deploy.exporters.folding import folding_effect, folding_note
 from tcja_deploy.exporters.frames import FrameBatches
 from tcja_deploy.exporters.manifest import NAME, file_facts, sealed
@@ -31,7 +33,7 @@ from tcja_deploy.exporters.target import (
     given_options,
     unmonitored,
 )
-from tcja_deploy.files import atomic_directory, check_free, staged_files
+from tcja_deploy.files import atomic_directory, check_free, path_status, staged_files
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import Prepared, prepare
 from tcja_deploy.runtime.compare import BOUND, Agreement
@@ -62,7 +64,8 @@ def run_export(
 
     A single-file artifact is written as `<stem><suffix>` with `<stem>.golden.npz` and `<stem>.manifest.json` next to it;
     a folder contains `golden.npz` and `manifest.json`. On failure nothing is left behind. A model card is called
-    `<stem>.card.md` or, in a folder, `README.md`.
+    `<stem>.card.md` or, in a folder, `README.md`. What replaces an earlier export replaces all of it: its card and its file
+    of weights are removed if this one has none.
 
     Args:
         target: The target.
@@ -89,6 +92,7 @@ def run_export(
     network, frames = prepare(graph), FrameBatches(graph, data)
     translation = target.translate(network, frames, chosen, progress)
     names = () if folder else _names(place, translation, card)
+    earlier = {place.parent / name for name in names if os.path.lexists(place.parent / name)}
     with _staged(place, names, force=force) as staged:
         job = _Job(target, network, translation, staged, folder)
         translation.write(staged)
@@ -103,8 +107,11 @@ def run_export(
             job.beside(_card_name(folder)).write_text(text, "utf-8")
         if check is not None or card is not None:
             job.write_manifest(check)
-        files = sorted(f.relative_to(staged) for f in staged.rglob("*") if f.is_file()) if folder else names
-    return replace(report, files=tuple((place if folder else place.parent) / name for name in files))
+        root = staged if folder else staged.parent
+        inside = sorted(str(f.relative_to(root)) for f in root.rglob("*") if f.is_file())
+        files = inside if folder else [name for name in names if name in inside]
+    written = tuple((place if folder else place.parent) / name for name in files)
+    return replace(report, files=written, removed=tuple(sorted(earlier.difference(written))))
 
 
 def _with_suffix(path: Path, suffix: str) -> Path:
@@ -122,10 +129,30 @@ def _card_name(folder: bool) -> str:
 
 
 def _names(place: Path, translation: Translation, card: Card | None) -> tuple[str, ...]:
-    """Names of all files, ending with the one that the user asked for."""
+    """Names of all files that an export may have, ending with the one that the user asked for.
+
+    A card that nobody asks for is one of them if this program wrote it: it describes what is replaced.
+    """
     stem = _stem(place)
-    cards = () if card is None else (f"{stem}.{_card_name(False)}",)
+    own = f"{stem}.{_card_name(False)}"
+    cards = () if card is None and not _is_card(place.with_name(own)) else (own,)
     return (*cards, f"{stem}.golden.npz", f"{stem}.{NAME}", *translation.beside(place.name), place.name)
+
+
+_CARD_HEAD_BYTES = 4096
+_CARD_HEAD = re.compile(rb"""---\n(?:.*\n)*?library_name: ["']?tcja-deploy["']?\n""")
+
+
+def _is_card(path: Path) -> bool:
+    """Whether a file begins like the model cards of this program."""
+    if path_status(path, ExportError) != "file":
+        return False
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_CARD_HEAD_BYTES)
+    except OSError:  # it may not be read: whoever wrote it, it is not removed
+        return False
+    return _CARD_HEAD.match(head) is not None
 
 
 @contextmanager
@@ -165,13 +192,14 @@ def _verified(
 
 @dataclass(frozen=True)
 class _Job:
-    """One export and what its manifest says."""
+    """One export and what its manifest says; every file is hashed once, when it is there."""
 
     target: Target[Any, Any]
     network: Prepared
     translation: Translation
     staged: Path
     folder: bool
+    hashed: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def beside(self, name: str) -> Path:
         """Path of a file that belongs to the artifact."""
@@ -209,13 +237,19 @@ class _Job:
         """Write the manifest, with the result of the verification if there is one."""
         self.beside(NAME).write_text(sealed(self.target.name, self.entries(check)), "utf-8")
 
+    def _files(self, root: Path, manifest: Path) -> dict[str, dict[str, Any]]:
+        there = {f.relative_to(root).as_posix(): f for f in root.rglob("*") if f.is_file() and f != manifest}
+        new = (file for name, file in there.items() if name not in self.hashed)
+        self.hashed.update(file_facts(root, new))
+        return {name: self.hashed[name] for name in sorted(there)}
+
     def entries(self, check: Check | None) -> dict[str, Any]:
         """The entries of the manifest for the files that exist now."""
         manifest = self.beside(NAME)
         root = self.staged if self.folder else self.staged.parent
         return {
             "model": _about_model(self.network.trained),
-            "files": file_facts(root, (f for f in root.rglob("*") if f.is_file() and f != manifest)),
+            "files": self._files(root, manifest),
             "nodes": [vars(node) for node in self.translation.nodes],
             "parity": check.agreement.as_dict() if check else None,
             "comparisons": {name: a.as_dict() for name, a in self.comparisons(check).items()},

@@ -78,6 +78,7 @@ class ExportReport:
         comparisons: What else was compared, by name: `"folding"`, what folding batch normalisation changes on the golden
             sample; the target adds its own.
         runtime: What ran the artifact for the comparison.
+        removed: Files of an earlier export in the same place that this one does not have.
     """
 
     target: str
@@ -88,6 +89,7 @@ class ExportReport:
     notes: tuple[str, ...] = ()
     comparisons: Mapping[str, Agreement] = field(default_factory=dict)
     runtime: str = ""
+    removed: tuple[Path, ...] = ()
 
     @property
     def moved_spikes(self) -> tuple[int, int] | None:

@@ -136,7 +136,10 @@ class Translation(ABC):
     reference: Reference | None = None
 
     def beside(self, name: str) -> tuple[str, ...]:
-        """Names of the other files that `write` creates next to a file called `name`, in the order in which they move."""
+        """Names of the other files that `write` may create next to a file called `name`, in the order in which they move.
+
+        What an earlier export left under a name that `write` does not create is removed when this one takes its place.
+        """
         return ()
 
     @abstractmethod

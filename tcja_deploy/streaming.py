@@ -13,7 +13,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tcja_deploy.errors import VerificationError
 from tcja_deploy.exporters.lava.quantise import quantise
 from tcja_deploy.exporters.lava.schedule import latency
 from tcja_deploy.exporters.onnx_step.run import OnnxStepper
@@ -41,7 +40,7 @@ from tcja_deploy.runtime.stream.decision import Outcome, Steps, outcome
 from tcja_deploy.runtime.stream.plan import Schedule
 from tcja_deploy.runtime.stream.study import Bar, batched, frames_of, no_bar
 
-__all__ = ["EngineName", "StreamEngine", "StreamRun", "check_exact", "open_engine", "run_stream"]
+__all__ = ["EngineName", "StreamEngine", "StreamRun", "open_engine", "run_stream"]
 
 EngineName = Literal["auto", "torch", "events", "onnx", "twin"]
 
@@ -97,24 +96,6 @@ class StreamRun:
     cost: StreamCost
     outcome: Outcome
     agreement: Agreement
-
-    def require_agreement(self) -> None:
-        """Refuse a stream that should be exact and yet differs.
-
-        Raises:
-            VerificationError: If it differs from the window form by more than rounding.
-        """
-        check_exact(self.engine.exact, self.agreement)
-
-
-def check_exact(exact: bool, agreement: Agreement) -> None:
-    """Refuse a stream that should be exact and yet differs.
-
-    Raises:
-        VerificationError: If it differs from the window form by more than rounding.
-    """
-    if exact and not agreement.passed:
-        raise VerificationError("the stream differs from the window form beyond the bound")
 
 
 def open_engine(

@@ -6,7 +6,7 @@ A comment stands right before its block:
 - `<!-- run by: tests/... -->`: that test runs it.
 - `<!-- before: CODE -->`: a line of Python that makes what the block takes for granted.
 - `<!-- needs: NAME, ... -->`: packages, or files of the larger sets, without which the block is left out.
-- `<!-- file: NAME -->`: the block is that file, as is one with `file=NAME` behind its language.
+- `<!-- file: NAME -->`: the block is that file, as is one with `title="NAME"` behind its language, which the site shows.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ __all__ = ["ROOT", "Block", "blocks_of", "pages"]
 ROOT = Path(__file__).resolve().parents[1]
 
 _COMMENT = re.compile(r"^ *<!-- (?P<word>not run|run by|before|needs|file): (?P<said>.+) -->$")
+_TITLED = re.compile(r'(\w+) title="([^"]+)"')
 _CONSOLE = re.compile(r"(tcja-deploy|python3?|pip|pytest|bash|docker|git|export) |\.ci/")
 _PYTHON = re.compile(r"(from|import) |@dataclass|[A-Z_]+ = [A-Z]\w+\(")
 
@@ -46,7 +47,7 @@ class Block:
     @property
     def file(self) -> str | None:
         """The name of the file that it is."""
-        return self.said.get("file") or self.language.partition(" file=")[2] or None
+        return self.said.get("file")
 
     @property
     def place(self) -> str:
@@ -80,8 +81,10 @@ def blocks_of(page: str) -> list[Block]:
         if line.startswith("```"):
             while not lines[i].startswith("```"):
                 i += 1
-            language, text = line[3:].strip(), "\n".join(lines[start + 1 : i]) + "\n"
+            language, text = line[3:], "\n".join(lines[start + 1 : i]) + "\n"
             i += 1
+            if titled := _TITLED.fullmatch(language):
+                language, said["file"] = titled.groups()
         elif line.startswith(margin * " ") and not lines[start - 1].strip():
             while i < len(lines) and (lines[i].startswith(margin * " ") or not lines[i].strip()):
                 i += 1

@@ -62,8 +62,8 @@ class OnnxTranslation(Translation):
         self.about = {"opset": options.opset, "layout": layout, "external_data": self._external}
 
     def beside(self, name: str) -> tuple[str, ...]:
-        """The file of the weights, if they are not inside the model."""
-        return (f"{name}.data",) if self._external else ()
+        """The file of the weights, which is written if they are not inside the model."""
+        return (f"{name}.data",)
 
     def write(self, artifact: Path) -> None:
         """Write the model."""

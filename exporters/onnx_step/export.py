@@ -60,8 +60,8 @@ class OnnxStepTranslation(Translation):
         self.about = _about(self._step, options)
 
     def beside(self, name: str) -> tuple[str, ...]:
-        """The states before the first frame, for one sample, and the weights if they are not inside the model."""
-        return (_states_file(name), *((f"{name}.data",) if self._external else ()))
+        """The states before the first frame, for one sample, and the weights, if they are not inside the model."""
+        return (_states_file(name), f"{name}.data")
 
     def write(self, artifact: Path) -> None:
         """Write the model and its first states."""

@@ -59,20 +59,20 @@ def compare(
     from tcja_deploy.energy.price.estimate import select
     from tcja_deploy.energy.render.documents import FORMATS
     from tcja_deploy.energy.report.comparison import compare_networks
-    from tcja_deploy.energy.report.provenance import profile_facts, provenance
+    from tcja_deploy.energy.report.provenance import profile_facts
     from tcja_deploy.library.comparison import CONVENTIONS, PROFILES, ComparisonReport, facts_of, named_models
+    from tcja_deploy.library.sources import model_facts
 
     check_outputs(output or [], force=force, suffixes=FORMATS)
     conventions, profiles = select(convention or CONVENTIONS, profile or PROFILES)
-    command = ["tcja-deploy", *sys.argv[1:]]
-    found, facts = [], provenance(command)
+    found, facts = [], {}
     for name, model in named_models(models).items():
         graph = load_model(model, how)
         activity = measured_model(graph, data, which, running)
         if not activity.leads:
             continue
         found.append((name, activity.measured))
-        facts |= facts_of(name, {**provenance(command, model, graph), **activity.facts})
+        facts |= facts_of(name, model_facts(model, graph, ["tcja-deploy", *sys.argv[1:]]) | activity.facts)
     if not found:
         return
     report = ComparisonReport(compare_networks(found, conventions, profiles), facts | profile_facts(profiles))

@@ -46,6 +46,13 @@ def export(
         bool, typer.Option("--verify/--no-verify", help="Run the result beside the reference.")
     ] = True,
     card: Annotated[bool, typer.Option("--card", help="Write a model card (Markdown) too.")] = False,
+    license: Annotated[
+        str | None,
+        typer.Option(
+            help="Licence of the weights for the card, such as apache-2.0; unknown if not given.",
+            show_default=False,
+        ),
+    ] = None,
     activity: Annotated[
         Path | None,
         typer.Option(
@@ -73,6 +80,7 @@ def export(
         batch_size=which.together,
         verify=verify,
         card=card,
+        license=license,
         activity=activity,
         force=force,
         progress=not is_quiet(),

@@ -27,11 +27,14 @@ def inspect(
     from tcja_deploy.artifacts import artifact_target
     from tcja_deploy.cli.lava import show_bundle
     from tcja_deploy.cli.render import console
+    from tcja_deploy.exporters.manifest import NAME
+    from tcja_deploy.files import path_status
     from tcja_deploy.ir import dump
 
     if text and as_json:
         raise UsageError("--text and --json are mutually exclusive")
-    if (model / "manifest.json").is_file() and artifact_target(model).name == "lava":
+    export = path_status(model) == "folder" and path_status(model / NAME) == "file"
+    if export and artifact_target(model).name == "lava":
         if text:
             raise UsageError("--text prints graphs; a Lava bundle holds none", hint="use --json")
         show_bundle(model, as_json)

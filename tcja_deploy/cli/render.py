@@ -131,6 +131,10 @@ def print_report(report: ExportReport) -> None:
     for note in () if is_quiet() else report.notes:
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
     print_written(report.files)
+    for file in report.removed:
+        console.print(
+            f"removed {file}, which belonged to what this replaces", highlight=False, soft_wrap=True
+        )
     for line in report.summary:
         console.print(line, highlight=False, soft_wrap=True)
 

@@ -173,5 +173,5 @@ def stream(
         if live:
             draw(runs, graph, dataset, frame_time)
             return
-        run = show_run(runs, dataset, batch_size=size, frame_time=frame_time, as_json=as_json)
-    run.require_agreement()
+        report = show_run(runs, dataset, batch_size=size, frame_time=frame_time, as_json=as_json)
+    report.require_agreement()

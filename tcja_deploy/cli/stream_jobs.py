@@ -35,7 +35,7 @@ from tcja_deploy.library.streams import StreamReport
 from tcja_deploy.runtime.stream import save_profile
 from tcja_deploy.runtime.stream.study import Study
 from tcja_deploy.runtime.stream.timing import timing
-from tcja_deploy.streaming import StreamEngine, StreamRun, run_stream
+from tcja_deploy.streaming import StreamEngine, run_stream
 
 __all__ = ["draw", "show_run", "show_study", "temporary_folder"]
 
@@ -93,14 +93,14 @@ def draw(engine: StreamEngine, graph: Graph, data: EventData, frame_time: float 
 
 def show_run(
     engine: StreamEngine, data: EventData, *, batch_size: int, frame_time: float | None, as_json: bool
-) -> StreamRun:
+) -> StreamReport:
     """Run an engine and print what it did and what it costs."""
     run = run_stream(engine, data, batch_size=batch_size, bar=progress_bar)
     cost, found, agreement = run.cost, run.outcome, run.agreement
+    report = StreamReport.of(engine, run, {"data": str(data.path), "data SHA-256": data.digest})
     if as_json:
-        facts = {"data": str(data.path), "data SHA-256": data.digest}
-        typer.echo(StreamReport.of(engine, run, facts).document(".json"), nl=False)
-        return run
+        typer.echo(report.document(".json"), nl=False)
+        return report
     console.print(f"engine: {engine.label}", highlight=False)
     if cost.blocks:
         print_table(block_table(cost, frame_time))
@@ -114,4 +114,4 @@ def show_run(
     else:
         print_table(agreement_table(agreement, engine.other))
         console.print(divergence_line(agreement), highlight=False)
-    return run
+    return report

@@ -269,7 +269,7 @@ def staged_files(parent: Path, names: Sequence[str], *, force: bool = False) -> 
 
     Args:
         parent: Where the files will be.
-        names: Names that will be written.
+        names: Names of the set; a file of the earlier set that the new one does not have vanishes with it.
         force: Replace files of these names.
 
     Raises:
@@ -291,9 +291,12 @@ def staged_files(parent: Path, names: Sequence[str], *, force: bool = False) -> 
         written = {file.name for file in new.iterdir()}
         if not written <= set(names):
             raise ValueError(f"not announced: {', '.join(sorted(written - set(names)))}")
-        order = [name for name in names if name in written]
-        files = [new / name for name in order]
-        _finish(folder, files, parent, check, lambda: switch(folder, order))
+        files = [new / name for name in names if name in written]
+
+        def move() -> None:
+            switch(folder, [name for name in names if name in written or _taken(parent / name)])
+
+        _finish(folder, files, parent, check, move)
 
 
 _OPEN: set[Path] = set()

@@ -1,12 +1,13 @@
 """Model cards: Markdown with a YAML head, as model hubs read it, made from the manifest of an export.
 
-The fields at the top (`library_name`, `tags`, `metrics`, `model-index`) are those of Hugging Face's model cards
+The fields at the top (`library_name`, `license`, `tags`, `metrics`, `model-index`) are those of Hugging Face's model cards
 (https://github.com/huggingface/hub-docs/blob/main/modelcard.md). Everything else is under `tcja_deploy`. Every number is
 taken from the manifest or the energy report.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from tcja_deploy.energy.render.formats import one_line, to_markdown
 from tcja_deploy.energy.render.report_tables import totals_table
 from tcja_deploy.energy.render.table import Column, Table
+from tcja_deploy.errors import UsageError
 from tcja_deploy.exporters.frames import SYNTHETIC_SAMPLES
 from tcja_deploy.exporters.report import ExportReport
 from tcja_deploy.exporters.targets import find_target
@@ -24,10 +26,16 @@ from tcja_deploy.library.exported import comparison_table, target_table
 from tcja_deploy.library.sources import Passing
 from tcja_deploy.library.yaml_text import to_yaml
 
-__all__ = ["CardFacts", "model_card"]
+__all__ = ["CardFacts", "hub_license", "model_card"]
 
 Entries = Mapping[str, Any]
 """Entries of a manifest."""
+
+_UNKNOWN = "unknown"
+"""What hubs take for a licence that nobody has named."""
+
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
+"""Identifiers of model hubs: those of SPDX in lower case, `other` and `unknown`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +47,30 @@ class CardFacts:
         graph: The network as it was trained.
         frames: Recordings that it was calibrated and verified on; `None` for synthetic samples.
         energy: Energy of the network on recordings; `None` if no activity was given.
+        license: Identifier of the licence of the weights; see `hub_license`.
     """
 
     name: str
     graph: Graph
     frames: Passing | None
     energy: EnergyReport | None
+    license: str
+
+
+def hub_license(text: str | None) -> str:
+    """The identifier of a licence as model hubs write it; `"unknown"` for `None`, because no checkpoint states its licence.
+
+    Raises:
+        UsageError: The text is not an identifier.
+    """
+    if text is None:
+        return _UNKNOWN
+    if not _LICENSE.fullmatch(text.lower()):
+        raise UsageError(
+            f"{text!r} is not the identifier of a licence",
+            hint="write for instance apache-2.0, mit or cc-by-sa-4.0, or other for one without an identifier",
+        )
+    return text.lower()
 
 
 def model_card(entries: Entries, report: ExportReport, about: CardFacts) -> str:
@@ -57,7 +83,7 @@ def model_card(entries: Entries, report: ExportReport, about: CardFacts) -> str:
     """
     record = _record(entries, report, about)
     title = _prose(f"{about.name}, {find_target(entries['target']).title}")
-    parts = [_network(record), _parity(record), _approximations(record, report), _data(record)]
+    parts = [_network(record, about), _parity(record), _approximations(record, report), _data(record)]
     if about.energy is not None:
         parts.append(_energy(about.energy, record))
     parts += [_files(record), _CITATION]
@@ -69,7 +95,7 @@ def _head(record: Entries, about: CardFacts) -> dict[str, object]:
     tags = ["spiking-neural-network", "neuromorphic", record["target"]]
     if any(isinstance(node.op, TCJA) for node in about.graph):
         tags.append("tcja")
-    found: dict[str, object] = {"library_name": "tcja-deploy", "tags": tags}
+    found: dict[str, object] = {"library_name": "tcja-deploy", "license": about.license, "tags": tags}
     accuracy = record.get("accuracy")
     if accuracy is not None:
         result = {
@@ -172,13 +198,14 @@ def _section(title: str, rows: Sequence[tuple[str, object]], notes: Sequence[str
     return to_markdown(Table("facts", title, columns, cells, tuple(map(one_line, notes))))
 
 
-def _network(record: Entries) -> str:
+def _network(record: Entries, about: CardFacts) -> str:
     source = record["source"]
     known = ("file", "file_sha256", "format", "weights", "code", "proof", "assumptions")
     return _section(
         "Network",
         [
             ("network", record["network"]),
+            ("licence of the weights", about.license),
             ("time steps T", record["timesteps"]),
             ("input", f"[{', '.join(record['input'])}], {record['input_kind']}"),
             ("output", f"[{', '.join(record['output'])}]"),

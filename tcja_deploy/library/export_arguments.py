@@ -15,7 +15,18 @@ if TYPE_CHECKING:
     from tcja_deploy.library.sources import Data
     from tcja_deploy.runtime.stream import FrameProfile
 
-__all__ = ["Exporting", "LavaExporting", "NirExporting", "OnnxExporting", "OnnxStepExporting", "Verifying"]
+__all__ = [
+    "Exporting",
+    "LavaExporting",
+    "LavaVerifying",
+    "NirExporting",
+    "NirVerifying",
+    "OnnxExporting",
+    "OnnxStepExporting",
+    "OnnxStepVerifying",
+    "OnnxVerifying",
+    "Verifying",
+]
 
 EngineChoice = Literal["auto", "torch", "events", "onnx"]
 
@@ -28,6 +39,7 @@ class Exporting(RecordingArguments, total=False):
     verify: bool
     bound: float
     card: bool
+    license: str | None
     activity: RateReport | str | Path | None
     force: bool
     progress: bool
@@ -78,12 +90,41 @@ class NirExporting(Exporting, total=False):
 
 
 class Verifying(RecordingArguments, total=False):
-    """Options of a verification by any target: the target of the artifact decides which of them it takes."""
+    """Arguments of a verification by any target; `verify` describes them."""
+
+    batch_size: int
+    progress: bool
+
+
+class _OfModel(Verifying, total=False):
+    """Arguments of a verification by a target whose artifacts do not hold the network."""
 
     bound: float
+    loading: LoadArguments | None
+
+
+class OnnxVerifying(_OfModel, total=False):
+    """Arguments of a verification of `"onnx"`; its own are those of `exporters.onnx.options.OnnxVerification`."""
+
     engine: EngineChoice
+
+
+class OnnxStepVerifying(_OfModel, total=False):
+    """Arguments of a verification of `"onnx-step"`; its own are those of `exporters.onnx_step.options.OnnxStepVerification`."""
+
     profile: FrameProfile | None
+
+
+class NirVerifying(_OfModel, total=False):
+    """Arguments of a verification of `"nir"`; its own are those of `exporters.nir.options.NirVerification`."""
+
+    engine: EngineChoice
     runner: str
+
+
+class LavaVerifying(Verifying, total=False):
+    """Arguments of a verification of `"lava"`; its own are those of `exporters.lava.options.LavaVerification`."""
+
     backend: Literal["lava", "twin"]
     fast_conv: bool
     python: Path | None

@@ -93,7 +93,10 @@ class Export(Result, ExportReport):
             Column("fidelity", "Exported"),
             Column("note", "How"),
         )
-        written = tuple(f"Wrote {file}." for file in self.files)
+        written = (
+            *(f"Wrote {file}." for file in self.files),
+            *(f"Removed {file}, which belonged to what this replaces." for file in self.removed),
+        )
         title = f"Export to {self.target}: {self.path.name}"
         found = [Table("nodes", title, columns, rows, (*self.notes, *self.summary, *written))]
         if self.agreement is not None:
@@ -115,6 +118,7 @@ class Export(Result, ExportReport):
             "target": self.target,
             "path": str(self.path),
             "files": [str(file) for file in self.files],
+            "removed": [str(file) for file in self.removed],
             "nodes": self.nodes,
             "notes": self.notes,
             "parity": None if self.agreement is None else self.agreement.as_dict(),

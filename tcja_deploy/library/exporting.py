@@ -17,15 +17,18 @@ from tcja_deploy.exporters.targets import find_target
 from tcja_deploy.ir import Graph
 from tcja_deploy.library.accounting import EnergyReport, energy
 from tcja_deploy.library.arguments import LoadArguments, RecordingArguments
-from tcja_deploy.library.card import CardFacts, model_card
+from tcja_deploy.library.card import CardFacts, hub_license, model_card
 from tcja_deploy.library.comparison import CONVENTIONS, PROFILES
 from tcja_deploy.library.export_arguments import (
     Exporting,
     LavaExporting,
+    LavaVerifying,
     NirExporting,
+    NirVerifying,
     OnnxExporting,
     OnnxStepExporting,
-    Verifying,
+    OnnxStepVerifying,
+    OnnxVerifying,
 )
 from tcja_deploy.library.exported import Export, LavaExport, Verification
 from tcja_deploy.library.firing_rates import RateReport
@@ -80,6 +83,7 @@ def export(
     verify: bool = True,
     bound: float = BOUND,
     card: bool = False,
+    license: str | None = None,
     activity: RateReport | str | Path | None = None,
     force: bool = False,
     progress: bool = True,
@@ -102,6 +106,7 @@ def export(
         verify: Compare the artifact with its reference.
         bound: Allowed mismatches per neuron-step.
         card: Write a model card too: `<stem>.card.md` beside a file, `README.md` in a folder.
+        license: Identifier of the licence of the weights for the card, such as `"apache-2.0"`; `"unknown"` if not given.
         activity: The result of `rates`, or a file of counts: the card then states accuracy, firing rate and energy.
         force: Replace what is there.
         progress: Show a progress bar if it takes longer than two seconds.
@@ -119,15 +124,18 @@ def export(
     found = find_target(target)
     if not Path(path).name:
         raise UsageError(f"{str(path)!r} does not name a file to write", hint="give it a name")
-    if activity is not None and not card:
+    if not card and not (activity is None and license is None):
         raise UsageError(
-            "rates and energy are for the model card, and none is asked for", hint="say card=True"
+            "rates, energy and licence are for the model card, and none is asked for", hint="say card=True"
         )
+    licensed = hub_license(license)
     recordings, own = _apart(options)
     check_options(found.options, own, f"target {target}")
     graph = open_model(model, loading, progress=progress)
     frames = _frames(Taken.by(graph), data, batch_size, recordings)
-    about = CardFacts(_name(model, graph), graph, frames, _energy(graph, activity)) if card else None
+    about = None
+    if card:
+        about = CardFacts(_name(model, graph), graph, frames, _energy(graph, activity), licensed)
     with step_bar(None if frames is None else frames.total, shown=progress) as update:
         report = run_export(
             found,
@@ -145,6 +153,22 @@ def export(
     return _result(report, model_facts(model, graph) | known)
 
 
+@overload
+def verify(
+    artifact: str | Path, model: Model, data: Data | None = None, **options: Unpack[OnnxVerifying]
+) -> Verification: ...
+@overload
+def verify(
+    artifact: str | Path, model: Model, data: Data | None = None, **options: Unpack[OnnxStepVerifying]
+) -> Verification: ...
+@overload
+def verify(
+    artifact: str | Path, model: Model, data: Data | None = None, **options: Unpack[NirVerifying]
+) -> Verification: ...
+@overload
+def verify(
+    artifact: str | Path, model: None = None, data: Data | None = None, **options: Unpack[LavaVerifying]
+) -> Verification: ...
 @task
 def verify(
     artifact: str | Path,
@@ -154,7 +178,7 @@ def verify(
     batch_size: int = _TOGETHER,
     progress: bool = True,
     loading: LoadArguments | None = None,
-    **options: Unpack[Verifying],
+    **options: object,
 ) -> Verification:
     """Run an exported artifact and compare it with its reference, spike for spike.
 
@@ -163,7 +187,7 @@ def verify(
 
     Args:
         artifact: An `.onnx` or `.nir` file, a Lava bundle or a split NIR export; recognised by content.
-        model: The network it was exported from, as for `export`; a Lava bundle holds its own.
+        model: The network it was exported from, as for `export`; a Lava bundle holds its own and takes none.
         data: Recordings, as for `export`; four synthetic samples if not given (a Lava bundle's own sample).
         batch_size: Recordings of files that run at once.
         progress: Show a progress bar if it takes longer than two seconds.

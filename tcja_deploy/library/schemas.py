@@ -68,7 +68,7 @@ def _export() -> Schema:
     properties = {
         "target": TEXT,
         "path": TEXT,
-        "files": list_of(TEXT),
+        **dict.fromkeys(("files", "removed"), list_of(TEXT)),
         "nodes": list_of(record_of(NodeReport)),
         "notes": list_of(TEXT),
         "parity": {"anyOf": [_agreement(), {"type": "null"}]},

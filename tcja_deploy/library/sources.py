@@ -81,9 +81,15 @@ def model_name(model: Model) -> str:
     return type(model).__name__
 
 
-def model_facts(model: Model, graph: Graph) -> dict[str, str]:
-    """Where a model comes from, and the versions it is run with."""
-    return provenance(["Python"], Path(model) if isinstance(model, str | Path) else None, graph)
+def model_facts(model: Model, graph: Graph, command: Sequence[str] = ("Python",)) -> dict[str, str]:
+    """Where a model comes from, and the versions it is run with.
+
+    Args:
+        model: As it was given.
+        graph: The graph of it.
+        command: The words of the command line that it was given in, if it was one.
+    """
+    return provenance(command, Path(model) if isinstance(model, str | Path) else None, graph)
 
 
 @task

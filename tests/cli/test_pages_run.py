@@ -52,7 +52,7 @@ FOLDERS = {
 }
 """What they call recordings: two of each are enough."""
 
-LANGUAGES = {"console", "python", "python run", "text", "indented", "toml"}
+LANGUAGES = {"console", "python", "text", "indented", "toml"}
 
 
 def the_names_of_the_pages(folder: Path) -> None:
@@ -201,7 +201,7 @@ def test_what_a_page_shows_runs(
             printed = run_console(block, run)
             if stated := block.text.partition("\n\n")[2]:
                 assert states(printed, stated), f"{block.place}: printed\n{printed}"
-        elif block.language in ("python", "python run") and not block.file:
+        elif block.language == "python" and not block.file:
             printed = run_python(block, names, capsys)
         elif block.language == "text" and printed:
             assert states(printed, block.text), f"{block.place}: printed\n{printed}"
@@ -252,9 +252,7 @@ def test_figures_agree_to_their_digits(stated: str, value: Any, expected: bool) 
 
 def test_what_is_not_run_says_why() -> None:
     for block in (b for blocks in SHOWN.values() for b in blocks):
-        assert block.language.partition(" file=")[0] in LANGUAGES, (
-            f"{block.place}: what is {block.language!r}?"
-        )
+        assert block.language in LANGUAGES, f"{block.place}: what is {block.language!r}?"
         if "not run" in block.said:
             assert block.said["not run"].startswith(REASONS), block.place
         if "run by" in block.said:

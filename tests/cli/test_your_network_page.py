@@ -14,7 +14,7 @@ import pytest
 PAGE = (Path(__file__).parents[2] / "docs" / "your-network.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 BLOCK = re.compile(
-    r"^```(python file=(?P<file>\S+)|python run|console)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+    r'^```(python title="(?P<file>[^"]+)"|python|console)\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL
 )
 
 

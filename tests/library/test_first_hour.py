@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_blocks import ROOT, Block, blocks_of
+from page_blocks import ROOT, Block, blocks_of, pages
 
 START = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
 
@@ -60,17 +60,28 @@ def consoles(page: Path) -> list[Block]:
     return [b for b in blocks_of(page.relative_to(ROOT).as_posix()) if b.language == "console"]
 
 
-def test_what_is_installed_exists() -> None:
-    """`pip install ".[extra]"` of the start page and the README name extras that there are."""
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    text = START + (ROOT / "README.md").read_text(encoding="utf-8")
-    named = {
-        name
-        for found in re.findall(r"pip install (?:-e )?\"(?:\.|tcja-deploy)\[([\w,]+)\]", text)
-        for name in found.split(",")
-    }
-    assert named
-    assert named <= set(extras)
+EXTRAS = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+
+
+@pytest.mark.parametrize("page", [*pages(), ".ci/run", "Dockerfile"])
+def test_what_is_installed_exists(page: str) -> None:
+    """Whatever `pip install` is told to install of this package, with an extra or without, is there."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = re.findall(r"(?:\.|/opt/source|\.whl\)|tcja-deploy)\[([\w,]+)\]", text)
+    assert {name for found in named for name in found.split(",")} <= EXTRAS
+
+
+def test_the_readme_names_extras_that_there_are() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (said,) = re.findall(r"Extras: (.*?)\.\n", readme, re.DOTALL)
+    assert set(re.findall(r"`(\w+)`", said)) == EXTRAS - {"test", "dev"}
+
+
+def test_ci_installs_with_the_command_of_the_readme() -> None:
+    """`.ci/run` takes it from the page, by a pattern that finds what a reader types."""
+    (pattern,) = re.findall(r"grep -om1 '([^']+)' README\.md", (ROOT / ".ci" / "run").read_text())
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.findall(pattern, readme) == ['pip install -e ".[test]"']
 
 
 @pytest.mark.slow

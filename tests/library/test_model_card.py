@@ -147,6 +147,26 @@ def test_accuracy_and_energy_are_those_of_the_report(tmp_path: Path) -> None:
     assert "3.245 µJ" in body
 
 
+def test_a_hub_reads_it(tmp_path: Path) -> None:
+    """Hugging Face's own reader, which makes records of `model-index` and refuses heads it cannot read."""
+    hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+    rates = td.rates(net(), (frames(3), np.array([0, 1, 2])), progress=False)
+    td.export(net(), "onnx", tmp_path / "a.onnx", card=True, license="CC-BY-SA-4.0", activity=rates)
+    read = hub.ModelCard.load(tmp_path / "a.card.md").data
+    assert (read.license, read.library_name) == ("cc-by-sa-4.0", "tcja-deploy")
+    assert {"onnx", "spiking-neural-network"} <= set(read.tags)
+    (result,) = read.eval_results
+    assert (result.metric_type, result.metric_value, result.metric_name) == (
+        "accuracy",
+        rates.accuracy,
+        "Accuracy",
+    )
+    assert (result.task_type, result.dataset_name) == ("image-classification", "array")
+    assert read.to_dict()["tcja_deploy"]["parity"]["passed"]
+    td.export(net(), "onnx", tmp_path / "b.onnx", card=True)
+    assert hub.ModelCard.load(tmp_path / "b.card.md").data.license == "unknown"
+
+
 def test_without_verification_and_recordings(tmp_path: Path) -> None:
     td.export(net(), "onnx", tmp_path / "a.onnx", card=True, verify=False)
     head, body = parts(tmp_path / "a.card.md")
@@ -165,10 +185,53 @@ def test_one_unit_with_the_artifact(tmp_path: Path) -> None:
     assert parts(tmp_path / "a.card.md")[0]["library_name"] == "tcja-deploy"
 
 
+def test_what_replaces_an_export_replaces_its_card_and_its_weights(tmp_path: Path) -> None:
+    first = td.export(net(), "onnx", tmp_path / "a.onnx", card=True, external_data=True)
+    old = {"a.card.md", "a.onnx.data"}
+    assert old < {file.name for file in first.files} == {p.name for p in tmp_path.iterdir()}
+    with pytest.raises(ExportError, match="something at this path already"):
+        td.export(net("other"), "onnx", tmp_path / "a.onnx")
+    second = td.export(net("other"), "onnx", tmp_path / "a.onnx", force=True)
+    assert {file.name for file in second.removed} == old
+    assert {p.name for p in tmp_path.iterdir()} == {file.name for file in second.files}
+    assert not old & {file.name for file in second.files}
+    assert f"Removed {tmp_path / 'a.card.md'}, which" in " ".join(second.tables()[0].notes)
+    assert json.loads(second.document(".json"))["removed"] == [str(tmp_path / name) for name in sorted(old)]
+    assert td.verify(tmp_path / "a.onnx", net("other")).passed
+
+
+def test_a_card_or_weights_without_their_model_are_in_the_way(tmp_path: Path) -> None:
+    td.export(net(), "onnx", tmp_path / "a.onnx", card=True, external_data=True)
+    for name in ("a.onnx", "a.golden.npz", "a.manifest.json"):
+        (tmp_path / name).unlink()
+    with pytest.raises(ExportError, match=r"already there: a\.card\.md, a\.onnx\.data"):
+        td.export(net(), "onnx", tmp_path / "a.onnx")
+
+
+def test_what_somebody_else_wrote_stays(tmp_path: Path) -> None:
+    (tmp_path / "a.card.md").write_text("mine")
+    for force in (False, True):
+        assert td.export(net(), "onnx", tmp_path / "a.onnx", force=force, verify=False).removed == ()
+    assert (tmp_path / "a.card.md").read_text() == "mine"
+
+
+def test_every_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed = []
+    monkeypatch.setattr(
+        "tcja_deploy.exporters.manifest.sha256", lambda file: hashed.append(file.name) or sha256(file)
+    )
+    td.export(net(), "onnx", tmp_path / "a.onnx", card=True)
+    assert sorted(hashed) == ["a.card.md", "a.golden.npz", "a.onnx"]
+
+
 def test_wrong_use(tmp_path: Path) -> None:
     rates = td.rates(net(), frames(2), progress=False)
     with pytest.raises(UsageError, match="card=True"):
         td.export(net(), "onnx", tmp_path / "a.onnx", activity=rates)
+    with pytest.raises(UsageError, match="card=True"):
+        td.export(net(), "onnx", tmp_path / "a.onnx", license="mit")
+    with pytest.raises(UsageError, match="not the identifier of a licence"):
+        td.export("missing.pth", "onnx", tmp_path / "a.onnx", card=True, license="mine: all of it")
     with pytest.raises(UnsupportedError, match="recorded from network"):
         td.export(net("other"), "onnx", tmp_path / "a.onnx", card=True, activity=rates)
     assert list(tmp_path.iterdir()) == []

@@ -49,20 +49,37 @@ def test_each_target_has_an_overload_with_its_own_options() -> None:
                 assert typed == known[option], (name, option)
 
 
-def test_a_verification_takes_what_the_targets_take() -> None:
-    wanted: dict[str, Any] = {}
+def test_each_target_has_an_overload_of_verify_with_its_own_options() -> None:
+    kinds = [one.__annotations__ for one in get_overloads(exporting.verify)]
+    assert len(kinds) == len(TARGETS)
+    found = {
+        tuple(sorted(name for name in typed if name not in {*Verifying.__annotations__, "loading"})): (
+            typed,
+            told["model"],
+        )
+        for told in kinds
+        for typed in [
+            _typed(getattr(export_arguments, told["options"].removeprefix("Unpack[").removesuffix("]")))
+        ]
+    }
     for target in TARGETS.values():
-        known = get_type_hints(target.verification, localns=_names())
-        wanted |= {f.name: known[f.name] for f in fields(target.verification)}
-    common = arguments.RecordingArguments.__annotations__
-    found = get_type_hints(Verifying, localns=_names())
-    assert {n: t for n, t in found.items() if n not in common} == wanted
+        wanted = _typed(target.verification)
+        names = tuple(sorted(f.name for f in fields(target.verification)))
+        typed, model = found.pop(names)
+        assert {name: typed[name] for name in names} == {name: wanted[name] for name in names}
+        holds_its_own = target.own_input is not None
+        assert model == ("None" if holds_its_own else "Model"), target.name
+        assert ("loading" in typed) is not holds_its_own, target.name
+    assert not found
 
 
 def test_common_arguments_are_those_of_the_function() -> None:
     common = set(Exporting.__annotations__) - set(arguments.RecordingArguments.__annotations__)
     given = inspect.signature(exporting.export).parameters
     assert common == {n for n, p in given.items() if p.kind is p.KEYWORD_ONLY}
+    of_all = set(Verifying.__annotations__) - set(arguments.RecordingArguments.__annotations__)
+    given = inspect.signature(exporting.verify).parameters
+    assert of_all | {"loading"} == {n for n, p in given.items() if p.kind is p.KEYWORD_ONLY}
     assert set(arguments.LoadArguments.__annotations__) == set(inspect.signature(load).parameters) - {
         "source", "progress",
     }  # fmt: skip
@@ -102,9 +119,12 @@ three: LavaExport = td.export(graph, "lava", Path("a.lava"), data=[frames], test
 four: Export = td.export(graph, "nir", "a.nir", gate="split", data=(frames, np.zeros(2, np.int64)))
 stages = three.stages
 seen: Verification = td.verify("a.onnx", graph, "recordings/", bound=1e-4, limit=3)
+step: Verification = td.verify("a.step.onnx", "a.pth", profile=None, loading={"timesteps": 3})
+read: Verification = td.verify("a.nir", graph, frames, runner="norse", engine="torch")
+bundle: Verification = td.verify("a.lava", data="recordings/", backend="twin", batch_size=2, progress=False)
 mismatches: int = seen.mismatches
 rates: RateReport = td.rates(graph, frames, engine="events", limit=3, loading={"timesteps": 3})
-td.export(graph, "onnx", "b.onnx", card=True, activity=rates)
+td.export(graph, "onnx", "b.onnx", card=True, license="mit", activity=rates)
 td.energy(graph, activity=rates).estimates
 td.compare([graph, "a.pth"], frames, batch_size=2, split_by="time").plot()
 td.stream(graph, frames, engine="twin").frame()
@@ -121,7 +141,10 @@ td.export(graph, "onnx-step", "a.onnx", engine="torch")
 td.export(graph, "onnx", "a.onnx", engine="tensorflow")
 td.export(graph, "onnx", "a.onnx").stages
 td.verify("a.onnx", graph, batches=[frames])
-td.verify("a.onnx", graph, backend="loihi")
+td.verify("a.lava", backend="loihi")
+td.verify("a.lava", graph, backend="twin")
+td.verify("a.lava", bound=1e-4)
+td.verify("a.onnx", graph, runner="norse", profile=None)
 td.rates(graph, frames, limits=3)
 td.rates(graph, frames, split_by="events")
 td.load("a.pth", timestep=3)
@@ -167,6 +190,10 @@ def test_right_calls_are_accepted_and_wrong_ones_are_not(tmp_path: Path) -> None
     found = {int(number) for number in re.findall(r"^calls\.py:(\d+): error", ran.stdout, re.MULTILINE)}
     first = 1 + CALLS.count("\n") + 1
     assert found == set(range(first, first + WRONG.strip().count("\n") + 1)), ran.stdout + ran.stderr
+
+
+def _typed(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind, localns=_names())
 
 
 def _names() -> dict[str, Any]:

@@ -61,3 +61,10 @@ def shown() -> Any:
 )
 def test_lines_break_where_a_reader_would_break_them(shown: Any, content: str, expected: str) -> None:
     assert shown(content) == expected
+
+
+def test_code_that_markdown_takes_for_prose_is_told(shown: Any, caplog: pytest.LogCaptureFixture) -> None:
+    shown("<pre><code>```text</code></pre><p>words</p>")
+    assert not caplog.records
+    shown("<p>```python run import torch</p>")
+    assert [(r.levelname, r.name.partition(".")[0]) for r in caplog.records] == [("WARNING", "mkdocs")]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from tcja_deploy import zoo
 from tcja_deploy.energy.count.model import measure_model
 from tcja_deploy.errors import DataError, VerificationError
 from tcja_deploy.ir import Graph, Node
+from tcja_deploy.library.streams import StreamReport
 from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.stream.study import batched, frames_of, study
 from tcja_deploy.streaming import EngineName, open_engine, run_stream
@@ -56,7 +57,7 @@ def test_every_engine_streams_like_its_reference(
 ) -> None:
     engine = open_engine(name, graph, data, tmp_path, batch_size=2)
     found = run_stream(engine, data, batch_size=2)
-    found.require_agreement()
+    StreamReport.of(engine, found, {}).require_agreement()
     assert (engine.name, found.agreement.samples, found.outcome.samples) == (name, len(data), len(data))
     assert (tmp_path / "step.onnx").exists() == (name == "onnx")
 
@@ -65,10 +66,11 @@ def test_a_shorter_look_ahead_is_an_approximation(graph: Graph, data: Recordings
     engine = open_engine("torch", graph, data, tmp_path, lookahead=0)
     assert not engine.exact
     found = run_stream(engine, data)
-    found.require_agreement()  # it may differ
-    exact = SimpleNamespace(engine=SimpleNamespace(exact=True), agreement=SimpleNamespace(passed=False))
+    report = StreamReport.of(engine, found, {})
+    assert not report.agreement.passed
+    report.require_agreement()  # it may differ
     with pytest.raises(VerificationError, match="differs from the window form"):
-        type(found).require_agreement(exact)  # type: ignore[arg-type]
+        replace(report, exact=True).require_agreement()
 
 
 def test_a_study_fits_on_some_recordings_and_compares_on_the_others(graph: Graph, data: Recordings) -> None:
