@@ -27,6 +27,7 @@ __all__ = [
     "evaluate",
     "figures",
     "statements_of",
+    "unmarked_prose",
     "unmarked_tables",
 ]
 
@@ -35,8 +36,9 @@ REASONS = (
     "minutes of work: ",
     "published by others",
     "rules and settings",
+    "data from elsewhere: ",
 )
-"""Why nothing compares a table's figures."""
+"""Why nothing compares figures."""
 
 _COMMENT = re.compile(
     r"^<!-- (?P<word>figures|figures by|figures of):(?P<said>.+?)-->\n\n?", re.DOTALL | re.MULTILINE
@@ -150,15 +152,34 @@ def evaluate(statement: Statement, names: dict[str, Any]) -> None:
         )
 
 
+def _without(pattern: str, text: str) -> str:
+    """A text with empty lines in the place of what matches."""
+    return re.sub(pattern, lambda found: "\n" * found[0].count("\n"), text, flags=re.DOTALL | re.MULTILINE)
+
+
+_GENERATED = r"<!-- (?:begin (\w+)|\w+: begin|(\w+)) -->\n.*?<!-- (?:end \1|\w+: end|/\2) -->"
+_MEASURED = re.compile(
+    r"(?<![\w.,-])\d+(?:,\d{3}|\.\d)[\d,.]*(?:e-\d+)? (?:%|ms|s|ns|[kMG]B|[µp]J|points|values|spikes|million)(?!\w)"
+)
+
+
+def unmarked_prose(page: str) -> list[str]:
+    """Paragraphs and lists with measured figures that no comment says the origin of, as `page:line`."""
+    text = _without(_GENERATED, (ROOT / page).read_text(encoding="utf-8"))
+    text = _without(r"<!--.*?-->", _without(r"^```.*?^```", text))
+    marked = {statement.line for statement in statements_of(page)}
+    found = []
+    for part in re.finditer(r"(?:^[^\n|#].*\n?)+", text, re.MULTILINE):
+        line = text.count("\n", 0, part.start()) + 1
+        code = part[0].startswith("    ")
+        if not code and line not in marked and _MEASURED.search(re.sub(r"`[^`]*`", "", part[0])):
+            found.append(f"{page}:{line}")
+    return found
+
+
 def unmarked_tables(page: str) -> list[str]:
     """Tables with measured figures that no comment says the origin of, as `page:line`."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    text = re.sub(
-        r"<!-- (?:begin (\w+)|\w+: begin|(\w+)) -->\n.*?<!-- (?:end \1|\w+: end|/\2) -->",
-        lambda made: "\n" * made[0].count("\n"),
-        text,
-        flags=re.DOTALL,
-    )
+    text = _without(_GENERATED, (ROOT / page).read_text(encoding="utf-8"))
     marked = {statement.line for statement in statements_of(page)}
     found = []
     for table in re.finditer(r"^\|.*\n\|[-:| ]+\|\n(?:\|.*\n)+", text, re.MULTILINE):

@@ -64,6 +64,7 @@ def test_the_measured_comparison_is_what_is_measured(nmnist: Path) -> None:
     def three(pJ: float) -> str:
         return f"{pJ / 1e6:#.3g}".rstrip(".")
 
+    ratios = {}
     for name in ("paper", "strict", "memory"):
         snn, ann, snn8, ann8, qnn = (e for e in report.estimates if e.convention.startswith(name))
         assert snn.energy_pJ is not None
@@ -71,9 +72,15 @@ def test_the_measured_comparison_is_what_is_measured(nmnist: Path) -> None:
         interval = snn.energy_pJ.interval
         assert interval is not None
         ratio = f"{ann.energy_pJ.mean / snn.energy_pJ.mean:.1f}"
+        ratios[name] = ratio
         row = (f"`{name}`", cell(snn), f"{three(interval.low)} to {three(interval.high)}", cell(ann), ratio,
                cell(snn8), cell(ann8), cell(qnn))  # fmt: skip
         assert f"| {' | '.join(row)} |" in page
+    assert f"The factor of {float(ratios['paper']):.0f} is the published" in page
+    assert (
+        f"makes it {ratios['strict']}; with on-chip memory and no weight reuse it is {ratios['memory']}."
+        in page
+    )
     assert f"{report.spikes_per_synapse:.2f}\nspikes per synapse" in page
 
 
