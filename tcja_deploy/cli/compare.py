@@ -65,7 +65,7 @@ def compare(
 
     check_outputs(output or [], force=force, suffixes=FORMATS)
     conventions, profiles = select(convention or CONVENTIONS, profile or PROFILES)
-    found, facts = [], {}
+    found, facts = [], dict[str, str]()
     for name, model in named_models(models).items():
         graph = load_model(model, how)
         activity = measured_model(graph, data, which, running)

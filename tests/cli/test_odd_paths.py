@@ -92,6 +92,7 @@ def check(part: tuple[tuple[str, ...], str], kinds: Sequence[str], files: Path, 
             assert ran.code in DOCUMENTED, (kind, ran.code, said[-2000:])
             assert "Traceback" not in said, (kind, said[-2000:])
             assert said.replace("\n", "").isprintable(), (kind, said[-2000:])
+            assert f"{value}/" not in said, (kind, said[-2000:])  # the path that was given, no file in it
             assert kind != "fifo" or Path(value).is_fifo()
         finally:
             os.chdir(files)

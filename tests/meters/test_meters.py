@@ -149,6 +149,35 @@ def test_why_there_is_nothing_to_measure_with(unreadable: Path, tmp_path: Path) 
     assert find_zones(tmp_path / "empty") == ((), "RAPL: powercap names no package of a processor")
 
 
+def test_what_can_be_read_is_measured_and_what_cannot_is_named(tree: Path) -> None:
+    (tree / "intel-rapl:0:2" / "max_energy_range_uj").unlink()
+    (tree / "intel-rapl:1" / "energy_uj").unlink()
+    meter, energy = find_meters(tree), Energy()
+    assert isinstance(meter, Meter)
+    assert meter.sources == ("RAPL package-0",)
+    assert (
+        "intel-rapl:0:2 (No such file or directory), intel-rapl:1 (No such file or directory)"
+        in meter.missing[0]
+    )
+    with meter.measuring(energy):
+        (tree / "intel-rapl:0" / "energy_uj").write_text("1000001\n")
+    assert energy.joules == {"RAPL package-0": pytest.approx(1e-6)}
+
+
+def test_each_counter_starts_over_at_its_own_range(tree: Path) -> None:
+    """That of memory is a quarter of that of its package."""
+    most = int((tree / "intel-rapl:0:2" / "max_energy_range_uj").read_text())
+    assert most < RANGE
+    for name, top in (("intel-rapl:0", RANGE), ("intel-rapl:0:2", most)):
+        (tree / name / "energy_uj").write_text(str(top - 250_000))
+    meter, energy = find_meters(tree), Energy()
+    assert isinstance(meter, Meter)
+    with meter.measuring(energy):
+        for name in ("intel-rapl:0", "intel-rapl:0:2"):
+            (tree / name / "energy_uj").write_text("750000")
+    assert energy.joules == {"RAPL package-0": 1.0, "RAPL dram-0": 1.0, "RAPL package-1": 0.0}
+
+
 def test_power_before_the_runs(tmp_path: Path) -> None:
     zone(tmp_path / "powercap", "intel-rapl:0", "package-0", 7)
     meter = find_meters(tmp_path / "powercap")
