@@ -118,3 +118,26 @@ def test_recordings_move_to_places_that_differ():
     places = [frames.numpy().nonzero()[3:] for frames, _ in moved((frames, torch.zeros(1)))]
     assert len({(int(row[0]), int(column[0])) for row, column in places}) == 24
     assert all(abs(int(at[0]) - 3) <= 2 for place in places for at in place)
+
+
+def test_the_page_has_the_tables_as_the_script_prints_them():
+    from benchmarks.lava_witnesses import HEADER, verdict
+    from training.witnesses import WITNESSES
+
+    page = (ROOT / "docs" / "lava.md").read_text().splitlines()
+    heads = [number for number, line in enumerate(page) if line == f"| {' | '.join(HEADER)} |"]
+    assert len(heads) == 2  # digits, N-MNIST
+    titles = [witness.title for witness in WITNESSES.values()]
+    for head in heads:
+        rows = []
+        for line in page[head + 2 :]:
+            if not line:
+                break
+            rows.append([cell.strip() for cell in line.strip("|").split("|")])
+        for title, *_, difference, kept, _, lava in rows:
+            assert title.removesuffix(", compensated").removesuffix(" *") in titles
+            low, high = (float(end) for end in difference.split("(")[1].rstrip(")").split(" to "))
+            assert kept == verdict(low, high), title
+            assert lava.startswith("0 of "), title
+        assert len(rows) == len({row[0] for row in rows})
+    assert len(rows) >= 6
