@@ -14,7 +14,7 @@ from slow_twin import run_slow
 from tcja_deploy.errors import DataError, GraphError, UsageError
 from tcja_deploy.runtime.integers.layers import LayerStage, or_pool
 from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, Readout
-from tcja_deploy.runtime.integers.stages import NeuronStage, SynapseStage
+from tcja_deploy.runtime.integers.stages import HOST, NeuronStage, RelayStage, SynapseStage
 from tcja_deploy.runtime.integers.twin import Twin, encode
 
 
@@ -194,6 +194,58 @@ def test_synapses_without_neurons_sum_alike(kind, most):
     network = IntegerNetwork("net", 4, signed, (synapse, neurons), Readout())
     frames = rng.integers(-9, 10, (4, 2, 4, 7, 6)) * (rng.random((4, 2, 4, 7, 6)) < 0.3)
     assert 0.001 < both(network, frames, ["s", "n"]).payload.mean() < 0.9
+
+
+def meeting(seed, extreme):
+    """A relay and a population that read the input, and what they send added by another relay and another population."""
+    rng = np.random.default_rng(seed)
+    shape = (5, 3, 4) if seed % 2 else (7,)
+    top = 1 << (19 if extreme else 9)
+
+    def bias():
+        return rng.integers(-top // 4, top // 4, shape[0])
+
+    def relay(name, *inputs):
+        factor = int(rng.choice([1, -1, 3, -77, 12345]))
+        decay = [None, 0, 700, 2048, 4096][int(rng.integers(5))]
+        bits = int(rng.integers(4, 25))
+        return RelayStage(
+            name, inputs, shape, bias(), 1.0, bits, factor, int(rng.integers(0, 16)) * (factor > 3), decay
+        )
+
+    def population(name, *inputs):
+        threshold = rng.integers(1, top, shape[0]) if rng.random() < 0.5 else np.asarray(top // 3)
+        drop, rest = [(0, 0), (64 * top // 3, 0), (0, -top // 5)][int(rng.integers(3))]
+        return NeuronStage(
+            name, inputs, shape, bias(), threshold, int(rng.choice([0, 123, 2048, 4096])),
+            int(rng.choice([0, 1024, 3001, 4096, 4096])), "subtract" if drop else "zero", rest, drop,
+        )  # fmt: skip
+
+    stages = (
+        relay("relay", HOST),
+        population("spikes", HOST, "relay"),
+        relay("sum", "spikes", "relay", HOST),
+        population("last", "sum", "spikes", "spikes"),
+    )
+    network = IntegerNetwork("meeting", 6, HostInput(shape, False, top), stages, Readout())
+    return network, rng.integers(-top, top + 1, (6, 4, *shape))
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("extreme", [False, True])
+def test_populations_and_relays_alike(seed, extreme):
+    network, frames = meeting(seed, extreme)
+    run = both(network, frames, record=[stage.name for stage in network.stages])
+    assert run.counts["spikes"].neuron_steps == frames.size
+
+
+def test_populations_and_relays_were_tried_beyond_their_limits():
+    runs = [
+        Twin(network, False).run(frames) for network, frames in (meeting(seed, True) for seed in range(12))
+    ]
+    spikes, relays = ([run.counts[name] for run in runs] for name in ("spikes", "relay"))
+    assert all(sum(getattr(c, what) for c in spikes) for what in ("spikes", "wraps", "saturations"))
+    assert sum(c.saturations for c in relays) > 0
 
 
 def test_host_input_pools_exactly():

@@ -24,8 +24,9 @@ from tcja_deploy.runtime.integers.sparse import (
     sparse_layer,
     sparse_synapse,
 )
+from tcja_deploy.runtime.integers.sparse_populations import run_population
 from tcja_deploy.runtime.integers.stage_runners import count_sent, integer_gate, run_stage
-from tcja_deploy.runtime.integers.stages import HOST, SynapseStage
+from tcja_deploy.runtime.integers.stages import HOST, NeuronStage, RelayStage, SynapseStage
 from tcja_deploy.runtime.threads import share
 
 __all__ = ["SparseNetwork"]
@@ -76,6 +77,8 @@ class SparseNetwork:
 
     def _stage(self, stage: AnyStage, received: list[Received], counts: LayerCounts) -> Received:
         first, spikes = received[0], None
+        if isinstance(stage, NeuronStage | RelayStage):
+            return run_population(stage, received, self.threads, counts)
         if isinstance(stage, GateStage) and isinstance(first.value, Spikes) and stage.peak < EXACT:
             if stage.pool is None or stage.pool.kind == "max":
                 return self._gate(stage, first.value, counts)

@@ -1,0 +1,65 @@
+"""Populations and relays of a graph on kernels: sums of their inputs, then a window channel by channel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tcja_deploy.runtime.events.values import Dense, Spikes
+from tcja_deploy.runtime.integers import population_kernels
+from tcja_deploy.runtime.integers.layer_runner import LayerCounts
+from tcja_deploy.runtime.integers.sparse import EXACT, Received
+from tcja_deploy.runtime.integers.stages import UNITY, NeuronStage, RelayStage
+from tcja_deploy.runtime.threads import share
+
+__all__ = ["run_population"]
+
+
+def run_population(
+    stage: NeuronStage | RelayStage, received: Sequence[Received], threads: int, counts: LayerCounts
+) -> Received:
+    """What a population or a relay sends over windows `[T, N, ...]` of its inputs; see `stage_runners.PopulationRunner`."""
+    total = _sum(received).numpy()
+    frames, samples = total.shape[:2]
+    channels = stage.shape[0]
+    rows = samples * channels
+    x = np.ascontiguousarray(total).reshape(frames, rows, prod(stage.shape[1:]))
+    out = np.empty(x.shape, np.float32)
+    peaks, (cuts, ends) = np.zeros(rows, np.int64), np.zeros((2, 2, rows), np.int64)
+    if isinstance(stage, RelayStage):
+        kept = 0 if stage.decay is None else UNITY - stage.decay
+        factor = (stage.multiplier, stage.shift)
+        share(
+            population_kernels.relay_rows, rows, threads, x, stage.bias, factor, kept, stage.most, out, peaks, ends, cuts[0]
+        )  # fmt: skip
+        counts.saturations += int(cuts[0].sum())
+    else:
+        limits = np.ascontiguousarray(np.broadcast_to(stage.threshold, (channels,)))
+        kept = (UNITY - stage.i_decay, UNITY - stage.v_decay)
+        reset = (stage.drop, 64 * stage.reset_value)
+        share(
+            population_kernels.neuron_rows, rows, threads, x, stage.bias, limits, kept, reset, out, peaks, cuts
+        )  # fmt: skip
+        counts.wraps += int(cuts[0].sum())
+        counts.saturations += int(cuts[1].sum())
+    counts.peak = max(counts.peak, int(peaks.max()))
+    counts.neuron_steps += out.size
+    counts.spikes += int(np.count_nonzero(out))
+    sent = torch.from_numpy(out.reshape(frames, samples, *stage.shape))
+    if isinstance(stage, NeuronStage):
+        return Received(Spikes.of(sent, threads))
+    low, high = int(ends[0].min()), int(ends[1].max())
+    return Received(Dense(sent, threads), max(high, -low), low < 0)
+
+
+def _sum(received: Sequence[Received]) -> Tensor:
+    """The sum of the inputs `[T, N, ...]`, in float32 where that is exact, else in float64."""
+    kind = torch.float32 if sum(part.peak for part in received) < EXACT else torch.float64
+    total = received[0].value.dense.to(kind)
+    for part in received[1:]:
+        total = total + part.value.dense.to(kind)
+    return total
