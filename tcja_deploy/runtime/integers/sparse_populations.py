@@ -39,10 +39,10 @@ def run_population(
         counts.saturations += int(cuts[0].sum())
     else:
         limits = np.ascontiguousarray(np.broadcast_to(stage.threshold, (channels,)))
-        kept = (UNITY - stage.i_decay, UNITY - stage.v_decay)
+        keeps = (UNITY - stage.i_decay, UNITY - stage.v_decay)
         reset = (stage.drop, 64 * stage.reset_value)
         share(
-            population_kernels.neuron_rows, rows, threads, x, stage.bias, limits, kept, reset, out, peaks, cuts
+            population_kernels.neuron_rows, rows, threads, x, stage.bias, limits, keeps, reset, out, peaks, cuts
         )  # fmt: skip
         counts.wraps += int(cuts[0].sum())
         counts.saturations += int(cuts[1].sum())
