@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
+
+import tcja_deploy as td
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -20,6 +23,13 @@ def test_a_page_is_true(name: str) -> None:
     assert (DOCS / "reference" / name).read_text(encoding="utf-8") == module.PAGES[name](), (
         "python docs/generate_cli.py"
     )
+
+
+@pytest.mark.parametrize("name", [n for n in td.__all__ if n[0].islower()])
+def test_every_function_is_on_both_pages(name: str) -> None:
+    assert f"`td.{name}(" in (DOCS / "python.md").read_text(encoding="utf-8")
+    reference = (DOCS / "reference" / "python.md").read_text(encoding="utf-8")
+    assert re.search(rf"^::: tcja_deploy\.[a-z_.]+\.{name}$", reference, re.MULTILINE)
 
 
 def test_every_page_is_in_the_sites_navigation() -> None:
