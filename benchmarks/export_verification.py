@@ -1,23 +1,27 @@
-"""Export with verification as a whole command: seconds and peak memory.
+"""Export with verification as a whole command: seconds, processor time and peak memory.
 
-    python benchmarks/export_verification.py MODEL [--target onnx] [--rounds 3] [--json export.json] [-- more arguments]
+    python benchmarks/export_verification.py MODEL [--target onnx] [--rounds 1] [--json export.json] [-- more arguments]
 
-Each round runs `tcja-deploy export` with verification and without, alternately, in processes of their own; without data it
-verifies on four synthetic samples. A first round, which is left out, compiles the kernels of the event engine.
+Each round runs `tcja-deploy export` with verification and without, alternately, in processes of their own, and prints what each
+took as soon as it ends; without data it verifies on four synthetic samples. `--warm` runs each once before, which compiles the
+kernels of the event engine where the export takes it. On a busy machine processor time is what compares.
 
-Keys with --json: verified, unverified (median seconds), peak_verified, peak_unverified (largest resident set, bytes); target,
-network, machine, commit.
+Keys with --json: verified, unverified (median seconds), processor_verified, processor_unverified (medians of user and system
+time), peak_verified, peak_unverified (largest resident set, bytes); target, network, machine, commit.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
-from turns import save, show, turn_by_turn
+from turns import save
 
 CHILD = """
 import resource, sys
@@ -31,13 +35,17 @@ finally:
 """Linux counts the resident set in units of 1024 bytes."""
 
 
-def exported(command: list[str], peaks: list[int]) -> None:
+def exported(command: list[str]) -> tuple[float, float, float]:
+    """Seconds, processor time and the largest resident set (bytes) of one export."""
+    before, start = os.times(), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         ran = subprocess.run(
             [sys.executable, "-c", CHILD, "export", *command],
             cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-    peaks.append(1024 * int(ran.stderr.splitlines()[-1]))
+    after, seconds = os.times(), time.perf_counter() - start
+    processor = sum(getattr(after, k) - getattr(before, k) for k in ("children_user", "children_system"))
+    return seconds, processor, 1024 * int(ran.stderr.splitlines()[-1])
 
 
 def main() -> None:
@@ -46,24 +54,30 @@ def main() -> None:
     )
     parser.add_argument("model", type=Path)
     parser.add_argument("--target", default="onnx")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--warm", action="store_true", help="run each once before")
     parser.add_argument("--json", type=Path)
     parser.add_argument("more", nargs="*")
     args = parser.parse_args()
     command = [str(args.model.resolve()), "--target", args.target, *args.more]
-    peaks: dict[str, list[int]] = {"verified": [], "unverified": []}
-    times = turn_by_turn(
-        {
-            "verified": lambda: exported(command, peaks["verified"]),
-            "unverified": lambda: exported([*command, "--no-verify"], peaks["unverified"]),
-        },
-        args.rounds,
-    )
-    medians = show(f"export of {args.model.name} to {args.target}", times, "verified")
-    memory = {f"peak_{name}": max(found) for name, found in peaks.items()}
-    for name, size in memory.items():
-        print(f"{name}: {size / 1e9:.2f} GB")
-    save(args.json, "export_verification", medians, target=args.target, network=args.model.stem, **memory)
+    ways = {"verified": command, "unverified": [*command, "--no-verify"]}
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ways}
+    for round_ in range(-args.warm, args.rounds):
+        for name, given in ways.items():
+            seconds, processor, peak = exported(given)
+            print(
+                f"{name}: {seconds:.1f} s, processor {processor:.1f} s, peak {peak / 1e9:.2f} GB", flush=True
+            )
+            if round_ >= 0:
+                found[name].append((seconds, processor, peak))
+    results: dict[str, float] = {}
+    for name, runs in found.items():
+        times, work, peaks = zip(*runs, strict=True)
+        results[name] = statistics.median(times)
+        results[f"processor_{name}"], results[f"peak_{name}"] = statistics.median(work), max(peaks)
+    if args.rounds > 1:
+        print(", ".join(f"{name} {results[name]:.1f} s" for name in ways), "(medians)")
+    save(args.json, "export_verification", results, target=args.target, network=args.model.stem)
 
 
 if __name__ == "__main__":

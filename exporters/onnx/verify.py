@@ -116,13 +116,17 @@ def verify_onnx(
     (entry,), result = model.inputs, model.outputs[0]
     last = graph[graph.output]
     swapped = batch_first and last.signal.streams
+    wanted = list(dict.fromkeys([result, *(n.name for n in graph.neurons)]))
     total = Agreement((), 0, 0, 0.0, bound)
-    for batch in frames:
+
+    def compared(batch: NDArray[np.float32]) -> Agreement:
         fed = np.ascontiguousarray(batch.swapaxes(0, 1) if batch_first else batch)
-        wanted = dict.fromkeys([result, *(n.name for n in graph.neurons)])
-        results = model.run({entry: fed}, list(wanted))
+        results = model.run({entry: fed}, wanted)
         output = results[result].swapaxes(0, 1) if swapped and results[result].ndim > 1 else results[result]
         _check_shapes(path, graph, {**results, result: output}, result, batch.shape[1])
-        total += reference.compare(batch, output, results, bound=bound, first_sample=total.samples)
+        return reference.compare(batch, output, results, bound=bound, first_sample=total.samples)
+
+    for batch in frames:  # in a function, so that a batch's results are gone before the next one runs
+        total += compared(batch)
         progress("verifying", total.samples)
     return total

@@ -340,7 +340,8 @@ def compare(
         if node.name in last:
             currents[node.name] = value
 
-    reference = run(graph, frames, observe=observe).numpy()
+    watched = {*last, *(node.name for node in graph.neurons)}
+    reference = run(graph, frames, observe=observe, watched=watched).numpy()
     output = checked_values(output, graph.output, reference.shape)
     streams = graph[graph.output].signal.streams
     return agreement(layers.values(), reference, output, wrong, streams=streams, bound=bound)

@@ -14,7 +14,7 @@ from torch import Tensor
 from tcja_deploy.errors import UsageError
 from tcja_deploy.ir import Graph
 
-__all__ = ["CPU", "device_name", "open_device", "samples_that_fit", "tensor_on"]
+__all__ = ["CPU", "device_name", "in_cache", "open_device", "samples_that_fit", "tensor_on"]
 
 CPU = torch.device("cpu")
 
@@ -72,6 +72,15 @@ def samples_that_fit(graph: Graph, device: torch.device) -> int:
     largest = max(math.prod(node.signal.shape(graph.T, 1)) for node in graph)
     free, _ = torch.cuda.mem_get_info(device)
     return max(1, int(free * _SHARE) // (largest * 4 * _COPIES))
+
+
+_CACHED = 1 << 17
+"""Float32 numbers of which a few arrays fit a core's second-level cache."""
+
+
+def in_cache(x: Tensor) -> int:
+    """How many elements of `x` several element-wise operations should take at a time, one after the other; all on a GPU."""
+    return _CACHED * torch.get_num_threads() if x.device == CPU else max(x.numel(), 1)
 
 
 _MOVED: dict[tuple[int, torch.device], Tensor] = {}

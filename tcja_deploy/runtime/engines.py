@@ -132,11 +132,8 @@ def _watch_torch(
     frames: NDArray[np.float32],
     observe: Observer,
 ) -> NDArray[np.float32]:
-    def seen(node: Node, value: torch.Tensor) -> None:
-        if node.name in names:
-            observe(node, value)
-
-    output: NDArray[np.float32] = run(graph, as_frames(graph, frames).to(device), observe=seen).cpu().numpy()
+    given = as_frames(graph, frames).to(device)
+    output: NDArray[np.float32] = run(graph, given, observe=observe, watched=names).cpu().numpy()
     return output
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.device import tensor_on
+from tcja_deploy.runtime.device import in_cache, tensor_on
 from tcja_deploy.runtime.recurrence import distance, initial_states, recurrence_step
 
 __all__ = ["Charged", "Membrane", "charge", "integrate", "integrator_step", "margin", "neuron_step"]
@@ -65,9 +66,16 @@ def neuron_step(
         Spikes, 0 or 1 in the type of `x`, and the membrane after the reset.
     """
     h = charge(op, x, v, room)
-    fired = h > op.v_threshold if op.strict else h >= op.v_threshold
-    spikes = fired.to(h.dtype) if out is None else out.copy_(fired)
-    return spikes, h.sub_(spikes * op.lowered_by) if op.v_reset is None else h.masked_fill_(fired, op.v_reset)
+    fires = torch.gt if op.strict else torch.ge
+    spikes = fires(h.detach(), op.v_threshold, out=torch.empty_like(h) if out is None else out)
+    if op.v_reset is None:
+        return spikes, h.sub_(spikes, alpha=op.lowered_by)
+    limit = op.v_threshold
+    if op.strict:  # the next number above it, from which neurons fire
+        bound = torch.tensor(limit, dtype=h.dtype)
+        limit = torch.nextafter(bound, torch.full_like(bound, torch.inf)).item()
+    # torch fills where a mask is set element by element; what lies below a limit it replaces in whole vectors.
+    return spikes, F.threshold_(h.neg_(), -limit, -op.v_reset).neg_()
 
 
 def integrator_step(
@@ -82,24 +90,44 @@ def integrator_step(
     return h, torch.where(fired, after, h)
 
 
-def integrate(op: Membrane, x: Tensor, v: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def integrate(
+    op: Membrane, x: Tensor, v: Tensor | None = None, out: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Neurons or integrators over a window.
 
     Args:
         op: The neurons, integrators or recurrence.
         x: Input `[T, N, ...]`.
         v: Initial membrane `[N, ...]` (states `[S, N, ...]` of a recurrence); at rest if not given.
+        out: Tensor that the result is written to, which may be `x`; new memory if not given.
 
     Returns:
         The result `[T, N, ...]`, and the membrane afterwards.
     """
-    out = torch.empty_like(x)
+    out = torch.empty_like(x) if out is None else out
     if isinstance(op, ir.Recurrence):
         v = initial_states(op, x[0]) if v is None else v
         for t in range(len(x)):
             out[t], v = recurrence_step(op, x[t], v, t)
         return out, v
     v = torch.full_like(x[0], op.v_rest) if v is None else v
+    flat = (x, out, v)
+    if not isinstance(op, ir.AffineNeuron | ir.AffineIntegrator) and all(a.is_contiguous() for a in flat):
+        return out, _in_blocks(op, x.view(len(x), -1), v.view(-1), out.view(len(x), -1)).view(v.shape)
+    return out, _over_window(op, x, v, out)
+
+
+def _in_blocks(op: Charged, x: Tensor, v: Tensor, out: Tensor) -> Tensor:
+    """As `_over_window`, for neurons `[T, M]` that are all alike, some of them after the others."""
+    size, after = in_cache(x), torch.empty_like(v)
+    for start in range(0, v.numel(), size):
+        part = slice(start, start + size)
+        after[part] = _over_window(op, x[:, part], v[part], out[:, part])
+    return after
+
+
+def _over_window(op: Charged, x: Tensor, v: Tensor, out: Tensor) -> Tensor:
+    """The membrane after a window, whose result is written to `out`."""
     rooms = torch.empty_like(x[:2])  # used alternately: new memory for every step costs more than the sums
     for t in range(len(x)):
         room = rooms[t % 2]
@@ -107,7 +135,7 @@ def integrate(op: Membrane, x: Tensor, v: Tensor | None = None) -> tuple[Tensor,
             _, v = neuron_step(op, x[t], v, out[t], room)
         else:
             out[t], v = integrator_step(op, x[t], v, room)
-    return out, v
+    return v
 
 
 def margin(op: Membrane, x: Tensor, v: Tensor | None = None) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from torch import Tensor
 from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph, Node, Op
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.device import CPU, tensor_on
+from tcja_deploy.runtime.device import CPU, in_cache, tensor_on
 from tcja_deploy.runtime.membranes import Membrane, integrate
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Observer",
     "as_frames",
     "evaluate",
+    "overwriting",
     "run",
     "run_with_spikes",
     "tcja_gate",
@@ -35,10 +36,16 @@ __all__ = [
 ]
 
 Observer = Callable[[Node, Tensor], None]
-"""Called with every node and its value, shaped like the node's signal; it must not change the value."""
+"""Called with nodes and their values, shaped like the nodes' signals; it must not change a value."""
 
 
-def run(graph: Graph, frames: Tensor | NDArray[Any], *, observe: Observer | None = None) -> Tensor:
+def run(
+    graph: Graph,
+    frames: Tensor | NDArray[Any],
+    *,
+    observe: Observer | None = None,
+    watched: Collection[str] | None = None,
+) -> Tensor:
     """Run a graph over a window.
 
     Args:
@@ -46,6 +53,8 @@ def run(graph: Graph, frames: Tensor | NDArray[Any], *, observe: Observer | None
         frames: Frames `[T, N, ...]` of the window (any number type, computed in float32), on the device that is to
             compute (see `runtime.device`).
         observe: Called after each node.
+        watched: Names of the nodes after which `observe` is called, if not after all. Values of others make room for those
+            after them where that saves memory (see `overwriting`).
 
     Returns:
         The output, shaped like the output signal.
@@ -54,13 +63,16 @@ def run(graph: Graph, frames: Tensor | NDArray[Any], *, observe: Observer | None
         DataError: If the frames do not have the shape that the graph expects.
     """
     last_reader = {name: node.name for node in graph for name in node.inputs}
+    shown = {node.name for node in graph} if watched is None else watched
+    reused = overwriting(graph, shown if observe is not None else ())
     values: dict[str, Tensor] = {}
     with torch.inference_mode():
         x = as_frames(graph, frames)
         for node in graph:
             inputs = [values[name] for name in node.inputs] if node.inputs else [x]
-            values[node.name] = evaluate(node.op, *inputs)
-            if observe is not None:
+            compute = _overwrite if node.name in reused else evaluate
+            values[node.name] = compute(node.op, *inputs)
+            if observe is not None and node.name in shown:
                 observe(node, values[node.name])
             for name in node.inputs:
                 if last_reader[name] == node.name:
@@ -75,10 +87,44 @@ def run_with_spikes(
     spikes: dict[str, NDArray[np.float32]] = {}
 
     def observe(node: Node, value: Tensor) -> None:
-        if node.op.spiking:
-            spikes[node.name] = value.cpu().numpy()
+        spikes[node.name] = value.cpu().numpy()
 
-    return run(graph, frames, observe=observe).cpu().numpy(), spikes
+    neurons = [node.name for node in graph if node.op.spiking]
+    return run(graph, frames, observe=observe, watched=neurons).cpu().numpy(), spikes
+
+
+def overwriting(graph: Graph, watched: Collection[str]) -> set[str]:
+    """Names of nodes whose values are written over their input's: membranes and batch normalisation.
+
+    The input is then a value that nothing else reads or watches and that shares its memory with no other: one of weights, of
+    membranes or of batch normalisation.
+
+    Args:
+        graph: The network.
+        watched: Names of values that have to stay as they are.
+    """
+    found: set[str] = set()
+    for node in graph:
+        if isinstance(node.op, Membrane | ir.BatchNorm2d):
+            before = graph[node.inputs[0]]
+            alone = len(graph.readers(before.name)) == 1 and before.name not in (*watched, graph.output)
+            if alone and (before.op.synaptic or isinstance(before.op, Membrane | ir.BatchNorm2d)):
+                found.add(node.name)
+    return found
+
+
+def _overwrite(op: Op, x: Tensor) -> Tensor:
+    """As `evaluate`, with the result in place of the input."""
+    if isinstance(op, Membrane):
+        return integrate(op, x, out=x)[0]
+    for frames in _portions(x.view(-1, *x.shape[-3:])):
+        frames.copy_(evaluate(op, frames))
+    return x
+
+
+def _portions(frames: Tensor) -> tuple[Tensor, ...]:
+    """Frames `[M, C, H, W]` in portions that stay in the cache."""
+    return frames.split(max(1, in_cache(frames) // max(1, frames[0].numel()))) if len(frames) else ()
 
 
 def as_frames(graph: Graph, frames: Tensor | NDArray[Any]) -> Tensor:
@@ -178,7 +224,16 @@ def _pooled(kernel: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def _max_pool(op: ir.MaxPool2d, x: Tensor) -> Tensor:
     if x.device != CPU or op.stride != op.kernel or any(op.padding):
         return F.max_pool2d(x, op.kernel, op.stride, op.padding)
-    # Windows side by side: maxima of whole rows are twice as fast as torch's kernel, which looks for positions as well.
+    sizes = [length // k for length, k in zip(x.shape[-2:], op.kernel, strict=True)]
+    pooled, done = x.new_empty((*x.shape[:-2], *sizes)), 0
+    for frames in _portions(x):
+        pooled[done : done + len(frames)] = _maxima(op, frames)
+        done += len(frames)
+    return pooled
+
+
+def _maxima(op: ir.MaxPool2d, x: Tensor) -> Tensor:
+    """Maxima over windows side by side: of whole rows, twice as fast as torch's kernel, which looks for positions as well."""
     for axis, k in zip((-2, -1), op.kernel, strict=True):
         whole = x.narrow(axis, 0, x.shape[axis] // k * k)
         parts = [whole[..., i::k, :] if axis == -2 else whole[..., i::k] for i in range(k)]

@@ -141,10 +141,11 @@ class TorchWindows:
         """See `Windows`."""
 
         def observe(node: Node, value: Tensor) -> None:
-            if recorder.watches(node.name):
-                recorder.add(node.name, frames_first(node.signal, value))
+            recorder.add(node.name, frames_first(node.signal, value))
 
-        found = run(self._graph, torch.from_numpy(frames).to(self._device), observe=observe)
+        given = torch.from_numpy(frames).to(self._device)
+        watched = [node.name for node in self._graph if recorder.watches(node.name)]
+        found = run(self._graph, given, observe=observe, watched=watched)
         result: NDArray[np.float32] = (
             frames_first(self._graph[self._graph.output].signal, found).cpu().numpy()
         )
