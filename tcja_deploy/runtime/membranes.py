@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from tcja_deploy.ir import ops as ir
@@ -75,7 +74,7 @@ def neuron_step(
         bound = torch.tensor(limit, dtype=h.dtype)
         limit = torch.nextafter(bound, torch.full_like(bound, torch.inf)).item()
     # torch fills where a mask is set element by element; what lies below a limit it replaces in whole vectors.
-    return spikes, F.threshold_(h.neg_(), -limit, -op.v_reset).neg_()
+    return spikes, torch.threshold_(h.neg_(), -limit, -op.v_reset).neg_()
 
 
 def integrator_step(
