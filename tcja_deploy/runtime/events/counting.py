@@ -77,7 +77,7 @@ class Counter:
                 share(kernels.count_masked, N, value.threads, bits, _words(value.gate == 1, words), ones)
                 weigh(ones, slice(Measure.UNIT, None))
             room = self._room(node.name, H * W, value.channels)
-            share(kernels.count_neurons, H * W, value.threads, bits, room)
+            share(kernels.count_neurons, H * W, value.threads, value.long_words, room)
         else:
             events = value.events
             N, H, W, T, C = events.shape

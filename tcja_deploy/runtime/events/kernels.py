@@ -37,14 +37,24 @@ __all__ = [
 ]
 
 
+_BYTE = 255
+"""How many flags a byte can sum."""
+
+
 # -- lists of what is active ---------------------------------------------------------------------------------------------
 @compiled
 def count_bits(lo: int, hi: int, bits: Any, counts: Any) -> None:
     """Spikes in each of the frames `[M, words]`: `counts [M]`."""
+    words = bits.shape[1]
+    flat = bits.ravel()
+    if words == 1:  # a loop that is compiled to vectors
+        for i in range(lo, hi):
+            counts[i] = bits_set(flat[i])
+        return
     for i in range(lo, hi):
         n = 0
-        for w in range(bits.shape[1]):
-            n += bits_set(bits[i, w])
+        for w in range(i * words, (i + 1) * words):
+            n += bits_set(flat[w])
         counts[i] = n
 
 
@@ -162,41 +172,35 @@ def pool(lo: int, hi: int, bits: Any, kernel: Any, stride: Any, padding: Any, ou
 
 @compiled
 def sum_bits(lo: int, hi: int, bits: Any, by_channel: Any) -> None:
-    """Spikes of `bits [N, P, T, words]` by sample, step and channel `[N, T, C]`; a row is a sample."""
+    """Add the spikes of `bits [N, P, T, words]` to `by_channel [N, T, lanes of all words]`; a row is a sample."""
     _, P, T, words = bits.shape
+    lanes = by_channel.shape[2] // words
+    flat, sums = bits.ravel(), by_channel.ravel()
     for n in range(lo, hi):
-        for p in range(P):
-            for t in range(T):
-                for w in range(words):
-                    word = np.uint32(bits[n, p, t, w])
-                    while word:
-                        c = w * LANES + lowest_bit(word)
-                        by_channel[n, t, c] += 1
-                        word &= word - np.uint32(1)
-
-
-@compiled
-def _silent(words: Any, start: int, end: int) -> bool:
-    """Whether no bit of `words[start:end]` is set."""
-    found: Any = np.uint16(0)
-    for i in range(start, end):
-        found |= words[i]
-    silent: bool = found == 0
-    return silent
+        for first in range(0, P, _BYTE):
+            for i in range(T * words):
+                start = (n * P + first) * T * words + i
+                add_bits(sums, (n * T * words + i) * lanes, flat, start, min(P - first, _BYTE), T * words)
 
 
 @compiled
 def count_neurons(lo: int, hi: int, bits: Any, counts: Any) -> None:
-    """Add the spikes of `bits [N, P, T, words]` by neuron to `counts [P, 16 words]`; a row is a place."""
+    """Add the spikes of `bits [N, P, T, words]` by neuron to `counts [P, lanes of all words]`; a row is a place."""
     N, P, T, words = bits.shape
+    lanes = counts.shape[1] // words
     flat, sums = bits.ravel(), counts.ravel()
     for p in range(lo, hi):
         for n in range(N):
             first = (n * P + p) * T * words
-            if _silent(flat, first, first + T * words):
+            found = flat[first]
+            for i in range(first + 1, first + T * words):
+                found |= flat[i]
+            if found == 0:
                 continue
-            for w in range(words):
-                add_bits(sums, (p * words + w) * LANES, flat, first + w, T, words)
+            for t in range(0, T, _BYTE):
+                for w in range(words):
+                    start = first + t * words + w
+                    add_bits(sums, (p * words + w) * lanes, flat, start, min(T - t, _BYTE), words)
 
 
 @compiled

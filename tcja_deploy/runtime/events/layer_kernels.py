@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from tcja_deploy.runtime.events.compiling import compiled
+from tcja_deploy.runtime.events.compiling import compiled, compiled_part
 from tcja_deploy.runtime.events.vectors import LANES, add_elements, add_lists, fill, fire, relax, step
 
 __all__ = [
     "busy_columns",
-    "copy_words",
     "is_reached",
     "meet",
     "real_layer",
@@ -27,11 +26,13 @@ __all__ = [
 
 _SUMS = 32768
 """Sums of a tile, so many as stay in the second-level cache."""
+_TOGETHER = 4
+"""Places with short lists whose neurons run side by side; their sums stay in the first-level cache."""
 _LONG = 3
 """Mean number of elements per list, over a place's taps and steps, above which adding lists is faster than adding elements."""
 
 
-@compiled
+@compiled_part
 def meet(n: int, y: int, x: int, shape: Any, ends: Any, taps: Any, block: int, meets: Any) -> tuple[int, int]:
     """The input places around one output place that are not silent over the window: how many, and how many elements they have.
 
@@ -41,31 +42,33 @@ def meet(n: int, y: int, x: int, shape: Any, ends: Any, taps: Any, block: int, m
     tap_y, tap_x = taps
     found = elements = 0
     for a in range(tap_y.shape[1]):
-        yy = tap_y[y, a, 0]
-        if yy < 0:
+        if tap_y[y, a, 0] < 0:
             break
+        line, first = (n * height + tap_y[y, a, 0]) * width, tap_y[y, a, 1] * columns
         for b in range(tap_x.shape[1]):
-            xx = tap_x[x, b, 0]
-            if xx < 0:
+            if tap_x[x, b, 0] < 0:
                 break
-            i = ((n * height + yy) * width + xx) * steps
+            i = (line + tap_x[x, b, 0]) * steps
             here = ends[i + steps] - ends[i]
-            if here:
-                meets[found, 0] = i
-                meets[found, 1] = (tap_y[y, a, 1] * columns + tap_x[x, b, 1]) * channels * block
-                found += 1
-                elements += here
+            meets[found, 0], meets[found, 1] = i, (first + tap_x[x, b, 1]) * channels * block
+            found += here != 0  # no branch, which would be mispredicted often
+            elements += here
     return found, elements
 
 
+@compiled_part
+def tile_size(columns: int, numbers: int) -> int:
+    """Places of a tile, each of which has so many sums."""
+    return min(columns, max(1, _SUMS // numbers))
+
+
 @compiled
-def tile_room(columns: int, numbers: int, taps: Any) -> tuple[Any, Any]:
-    """Room for what `meet` gives of each place of a tile, and for three numbers per place; each place has so many sums."""
-    size = min(columns, max(1, _SUMS // numbers))
+def tile_room(size: int, taps: Any) -> tuple[Any, Any]:
+    """Room for what `meet` gives of each of `size` places, and for three numbers per place."""
     return np.empty((size, taps[0].shape[1] * taps[1].shape[1], 2), np.int64), np.empty((3, size), np.int64)
 
 
-@compiled
+@compiled_part
 def add_short(
     width: Any, steps: int, lists: Any, table: Any, block: int, found: int, meets: Any, sums: Any, start: int, stride: int
 ) -> None:  # fmt: skip
@@ -80,7 +83,7 @@ def add_short(
         )  # fmt: skip
 
 
-@compiled
+@compiled_part
 def add_long(
     width: Any, steps: int, lists: Any, table: Any, block: int, found: Any, meets: Any, done: Any, sums: Any, starts: Any,
     stride: int,
@@ -108,21 +111,20 @@ def add_long(
                 done[p] += 1
 
 
-@compiled
+@compiled_part
 def busy_columns(n: int, y: int, shape: Any, ends: Any, tap_y: Any, busy: Any) -> None:
-    """Which input columns have active elements in the rows that output row `y` reads, in one step: `busy [width]`."""
-    height, width = shape[0], shape[1]
+    """Which input columns have active elements over the window in the rows that output row `y` reads: `busy [width]`."""
+    height, width, steps = shape[0], shape[1], shape[4]
     busy[:] = False
     for a in range(tap_y.shape[1]):
         if tap_y[y, a, 0] < 0:
             break
-        first = (n * height + tap_y[y, a, 0]) * width
-        line = ends[first : first + width + 1]
+        first = (n * height + tap_y[y, a, 0]) * width * steps
         for x in range(width):
-            busy[x] |= line[x + 1] > line[x]
+            busy[x] |= ends[first + (x + 1) * steps] > ends[first + x * steps]
 
 
-@compiled
+@compiled_part
 def is_reached(x: int, tap_x: Any, busy: Any) -> bool:
     """Whether column `x` of the output reads a busy column."""
     reached = False
@@ -130,14 +132,6 @@ def is_reached(x: int, tap_x: Any, busy: Any) -> bool:
         if tap_x[x, k, 0] >= 0:
             reached |= busy[tap_x[x, k, 0]]
     return reached
-
-
-@compiled
-def copy_words(words: Any, bits: Any) -> None:
-    """Copy words `[T, words]`, as many as both arrays have."""
-    for t in range(bits.shape[0]):
-        for w in range(min(words.shape[1], bits.shape[1])):
-            bits[t, w] = words[t, w]
 
 
 @compiled
@@ -158,44 +152,84 @@ def spiking_layer(
         neuron: See `plan.neuron_constants`.
         bits: Receives the spikes, `[N, H, W, T, words]`; zero before.
     """
-    steps, blocks, bias = shape[4], table[0].shape[0], table[1]
-    block, words = len(bias) // blocks, blocks * len(width)
+    steps, blocks = shape[4], table[0].shape[0]
+    block = len(table[1]) // blocks
     _, H, W, _, kept = bits.shape
-    meets, (found, done, places) = tile_room(W, steps * block, taps)
-    size = len(meets)
-    starts, sums = np.arange(size) * (steps * block), np.empty(size * steps * block, np.float32)
-    spikes, silent = np.empty((steps, words), np.uint16), np.empty((steps, words), np.uint16)
+    size = tile_size(W, steps * block)
+    room = tile_room(size + _TOGETHER, taps)
+    starts = np.arange(size + _TOGETHER) * (steps * block)
+    sums, silent = np.empty(len(starts) * steps * block, np.float32), np.empty(steps * kept, np.uint16)
+    busy, here = np.empty(shape[1], np.bool_), np.zeros(1, np.int64)
     for b in range(blocks):
-        fill(width, sums, 0, block, bias, b * block, steps)
-        fire(width, sums, 0, neuron, silent, b * len(width), words, steps)
-    restless = silent[:, :kept].any()
+        fill(width, sums, 0, block, table[1], b * block, steps)
+        word = b * len(width)
+        fire(width, sums, 0, 1, neuron, silent, here, word, kept, kept - word, steps)
+    tile = (size, room, starts, sums, busy, silent, silent.any())
+    spiking_rows(lo, hi, width, shape, lists, table, taps, neuron, tile, (H, W, kept), bits.ravel())
+
+
+@compiled_part
+def spiking_rows(
+    lo: int, hi: int, width: Any, shape: Any, lists: Any, table: Any, taps: Any, neuron: Any, tile: Any, extents: Any,
+    bits: Any,
+) -> None:  # fmt: skip
+    """The loop of `spiking_layer`.
+
+    `tile` is working memory: places of a tile, for each of them and `_TOGETHER` more what `tile_room` gives, where its sums
+    begin, and the sums; busy columns; spikes of a place without input, and whether there are any. `extents` are rows, columns
+    and words of the output.
+    """
+    size, (meets, (found, done, places)), starts, sums, busy, silent, restless = tile
+    (H, W, kept), steps, blocks, ends = extents, shape[4], table[0].shape[0], lists[0]
+    block = len(width) * LANES
     for row in range(lo, hi):
         n, y = row // H, row % H
+        busy_columns(n, y, shape, ends, taps[0], busy)
         for first in range(0, W, size):
-            count = 0
+            far = near = 0
             for x in range(first, min(W, first + size)):
-                met, elements = meet(n, y, x, shape, lists[0], taps, block, meets[count])
-                found[count], places[count] = met, x
+                met, elements, place = 0, 0, (row * W + x) * steps * kept
+                if is_reached(x, taps[1], busy):
+                    met, elements = meet(n, y, x, shape, ends, taps, block, meets[far])
                 if elements > _LONG * met * steps:
-                    count += 1
+                    found[far], places[far] = met, place
+                    far += 1
                 elif elements:
-                    for b in range(blocks):
-                        add_short(
-                            width, steps, lists, table, b, met, meets[count], sums, starts[count], block
-                        )
-                        fire(width, sums, starts[count], neuron, spikes, b * len(width), words, steps)
-                    copy_words(spikes, bits[n, y, x])
+                    for k in range(met):
+                        meets[size + near, k, 0], meets[size + near, k, 1] = meets[far, k, 0], meets[far, k, 1]
+                    found[size + near], places[size + near] = met, place
+                    near += 1
+                    if near == _TOGETHER:
+                        short_places(near, width, steps, lists, table, neuron, tile, kept, bits)
+                        near = 0
                 elif restless:
-                    copy_words(silent, bits[n, y, x])
-            for b in range(blocks if count else 0):
-                add_long(width, steps, lists, table, b, found[:count], meets, done, sums, starts, block)
-                for p in range(count):
-                    fire(width, sums, starts[p], neuron, spikes, 0, words, steps)
-                    here = bits[n, y, places[p], :, b * len(width) :]
-                    copy_words(spikes[:, : min(len(width), here.shape[1])], here)
+                    for i in range(len(silent)):
+                        bits[place + i] = silent[i]
+            if near:
+                short_places(near, width, steps, lists, table, neuron, tile, kept, bits)
+            for b in range(blocks if far else 0):
+                word = b * len(width)
+                add_long(width, steps, lists, table, b, found[:far], meets, done, sums, starts, block)
+                fire(width, sums, 0, far, neuron, bits, places, word, kept, kept - word, steps)
 
 
-@compiled
+@compiled_part
+def short_places(
+    count: int, width: Any, steps: int, lists: Any, table: Any, neuron: Any, tile: Any, kept: int, bits: Any
+) -> None:
+    """The places with short lists behind those of a tile, see `spiking_rows`: sums and neurons."""
+    size, (meets, (found, _, places)), starts, sums, _, _, _ = tile
+    block = len(width) * LANES
+    for b in range(table[0].shape[0]):
+        for p in range(size, size + count):
+            add_short(width, steps, lists, table, b, found[p], meets[p], sums, starts[p], block)
+        word = b * len(width)
+        fire(
+            width, sums, starts[size], count, neuron, bits, places[size:], word, kept, kept - word, steps
+        )
+
+
+@compiled_part
 def advance(
     width: Any, sums: Any, start: int, bias: Any, block: int, neuron: Any, v: Any, silence: int, bits: Any, spikes: Any
 ) -> None:  # fmt: skip
@@ -224,8 +258,8 @@ def spiking_frame(
     blocks, bias = table[0].shape[0], table[1]
     block = len(bias) // blocks
     _, H, W, _, _ = bits.shape
-    meets, (found, done, places) = tile_room(W, block, taps)
-    size = len(meets)
+    size = tile_size(W, block)
+    meets, (found, done, places) = tile_room(size, taps)
     starts, sums = np.arange(size) * block, np.empty(size * block, np.float32)
     spikes, busy, tap_x = np.empty(len(width), np.uint16), np.empty(shape[1], np.bool_), taps[1]
     for row in range(lo, hi):
@@ -264,8 +298,8 @@ def real_layer(
     steps, blocks = shape[4], table[0].shape[0]
     block = len(table[1]) // blocks
     _, H, W, _, columns = out.shape
-    meets, (found, done, places) = tile_room(W, steps * block, taps)
-    size = len(meets)
+    size = tile_size(W, steps * block)
+    meets, (found, done, places) = tile_room(size, taps)
     sums = out.ravel()
     for row in range(lo, hi):
         n, y = row // H, row % H

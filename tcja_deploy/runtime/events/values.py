@@ -178,6 +178,13 @@ class Spikes(LayerValue):
         return EventLists((N, H, W, T, self.channels), ends, index, scale, when)
 
     @property
+    def long_words(self) -> NDArray[Any]:
+        """The bits as `[N, H W, T, words]`, in words as long as the channels of a frame fill."""
+        N, H, W, T, words = self.bits.shape
+        wide = {0: np.uint64, 2: np.uint32}.get(words % 4, np.uint16)
+        return self.bits.view(wide).reshape(N, H * W, T, -1)
+
+    @property
     def neuron_steps(self) -> int:
         """Number of neurons times steps times samples."""
         return math.prod(self.bits.shape[:4]) * self.channels
@@ -185,9 +192,8 @@ class Spikes(LayerValue):
     @cached_property
     def by_place(self) -> NDArray[np.int32]:
         """Spikes by sample, place and step `[N, H, W, T]`."""
-        flat = self.bits.reshape(math.prod(self.bits.shape[:4]), self.bits.shape[4])
-        wide = {0: np.uint64, 2: np.uint32}.get(flat.shape[1] % 4)
-        flat = flat if wide is None else flat.view(wide)  # in fewer, longer words
+        words = self.long_words
+        flat = words.reshape(-1, words.shape[3])
         counts = np.empty(len(flat), np.int32)
         share(kernels.count_bits, len(flat), self.threads, flat, counts)
         return counts.reshape(self.bits.shape[:4])
@@ -195,10 +201,10 @@ class Spikes(LayerValue):
     @cached_property
     def by_channel(self) -> NDArray[np.int32]:
         """Spikes by sample, step and channel `[N, T, C]`."""
-        N, H, W, T, words = self.bits.shape
-        counts = np.zeros((N, T, self.channels), np.int32)
-        share(kernels.sum_bits, N, self.threads, self.bits.reshape(N, H * W, T, words), counts)
-        return counts
+        N, _, _, T, words = self.bits.shape
+        counts = np.zeros((N, T, words * LANES), np.int32)
+        share(kernels.sum_bits, N, self.threads, self.long_words, counts)
+        return counts[..., : self.channels]
 
     def with_bits(self, bits: NDArray[np.uint16]) -> Spikes:
         """Other spikes with the same gate."""

@@ -44,7 +44,8 @@ __all__ = [
 
 _F32 = ir.FloatType()
 _VECTOR = ir.VectorType(_F32, LANES)
-_FLAGS = ir.VectorType(ir.IntType(1), LANES)
+_IN_REGISTERS = 8
+"""Vectors of membranes that are held at once."""
 
 
 def _add_row(
@@ -268,31 +269,54 @@ def add_elements(
 
 @typed_intrinsic
 def fire(
-    typing: Any, width: Any, x: Any, at: Any, neuron: Any, bits: Any, word: Any, stride: Any, steps: Any
-) -> Any:
-    """Neurons over a window from rest, whose inputs `x[at:]` are stored step after step; see `step`.
+    typing: Any, width: Any, x: Any, at: Any, count: Any, neuron: Any, bits: Any, places: Any, word: Any, stride: Any,
+    kept: Any, steps: Any,
+) -> Any:  # fmt: skip
+    """Neurons of `count` places over a window from rest; see `step`.
 
-    Their spikes of step t go to `bits[word + t stride:]`.
+    Their inputs `x[at:]` are stored place after place and step after step. The first `kept` words of spikes of place p and
+    step t go to `bits[places[p] + word + t stride:]`. Places run side by side, so that a step need not wait for the one before.
     """
-    signature = types.void(width, x, types.int64, neuron, bits, types.int64, types.int64, types.int64)
+    i64 = types.int64
+    signature = types.void(width, x, i64, i64, neuron, bits, places, i64, i64, i64, i64)
+    together = max(1, _IN_REGISTERS // width.count)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        inputs, out = (pointer(context, builder, signature.args[i], args[i]) for i in (1, 4))
-        inputs, out = builder.gep(inputs, [args[2]]), builder.gep(out, [args[5]])
-        neuron = _Neuron(builder, args[3])
+        inputs, out, found = (pointer(context, builder, signature.args[i], args[i]) for i in (1, 5, 6))
+        inputs, out = builder.gep(inputs, [args[2]]), builder.gep(out, [args[7]])
+        neuron = _Neuron(builder, args[4])
+        limits = [builder.icmp_signed("<", number(k), args[9]) for k in range(width.count)]
+        length = number(width.count * LANES)
 
-        def one(t: Any, v: list[Any]) -> list[Any]:
-            here = builder.gep(inputs, [builder.mul(t, number(len(v) * LANES))])
-            words = builder.gep(out, [builder.mul(t, args[6])])
-            x = [load(builder, here, number(k * LANES), _VECTOR) for k in range(len(v))]
-            after = []
-            for k, h in enumerate(neuron.charged(x, v)):
-                spikes, membrane = neuron.fired(h)
-                builder.store(spikes, builder.gep(words, [number(k)]))
-                after.append(membrane)
-            return after
+        def places(first: Any, several: int) -> list[Any]:
+            numbers = [builder.add(first, number(q)) for q in range(several)]
+            sums = [builder.gep(inputs, [builder.mul(builder.mul(p, args[10]), length)]) for p in numbers]
+            words = [builder.gep(out, [builder.load(builder.gep(found, [p]))]) for p in numbers]
 
-        loop(builder, number(0), args[7], 1, [neuron.rest] * width.count, one)
+            def one(t: Any, v: list[Any]) -> list[Any]:
+                row, offset = builder.mul(t, length), builder.mul(t, args[8])
+                x = [
+                    load(builder, builder.gep(place, [row]), number(k * LANES), _VECTOR)
+                    for place in sums
+                    for k in range(width.count)
+                ]
+                after = []
+                for i, h in enumerate(neuron.charged(x, v)):
+                    spikes, membrane = neuron.fired(h)
+                    k = i % width.count
+                    here = builder.gep(words[i // width.count], [builder.add(offset, number(k))])
+                    with builder.if_then(limits[k], likely=True):
+                        builder.store(spikes, here)
+                    after.append(membrane)
+                return after
+
+            loop(builder, number(0), args[10], 1, [neuron.rest] * (width.count * several), one)
+            return []
+
+        last = builder.sub(args[3], number(together - 1))
+        p, _ = loop(builder, number(0), last, together, [], lambda p, nothing: places(p, together))
+        if together > 1:
+            loop(builder, p, args[3], 1, [], lambda p, nothing: places(p, 1))
         return context.get_dummy_value()
 
     return signature, generate
@@ -300,19 +324,28 @@ def fire(
 
 @typed_intrinsic
 def add_bits(typing: Any, counts: Any, at: Any, bits: Any, start: Any, steps: Any, stride: Any) -> Any:
-    """Add 16 neurons' spikes to `counts[at:]`: the words `bits[start + t stride]` of `t < steps`."""
+    """Add the spikes of as many neurons as a word has bits to `counts[at:]`: words `bits[start + t stride]` of `t < steps`.
+
+    There must be fewer than 256 steps, because the sums are kept in bytes.
+    """
     signature = types.void(counts, types.int64, bits, types.int64, types.int64, types.int64)
+    lanes = bits.dtype.bitwidth
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         out, words = (pointer(context, builder, signature.args[i], args[i]) for i in (0, 2))
+        flags, small = ir.VectorType(ir.IntType(1), lanes), ir.VectorType(ir.IntType(8), lanes)
         wide = ir.VectorType(I32, LANES)
 
         def add(t: Any, sums: list[Any]) -> list[Any]:
             word = builder.load(builder.gep(words, [builder.add(args[3], builder.mul(t, args[5]))]))
-            return [builder.add(sums[0], builder.zext(builder.bitcast(word, _FLAGS), wide))]
+            return [builder.add(sums[0], builder.zext(builder.bitcast(word, flags), small))]
 
-        _, (total,) = loop(builder, number(0), args[4], 1, [load(builder, out, args[1], wide)], add)
-        store(builder, total, out, args[1])
+        _, (total,) = loop(builder, number(0), args[4], 1, [ir.Constant(small, [0] * lanes)], add)
+        for first in range(0, lanes, LANES):
+            chosen = ir.Constant(ir.VectorType(I32, LANES), list(range(first, first + LANES)))
+            part = builder.zext(builder.shuffle_vector(total, ir.Constant(small, ir.Undefined), chosen), wide)
+            place = builder.add(args[1], number(first))
+            store(builder, builder.add(load(builder, out, place, wide), part), out, place)
         return context.get_dummy_value()
 
     return signature, generate

@@ -8,8 +8,8 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from tcja_deploy.runtime.events.compiling import compiled
-from tcja_deploy.runtime.events.layer_kernels import busy_columns, copy_words, is_reached, meet
+from tcja_deploy.runtime.events.compiling import compiled, compiled_part
+from tcja_deploy.runtime.events.layer_kernels import busy_columns, is_reached, meet
 from tcja_deploy.runtime.events.vectors import LANES
 from tcja_deploy.runtime.integers.vectors import append_rows, integer_step, relax_integers, sum_integers
 
@@ -27,6 +27,14 @@ def _typed_room_for(scale: Any, size: Any) -> Any:
     if isinstance(scale, types.NoneType):
         return lambda scale, size: None
     return lambda scale, size: np.empty(size, np.float32)
+
+
+@compiled_part
+def copy_words(words: Any, bits: Any) -> None:
+    """Copy words `[T, words]`, as many as both arrays have."""
+    for t in range(bits.shape[0]):
+        for w in range(min(words.shape[1], bits.shape[1])):
+            bits[t, w] = words[t, w]
 
 
 @compiled
