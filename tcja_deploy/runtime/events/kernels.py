@@ -17,6 +17,8 @@ from tcja_deploy.runtime.events.vectors import (
     add_bits,
     bits_set,
     lowest_bit,
+    nonzero,
+    without_lowest_bit,
 )
 
 __all__ = [
@@ -87,65 +89,68 @@ def count_masked(lo: int, hi: int, bits: Any, mask: Any, counts: Any) -> None:
 
 @compiled
 def list_bits(
-    lo: int,
-    hi: int,
-    bits: Any,
-    ends: Any,
-    gates: Any,
-    steps: int,
-    area: int,
-    index: Any,
-    scale: Any,
-    when: Any,
-) -> None:
-    """Channels that spike in each frame of `bits [M, words]`, in rising order, with their steps and gates `[N, T, C]`, if any.
+    lo: int, hi: int, bits: Any, ends: Any, gates: Any, index: Any, scale: Any, when: Any
+) -> None:  # fmt: skip
+    """Channels that spike in each frame of `bits [N, P, T, words]`, in rising order, with their steps and gates, if any.
 
-    A frame is `(n, place, t)` with `area` places and `steps` steps.
+    Gates are `[N, T, C]`; a row is a place of a sample.
     """
-    for i in range(lo, hi):
-        at = ends[i]
-        for w in range(bits.shape[1]):
-            word = np.uint32(bits[i, w])
-            while word:
-                channel = w * LANES + lowest_bit(word)
-                index[at] = channel
-                when[at] = i % steps
-                if gates is not None:
-                    scale[at] = gates[i // (area * steps), i % steps, channel]
-                word &= word - np.uint32(1)
-                at += 1
+    _, P, T, words = bits.shape
+    flat, lanes = bits.ravel(), 8 * bits.itemsize
+    for row in range(lo, hi):
+        n = row // P
+        if ends[row * T] == ends[(row + 1) * T]:
+            continue
+        for t in range(T):
+            i = row * T + t
+            at = ends[i]
+            for w in range(words):
+                word = flat[i * words + w]
+                while word:
+                    channel = w * lanes + lowest_bit(word)
+                    index[at], when[at] = channel, t
+                    if gates is not None:
+                        scale[at] = gates[n, t, channel]
+                    word = without_lowest_bit(word)
+                    at += 1
 
 
 @compiled
 def count_nonzero(lo: int, hi: int, frames: Any, counts: Any) -> None:
     """Values that are not zero at each place: `frames [T, N, C, H, W]`, `counts [N, H, W, T]`; a row is `(n, y)`."""
-    T, _, C, H, W = frames.shape
-    for row in range(lo, hi):
-        n, y = row // H, row % H
+    T, N, C, H, W = frames.shape
+    flat, sums = frames.ravel(), counts.ravel()
+    for n in range(lo // H, (hi - 1) // H + 1):
+        first, last = max(lo - n * H, 0) * W, min(hi - n * H, H) * W
         for t in range(T):
             for c in range(C):
-                line = frames[t, n, c, y]
-                for x in range(W):
-                    if line[x] != 0:
-                        counts[n, y, x, t] += 1
+                plane = ((t * N + n) * C + c) * H * W
+                for start in range(first, last, LANES):
+                    found = nonzero(flat, plane + start, min(LANES, last - start))
+                    while found:
+                        sums[(n * H * W + start + lowest_bit(found)) * T + t] += 1
+                        found = without_lowest_bit(found)
 
 
 @compiled
 def list_nonzero(lo: int, hi: int, frames: Any, ends: Any, index: Any, scale: Any, when: Any) -> None:
     """Channels, values and steps of what is not zero; `ends [N, H, W, T]`, where lists begin, is advanced."""
-    T, _, C, H, W = frames.shape
-    for row in range(lo, hi):
-        n, y = row // H, row % H
+    T, N, C, H, W = frames.shape
+    flat, nexts = frames.ravel(), ends.ravel()
+    for n in range(lo // H, (hi - 1) // H + 1):
+        first, last = max(lo - n * H, 0) * W, min(hi - n * H, H) * W
         for t in range(T):
             for c in range(C):
-                line = frames[t, n, c, y]
-                for x in range(W):
-                    if line[x] != 0:
-                        at = ends[n, y, x, t]
-                        index[at] = c
-                        scale[at] = line[x]
-                        when[at] = t
-                        ends[n, y, x, t] = at + 1
+                plane = ((t * N + n) * C + c) * H * W
+                for start in range(first, last, LANES):
+                    found = nonzero(flat, plane + start, min(LANES, last - start))
+                    while found:
+                        place = start + lowest_bit(found)
+                        i = (n * H * W + place) * T + t
+                        at = nexts[i]
+                        index[at], scale[at], when[at] = c, flat[plane + place], t
+                        nexts[i] = at + 1
+                        found = without_lowest_bit(found)
 
 
 # -- bits ----------------------------------------------------------------------------------------------------------------
@@ -271,7 +276,7 @@ def unpack(lo: int, hi: int, bits: Any, gates: Any, out: Any) -> None:
                     while word:
                         c = w * LANES + lowest_bit(word)
                         out[t, n, c, p] = 1 if gates is None else gates[n, t, c]
-                        word &= word - np.uint32(1)
+                        word = without_lowest_bit(word)
 
 
 @compiled

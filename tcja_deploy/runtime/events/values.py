@@ -170,11 +170,12 @@ class Spikes(LayerValue):
     @cached_property
     def events(self) -> EventLists:
         """See `LayerValue`."""
-        N, H, W, T, words = self.bits.shape
-        flat, ends = self.bits.reshape(N * H * W * T, words), _ends(self.by_place)
+        N, H, W, T, _ = self.bits.shape
+        ends = _ends(self.by_place)
         index, when = np.empty((2, ends[-1] + LANES), np.uint16)
         scale = None if self.gate is None else np.empty(ends[-1] + LANES, np.float32)
-        share(kernels.list_bits, len(flat), self.threads, flat, ends, self.gate, T, H * W, index, scale, when)
+        given = (self.long_words, ends, self.gate, index, scale, when)
+        share(kernels.list_bits, N * H * W, self.threads, *given)
         return EventLists((N, H, W, T, self.channels), ends, index, scale, when)
 
     @property

@@ -38,8 +38,10 @@ __all__ = [
     "fill",
     "fire",
     "lowest_bit",
+    "nonzero",
     "relax",
     "step",
+    "without_lowest_bit",
 ]
 
 _F32 = ir.FloatType()
@@ -361,6 +363,52 @@ def lowest_bit(typing: Any, word: Any) -> Any:
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
 
     return word(word), generate
+
+
+@typed_intrinsic
+def without_lowest_bit(typing: Any, word: Any) -> Any:
+    """A number that is not zero, with its lowest set bit cleared."""
+    if not isinstance(word, types.Integer):
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.and_(args[0], builder.sub(args[0], args[0].type(1)))
+
+    return word(word), generate
+
+
+@typed_intrinsic
+def nonzero(typing: Any, values: Any, at: Any, count: Any) -> Any:
+    """Which of the numbers `values[at:at + count]` are not zero, as the lowest bits of a number; there are 16 at most."""
+    signature = types.uint32(values, types.int64, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        first = builder.gep(pointer(context, builder, signature.args[0], args[0]), [args[1]])
+        kind = ir.VectorType(first.type.pointee, LANES)
+        compare = builder.fcmp_unordered if isinstance(kind.element, ir.FloatType) else builder.icmp_unsigned
+        whole = builder.icmp_signed(">=", args[2], number(LANES))
+        with builder.if_else(whole, likely=True) as (full, rest):
+            with full:
+                x = load(builder, first, number(0), kind)
+                flags = builder.zext(
+                    builder.bitcast(compare("!=", x, ir.Constant(kind, [0] * LANES)), I16), I32
+                )
+                from_full = builder.block
+            with rest:
+
+                def add(i: Any, found: list[Any]) -> list[Any]:
+                    flag = compare("!=", builder.load(builder.gep(first, [i])), kind.element(0))
+                    bit = builder.shl(builder.zext(flag, I32), builder.trunc(i, I32))
+                    return [builder.or_(found[0], bit)]
+
+                _, (some,) = loop(builder, number(0), args[2], 1, [I32(0)], add)
+                from_rest = builder.block
+        found = builder.phi(I32)
+        found.add_incoming(flags, from_full)
+        found.add_incoming(some, from_rest)
+        return found
+
+    return signature, generate
 
 
 @typed_intrinsic
