@@ -148,7 +148,9 @@ def as_frames(graph: Graph, frames: Tensor | NDArray[Any]) -> Tensor:
             hint="integrate the recording into as many frames as the model has time steps; time is the first axis",
         )
     x = x.to(torch.float32)
-    finite = not x.numel() or math.isfinite(float(x.sum()))  # one pass without a copy; large numbers may overflow
+    finite = not x.numel() or math.isfinite(
+        float(x.sum())
+    )  # one pass without a copy; large numbers may overflow
     if not finite and not math.isfinite(sum(map(float, torch.aminmax(x)))):
         raise DataError(
             "the frames hold a value that is not finite in float32",

@@ -249,22 +249,19 @@ class Recorder:
         self._open[name][..., step : step + k] = table.transpose(2, 3).numpy()
         self._neurons[name] += neurons.numpy()
 
-    def add_table(self, name: str, table: Ints) -> None:
-        """Add counts of a whole window `[1 + maps, len(Measure), n, steps]` that were made elsewhere; `add_neurons` follows.
+    def window_table(self, name: str) -> Ints:
+        """Zeros `[1 + maps, len(Measure), n, steps]` to which counts of a whole window are written; `add_neurons` follows.
 
         Raises:
-            DataError: The shape does not fit, or the value was counted before.
+            DataError: The value was counted before.
         """
-        seen = self._seen[name]
-        if seen.any() or table.shape != self._open[name].shape:
-            raise DataError(
-                f"got counts of shape {list(table.shape)}, or they were counted before", where=name
-            )
-        seen[:] = True
-        self._open[name][...] = table
+        if self._seen[name].any():
+            raise DataError("was counted before", where=name)
+        self._seen[name][:] = True
+        return self._open[name]
 
     def add_neurons(self, name: str, neurons: NDArray[np.integer[Any]]) -> None:
-        """Add the non-zero elements at each position, `[*features]`, that belong to tables of `add_table`."""
+        """Add the non-zero elements at each position, `[*features]`, that belong to what `window_table` received."""
         self._neurons[name] += neurons
 
     def finish(self) -> Activity:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tcja_deploy.ir import Node
 from tcja_deploy.runtime.activity.collect import frames_first
@@ -22,13 +23,18 @@ __all__ = ["Counter"]
 
 Ints = NDArray[np.int64]
 
+_FEW = 1 << 16
+"""Numbers that are counted sooner in one loop than by the sums of torch."""
+
 
 class Counter:
     """Feeds a recorder from values of the engine, and gathers the counts by neuron until `flush`."""
 
     def __init__(self) -> None:
-        self._neurons: dict[str, NDArray[np.int32]] = {}
-        self._maps: dict[str, Ints] = {}
+        # Counts by neuron of spikes that several values have alike, such as those before and after a gate.
+        self._neurons: dict[tuple[str, ...], NDArray[np.int32]] = {}
+        self._last: tuple[Spikes, tuple[str, ...]] | None = None
+        self._maps: dict[str, tuple[Ints, Ints]] = {}
 
     def add(self, recorder: Recorder, node: Node, value: LayerValue) -> None:
         """Count a value, if it is watched.
@@ -39,77 +45,94 @@ class Counter:
         watch = recorder.watch(node.name)
         if watch is None:
             return
-        if not self._by_place(recorder, node, value, watch):
+        placed = (
+            node.signal.kind.sparse and node.signal.dims[:2] == ("T", "N") and len(watch.features) in (1, 3)
+        )
+        if placed and all(m.shape[0] == m.shape[1] == 1 for m in watch.maps.values()):
+            if isinstance(value, Spikes) and (value.gate is None or value.gate.min() > 0):
+                self._add_spikes(recorder, watch, value)
+            else:
+                self._add_events(recorder, watch, value)
+        elif not self._add_numbers(recorder, watch, frames_first(node.signal, value.dense)):
             recorder.add(node.name, frames_first(node.signal, value.dense))
 
     def flush(self, recorder: Recorder) -> None:
         """Pass on the counts by neuron that were gathered since the last call."""
-        for name, counts in self._neurons.items():
-            watch = recorder.watch(name)
-            if watch is not None:
-                channels = int(np.prod(watch.features)) // len(counts)
-                recorder.add_neurons(name, counts[:, :channels].T.reshape(watch.features))
+        self._settle()
+        for names, counts in self._neurons.items():
+            for name in names:
+                watch = recorder.watch(name)
+                if watch is not None:
+                    channels = int(np.prod(watch.features)) // len(counts)
+                    recorder.add_neurons(name, counts[:, :channels].T.reshape(watch.features))
         self._neurons = {}
 
-    def _by_place(self, recorder: Recorder, node: Node, value: LayerValue, watch: Watch) -> bool:
-        """Count from bits or lists; false if that cannot be done."""
-        placed = node.signal.dims[:2] == ("T", "N") and len(watch.features) in (1, 3)
-        alike = all(m.shape[0] == m.shape[1] == 1 for m in watch.maps.values())
-        if not placed or not alike or not node.signal.kind.sparse:
-            return False
-        if isinstance(value, Spikes) and (
-            value.gate is None or bool((value.gate > 0).all())
-        ):  # gates are at most 1
-            N, H, W, T, words = value.bits.shape
-            weights = self._weights(watch, (H, W))
-            table = np.zeros((len(weights), len(Measure), N, T), np.int64)
-
-            bits = value.bits.reshape(N, H * W, T, words)
-
-            def weigh(places: NDArray[np.int32], measures: slice) -> None:
-                found = np.zeros((len(weights), N, T), np.int64)
-                share(kernels.weigh_places, N, value.threads, places, weights, found)
-                table[:, measures] = found[:, None]
-
-            weigh(value.by_place.reshape(N, H * W, T), slice(None if value.gate is None else Measure.UNIT))
-            if value.gate is not None and bool((value.gate == 1).any()):  # saturated: worth 1, as a spike is
-                ones = np.empty((N, H * W, T), np.int32)
-                share(kernels.count_masked, N, value.threads, bits, _words(value.gate == 1, words), ones)
-                weigh(ones, slice(Measure.UNIT, None))
-            room = self._room(node.name, H * W, value.channels)
-            share(kernels.count_neurons, H * W, value.threads, value.long_words, room)
+    def _add_spikes(self, recorder: Recorder, watch: Watch, value: Spikes) -> None:
+        """Count bits. A gate makes a spike a unit where it is saturated, and no whole number elsewhere; gates are at most 1."""
+        table, bits = recorder.window_table(watch.name), value.long_words
+        classes, weights = self._weights(watch, value.bits.shape[1:3])
+        most = len(Measure) if value.gate is None else Measure.UNIT
+        share(kernels.weigh_bits, len(bits), value.threads, bits, None, classes, weights, 0, most, table)
+        if value.gate is not None and value.gate.max() == 1:
+            ones = _words(value.gate == 1, value.bits.shape[4]).view(bits.dtype)
+            given = (bits, ones, classes, weights, int(Measure.UNIT), len(Measure), table)
+            share(kernels.weigh_bits, len(bits), value.threads, *given)
+        if self._last is not None and self._last[0].bits is value.bits:
+            self._last = value, (*self._last[1], watch.name)
         else:
-            events = value.events
-            N, H, W, T, C = events.shape
-            scale = events.scale
-            table = np.zeros((1 + len(watch.maps), len(Measure), N, T), np.int64)
-            share(
-                kernels.weigh_events,
-                N,
-                value.threads,
-                events.ends,
-                scale,
-                self._weights(watch, (H, W)),
-                table,
-            )
-            given = (events.ends, events.index, scale, (N, H * W, T), self._room(node.name, H * W, C))
-            share(kernels.list_neurons, H * W, value.threads, *given)
-        recorder.add_table(node.name, table)
+            self._settle()
+            self._last = value, (watch.name,)
+
+    def _settle(self) -> None:
+        """Count the last spikes by neuron, for all values that have them."""
+        if self._last is not None:
+            value, names = self._last
+            self._last, bits = None, value.long_words
+            room = self._room(names, bits.shape[1], value.channels)
+            share(kernels.count_neurons, bits.shape[1], value.threads, bits, room)
+
+    def _add_events(self, recorder: Recorder, watch: Watch, value: LayerValue) -> None:
+        """Count lists."""
+        events = value.events
+        N, H, W, T, C = events.shape
+        table = recorder.window_table(watch.name)
+        given = (events.ends, events.scale, events.when, *self._weights(watch, (H, W)), table)
+        share(kernels.weigh_events, N, value.threads, *given)
+        room = self._room((watch.name,), H * W, C)
+        lists = (events.ends, events.index, events.scale, (N, H * W, T), room)
+        share(kernels.list_neurons, H * W, value.threads, *lists)
+
+    def _add_numbers(self, recorder: Recorder, watch: Watch, x: Tensor) -> bool:
+        """Count a few numbers `[steps, n, *features]` at once; false if there are many, or if their weights differ by step."""
+        if x.numel() > _FEW or any(len(m) > 1 for m in watch.maps.values()) or not bool(x.isfinite().all()):
+            return False
+        rows = [np.ones(watch.features, np.int64)]
+        rows += [np.broadcast_to(m[0], watch.features) for m in watch.maps.values()]
+        neurons = np.zeros(x[0, 0].numel(), np.int64)
+        numbers = np.ascontiguousarray(x.flatten(2).numpy())
+        table = recorder.window_table(watch.name)
+        kernels.weigh_numbers(0, 1, numbers, np.stack(rows).reshape(len(rows), -1), table, neurons)
+        recorder.add_neurons(watch.name, neurons.reshape(watch.features))
         return True
 
-    def _weights(self, watch: Watch, size: tuple[int, int]) -> Ints:
-        """Weights by place, `[1 + maps, H W]`: ones for the plain count, then the maps of a value."""
+    def _weights(self, watch: Watch, size: tuple[int, int]) -> tuple[Ints, Ints]:
+        """For each place the class of places with equal weights, and the weights of classes, `[1 + maps, classes]`.
+
+        The first weights are ones, for the plain count.
+        """
         if watch.name not in self._maps:
             rows = [np.ones(size, np.int64)]
             rows += [np.broadcast_to(m.reshape(m.shape[2:] or (1, 1)), size) for m in watch.maps.values()]
-            self._maps[watch.name] = np.stack(rows).reshape(len(rows), -1)
+            places = np.stack(rows).reshape(len(rows), -1)
+            weights, classes = np.unique(places, axis=1, return_inverse=True)
+            self._maps[watch.name] = classes.reshape(-1).astype(np.int64), np.ascontiguousarray(weights)
         return self._maps[watch.name]
 
-    def _room(self, name: str, places: int, channels: int) -> NDArray[np.int32]:
+    def _room(self, names: tuple[str, ...], places: int, channels: int) -> NDArray[np.int32]:
         """Counts by neuron so far, `[places, channels]`, the channels rounded up to whole words."""
-        if name not in self._neurons:
-            self._neurons[name] = np.zeros((places, -(-channels // LANES) * LANES), np.int32)
-        return self._neurons[name]
+        if names not in self._neurons:
+            self._neurons[names] = np.zeros((places, -(-channels // LANES) * LANES), np.int32)
+        return self._neurons[names]
 
 
 def _words(flags: NDArray[np.bool_], words: int) -> NDArray[np.uint16]:

@@ -11,20 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from tcja_deploy.runtime.events.compiling import compiled
-from tcja_deploy.runtime.events.vectors import (
-    LANES,
+from tcja_deploy.runtime.events.bit_vectors import (
     add_bits,
     bits_set,
     lowest_bit,
     nonzero,
     without_lowest_bit,
 )
+from tcja_deploy.runtime.events.compiling import compiled
+from tcja_deploy.runtime.events.vectors import LANES
 
 __all__ = [
     "add_up",
     "count_bits",
-    "count_masked",
     "count_neurons",
     "count_nonzero",
     "list_bits",
@@ -34,8 +33,9 @@ __all__ = [
     "pool",
     "sum_bits",
     "unpack",
+    "weigh_bits",
     "weigh_events",
-    "weigh_places",
+    "weigh_numbers",
 ]
 
 
@@ -72,19 +72,6 @@ def add_up(counts: Any, ends: Any) -> int:
         total += counts[i]
         ends[i + 1] = total
     return total
-
-
-@compiled
-def count_masked(lo: int, hi: int, bits: Any, mask: Any, counts: Any) -> None:
-    """Spikes of `bits [N, P, T, words]` that are in `mask [N, T, words]`: `counts [N, P, T]`; a row is a sample."""
-    _, P, T, words = bits.shape
-    for n in range(lo, hi):
-        for p in range(P):
-            for t in range(T):
-                found = 0
-                for w in range(words):
-                    found += bits_set(bits[n, p, t, w] & mask[n, t, w])
-                counts[n, p, t] = found
 
 
 @compiled
@@ -212,56 +199,108 @@ def count_neurons(lo: int, hi: int, bits: Any, counts: Any) -> None:
 def list_neurons(lo: int, hi: int, ends: Any, index: Any, scale: Any, shape: Any, counts: Any) -> None:
     """Add the non-zero elements of lists by neuron to `counts [P, C]`; `shape` is `[N, P, T]`, a row is a place."""
     N, P, T = shape
-    for p in range(lo, hi):
-        for n in range(N):
+    for n in range(N):
+        for p in range(lo, hi):
             first = (n * P + p) * T
             for j in range(ends[first], ends[first + T]):
-                if scale[j] != 0:
-                    counts[p, index[j]] += 1
+                counts[p, index[j]] += scale[j] != 0
 
 
 @compiled
-def weigh_places(lo: int, hi: int, counts: Any, weights: Any, table: Any) -> None:
-    """Counts `[N, P, T]` times weights `[R, P]`, summed over places: `table [R, N, T]`; a row is a sample."""
-    _, P, T = counts.shape
+def weigh_bits(
+    lo: int, hi: int, bits: Any, mask: Any, classes: Any, weights: Any, first: int, last: int, table: Any
+) -> None:  # fmt: skip
+    """Spikes of `bits [N, P, T, words]`, summed over places by the weight of their place; a row is a sample.
+
+    Place p has the weights `weights [R, classes[p]]`. The sums are written to the measures `first` to `last - 1` of
+    `table [R, 4, N, T]`. With a `mask [N, T, words]`, its spikes alone count.
+    """
+    _, P, T, words = bits.shape
+    flat = bits.ravel()
+    found = np.empty(weights.shape[1] * T, np.int64)
     for n in range(lo, hi):
+        found[:] = 0
         for p in range(P):
-            for r in range(len(weights)):
-                weight = weights[r, p]
-                for t in range(T):
-                    table[r, n, t] += weight * counts[n, p, t]
+            i, at = (n * P + p) * T * words, classes[p] * T
+            active = flat[i]
+            for j in range(i + 1, i + T * words):
+                active |= flat[j]
+            if active == 0:
+                continue
+            for t in range(T):
+                for w in range(words):
+                    word = flat[i + t * words + w]
+                    if mask is not None:
+                        word &= mask[n, t, w]
+                    found[at + t] += bits_set(word)
+        add_weighed(found, weights, first, last, n, table)
 
 
 @compiled
-def weigh_events(lo: int, hi: int, ends: Any, scale: Any, weights: Any, table: Any) -> None:
-    """Sums over the elements of lists, times weights `[R, P]` of their places: `table [R, 4, N, T]`.
+def weigh_events(
+    lo: int, hi: int, ends: Any, scale: Any, when: Any, classes: Any, weights: Any, table: Any
+) -> None:  # fmt: skip
+    """Sums over the elements of lists by the weight of their place, see `weigh_bits`: `table [R, 4, N, T]`.
 
     Non-zero elements, units, whole numbers, and the magnitudes of whole numbers (`record.Measure`); a row is a sample.
     """
-    R, _, _, T = table.shape
-    P = weights.shape[1]
+    T, P = table.shape[3], len(classes)
+    units, sums = np.empty(weights.shape[1] * T, np.int64), np.empty((3, weights.shape[1] * T), np.int64)
     for n in range(lo, hi):
+        units[:] = 0
+        sums[:] = 0
         for p in range(P):
-            if ends[(n * P + p + 1) * T] == ends[(n * P + p) * T]:
-                continue
-            for t in range(T):
-                i = (n * P + p) * T + t
-                found = units = whole = 0
-                total = np.int64(0)
-                for j in range(ends[i], ends[i + 1]):
-                    size = abs(scale[j])
+            at = classes[p] * T
+            for j in range(ends[(n * P + p) * T], ends[(n * P + p + 1) * T]):
+                i, size = at + when[j], abs(scale[j])
+                if size == 1:
+                    units[i] += 1
+                elif size != 0:
                     rounded = np.int64(size)
-                    found += size != 0
-                    units += size == 1
-                    if size == rounded and size != 0:
-                        whole += 1
-                        total += rounded
-                if found:
-                    for r in range(R):
-                        table[r, 0, n, t] += weights[r, p] * found
-                        table[r, 1, n, t] += weights[r, p] * units
-                        table[r, 2, n, t] += weights[r, p] * whole
-                        table[r, 3, n, t] += weights[r, p] * total
+                    sums[0, i] += 1
+                    if size == rounded:
+                        sums[1, i] += 1
+                        sums[2, i] += rounded
+        add_weighed(units, weights, 0, 4, n, table)
+        add_weighed(sums[0], weights, 0, 1, n, table)
+        add_weighed(sums[1], weights, 2, 3, n, table)
+        add_weighed(sums[2], weights, 3, 4, n, table)
+
+
+@compiled
+def add_weighed(found: Any, weights: Any, first: int, last: int, n: int, table: Any) -> None:
+    """Add counts by class of places and step, times `weights [R, classes]`, to some measures of `table [R, 4, N, T]`."""
+    T = table.shape[3]
+    for r in range(len(weights)):
+        for k in range(weights.shape[1]):
+            for t in range(T):
+                total = weights[r, k] * found[k * T + t]
+                for m in range(first, last):
+                    table[r, m, n, t] += total
+
+
+@compiled
+def weigh_numbers(lo: int, hi: int, x: Any, weights: Any, table: Any, neurons: Any) -> None:
+    """As `weigh_events`, of numbers `x [steps, N, F]` with weights `[R, F]`, and non-zeros by element `neurons [F]`.
+
+    There is one row only.
+    """
+    steps, N, F = x.shape
+    for n in range(N):
+        for t in range(steps):
+            for i in range(F):
+                size = abs(x[t, n, i])
+                if size == 0:
+                    continue
+                rounded = np.int64(size)
+                neurons[i] += 1
+                for r in range(len(weights)):
+                    weight = weights[r, i]
+                    table[r, 0, n, t] += weight
+                    table[r, 1, n, t] += weight * (size == 1)
+                    if size == rounded:
+                        table[r, 2, n, t] += weight
+                        table[r, 3, n, t] += weight * rounded
 
 
 @compiled

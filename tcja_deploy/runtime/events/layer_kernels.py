@@ -196,7 +196,10 @@ def spiking_rows(
                     far += 1
                 elif elements:
                     for k in range(met):
-                        meets[size + near, k, 0], meets[size + near, k, 1] = meets[far, k, 0], meets[far, k, 1]
+                        meets[size + near, k, 0], meets[size + near, k, 1] = (
+                            meets[far, k, 0],
+                            meets[far, k, 1],
+                        )
                     found[size + near], places[size + near] = met, place
                     near += 1
                     if near == _TOGETHER:
@@ -224,9 +227,7 @@ def short_places(
         for p in range(size, size + count):
             add_short(width, steps, lists, table, b, found[p], meets[p], sums, starts[p], block)
         word = b * len(width)
-        fire(
-            width, sums, starts[size], count, neuron, bits, places[size:], word, kept, kept - word, steps
-        )
+        fire(width, sums, starts[size], count, neuron, bits, places[size:], word, kept, kept - word, steps)
 
 
 @compiled_part

@@ -15,7 +15,6 @@ from numba import types
 
 from tcja_deploy.runtime.events.llvm import (
     I16,
-    I32,
     I64,
     LANES,
     choose,
@@ -31,17 +30,12 @@ from tcja_deploy.runtime.events.llvm import (
 
 __all__ = [
     "LANES",
-    "add_bits",
     "add_elements",
     "add_lists",
-    "bits_set",
     "fill",
     "fire",
-    "lowest_bit",
-    "nonzero",
     "relax",
     "step",
-    "without_lowest_bit",
 ]
 
 _F32 = ir.FloatType()
@@ -322,102 +316,3 @@ def fire(
         return context.get_dummy_value()
 
     return signature, generate
-
-
-@typed_intrinsic
-def add_bits(typing: Any, counts: Any, at: Any, bits: Any, start: Any, steps: Any, stride: Any) -> Any:
-    """Add the spikes of as many neurons as a word has bits to `counts[at:]`: words `bits[start + t stride]` of `t < steps`.
-
-    There must be fewer than 256 steps, because the sums are kept in bytes.
-    """
-    signature = types.void(counts, types.int64, bits, types.int64, types.int64, types.int64)
-    lanes = bits.dtype.bitwidth
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        out, words = (pointer(context, builder, signature.args[i], args[i]) for i in (0, 2))
-        flags, small = ir.VectorType(ir.IntType(1), lanes), ir.VectorType(ir.IntType(8), lanes)
-        wide = ir.VectorType(I32, LANES)
-
-        def add(t: Any, sums: list[Any]) -> list[Any]:
-            word = builder.load(builder.gep(words, [builder.add(args[3], builder.mul(t, args[5]))]))
-            return [builder.add(sums[0], builder.zext(builder.bitcast(word, flags), small))]
-
-        _, (total,) = loop(builder, number(0), args[4], 1, [ir.Constant(small, [0] * lanes)], add)
-        for first in range(0, lanes, LANES):
-            chosen = ir.Constant(ir.VectorType(I32, LANES), list(range(first, first + LANES)))
-            part = builder.zext(builder.shuffle_vector(total, ir.Constant(small, ir.Undefined), chosen), wide)
-            place = builder.add(args[1], number(first))
-            store(builder, builder.add(load(builder, out, place, wide), part), out, place)
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@typed_intrinsic
-def lowest_bit(typing: Any, word: Any) -> Any:
-    """Position of the lowest set bit of a number that is not zero."""
-    if not isinstance(word, types.Integer):
-        return None
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
-
-    return word(word), generate
-
-
-@typed_intrinsic
-def without_lowest_bit(typing: Any, word: Any) -> Any:
-    """A number that is not zero, with its lowest set bit cleared."""
-    if not isinstance(word, types.Integer):
-        return None
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.and_(args[0], builder.sub(args[0], args[0].type(1)))
-
-    return word(word), generate
-
-
-@typed_intrinsic
-def nonzero(typing: Any, values: Any, at: Any, count: Any) -> Any:
-    """Which of the numbers `values[at:at + count]` are not zero, as the lowest bits of a number; there are 16 at most."""
-    signature = types.uint32(values, types.int64, types.int64)
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        first = builder.gep(pointer(context, builder, signature.args[0], args[0]), [args[1]])
-        kind = ir.VectorType(first.type.pointee, LANES)
-        compare = builder.fcmp_unordered if isinstance(kind.element, ir.FloatType) else builder.icmp_unsigned
-        whole = builder.icmp_signed(">=", args[2], number(LANES))
-        with builder.if_else(whole, likely=True) as (full, rest):
-            with full:
-                x = load(builder, first, number(0), kind)
-                flags = builder.zext(
-                    builder.bitcast(compare("!=", x, ir.Constant(kind, [0] * LANES)), I16), I32
-                )
-                from_full = builder.block
-            with rest:
-
-                def add(i: Any, found: list[Any]) -> list[Any]:
-                    flag = compare("!=", builder.load(builder.gep(first, [i])), kind.element(0))
-                    bit = builder.shl(builder.zext(flag, I32), builder.trunc(i, I32))
-                    return [builder.or_(found[0], bit)]
-
-                _, (some,) = loop(builder, number(0), args[2], 1, [I32(0)], add)
-                from_rest = builder.block
-        found = builder.phi(I32)
-        found.add_incoming(flags, from_full)
-        found.add_incoming(some, from_rest)
-        return found
-
-    return signature, generate
-
-
-@typed_intrinsic
-def bits_set(typing: Any, word: Any) -> Any:
-    """How many bits of a number are set."""
-    if not isinstance(word, types.Integer):
-        return None
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.ctpop(args[0])
-
-    return word(word), generate
