@@ -55,7 +55,7 @@ def compiled_part(function: Callable[..., Any]) -> Any:
     return _compiled(function, _nrt=False)
 
 
-def _compiled(function: Callable[..., Any], **options: bool) -> Any:
+def _compiled(function: Callable[..., Any], **options: Any) -> Any:
     dispatcher: Any = numba.njit(nogil=True, boundscheck=False, error_model="numpy", **options)(function)
     dispatcher._cache = _Cache(function)
     return dispatcher
