@@ -233,6 +233,7 @@ class _EventWindows:
             self._counter.add(recorder, node, value)
 
         found = run_plan(self._plan, frames, observe=observe)
+        self._counter.wait()
         graph = self._plan.graph
         result: NDArray[np.float32] = frames_first(graph[graph.output].signal, found).numpy()
         return result

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor
 
-__all__ = ["available_cores", "share", "share_the_machine"]
+__all__ = ["available_cores", "beside", "share", "share_the_machine"]
 
 _PIECES = 8
 """Pieces of work per thread, so that one that is held up does not keep the others waiting."""
@@ -90,4 +90,13 @@ def share(kernel: Callable[..., None], rows: int, threads: int, *args: Any) -> N
     others = [_pool(threads).submit(work) for _ in range(min(threads, pieces) - 1)]
     work()
     for other in others:
-        other.result()
+        if not other.cancel():  # one that has not begun would find nothing left
+            other.result()
+
+
+def beside(kernel: Callable[..., None], rows: int, threads: int, *args: Any) -> Future[None] | None:
+    """Run `kernel(0, rows, *args)` on another thread, while this one goes on; if there is to be one only, now."""
+    if threads < 2:
+        kernel(0, rows, *args)
+        return None
+    return _pool(threads).submit(kernel, 0, rows, *args)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from op_samples import Making, values
@@ -21,6 +22,9 @@ from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.activity.collect import collect
 from tcja_deploy.runtime.activity.record import Watch
 from tcja_deploy.runtime.engines import choose, counting, event_driven
+from tcja_deploy.runtime.events import kernels
+from tcja_deploy.runtime.events.values import Spikes
+from tcja_deploy.runtime.events.vectors import LANES
 
 
 class Stored:
@@ -34,6 +38,21 @@ class Stored:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, None]:
         return self.frames[:, index], None
+
+
+@pytest.mark.parametrize("channels", [3, 17, 40, 64])
+@pytest.mark.parametrize(("steps", "size"), [(600, 2), (3, 23), (256, 16), (255, 1)])
+def test_sums_kept_in_bytes_do_not_overflow(channels: int, steps: int, size: int) -> None:
+    bits = np.random.default_rng(0).random((2, size * size, steps, channels)) < 0.9
+    bits[:, :, :, 0] = True
+    bits[0, 0] = False
+    frames = bits.transpose(2, 0, 3, 1).reshape(steps, 2, channels, size, size)
+    spikes = Spikes.of(torch.from_numpy(frames.astype(np.float32)), 2)
+    assert np.array_equal(spikes.by_channel, bits.sum(1))
+    assert np.array_equal(spikes.by_place.reshape(2, -1, steps), bits.sum(3))
+    counts = np.zeros((size * size, -(-channels // LANES) * LANES), np.int32)
+    kernels.count_neurons(0, size * size, spikes.long_words, counts)
+    assert np.array_equal(counts[:, :channels], bits.sum((0, 2)))
 
 
 def network(m: Making, kind: Kind) -> Graph:

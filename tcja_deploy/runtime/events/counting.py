@@ -6,6 +6,9 @@ whose maps tell channels apart, and values that are not sparse, are counted as t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -17,7 +20,10 @@ from tcja_deploy.runtime.activity.record import Recorder, Watch
 from tcja_deploy.runtime.events import kernels
 from tcja_deploy.runtime.events.values import LayerValue, Spikes
 from tcja_deploy.runtime.events.vectors import LANES
-from tcja_deploy.runtime.threads import share
+from tcja_deploy.runtime.threads import beside
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = ["Counter"]
 
@@ -28,9 +34,13 @@ _FEW = 1 << 16
 
 
 class Counter:
-    """Feeds a recorder from values of the engine, and gathers the counts by neuron until `flush`."""
+    """Feeds a recorder from values of the engine, and gathers the counts by neuron until `flush`.
+
+    Values are counted on other threads while the engine goes on: call `wait` before the recorder is asked for counts.
+    """
 
     def __init__(self) -> None:
+        self._running: list[Future[None]] = []
         # Counts by neuron of spikes that several values have alike, such as those before and after a gate.
         self._neurons: dict[tuple[str, ...], NDArray[np.int32]] = {}
         self._last: tuple[Spikes, tuple[str, ...]] | None = None
@@ -56,9 +66,16 @@ class Counter:
         elif not self._add_numbers(recorder, watch, frames_first(node.signal, value.dense)):
             recorder.add(node.name, frames_first(node.signal, value.dense))
 
+    def wait(self) -> None:
+        """Wait for what is being counted."""
+        running, self._running = self._running, []
+        for part in running:
+            part.result()
+
     def flush(self, recorder: Recorder) -> None:
         """Pass on the counts by neuron that were gathered since the last call."""
         self._settle()
+        self.wait()
         for names, counts in self._neurons.items():
             for name in names:
                 watch = recorder.watch(name)
@@ -67,16 +84,22 @@ class Counter:
                     recorder.add_neurons(name, counts[:, :channels].T.reshape(watch.features))
         self._neurons = {}
 
+    def _begin(self, kernel: Callable[..., None], rows: int, threads: int, *args: Any) -> None:
+        if (part := beside(kernel, rows, threads, *args)) is not None:
+            self._running.append(part)
+
     def _add_spikes(self, recorder: Recorder, watch: Watch, value: Spikes) -> None:
         """Count bits. A gate makes a spike a unit where it is saturated, and no whole number elsewhere; gates are at most 1."""
         table, bits = recorder.window_table(watch.name), value.long_words
         classes, weights = self._weights(watch, value.bits.shape[1:3])
         most = len(Measure) if value.gate is None else Measure.UNIT
-        share(kernels.weigh_bits, len(bits), value.threads, bits, None, classes, weights, 0, most, table)
+        self._begin(
+            kernels.weigh_bits, len(bits), value.threads, bits, None, classes, weights, 0, most, table
+        )
         if value.gate is not None and value.gate.max() == 1:
             ones = _words(value.gate == 1, value.bits.shape[4]).view(bits.dtype)
             given = (bits, ones, classes, weights, int(Measure.UNIT), len(Measure), table)
-            share(kernels.weigh_bits, len(bits), value.threads, *given)
+            self._begin(kernels.weigh_bits, len(bits), value.threads, *given)
         if self._last is not None and self._last[0].bits is value.bits:
             self._last = value, (*self._last[1], watch.name)
         else:
@@ -89,7 +112,7 @@ class Counter:
             value, names = self._last
             self._last, bits = None, value.long_words
             room = self._room(names, bits.shape[1], value.channels)
-            share(kernels.count_neurons, bits.shape[1], value.threads, bits, room)
+            self._begin(kernels.count_neurons, bits.shape[1], value.threads, bits, room)
 
     def _add_events(self, recorder: Recorder, watch: Watch, value: LayerValue) -> None:
         """Count lists."""
@@ -97,10 +120,10 @@ class Counter:
         N, H, W, T, C = events.shape
         table = recorder.window_table(watch.name)
         given = (events.ends, events.scale, events.when, *self._weights(watch, (H, W)), table)
-        share(kernels.weigh_events, N, value.threads, *given)
+        self._begin(kernels.weigh_events, N, value.threads, *given)
         room = self._room((watch.name,), H * W, C)
         lists = (events.ends, events.index, events.scale, (N, H * W, T), room)
-        share(kernels.list_neurons, H * W, value.threads, *lists)
+        self._begin(kernels.list_neurons, H * W, value.threads, *lists)
 
     def _add_numbers(self, recorder: Recorder, watch: Watch, x: Tensor) -> bool:
         """Count a few numbers `[steps, n, *features]` at once; false if there are many, or if their weights differ by step."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,23 @@ __all__ = ["LayerObserver", "run", "run_layer", "run_plan", "step_layer"]
 
 LayerObserver = Callable[[Node, LayerValue], None]
 """Called with every node that has a value of its own, and the value; it must not change it."""
+
+_SMALL = 1 << 20
+"""Numbers up to which torch works on one thread: to wake another takes longer, and very much longer beside a busy neighbour."""
+
+
+@contextmanager
+def _torch_threads(numbers: int) -> Iterator[None]:
+    """As many threads of torch's as an op on so many numbers is worth."""
+    before = torch.get_num_threads()
+    if numbers > _SMALL or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def run_plan(
@@ -51,7 +70,8 @@ def run_plan(
     last_reader = {name: node.name for node in graph for name in node.inputs}
     values: dict[str, LayerValue] = {}
     with torch.inference_mode():
-        x = as_frames(graph, frames)
+        with _torch_threads(math.prod(frames.shape)):
+            x = as_frames(graph, frames)
         for node in graph:
             inputs = [values[name] for name in node.inputs]
             value = _value(plan, node, inputs, x, threads)
@@ -88,9 +108,12 @@ def _value(
         if isinstance(op, ir.TCJA) and source.gate is None:
             area = np.float32(source.features[1] * source.features[2])
             z = torch.from_numpy(source.by_channel.astype(np.float32) / area)
-            gate = tcja_gate(op, z)
+            with _torch_threads(z.numel()):
+                gate = tcja_gate(op, z)
             return source.gated(np.ascontiguousarray(gate.permute(1, 0, 2).numpy()))
-    result = evaluate(op, *(value.dense for value in inputs))
+    dense = [value.dense for value in inputs]
+    with _torch_threads(max(value.numel() for value in dense)):
+        result = evaluate(op, *dense)
     if (
         op.spiking
         and node.signal.kind is Kind.BINARY
