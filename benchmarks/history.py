@@ -69,8 +69,8 @@ def plot(path: Path) -> None:
             series.setdefault(name + where, []).append((i, ratio))
     figure = Figure((8, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    for name, points in series.items():
-        axes.plot(*zip(*points, strict=True), "o-", label=name, markersize=4)
+    for i, (name, points) in enumerate(series.items()):  # matplotlib has ten colours
+        axes.plot(*zip(*points, strict=True), "o-" if i < 10 else "s--", label=name, markersize=4)
     axes.set_yscale("log")
     axes.set_xticks(range(len(commits)), ["\n".join(commit) for commit in commits], fontsize=6)
     axes.set_ylabel("ratio")
