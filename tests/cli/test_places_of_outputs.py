@@ -15,8 +15,8 @@ from tcja_deploy.runtime.resume import KeptProgress
 
 NEITHER = {
     "arch", "backend", "batch_size", "convention", "device", "engine", "first_layer", "frame_time", "gate", "input_kind",
-    "input_shape", "label_order", "limit", "lookahead", "name", "plots", "python", "resize", "reuse", "runner", "schedule",
-    "sensor", "settings", "split", "split_by", "target", "targets", "threshold_rule", "weights_key", "counts_as",
+    "input_shape", "label_order", "license", "limit", "lookahead", "name", "plots", "python", "resize", "reuse", "runner",
+    "schedule", "sensor", "settings", "split", "split_by", "target", "targets", "threshold_rule", "weights_key", "counts_as",
     "set", "path", "profiles", "conventions", "bound", "measure",
 }  # fmt: skip
 """Parameters of texts and folders that no output can meet."""
