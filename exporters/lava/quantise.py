@@ -99,7 +99,8 @@ def input_steps(frames: NDArray[Any]) -> int:
     """
     levels = np.unique(frames).astype(np.float64)
     for steps in range(1, COARSE_INPUT + 1):
-        if np.abs(levels * steps - np.rint(levels * steps)).max(initial=0.0) < 1e-4:
+        scaled = levels * steps
+        if np.abs(scaled - np.rint(scaled)).max(initial=0.0) < 1e-4:
             return COARSE_INPUT // steps * steps
     return FINE_INPUT
 

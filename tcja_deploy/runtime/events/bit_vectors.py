@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -51,28 +52,29 @@ def add_bits(typing: Any, counts: Any, at: Any, bits: Any, start: Any, steps: An
     return signature, generate
 
 
+def _of_a_word(word: Any, compute: Callable[[Any, Any], Any]) -> Any:
+    """An instruction that makes another word of a word."""
+    if not isinstance(word, types.Integer):
+        return None
+    return word(word), lambda context, builder, signature, args: compute(builder, args[0])
+
+
 @typed_intrinsic
 def lowest_bit(typing: Any, word: Any) -> Any:
     """Position of the lowest set bit of a number that is not zero."""
-    if not isinstance(word, types.Integer):
-        return None
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
-
-    return word(word), generate
+    return _of_a_word(word, lambda builder, x: builder.cttz(x, ir.Constant(ir.IntType(1), 1)))
 
 
 @typed_intrinsic
 def without_lowest_bit(typing: Any, word: Any) -> Any:
     """A number that is not zero, with its lowest set bit cleared."""
-    if not isinstance(word, types.Integer):
-        return None
+    return _of_a_word(word, lambda builder, x: builder.and_(x, builder.sub(x, x.type(1))))
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.and_(args[0], builder.sub(args[0], args[0].type(1)))
 
-    return word(word), generate
+@typed_intrinsic
+def bits_set(typing: Any, word: Any) -> Any:
+    """How many bits of a number are set."""
+    return _of_a_word(word, lambda builder, x: builder.ctpop(x))
 
 
 @typed_intrinsic
@@ -107,15 +109,3 @@ def nonzero(typing: Any, values: Any, at: Any, count: Any) -> Any:
         return found
 
     return signature, generate
-
-
-@typed_intrinsic
-def bits_set(typing: Any, word: Any) -> Any:
-    """How many bits of a number are set."""
-    if not isinstance(word, types.Integer):
-        return None
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.ctpop(args[0])
-
-    return word(word), generate

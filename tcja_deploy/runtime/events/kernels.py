@@ -18,7 +18,7 @@ from tcja_deploy.runtime.events.bit_vectors import (
     nonzero,
     without_lowest_bit,
 )
-from tcja_deploy.runtime.events.compiling import compiled
+from tcja_deploy.runtime.events.compiling import compiled, compiled_part
 from tcja_deploy.runtime.events.vectors import LANES
 
 __all__ = [
@@ -175,6 +175,16 @@ def sum_bits(lo: int, hi: int, bits: Any, by_channel: Any) -> None:
                 add_bits(sums, (n * T * words + i) * lanes, flat, start, min(P - first, _BYTE), T * words)
 
 
+@compiled_part
+def _silent(words: Any, start: int, end: int) -> bool:
+    """Whether no bit of `words[start:end]` is set; there is one word at least."""
+    found = words[start]
+    for i in range(start + 1, end):
+        found |= words[i]
+    silent: bool = found == 0
+    return silent
+
+
 @compiled
 def count_neurons(lo: int, hi: int, bits: Any, counts: Any) -> None:
     """Add the spikes of `bits [N, P, T, words]` by neuron to `counts [P, lanes of all words]`; a row is a place."""
@@ -184,10 +194,7 @@ def count_neurons(lo: int, hi: int, bits: Any, counts: Any) -> None:
     for p in range(lo, hi):
         for n in range(N):
             first = (n * P + p) * T * words
-            found = flat[first]
-            for i in range(first + 1, first + T * words):
-                found |= flat[i]
-            if found == 0:
+            if _silent(flat, first, first + T * words):
                 continue
             for t in range(0, T, _BYTE):
                 for w in range(words):
@@ -222,10 +229,7 @@ def weigh_bits(
         found[:] = 0
         for p in range(P):
             i, at = (n * P + p) * T * words, classes[p] * T
-            active = flat[i]
-            for j in range(i + 1, i + T * words):
-                active |= flat[j]
-            if active == 0:
+            if _silent(flat, i, i + T * words):
                 continue
             for t in range(T):
                 for w in range(words):

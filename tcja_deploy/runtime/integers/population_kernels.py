@@ -11,18 +11,16 @@ from typing import Any
 import numpy as np
 
 from tcja_deploy.runtime.events.compiling import compiled
+from tcja_deploy.runtime.integers.stage_arithmetic import UNITY, M
 
 __all__ = ["neuron_rows", "relay_rows"]
-
-_M = 1 << 23
-_UNITY = 4096
 
 
 @compiled
 def _decayed(state: int, kept: int) -> int:
     """What remains of a state, truncated towards zero; `kept` in 1/4096."""
     product = state * kept
-    return (product + ((product >> 63) & (_UNITY - 1))) >> 12
+    return (product + ((product >> 63) & (UNITY - 1))) >> 12
 
 
 @compiled
@@ -82,15 +80,15 @@ def neuron_rows(
                 total = np.int64(x[t, row, i])
                 peak = max(peak, abs(total + offset))
                 current = 64 * total + _decayed(u[i], kept_u)
-                over, under = current > _M, current <= -_M
+                over, under = current > M, current <= -M
                 wraps += over or under
-                current += 2 * _M * (np.int64(under) - np.int64(over))
+                current += 2 * M * (np.int64(under) - np.int64(over))
                 voltage = current + 64 * offset + _decayed(v[i], kept_v)
-                voltage = min(max(voltage, 1 - _M), _M - 1)
+                voltage = min(max(voltage, 1 - M), M - 1)
                 fired = voltage > limit
                 if fired:
                     voltage = voltage - drop if drop else rest
-                saturated += abs(voltage) >= _M - 1
+                saturated += abs(voltage) >= M - 1
                 u[i], v[i] = current, voltage
                 out[t, row, i] = fired
     peaks[lo], cuts[0, lo], cuts[1, lo] = peak, wraps, saturated
