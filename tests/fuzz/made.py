@@ -241,6 +241,9 @@ _WRITERS: dict[str, Any] = {
     "words.txt": lambda path: path.write_text(
         "net.pth --timesteps 5 --set a=1 --set b=2 --dt 0.5 --trust-pickle"
     ),
+    "card.md": lambda path: path.write_text(
+        "---\nlanguage: en\nlibrary_name: tcja-deploy\nlicense: mit\ntags:\n- onnx\n---\n# A card\n"
+    ),
     "classes.txt": lambda path: path.write_text("cat\ndog\n10\n2\n"),
     "options.txt": lambda path: path.write_text("16GB,300s;30ms;240,320;T=10;2,34,34;10;0.5"),
     "columns.h5": _hdf5,

@@ -62,6 +62,15 @@ def _remembered(path: Path) -> object:
     return parse_command_line(path.read_text("utf-8", "surrogateescape"))
 
 
+def _card(path: Path) -> object:
+    """A model card beside an export that replaces its set: whether this program wrote it."""
+    from tcja_deploy.exporters.pipeline import _is_card
+
+    found = _is_card(path)
+    assert not found or b"library_name:" in path.read_bytes()
+    return found
+
+
 OWN = {
     target.name: target
     for target in (
@@ -69,6 +78,7 @@ OWN = {
         Target("labelled", ("labelled.npz",), (m.zip_members, w.in_members(w.npy_header), m.flip), _labelled),
         Target("tune", ("tiny.pth", "tiny.tcja"), (m.torch_content, m.safetensors_header), _tuned),
         Target("meter", ("meter.txt",), (m.flip, m.cells), _meter),
+        Target("card", ("card.md",), (m.flip, m.cells), _card),
         Target("remembered", ("words.txt",), (m.flip, m.cells), _remembered),
     )
 }

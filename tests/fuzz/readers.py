@@ -36,6 +36,7 @@ READERS: dict[str, tuple[str, ...]] = {
     "exporters/nir/artifact.py": ("split, parts",),
     "exporters/onnx/recognise.py": ("onnx",),
     "exporters/onnx_step/run.py": ("step", "step, notes"),
+    "exporters/pipeline.py": ("card",),
     "hardware_profiles/loader.py": ("prices",),
     "tcja_deploy/cli/remembered.py": ("remembered",),
     "tcja_deploy/events/cache.py": ("kept frames",),
