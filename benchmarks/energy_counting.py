@@ -10,18 +10,17 @@ machine, commit.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import torch
+from networks import build_network, parser
 from spikingjelly.activation_based import functional, op_counter
 from turns import save, show, turn_by_turn
 
 from tcja_deploy import zoo
 from tcja_deploy.energy.measure import measure
 from tcja_deploy.events import open_data
-from tcja_deploy.frontend.checkpoint import infer_architecture
 from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.events.engine import run_plan
 from tcja_deploy.runtime.events.plan import compile_graph
@@ -44,24 +43,12 @@ class Stored:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--network", default="events34", choices=sorted(zoo.BUILDERS))
-    parser.add_argument("--checkpoint", type=Path)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--recordings", type=int, default=16)
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    arch = zoo.BUILDERS[args.network]()
-    state = zoo.random_state(arch)
-    if args.checkpoint:
-        state = {k: v.numpy() for k, v in torch.load(args.checkpoint, weights_only=False)["net"].items()}
-        arch, _ = infer_architecture(state)
+    options = parser(__doc__, network="events34", rounds=5, threads=2)
+    options.add_argument("--data", type=Path)
+    options.add_argument("--recordings", type=int, default=16)
+    options.add_argument("--batch", type=int, default=4)
+    args = options.parse_args()
+    arch, state = build_network(args)
     graph = zoo.to_graph(arch, state)
     if args.data:
         height, width = graph.input_shape[1:]

@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
+from networks import build_network, parser
 from numpy.typing import NDArray
 from spikingjelly.activation_based import functional
 from turns import save, show, turn_by_turn
 
 from tcja_deploy import export, zoo
 from tcja_deploy.events import open_data
-from tcja_deploy.frontend.checkpoint import infer_architecture
 from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.events.engine import run_plan
 from tcja_deploy.runtime.events.plan import compile_graph
@@ -36,29 +36,17 @@ from tcja_deploy.zoo.modules import to_module
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--network", choices=sorted(zoo.BUILDERS), default="dvs128")
-    parser.add_argument("--checkpoint", type=Path)
-    parser.add_argument("--frames", type=Path)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--samples", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path)
-    return parser.parse_args()
+    options = parser(__doc__, network="dvs128", rounds=7, threads=2)
+    options.add_argument("--frames", type=Path)
+    options.add_argument("--data", type=Path)
+    options.add_argument("--samples", type=int, default=1)
+    options.add_argument("--batch", type=int, default=20)
+    return options.parse_args()
 
 
 def main() -> None:
     args = arguments()
-    torch.set_num_threads(args.threads)
-    arch = zoo.BUILDERS[args.network]()
-    state = zoo.random_state(arch)
-    if args.checkpoint:
-        state = {k: v.numpy() for k, v in torch.load(args.checkpoint, weights_only=False)["net"].items()}
-        arch, _ = infer_architecture(state)
+    arch, state = build_network(args)
     graph = zoo.to_graph(arch, state)
     folded, module = fold_batch_norm(graph), to_module(arch, state)
     plan = compile_graph(folded)

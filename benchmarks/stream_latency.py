@@ -13,7 +13,6 @@ at once, divided by T); network, threads, machine, commit.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
+from networks import build_network, parser
 from rich.console import Console
 from rich.table import Table
 from spikingjelly.activation_based import functional, layer
@@ -31,7 +31,6 @@ from turns import save
 
 import tcja_deploy as td
 from tcja_deploy import zoo
-from tcja_deploy.frontend.checkpoint import infer_architecture
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.sequence import run
@@ -77,23 +76,11 @@ def window_times(push: Callable[[np.ndarray], object], frames: np.ndarray) -> li
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--network", choices=sorted(zoo.BUILDERS), default="dvs128")
-    parser.add_argument("--checkpoint", type=Path)
-    parser.add_argument("--frames", type=Path)
-    parser.add_argument("--lookahead", type=int)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    arch = zoo.BUILDERS[args.network]()
-    state = zoo.random_state(arch)
-    if args.checkpoint:
-        state = {k: v.numpy() for k, v in torch.load(args.checkpoint, weights_only=False)["net"].items()}
-        arch, _ = infer_architecture(state)
+    options = parser(__doc__, network="dvs128", rounds=5, threads=1)
+    options.add_argument("--frames", type=Path)
+    options.add_argument("--lookahead", type=int)
+    args = options.parse_args()
+    arch, state = build_network(args)
     graph: Graph = fold_batch_norm(zoo.to_graph(arch, state))
     frames = synthetic_frames(graph, 1)
     if args.frames:
