@@ -55,7 +55,7 @@ def main() -> None:
     ways: dict[str, Callable[[], object]] = {}
     for rate in args.rates:
         frames = (rng.random((20, 1, 128, 64, 64), np.float32) < rate).astype(np.float32)
-        spikes = Spikes.of(torch.from_numpy(frames), args.threads)
+        spikes = Spikes.of(frames, args.threads)
         ways[f"events_{rate:g}"] = partial(layer, spikes)
         ways[f"sequence_{rate:g}"] = partial(run, graph, frames)
     title = f"conv 128 - 128, 3 x 3, 64 x 64, T = 20, {args.threads} threads"

@@ -27,10 +27,10 @@ from benchmarks.lava_accuracy import shifted
 from tcja_deploy import load
 from tcja_deploy.exporters.lava.bundle import read_bundle
 from tcja_deploy.ir import Graph
-from tcja_deploy.runtime.compare import predictions
 from tcja_deploy.runtime.engines import choose, watching
 from tcja_deploy.runtime.integers.network import IntegerNetwork
 from tcja_deploy.runtime.integers.twin import Twin
+from tcja_deploy.runtime.predictions import predictions
 from tcja_deploy.runtime.share import interval
 from training.loop import Recordings
 from training.train_witnesses import nmnist, recorded_again, recordings

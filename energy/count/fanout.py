@@ -16,7 +16,7 @@ from tcja_deploy.energy.count.quantities import Ints, Macs
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.ir import Op, Signal
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.activity.collect import frame_order
+from tcja_deploy.runtime.activity.axes import frame_order
 
 __all__ = ["FAN_OUT", "elements", "fan_out", "macs", "pool_windows", "taps", "transposed_taps"]
 

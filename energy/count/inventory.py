@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from tcja_deploy.energy.count.quantities import Ints, Macs, Ops, Rate
 from tcja_deploy.ir import Graph, Kind, Node
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.activity.collect import frame_shape
-from tcja_deploy.runtime.activity.counting import Measure
+from tcja_deploy.runtime.activity.axes import frame_shape
+from tcja_deploy.runtime.activity.measures import Measure
 from tcja_deploy.runtime.activity.predicted import Predicted
 from tcja_deploy.runtime.activity.record import Activity, Watch
 

@@ -21,7 +21,6 @@ from tcja_deploy.runtime.activity.collect import Joined, Progress, workers
 from tcja_deploy.runtime.activity.file import load_activity
 from tcja_deploy.runtime.activity.frames import CheckedFrames, frame_fault
 from tcja_deploy.runtime.activity.stopwatch import Stopwatch
-from tcja_deploy.runtime.device import open_device, samples_that_fit
 from tcja_deploy.runtime.engines import choose
 from tcja_deploy.runtime.resume import KeptProgress
 
@@ -118,6 +117,8 @@ def measure_model(
         chosen = choose(graph, engine, device, samples=sum(map(len, parts)))
         batch_size = _TOGETHER if chosen.engine == "events" else _FEW
         if device != CPU:
+            from tcja_deploy.runtime.device import open_device, samples_that_fit
+
             batch_size = min(samples_that_fit(graph, open_device(device)), _MOST_AT_ONCE)
     recordings, names = Joined(parts), {part.class_names for part in parts}
     identity = {

@@ -20,7 +20,7 @@ from torch import Tensor
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.activity.collect import LabelledFrames, Progress
-from tcja_deploy.runtime.compare import predictions
+from tcja_deploy.runtime.predictions import predictions
 from tcja_deploy.runtime.sequence import evaluate, run
 
 __all__ = ["NeuroBenchMetrics", "neurobench_metrics"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import platform
 import shlex
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy
-import torch
 
 from tcja_deploy.files import sha256
 from tcja_deploy.hardware_profiles import Profile
@@ -40,7 +40,7 @@ def provenance(
         "tcja-deploy": __version__,
         "command": printable(shlex.join(command)),
         "Python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": version("torch"),
         "numpy": numpy.__version__,
     }
 

@@ -22,7 +22,7 @@ from tcja_deploy.energy.report.sensitivity import Tornado, tornado
 from tcja_deploy.energy.report.thresholds import RATE, THRESHOLDS, Verdict
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.hardware_profiles import ChipKind, Profile
-from tcja_deploy.runtime.activity.counting import Measure
+from tcja_deploy.runtime.activity.measures import Measure
 from tcja_deploy.unsupported import bullets
 
 __all__ = ["FirstLayerRow", "LayerRow", "Report", "WorkRow", "make_report"]

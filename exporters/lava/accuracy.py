@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from tcja_deploy.exporters.lava.calibration import StageReport
 from tcja_deploy.exporters.lava.quantise import Quantised
 from tcja_deploy.ir import Graph, Node
-from tcja_deploy.runtime.compare import predictions
 from tcja_deploy.runtime.engines import Watching, choose, watching
 from tcja_deploy.runtime.integers.twin import Twin
+from tcja_deploy.runtime.predictions import predictions
 
 __all__ = ["Accuracy", "evaluate"]
 

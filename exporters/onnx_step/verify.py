@@ -19,10 +19,10 @@ from tcja_deploy.runtime.compare import (
     LayerAgreement,
     layer_agreement,
     output_error,
-    predictions,
     samples_that_differ,
     spikes_of,
 )
+from tcja_deploy.runtime.predictions import predictions
 from tcja_deploy.runtime.stream import FrameProfile, Stepper, initial, plan
 
 __all__ = ["verify_onnx_step"]

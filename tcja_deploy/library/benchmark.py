@@ -48,8 +48,8 @@ from tcja_deploy.library.target_choice import TargetChoice, chosen_targets
 from tcja_deploy.library.task import task
 from tcja_deploy.meters import Energy, Meter, NoMeter, find_meters, idle_power
 from tcja_deploy.runtime.activity.collect import Joined
-from tcja_deploy.runtime.compare import predictions
 from tcja_deploy.runtime.engines import choose, watching
+from tcja_deploy.runtime.predictions import predictions
 
 __all__ = ["PATIENCE", "TURNS", "benchmark"]
 

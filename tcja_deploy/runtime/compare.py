@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph, Kind, Node, Op
 from tcja_deploy.runtime.membranes import Membrane, margin
+from tcja_deploy.runtime.predictions import predictions
 from tcja_deploy.runtime.sequence import run
 
 __all__ = [
@@ -27,7 +28,6 @@ __all__ = [
     "compare",
     "layer_agreement",
     "output_error",
-    "predictions",
     "samples_that_differ",
     "spikes_of",
 ]
@@ -192,23 +192,6 @@ threshold, a few in a million."""
 
 OUTPUT_BOUND = 1e-5
 """Allowed `output_error`. Measured in onnxruntime and in Norse on all families it is below 2e-7, the rounding of float32."""
-
-_TIE = 1e-6
-"""Scores within this distance (relative to 1 or the largest) are tied: float32 rounds sums of up to 16 terms by no more."""
-
-
-def predictions(output: NDArray[Any], streams: bool) -> NDArray[np.int64]:
-    """Predicted class of each sample: largest output, after the mean over time if the output is `[T, N, K]`.
-
-    Votes are small fractions and often equal; the first of those that differ only by rounding is taken, so that two runtimes
-    that round differently do not seem to predict differently.
-    """
-    scores = output.mean(0) if streams else output
-    flat = scores.reshape(len(scores), -1)
-    best = flat.max(1, keepdims=True)
-    margin = _TIE * np.maximum(1, np.abs(np.nan_to_num(best, nan=0, posinf=0, neginf=0)))
-    result: NDArray[np.int64] = (flat >= best - margin).argmax(1)
-    return result
 
 
 def output_error(

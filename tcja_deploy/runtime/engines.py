@@ -5,32 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import ToolchainError, UsageError
 from tcja_deploy.ir import Graph, Node
-from tcja_deploy.runtime.activity.collect import TorchWindows, Windows, frames_first
+from tcja_deploy.runtime.activity.axes import frames_first
 from tcja_deploy.runtime.activity.record import Recorder
-from tcja_deploy.runtime.device import device_name, open_device
-from tcja_deploy.runtime.sequence import Observer, as_frames, run
+from tcja_deploy.runtime.activity.shards import Windows
 
 if TYPE_CHECKING:
     from tcja_deploy.runtime.events.plan import EventPlan
     from tcja_deploy.runtime.events.values import LayerValue
     from tcja_deploy.runtime.onnx.window import OnnxWindow
+    from tcja_deploy.runtime.sequence import Observer
 
 __all__ = ["ENGINES", "Choice", "Watching", "choose", "counting", "event_driven", "watching"]
 
-Watching = Callable[[NDArray[np.float32], Observer], NDArray[np.float32]]
+Watching: TypeAlias = "Callable[[NDArray[np.float32], Observer], NDArray[np.float32]]"
 """Runs frames, calls the observer with the watched values, and returns the output; see `watching`."""
 
 ChosenEngine = Literal["torch", "events", "onnx"]
 
 ENGINES = ("auto", "torch", "events", "onnx")
+
+_CPU = "cpu"
 
 _ON_CPU = {"events": "the event engine", "onnx": "onnxruntime"}
 
@@ -49,18 +50,22 @@ class Choice:
 
     Attributes:
         engine: `"torch"`, `"events"` or `"onnx"`.
-        device: Where torch computes.
+        device: Where torch computes, by torch's name for it.
         reason: Why `auto` chose it, or that it was asked for.
     """
 
     engine: ChosenEngine
-    device: torch.device
+    device: str
     reason: str
 
     @property
     def label(self) -> str:
         """Engine, device and reason, for reports."""
-        where = "" if self.device.type == "cpu" else f" on {device_name(self.device)}"
+        where = ""
+        if self.device != _CPU:
+            from tcja_deploy.runtime.device import device_name, open_device
+
+            where = f" on {device_name(open_device(self.device))}"
         return f"{self.engine}{where} ({self.reason})"
 
 
@@ -89,20 +94,23 @@ def choose(graph: Graph, engine: str = "auto", device: str = "cpu", *, samples: 
     """
     if engine not in ENGINES:
         raise UsageError(f"--engine {engine!r} is unknown", hint=f"use one of {', '.join(ENGINES)}")
-    place = open_device(device)
-    if engine in _ON_CPU and place.type != "cpu":
+    if device != _CPU:
+        from tcja_deploy.runtime.device import open_device
+
+        device = str(open_device(device))
+    if engine in _ON_CPU and device != _CPU:
         raise UsageError(
             f"{_ON_CPU[engine]} runs on the CPU", hint=f"leave out --device, or --engine {engine}"
         )
     if engine != "auto":
-        return Choice(cast(ChosenEngine, engine), place, "as asked for")
-    if place.type != "cpu":
-        return Choice("torch", place, "the engine for GPUs")
+        return Choice(cast(ChosenEngine, engine), device, "as asked for")
+    if device != _CPU:
+        return Choice("torch", device, "the engine for GPUs")
     work, share = event_driven(graph)
     if samples is not None and work * samples < _LOADING:
-        return Choice("torch", place, "too little work for loading kernels to pay")
+        return Choice("torch", device, "too little work for loading kernels to pay")
     reason = f"{share:.0%} of the multiply-accumulates have sparse input"
-    return Choice("events" if share >= _WORTHWHILE else "torch", place, reason)
+    return Choice("events" if share >= _WORTHWHILE else "torch", device, reason)
 
 
 def watching(graph: Graph, choice: Choice, watched: Collection[str]) -> Watching:
@@ -127,11 +135,13 @@ def watching(graph: Graph, choice: Choice, watched: Collection[str]) -> Watching
 
 def _watch_torch(
     graph: Graph,
-    device: torch.device,
+    device: str,
     names: frozenset[str],
     frames: NDArray[np.float32],
     observe: Observer,
 ) -> NDArray[np.float32]:
+    from tcja_deploy.runtime.sequence import as_frames, run
+
     given = as_frames(graph, frames).to(device)
     output: NDArray[np.float32] = run(graph, given, observe=observe, watched=names).cpu().numpy()
     return output
@@ -140,17 +150,20 @@ def _watch_torch(
 def _watch_events(
     plan: EventPlan, names: frozenset[str], frames: NDArray[np.float32], observe: Observer
 ) -> NDArray[np.float32]:
+    import torch
+
     from tcja_deploy.runtime.events.engine import run_plan
 
     def seen(node: Node, value: LayerValue) -> None:
         if node.name in names:
-            observe(node, value.dense)
+            observe(node, torch.from_numpy(value.dense))
 
-    output: NDArray[np.float32] = run_plan(plan, frames, observe=seen).numpy()
-    return output
+    return run_plan(plan, frames, observe=seen)
 
 
 def _watch_onnx(window: OnnxWindow, frames: NDArray[np.float32], observe: Observer) -> NDArray[np.float32]:
+    import torch
+
     output, values = window.run(frames)
     for node in window.graph:
         if node.name in values:
@@ -189,7 +202,10 @@ def _translated(graph: Graph, watched: Collection[str]) -> OnnxWindow:
 def counting(graph: Graph, choice: Choice, watched: Collection[str]) -> Windows:
     """A runner of windows of a network that counts the watched values."""
     if choice.engine == "torch":
-        return TorchWindows(graph, choice.device)
+        from tcja_deploy.runtime.activity.torch_windows import TorchWindows
+        from tcja_deploy.runtime.device import open_device
+
+        return TorchWindows(graph, open_device(choice.device))
     if choice.engine == "onnx":
         return _OnnxWindows(_translated(graph, watched))
     return _EventWindows(graph, watched)
@@ -203,14 +219,12 @@ class _OnnxWindows:
 
     def count(self, frames: NDArray[np.float32], recorder: Recorder) -> NDArray[np.float32]:
         """See `Windows`."""
-
-        def observe(node: Node, value: torch.Tensor) -> None:
-            recorder.add(node.name, frames_first(node.signal, value))
-
         graph = self._window.graph
-        found = torch.from_numpy(_watch_onnx(self._window, frames, observe))
-        result: NDArray[np.float32] = frames_first(graph[graph.output].signal, found).numpy()
-        return result
+        output, values = self._window.run(frames)
+        for node in graph:
+            if node.name in values:
+                recorder.add(node.name, frames_first(node.signal, values[node.name]))
+        return frames_first(graph[graph.output].signal, output)
 
     def flush(self, recorder: Recorder) -> None:
         """See `Windows`."""
@@ -235,8 +249,7 @@ class _EventWindows:
         found = run_plan(self._plan, frames, observe=observe)
         self._counter.wait()
         graph = self._plan.graph
-        result: NDArray[np.float32] = frames_first(graph[graph.output].signal, found).numpy()
-        return result
+        return frames_first(graph[graph.output].signal, found)
 
     def flush(self, recorder: Recorder) -> None:
         """See `Windows`."""

@@ -21,6 +21,7 @@ from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph, Node, Op
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.runtime.device import CPU, in_cache, tensor_on
+from tcja_deploy.runtime.frames import check_shape, checked_frames, not_finite
 from tcja_deploy.runtime.membranes import Membrane, integrate
 
 __all__ = [
@@ -133,29 +134,17 @@ def as_frames(graph: Graph, frames: Tensor | NDArray[Any]) -> Tensor:
     Raises:
         DataError: If they hold no numbers or some that are not finite, or the shape is not `[T, N, ...]` of the graph.
     """
+    if isinstance(frames, np.ndarray):
+        return tensor_on(checked_frames(graph, frames))
     try:
-        x = (
-            tensor_on(np.ascontiguousarray(frames))
-            if isinstance(frames, np.ndarray)
-            else torch.as_tensor(frames)
-        )
+        x = torch.as_tensor(frames)
     except TypeError as error:
         raise DataError(f"the frames hold no numbers ({error})") from error
-    if x.ndim < 2 or (x.shape[0], *x.shape[2:]) != (graph.T, *graph.input_shape):
-        shape = ", ".join(map(str, graph.input_shape))
-        raise DataError(
-            f"the frames have shape {list(x.shape)}, the model expects [T={graph.T}, N, {shape}]",
-            hint="integrate the recording into as many frames as the model has time steps; time is the first axis",
-        )
+    check_shape(graph, x.shape)
     x = x.to(torch.float32)
-    finite = not x.numel() or math.isfinite(
-        float(x.sum())
-    )  # one pass without a copy; large numbers may overflow
+    finite = not x.numel() or math.isfinite(float(x.sum()))
     if not finite and not math.isfinite(sum(map(float, torch.aminmax(x)))):
-        raise DataError(
-            "the frames hold a value that is not finite in float32",
-            hint="check how they were made: NaN or infinity",
-        )
+        raise not_finite()
     return x
 
 

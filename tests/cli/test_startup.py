@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from golden_files import DATA
 
+import tcja_deploy as td
 from tcja_deploy import zoo
 from tcja_deploy.ir_file import save_graph
+from tcja_deploy.runtime.activity.file import load_activity
 
 HEAVY = frozenset(
     (
@@ -34,6 +37,7 @@ HEAVY = frozenset(
     )
 )
 SHIPPED = Path(__file__).parents[2] / "tcja_deploy/data/digits_checkpoint_max.pth"
+NMNIST = SHIPPED.with_name("nmnist_checkpoint_max.pth")
 
 RUN = """
 import sys
@@ -49,10 +53,10 @@ print("imported", code, *{name.partition(".")[0] for name in sys.modules}, file=
 """
 
 
-def imported(*command: str, code: int = 0) -> set[str]:
+def imported(*command: str, code: int = 0, timeout: float = 60) -> set[str]:
     """Top-level modules that a command has imported at its end."""
     ran = subprocess.run(
-        [sys.executable, "-c", RUN, *command], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", RUN, *command], capture_output=True, text=True, timeout=timeout, check=True
     )
     word, ended, *names = ran.stderr.splitlines()[-1].split()
     assert (word, int(ended)) == ("imported", code), ran.stderr
@@ -78,3 +82,23 @@ def test_inspecting_a_checkpoint_needs_no_torch() -> None:
 def test_mistakes_are_told_before_anything_is_imported(tmp_path: Path) -> None:
     assert not imported("verify", str(tmp_path / "nothing.onnx"), code=3) & HEAVY
     assert not imported("export", str(SHIPPED), "-t", "nothing", code=2) & HEAVY
+
+
+def test_the_event_engine_counts_without_torch_what_torch_counts(tmp_path: Path) -> None:
+    """Gates, votes and all: the whole command on a network of the paper."""
+    data, counts = DATA / "n-mnist" / "Test", tmp_path / "counts.npz"
+    command = (
+        "rates",
+        str(NMNIST),
+        "--data",
+        str(data),
+        "--limit",
+        "10",
+        "--engine",
+        "events",
+        "--save",
+        str(counts),
+    )
+    assert "torch" not in imported(*command, timeout=300)  # the first process compiles
+    expected = td.rates(NMNIST, data, limit=10, engine="torch", progress=False)
+    assert load_activity(counts).same_as(expected.activity.activity)

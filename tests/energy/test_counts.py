@@ -19,7 +19,7 @@ from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.ir import Graph, GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes.fold import fold_batch_norm
-from tcja_deploy.runtime.activity.counting import Measure
+from tcja_deploy.runtime.activity.measures import Measure
 
 RNG = np.random.default_rng(0)
 

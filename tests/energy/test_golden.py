@@ -17,7 +17,7 @@ from tcja_deploy.events import open_data
 from tcja_deploy.hardware_profiles import load_profile
 from tcja_deploy.passes.fold import fold_batch_norm
 from tcja_deploy.runtime.activity.collect import Joined
-from tcja_deploy.runtime.activity.counting import Measure
+from tcja_deploy.runtime.activity.measures import Measure
 
 
 @pytest.fixture(scope="module")

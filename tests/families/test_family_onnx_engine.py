@@ -7,7 +7,7 @@ from family_nets import FAMILIES, net
 from targets import Stored
 
 from tcja_deploy.energy.measure import measure
-from tcja_deploy.runtime.activity.counting import Measure
+from tcja_deploy.runtime.activity.measures import Measure
 
 
 @pytest.mark.parametrize("key", sorted(FAMILIES))

@@ -16,16 +16,15 @@ from tcja_deploy.errors import DataError, FileFormatError, UsageError
 from tcja_deploy.ir import GraphBuilder, Signal
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir.signal import Kind
+from tcja_deploy.runtime.activity.axes import frame_order, frame_shape
 from tcja_deploy.runtime.activity.collect import (
     Joined,
     Workers,
     collect,
-    frame_order,
-    frame_shape,
     workers,
 )
-from tcja_deploy.runtime.activity.counting import Measure
 from tcja_deploy.runtime.activity.file import load_activity, save_activity
+from tcja_deploy.runtime.activity.measures import Measure
 from tcja_deploy.runtime.activity.record import Activity, Recorder, Watch
 from tcja_deploy.runtime.sequence import run
 

@@ -6,7 +6,7 @@ import numpy as np
 from integer_nets import random_frames, random_network
 
 from tcja_deploy import zoo
-from tcja_deploy.runtime.activity.counting import Measure
+from tcja_deploy.runtime.activity.measures import Measure
 from tcja_deploy.runtime.activity.record import Recorder, Watch
 from tcja_deploy.runtime.integers.twin import Twin
 from tcja_deploy.runtime.sequence import run

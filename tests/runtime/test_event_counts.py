@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from op_samples import Making, values
@@ -47,7 +46,7 @@ def test_sums_kept_in_bytes_do_not_overflow(channels: int, steps: int, size: int
     bits[:, :, :, 0] = True
     bits[0, 0] = False
     frames = bits.transpose(2, 0, 3, 1).reshape(steps, 2, channels, size, size)
-    spikes = Spikes.of(torch.from_numpy(frames.astype(np.float32)), 2)
+    spikes = Spikes.of(frames.astype(np.float32), 2)
     assert np.array_equal(spikes.by_channel, bits.sum(1))
     assert np.array_equal(spikes.by_place.reshape(2, -1, steps), bits.sum(3))
     counts = np.zeros((size * size, -(-channels // LANES) * LANES), np.int32)

@@ -16,34 +16,29 @@ from itertools import accumulate
 from typing import Any, Protocol
 
 import numpy as np
-import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tcja_deploy.errors import DataError, UsageError
-from tcja_deploy.ir import Graph, Node, Signal
+from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.activity.predicted import Outcomes
-from tcja_deploy.runtime.activity.record import Activity, Recorder, ValueActivity, Watch
+from tcja_deploy.runtime.activity.record import Activity, ValueActivity, Watch
 from tcja_deploy.runtime.activity.shards import Shards, Windows
 from tcja_deploy.runtime.activity.stopwatch import Stopwatch
-from tcja_deploy.runtime.compare import predictions
+from tcja_deploy.runtime.predictions import predictions
 from tcja_deploy.runtime.resume import KeptProgress
-from tcja_deploy.runtime.sequence import run
 
 __all__ = [
     "Joined",
     "LabelledFrames",
-    "TorchWindows",
     "Windows",
     "Workers",
     "collect",
-    "frame_order",
-    "frame_shape",
-    "frames_first",
     "summed",
     "workers",
 ]
+
+_LAUNCHED = "TORCHELASTIC_RUN_ID"
+"""The variable by which `torch.distributed.is_torchelastic_launched` knows the processes of `torchrun`."""
 
 Progress = Callable[[int], None]
 """Called with the number of recordings that this process has finished."""
@@ -98,61 +93,16 @@ def workers() -> Iterator[Workers]:
 
     Variables such as `WORLD_SIZE`, which job schedulers set as well, are not enough to connect processes.
     """
-    if not dist.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) < 2:
+    if _LAUNCHED not in os.environ or int(os.environ["WORLD_SIZE"]) < 2:
         yield Workers()
         return
+    import torch.distributed as dist
+
     dist.init_process_group("gloo")
     try:
         yield Workers(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
-
-
-def frame_order(signal: Signal) -> tuple[int, ...]:
-    """Order of axes that puts `T` (if there is one) and `N` of a signal first.
-
-    Raises:
-        DataError: The signal has no `N` axis.
-    """
-    if "N" not in signal.dims:
-        raise DataError(f"{signal} has no axis of samples")
-    first = [signal.dims.index(name) for name in ("T", "N") if name in signal.dims]
-    return (*first, *(i for i in range(len(signal.dims)) if i not in first))
-
-
-def frame_shape(signal: Signal, T: int) -> tuple[int, tuple[int, ...]]:
-    """Frames in a window (`T`, or 1 for a value without a time axis) and the shape of one frame of one sample."""
-    return (T if "T" in signal.dims else 1), signal.features
-
-
-def frames_first(signal: Signal, value: Tensor) -> Tensor:
-    """A value with its axes in the order `[steps, n, *features]`."""
-    moved = value.permute(frame_order(signal))
-    return moved if "T" in signal.dims else moved[None]
-
-
-class TorchWindows:
-    """`Windows` on the sequence runtime."""
-
-    def __init__(self, graph: Graph, device: torch.device) -> None:
-        self._graph, self._device = graph, device
-
-    def count(self, frames: NDArray[np.float32], recorder: Recorder, /) -> NDArray[np.float32]:
-        """See `Windows`."""
-
-        def observe(node: Node, value: Tensor) -> None:
-            recorder.add(node.name, frames_first(node.signal, value))
-
-        given = torch.from_numpy(frames).to(self._device)
-        watched = [node.name for node in self._graph if recorder.watches(node.name)]
-        found = run(self._graph, given, observe=observe, watched=watched)
-        result: NDArray[np.float32] = (
-            frames_first(self._graph[self._graph.output].signal, found).cpu().numpy()
-        )
-        return result
-
-    def flush(self, recorder: Recorder, /) -> None:
-        """See `Windows`."""
 
 
 def collect(
@@ -196,7 +146,10 @@ def collect(
     if not len(data):
         raise DataError("the data set holds no recordings")
     shared = shared or Workers()
-    windows = windows or TorchWindows(graph, torch.device("cpu"))
+    if windows is None:
+        from tcja_deploy.runtime.activity.torch_windows import TorchWindows
+
+        windows = TorchWindows(graph)
     watch = stopwatch or Stopwatch()
     shards = Shards(watches, origin, len(data), windows, outcomes, kept)
     done = 0
@@ -241,6 +194,9 @@ def summed(a: NDArray[np.int64]) -> NDArray[np.int64]:
     Raises:
         DataError: Another process has stopped, for a reason that it prints itself.
     """
+    import torch
+    import torch.distributed as dist
+
     tensor: Any = torch.from_numpy(a)
     try:
         dist.all_reduce(tensor)

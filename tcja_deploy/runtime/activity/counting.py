@@ -3,43 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import IntEnum
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tcja_deploy.errors import DataError
+from tcja_deploy.runtime.activity.measures import Measure
 
-__all__ = ["Measure", "count"]
+__all__ = ["count"]
 
 _RUN = 255
 """How many flags an unsigned byte can sum without wrapping."""
 
 
-class Measure(IntEnum):
-    """What is counted of the elements of a value; also the index in a table of counts."""
-
-    NONZERO = 0  #: elements that are not zero
-    UNIT = 1  #: elements equal to 1 or -1: weights are added or subtracted, nothing is multiplied
-    INTEGER = 2  #: non-zero elements that are whole numbers, units included
-    PAYLOAD = 3  #: sum of the magnitudes of the whole-number elements
-
-
-def count(x: Tensor, maps: Sequence[Tensor], *, binary: bool, where: str) -> tuple[Tensor, Tensor]:
+def count(
+    values: Tensor | NDArray[Any], weights: Sequence[NDArray[np.int64]], *, binary: bool, where: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Count the elements of frames, summed per frame.
 
     Args:
-        x: Frames `[k, n, *features]`.
-        maps: Integer weights `[1 or k, *features]`; sums weighted by each are made as well.
+        values: Frames `[k, n, *features]`, on any device.
+        weights: Integer weights `[1 or k, *features]`; sums weighted by each are made as well.
         binary: Whether elements are zeros and ones, see `Watch`.
         where: Name of the value, for errors.
 
     Returns:
-        A table `[1 + maps, len(Measure), k, n]` and the non-zeros at each position `[*features]`, both int64 on the CPU.
+        A table `[1 + weights, len(Measure), k, n]` and the non-zeros at each position `[*features]`, both int64.
 
     Raises:
         DataError: The frames hold numbers that are not finite.
     """
+    with torch.inference_mode():
+        maps = list(map(torch.from_numpy, weights))
+        table, neurons = _count(torch.as_tensor(values), maps, binary=binary, where=where)
+        return table.cpu().numpy(), neurons.cpu().numpy()
+
+
+def _count(x: Tensor, maps: Sequence[Tensor], *, binary: bool, where: str) -> tuple[Tensor, Tensor]:
     features = range(2, x.ndim)
     kept = [a for a in features if any(m.shape[a - 1] > 1 for m in maps)]
     summed = [a for a in features if a not in kept]
@@ -52,7 +55,7 @@ def count(x: Tensor, maps: Sequence[Tensor], *, binary: bool, where: str) -> tup
         [torch.stack([_total(p) for p in planes])]
         + [torch.stack([_total(p * _squeeze(m, summed).to(p.device)) for p in planes]) for m in maps]
     )
-    return table.cpu(), neurons.cpu()
+    return table, neurons
 
 
 def _planes(x: Tensor, summed: Sequence[int], where: str) -> tuple[list[Tensor], Tensor]:

@@ -14,7 +14,7 @@ from tcja_deploy.errors import FileFormatError
 from tcja_deploy.files import atomic_file
 from tcja_deploy.reading.arrays import read_npz
 from tcja_deploy.reading.json_text import parse_json
-from tcja_deploy.runtime.activity.counting import Measure
+from tcja_deploy.runtime.activity.measures import Measure
 from tcja_deploy.runtime.activity.record import Activity, ValueActivity
 
 __all__ = ["activity_arrays", "activity_of", "load_activity", "save_activity"]

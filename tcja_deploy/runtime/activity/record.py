@@ -12,15 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tcja_deploy.errors import DataError
-from tcja_deploy.runtime.activity.counting import Measure, count
+from tcja_deploy.runtime.activity.measures import Measure
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Activity", "Recorder", "ValueActivity", "Watch"]
 
@@ -189,7 +190,7 @@ class Recorder:
     ) -> None:
         self._watches = {w.name: w for w in watches}
         self._origin = dict(origin or {})
-        self._maps = {w.name: [torch.from_numpy(np.array(m)) for m in w.maps.values()] for w in watches}
+        self._maps = {w.name: [np.array(m) for m in w.maps.values()] for w in watches}
         # One table per value, written in place: small arrays that stay would fragment the memory between them.
         self._count = 0
         self._numbers = np.zeros(recordings, np.int64)
@@ -229,7 +230,8 @@ class Recorder:
         watch = self._watches.get(name)
         if watch is None:
             return
-        x = torch.as_tensor(x)
+        from tcja_deploy.runtime.activity.counting import count
+
         k, n = (x.shape[0], len(self._ids)) if x.ndim else (0, 0)
         if tuple(x.shape) != (k, n, *watch.features) or not 0 <= step <= watch.steps - k:
             raise DataError(
@@ -243,11 +245,10 @@ class Recorder:
                 f"time step {step + int(np.argmax(seen[step : step + k]))} was counted before", where=name
             )
         seen[step : step + k] = True
-        with torch.inference_mode():
-            maps = [_slice(m, step, k) for m in self._maps[name]]
-            table, neurons = count(x, maps, binary=watch.binary, where=name)
-        self._open[name][..., step : step + k] = table.transpose(2, 3).numpy()
-        self._neurons[name] += neurons.numpy()
+        maps = [_slice(m, step, k) for m in self._maps[name]]
+        table, neurons = count(x, maps, binary=watch.binary, where=name)
+        self._open[name][..., step : step + k] = table.swapaxes(2, 3)
+        self._neurons[name] += neurons
 
     def window_table(self, name: str) -> Ints:
         """Zeros `[1 + maps, len(Measure), n, steps]` to which counts of a whole window are written; `add_neurons` follows.
@@ -315,5 +316,5 @@ def _room(watch: Watch, recordings: int) -> Ints:
     return np.zeros((1 + len(watch.maps), len(Measure), recordings, watch.steps), np.int64)
 
 
-def _slice(weights: Tensor, step: int, k: int) -> Tensor:
+def _slice(weights: Ints, step: int, k: int) -> Ints:
     return weights if weights.shape[0] == 1 else weights[step : step + k]

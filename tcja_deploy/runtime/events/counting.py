@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tcja_deploy.ir import Node
-from tcja_deploy.runtime.activity.collect import frames_first
-from tcja_deploy.runtime.activity.counting import Measure
+from tcja_deploy.runtime.activity.axes import frames_first
+from tcja_deploy.runtime.activity.measures import Measure
 from tcja_deploy.runtime.activity.record import Recorder, Watch
 from tcja_deploy.runtime.events import kernels
 from tcja_deploy.runtime.events.values import LayerValue, Spikes
@@ -92,7 +91,7 @@ class Counter:
         """Count bits. A gate makes a spike a unit where it is saturated, and no whole number elsewhere; gates are at most 1."""
         table, bits = recorder.window_table(watch.name), value.long_words
         classes, weights = self._weights(watch, value.bits.shape[1:3])
-        most = len(Measure) if value.gate is None else Measure.UNIT
+        most = len(Measure) if value.gate is None else int(Measure.UNIT)
         self._begin(
             kernels.weigh_bits, len(bits), value.threads, bits, None, classes, weights, 0, most, table
         )
@@ -125,14 +124,14 @@ class Counter:
         lists = (events.ends, events.index, events.scale, (N, H * W, T), room)
         self._begin(kernels.list_neurons, H * W, value.threads, *lists)
 
-    def _add_numbers(self, recorder: Recorder, watch: Watch, x: Tensor) -> bool:
+    def _add_numbers(self, recorder: Recorder, watch: Watch, x: NDArray[np.float32]) -> bool:
         """Count a few numbers `[steps, n, *features]` at once; false if there are many, or if their weights differ by step."""
-        if x.numel() > _FEW or any(len(m) > 1 for m in watch.maps.values()) or not bool(x.isfinite().all()):
+        if x.size > _FEW or any(len(m) > 1 for m in watch.maps.values()) or not np.isfinite(x).all():
             return False
         rows = [np.ones(watch.features, np.int64)]
         rows += [np.broadcast_to(m[0], watch.features) for m in watch.maps.values()]
-        neurons = np.zeros(x[0, 0].numel(), np.int64)
-        numbers = np.ascontiguousarray(x.flatten(2).numpy())
+        neurons = np.zeros(x[0, 0].size, np.int64)
+        numbers = np.ascontiguousarray(x).reshape(*x.shape[:2], -1)
         table = recorder.window_table(watch.name)
         kernels.weigh_numbers(0, 1, numbers, np.stack(rows).reshape(len(rows), -1), table, neurons)
         recorder.add_neurons(watch.name, neurons.reshape(watch.features))

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from tcja_deploy.ir import Graph, Kind, Node
+from tcja_deploy.ir import Graph, Kind, Node, Op
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes.fold import fold_batch_norm
 from tcja_deploy.runtime.events import layer_kernels
+from tcja_deploy.runtime.events.gate_kernels import tcja_gate
 from tcja_deploy.runtime.events.plan import EventPlan, FusedLayer, compile_graph
 from tcja_deploy.runtime.events.values import Dense, EventLists, LayerValue, Spikes
 from tcja_deploy.runtime.events.vectors import LANES
-from tcja_deploy.runtime.sequence import as_frames, evaluate, tcja_gate
+from tcja_deploy.runtime.frames import checked_frames
 from tcja_deploy.runtime.threads import available_cores, share
 
 __all__ = ["LayerObserver", "run", "run_layer", "run_plan", "step_layer"]
@@ -31,27 +28,33 @@ _SMALL = 1 << 20
 """Numbers up to which torch works on one thread: to wake another takes longer, and very much longer beside a busy neighbour."""
 
 
-@contextmanager
-def _torch_threads(numbers: int) -> Iterator[None]:
-    """As many threads of torch's as an op on so many numbers is worth."""
+def _in_torch(op: Op, values: list[NDArray[Any]]) -> NDArray[Any]:
+    """The value of an op without a kernel, which torch computes."""
+    import torch
+
+    from tcja_deploy.runtime.device import tensor_on
+    from tcja_deploy.runtime.sequence import evaluate
+
     before = torch.get_num_threads()
-    if numbers > _SMALL or before == 1:
-        yield
-        return
-    torch.set_num_threads(1)
+    few = before > 1 and max(value.size for value in values) <= _SMALL
+    if few:
+        torch.set_num_threads(1)
     try:
-        yield
+        with torch.inference_mode():
+            found: NDArray[Any] = evaluate(op, *map(tensor_on, values)).numpy()
+            return found
     finally:
-        torch.set_num_threads(before)
+        if few:
+            torch.set_num_threads(before)
 
 
 def run_plan(
     plan: EventPlan,
-    frames: Tensor | NDArray[Any],
+    frames: NDArray[Any],
     *,
     threads: int | None = None,
     observe: LayerObserver | None = None,
-) -> Tensor:
+) -> NDArray[np.float32]:
     """Run a compiled graph over a window.
 
     Args:
@@ -69,26 +72,24 @@ def run_plan(
     graph, threads = plan.graph, threads or available_cores()
     last_reader = {name: node.name for node in graph for name in node.inputs}
     values: dict[str, LayerValue] = {}
-    with torch.inference_mode():
-        with _torch_threads(math.prod(frames.shape)):
-            x = as_frames(graph, frames)
-        for node in graph:
-            inputs = [values[name] for name in node.inputs]
-            value = _value(plan, node, inputs, x, threads)
-            if value is None:  # the neuron after it reads what this node reads
-                values[node.name] = inputs[0]
-            else:
-                values[node.name] = value
-                if observe is not None:
-                    observe(node, value)
-            for name in node.inputs:
-                if last_reader[name] == node.name:
-                    values.pop(name, None)
-        return values[graph.output].dense
+    x = checked_frames(graph, frames)
+    for node in graph:
+        inputs = [values[name] for name in node.inputs]
+        value = _value(plan, node, inputs, x, threads)
+        if value is None:  # the neuron after it reads what this node reads
+            values[node.name] = inputs[0]
+        else:
+            values[node.name] = value
+            if observe is not None:
+                observe(node, value)
+        for name in node.inputs:
+            if last_reader[name] == node.name:
+                values.pop(name, None)
+    return values[graph.output].dense
 
 
 def _value(
-    plan: EventPlan, node: Node, inputs: list[LayerValue], x: Tensor, threads: int
+    plan: EventPlan, node: Node, inputs: list[LayerValue], x: NDArray[np.float32], threads: int
 ) -> LayerValue | None:
     op = node.op
     if isinstance(op, ir.Input):
@@ -107,13 +108,9 @@ def _value(
             return source.pooled(op.kernel, op.stride, op.padding, (height, width))
         if isinstance(op, ir.TCJA) and source.gate is None:
             area = np.float32(source.features[1] * source.features[2])
-            z = torch.from_numpy(source.by_channel.astype(np.float32) / area)
-            with _torch_threads(z.numel()):
-                gate = tcja_gate(op, z)
-            return source.gated(np.ascontiguousarray(gate.permute(1, 0, 2).numpy()))
+            return source.gated(tcja_gate(op, source.by_channel.astype(np.float32) / area, threads))
     dense = [value.dense for value in inputs]
-    with _torch_threads(max(value.numel() for value in dense)):
-        result = evaluate(op, *dense)
+    result = op.apply(*dense) if node.name in plan.readout else _in_torch(op, dense)
     if (
         op.spiking
         and node.signal.kind is Kind.BINARY
@@ -137,7 +134,7 @@ def run_layer(layer: FusedLayer, source: LayerValue, threads: int) -> LayerValue
         return Spikes(bits, layer.outputs, threads, features)
     out = np.empty((N, H, W, T, len(layer.bias)), np.float32)
     share(layer_kernels.real_layer, N * H, threads, *given, out)
-    moved = torch.from_numpy(out)[..., : layer.outputs].permute(3, 0, 4, 1, 2)
+    moved = out[..., : layer.outputs].transpose(3, 0, 4, 1, 2)
     return Dense(moved if layer.spatial else moved[..., 0, 0], threads)
 
 
@@ -166,6 +163,6 @@ def _tables(layer: FusedLayer, events: EventLists) -> tuple[Any, ...]:
     return width, shape, lists, (layer.weights, layer.bias), layer.taps
 
 
-def run(graph: Graph, frames: Tensor | NDArray[Any], *, threads: int | None = None) -> Tensor:
+def run(graph: Graph, frames: NDArray[Any], *, threads: int | None = None) -> NDArray[np.float32]:
     """Run a graph over a window once; compile it with `plan.compile_graph` to run it often."""
     return run_plan(compile_graph(fold_batch_norm(graph)), frames, threads=threads)

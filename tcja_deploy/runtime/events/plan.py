@@ -87,11 +87,13 @@ class EventPlan:
         graph: The network.
         layers: The layer of each node with weights, by its name.
         fused: For neurons that run together with the weights before them, the name of those weights.
+        readout: Names of the nodes without weights that follow the last neurons: votes, means over time.
     """
 
     graph: Graph
     layers: dict[str, FusedLayer]
     fused: dict[str, str]
+    readout: frozenset[str]
 
 
 def compile_graph(graph: Graph, *, keep: Collection[str] = ()) -> EventPlan:
@@ -114,7 +116,16 @@ def compile_graph(graph: Graph, *, keep: Collection[str] = ()) -> EventPlan:
             layers[node.name] = layer
             if behind is not None and layer.neuron is not None:
                 fused[behind.name] = node.name
-    return EventPlan(graph, layers, fused)
+    return EventPlan(graph, layers, fused, _readout(graph))
+
+
+def _readout(graph: Graph) -> frozenset[str]:
+    before: set[str] = set()  # what a neuron depends on
+    for node in reversed(graph.nodes):
+        if node.op.spiking or node.name in before:
+            before.update(node.inputs)
+    found = (node for node in graph if node.name not in before and not node.op.synaptic)
+    return frozenset(node.name for node in found if node.inputs and not node.op.spiking)
 
 
 def _layer(graph: Graph, node: Node, behind: Node | None) -> FusedLayer | None:

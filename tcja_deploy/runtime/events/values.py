@@ -8,9 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tcja_deploy.errors import DataError
 from tcja_deploy.runtime.events import kernels
@@ -45,7 +43,7 @@ class LayerValue:
     threads: int
 
     @property
-    def dense(self) -> Tensor:
+    def dense(self) -> NDArray[Any]:
         """The value as the sequence runtime has it."""
         raise NotImplementedError
 
@@ -75,31 +73,30 @@ class Dense(LayerValue):
     """Numbers, shaped like the signal.
 
     Args:
-        tensor: The numbers.
+        numbers: The numbers.
         threads: Threads that make other forms.
         places: The same numbers as `[T, N, C, H, W]`, if they were flattened.
     """
 
-    def __init__(self, tensor: Tensor, threads: int, places: Tensor | None = None) -> None:
-        self._tensor, self.threads, self._places = tensor, threads, places
+    def __init__(self, numbers: NDArray[Any], threads: int, places: NDArray[Any] | None = None) -> None:
+        self._numbers, self.threads, self._places = numbers, threads, places
 
     @property
-    def dense(self) -> Tensor:
+    def dense(self) -> NDArray[Any]:
         """See `LayerValue`."""
-        return self._tensor
+        return self._numbers
 
     @property
     def space(self) -> tuple[int, int, int]:
         """See `LayerValue`."""
-        tensor = self._tensor if self._places is None else self._places
-        C, H, W = (*tensor.shape[2:], 1, 1)[:3]
+        numbers = self._numbers if self._places is None else self._places
+        C, H, W = (*numbers.shape[2:], 1, 1)[:3]
         return H, W, C
 
     @cached_property
     def events(self) -> EventLists:
         """See `LayerValue`; for numbers `[T, N, C, H, W]` or `[T, N, C]`."""
-        tensor = self._tensor if self._places is None else self._places
-        frames = np.ascontiguousarray(tensor.numpy())
+        frames = np.ascontiguousarray(self._numbers if self._places is None else self._places)
         if frames.ndim == 3:
             frames = frames[..., None, None]
         T, N, C, H, W = frames.shape
@@ -114,7 +111,8 @@ class Dense(LayerValue):
 
     def flattened(self) -> Dense:
         """See `LayerValue`."""
-        return Dense(self._tensor.flatten(2), self.threads, self._tensor if self._tensor.ndim == 5 else None)
+        x = self._numbers
+        return Dense(x.reshape(*x.shape[:2], -1), self.threads, x if x.ndim == 5 else None)
 
 
 class Spikes(LayerValue):
@@ -145,9 +143,8 @@ class Spikes(LayerValue):
         )
 
     @staticmethod
-    def of(spikes: Tensor, threads: int) -> Spikes:
+    def of(frames: NDArray[Any], threads: int) -> Spikes:
         """Spikes from zeros and ones `[T, N, C, H, W]` or `[T, N, C]`."""
-        frames = spikes.numpy()
         T, N, C = frames.shape[:3]
         H, W = frames.shape[3:] or (1, 1)
         bits = np.zeros((N, H * W, T, -(-C // LANES)), np.uint16)
@@ -155,12 +152,12 @@ class Spikes(LayerValue):
         return Spikes(bits.reshape(N, H, W, *bits.shape[2:]), C, threads, frames.shape[2:])
 
     @cached_property
-    def dense(self) -> Tensor:
+    def dense(self) -> NDArray[Any]:
         """See `LayerValue`."""
         N, H, W, T, words = self.bits.shape
         out = np.zeros((T, N, self.channels, H * W), np.float32)
         share(kernels.unpack, N, self.threads, self.bits.reshape(N, H * W, T, words), self.gate, out)
-        return torch.from_numpy(out.reshape(T, N, *self.features))
+        return out.reshape(T, N, *self.features)
 
     @property
     def space(self) -> tuple[int, int, int]:

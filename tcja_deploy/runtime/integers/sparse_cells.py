@@ -137,7 +137,9 @@ class _OrPool(OfItems, Stateless):
     ) -> tuple[list[Item], CellState]:
         """See `BundleCell`."""
         (x,) = inputs
-        spikes = x.spikes if isinstance(x, SpikeFrame) else Spikes.of(as_tensor(x)[None], self.threads)
+        spikes = (
+            x.spikes if isinstance(x, SpikeFrame) else Spikes.of(as_tensor(x)[None].numpy(), self.threads)
+        )
         stage, size = self.layer, _maps(self.layer.out_shape)
         return [SpikeFrame(spikes.pooled(stage.weight.shape[2:], stage.stride, stage.padding, size))], state
 

@@ -6,7 +6,6 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tcja_deploy.runtime.events.values import Dense, LayerValue, Spikes
@@ -69,11 +68,11 @@ class SparseNetwork:
             sent[stage.name] = found = self._stage(stage, received, counts[stage.name])
             if stage.name in record:
                 kind = np.uint8 if network.edges[stage.name].kind == "spike" else np.int32
-                recorded[stage.name] = found.value.dense.numpy().astype(kind)
+                recorded[stage.name] = found.value.dense.astype(kind)
             for name in stage.inputs:
                 if last_reader[name] == stage.name:
                     sent.pop(name, None)
-        return sent[network.stages[-1].name].value.dense.numpy().astype(np.int32), recorded
+        return sent[network.stages[-1].name].value.dense.astype(np.int32), recorded
 
     def _stage(self, stage: AnyStage, received: list[Received], counts: LayerCounts) -> Received:
         first, spikes = received[0], None
@@ -105,8 +104,8 @@ class SparseNetwork:
         """Integers `[T, N, ...]` as the kernels read them; those beyond 24 bits, which they do not read, in float64."""
         low, high = int(sent.min()), int(sent.max())
         exact = max(high, -low) < EXACT
-        tensor = torch.from_numpy(sent.astype(np.float32 if exact else np.float64))
-        value = Spikes.of(tensor, self.threads) if spiking else Dense(tensor, self.threads)
+        numbers = sent.astype(np.float32 if exact else np.float64)
+        value = Spikes.of(numbers, self.threads) if spiking else Dense(numbers, self.threads)
         return Received(value, max(high, -low), low < 0)
 
     def _gate(self, gate: GateStage, spikes: Spikes, counts: LayerCounts) -> Received:
@@ -138,5 +137,5 @@ class SparseNetwork:
 
 def _integers(value: LayerValue) -> NDArray[np.int64]:
     """What was sent, `[T, N, ...]`, as integers."""
-    integers: NDArray[np.int64] = value.dense.numpy().astype(np.int64)
+    integers: NDArray[np.int64] = value.dense.astype(np.int64)
     return integers

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from tcja_deploy.runtime.events.values import Dense, Spikes
 from tcja_deploy.runtime.integers import population_kernels
@@ -23,7 +23,7 @@ def run_population(
     stage: NeuronStage | RelayStage, received: Sequence[Received], threads: int, counts: LayerCounts
 ) -> Received:
     """What a population or a relay sends over windows `[T, N, ...]` of its inputs; see `stage_runners.PopulationRunner`."""
-    total = _sum(received).numpy()
+    total = _sum(received)
     frames, samples = total.shape[:2]
     channels = stage.shape[0]
     rows = samples * channels
@@ -49,17 +49,17 @@ def run_population(
     counts.peak = max(counts.peak, int(peaks.max()))
     counts.neuron_steps += out.size
     counts.spikes += int(np.count_nonzero(out))
-    sent = torch.from_numpy(out.reshape(frames, samples, *stage.shape))
+    sent = out.reshape(frames, samples, *stage.shape)
     if isinstance(stage, NeuronStage):
         return Received(Spikes.of(sent, threads))
     low, high = int(ends[0].min()), int(ends[1].max())
     return Received(Dense(sent, threads), max(high, -low), low < 0)
 
 
-def _sum(received: Sequence[Received]) -> Tensor:
+def _sum(received: Sequence[Received]) -> NDArray[np.floating[Any]]:
     """The sum of the inputs `[T, N, ...]`, in float32 where that is exact, else in float64."""
-    kind = torch.float32 if sum(part.peak for part in received) < EXACT else torch.float64
-    total = received[0].value.dense.to(kind)
+    kind = np.float32 if sum(part.peak for part in received) < EXACT else np.float64
+    total: NDArray[np.floating[Any]] = received[0].value.dense.astype(kind)
     for part in received[1:]:
-        total = total + part.value.dense.to(kind)
+        total += part.value.dense.astype(kind)
     return total

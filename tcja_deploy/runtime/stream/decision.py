@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tcja_deploy.errors import DataError
-from tcja_deploy.runtime.compare import predictions
+from tcja_deploy.runtime.predictions import predictions
 from tcja_deploy.runtime.stream.engine import Emission
 
 __all__ = ["Batch", "Decisions", "Outcome", "Steps", "outcome"]

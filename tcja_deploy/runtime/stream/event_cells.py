@@ -37,7 +37,7 @@ class SpikeFrame(FrameBundle):
     @property
     def tensor(self) -> Tensor:
         """See `FrameBundle`."""
-        return self.spikes.dense[0]
+        return torch.from_numpy(self.spikes.dense[0])
 
     def packed(self) -> Packed:
         """See `FrameBundle`."""
@@ -46,11 +46,11 @@ class SpikeFrame(FrameBundle):
 
 def as_value(item: Item, threads: int) -> LayerValue:
     """An item in the form that the event engine reads."""
-    return item.spikes if isinstance(item, SpikeFrame) else Dense(as_tensor(item)[None], threads)
+    return item.spikes if isinstance(item, SpikeFrame) else Dense(as_tensor(item)[None].numpy(), threads)
 
 
 def _item(value: LayerValue) -> Item:
-    return SpikeFrame(value) if isinstance(value, Spikes) else value.dense[0]
+    return SpikeFrame(value) if isinstance(value, Spikes) else torch.from_numpy(value.dense[0])
 
 
 class OfItems(BundleCell):
