@@ -265,9 +265,8 @@ class _Work(UnfinishedNetwork):
 
     def _stream_unit(self, stage: FloatMeeting, streams: list[float], wanted: float, margin: float) -> float:
         """The unit of a relay's stream; that of a stream which is added as it is, or one power of two smaller or more."""
-        peak = self.observed[stage.observed].peak(self.options.percentile) * stage.gain
-        reach = float(np.abs(stage.bias).max()) * stage.gain + max(peak, 1e-9) * margin
-        most = ((1 << (STREAM_BITS - 1)) - 1) / max(reach, self._growth(stage.name))
+        peak = self.observed[stage.observed].peak(self.options.percentile) * stage.gain  # with the bias
+        most = ((1 << (STREAM_BITS - 1)) - 1) / max(max(peak, 1e-9) * margin, self._growth(stage.name))
         wanted = max(streams, default=wanted)
         if streams and wanted > most:  # a stream that has grown is shifted, not rounded to another unit
             return float(wanted * 2.0 ** -math.ceil(math.log2(wanted / most)))
@@ -278,7 +277,7 @@ class _Work(UnfinishedNetwork):
         reached = 0.0
         for stage in self.carried.get(name, []):
             peak = self.observed[stage.observed].peak(self.options.percentile) * self.options.margin
-            reached = max(reached, peak + float(np.abs(stage.bias).max()), self._growth(stage.name))
+            reached = max(reached, peak, self._growth(stage.name))
         return reached
 
     def _meet(

@@ -88,6 +88,25 @@ def test_a_stream_of_real_numbers_is_the_float_one_to_its_rounding():
     assert any(isinstance(s, SynapseStage) and s.stride == (2, 2) for s in network.stages)
 
 
+def test_the_room_of_a_stream_is_its_peak_with_the_bias_in_it():
+    """2**16 - 1 integers for the peak and its margin: as many as 17 bits have; the bias needs none besides."""
+    b = Builder((2, 6, 6), T=4)
+    b.add(ir.Conv2d(b.weights(4, 2, 3, 3), np.full(4, 3.0, np.float32), padding=(1, 1, 1, 1)))
+    stem = b.x
+    b.lif().conv(4)
+    branch, b.x = b.x, stem
+    b.x = b.graph.add("sum", ir.Add(), b.x, branch)
+    b.lif().add(ir.Flatten()).linear(3)
+    graph = b.done()
+    frames = frames_for(graph, 3)
+    seen = {}
+    run(graph, frames, observe=lambda node, value: seen.update({node.name: value.numpy()}))
+    network = quantise(graph, [frames]).network
+    relay = next(s for s in network.stages if s.name == stem)
+    assert relay.unit == pytest.approx(((1 << 16) - 1) / (LavaOptions().margin * np.abs(seen[stem]).max()))
+    assert relay.bits == 17
+
+
 def test_a_soft_reset_keeps_what_is_above_the_threshold():
     """A constant input of 0.72 thresholds fires floor(7.2) times in 10 steps, every second step with a hard reset."""
     counts = {}
