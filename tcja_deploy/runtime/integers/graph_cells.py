@@ -140,5 +140,5 @@ class ProgramCell(Stateless):
         windows = [x.double().numpy().astype(np.int64) for x in inputs]
         single = self.stage.frames == 1
         sent = run_program(self.stage, [w[None] if single else w for w in windows], LayerCounts())
-        kind = torch.float32 if self.stage.kind == "spike" else torch.float64
-        return list(torch.from_numpy(np.ascontiguousarray(sent)).to(kind)), state
+        kind = np.float32 if self.stage.kind == "spike" else np.float64
+        return list(torch.from_numpy(sent.astype(kind, order="C"))), state

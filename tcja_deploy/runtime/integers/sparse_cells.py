@@ -8,14 +8,25 @@ from functools import partial
 import numpy as np
 import torch
 
-from tcja_deploy.runtime.events.values import Spikes
+from tcja_deploy.runtime.events.values import Dense, Spikes
+from tcja_deploy.runtime.integers.graph_cells import PopulationCell, SynapseCell
+from tcja_deploy.runtime.integers.layer_runner import LayerCounts
 from tcja_deploy.runtime.integers.layers import LayerStage, SpatialPool
-from tcja_deploy.runtime.integers.sparse import Received, SparseNeurons, or_weight, sparse_layer
+from tcja_deploy.runtime.integers.sparse import (
+    EXACT,
+    Received,
+    SparseNeurons,
+    SparseSynapse,
+    or_weight,
+    sparse_layer,
+    sparse_synapse,
+)
+from tcja_deploy.runtime.integers.sparse_populations import population_frames, states
 from tcja_deploy.runtime.integers.stage_arithmetic import decayed
 from tcja_deploy.runtime.integers.stages import UNITY
 from tcja_deploy.runtime.integers.stream import IntegerGate, IntegerLayer, PoolPayload
 from tcja_deploy.runtime.stream.cells import STEPS_SEEN, BundleCell, Cell, CellState, Scale, Stateless
-from tcja_deploy.runtime.stream.event_cells import OfBits, OfItems, SpikeFrame, as_value, gated
+from tcja_deploy.runtime.stream.event_cells import OfBits, OfItems, SpikeFrame, gated
 from tcja_deploy.runtime.stream.packing import Item, as_tensor
 from tcja_deploy.runtime.stream.plan import StreamPlan
 from tcja_deploy.runtime.threads import available_cores
@@ -67,22 +78,13 @@ class SparseCell(OfItems):
         self, inputs: tuple[Item, ...], state: CellState, t: int, *, reuse: bool = False
     ) -> tuple[list[Item], CellState]:
         """See `BundleCell`."""
-        received = self._received(inputs[0])
+        received = _received(inputs[0], self.threads)
         reuse = reuse and self.layer.never_wraps(received)
         after = state if reuse else {name: part.clone() for name, part in state.items()}
         spikes = self.layer.step(received, t, after["v"].numpy(), after[STEPS_SEEN].numpy(), self.threads)
         if spikes is None:
             return self._exactly(inputs, state, t)
         return [SpikeFrame(spikes)], after
-
-    def _received(self, item: Item) -> Received:
-        value = as_value(item, self.threads)
-        if isinstance(value, Spikes) and value.gate is None:
-            return Received(value)
-        if isinstance(value, Spikes) and value.gate is not None:
-            return Received(value, int(value.gate.max()))
-        low, high = (int(limit) for limit in torch.aminmax(as_tensor(item)))
-        return Received(value, max(high, -low), low < 0)
 
     def _exactly(self, inputs: tuple[Item, ...], state: CellState, t: int) -> tuple[list[Item], CellState]:
         """The step by the reference, after the silent steps that the voltages have not seen."""
@@ -99,6 +101,90 @@ class SparseCell(OfItems):
         after["v"][..., : outputs[0]] = places.to(torch.int32)
         after[STEPS_SEEN].fill_(t + 1)
         return list(spikes), after
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums(OfItems, Stateless):
+    """A synapse without neurons.
+
+    Attributes:
+        synapse: Its tables.
+        reference: The same synapse, for frames in which a sum might wrap.
+        threads: Threads that share the work.
+    """
+
+    synapse: SparseSynapse
+    reference: SynapseCell
+    threads: int
+
+    @property
+    def macs(self) -> int:
+        """See `Cell`."""
+        return self.reference.macs
+
+    @property
+    def synaptic(self) -> bool:
+        """See `Cell`."""
+        return True
+
+    def step_items(
+        self, inputs: tuple[Item, ...], state: CellState, t: int, *, reuse: bool = False
+    ) -> tuple[list[Item], CellState]:
+        """See `BundleCell`."""
+        sums = self.synapse.run(_received(inputs[0], self.threads), self.threads)
+        if sums is not None:
+            return [torch.from_numpy(sums[0].astype(np.float64))], state
+        exact, _ = self.reference.step(tuple(map(as_tensor, inputs)), state, t)
+        return list(exact), state
+
+
+@dataclass(frozen=True, eq=False)
+class _Population(OfItems):
+    """Neurons or a relay; state: their currents `u` and voltages `v` `[N, ...]`, int64, where they have a memory.
+
+    Attributes:
+        reference: The same cell in numpy.
+        threads: Threads that share the work.
+    """
+
+    reference: PopulationCell
+    threads: int
+
+    @property
+    def macs(self) -> int:
+        """See `Cell`."""
+        return self.reference.macs
+
+    @property
+    def synaptic(self) -> bool:
+        """See `Cell`."""
+        return False
+
+    @property
+    def membrane(self) -> bool:
+        """See `Cell`."""
+        return self.reference.membrane
+
+    def initial(self, samples: int) -> CellState:
+        """See `Cell`."""
+        return {name: torch.from_numpy(part) for name, part in states(self.reference.stage, samples).items()}
+
+    def step_items(
+        self, inputs: tuple[Item, ...], state: CellState, t: int, *, reuse: bool = False
+    ) -> tuple[list[Item], CellState]:
+        """See `BundleCell`."""
+        total = as_tensor(inputs[0]).double()
+        for other in inputs[1:]:
+            total = total + as_tensor(other)
+        after = state if reuse else {name: part.clone() for name, part in state.items()}
+        memory = {name: part.numpy() for name, part in after.items()}
+        sent = population_frames(
+            self.reference.stage, total[None].numpy(), memory, self.threads, LayerCounts()
+        )
+        value = sent.value
+        return [
+            SpikeFrame(value) if isinstance(value, Spikes) else torch.from_numpy(value.dense[0]).double()
+        ], after
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +230,19 @@ class _OrPool(OfItems, Stateless):
         return [SpikeFrame(spikes.pooled(stage.weight.shape[2:], stage.stride, stage.padding, size))], state
 
 
+def _received(item: Item, threads: int) -> Received:
+    """An item with its largest magnitude, as the kernels read it."""
+    if isinstance(item, SpikeFrame):
+        gate = item.spikes.gate
+        return Received(item.spikes, 1 if gate is None else int(gate.max()))
+    frame = as_tensor(item)
+    low, high = (int(limit) for limit in torch.aminmax(frame))
+    peak = max(high, -low)
+    if peak < EXACT:  # larger ones are not read by kernels
+        frame = frame.float()
+    return Received(Dense(frame[None].numpy(), threads), peak, low < 0)
+
+
 def _largest(pool: SpatialPool, size: tuple[int, int], x: Spikes) -> Spikes:
     return x.pooled(pool.kernel, pool.stride, (0, 0), size)
 
@@ -172,6 +271,11 @@ def _cell(cell: Cell, features: tuple[int, ...], threads: int) -> Cell:
             return _OrPool(cell.layer, cell.macs, threads)
         layer = sparse_layer(cell.layer)
         return cell if layer is None else SparseCell(layer, cell, threads)
+    if isinstance(cell, SynapseCell):
+        synapse = sparse_synapse(cell.stage)
+        return cell if synapse is None else _Sums(synapse, cell, threads)
+    if isinstance(cell, PopulationCell):
+        return _Population(cell, threads)
     if isinstance(cell, IntegerGate):
         return _CountingGate(*(getattr(cell, f.name) for f in fields(cell)))
     if isinstance(cell, Scale):

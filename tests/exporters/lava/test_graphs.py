@@ -20,8 +20,12 @@ from tcja_deploy.exporters.lava.verify import verify_bundle
 from tcja_deploy.exporters.manifest import NAME, sealed
 from tcja_deploy.runtime.integers.check import compare_twin
 from tcja_deploy.runtime.integers.network import IntegerNetwork
+from tcja_deploy.runtime.integers.sparse_cells import on_kernels
 from tcja_deploy.runtime.integers.stages import HOST, NeuronStage, RelayStage
+from tcja_deploy.runtime.integers.stream import plan_twin
 from tcja_deploy.runtime.integers.twin import Twin
+from tcja_deploy.runtime.stream import state_from_bytes, state_to_bytes
+from tcja_deploy.runtime.stream.engine import Stepper, initial
 
 
 def test_all_kinds_of_stages_occur_and_say_something():
@@ -33,12 +37,38 @@ def test_all_kinds_of_stages_occur_and_say_something():
     assert sum(0 < c.spikes < c.neuron_steps for c in spiking) > len(spiking) / 2
 
 
+@pytest.mark.parametrize("kernels", [False, True])
 @pytest.mark.parametrize("seed", range(0, 24, 4))
-def test_the_stream_gives_what_the_window_gives(seed):
+def test_the_stream_gives_what_the_window_gives(seed, kernels):
     network = random_graphs(range(seed, seed + 4))
-    agreement = compare_twin(network, [random_counts(network, 3, seed).astype(np.float32)])
+    runs = on_kernels(plan_twin(network)) if kernels else None
+    windows = [random_counts(network, 3, seed + again).astype(np.float32) for again in range(2)]
+    agreement = compare_twin(network, windows, runs=runs)
     assert agreement.mismatches == 0
     assert agreement.passed
+
+
+@pytest.mark.parametrize("seed", range(0, 24, 8))
+def test_a_stream_of_a_graph_resumes_from_any_state(seed):
+    """Kernels write over states that nobody else holds: one that was kept still gives what followed it."""
+    network = random_graphs(range(seed, seed + 8))
+    plan = on_kernels(plan_twin(network))
+    frames = random_counts(network, 2, seed).astype(np.float32)
+
+    def results(stepper, pushed):
+        return [emission.value.tolist() for frame in pushed for emission in stepper.push(frame)]
+
+    stepper, silence = Stepper(plan, initial(plan, 2)), np.zeros_like(frames)
+    expected, kept = [], []
+    for frame in [*frames, *silence]:
+        kept.append((stepper.state, state_to_bytes(stepper.state), len(expected)))
+        expected += results(stepper, [frame])
+    assert any(np.any(value) for value in expected)
+    for k in range(0, len(kept), 3):
+        state, saved, given = kept[k]
+        assert state_to_bytes(state) == saved
+        rest = [*frames, *silence][k:]
+        assert results(Stepper(plan, state_from_bytes(plan, saved)), rest) == expected[given:]
 
 
 @pytest.mark.parametrize("seed", range(0, 16, 4))
