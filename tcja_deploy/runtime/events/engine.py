@@ -27,6 +27,9 @@ LayerObserver = Callable[[Node, LayerValue], None]
 _SMALL = 1 << 20
 """Numbers up to which torch works on one thread: to wake another takes longer, and very much longer beside a busy neighbour."""
 
+_ONES = np.empty(0, np.float32)
+"""The values of lists of spikes, for kernels."""
+
 
 def _in_torch(op: Op, values: list[NDArray[Any]]) -> NDArray[Any]:
     """The value of an op without a kernel, which torch computes."""
@@ -158,8 +161,8 @@ def step_layer(
 def _tables(layer: FusedLayer, events: EventLists) -> tuple[Any, ...]:
     """The first arguments of all kernels of layers."""
     shape = (*layer.space, layer.columns, events.shape[3])
-    width = (0,) * (len(layer.bias) // len(layer.weights) // LANES)
-    lists = (events.ends, events.index, events.scale, events.when)
+    width = len(layer.bias) // len(layer.weights) // LANES
+    lists = (events.ends, events.index, _ONES if events.scale is None else events.scale, events.when)
     return width, shape, lists, (layer.weights, layer.bias), layer.taps
 
 

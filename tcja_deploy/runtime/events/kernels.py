@@ -26,6 +26,7 @@ __all__ = [
     "count_bits",
     "count_neurons",
     "count_nonzero",
+    "is_silent",
     "list_bits",
     "list_neurons",
     "list_nonzero",
@@ -176,7 +177,7 @@ def sum_bits(lo: int, hi: int, bits: Any, by_channel: Any) -> None:
 
 
 @compiled_part
-def _silent(words: Any, start: int, end: int) -> bool:
+def is_silent(words: Any, start: int, end: int) -> bool:
     """Whether no bit of `words[start:end]` is set; there is one word at least."""
     found = words[start]
     for i in range(start + 1, end):
@@ -194,7 +195,7 @@ def count_neurons(lo: int, hi: int, bits: Any, counts: Any) -> None:
     for p in range(lo, hi):
         for n in range(N):
             first = (n * P + p) * T * words
-            if _silent(flat, first, first + T * words):
+            if is_silent(flat, first, first + T * words):
                 continue
             for t in range(0, T, _BYTE):
                 for w in range(words):
@@ -229,7 +230,7 @@ def weigh_bits(
         found[:] = 0
         for p in range(P):
             i, at = (n * P + p) * T * words, classes[p] * T
-            if _silent(flat, i, i + T * words):
+            if is_silent(flat, i, i + T * words):
                 continue
             for t in range(T):
                 for w in range(words):

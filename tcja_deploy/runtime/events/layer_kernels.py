@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tcja_deploy.runtime.events.compiling import compiled, compiled_part
+from tcja_deploy.runtime.events.kernels import is_silent
 from tcja_deploy.runtime.events.vectors import LANES, add_elements, add_lists, fill, fire, relax, step
 
 __all__ = [
@@ -65,27 +66,24 @@ def tile_size(columns: int, numbers: int) -> int:
 @compiled
 def tile_room(size: int, taps: Any) -> tuple[Any, Any]:
     """Room for what `meet` gives of each of `size` places, and for three numbers per place."""
-    return np.empty((size, taps[0].shape[1] * taps[1].shape[1], 2), np.int64), np.empty((3, size), np.int64)
+    meets = np.empty((size, taps[0].shape[1] * taps[1].shape[1], 2), np.int64)
+    return meets, (np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.int64))
 
 
 @compiled_part
 def add_short(
-    width: Any, steps: int, lists: Any, table: Any, block: int, found: int, meets: Any, sums: Any, start: int, stride: int
+    width: int, steps: int, lists: Any, table: Any, block: int, found: int, meets: Any, sums: Any, start: int, stride: int
 ) -> None:  # fmt: skip
     """What one place receives in a block, element by element: `sums[start + t stride:]`; see `meet` and `spiking_layer`."""
     ends, index, scale, when = lists
     weights, bias = table
-    fill(width, sums, start, stride, bias, block * len(width) * LANES, steps)
-    for k in range(found):
-        i = meets[k, 0]
-        add_elements(
-            width, sums, start, stride, weights[block], meets[k, 1], index, scale, when, ends[i], ends[i + steps]
-        )  # fmt: skip
+    fill(width, sums, start, stride, bias, block * width * LANES, steps)
+    add_elements(width, sums, start, stride, weights[block], meets, found, index, scale, when, ends, steps)
 
 
 @compiled_part
 def add_long(
-    width: Any, steps: int, lists: Any, table: Any, block: int, found: Any, meets: Any, done: Any, sums: Any, starts: Any,
+    width: int, steps: int, lists: Any, table: Any, block: int, found: Any, meets: Any, done: Any, sums: Any, starts: Any,
     stride: int,
 ) -> None:  # fmt: skip
     """What many places receive in a block, tap by tap: `sums[starts[p] + t stride:]`.
@@ -96,7 +94,7 @@ def add_long(
     weights, bias = table
     for p in range(len(found)):
         done[p] = 0
-        fill(width, sums, starts[p], stride, bias, block * len(width) * LANES, steps)
+        fill(width, sums, starts[p], stride, bias, block * width * LANES, steps)
     end = np.iinfo(np.int64).max
     base: Any = np.int64(0)
     while base < end:
@@ -136,41 +134,45 @@ def is_reached(x: int, tap_x: Any, busy: Any) -> bool:
 
 @compiled
 def spiking_layer(
-    lo: int, hi: int, width: Any, shape: Any, lists: Any, table: Any, taps: Any, neuron: Any, bits: Any
+    lo: int, hi: int, width: int, shape: Any, lists: Any, table: Any, taps: Any, neuron: Any, bits: Any
 ) -> None:  # fmt: skip
     """Weights and neurons over a window, a row of places at a time.
 
     Args:
         lo: First row `(n, y)` of the output.
         hi: The row after the last one.
-        width: A tuple with as many elements as a block has vectors.
+        width: Vectors of a block.
         shape: Height, width and channels of the input; columns of the kernel; steps.
         lists: Where the list of each input place and step begins, and the end of the last one; active channels; their
-            values, `None` for spikes; their steps.
+            values, empty for spikes; their steps.
         table: Weights `[blocks, taps x channels x block]` and biases `[blocks x block]`.
         taps: For rows and columns of the output, input place and kernel place of each tap, `[size, taps, 2]`; input -1 ends.
         neuron: See `plan.neuron_constants`.
         bits: Receives the spikes, `[N, H, W, T, words]`; zero before.
     """
     steps, blocks = shape[4], table[0].shape[0]
-    block = len(table[1]) // blocks
-    _, H, W, _, kept = bits.shape
-    size = tile_size(W, steps * block)
+    block, kept = width * LANES, bits.shape[4]
+    size = tile_size(bits.shape[2], steps * block)
     room = tile_room(size + _TOGETHER, taps)
-    starts = np.arange(size + _TOGETHER) * (steps * block)
-    sums, silent = np.empty(len(starts) * steps * block, np.float32), np.empty(steps * kept, np.uint16)
-    busy, here = np.empty(shape[1], np.bool_), np.zeros(1, np.int64)
+    starts, sums = (
+        np.empty(size + _TOGETHER, np.int64),
+        np.empty((size + _TOGETHER) * steps * block, np.float32),
+    )
+    for p in range(len(starts)):
+        starts[p] = p * steps * block
+    silent, busy = np.empty(steps * kept, np.uint16), np.empty(shape[1], np.bool_)
     for b in range(blocks):
         fill(width, sums, 0, block, table[1], b * block, steps)
-        word = b * len(width)
-        fire(width, sums, 0, 1, neuron, silent, here, word, kept, kept - word, steps)
-    tile = (size, room, starts, sums, busy, silent, silent.any())
-    spiking_rows(lo, hi, width, shape, lists, table, taps, neuron, tile, (H, W, kept), bits.ravel())
+        word = b * width
+        fire(width, sums, 0, 1, neuron, silent, starts, word, kept, kept - word, steps)
+    tile = (size, room, starts, sums, busy, silent, not is_silent(silent, 0, len(silent)))
+    extents = (bits.shape[1], bits.shape[2], kept)
+    spiking_rows(lo, hi, width, shape, lists, table, taps, neuron, tile, extents, bits.ravel())
 
 
 @compiled_part
 def spiking_rows(
-    lo: int, hi: int, width: Any, shape: Any, lists: Any, table: Any, taps: Any, neuron: Any, tile: Any, extents: Any,
+    lo: int, hi: int, width: int, shape: Any, lists: Any, table: Any, taps: Any, neuron: Any, tile: Any, extents: Any,
     bits: Any,
 ) -> None:  # fmt: skip
     """The loop of `spiking_layer`.
@@ -181,12 +183,12 @@ def spiking_rows(
     """
     size, (meets, (found, done, places)), starts, sums, busy, silent, restless = tile
     (H, W, kept), steps, blocks, ends = extents, shape[4], table[0].shape[0], lists[0]
-    block = len(width) * LANES
+    block = width * LANES
     for row in range(lo, hi):
         n, y = row // H, row % H
         busy_columns(n, y, shape, ends, taps[0], busy)
         for first in range(0, W, size):
-            far = near = 0
+            far = near = np.int64(0)
             for x in range(first, min(W, first + size)):
                 met, elements, place = 0, 0, (row * W + x) * steps * kept
                 if is_reached(x, taps[1], busy):
@@ -211,45 +213,45 @@ def spiking_rows(
             if near:
                 short_places(near, width, steps, lists, table, neuron, tile, kept, bits)
             for b in range(blocks if far else 0):
-                word = b * len(width)
+                word = b * width
                 add_long(width, steps, lists, table, b, found[:far], meets, done, sums, starts, block)
                 fire(width, sums, 0, far, neuron, bits, places, word, kept, kept - word, steps)
 
 
 @compiled_part
 def short_places(
-    count: int, width: Any, steps: int, lists: Any, table: Any, neuron: Any, tile: Any, kept: int, bits: Any
+    count: int, width: int, steps: int, lists: Any, table: Any, neuron: Any, tile: Any, kept: int, bits: Any
 ) -> None:
     """The places with short lists behind those of a tile, see `spiking_rows`: sums and neurons."""
     size, (meets, (found, _, places)), starts, sums, _, _, _ = tile
-    block = len(width) * LANES
+    block = width * LANES
     for b in range(table[0].shape[0]):
         for p in range(size, size + count):
             add_short(width, steps, lists, table, b, found[p], meets[p], sums, starts[p], block)
-        word = b * len(width)
+        word = b * width
         fire(width, sums, starts[size], count, neuron, bits, places[size:], word, kept, kept - word, steps)
 
 
 @compiled_part
 def advance(
-    width: Any, sums: Any, start: int, bias: Any, block: int, neuron: Any, v: Any, silence: int, bits: Any, spikes: Any
+    width: int, sums: Any, start: int, bias: Any, block: int, neuron: Any, v: Any, silence: int, bits: Any, spikes: Any
 ) -> None:  # fmt: skip
     """One block of one place: `silence` steps without input, then one with `sums[start:]`.
 
     `v` and `bits` are the place's membranes and words, of all blocks; `spikes` is working memory.
     """
-    first = block * len(width)
+    first = block * width
     membranes = v[first * LANES :]
     if silence:
         relax(width, bias[first * LANES :], neuron, membranes, silence)
     step(width, sums, start, neuron, membranes, spikes)
-    for w in range(min(len(width), len(bits) - first)):
+    for w in range(min(width, len(bits) - first)):
         bits[first + w] = spikes[w]
 
 
 @compiled
 def spiking_frame(
-    lo: int, hi: int, width: Any, shape: Any, lists: Any, table: Any, taps: Any, neuron: Any, quiet: bool, t: int, v: Any,
+    lo: int, hi: int, width: int, shape: Any, lists: Any, table: Any, taps: Any, neuron: Any, quiet: bool, t: int, v: Any,
     seen: Any, bits: Any,
 ) -> None:  # fmt: skip
     """As `spiking_layer`, for step `t` alone: the membranes `v [N, H, W, blocks x block]` change.
@@ -262,7 +264,7 @@ def spiking_frame(
     size = tile_size(W, block)
     meets, (found, done, places) = tile_room(size, taps)
     starts, sums = np.arange(size) * block, np.empty(size * block, np.float32)
-    spikes, busy, tap_x = np.empty(len(width), np.uint16), np.empty(shape[1], np.bool_), taps[1]
+    spikes, busy, tap_x = np.empty(width, np.uint16), np.empty(shape[1], np.bool_), taps[1]
     for row in range(lo, hi):
         n, y = row // H, row % H
         busy_columns(n, y, shape, lists[0], taps[0], busy)
@@ -293,7 +295,7 @@ def spiking_frame(
 
 @compiled
 def real_layer(
-    lo: int, hi: int, width: Any, shape: Any, lists: Any, table: Any, taps: Any, out: Any
+    lo: int, hi: int, width: int, shape: Any, lists: Any, table: Any, taps: Any, out: Any
 ) -> None:  # fmt: skip
     """As `spiking_layer`, without neurons: sums `[N, H, W, T, blocks x block]`."""
     steps, blocks = shape[4], table[0].shape[0]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -14,6 +15,7 @@ __all__ = [
     "I32",
     "I64",
     "LANES",
+    "branch",
     "choose",
     "load",
     "loop",
@@ -139,25 +141,37 @@ def side_by_side(
     return loop(builder, j, last, 1, sums, add)[1] if unrolled > 1 else sums
 
 
+def branch(builder: Any, form: Any, cases: Mapping[int, Callable[[], None]]) -> list[Any]:
+    """Code of the case `form`, where the last one serves all other numbers; returns the blocks that the cases end in."""
+    after = builder.append_basic_block("chosen")
+    blocks = [builder.append_basic_block(f"case{i}") for i in cases]
+    switch = builder.switch(form, blocks[-1])
+    ends = []
+    for (i, emit), block in zip(cases.items(), blocks, strict=True):
+        if block is not blocks[-1]:
+            switch.add_case(ir.Constant(form.type, i), block)
+        builder.position_at_end(block)
+        emit()
+        ends.append(builder.block)
+        builder.branch(after)
+    builder.position_at_end(after)
+    return ends
+
+
 def choose(
     builder: Any, form: Any, rules: Sequence[Callable[..., Any]], *operands: Sequence[Any]
 ) -> list[Any]:
     """The results of rule number `form` for each tuple of operands; the last rule serves all other numbers."""
-    after = builder.append_basic_block("chosen")
-    blocks = [builder.append_basic_block(f"rule{i}") for i in range(len(rules))]
-    switch = builder.switch(form, blocks[-1])
-    results = []
-    for i, (block, rule) in enumerate(zip(blocks, rules, strict=True)):
-        if i < len(rules) - 1:
-            switch.add_case(ir.Constant(form.type, i), block)
-        builder.position_at_end(block)
+    results: list[list[Any]] = []
+
+    def apply(rule: Callable[..., Any]) -> None:
         results.append([rule(*given) for given in zip(*operands, strict=True)])
-        builder.branch(after)
-    builder.position_at_end(after)
+
+    ends = branch(builder, form, {i: partial(apply, rule) for i, rule in enumerate(rules)})
     merged = []
     for k in range(len(results[0])):
         phi = builder.phi(results[0][k].type)
-        for block, found in zip(blocks, results, strict=True):
+        for block, found in zip(ends, results, strict=True):
             phi.add_incoming(found[k], block)
         merged.append(phi)
     return merged

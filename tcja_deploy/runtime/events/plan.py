@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.events.vectors import LANES
+from tcja_deploy.runtime.events.vectors import LANES, WIDTHS
 
 __all__ = [
     "Charge",
@@ -27,7 +27,7 @@ __all__ = [
     "plain_kernel",
 ]
 
-_WIDEST = 8 * LANES
+_WIDEST = WIDTHS[-1] * LANES
 """Most outputs whose sums fit the registers."""
 _FAST_CACHE = 32768
 """Bytes of weights that stay in the first-level cache."""
@@ -215,7 +215,7 @@ def meeting_taps(
 
 def fitting_block(outputs: int, most: int = _WIDEST) -> int:
     """How many outputs are summed side by side in registers, for few blocks and little padding of the last one."""
-    blocks = [LANES << k for k in range(4) if LANES << k <= most]
+    blocks = [LANES * vectors for vectors in WIDTHS if LANES * vectors <= most]
     return min(reversed(blocks), key=lambda b: -(-outputs // b) * (b // LANES + 1))
 
 

@@ -8,6 +8,7 @@ NEON.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -17,6 +18,7 @@ from tcja_deploy.runtime.events.llvm import (
     I16,
     I64,
     LANES,
+    branch,
     choose,
     load,
     loop,
@@ -30,6 +32,7 @@ from tcja_deploy.runtime.events.llvm import (
 
 __all__ = [
     "LANES",
+    "WIDTHS",
     "add_elements",
     "add_lists",
     "fill",
@@ -40,8 +43,12 @@ __all__ = [
 
 _F32 = ir.FloatType()
 _VECTOR = ir.VectorType(_F32, LANES)
+WIDTHS = (1, 2, 4, 8)
+"""How many vectors a block of outputs may have."""
 _IN_REGISTERS = 8
-"""Vectors of membranes that are held at once."""
+"""Vectors of membranes of a window that are held at once: enough that no addition waits for the previous one."""
+_IN_A_FRAME = 4
+"""The same for a frame."""
 
 
 def _add_row(
@@ -115,11 +122,8 @@ class _Neuron:
         return builder.bitcast(fired, I16), builder.select(fired, after, h)
 
 
-def _change(
-    builder: Any, array: Any, at: Any, vectors: int, change: Callable[[list[Any]], list[Any]]
-) -> None:
-    """Replace the vectors stored at `array[at:]` by what `change` makes of them."""
-    here = builder.gep(array, [at])
+def _change(builder: Any, here: Any, vectors: int, change: Callable[[list[Any]], list[Any]]) -> None:
+    """Replace the vectors stored at an address by what `change` makes of them."""
     places = [number(k * LANES) for k in range(vectors)]
     for place, value in zip(
         places, change([load(builder, here, place, _VECTOR) for place in places]), strict=True
@@ -132,12 +136,37 @@ def _row_of_step(builder: Any, args: Any, t: Any) -> Any:
     return builder.add(args[2], builder.mul(t, args[3]))
 
 
+def _some(builder: Any, first: Any, count: Any, several: int) -> list[Any]:
+    """Numbers from `first`, so many, the last one below `count` again and again behind it."""
+    last = builder.sub(count, number(1))
+    numbers = [builder.add(first, number(i)) for i in range(several)]
+    return [builder.select(builder.icmp_signed("<", i, last), i, last) for i in numbers]
+
+
+def _by_layout(
+    context: Any, builder: Any, width: Any, kind: Any, scale: Any, emit: Callable[[int, Any], None]
+) -> None:
+    """Code for each width of a block, with the factors `scale` and without, which is for an empty array.
+
+    Kernels are compiled once for all layers, because that takes seconds.
+    """
+    factors = context.make_array(kind)(context, builder, scale)
+
+    def of_width(vectors: int) -> None:
+        with builder.if_else(builder.icmp_signed("!=", factors.nitems, number(0))) as (scaled, plain):
+            with scaled:
+                emit(vectors, factors.data)
+            with plain:
+                emit(vectors, None)
+
+    branch(builder, width, {vectors: partial(of_width, vectors) for vectors in WIDTHS})
+
+
 @typed_intrinsic
 def step(typing: Any, width: Any, x: Any, at: Any, neuron: Any, v: Any, bits: Any) -> Any:
     """One step of as many neurons as `width` vectors have, whose inputs are `x[at:]`.
 
-    `neuron` is what `plan.neuron_constants` gives; the membranes `v` change, `bits` receives the spikes. `width` is a tuple
-    with as many elements as a block has vectors; only its type matters.
+    `neuron` is what `plan.neuron_constants` gives; the membranes `v` change, `bits` receives the spikes.
     """
     signature = types.void(width, x, types.int64, neuron, v, bits)
 
@@ -145,12 +174,20 @@ def step(typing: Any, width: Any, x: Any, at: Any, neuron: Any, v: Any, bits: An
         inputs, membrane, out = (pointer(context, builder, signature.args[i], args[i]) for i in (1, 4, 5))
         inputs = builder.gep(inputs, [args[2]])
         neuron = _Neuron(builder, args[3])
-        places = [number(k * LANES) for k in range(width.count)]
-        x, v = ([load(builder, array, place, _VECTOR) for place in places] for array in (inputs, membrane))
-        for k, (place, h) in enumerate(zip(places, neuron.charged(x, v), strict=True)):
-            word, after = neuron.fired(h)
-            store(builder, after, membrane, place)
-            builder.store(word, builder.gep(out, [number(k)]))
+
+        def several(first: Any, nothing: list[Any]) -> list[Any]:
+            numbers = _some(builder, first, args[0], _IN_A_FRAME)
+            places = [builder.mul(k, number(LANES)) for k in numbers]
+            x, v = (
+                [load(builder, array, place, _VECTOR) for place in places] for array in (inputs, membrane)
+            )
+            for k, place, h in zip(numbers, places, neuron.charged(x, v), strict=True):
+                word, after = neuron.fired(h)
+                store(builder, after, membrane, place)
+                builder.store(word, builder.gep(out, [k]))
+            return []
+
+        loop(builder, number(0), args[0], _IN_A_FRAME, [], several)
         return context.get_dummy_value()
 
     return signature, generate
@@ -162,14 +199,20 @@ def relax(typing: Any, width: Any, bias: Any, neuron: Any, v: Any, steps: Any) -
     signature = types.void(width, bias, neuron, v, types.int64)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        first, membrane = (pointer(context, builder, signature.args[i], args[i]) for i in (1, 3))
+        inputs, membrane = (pointer(context, builder, signature.args[i], args[i]) for i in (1, 3))
         neuron = _Neuron(builder, args[2])
-        x = [load(builder, first, number(k * LANES), _VECTOR) for k in range(width.count)]
 
-        def charge(v: list[Any]) -> list[Any]:
-            return loop(builder, number(0), args[4], 1, v, lambda t, v: neuron.charged(x, v))[1]
+        def several(first: Any, nothing: list[Any]) -> list[Any]:
+            places = [builder.mul(k, number(LANES)) for k in _some(builder, first, args[0], _IN_A_FRAME)]
+            x, v = (
+                [load(builder, array, place, _VECTOR) for place in places] for array in (inputs, membrane)
+            )
+            _, after = loop(builder, number(0), args[4], 1, v, lambda t, v: neuron.charged(x, v))
+            for place, value in zip(places, after, strict=True):
+                store(builder, value, membrane, place)
+            return []
 
-        _change(builder, membrane, number(0), width.count, charge)
+        loop(builder, number(0), args[0], _IN_A_FRAME, [], several)
         return context.get_dummy_value()
 
     return signature, generate
@@ -182,16 +225,21 @@ def fill(typing: Any, width: Any, sums: Any, at: Any, stride: Any, bias: Any, co
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         out, values = (pointer(context, builder, signature.args[i], args[i]) for i in (1, 4))
-        places = [number(k * LANES) for k in range(width.count)]
-        held = [load(builder, values, builder.add(args[5], place), _VECTOR) for place in places]
 
-        def write(t: Any, nothing: list[Any]) -> list[Any]:
+        length = builder.mul(args[0], number(LANES))
+        values = builder.gep(values, [args[5]])
+
+        def row(t: Any, nothing: list[Any]) -> list[Any]:
             here = builder.gep(out, [_row_of_step(builder, args, t)])
-            for place, value in zip(places, held, strict=True):
-                store(builder, value, here, place)
+
+            def write(place: Any, nothing: list[Any]) -> list[Any]:
+                store(builder, load(builder, values, place, _VECTOR), here, place)
+                return []
+
+            loop(builder, number(0), length, LANES, [], write)
             return []
 
-        loop(builder, number(0), args[6], 1, [], write)
+        loop(builder, number(0), args[6], 1, [], row)
         return context.get_dummy_value()
 
     return signature, generate
@@ -204,31 +252,34 @@ def add_lists(
 ) -> Any:  # fmt: skip
     """Add to `sums[at + t stride:]`, for `t < steps`, the rows of the table `weights[base:]` that list `first + t` names.
 
-    A list is `index[ends[i]:ends[i + 1]]`, each row worth its `scale` (`None` for 1) and as long as `width` vectors.
+    A list is `index[ends[i]:ends[i + 1]]`, each row worth its `scale` (empty for 1) and as long as `width` vectors.
     """
     i64 = types.int64
     signature = types.void(width, sums, i64, i64, weights, i64, index, scale, ends, i64, i64)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        out, table, channels, factors, edges = (
-            pointer(context, builder, signature.args[i], args[i]) for i in (1, 4, 6, 7, 8)
+        out, table, channels, edges = (
+            pointer(context, builder, signature.args[i], args[i]) for i in (1, 4, 6, 8)
         )
         table = builder.gep(table, [args[5]])
         edges = builder.gep(edges, [args[9]])
 
-        def add(t: Any, nothing: list[Any]) -> list[Any]:
-            start, end = (
-                builder.sext(builder.load(builder.gep(edges, [i])), I64)
-                for i in (t, builder.add(t, number(1)))
-            )
+        def emit(vectors: int, factors: Any) -> None:
+            def add(t: Any, nothing: list[Any]) -> list[Any]:
+                start, end = (
+                    builder.sext(builder.load(builder.gep(edges, [i])), I64)
+                    for i in (t, builder.add(t, number(1)))
+                )
 
-            def add_list(sums: list[Any]) -> list[Any]:
-                return _add_rows(builder, table, channels, factors, start, end, sums, width.count * LANES)
+                def add_list(sums: list[Any]) -> list[Any]:
+                    return _add_rows(builder, table, channels, factors, start, end, sums, vectors * LANES)
 
-            _change(builder, out, _row_of_step(builder, args, t), width.count, add_list)
-            return []
+                _change(builder, builder.gep(out, [_row_of_step(builder, args, t)]), vectors, add_list)
+                return []
 
-        loop(builder, number(0), args[10], 1, [], add)
+            loop(builder, number(0), args[10], 1, [], add)
+
+        _by_layout(context, builder, args[0], signature.args[7], args[7], emit)
         return context.get_dummy_value()
 
     return signature, generate
@@ -236,28 +287,47 @@ def add_lists(
 
 @typed_intrinsic
 def add_elements(
-    typing: Any, width: Any, sums: Any, at: Any, stride: Any, weights: Any, base: Any, index: Any, scale: Any,
-    when: Any, first: Any, last: Any,
+    typing: Any, width: Any, sums: Any, at: Any, stride: Any, weights: Any, meets: Any, found: Any, index: Any,
+    scale: Any, when: Any, ends: Any, steps: Any,
 ) -> Any:  # fmt: skip
-    """Add to `sums[at + t stride:]` the rows of elements of lists, where `t` is the step `when` of each; see `add_lists`."""
+    """Add to `sums[at + t stride:]` the rows of elements of lists, where `t` is the step `when` of each; see `add_lists`.
+
+    Of each of `found` input places `meets` has the first of `steps` lists, and where the rows that they name begin.
+    """
     i64 = types.int64
-    signature = types.void(width, sums, i64, i64, weights, i64, index, scale, when, i64, i64)
+    signature = types.void(width, sums, i64, i64, weights, meets, i64, index, scale, when, ends, i64)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        out, table, channels, factors, times = (
-            pointer(context, builder, signature.args[i], args[i]) for i in (1, 4, 6, 7, 8)
+        out, weights, places, channels, times, edges = (
+            pointer(context, builder, signature.args[i], args[i]) for i in (1, 4, 5, 7, 9, 10)
         )
-        table = builder.gep(table, [args[5]])
 
-        def add(j: Any, nothing: list[Any]) -> list[Any]:
-            def add_row(sums: list[Any]) -> list[Any]:
-                return _add_row(builder, table, channels, factors, j, sums, width.count * LANES)
+        def emit(vectors: int, factors: Any) -> None:
+            def meet(place: Any, nothing: list[Any]) -> list[Any]:
+                first, base = (
+                    builder.load(builder.gep(places, [builder.add(builder.mul(place, number(2)), number(i))]))
+                    for i in (0, 1)
+                )
+                table = builder.gep(weights, [base])
+                start, end = (
+                    builder.sext(builder.load(builder.gep(edges, [i])), I64)
+                    for i in (first, builder.add(first, args[11]))
+                )
 
-            t = builder.zext(builder.load(builder.gep(times, [j])), I64)
-            _change(builder, out, _row_of_step(builder, args, t), width.count, add_row)
-            return []
+                def add(j: Any, nothing: list[Any]) -> list[Any]:
+                    def add_row(sums: list[Any]) -> list[Any]:
+                        return _add_row(builder, table, channels, factors, j, sums, vectors * LANES)
 
-        loop(builder, args[9], args[10], 1, [], add)
+                    t = builder.zext(builder.load(builder.gep(times, [j])), I64)
+                    _change(builder, builder.gep(out, [_row_of_step(builder, args, t)]), vectors, add_row)
+                    return []
+
+                loop(builder, start, end, 1, [], add)
+                return []
+
+            loop(builder, number(0), args[6], 1, [], meet)
+
+        _by_layout(context, builder, args[0], signature.args[8], args[8], emit)
         return context.get_dummy_value()
 
     return signature, generate
@@ -271,48 +341,46 @@ def fire(
     """Neurons of `count` places over a window from rest; see `step`.
 
     Their inputs `x[at:]` are stored place after place and step after step. The first `kept` words of spikes of place p and
-    step t go to `bits[places[p] + word + t stride:]`. Places run side by side, so that a step need not wait for the one before.
+    step t go to `bits[places[p] + word + t stride:]`. Words run side by side, so that a step need not wait for the one before.
     """
     i64 = types.int64
     signature = types.void(width, x, i64, i64, neuron, bits, places, i64, i64, i64, i64)
-    together = max(1, _IN_REGISTERS // width.count)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         inputs, out, found = (pointer(context, builder, signature.args[i], args[i]) for i in (1, 5, 6))
         inputs, out = builder.gep(inputs, [args[2]]), builder.gep(out, [args[7]])
         neuron = _Neuron(builder, args[4])
-        limits = [builder.icmp_signed("<", number(k), args[9]) for k in range(width.count)]
-        length = number(width.count * LANES)
+        kept = builder.select(builder.icmp_signed("<", args[9], args[0]), args[9], args[0])
+        total = builder.mul(args[3], kept)
+        length = builder.mul(args[0], number(LANES))
+        window = builder.mul(length, args[10])
 
-        def places(first: Any, several: int) -> list[Any]:
-            numbers = [builder.add(first, number(q)) for q in range(several)]
-            sums = [builder.gep(inputs, [builder.mul(builder.mul(p, args[10]), length)]) for p in numbers]
-            words = [builder.gep(out, [builder.load(builder.gep(found, [p]))]) for p in numbers]
+        def several(first: Any, at: list[Any]) -> list[Any]:
+            (p, k), sums, words = at, [], []
+            for i in range(_IN_REGISTERS):  # the last word again and again behind it
+                here = builder.add(builder.mul(p, window), builder.mul(k, number(LANES)))
+                sums.append(builder.gep(inputs, [here]))
+                words.append(builder.gep(out, [builder.add(builder.load(builder.gep(found, [p])), k)]))
+                more = builder.icmp_signed("<", builder.add(first, number(i + 1)), total)
+                following = builder.add(k, number(1))
+                ends = builder.and_(more, builder.icmp_signed("==", following, kept))
+                p = builder.add(p, builder.zext(ends, I64))
+                k = builder.select(ends, number(0), builder.select(more, following, k))
 
             def one(t: Any, v: list[Any]) -> list[Any]:
                 row, offset = builder.mul(t, length), builder.mul(t, args[8])
-                x = [
-                    load(builder, builder.gep(place, [row]), number(k * LANES), _VECTOR)
-                    for place in sums
-                    for k in range(width.count)
-                ]
+                x = [load(builder, place, row, _VECTOR) for place in sums]
                 after = []
-                for i, h in enumerate(neuron.charged(x, v)):
+                for word, h in zip(words, neuron.charged(x, v), strict=True):
                     spikes, membrane = neuron.fired(h)
-                    k = i % width.count
-                    here = builder.gep(words[i // width.count], [builder.add(offset, number(k))])
-                    with builder.if_then(limits[k], likely=True):
-                        builder.store(spikes, here)
+                    builder.store(spikes, builder.gep(word, [offset]))
                     after.append(membrane)
                 return after
 
-            loop(builder, number(0), args[10], 1, [neuron.rest] * (width.count * several), one)
-            return []
+            loop(builder, number(0), args[10], 1, [neuron.rest] * _IN_REGISTERS, one)
+            return [p, k]
 
-        last = builder.sub(args[3], number(together - 1))
-        p, _ = loop(builder, number(0), last, together, [], lambda p, nothing: places(p, together))
-        if together > 1:
-            loop(builder, p, args[3], 1, [], lambda p, nothing: places(p, 1))
+        loop(builder, number(0), total, _IN_REGISTERS, [number(0), number(0)], several)
         return context.get_dummy_value()
 
     return signature, generate
