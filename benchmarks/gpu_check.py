@@ -32,7 +32,8 @@ from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.activity.collect import collect
 from tcja_deploy.runtime.activity.record import Watch
 from tcja_deploy.runtime.activity.torch_windows import TorchWindows
-from tcja_deploy.runtime.compare import BOUND, compare
+from tcja_deploy.runtime.agreement import BOUND
+from tcja_deploy.runtime.compare import compare
 from tcja_deploy.runtime.device import device_name, open_device, samples_that_fit
 from tcja_deploy.runtime.sequence import run, run_with_spikes
 from tcja_deploy.runtime.synthetic import synthetic_frames

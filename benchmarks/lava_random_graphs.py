@@ -23,7 +23,7 @@ import torch
 from tcja_deploy.exporters.lava import environment, verify
 from tcja_deploy.exporters.lava.options import LavaVerification
 from tcja_deploy.exporters.lava.schedule import schedule
-from tcja_deploy.runtime.compare import Agreement
+from tcja_deploy.runtime.agreement import Agreement
 from tcja_deploy.runtime.integers.edges import AnyStage
 from tcja_deploy.runtime.integers.layers import LayerStage
 from tcja_deploy.runtime.integers.network import IntegerNetwork

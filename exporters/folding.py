@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tcja_deploy.exporters.report import change
 from tcja_deploy.passes import Prepared
-from tcja_deploy.runtime.compare import Agreement, compare
+from tcja_deploy.runtime.agreement import Agreement
 from tcja_deploy.runtime.reference import Reference
 
 __all__ = ["folding_effect", "folding_note"]
@@ -34,6 +34,8 @@ def folding_effect(
     """
     if len(network.folded.nodes) == len(network.trained.nodes):
         return None
+    from tcja_deploy.runtime.compare import compare
+
     found = folded.run_sample(sample)
     return compare(network.trained, sample, found.output, found.spikes, bound=bound)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph
-from tcja_deploy.runtime.sequence import as_frames
+from tcja_deploy.runtime.frames import checked_frames
 from tcja_deploy.runtime.synthetic import synthetic_frames
 
 __all__ = ["SYNTHETIC_SAMPLES", "FrameBatches"]
@@ -39,7 +39,7 @@ class FrameBatches:
         self.samples = _samples(batches)
         if batches is None:
             batches = (synthetic_frames(graph, 1, seed=seed) for seed in range(SYNTHETIC_SAMPLES))
-        rest = (as_frames(graph, batch).numpy() for batch in batches)
+        rest = (checked_frames(graph, np.asarray(batch)) for batch in batches)
         filled = (batch for batch in rest if batch.shape[1])
         first = next(filled, None)
         if first is None:

@@ -13,11 +13,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import ExportError, UsageError
@@ -36,7 +36,7 @@ from tcja_deploy.exporters.target import (
 from tcja_deploy.files import atomic_directory, check_free, path_status, staged_files
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import Prepared, prepare
-from tcja_deploy.runtime.compare import BOUND, Agreement
+from tcja_deploy.runtime.agreement import BOUND, Agreement
 from tcja_deploy.version import __version__
 
 __all__ = ["run_export", "run_verification"]
@@ -258,7 +258,7 @@ class _Job:
                 "tcja_deploy": __version__,
                 "python": platform.python_version(),
                 "numpy": np.__version__,
-                "torch": torch.__version__,
+                "torch": version("torch"),
                 **self.translation.versions,
             },
             self.target.name: self.translation.about,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from tcja_deploy.runtime.compare import Agreement
+from tcja_deploy.runtime.agreement import Agreement
 
 __all__ = ["ExportReport", "Fidelity", "NodeReport", "ReportTable", "change"]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tcja_deploy.exporters.report import ExportReport, NodeReport
     from tcja_deploy.ir import Graph
     from tcja_deploy.passes import Prepared
-    from tcja_deploy.runtime.compare import Agreement
+    from tcja_deploy.runtime.agreement import Agreement
     from tcja_deploy.runtime.reference import Reference
 
 __all__ = [

@@ -20,7 +20,7 @@ from tcja_deploy.exporters.onnx_step.target import ONNX_STEP
 from tcja_deploy.exporters.pipeline import run_export, run_verification
 from tcja_deploy.ir import Graph
 from tcja_deploy.runtime.activity.collect import LabelledFrames
-from tcja_deploy.runtime.compare import Agreement
+from tcja_deploy.runtime.agreement import Agreement
 from tcja_deploy.runtime.engines import choose
 from tcja_deploy.runtime.integers.check import compare_twin
 from tcja_deploy.runtime.integers.stream import plan_twin

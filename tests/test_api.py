@@ -22,7 +22,7 @@ from tcja_deploy.exporters.targets import TARGETS
 from tcja_deploy.frontend import load as frontend
 from tcja_deploy.ir import Graph, Kind
 from tcja_deploy.runtime import sequence
-from tcja_deploy.runtime.compare import Agreement
+from tcja_deploy.runtime.agreement import Agreement
 from tcja_deploy.runtime.synthetic import synthetic_frames
 from tcja_deploy.zoo.modules import to_module
 

@@ -15,7 +15,7 @@ from tcja_deploy.exporters.lava.bundle import Bundle, read_bundle
 from tcja_deploy.exporters.lava.driver import run_lava
 from tcja_deploy.exporters.lava.options import LavaVerification
 from tcja_deploy.exporters.target import ExportProgress, unmonitored
-from tcja_deploy.runtime.compare import Agreement, agreement, layer_agreement, samples_that_differ
+from tcja_deploy.runtime.agreement import Agreement, agreement, layer_agreement, samples_that_differ
 from tcja_deploy.runtime.integers.network import IntegerNetwork
 from tcja_deploy.runtime.integers.twin import Twin, encode
 

@@ -27,7 +27,7 @@ from tcja_deploy.nir_file.load import load_nir
 from tcja_deploy.nir_file.notes import METADATA, READOUT
 from tcja_deploy.passes import Prepared
 from tcja_deploy.reading.json_text import check_structure, parse_json
-from tcja_deploy.runtime.compare import BOUND, Agreement
+from tcja_deploy.runtime.agreement import BOUND, Agreement
 from tcja_deploy.runtime.reference import Reference
 from tcja_deploy.runtime.sequence import evaluate, run, run_with_spikes
 

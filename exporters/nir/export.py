@@ -26,7 +26,7 @@ from tcja_deploy.ir.op import Array
 from tcja_deploy.ir_file import save_graph
 from tcja_deploy.nir_file.notes import METADATA
 from tcja_deploy.passes import Prepared
-from tcja_deploy.runtime.compare import Agreement
+from tcja_deploy.runtime.agreement import Agreement
 from tcja_deploy.runtime.reference import Reference
 from tcja_deploy.version import __version__
 

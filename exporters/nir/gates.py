@@ -14,7 +14,8 @@ from tcja_deploy.ir import Graph, GraphBuilder, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir.op import Array
 from tcja_deploy.passes import Prepared, prepare
-from tcja_deploy.runtime.compare import Agreement, compare
+from tcja_deploy.runtime.agreement import Agreement
+from tcja_deploy.runtime.compare import compare
 from tcja_deploy.runtime.sequence import run, run_with_spikes
 from tcja_deploy.unsupported import Unsupported, UnsupportedParts
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tcja_deploy.exporters.frames import FrameBatches
     from tcja_deploy.ir import Graph
     from tcja_deploy.passes import Prepared
-    from tcja_deploy.runtime.compare import Agreement
+    from tcja_deploy.runtime.agreement import Agreement
 
 __all__ = ["ONNX"]
 

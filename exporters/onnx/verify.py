@@ -14,7 +14,7 @@ from tcja_deploy.exporters.frames import FrameBatches
 from tcja_deploy.exporters.target import ExportProgress, Opened, Ran, unmonitored
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import Prepared
-from tcja_deploy.runtime.compare import BOUND, Agreement
+from tcja_deploy.runtime.agreement import BOUND, Agreement
 from tcja_deploy.runtime.onnx.session import Model
 from tcja_deploy.runtime.reference import Reference
 

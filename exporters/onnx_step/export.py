@@ -21,7 +21,7 @@ from tcja_deploy.exporters.report import Fidelity, NodeReport, change
 from tcja_deploy.exporters.target import Check, ExportProgress, Translation
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import Prepared
-from tcja_deploy.runtime.compare import Agreement
+from tcja_deploy.runtime.agreement import Agreement
 from tcja_deploy.runtime.reference import Reference
 from tcja_deploy.runtime.stream import FrameProfile, Stepper, StreamPlan, initial, plan
 from tcja_deploy.runtime.stream.check import compare_stream

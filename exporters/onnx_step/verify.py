@@ -13,7 +13,7 @@ from tcja_deploy.exporters.frames import FrameBatches
 from tcja_deploy.exporters.onnx_step.run import OnnxStepper, step_properties
 from tcja_deploy.exporters.target import ExportProgress, unmonitored
 from tcja_deploy.passes import Prepared
-from tcja_deploy.runtime.compare import (
+from tcja_deploy.runtime.agreement import (
     BOUND,
     Agreement,
     LayerAgreement,

@@ -23,7 +23,7 @@ from tcja_deploy.text import printable
 if TYPE_CHECKING:
     from tcja_deploy.energy.render.table import Table as ReportTable
     from tcja_deploy.exporters.report import ExportReport
-    from tcja_deploy.runtime.compare import Agreement
+    from tcja_deploy.runtime.agreement import Agreement
 
 __all__ = [
     "agreement_table",

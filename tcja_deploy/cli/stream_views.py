@@ -11,7 +11,7 @@ from tcja_deploy.cli.render import table
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from tcja_deploy.runtime.compare import Agreement
+    from tcja_deploy.runtime.agreement import Agreement
     from tcja_deploy.runtime.stream import Divergence, StreamCost
     from tcja_deploy.runtime.stream.decision import Outcome
     from tcja_deploy.runtime.stream.study import Study

@@ -30,7 +30,7 @@ from tcja_deploy.frontend.subject import Subject
 from tcja_deploy.frontend.traced import TimeReading
 from tcja_deploy.ir import Graph, Kind, Node
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.compare import OUTPUT_BOUND
+from tcja_deploy.runtime.agreement import OUTPUT_BOUND
 from tcja_deploy.runtime.membranes import Membrane, integrate
 from tcja_deploy.runtime.sequence import evaluate, run
 

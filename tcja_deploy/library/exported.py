@@ -10,10 +10,10 @@ from typing import Any
 from tcja_deploy.energy.render.documents import document_json, tables_document
 from tcja_deploy.energy.render.plots import Plot, bar_plot
 from tcja_deploy.energy.render.table import Column, Table
-from tcja_deploy.exporters.lava.export import LavaReport
+from tcja_deploy.exporters.lava.report import LavaReport
 from tcja_deploy.exporters.report import ExportReport, ReportTable
 from tcja_deploy.library.result import Result
-from tcja_deploy.runtime.compare import Agreement
+from tcja_deploy.runtime.agreement import Agreement
 
 __all__ = ["Export", "LavaExport", "Verification", "comparison_table", "target_table", "verdict"]
 

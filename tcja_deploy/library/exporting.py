@@ -9,7 +9,7 @@ from typing import Any, Literal, Unpack, cast, overload
 
 from tcja_deploy.artifacts import artifact_target
 from tcja_deploy.errors import UsageError
-from tcja_deploy.exporters.lava.export import LavaReport
+from tcja_deploy.exporters.lava.report import LavaReport
 from tcja_deploy.exporters.pipeline import run_export, run_verification
 from tcja_deploy.exporters.report import ExportReport
 from tcja_deploy.exporters.target import check_options
@@ -46,7 +46,7 @@ from tcja_deploy.library.sources import (
     open_model,
 )
 from tcja_deploy.library.task import task
-from tcja_deploy.runtime.compare import BOUND
+from tcja_deploy.runtime.agreement import BOUND
 
 __all__ = ["export", "verify"]
 

@@ -18,7 +18,7 @@ from tcja_deploy.library.result import Result
 from tcja_deploy.library.sources import Data, Model, model_facts, open_data, open_model
 from tcja_deploy.library.task import task
 from tcja_deploy.passes.fold import fold_batch_norm
-from tcja_deploy.runtime.compare import Agreement
+from tcja_deploy.runtime.agreement import Agreement
 from tcja_deploy.runtime.stream import StreamCost
 from tcja_deploy.runtime.stream.decision import Outcome
 from tcja_deploy.runtime.stream.plan import Schedule

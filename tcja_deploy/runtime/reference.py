@@ -14,13 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.ir import Graph
-from tcja_deploy.runtime.compare import (
-    Agreement,
-    LayerAgreement,
-    agreement,
-    checked_values,
-    compare,
-)
+from tcja_deploy.runtime.agreement import Agreement, LayerAgreement, agreement, checked_values
 from tcja_deploy.runtime.engines import choose, watching
 
 __all__ = ["PackedSpikes", "Reference", "ReferenceRun"]
@@ -129,17 +123,31 @@ class Reference:
         """
         kept = self._sample
         known = kept is not None and np.array_equal(kept[0], frames)
-        if self._judges and not known:
-            return compare(self.graph, frames, output, spikes, bound=bound, first_sample=first_sample)
-        found = kept[1] if kept is not None and known else self._run(frames)
+        if known or not self._judges:
+            found = kept[1] if kept is not None and known else self._run(frames)
+            total = self._settled(found, output, spikes, bound)
+            if total is not None:
+                return total
+        from tcja_deploy.runtime.compare import compare  # with torch, which an agreement does without
+
+        return compare(self.graph, frames, output, spikes, bound=bound, first_sample=first_sample)
+
+    def _settled(
+        self,
+        found: ReferenceRun,
+        output: NDArray[np.float32],
+        spikes: Mapping[str, NDArray[np.generic]],
+        bound: float,
+    ) -> Agreement | None:
+        """The comparison with a run of the reference if the two agree on every spike, else `None`."""
         layers = [found.spikes.agreement(node.name, spikes.get(node.name)) for node in self.graph.neurons]
         equal = [layer for layer in layers if layer is not None]
-        if len(equal) == len(layers):
-            other = checked_values(output, self.graph.output, found.output.shape)
-            total = agreement(
-                equal, found.output, other, np.zeros(frames.shape[1], np.bool_),
-                streams=self.graph[self.graph.output].signal.streams, bound=bound,
-            )  # fmt: skip
-            if total.passed:
-                return total
-        return compare(self.graph, frames, output, spikes, bound=bound, first_sample=first_sample)
+        if len(equal) < len(layers):
+            return None
+        last = self.graph[self.graph.output].signal
+        other = checked_values(output, self.graph.output, found.output.shape)
+        samples = other.shape[int(last.streams)]
+        total = agreement(
+            equal, found.output, other, np.zeros(samples, np.bool_), streams=last.streams, bound=bound
+        )
+        return total if total.passed else None

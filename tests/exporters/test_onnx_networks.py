@@ -23,7 +23,7 @@ from tcja_deploy.events import open_data
 from tcja_deploy.frontend.checkpoint import infer_architecture
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.ir.ops import TCJA, Neuron
-from tcja_deploy.runtime.compare import BOUND, Agreement
+from tcja_deploy.runtime.agreement import BOUND, Agreement
 from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.synthetic import synthetic_frames
 from tcja_deploy.zoo.modules import to_module

@@ -27,7 +27,7 @@ from tcja_deploy.ir import Graph, GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.ir_file import load_graph, save_graph
 from tcja_deploy.passes import Prepared
-from tcja_deploy.runtime.compare import Agreement
+from tcja_deploy.runtime.agreement import Agreement
 from tcja_deploy.runtime.reference import Reference
 from tcja_deploy.runtime.sequence import run, run_with_spikes
 from tcja_deploy.runtime.synthetic import synthetic_frames

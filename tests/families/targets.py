@@ -23,7 +23,7 @@ from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters import targets as exporters
 from tcja_deploy.exporters.report import ExportReport, Fidelity
 from tcja_deploy.ir import Node
-from tcja_deploy.runtime.compare import OUTPUT_BOUND, Agreement
+from tcja_deploy.runtime.agreement import OUTPUT_BOUND, Agreement
 from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.stream import stream
 from tcja_deploy.runtime.stream.check import compare_stream

@@ -8,7 +8,8 @@ from family_nets import FAMILIES, net
 
 from tcja_deploy.ir import Node
 from tcja_deploy.passes import fold_batch_norm
-from tcja_deploy.runtime.compare import BOUND, compare
+from tcja_deploy.runtime.agreement import BOUND
+from tcja_deploy.runtime.compare import compare
 from tcja_deploy.runtime.events.engine import run_plan
 from tcja_deploy.runtime.events.plan import compile_graph
 from tcja_deploy.runtime.events.values import LayerValue

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph, GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.compare import Agreement, FirstMismatch, LayerAgreement, compare
+from tcja_deploy.runtime.agreement import Agreement, FirstMismatch, LayerAgreement
+from tcja_deploy.runtime.compare import compare
 from tcja_deploy.runtime.predictions import predictions
 from tcja_deploy.runtime.sequence import run
 

@@ -21,7 +21,8 @@ from tcja_deploy.ir import Graph, GraphBuilder, Kind, Node
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime import sequence
-from tcja_deploy.runtime.compare import BOUND, Agreement, compare
+from tcja_deploy.runtime.agreement import BOUND, Agreement
+from tcja_deploy.runtime.compare import compare
 from tcja_deploy.runtime.events.engine import run, run_plan
 from tcja_deploy.runtime.events.plan import compile_graph
 from tcja_deploy.runtime.events.values import LayerValue, Spikes

@@ -14,7 +14,7 @@ from tcja_deploy import zoo
 from tcja_deploy.errors import DataError, UsageError
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes.fold import fold_batch_norm
-from tcja_deploy.runtime import reference
+from tcja_deploy.runtime import compare as compare_module
 from tcja_deploy.runtime.compare import compare
 from tcja_deploy.runtime.engines import choose
 from tcja_deploy.runtime.reference import PackedSpikes, Reference
@@ -58,7 +58,7 @@ def test_what_agrees_is_settled_by_one_run(
     def judge(*args: Any, **kwargs: Any) -> Any:
         raise AssertionError("there is nothing to decide")
 
-    monkeypatch.setattr(reference, "compare", judge)
+    monkeypatch.setattr(compare_module, "compare", judge)
     found = Reference(graph, engine).compare(frames, *result, bound=BOUND)
     assert found.passed
     assert [vars(layer) for layer in found.layers] == [vars(layer) for layer in wanted.layers]

@@ -13,7 +13,8 @@ from tcja_deploy import zoo
 from tcja_deploy.errors import DataError, UnsupportedError, UsageError
 from tcja_deploy.ir import Graph, GraphBuilder
 from tcja_deploy.ir import ops as ir
-from tcja_deploy.runtime.compare import BOUND, compare
+from tcja_deploy.runtime.agreement import BOUND
+from tcja_deploy.runtime.compare import compare
 from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.stream import plan, run_by_frame, stream
 from tcja_deploy.runtime.stream.plan import CELLS

@@ -22,7 +22,8 @@ from tcja_deploy.events import open_data
 from tcja_deploy.ir import Graph, GraphBuilder, Kind
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes import fold_batch_norm
-from tcja_deploy.runtime.compare import BOUND, compare
+from tcja_deploy.runtime.agreement import BOUND
+from tcja_deploy.runtime.compare import compare
 from tcja_deploy.runtime.stream import Stepper, initial, plan, state_from_bytes, state_to_bytes, stream
 from tcja_deploy.runtime.stream.check import compare_stream
 from tcja_deploy.runtime.stream.event_cells import on_events

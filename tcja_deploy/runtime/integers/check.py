@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from tcja_deploy.runtime.compare import Agreement, agreement, layer_agreement, samples_that_differ
+from tcja_deploy.runtime.agreement import Agreement, agreement, layer_agreement, samples_that_differ
 from tcja_deploy.runtime.integers.network import IntegerNetwork
 from tcja_deploy.runtime.integers.stream import plan_twin
 from tcja_deploy.runtime.integers.twin import Twin

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from tcja_deploy.errors import ToolchainError, UnsupportedError
 from tcja_deploy.ir import Graph
+from tcja_deploy.runtime.frames import checked_frames
 from tcja_deploy.runtime.onnx.emitter import MOST_BYTES
 from tcja_deploy.runtime.onnx.sequence import sequence_model
 from tcja_deploy.runtime.onnx.session import open_session
-from tcja_deploy.runtime.sequence import as_frames
 
 __all__ = ["OnnxWindow"]
 
@@ -66,7 +66,7 @@ class OnnxWindow:
             DataError: If the frames do not have the shape that the graph expects.
             ToolchainError: If onnxruntime fails on them.
         """
-        given = np.ascontiguousarray(as_frames(self.graph, frames).numpy())
+        given = checked_frames(self.graph, frames)
         try:
             output, *shown = self._session.run(None, {self._entry: given})
         except Exception as error:  # as above

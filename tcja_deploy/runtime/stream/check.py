@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph
-from tcja_deploy.runtime.compare import BOUND, Agreement, compare
+from tcja_deploy.runtime.agreement import BOUND, Agreement
+from tcja_deploy.runtime.compare import compare
 from tcja_deploy.runtime.stream.engine import Stepper, initial, stream
 from tcja_deploy.runtime.stream.estimate import FrameProfile
 from tcja_deploy.runtime.stream.plan import StreamPlan

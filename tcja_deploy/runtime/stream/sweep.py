@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tcja_deploy.errors import DataError
 from tcja_deploy.ir import Graph, Kind
-from tcja_deploy.runtime.compare import spikes_of
+from tcja_deploy.runtime.agreement import spikes_of
 from tcja_deploy.runtime.resume import KeptProgress
 from tcja_deploy.runtime.stream.decision import Batch, Decisions
 from tcja_deploy.runtime.stream.engine import Stepper, initial
