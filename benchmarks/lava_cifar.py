@@ -14,6 +14,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -21,8 +22,8 @@ import torch
 import tcja_deploy as td
 from tcja_deploy.exporters.lava.bundle import read_bundle
 from tcja_deploy.frontend.trace import trace
-from tcja_deploy.ir import Kind
-from tcja_deploy.zoo.resnet import ms_resnet18_tcja
+from tcja_deploy.ir import Graph, Kind
+from tcja_deploy.zoo.resnet import GatePlace, ms_resnet18_tcja
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from untrained import settle
@@ -37,6 +38,13 @@ def pictures(samples: int, seed: int) -> torch.Tensor:
     return fine.expand(T, *fine.shape)
 
 
+def network(width: int, place: GatePlace, depths: Sequence[int] = (2, 2, 2, 2)) -> Graph:
+    """The network, with the same weights whenever it is made."""
+    torch.manual_seed(0)
+    net = settle(ms_resnet18_tcja(T=T, width=width, place=place, depths=depths), pictures(8, 1))
+    return trace(net, timesteps=T, input_shape=(3, 32, 32), input_kind=Kind.REAL)
+
+
 def main() -> None:
     """Export, compare, print; exit code 1 if a value differs."""
     parser = argparse.ArgumentParser(
@@ -49,9 +57,7 @@ def main() -> None:
     parser.add_argument("--place", choices=("output", "branch"), default="output")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    net = settle(ms_resnet18_tcja(T=T, width=args.width, place=args.place), pictures(8, 1))
-    graph = trace(net, timesteps=T, input_shape=(3, 32, 32), input_kind=Kind.REAL)
+    graph = network(args.width, args.place)
     frames = pictures(args.windows, 2).numpy()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bundle"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
-from tcja_deploy.exporters.lava.averages import AveragePool
+from tcja_deploy.exporters.lava.averages import AveragePool, before_matrix
 from tcja_deploy.exporters.lava.float_graph import FloatArray
 from tcja_deploy.ir import Graph, Node, Op
 from tcja_deploy.ir import ops as ir
@@ -80,25 +81,38 @@ def _matrix(ops: list[Op], shape: tuple[int, ...]) -> tuple[FloatArray, FloatArr
     """Weights `[K, n]` and bias `[K]` of consecutive ops on frames of a given shape.
 
     Raises:
-        Unsupported: If the images of all unit vectors take too much memory.
+        Unsupported: If the weights, or those on the frames of an op in between, take too much memory.
     """
-    images: FloatArray | None = None  # of unit vectors, [n, *shape]
-    bias = np.zeros((1, *shape))
+    bias, shapes = np.zeros((1, *shape)), []
     for op in ops:
-        if images is None and isinstance(op, ir.Linear) and bias.ndim == 2:
-            images = op.weight.T.astype(np.float64)
-        elif images is None and not isinstance(op, ir.Flatten):
-            size = bias.size
-            if size * size > MAX_READOUT:
-                raise Unsupported("the readout at the end is too large for the host's matrix")
-            images = _image(op, np.eye(size).reshape(size, *bias.shape[1:]))
-        elif images is not None:
-            images = _image(op, images)
+        shapes.append(bias.shape[1:])
         bias = _image(op, bias)
         if isinstance(op, ir.Linear) and op.bias is not None:
             bias = bias + op.bias
-    weight = np.zeros((0, 0)) if images is None else images.reshape(len(images), -1).T
-    return weight, bias.ravel() if bias.any() else None
+    weight: FloatArray | None = (
+        None  # on the frames after the op, `[K, n]`; there are few outputs and many inputs
+    )
+    for op, before, after in zip(
+        reversed(ops), reversed(shapes), reversed([*shapes[1:], bias.shape[1:]]), strict=True
+    ):
+        outputs = prod(after) if weight is None else len(weight)
+        if outputs * max(prod(before), prod(after)) > MAX_READOUT:
+            raise Unsupported("the readout at the end is too large for the host's matrix")
+        if isinstance(op, ir.AvgPool2d | ir.AdaptiveAvgPool2d):
+            kept = np.eye(outputs) if weight is None else weight
+            weight = before_matrix((AveragePool.of("", op, *before[-2:]),), kept)
+        elif not isinstance(op, ir.Flatten):
+            own = (
+                op.weight.astype(np.float64)
+                if isinstance(op, ir.Linear)
+                else _image(op, np.eye(before[-1])).T
+            )
+            if weight is None and len(after) == 1:
+                weight = own
+            else:
+                kept = np.eye(outputs) if weight is None else weight
+                weight = (kept.reshape(outputs, *after) @ own).reshape(outputs, -1)
+    return np.zeros((0, 0)) if weight is None else weight, bias.ravel() if bias.any() else None
 
 
 def _image(op: Op, frames: FloatArray) -> FloatArray:
