@@ -36,6 +36,7 @@ __all__ = [
     "VERSION",
     "check_files",
     "file_facts",
+    "listed_files",
     "manifest_target",
     "read_manifest",
     "seal",
@@ -110,6 +111,19 @@ def manifest_target(file: Path) -> str:
     if manifest.get("format") != FORMAT or not isinstance(manifest.get("target"), str):
         raise FileFormatError("is not a manifest that tcja-deploy writes", where=str(file))
     return str(manifest["target"])
+
+
+def listed_files(file: Path) -> tuple[str, tuple[str, ...]]:
+    """The target of a manifest next to an artifact, and the names of the files that it lists, whatever its version.
+
+    Raises:
+        FileFormatError: If it is not a manifest of this program.
+    """
+    manifest = read_json(file, hint=_HINT)
+    listed = manifest.get("files")
+    if manifest.get("format") != FORMAT or not isinstance(listed, dict):
+        raise FileFormatError("is not a manifest that tcja-deploy writes", where=str(file))
+    return str(manifest.get("target")), tuple(name for name in listed if Path(name).name == name)
 
 
 def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcja_deploy.errors import ExportError, UsageError
+from tcja_deploy.errors import UsageError
+from tcja_deploy.exporters.companions import GOLDEN, beside, card_name, check_owner, set_names
 from tcja_deploy.exporters.folding import folding_effect, folding_note
 from tcja_deploy.exporters.frames import FrameBatches
 from tcja_deploy.exporters.manifest import NAME, file_facts, sealed
@@ -33,7 +33,7 @@ from tcja_deploy.exporters.target import (
     given_options,
     unmonitored,
 )
-from tcja_deploy.files import atomic_directory, check_free, path_status, staged_files
+from tcja_deploy.files import atomic_directory, check_free, staged_files
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import Prepared, prepare
 from tcja_deploy.runtime.agreement import BOUND, Agreement
@@ -88,15 +88,17 @@ def run_export(
     chosen = given_options(target.options, options, f"target {target.name}")
     folder = target.folder(chosen)
     place = path if folder else _with_suffix(path, target.suffix)
+    if not folder:
+        check_owner(place)
     check_free(place, force=force)
     network, frames = prepare(graph), FrameBatches(graph, data)
     translation = target.translate(network, frames, chosen, progress)
-    names = () if folder else _names(place, translation, card)
+    names = () if folder else set_names(place, target, card=card is not None)
     earlier = {place.parent / name for name in names if os.path.lexists(place.parent / name)}
     with _staged(place, names, force=force) as staged:
         job = _Job(target, network, translation, staged, folder)
         translation.write(staged)
-        np.savez_compressed(job.beside("golden.npz"), **translation.golden(frames.sample))  # type: ignore[arg-type]
+        np.savez_compressed(job.beside(GOLDEN), **translation.golden(frames.sample))  # type: ignore[arg-type]
         job.write_manifest(None)
         check = None
         if verify:
@@ -104,7 +106,7 @@ def run_export(
         report = job.report(place, check)
         if card is not None:
             text = card({"target": target.name, **job.entries(check)}, report)
-            job.beside(_card_name(folder)).write_text(text, "utf-8")
+            job.beside(card_name(folder)).write_text(text, "utf-8")
         if check is not None or card is not None:
             job.write_manifest(check)
         root = staged if folder else staged.parent
@@ -119,47 +121,11 @@ def _with_suffix(path: Path, suffix: str) -> Path:
     return path if path.suffix == last else path.with_name(path.name + last)
 
 
-def _stem(place: Path) -> str:
-    return place.name.removesuffix(place.suffix)
-
-
-def _card_name(folder: bool) -> str:
-    """Name of the model card; in a folder, the name that model hubs display."""
-    return "README.md" if folder else "card.md"
-
-
-def _names(place: Path, translation: Translation, card: Card | None) -> tuple[str, ...]:
-    """Names of all files that an export may have, ending with the one that the user asked for.
-
-    A card that nobody asks for is one of them if this program wrote it: it describes what is replaced.
-    """
-    stem = _stem(place)
-    own = f"{stem}.{_card_name(False)}"
-    cards = () if card is None and not _is_card(place.with_name(own)) else (own,)
-    return (*cards, f"{stem}.golden.npz", f"{stem}.{NAME}", *translation.beside(place.name), place.name)
-
-
-_CARD_HEAD_BYTES = 4096
-_CARD_HEAD = re.compile(rb"""---\n(?:.*\n)*?library_name: ["']?tcja-deploy["']?\n""")
-
-
-def _is_card(path: Path) -> bool:
-    """Whether a file begins like the model cards of this program."""
-    if path_status(path, ExportError) != "file":
-        return False
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(_CARD_HEAD_BYTES)
-    except OSError:  # it may not be read: whoever wrote it, it is not removed
-        return False
-    return _CARD_HEAD.match(head) is not None
-
-
 @contextmanager
 def _staged(place: Path, names: tuple[str, ...], *, force: bool) -> Iterator[Path]:
     """Staging path of the artifact, which moves into place if the block succeeds and is removed if it fails."""
     if names:
-        with staged_files(place.parent, names, force=force) as folder:
+        with staged_files(place.parent, names, force=force, allowed=lambda: check_owner(place)) as folder:
             yield folder / place.name
     else:
         with atomic_directory(place, force=force) as folder:
@@ -203,7 +169,7 @@ class _Job:
 
     def beside(self, name: str) -> Path:
         """Path of a file that belongs to the artifact."""
-        return self.staged / name if self.folder else self.staged.with_name(f"{_stem(self.staged)}.{name}")
+        return self.staged / name if self.folder else beside(self.staged, name)
 
     def notes(self, check: Check | None) -> tuple[str, ...]:
         proof = self.network.trained.source.get("silence")

@@ -135,13 +135,6 @@ class Translation(ABC):
     comparisons: Mapping[str, Agreement] = {}
     reference: Reference | None = None
 
-    def beside(self, name: str) -> tuple[str, ...]:
-        """Names of the other files that `write` may create next to a file called `name`, in the order in which they move.
-
-        What an earlier export left under a name that `write` does not create is removed when this one takes its place.
-        """
-        return ()
-
     @abstractmethod
     def write(self, artifact: Path) -> None:
         """Write the artifact: the file, or the files inside the folder, which exists and is empty."""
@@ -198,6 +191,8 @@ class Target(Generic[OptionsT, VerificationT]):
         open: Opens an artifact that this program has just written: (artifact, network) -> context manager. Raises
             `ToolchainError` if its runtime is not installed; `None` if no runtime can be timed.
         folder: Whether the artifact is a folder, given the options.
+        beside: Names of the other files that a translation may `write` next to a file called `name`, in the order in which
+            they move. What an earlier export left under one of them is removed when another one takes its place.
         own_input: For artifacts that contain their own reference: T and the shape of one frame. `verify` then gets `None`
             for the network, and for the frames the batches as they were given, or `None`.
     """
@@ -214,6 +209,7 @@ class Target(Generic[OptionsT, VerificationT]):
     verify: Callable[..., Agreement]
     open: Callable[[Path, Graph], AbstractContextManager[Opened]] | None = None
     folder: Callable[[OptionsT], bool] = lambda options: False
+    beside: Callable[[str], tuple[str, ...]] = lambda name: ()
     own_input: Callable[[Path], tuple[int, tuple[int, ...]]] | None = None
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from tcja_deploy.errors import FileFormatError
+from tcja_deploy.exporters.manifest import NAME
 from tcja_deploy.exporters.target import Target
 from tcja_deploy.exporters.targets import TARGETS
 from tcja_deploy.files import path_status
 
-__all__ = ["artifact_target"]
+__all__ = ["artifact_target", "is_bundle"]
 
 
 def artifact_target(path: Path) -> Target[Any, Any]:
@@ -32,3 +33,14 @@ def artifact_target(path: Path) -> Target[Any, Any]:
         where=str(path),
         hint=f"known: {'; '.join(target.about for target in TARGETS.values())}",
     )
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a path is a folder whose manifest says that it is a Lava bundle.
+
+    Raises:
+        FileFormatError: If the path cannot be accessed, or the manifest is damaged or not of this program.
+    """
+    if path_status(path) != "folder" or path_status(path / NAME) != "file":
+        return False
+    return artifact_target(path).name == "lava"

@@ -61,10 +61,6 @@ class OnnxTranslation(Translation):
         self.versions = {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
         self.about = {"opset": options.opset, "layout": layout, "external_data": self._external}
 
-    def beside(self, name: str) -> tuple[str, ...]:
-        """The file of the weights, which is written if they are not inside the model."""
-        return (f"{name}.data",)
-
     def write(self, artifact: Path) -> None:
         """Write the model."""
         save_checked(self._model, artifact, self._external)

@@ -64,5 +64,6 @@ ONNX = Target(
     recognise=_recognise,
     verify=_verify,
     open=_open,
+    beside=lambda name: (f"{name}.data",),
 )
-"""Convolutions run on all frames at once, neurons are unrolled over time."""
+"""Convolutions run on all frames at once, neurons are unrolled over time; weights may lie in a file of their own."""

@@ -15,7 +15,7 @@ from tcja_deploy.exporters.frames import FrameBatches
 from tcja_deploy.exporters.onnx.recognise import TARGET_KEY
 from tcja_deploy.exporters.onnx.writing import ROUNDING, needs_external_data, node_reports, save_checked
 from tcja_deploy.exporters.onnx_step.model import StepModel, step_model
-from tcja_deploy.exporters.onnx_step.options import OnnxStepOptions
+from tcja_deploy.exporters.onnx_step.options import OnnxStepOptions, states_file
 from tcja_deploy.exporters.onnx_step.verify import verify_onnx_step
 from tcja_deploy.exporters.report import Fidelity, NodeReport, change
 from tcja_deploy.exporters.target import Check, ExportProgress, Translation
@@ -59,15 +59,11 @@ class OnnxStepTranslation(Translation):
         self.versions = {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
         self.about = _about(self._step, options)
 
-    def beside(self, name: str) -> tuple[str, ...]:
-        """The states before the first frame, for one sample, and the weights, if they are not inside the model."""
-        return (_states_file(name), f"{name}.data")
-
     def write(self, artifact: Path) -> None:
         """Write the model and its first states."""
         save_checked(self._step.model, artifact, self._external)
         first = {s.name: s.initial(1) for s in self._step.states}
-        np.savez_compressed(artifact.with_name(_states_file(artifact.name)), **first)  # type: ignore[arg-type]
+        np.savez_compressed(artifact.with_name(states_file(artifact.name)), **first)  # type: ignore[arg-type]
 
     def golden(self, sample: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         """Frames of one window, the results, and the step at which each result is emitted."""
@@ -83,10 +79,6 @@ class OnnxStepTranslation(Translation):
             return Check(agreement)
         apart = compare_stream(self._network.folded, [frames.sample], lookahead=lookahead, profile=profile)
         return Check(agreement, {"approximation": apart}, (_approximation_note(apart, lookahead),))
-
-
-def _states_file(name: str) -> str:
-    return f"{name.removesuffix('.onnx')}.states.npz"
 
 
 def _approximation_note(apart: Agreement, lookahead: int | None) -> str:

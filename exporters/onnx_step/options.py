@@ -10,7 +10,7 @@ from tcja_deploy.exporters.target import Bounded, option
 if TYPE_CHECKING:
     from tcja_deploy.runtime.stream import FrameProfile
 
-__all__ = ["OnnxStepOptions", "OnnxStepVerification"]
+__all__ = ["OnnxStepOptions", "OnnxStepVerification", "states_file"]
 
 
 @dataclass(frozen=True)
@@ -46,3 +46,8 @@ class OnnxStepVerification(Bounded):
         default=None,
         metadata=option("The profile that an onnx-step model was exported with.", reads="profile"),
     )
+
+
+def states_file(name: str) -> str:
+    """Name of the file of the states before the first frame, next to a model of this name."""
+    return f"{name.removesuffix('.onnx')}.states.npz"

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tcja_deploy.exporters.onnx_step.options import OnnxStepOptions, OnnxStepVerification
+from tcja_deploy.exporters.onnx_step.options import OnnxStepOptions, OnnxStepVerification, states_file
 from tcja_deploy.exporters.target import ExportProgress, Opened, Target, Translation
 
 if TYPE_CHECKING:
@@ -64,5 +64,6 @@ ONNX_STEP = Target(
     recognise=_recognise,
     verify=_verify,
     open=_open,
+    beside=lambda name: (states_file(name), f"{name}.data"),
 )
 """It follows the paced schedule of the stream runtime: every step does the same work."""

@@ -22,6 +22,7 @@ from tcja_deploy.cli.options import (
     shared_options,
 )
 from tcja_deploy.cli.targets import NOTHING, Given, check_given, read_given, target_options
+from tcja_deploy.exporters.target import given_options
 from tcja_deploy.exporters.targets import TARGETS, find_target
 
 __all__ = ["export"]
@@ -37,7 +38,12 @@ def export(
     model: ModelArgument,
     target: Annotated[str, typer.Option("--target", "-t", help=f"{', '.join(TARGETS)}.", show_default=False)],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="What to write; named after the model if not given.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="What to write, or a folder to write a file into; named after the model if not given.",
+        ),
     ] = None,
     how: Loading = AS_FOUND,
     data: DataOption = None,
@@ -72,10 +78,12 @@ def export(
     from tcja_deploy.library.exporting import export as run_export
 
     graph = load_model(model, how)
+    own = read_given(target, given, _kind, graph, which)
+    inside = not chosen.folder(given_options(chosen.options, own, f"target {target}"))
     report = run_export(
         graph,
         target,
-        _place(output, model.stem + chosen.suffix),
+        _place(output, model.stem + chosen.suffix, inside),
         data=given_dataset(graph, data, which),
         batch_size=which.together,
         verify=verify,
@@ -84,7 +92,7 @@ def export(
         activity=activity,
         force=force,
         progress=not is_quiet(),
-        **cast(Any, read_given(target, given, _kind, graph, which)),
+        **cast(Any, own),
     )
     if as_json:
         typer.echo(report.document(".json"), nl=False)
@@ -98,8 +106,8 @@ def export(
         )
 
 
-def _place(output: Path | None, name: str) -> Path:
-    """Where to write; in an existing folder, a file gets its usual name."""
+def _place(output: Path | None, name: str, inside: bool) -> Path:
+    """Where to write; an artifact that is a file gets its usual name inside an existing folder."""
     if output is None:
         return Path(name)
-    return output / name if output.is_dir() and name.endswith(".onnx") else output
+    return output / name if inside and output.is_dir() else output

@@ -11,6 +11,8 @@ from tcja_deploy.errors import UsageError
 from tcja_deploy.text import printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tcja_deploy.ir import Graph
 
 __all__ = ["inspect"]
@@ -24,31 +26,38 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a model computes: ops, shapes, signal kinds, parameters, MACs, look-ahead; for a Lava bundle, its timing."""
-    from tcja_deploy.artifacts import artifact_target
-    from tcja_deploy.cli.lava import show_bundle
-    from tcja_deploy.cli.render import console
-    from tcja_deploy.exporters.manifest import NAME
-    from tcja_deploy.files import path_status
-    from tcja_deploy.ir import dump
-
     if text and as_json:
         raise UsageError("--text and --json are mutually exclusive")
-    export = path_status(model) == "folder" and path_status(model / NAME) == "file"
-    if export and artifact_target(model).name == "lava":
+    from tcja_deploy.artifacts import is_bundle
+
+    if is_bundle(model):
         if text:
             raise UsageError("--text prints graphs; a Lava bundle holds none", hint="use --json")
-        show_bundle(model, as_json)
+        _print_bundle(model, how, as_json)
         return
     graph = load_model(model, how)
     if text:
+        from tcja_deploy.ir import dump
+
         typer.echo(printable(dump(graph), keep="\n"), nl=False)
     elif as_json:
         from tcja_deploy.library.inspection import Inspection
 
         typer.echo(Inspection(graph, str(model)).document(".json"), nl=False)
     else:
+        from tcja_deploy.cli.render import console
+
         _print(graph, str(model))
         console.print()
+
+
+def _print_bundle(path: Path, how: Loading, as_json: bool) -> None:
+    from tcja_deploy.cli.render import show_document
+    from tcja_deploy.library.bundle_inspection import bundle_inspection
+
+    said = [f for f in how._fields if getattr(how, f) != getattr(AS_FOUND, f)]
+    found = bundle_inspection(path, (f"--{name.replace('_', '-')}" for name in said))
+    show_document(found.tables(), found.document, (), force=False, as_json=as_json)
 
 
 def _print(graph: Graph, title: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ from tcja_deploy.cli.lava_tune import tune
 from tcja_deploy.cli.options import JsonOption
 from tcja_deploy.text import printable
 
-__all__ = ["app", "show_bundle"]
+__all__ = ["app"]
 
 app = typer.Typer(
     name="lava",
@@ -56,52 +56,3 @@ def doctor(as_json: JsonOption = False) -> None:
             f"Lava cannot run as it should: {', '.join(wrong)}",
             hint="see the findings above, and begin with the first",
         )
-
-
-def show_bundle(path: Path, as_json: bool = False) -> None:
-    """Print what a bundle holds and at which step each stage works; the bundle is checked first.
-
-    Raises:
-        FileFormatError: The bundle is damaged.
-    """
-    from tcja_deploy.cli.render import console, print_table, table
-    from tcja_deploy.exporters.lava.bundle import read_bundle
-
-    manifest = read_bundle(path).section
-    if as_json:
-        typer.echo(json.dumps(manifest, indent=2))
-        return
-    rows = table(
-        f"Lava bundle {path}: {manifest['name']}, T = {manifest['frames']}",
-        "file", "stage", "kind", "output", "reads (delay in steps)", "frame 0 in", "frame 0 out", left=5,
-    )  # fmt: skip
-    before = "input"
-    for part in manifest["parts"]:
-        arrives, reads = part["arrives"], _reads(part, before)
-        for stage in part.get("layers", [part]):
-            size = " x ".join(map(str, stage["out_shape"]))
-            times = str(arrives), str(stage["step"])
-            rows.add_row(part["file"], stage["name"], stage["kind"], size, reads, *times)
-            arrives, reads, before = stage["step"], stage["name"], stage["name"]
-    print_table(rows)
-    frames, latency = manifest["frames"], manifest["latency"]
-    console.print(
-        f"latency {latency} steps; N windows take {frames} N + {latency}; each gate or program over a window waits "
-        f"{frames - 1} of them"
-    )
-    readout = manifest["readout"]
-    host = [
-        name
-        for name, there in (("a linear map", readout["linear"]), ("a mean over time", readout["time_mean"]))
-        if there
-    ]
-    host += [f"a {readout['function']}"] if readout.get("function") else []
-    host += [f"a vote of {readout['vote']}"] if readout["vote"] > 1 else []
-    console.print(f"on the host: {', '.join(host) or 'nothing'}")
-
-
-def _reads(part: dict[str, Any], before: str) -> str:
-    """What a part reads, and by how many steps each input is delayed."""
-    names = ["input" if name == ":host" else name for name in part.get("inputs", [before])]
-    delays = part.get("delays", [0] * len(names))
-    return ", ".join(name + (f" ({k})" if k else "") for name, k in zip(names, delays, strict=True))

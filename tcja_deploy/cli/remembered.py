@@ -130,15 +130,22 @@ def read_again(artifact: Path, target: str) -> tuple[Path, Loading]:
             has not allowed.
         FileFormatError: If the manifest is damaged.
     """
-    from tcja_deploy.exporters.manifest import NAME, read_manifest
-    from tcja_deploy.files import sha256
+    from tcja_deploy.exporters.companions import beside
+    from tcja_deploy.exporters.manifest import NAME, manifest_target, read_manifest
+    from tcja_deploy.files import path_status, sha256
     from tcja_deploy.frontend.named_code import code_name
 
     missing = "this artifact is compared with the model it was exported from"
-    manifest = artifact / NAME if artifact.is_dir() else _beside(artifact, NAME)
-    if manifest is None:
+    manifest = artifact / NAME if artifact.is_dir() else beside(artifact, NAME)
+    if path_status(manifest) != "file":
         raise UsageError(
             f"{missing}, and there is no manifest beside it that says which", hint="pass --model"
+        )
+    if (found := manifest_target(manifest)) != target:
+        raise UsageError(
+            f"{missing}, and the manifest beside it is that of an export to {found}, not to {target}",
+            where=str(manifest),
+            hint="pass --model",
         )
     about = read_manifest(manifest, target).get("model")
     source = about.get("source") if isinstance(about, dict) else None
@@ -173,10 +180,3 @@ def read_again(artifact: Path, target: str) -> tuple[Path, Loading]:
     raise UsageError(
         f"{missing}, {told}: its files are not there", where=str(manifest), hint=f"pass it: {named}"
     )
-
-
-def _beside(artifact: Path, name: str) -> Path | None:
-    """The manifest of a file: `net.onnx` and `net.step.onnx` have `net.manifest.json`."""
-    stems = (artifact.name.removesuffix(s) for s in (".step.onnx", artifact.suffix))
-    places = (artifact.with_name(f"{stem}.{name}") for stem in stems)
-    return next((p for p in places if p.is_file()), None)

@@ -262,7 +262,13 @@ def _is_export(path: Path) -> bool:
 
 
 @contextmanager
-def staged_files(parent: Path, names: Sequence[str], *, force: bool = False) -> Iterator[Path]:
+def staged_files(
+    parent: Path,
+    names: Sequence[str],
+    *,
+    force: bool = False,
+    allowed: Callable[[], None] = lambda: None,
+) -> Iterator[Path]:
     """A temporary folder in `parent`; its files move there if the block succeeds and vanish if it fails.
 
     Several files are one unit: whoever opens them finds the earlier set or the new one, even after a kill.
@@ -271,6 +277,7 @@ def staged_files(parent: Path, names: Sequence[str], *, force: bool = False) -> 
         parent: Where the files will be.
         names: Names of the set; a file of the earlier set that the new one does not have vanishes with it.
         force: Replace files of these names.
+        allowed: Raises an `ExportError` if what is there may not be replaced; asked before the block and before the move.
 
     Raises:
         ExportError: If one of them exists and `force` is not set or it is a folder, `parent` is missing, or writing fails.
@@ -278,6 +285,7 @@ def staged_files(parent: Path, names: Sequence[str], *, force: bool = False) -> 
     """
 
     def check() -> None:
+        allowed()
         _check_target(parent, names, force)
         folders = [n for n in names if (parent / n).is_dir()]
         if folders:

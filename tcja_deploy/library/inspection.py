@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Unpack
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack, overload
 
+from tcja_deploy.artifacts import is_bundle
 from tcja_deploy.energy.render.documents import document_json, tables_document
 from tcja_deploy.energy.render.plots import Plot, bar_plot
 from tcja_deploy.energy.render.table import Column, Table, shape_text
 from tcja_deploy.ir import Graph
 from tcja_deploy.ir.rows import frame_macs, node_rows
 from tcja_deploy.library.arguments import LoadArguments
+from tcja_deploy.library.bundle_inspection import BundleInspection, bundle_inspection
 from tcja_deploy.library.result import Result
 from tcja_deploy.library.sources import Model, model_name, open_model
 from tcja_deploy.library.task import task
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Inspection", "inspect"]
 
@@ -96,15 +102,21 @@ class Inspection(Result):
         )
 
 
+@overload
+def inspect(model: Graph | torch.nn.Module, **loading: Unpack[LoadArguments]) -> Inspection: ...
+@overload
+def inspect(model: str | Path, **loading: Unpack[LoadArguments]) -> Inspection | BundleInspection: ...
 @task
-def inspect(model: Model, **loading: Unpack[LoadArguments]) -> Inspection:
-    """Ops, shapes, signal kinds, weights, MACs and look-ahead of a model.
+def inspect(model: Model, **loading: Unpack[LoadArguments]) -> Inspection | BundleInspection:
+    """Ops, shapes, signal kinds, weights, MACs and look-ahead of a model; stages and timing of a Lava bundle.
 
     Args:
-        model: What `load` takes, or a graph.
-        **loading: Arguments of `load`.
+        model: What `load` takes, a graph, or the folder of a Lava bundle.
+        **loading: Arguments of `load`; a bundle takes none.
 
     Raises:
         FileFormatError, TraceError, CodeError, UsageError: The model cannot be loaded; see `load`.
     """
+    if isinstance(model, str | Path) and is_bundle(Path(model)):
+        return bundle_inspection(Path(model), loading)
     return Inspection(open_model(model, loading), model_name(model))

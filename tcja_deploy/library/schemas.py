@@ -296,7 +296,10 @@ DOCUMENTS: Mapping[str, tuple[str, Callable[[], Schema]]] = {
     "neurobench": ("`rates --neurobench x.json`; `td.neurobench(...).save`", _neurobench),
     "graph": ("`tcja_deploy.graph` in the metadata of a `.tcja` file", _graph),
     "inspection": ("`inspect --json` of a model; `td.inspect(...).save`", _inspection),
-    "lava-bundle": ("`inspect --json` of a Lava bundle; the section `lava` of its manifest", _bundle),
+    "lava-bundle": (
+        "`inspect --json` of a Lava bundle; `td.inspect(...).save`; the section `lava` of its manifest",
+        _bundle,
+    ),
     "stream": ("`stream --json`; `td.stream(...).save`", _stream),
     "stream-sweep": ("`stream --sweep --json`, `--fit --json`", _sweep),
     "profile": ("`profiles show --json`", _profile),

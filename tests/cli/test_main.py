@@ -15,6 +15,7 @@ from onnx import numpy_helper
 
 import tcja_deploy as td
 from tcja_deploy import errors
+from tcja_deploy.exporters.targets import TARGETS
 from tcja_deploy.ir import dump
 from tcja_deploy.reading.limits import Limits, current_limits
 
@@ -172,13 +173,14 @@ def test_tampered_model(files: Path, run: Run, tmp_path: Path) -> None:
     assert len(first["index"]) == 3
 
 
-@pytest.mark.parametrize("target", ["onnx", "onnx-step"])
+@pytest.mark.parametrize("target", ["onnx", "onnx-step", "nir"])
 def test_output_into_a_folder(target: str, files: Path, run: Run, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     for folder in ("out", "."):
-        assert run("export", files / "net.pth", "-t", target, "--no-verify", "-o", folder).code == 0
+        how = ["--gate", "mean", "--data", files / "data.npz"] if target == "nir" else []
+        assert run("export", files / "net.pth", "-t", target, "--no-verify", "-o", folder, *how).code == 0
     for folder in (tmp_path, tmp_path / "out"):
-        assert (folder / ("net.onnx" if target == "onnx" else "net.step.onnx")).is_file()
+        assert (folder / f"net{TARGETS[target].suffix}").is_file()
 
 
 def test_names_are_printed_as_they_are(files: Path, run: Run, tmp_path: Path) -> None:

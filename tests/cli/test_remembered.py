@@ -58,6 +58,35 @@ def test_step_models_and_nir_files_too(project: Path, run: Run) -> None:
     assert run("verify", artifact).code == 0
 
 
+def test_each_of_two_artifacts_in_a_folder_has_its_own_manifest(project: Path, run: Run) -> None:
+    """The names that are used if none is given, of which one begins like the other."""
+    for target in ("onnx", "onnx-step"):
+        made = run("export", "src/models.py:build", "-T", 3, "--input-shape", "2,8,8", "-t", target)
+        assert made.code == 0, made.err
+    for artifact in ("models.onnx", "models.step.onnx"):
+        verified = run("verify", project / artifact)
+        assert verified.code == 0, verified.err
+        assert "agrees" in verified.out
+
+
+def test_the_manifest_of_something_else(project: Path, run: Run) -> None:
+    shutil.copy(project / "out.onnx", project / "s.onnx")
+    step = run(
+        "export", "src/models.py:build", "-T", 3, "--input-shape", "2,8,8", "-t", "onnx-step", "-o", "t"
+    )
+    assert step.code == 0, step.err
+    shutil.copy(project / "t.manifest.json", project / "s.manifest.json")
+    verified = run("verify", "s.onnx")
+    assert verified.code == 2
+    assert "that of an export to onnx-step, not to onnx" in verified.err
+    assert "pass --model" in verified.err
+    again = run(
+        "verify", "s.onnx", "--model", "src/models.py:build", "--weights", "best weights.pth", "--set", "channels=4",
+        "--timesteps", 3, "--input-shape", "2,8,8",
+    )  # fmt: skip
+    assert again.code == 0, again.err
+
+
 def test_files_that_changed_are_named(project: Path, run: Run) -> None:
     weights = torch.load(project / "best weights.pth")
     torch.save({**weights, "3.bias": torch.zeros(5)}, project / "best weights.pth")

@@ -241,6 +241,9 @@ _WRITERS: dict[str, Any] = {
     "words.txt": lambda path: path.write_text(
         "net.pth --timesteps 5 --set a=1 --set b=2 --dt 0.5 --trust-pickle"
     ),
+    "beside.json": lambda path: path.write_text(
+        '{"format": "tcja-deploy-manifest", "target": "onnx-step", "files": {"net.onnx": {}, "net.golden.npz": {}}}'
+    ),
     "card.md": lambda path: path.write_text(
         "---\nlanguage: en\nlibrary_name: tcja-deploy\nlicense: mit\ntags:\n- onnx\n---\n# A card\n"
     ),

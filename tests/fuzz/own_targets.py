@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import mutations as m
@@ -62,9 +63,24 @@ def _remembered(path: Path) -> object:
     return parse_command_line(path.read_text("utf-8", "surrogateescape"))
 
 
+def _beside(path: Path) -> object:
+    """A manifest beside an export that replaces a set: whose it is."""
+    from tcja_deploy.errors import ExportError
+    from tcja_deploy.exporters.companions import check_owner, set_names
+    from tcja_deploy.exporters.targets import TARGETS
+
+    path.replace(path.with_name("net.manifest.json"))
+    (path.with_name("net.onnx")).write_bytes(b"")
+    with suppress(ExportError):  # net.onnx's
+        check_owner(path.with_name("net.nir"))
+    names = set_names(path.with_name("net.nir"), TARGETS["nir"], card=False)
+    assert "net.onnx" not in names
+    return names
+
+
 def _card(path: Path) -> object:
     """A model card beside an export that replaces its set: whether this program wrote it."""
-    from tcja_deploy.exporters.pipeline import _is_card
+    from tcja_deploy.exporters.companions import _is_card
 
     found = _is_card(path)
     assert not found or b"library_name:" in path.read_bytes()
@@ -78,6 +94,7 @@ OWN = {
         Target("labelled", ("labelled.npz",), (m.zip_members, w.in_members(w.npy_header), m.flip), _labelled),
         Target("tune", ("tiny.pth", "tiny.tcja"), (m.torch_content, m.safetensors_header), _tuned),
         Target("meter", ("meter.txt",), (m.flip, m.cells), _meter),
+        Target("beside", ("lava.json", "beside.json"), (m.flip, m.json_text), _beside),
         Target("card", ("card.md",), (m.flip, m.cells), _card),
         Target("remembered", ("words.txt",), (m.flip, m.cells), _remembered),
     )

@@ -11,7 +11,7 @@ FOLDERS = ("tcja_deploy", "exporters", "energy", "hardware_profiles")
 READS = re.compile(
     r"""\.open\((\"rb\"|encoding)|\bread_(bytes|text)\(|\bnp\.(load|fromfile|loadtxt|memmap)\(|\btomllib\.load|\bh5py\.File\("""
     r"""|\b(read_json|parse_json|read_npz|npz_headers|map_npy|npy_header|read_hdf5|read_hdf5_files|open_archive)\("""
-    r"""|\b(listed_archive|read_weights|read_safetensors|read_part|first_bytes|onnx_metadata|read_manifest|shlex\.split)\("""
+    r"""|\b(listed_archive|read_weights|read_safetensors|read_part|first_bytes|onnx_metadata|read_manifest|listed_files|shlex\.split)\("""
     r"""|events_stream_from_file|\btarfile\.open|ModelProto\.FromString|InferenceSession\(|\btorch\.load\("""
 )
 """What a file that reads has in it."""
@@ -28,6 +28,7 @@ NOT_OF_OTHERS = {
 """Files that read nothing that anybody else wrote."""
 
 READERS: dict[str, tuple[str, ...]] = {
+    "exporters/companions.py": ("card", "beside"),
     "exporters/lava/bundle.py": ("bundle, chain", "bundle, sealed"),
     "exporters/lava/integrity.py": ("bundle, sealed",),
     "exporters/lava/netfile.py": ("segment",),
@@ -36,7 +37,6 @@ READERS: dict[str, tuple[str, ...]] = {
     "exporters/nir/artifact.py": ("split, parts",),
     "exporters/onnx/recognise.py": ("onnx",),
     "exporters/onnx_step/run.py": ("step", "step, notes"),
-    "exporters/pipeline.py": ("card",),
     "hardware_profiles/loader.py": ("prices",),
     "tcja_deploy/cli/remembered.py": ("remembered",),
     "tcja_deploy/events/cache.py": ("kept frames",),

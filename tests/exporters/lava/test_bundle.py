@@ -293,18 +293,27 @@ def test_writing_needs_no_lava():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_bundle_is_shown(written, capsys):
-    from tcja_deploy.cli.lava import show_bundle
+def test_the_bundle_is_shown(written, tmp_path):
+    """From Python as on the command line."""
+    import tcja_deploy as td
 
     path, network = written
-    show_bundle(path)
-    text = capsys.readouterr().out
-    for stage in network.stages:
-        assert stage.name in text
+    found = td.inspect(path)
+    table = found.tables()[0]
+    rows = found.frame()
+    assert list(rows["stage"]) == [stage.name for stage in network.stages]
+    assert list(rows["leaves_step"])[-1] == found.latency == latency(network)
     assert (
-        f"latency {latency(network)} steps; N windows take 8 N + {latency(network)}; each gate or program"
-        in text
+        f"Latency {latency(network)} steps; N windows take 8 N + {latency(network)}; each gate"
+        in table.notes[0]
     )
-    assert "on the host: a mean over time, a vote of 2" in text
-    show_bundle(path, as_json=True)
-    assert json.loads(capsys.readouterr().out)["latency"] == latency(network)
+    assert table.notes[1] == "On the host: a mean over time, a vote of 2."
+    assert all(stage.name in str(found) for stage in network.stages)
+    assert "<table>" in found._repr_html_()
+    assert found.plot().has_data()
+    for suffix in (".html", ".json", ".csv", ".tex", ".md"):
+        assert found.save(tmp_path / f"bundle{suffix}").stat().st_size > 50
+    assert json.loads((tmp_path / "bundle.json").read_text())["latency"] == latency(network)
+    with pytest.raises(td.DeployError, match="timesteps, dt: these say how to read a model") as told:
+        td.inspect(path, timesteps=3, dt=1.0)
+    assert told.value.hint == "leave them out"

@@ -47,7 +47,9 @@ def test_inspect_shows_a_bundle(exported):
     assert answer.exit_code == 0, answer.output
     for stage in report.stages:
         assert stage.name in answer.output
-    assert f"latency {report.latency} steps" in answer.output
+    assert f"Latency {report.latency} steps" in answer.output
+    again = CliRunner().invoke(app, ["inspect", str(path), "-T", "3"])
+    assert "--timesteps: these say how to read a model" in str(again.exception)
     as_json = CliRunner().invoke(app, ["inspect", str(path), "--json"])
     assert json.loads(as_json.output)["latency"] == report.latency
     assert isinstance(CliRunner().invoke(app, ["inspect", str(path), "--text"]).exception, UsageError)
