@@ -21,7 +21,7 @@ from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.activity.collect import collect
 from tcja_deploy.runtime.activity.record import Watch
 from tcja_deploy.runtime.engines import choose, counting, event_driven
-from tcja_deploy.runtime.events import kernels
+from tcja_deploy.runtime.events import counting_kernels
 from tcja_deploy.runtime.events.values import Spikes
 from tcja_deploy.runtime.events.vectors import LANES
 
@@ -50,7 +50,7 @@ def test_sums_kept_in_bytes_do_not_overflow(channels: int, steps: int, size: int
     assert np.array_equal(spikes.by_channel, bits.sum(1))
     assert np.array_equal(spikes.by_place.reshape(2, -1, steps), bits.sum(3))
     counts = np.zeros((size * size, -(-channels // LANES) * LANES), np.int32)
-    kernels.count_neurons(0, size * size, spikes.long_words, counts)
+    counting_kernels.count_neurons(0, size * size, spikes.long_words, counts)
     assert np.array_equal(counts[:, :channels], bits.sum((0, 2)))
 
 

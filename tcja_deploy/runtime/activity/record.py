@@ -153,6 +153,8 @@ class Activity:
         if not shards:
             raise DataError("there is nothing to merge")
         first = shards[0]
+        if len(shards) == 1 and (first.samples[1:] > first.samples[:-1]).all():
+            return first
         for other in shards[1:]:
             layout = {n: (v.maps, v.table.shape[1::2], v.features) for n, v in first.values.items()}
             if {n: (v.maps, v.table.shape[1::2], v.features) for n, v in other.values.items()} != layout:

@@ -7,6 +7,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 
 from tcja_deploy.runtime.events.llvm import (
     I16,
@@ -20,16 +21,30 @@ from tcja_deploy.runtime.events.llvm import (
     typed_intrinsic,
 )
 
-__all__ = ["add_bits", "bits_set", "lowest_bit", "nonzero", "without_lowest_bit"]
+__all__ = [
+    "MOST_IN_BYTES",
+    "add_bits",
+    "add_sizes",
+    "bits_set",
+    "lowest_bit",
+    "nonzero",
+    "without_lowest_bit",
+]
+
+MOST_IN_BYTES = 255
+"""How many flags are summed in bytes."""
 
 
 @typed_intrinsic
-def add_bits(typing: Any, counts: Any, at: Any, bits: Any, start: Any, steps: Any, stride: Any) -> Any:
-    """Add the spikes of as many neurons as a word has bits to `counts[at:]`: words `bits[start + t stride]` of `t < steps`.
+def add_bits(
+    typing: Any, counts: Any, at: Any, bits: Any, start: Any, steps: Any, stride: Any, samples: Any, jump: Any
+) -> Any:
+    """Add the spikes of as many neurons as a word has bits to `counts[at:]`.
 
-    There must be fewer than 256 steps, because the sums are kept in bytes.
+    These are the words `bits[start + t stride + n jump]` of `t < steps` and `n < samples`, `MOST_IN_BYTES` at most.
     """
-    signature = types.void(counts, types.int64, bits, types.int64, types.int64, types.int64)
+    i64 = types.int64
+    signature = types.void(counts, i64, bits, i64, i64, i64, i64, i64)
     lanes = bits.dtype.bitwidth
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -37,16 +52,45 @@ def add_bits(typing: Any, counts: Any, at: Any, bits: Any, start: Any, steps: An
         flags, small = ir.VectorType(ir.IntType(1), lanes), ir.VectorType(ir.IntType(8), lanes)
         wide = ir.VectorType(I32, LANES)
 
-        def add(t: Any, sums: list[Any]) -> list[Any]:
-            word = builder.load(builder.gep(words, [builder.add(args[3], builder.mul(t, args[5]))]))
-            return [builder.add(sums[0], builder.zext(builder.bitcast(word, flags), small))]
+        def sample(n: Any, sums: list[Any]) -> list[Any]:
+            first = builder.gep(words, [builder.add(args[3], builder.mul(n, args[7]))])
 
-        _, (total,) = loop(builder, number(0), args[4], 1, [ir.Constant(small, [0] * lanes)], add)
+            def add(t: Any, sums: list[Any]) -> list[Any]:
+                word = builder.load(builder.gep(first, [builder.mul(t, args[5])]))
+                return [builder.add(sums[0], builder.zext(builder.bitcast(word, flags), small))]
+
+            return loop(builder, number(0), args[4], 1, sums, add)[1]
+
+        _, (total,) = loop(builder, number(0), args[6], 1, [ir.Constant(small, [0] * lanes)], sample)
         for first in range(0, lanes, LANES):
             chosen = ir.Constant(ir.VectorType(I32, LANES), list(range(first, first + LANES)))
             part = builder.zext(builder.shuffle_vector(total, ir.Constant(small, ir.Undefined), chosen), wide)
             place = builder.add(args[1], number(first))
             store(builder, builder.add(load(builder, out, place, wide), part), out, place)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@typed_intrinsic
+def add_sizes(typing: Any, counts: Any, at: Any, bits: Any, start: Any, words: Any) -> Any:
+    """Add to `counts[at:]` how many bits of each of the words `bits[start:]` are set; `words` is a multiple of 16."""
+    signature = types.void(counts, types.int64, bits, types.int64, types.int64)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        out, source = (
+            builder.gep(pointer(context, builder, signature.args[i], args[i]), [args[i + 1]]) for i in (0, 2)
+        )
+        word, wide = ir.VectorType(source.type.pointee, LANES), ir.VectorType(out.type.pointee, LANES)
+        name = f"llvm.ctpop.v{LANES}i{word.element.width}"
+        sizes = cgutils.get_or_insert_function(builder.module, ir.FunctionType(word, [word]), name)
+
+        def add(i: Any, nothing: list[Any]) -> list[Any]:
+            found = builder.zext(builder.call(sizes, [load(builder, source, i, word)]), wide)
+            store(builder, builder.add(load(builder, out, i, wide), found), out, i)
+            return []
+
+        loop(builder, number(0), args[4], LANES, [], add)
         return context.get_dummy_value()
 
     return signature, generate

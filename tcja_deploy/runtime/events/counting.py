@@ -6,6 +6,7 @@ whose maps tell channels apart, and values that are not sparse, are counted as t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from tcja_deploy.ir import Node
 from tcja_deploy.runtime.activity.axes import frames_first
 from tcja_deploy.runtime.activity.measures import Measure
 from tcja_deploy.runtime.activity.record import Recorder, Watch
-from tcja_deploy.runtime.events import kernels
+from tcja_deploy.runtime.events import counting_kernels as kernels
 from tcja_deploy.runtime.events.values import LayerValue, Spikes
 from tcja_deploy.runtime.events.vectors import LANES
 from tcja_deploy.runtime.threads import beside
@@ -28,6 +29,8 @@ __all__ = ["Counter"]
 
 Ints = NDArray[np.int64]
 
+_LONG = 4
+"""Words of 16 channels in a long one."""
 _FEW = 1 << 16
 """Numbers that are counted sooner in one loop than by the sums of torch."""
 
@@ -79,8 +82,10 @@ class Counter:
             for name in names:
                 watch = recorder.watch(name)
                 if watch is not None:
-                    channels = int(np.prod(watch.features)) // len(counts)
-                    recorder.add_neurons(name, counts[:, :channels].T.reshape(watch.features))
+                    channels = math.prod(watch.features) // len(counts)
+                    steps = counts.reshape(len(counts), -1, min(counts.shape[1], _rounded(channels)))
+                    by_neuron = steps.sum(1)[:, :channels].T
+                    recorder.add_neurons(name, by_neuron.reshape(watch.features))
         self._neurons = {}
 
     def _begin(self, kernel: Callable[..., None], rows: int, threads: int, *args: Any) -> None:
@@ -89,40 +94,45 @@ class Counter:
 
     def _add_spikes(self, recorder: Recorder, watch: Watch, value: Spikes) -> None:
         """Count bits. A gate makes a spike a unit where it is saturated, and no whole number elsewhere; gates are at most 1."""
-        table, bits = recorder.window_table(watch.name), value.long_words
-        classes, weights = self._weights(watch, value.bits.shape[1:3])
-        most = len(Measure) if value.gate is None else int(Measure.UNIT)
-        self._begin(
-            kernels.weigh_bits, len(bits), value.threads, bits, None, classes, weights, 0, most, table
-        )
+        table, weights = recorder.window_table(watch.name), self._weights(watch, value.bits.shape[1:3])
+        self._weigh(value, weights, 0, len(Measure) if value.gate is None else Measure.UNIT, table)
         if value.gate is not None and value.gate.max() == 1:
-            ones = _words(value.gate == 1, value.bits.shape[4]).view(bits.dtype)
-            given = (bits, ones, classes, weights, int(Measure.UNIT), len(Measure), table)
-            self._begin(kernels.weigh_bits, len(bits), value.threads, *given)
+            ones = _words(value.gate == 1, value.bits.shape[4])
+            saturated = value.with_bits(value.bits & ones[:, None, None])
+            self._weigh(saturated, weights, Measure.UNIT, len(Measure), table)
         if self._last is not None and self._last[0].bits is value.bits:
             self._last = value, (*self._last[1], watch.name)
         else:
             self._settle()
             self._last = value, (watch.name,)
 
+    def _weigh(self, value: Spikes, weights: tuple[Ints, Ints], first: int, last: int, table: Ints) -> None:
+        N, H, W, T, words = value.bits.shape
+        bits = value.bits.reshape(N, H * W, T, words)
+        self._begin(kernels.weigh_bits, N, value.threads, bits, *weights, int(first), int(last), table)
+
     def _settle(self) -> None:
-        """Count the last spikes by neuron, for all values that have them."""
-        if self._last is not None:
-            value, names = self._last
-            self._last, bits = None, value.long_words
-            room = self._room(names, bits.shape[1], value.channels)
-            self._begin(kernels.count_neurons, bits.shape[1], value.threads, bits, room)
+        """Count the last spikes by neuron, for all values that have them.
+
+        Where the channels of several steps fill one long word, these steps are counted together until `flush`.
+        """
+        if self._last is None:
+            return
+        (value, names), self._last = self._last, None
+        N, H, W, T, words = value.bits.shape
+        bits = value.long_words
+        if _LONG % words == 0 and T * words % _LONG == 0:
+            bits = value.bits.reshape(N, H * W, T * words).view(np.uint64)[..., None]
+        room = self._room(names, H * W, bits.shape[3] * bits.itemsize * 8)
+        self._begin(kernels.count_neurons, H * W, value.threads, bits, room)
 
     def _add_events(self, recorder: Recorder, watch: Watch, value: LayerValue) -> None:
         """Count lists."""
         events = value.events
-        N, H, W, T, C = events.shape
-        table = recorder.window_table(watch.name)
-        given = (events.ends, events.scale, events.when, *self._weights(watch, (H, W)), table)
-        self._begin(kernels.weigh_events, N, value.threads, *given)
-        room = self._room((watch.name,), H * W, C)
-        lists = (events.ends, events.index, events.scale, (N, H * W, T), room)
-        self._begin(kernels.list_neurons, H * W, value.threads, *lists)
+        N, H, W, _, C = events.shape
+        lists = (events.ends, events.index, events.scale, events.when)
+        counts = (recorder.window_table(watch.name), self._room((watch.name,), H * W, C))
+        self._begin(kernels.weigh_events, N, value.threads, *lists, *self._weights(watch, (H, W)), *counts)
 
     def _add_numbers(self, recorder: Recorder, watch: Watch, x: NDArray[np.float32]) -> bool:
         """Count a few numbers `[steps, n, *features]` at once; false if there are many, or if their weights differ by step."""
@@ -143,18 +153,30 @@ class Counter:
         The first weights are ones, for the plain count.
         """
         if watch.name not in self._maps:
-            rows = [np.ones(size, np.int64)]
-            rows += [np.broadcast_to(m.reshape(m.shape[2:] or (1, 1)), size) for m in watch.maps.values()]
-            places = np.stack(rows).reshape(len(rows), -1)
-            weights, classes = np.unique(places, axis=1, return_inverse=True)
-            self._maps[watch.name] = classes.reshape(-1).astype(np.int64), np.ascontiguousarray(weights)
+            maps = [m.reshape(m.shape[2:] or (1, 1)) for m in watch.maps.values()]
+            rows = [np.broadcast_to(m, size).ravel() for m in maps]
+            classes = np.zeros(math.prod(size), np.int64)
+            for varying in (row for row, m in zip(rows, maps, strict=True) if m.size > 1):
+                found = np.unique(varying, return_inverse=True)[1]
+                classes = classes * len(found) + found
+                if classes.any():
+                    classes = np.unique(classes, return_inverse=True)[1]
+            weights = np.ones((1 + len(rows), classes.max() + 1), np.int64)
+            for r, row in enumerate(rows):
+                weights[1 + r, classes] = row
+            self._maps[watch.name] = classes, weights
         return self._maps[watch.name]
 
     def _room(self, names: tuple[str, ...], places: int, channels: int) -> NDArray[np.int32]:
         """Counts by neuron so far, `[places, channels]`, the channels rounded up to whole words."""
         if names not in self._neurons:
-            self._neurons[names] = np.zeros((places, -(-channels // LANES) * LANES), np.int32)
+            self._neurons[names] = np.zeros((places, _rounded(channels)), np.int32)
         return self._neurons[names]
+
+
+def _rounded(channels: int) -> int:
+    """Channels, rounded up to whole words."""
+    return -(-channels // LANES) * LANES
 
 
 def _words(flags: NDArray[np.bool_], words: int) -> NDArray[np.uint16]:

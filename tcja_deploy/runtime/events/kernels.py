@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tcja_deploy.runtime.events.bit_vectors import (
+    MOST_IN_BYTES,
     add_bits,
     bits_set,
     lowest_bit,
@@ -24,24 +25,15 @@ from tcja_deploy.runtime.events.vectors import LANES
 __all__ = [
     "add_up",
     "count_bits",
-    "count_neurons",
     "count_nonzero",
     "is_silent",
     "list_bits",
-    "list_neurons",
     "list_nonzero",
     "pack",
     "pool",
     "sum_bits",
     "unpack",
-    "weigh_bits",
-    "weigh_events",
-    "weigh_numbers",
 ]
-
-
-_BYTE = 255
-"""How many flags a byte can sum."""
 
 
 # -- lists of what is active ---------------------------------------------------------------------------------------------
@@ -170,10 +162,11 @@ def sum_bits(lo: int, hi: int, bits: Any, by_channel: Any) -> None:
     lanes = by_channel.shape[2] // words
     flat, sums = bits.ravel(), by_channel.ravel()
     for n in range(lo, hi):
-        for first in range(0, P, _BYTE):
+        for first in range(0, P, MOST_IN_BYTES):
             for i in range(T * words):
                 start = (n * P + first) * T * words + i
-                add_bits(sums, (n * T * words + i) * lanes, flat, start, min(P - first, _BYTE), T * words)
+                at = (n * T * words + i) * lanes
+                add_bits(sums, at, flat, start, min(P - first, MOST_IN_BYTES), T * words, 1, 0)
 
 
 @compiled_part
@@ -184,128 +177,6 @@ def is_silent(words: Any, start: int, end: int) -> bool:
         found |= words[i]
     silent: bool = found == 0
     return silent
-
-
-@compiled
-def count_neurons(lo: int, hi: int, bits: Any, counts: Any) -> None:
-    """Add the spikes of `bits [N, P, T, words]` by neuron to `counts [P, lanes of all words]`; a row is a place."""
-    N, P, T, words = bits.shape
-    lanes = counts.shape[1] // words
-    flat, sums = bits.ravel(), counts.ravel()
-    for p in range(lo, hi):
-        for n in range(N):
-            first = (n * P + p) * T * words
-            if is_silent(flat, first, first + T * words):
-                continue
-            for t in range(0, T, _BYTE):
-                for w in range(words):
-                    start = first + t * words + w
-                    add_bits(sums, (p * words + w) * lanes, flat, start, min(T - t, _BYTE), words)
-
-
-@compiled
-def list_neurons(lo: int, hi: int, ends: Any, index: Any, scale: Any, shape: Any, counts: Any) -> None:
-    """Add the non-zero elements of lists by neuron to `counts [P, C]`; `shape` is `[N, P, T]`, a row is a place."""
-    N, P, T = shape
-    for n in range(N):
-        for p in range(lo, hi):
-            first = (n * P + p) * T
-            for j in range(ends[first], ends[first + T]):
-                counts[p, index[j]] += scale[j] != 0
-
-
-@compiled
-def weigh_bits(
-    lo: int, hi: int, bits: Any, mask: Any, classes: Any, weights: Any, first: int, last: int, table: Any
-) -> None:  # fmt: skip
-    """Spikes of `bits [N, P, T, words]`, summed over places by the weight of their place; a row is a sample.
-
-    Place p has the weights `weights [R, classes[p]]`. The sums are written to the measures `first` to `last - 1` of
-    `table [R, 4, N, T]`. With a `mask [N, T, words]`, its spikes alone count.
-    """
-    _, P, T, words = bits.shape
-    flat = bits.ravel()
-    found = np.empty(weights.shape[1] * T, np.int64)
-    for n in range(lo, hi):
-        found[:] = 0
-        for p in range(P):
-            i, at = (n * P + p) * T * words, classes[p] * T
-            if is_silent(flat, i, i + T * words):
-                continue
-            for t in range(T):
-                for w in range(words):
-                    word = flat[i + t * words + w]
-                    if mask is not None:
-                        word &= mask[n, t, w]
-                    found[at + t] += bits_set(word)
-        add_weighed(found, weights, first, last, n, table)
-
-
-@compiled
-def weigh_events(
-    lo: int, hi: int, ends: Any, scale: Any, when: Any, classes: Any, weights: Any, table: Any
-) -> None:  # fmt: skip
-    """Sums over the elements of lists by the weight of their place, see `weigh_bits`: `table [R, 4, N, T]`.
-
-    Non-zero elements, units, whole numbers, and the magnitudes of whole numbers (`record.Measure`); a row is a sample.
-    """
-    T, P = table.shape[3], len(classes)
-    units, sums = np.empty(weights.shape[1] * T, np.int64), np.empty((3, weights.shape[1] * T), np.int64)
-    for n in range(lo, hi):
-        units[:] = 0
-        sums[:] = 0
-        for p in range(P):
-            at = classes[p] * T
-            for j in range(ends[(n * P + p) * T], ends[(n * P + p + 1) * T]):
-                i, size = at + when[j], abs(scale[j])
-                if size == 1:
-                    units[i] += 1
-                elif size != 0:
-                    rounded = np.int64(size)
-                    sums[0, i] += 1
-                    if size == rounded:
-                        sums[1, i] += 1
-                        sums[2, i] += rounded
-        add_weighed(units, weights, 0, 4, n, table)
-        add_weighed(sums[0], weights, 0, 1, n, table)
-        add_weighed(sums[1], weights, 2, 3, n, table)
-        add_weighed(sums[2], weights, 3, 4, n, table)
-
-
-@compiled
-def add_weighed(found: Any, weights: Any, first: int, last: int, n: int, table: Any) -> None:
-    """Add counts by class of places and step, times `weights [R, classes]`, to some measures of `table [R, 4, N, T]`."""
-    T = table.shape[3]
-    for r in range(len(weights)):
-        for k in range(weights.shape[1]):
-            for t in range(T):
-                total = weights[r, k] * found[k * T + t]
-                for m in range(first, last):
-                    table[r, m, n, t] += total
-
-
-@compiled
-def weigh_numbers(lo: int, hi: int, x: Any, weights: Any, table: Any, neurons: Any) -> None:
-    """As `weigh_events`, of numbers `x [steps, N, F]` with weights `[R, F]`, and non-zeros by element `neurons [F]`.
-
-    There is one row only.
-    """
-    steps, N, F = x.shape
-    for n in range(N):
-        for t in range(steps):
-            for i in range(F):
-                size = abs(x[t, n, i])
-                if size == 0:
-                    continue
-                rounded = np.int64(size)
-                neurons[i] += 1
-                for r in range(len(weights)):
-                    weight = weights[r, i]
-                    table[r, 0, n, t] += weight
-                    table[r, 1, n, t] += weight * (size == 1)
-                    if size == rounded:
-                        table[r, 2, n, t] += weight
-                        table[r, 3, n, t] += weight * rounded
 
 
 @compiled
