@@ -98,6 +98,8 @@ def run_export(
     with _staged(place, names, force=force) as staged:
         job = _Job(target, network, translation, staged, folder)
         translation.write(staged)
+        if verify:
+            translation.begin_check(staged, frames)
         np.savez_compressed(job.beside(GOLDEN), **translation.golden(frames.sample))  # type: ignore[arg-type]
         job.write_manifest(None)
         check = None

@@ -143,6 +143,9 @@ class Translation(ABC):
     def golden(self, sample: NDArray[np.float32]) -> Mapping[str, NDArray[Any]]:
         """Arrays of the golden sample: the input `[T, 1, ...]` in the artifact's layout, and the results it must give."""
 
+    def begin_check(self, artifact: Path, frames: FrameBatches) -> None:  # noqa: B027 - most have nothing to begin
+        """Begin what `check` does, with what does not need the golden sample; called as soon as the artifact is written."""
+
     @abstractmethod
     def check(self, artifact: Path, frames: FrameBatches, bound: float, progress: ExportProgress) -> Check:
         """Compare the staged artifact with its reference; its manifest and golden sample exist already."""

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from tcja_deploy.exporters.frames import FrameBatches
 from tcja_deploy.exporters.onnx.options import OnnxOptions
 from tcja_deploy.exporters.onnx.recognise import TARGET_KEY
-from tcja_deploy.exporters.onnx.verify import verify_onnx
+from tcja_deploy.exporters.onnx.verify import OnnxRuns, verify_onnx
 from tcja_deploy.exporters.onnx.writing import ROUNDING, needs_external_data, node_reports, save_checked
 from tcja_deploy.exporters.target import Check, ExportProgress, Translation
 from tcja_deploy.passes import Prepared
 from tcja_deploy.runtime.onnx.sequence import sequence_model
 from tcja_deploy.runtime.reference import Reference
+from tcja_deploy.runtime.threads import importing
 
 __all__ = ["OnnxTranslation"]
 
@@ -52,6 +53,7 @@ class OnnxTranslation(Translation):
             **{f"tcja_deploy.source.{k}": v for k, v in trained.source.items()},
         }
         self._network, self._batch_first = network, options.batch_first
+        self._runs: OnnxRuns | None = None
         self.reference: Reference = Reference(network.folded, options.engine, samples=samples)
         self._model = sequence_model(
             network.folded, opset=options.opset, batch_first=options.batch_first, metadata=metadata
@@ -75,8 +77,13 @@ class OnnxTranslation(Translation):
             "output": output.swapaxes(0, 1) if swapped else output,
         }
 
+    def begin_check(self, artifact: Path, frames: FrameBatches) -> None:
+        """The model runs in onnxruntime while what the reference needs is imported."""
+        self._runs = OnnxRuns(artifact, self._network.trained, frames)
+        with importing(self.reference.code) as go_on:
+            self._runs.run_ahead(go_on)
+
     def check(self, artifact: Path, frames: FrameBatches, bound: float, progress: ExportProgress) -> Check:
         """The model in onnxruntime against the reference."""
-        return Check(
-            verify_onnx(artifact, self._network, frames, self.reference, bound=bound, progress=progress)
-        )
+        runs, self._runs = self._runs or OnnxRuns(artifact, self._network.trained, frames), None
+        return Check(verify_onnx(runs, self.reference, bound=bound, progress=progress))

@@ -39,11 +39,15 @@ def _verify(
     options: OnnxVerification,
     progress: ExportProgress,
 ) -> Agreement:
-    from tcja_deploy.exporters.onnx.verify import verify_onnx
+    from tcja_deploy.exporters.onnx.verify import OnnxRuns, verify_onnx
     from tcja_deploy.runtime.reference import Reference
+    from tcja_deploy.runtime.threads import importing
 
     reference = Reference(network.folded, options.engine, samples=frames.samples)
-    return verify_onnx(artifact, network, frames, reference, bound=options.bound, progress=progress)
+    runs = OnnxRuns(artifact, network.trained, frames)
+    with importing(reference.code) as go_on:
+        runs.run_ahead(go_on)
+    return verify_onnx(runs, reference, bound=options.bound, progress=progress)
 
 
 def _open(artifact: Path, graph: Graph) -> AbstractContextManager[Opened]:

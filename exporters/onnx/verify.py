@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +15,11 @@ from tcja_deploy.errors import FileFormatError, VerificationError
 from tcja_deploy.exporters.frames import FrameBatches
 from tcja_deploy.exporters.target import ExportProgress, Opened, Ran, unmonitored
 from tcja_deploy.ir import Graph
-from tcja_deploy.passes import Prepared
 from tcja_deploy.runtime.agreement import BOUND, Agreement
-from tcja_deploy.runtime.onnx.session import Model
+from tcja_deploy.runtime.onnx.session import Model, Results, return_memory
 from tcja_deploy.runtime.reference import Reference
 
-__all__ = ["model_with_spikes", "open_onnx", "verify_onnx"]
+__all__ = ["OnnxRuns", "model_with_spikes", "open_onnx", "verify_onnx"]
 
 
 @contextmanager
@@ -65,7 +66,7 @@ def model_with_spikes(path: Path, graph: Graph) -> Model:
 
 
 def _check_shapes(
-    path: Path, graph: Graph, results: dict[str, NDArray[np.generic]], result: str, samples: int
+    path: Path, graph: Graph, results: Mapping[str, NDArray[np.generic]], result: str, samples: int
 ) -> None:
     """Check the shapes of results, which a modified model may get wrong.
 
@@ -81,10 +82,74 @@ def _check_shapes(
             )
 
 
+class OnnxRuns:
+    """Runs of an exported model on batches of frames, each made when it is asked for or, a few of them, ahead.
+
+    Args:
+        path: The `.onnx` file.
+        graph: The network it was exported from.
+        frames: The frames to run on.
+
+    Raises:
+        FileFormatError: If the file is not an export of the network, or not a model that onnxruntime accepts.
+    """
+
+    def __init__(self, path: Path, graph: Graph, frames: FrameBatches) -> None:
+        model = model_with_spikes(path, graph)
+        if len(model.inputs) != 1:
+            raise FileFormatError(
+                f"this model takes {len(model.inputs)} inputs instead of one", where=str(path)
+            )
+        self._model, self._graph, self._path = model, graph, path
+        self._batch_first = model.properties.get("tcja_deploy.layout") == "N,T"
+        self._batches = iter(frames)
+        self._ahead: deque[_Run] = deque()
+
+    def run_ahead(self, go_on: Callable[[], bool]) -> None:
+        """Run batches as long as `go_on` says so, and keep their results until they are asked for, up to a limit of memory.
+
+        Raises:
+            VerificationError: If the model fails on them.
+        """
+        held = 0
+        while held < _AHEAD and go_on() and (batch := next(self._batches, None)) is not None:
+            run = self._run(batch)
+            self._ahead.append(run)
+            held += batch.nbytes + run.spikes.nbytes
+
+    def __iter__(self) -> Iterator[_Run]:
+        while self._ahead:
+            yield self._ahead.popleft()
+            return_memory()  # of the reference's run, which the next one fragments
+        yield from map(self._run, self._batches)
+
+    def _run(self, batch: NDArray[np.float32]) -> _Run:
+        graph, result = self._graph, self._model.outputs[0]
+        fed = np.ascontiguousarray(batch.swapaxes(0, 1) if self._batch_first else batch)
+        wanted = list(dict.fromkeys([result, *(n.name for n in graph.neurons)]))
+        results = self._model.run(dict.fromkeys(self._model.inputs, fed), wanted)
+        output = results[result]
+        if self._batch_first and graph[graph.output].signal.streams and output.ndim > 1:
+            output = output.swapaxes(0, 1)
+        _check_shapes(self._path, graph, {**results, result: output}, result, batch.shape[1])
+        return _Run(batch, output, results)
+
+
+_AHEAD = 1 << 26
+"""Bytes of frames and results that are kept ahead of their comparison."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """Frames, and what the model made of them: its output and the spikes of its layers."""
+
+    frames: NDArray[np.float32]
+    output: NDArray[np.float32]
+    spikes: Results
+
+
 def verify_onnx(
-    path: Path,
-    network: Prepared,
-    frames: FrameBatches,
+    runs: OnnxRuns,
     reference: Reference,
     *,
     bound: float = BOUND,
@@ -96,37 +161,21 @@ def verify_onnx(
     answered by `exporters.folding`.
 
     Args:
-        path: The `.onnx` file.
-        network: The network it was exported from.
-        frames: The frames to run on.
+        runs: The runs of the model.
         reference: The network with batch normalisation folded.
         bound: Allowed mismatches per neuron-step.
         progress: Called with the number of samples done.
 
     Raises:
-        FileFormatError: If the file is not an export of the network, or not a model that onnxruntime accepts.
         DataError: If frames do not have the shape that the network expects.
         VerificationError: If the model fails on them.
     """
-    graph = network.trained
-    model = model_with_spikes(path, graph)
-    batch_first = model.properties.get("tcja_deploy.layout") == "N,T"
-    if len(model.inputs) != 1:
-        raise FileFormatError(f"this model takes {len(model.inputs)} inputs instead of one", where=str(path))
-    (entry,), result = model.inputs, model.outputs[0]
-    last = graph[graph.output]
-    swapped = batch_first and last.signal.streams
-    wanted = list(dict.fromkeys([result, *(n.name for n in graph.neurons)]))
     total = Agreement((), 0, 0, 0.0, bound)
 
-    def compared(batch: NDArray[np.float32]) -> Agreement:
-        fed = np.ascontiguousarray(batch.swapaxes(0, 1) if batch_first else batch)
-        results = model.run({entry: fed}, wanted)
-        output = results[result].swapaxes(0, 1) if swapped and results[result].ndim > 1 else results[result]
-        _check_shapes(path, graph, {**results, result: output}, result, batch.shape[1])
-        return reference.compare(batch, output, results, bound=bound, first_sample=total.samples)
+    def compared(run: _Run) -> Agreement:
+        return reference.compare(run.frames, run.output, run.spikes, bound=bound, first_sample=total.samples)
 
-    for batch in frames:  # in a function, so that a batch's results are gone before the next one runs
-        total += compared(batch)
+    for found in map(compared, runs):  # so that the results of a run are gone before the next one begins
+        total += found
         progress("verifying", total.samples)
     return total

@@ -7,11 +7,12 @@ array is compared with the bytes that are stored for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tcja_deploy.errors import DeployError, FileFormatError
 from tcja_deploy.files import being_written, path_status
@@ -208,7 +209,7 @@ def _flattened(tree: Tree, arrays: Arrays) -> dict[str, Any]:
     return content
 
 
-def _unflattened(content: dict[str, Any], arrays: Arrays) -> Tree:
+def _unflattened(content: dict[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Tree:
     tree: Tree = {}
     for key, value in content.items():
         if isinstance(value, dict):

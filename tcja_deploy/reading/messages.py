@@ -6,6 +6,7 @@ A message is its length in 8 bytes and a safetensors text, whose metadata hold t
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from safetensors.numpy import load, save
 __all__ = ["HEAD", "Arrays", "Message", "packed", "unpacked"]
 
 Arrays = dict[str, NDArray[Any]]
-Message = tuple[dict[str, Any], Arrays]
+Message = tuple[dict[str, Any], Mapping[str, NDArray[Any]]]
 HEAD = 8
 _KEY = "message"
 

@@ -72,6 +72,9 @@ _COMPARING = 4
 spikes, and where sums differ by rounding the sequence runtime runs as well. Measured on DVS128."""
 
 
+_CODE = {"events": "tcja_deploy.runtime.events.engine"}
+
+
 class Reference:
     """A network that other runs are compared with.
 
@@ -83,6 +86,7 @@ class Reference:
     Attributes:
         graph: The network.
         engine: What runs it and why, in words.
+        code: The module that its runs import, which takes a while.
 
     Raises:
         UsageError: If there is no such engine.
@@ -93,6 +97,7 @@ class Reference:
         choice = choose(graph, engine, samples=None if samples is None else samples // _COMPARING)
         self.engine = choice.label
         self._judges = choice.engine == "torch"
+        self.code = _CODE.get(choice.engine, "tcja_deploy.runtime.compare")
         self._watch = watching(graph, choice, [node.name for node in graph.neurons])
         self._sample: tuple[NDArray[np.float32], ReferenceRun] | None = None
 

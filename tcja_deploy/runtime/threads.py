@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-__all__ = ["available_cores", "beside", "share", "share_the_machine"]
+__all__ = ["available_cores", "beside", "importing", "share", "share_the_machine"]
 
 _PIECES = 8
 """Pieces of work per thread, so that one that is held up does not keep the others waiting."""
@@ -100,3 +104,28 @@ def beside(kernel: Callable[..., None], rows: int, threads: int, *args: Any) -> 
         kernel(0, rows, *args)
         return None
     return _pool(threads).submit(kernel, 0, rows, *args)
+
+
+@contextmanager
+def importing(module: str) -> Iterator[Callable[[], bool]]:
+    """Import a module on another thread while the block does work that releases Python's lock.
+
+    If it cannot be imported, whoever imports it next is told.
+
+    Yields:
+        A function that tells whether it is still being imported.
+    """
+    if module in sys.modules:
+        yield lambda: False
+        return
+
+    def bring() -> None:
+        with suppress(Exception):
+            import_module(module)
+
+    thread = threading.Thread(target=bring)
+    thread.start()
+    try:
+        yield thread.is_alive
+    finally:
+        thread.join()

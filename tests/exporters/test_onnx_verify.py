@@ -18,14 +18,17 @@ from tcja_deploy.errors import (
     DataError,
     FileFormatError,
 )
+from tcja_deploy.exporters.frames import FrameBatches
 from tcja_deploy.exporters.onnx import export
 from tcja_deploy.exporters.onnx.target import ONNX
+from tcja_deploy.exporters.onnx.verify import OnnxRuns, verify_onnx
 from tcja_deploy.exporters.pipeline import run_verification
 from tcja_deploy.ir import Graph
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime.onnx import session
 from tcja_deploy.runtime.onnx.sequence import sequence_model
+from tcja_deploy.runtime.reference import Reference
 from tcja_deploy.runtime.sequence import run
 from tcja_deploy.runtime.synthetic import synthetic_frames
 
@@ -59,6 +62,24 @@ def test_progress_and_counts(graph: Graph, tmp_path: Path) -> None:
     for layer, node in zip(agreement.layers, graph.neurons, strict=True):
         assert layer.neuron_steps == node.signal.size * graph.T * 5
         assert layer.spikes == spikes[node.name]
+
+
+@pytest.mark.parametrize("much", [0, 2**30])
+@pytest.mark.parametrize("ahead", [0, 1, 2, 5])
+def test_runs_made_ahead_are_compared_as_all_others(
+    ahead: int, much: int, graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "_MUCH", much)
+    td.export(graph, "onnx", tmp_path / "m.onnx", verify=False)
+    tampered(tmp_path / "m.onnx", "conv.3.0.bias", lambda w: w.__setitem__(3, w[3] + 1.0))
+    batches = [synthetic_frames(graph, samples, seed=samples) for samples in (2, 1, 3)]
+    reference = Reference(fold_batch_norm(graph), "torch")
+    runs = OnnxRuns(tmp_path / "m.onnx", graph, FrameBatches(graph, batches))
+    turns = iter([True] * ahead)
+    runs.run_ahead(lambda: next(turns, False))
+    found = verify_onnx(runs, reference)
+    assert found == run_verification(ONNX, tmp_path / "m.onnx", graph, batches, engine="torch")
+    assert (found.samples, found.passed) == (6, False)
 
 
 @pytest.mark.parametrize("much", [0, 2**30])

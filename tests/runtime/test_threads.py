@@ -75,3 +75,19 @@ def test_errors_come_through() -> None:
 
     with pytest.raises(ValueError, match="no"):
         threads.share(kernel, 10, 2)
+
+
+def test_a_module_is_imported_beside_other_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow_to_import.py").write_text("import time\nfor _ in range(20):\n    time.sleep(0.01)\n")
+    (tmp_path / "broken_to_import.py").write_text("raise RuntimeError('on purpose')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with threads.importing("slow_to_import") as going_on:
+        assert going_on()
+    assert "slow_to_import" in sys.modules
+    with threads.importing("slow_to_import") as going_on:
+        assert not going_on()
+    with threads.importing("broken_to_import"):
+        pass
+    with pytest.raises(RuntimeError, match="on purpose"):
+        import broken_to_import  # noqa: F401
+    sys.modules.pop("slow_to_import")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from tcja_deploy.reading.limits import check_bytes
 from tcja_deploy.reading.messages import Arrays, Message
 from tcja_deploy.runtime.threads import available_cores
 
-__all__ = ["Model", "open_session", "worker"]
+__all__ = ["Model", "Results", "open_session", "return_memory", "worker"]
 
 # fmt: off
 _OPS = frozenset((
@@ -42,6 +42,28 @@ _OPS = frozenset((
 """Ops of exported models and similar ones: no loops, no branches, no random numbers, no functions."""
 
 _MOST_NODES = 1 << 21
+
+
+class Results(Mapping[str, NDArray[Any]]):
+    """Results of a run by name; what was packed is unpacked whenever it is read.
+
+    Attributes:
+        nbytes: Bytes that they take while nobody reads them.
+    """
+
+    def __init__(self, values: Mapping[str, NDArray[Any] | _Packed]) -> None:
+        self._values = dict(values)
+        self.nbytes = sum(value.nbytes for value in self._values.values())
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        value = self._values[name]
+        return value.array if isinstance(value, _Packed) else value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
 
 
 class Model:
@@ -80,7 +102,6 @@ class Model:
         self.properties: dict[str, str] = facts["properties"]
         self.outputs: list[str] = facts["outputs"]
         self.inputs: dict[str, list[int | str]] = {}
-        self._named: dict[str, str] = {}
 
     def lacking(self, names: Sequence[str]) -> list[str]:
         """Those of `names` that no value of the model has."""
@@ -105,9 +126,8 @@ class Model:
                 f"onnxruntime does not accept this model ({error})", where=str(self.path)
             ) from error
         self.inputs = dict(facts["inputs"])
-        self._named = dict(facts["fired"])
 
-    def run(self, feeds: Mapping[str, NDArray[Any]], wanted: Sequence[str]) -> dict[str, NDArray[Any]]:
+    def run(self, feeds: Mapping[str, NDArray[Any]], wanted: Sequence[str]) -> Results:
         """Run the model on inputs by name, and return the wanted values by name.
 
         Raises:
@@ -115,15 +135,14 @@ class Model:
             FileFormatError: If more memory or time is needed than the limits allow.
         """
         try:
-            names = [self._named.get(name, name) for name in wanted]
-            _, arrays = self._ask({"do": "run", "wanted": names}, dict(feeds))
+            _, arrays = self._ask({"do": "run", "wanted": list(wanted)}, dict(feeds))
         except ForeignError as error:
             raise VerificationError(
                 f"onnxruntime fails on this model ({error})", where=str(self.path)
             ) from error
-        if arrays.keys() != set(names):
+        if arrays.keys() != set(wanted):
             raise VerificationError("the model lacks results", where=str(self.path))
-        return {name: arrays[given] for name, given in zip(wanted, names, strict=True)}
+        return arrays if isinstance(arrays, Results) else Results(arrays)
 
     def _ask(self, facts: dict[str, Any], arrays: Arrays | None = None) -> Message:
         try:
@@ -157,6 +176,7 @@ class _Worker:
         self.path = Path()
         self.session: Any = None
         self.returns_memory = False
+        self.named: dict[str, str] = {}
 
     def answer(self, message: Message) -> Message:
         facts, arrays = message
@@ -194,37 +214,35 @@ class _Worker:
                 self.model.graph.node.append(cast)
             self.model.graph.output.append(onnx.ValueInfoProto(name=found[name]))
         self.returns_memory = bool(fired)
+        self.named = {name: found[name] for name in fired}
         self.session = None  # one of another model, or with other outputs
         session = self.open()
-        return {
-            "inputs": [[i.name, list(i.shape)] for i in session.get_inputs()],
-            "fired": {name: found[name] for name in fired},
-        }
+        return {"inputs": [[i.name, list(i.shape)] for i in session.get_inputs()]}
 
     def open(self) -> Any:
         if self.session is None:
-            _return_memory()
+            return_memory()
             self.session = open_session(self.model, weights=self.path.parent)
         return self.session
 
-    def run(self, wanted: list[str], arrays: Arrays) -> Arrays:
-        values = list(map(np.asarray, self.open().run(wanted, arrays)))
+    def run(self, wanted: list[str], arrays: Mapping[str, NDArray[Any]]) -> Results:
+        names = [self.named.get(name, name) for name in wanted]
+        values: list[Any] = list(map(np.asarray, self.open().run(names, dict(arrays))))
         if self.returns_memory and sum(v.nbytes for v in values) > _MUCH:
-            kept = [
-                _Kept(values.pop(0)) for _ in wanted
-            ]  # they lie in the session's memory, which is freed with it
+            # They lie in the session's memory, which is freed with it.
+            values = [_Packed(values.pop(0)) for _ in wanted]
             self.session = None
-            _return_memory()
-            values = [v.array for v in kept]
-        return dict(zip(wanted, values, strict=True))
+            return_memory()
+        return Results(dict(zip(wanted, values, strict=True)))
 
 
-class _Kept:
+class _Packed:
     """A copy of an array, with booleans packed as bits."""
 
     def __init__(self, values: NDArray[Any]) -> None:
         self._shape, self._flags = values.shape, values.dtype == np.bool_
         self._data = np.packbits(values) if self._flags else values.copy()
+        self.nbytes = self._data.nbytes
 
     @property
     def array(self) -> NDArray[Any]:
@@ -234,7 +252,7 @@ class _Kept:
         return bits.view(np.bool_).reshape(self._shape)
 
 
-def _return_memory() -> None:
+def return_memory() -> None:
     """Return freed memory to the system, where the C library (glibc) would keep it for later."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
