@@ -47,4 +47,4 @@ def frame_shape(text: str) -> tuple[int, ...]:
     found = re.fullmatch(r"\s*-?\d{1,18}\s*(,\s*-?\d{1,18}\s*){0,31}", text)
     if not found:
         raise UsageError(f"--input-shape {text!r} is not C,H,W", hint="write, for instance, 2,128,128")
-    return tuple(map(int, text.split(",")))
+    return tuple(map(int, re.findall(r"-?\d+", text)))  # what is white space to `re` may not be to `int`

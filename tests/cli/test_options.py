@@ -21,7 +21,7 @@ from tcja_deploy.cli.options import (
     shared_options,
 )
 from tcja_deploy.cli.targets import read_given
-from tcja_deploy.cli.values import microseconds
+from tcja_deploy.cli.values import frame_shape, microseconds, sensor_size
 from tcja_deploy.errors import UsageError
 from tcja_deploy.exporters.targets import TARGETS
 from tcja_deploy.runtime.synthetic import synthetic_frames
@@ -110,3 +110,11 @@ def test_senseless_ways_to_read(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=reason):
             open_frames(4, (2, 20, 20), tmp_path / "r.npz", ALL._replace(**change))
+
+
+@pytest.mark.parametrize("space", ["", *filter(str.isspace, map(chr, range(0x3001)))])
+def test_white_space_of_any_kind_around_numbers(space: str) -> None:
+    """`int` knows fewer kinds of it than `re`."""
+    assert frame_shape(f"2{space},{space}34,34{space}") == (2, 34, 34)
+    assert sensor_size(f"{space}240{space},{space}320{space}") == (240, 320)
+    assert microseconds(f"{space}30{space}ms{space}") == 30_000
