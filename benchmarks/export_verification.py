@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from turns import save
+from turns import save, turns
 
 CHILD = """
 import resource, sys
@@ -62,14 +62,11 @@ def main() -> None:
     command = [str(args.model.resolve()), "--target", args.target, *args.more]
     ways = {"verified": command, "unverified": [*command, "--no-verify"]}
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ways}
-    for round_ in range(-args.warm, args.rounds):
-        for name, given in ways.items():
-            seconds, processor, peak = exported(given)
-            print(
-                f"{name}: {seconds:.1f} s, processor {processor:.1f} s, peak {peak / 1e9:.2f} GB", flush=True
-            )
-            if round_ >= 0:
-                found[name].append((seconds, processor, peak))
+    for name, counts in turns(ways, args.rounds, args.warm):
+        seconds, processor, peak = exported(ways[name])
+        print(f"{name}: {seconds:.1f} s, processor {processor:.1f} s, peak {peak / 1e9:.2f} GB", flush=True)
+        if counts:
+            found[name].append((seconds, processor, peak))
     results: dict[str, float] = {}
     for name, runs in found.items():
         times, work, peaks = zip(*runs, strict=True)

@@ -7,7 +7,7 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,22 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def turns(names: Iterable[str], rounds: int, warm: int = 1) -> Iterator[tuple[str, bool]]:
+    """Names in turn, `rounds` times after `warm` more, and whether each turn counts: those that warm up do not."""
+    names = list(names)
+    for round_ in range(-warm, rounds):
+        for name in names:
+            yield name, round_ >= 0
+
+
 def turn_by_turn(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Seconds of each way, by name, in `rounds` rounds; a round before them warms up, compiles and is left out."""
     times: dict[str, list[float]] = {name: [] for name in ways}
-    for round_ in range(rounds + 1):
-        for name, call in ways.items():
-            start = time.perf_counter()
-            call()
-            if round_:
-                times[name].append(time.perf_counter() - start)
+    for name, counts in turns(ways, rounds):
+        start = time.perf_counter()
+        ways[name]()
+        if counts:
+            times[name].append(time.perf_counter() - start)
     return times
 
 
