@@ -21,6 +21,7 @@ from tcja_deploy.exporters.lava.averages import (
     before_matrix,
     host_input,
 )
+from tcja_deploy.exporters.lava.composed import composed
 from tcja_deploy.exporters.lava.float_graph import (
     FloatArray,
     FloatGraph,
@@ -200,8 +201,11 @@ class _Lowering(Gates):
         if not node.signal.streams or not self._streams(node):
             raise Unsupported("acts on a value without a stream of frames, outside of an attention")
         bias = np.zeros(node.signal.features[0]) if op.bias is None else op.bias.astype(np.float64)
-        if isinstance(op, ir.Linear):
-            term, bias = self._linear(node, op, bias)
+        one = None if isinstance(op, ir.ConvTranspose2d) else self._composed(node, op, bias)
+        if one is not None:
+            term, bias = one
+        elif isinstance(op, ir.Linear):
+            term = self._linear(node, op)
         elif len(self.values[node.inputs[0]].shape) != 3:
             raise UnsupportedInContext("needs maps of shape [C, H, W]")
         elif isinstance(op, ir.Conv2d):
@@ -217,8 +221,8 @@ class _Lowering(Gates):
             term = replace(source, synapse=synapse)
         self.values[node.name] = Sum((term,), bias, node.signal.features)
 
-    def _linear(self, node: Node, op: ir.Linear, bias: FloatArray) -> tuple[FloatTerm, FloatArray]:
-        """Weights of a linear map, with the averages and linear maps before it merged into them.
+    def _linear(self, node: Node, op: ir.Linear) -> FloatTerm:
+        """A linear map, with the averages before it merged into its weights.
 
         Raises:
             UnsupportedInContext: If it acts on the columns of maps.
@@ -226,17 +230,30 @@ class _Lowering(Gates):
         x, weight = self.values[node.inputs[0]], op.weight.astype(np.float64)
         if len(x.shape) != 1:
             raise UnsupportedInContext("acts on the columns of maps; flatten them first")
-        before = x.terms[0].synapse
-        if len(x.terms) == 1 and before is not None and before.kind == "dense":
-            self.result.notes[before.node] = f"merged into {node.name}"
-            synapse = replace(before, node=node.name, weight=weight @ before.weight)
-            return replace(x.terms[0], synapse=synapse), weight @ x.bias + bias
         if x.averages:
             self.result.notes[node.name] = "average pool before it merged into the weights"
             term, weight = x.terms[0], before_matrix(x.averages, weight)
         else:
             term = self.placed(node.inputs[0])
-        return replace(term, synapse=FloatSynapse(node.name, "dense", term.shape, weight)), bias
+        return replace(term, synapse=FloatSynapse(node.name, "dense", term.shape, weight))
+
+    def _composed(
+        self, node: Node, op: ir.Linear | ir.Conv2d, bias: FloatArray
+    ) -> tuple[FloatTerm, FloatArray] | None:
+        """A linear map as one with that before it; None if there is none, or if two are less work."""
+        x = self.values[node.inputs[0]]
+        first = x.terms[0].synapse
+        if len(x.terms) > 1 or x.averages or first is None:
+            return None
+        made = composed(node.name, op, first, x.shape, node.signal.features)
+        if made is None:
+            return None
+        both = f"{made.together:,} multiply-accumulates a frame as one, {made.apart:,} as two"
+        if not made.pays:
+            self.result.notes[node.name] = f"not merged with {first.node}: {both}"
+            return None
+        self.result.notes[first.node] = f"merged into {node.name}: {both}"
+        return replace(x.terms[0], synapse=made.synapse), made.second @ x.bias + bias
 
     def _conv(self, node: Node, op: ir.Conv2d) -> FloatTerm:
         """A convolution, with the averages before it merged into its kernel where possible."""

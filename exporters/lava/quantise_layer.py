@@ -29,7 +29,7 @@ from tcja_deploy.runtime.integers.layers import GateStage, LayerStage
 from tcja_deploy.runtime.integers.network import HostInput, IntegerNetwork, Readout
 from tcja_deploy.runtime.integers.twin import Twin
 
-__all__ = ["LayerInput", "QuantisedLayer", "advance", "quantise_layer"]
+__all__ = ["LayerInput", "QuantisedLayer", "advance", "quantise_layer", "step_of"]
 
 CHUNK_BYTES = 1 << 28
 
@@ -152,14 +152,20 @@ def quantise_layer(
         counts.wraps,
         counts.saturations,
     )
-    return QuantisedLayer(layer, report, output, _step(exact, scale, op), limbs)
+    return QuantisedLayer(layer, report, output, step_of(op, exact.weight, scale), limbs)
 
 
-def _step(stage: _Layer, scale: FloatArray, op: Any) -> FloatArray | None:
-    """Size of an integer step in a layer's own weights; None if these were merged with others."""
-    if getattr(op, "weight", None) is None:
+def step_of(op: Any, weight: FloatArray, scale: FloatArray) -> FloatArray | None:
+    """Size of an integer step in an op's own weights; None if these were merged with others.
+
+    Args:
+        op: The op.
+        weight: What is rounded, with the neuron's gain and averages before the op in it.
+        scale: Its factor before rounding, `[1]` or `[O]`.
+    """
+    if getattr(op, "weight", None) is None or len(op.weight) != len(weight):
         return None
-    own, merged = (np.abs(w.reshape(w.shape[0], -1)).max(1) for w in (op.weight, stage.weight))
+    own, merged = (np.abs(w.reshape(w.shape[0], -1)).max(1) for w in (op.weight, weight))
     ratio = (
         merged[own > 0] / own[own > 0]
     )  # the neuron's gain; an average that was merged in divides all alike

@@ -34,7 +34,7 @@ from tcja_deploy.exporters.lava.float_graph import (
     sources,
 )
 from tcja_deploy.exporters.lava.options import LavaOptions
-from tcja_deploy.exporters.lava.quantise_layer import LayerInput, quantise_layer
+from tcja_deploy.exporters.lava.quantise_layer import LayerInput, quantise_layer, step_of
 from tcja_deploy.exporters.lava.scales import (
     BIAS_MAX,
     MOST_SHRINK,
@@ -296,9 +296,10 @@ class _Work(UnfinishedNetwork):
                 rounded = round_arm(arm, own, self.values[source], self.options)
                 rounding = max(rounding, float(np.abs(rounded / (own / arm.unit) - arm.weight).max()))
                 largest = max(largest, int(np.abs(rounded).max()))
-                self.steps[arm.synapse.node] = np.array(
-                    [arm.unit / (own * abs(arm.term.factor * stage.gain))]
-                )
+                op = self.graph[arm.synapse.node].op
+                step = step_of(op, arm.weight, np.array([own / arm.unit]))
+                if step is not None:
+                    self.steps[arm.synapse.node] = step
                 made, ends = synapses(arm, rounded, own, self.edges[source], self.options.weight_max)
                 for other in made:
                     self.add(other)

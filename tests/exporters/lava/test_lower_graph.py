@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from graphs import Builder, frames_for
+from torch.nn import functional
 
 from tcja_deploy.errors import UnsupportedError
 from tcja_deploy.exporters.lava.accuracy import evaluate
+from tcja_deploy.exporters.lava.float_graph import FloatMeeting
+from tcja_deploy.exporters.lava.lower import lower
 from tcja_deploy.exporters.lava.options import LavaOptions
 from tcja_deploy.exporters.lava.quantise import quantise
 from tcja_deploy.ir import Kind
@@ -215,3 +219,72 @@ def test_an_input_in_another_shape_gets_room_once():
     spikes = [Twin(n).run(f).payload for n, f in ((found, loud), (expected, loud.reshape(maps.shape)))]
     assert np.array_equal(*spikes)
     assert spikes[0].any()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "merges"),
+    [
+        (lambda b: b.conv(6, stride=(2, 2)), lambda b: b.conv(3, kernel=(1, 1), padding=(0, 0, 0, 0)), True),
+        (
+            lambda b: b.conv(3, kernel=(3, 2), padding=(1, 0, 1, 0), dilation=(1, 2)),
+            lambda b: b.conv(4, kernel=(1, 1), padding=(0, 0, 0, 0), stride=(3, 2)),
+            True,
+        ),
+        (lambda b: b.conv(1, kernel=(5, 5)), lambda b: b.conv(9, kernel=(1, 1), padding=(0, 0, 0, 0)), False),
+        (lambda b: b.conv(4), lambda b: b.conv(4, kernel=(1, 1), padding=(1, 1, 1, 1)), None),
+        (lambda b: b.conv(4), lambda b: b.conv(4), None),
+        (lambda b: b.add(ir.Flatten()).linear(40), lambda b: b.linear(7), True),
+        (lambda b: b.add(ir.Flatten()).linear(2), lambda b: b.linear(60), False),
+    ],
+)
+def test_two_linear_maps_are_one_where_that_is_exact_and_less_work(first, second, merges):
+    """Torch computes both, one after the other; here the first's values are sent by a relay, or never exist."""
+    b = Builder((2, 8, 8), T=3)
+    first(b)
+    inner = b.x
+    second(b)
+    last = b.x
+    b.lif()
+    graph = b.done()
+    frames = frames_for(graph, 3)
+    floats = lower(graph)
+    assert ("merged into" in floats.notes[inner]) == (merges is True)
+    assert ("not merged" in floats.notes[last]) == (merges is False)
+    assert sum(isinstance(s, FloatMeeting) for s in floats.stages) == (1 if merges else 2)
+    seen = {}
+    run(graph, frames, observe=lambda node, value: seen.update({node.name: value.numpy()}))
+    quantised = quantise(graph, [frames])
+    spikes = Twin(quantised.network).run(frames, record=[b.x]).recorded[b.x]
+    assert 0 < spikes.mean() < 1
+    assert (spikes != seen[b.x]).mean() < (0.02 if merges else 0.06)  # one rounding, or two
+    if merges:
+        (term,) = floats.stages[-1].terms
+        exact = {
+            "conv": lambda s, x: functional.conv2d(x, torch.from_numpy(s.weight), None, s.stride, s.padding, s.dilation),
+            "dense": lambda s, x: x.flatten(1) @ torch.from_numpy(s.weight).T,
+        }[term.synapse.kind]  # fmt: skip
+        sums = exact(term.synapse, torch.from_numpy(frames.astype(np.float64)).flatten(0, 1)).numpy()
+        sums = sums + floats.stages[-1].bias.reshape(-1, *(1,) * (sums.ndim - 2))
+        np.testing.assert_allclose(sums, seen[last].reshape(sums.shape), atol=2e-5 * np.abs(sums).max())
+
+
+@pytest.mark.parametrize("pool", [False, True])
+def test_the_steps_of_weights_are_those_of_what_is_rounded(pool):
+    """An average before a synapse of a stream is in its weights; their integers are its own weights over the step."""
+    b = Builder((2, 8, 8), T=3)
+    b.conv(4).lif()
+    if pool:
+        b.pool("avg", (2, 2))
+    b.conv(4, kernel=(1, 1), padding=(0, 0, 0, 0))
+    name = b.x
+    b.lif()
+    other = b.x
+    b.x = b.graph.add("sum", ir.Add(), name, other)
+    b.lif()
+    graph = b.done()
+    weight = graph[name].op.weight
+    quantised = quantise(graph, [frames_for(graph, 3)], LavaOptions(wide_input=False))
+    synapse = next(s for s in quantised.network.stages if s.name == f"{name}.sums")
+    np.testing.assert_array_equal(
+        synapse.weight[:, :, :1, :1], np.floor(weight / quantised.steps[name] + 0.5)
+    )
