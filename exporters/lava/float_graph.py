@@ -202,6 +202,15 @@ class FloatGraph:
         return found
 
     @property
+    def through_synapses(self) -> set[str]:
+        """Stages whose values nothing but synapses reads."""
+        terms = [term for stage in self.stages if isinstance(stage, FloatMeeting) for term in stage.terms]
+        whole = {term.source for term in terms if term.synapse is None} | {self.stages[-1].name}
+        for stage in self.stages:
+            whole |= set() if isinstance(stage, FloatMeeting) else sources(stage)
+        return {stage.name for stage in self.stages} - whole
+
+    @property
     def synapses(self) -> dict[str, str]:
         """For each node with weights, the stage that they belong to."""
         return {

@@ -37,6 +37,7 @@ from tcja_deploy.exporters.lava.options import LavaOptions
 from tcja_deploy.exporters.lava.quantise_layer import LayerInput, quantise_layer, step_of
 from tcja_deploy.exporters.lava.scales import (
     BIAS_MAX,
+    CURRENT_MAX,
     MOST_SHRINK,
     SHRINK,
     Budget,
@@ -60,6 +61,8 @@ __all__ = ["quantise_stages"]
 
 STREAM_BITS = 17
 """Bits of a stream at its peak, so that a neuron that reads it neither wraps nor saturates."""
+SYNAPSE_BITS = 13
+"""The same where nothing but synapses reads it, so that eight bits are left to their weights."""
 FINE = float(1 << 12)
 """Unit of a population that nothing but spikes reaches, without weights."""
 SUM_MAX = (1 << 23) - 1
@@ -90,7 +93,15 @@ def quantise_stages(
         UnsupportedError: If no scale of a stage fits the budget.
     """
     waiting = floats.readers()
-    work = _Work(graph, options, observed, floats.host_input, floats.carried(), waiting.get(HOST) == 1)
+    work = _Work(
+        graph,
+        options,
+        observed,
+        floats.host_input,
+        floats.carried(),
+        waiting.get(HOST) == 1,
+        floats.through_synapses,
+    )
     work.values[HOST] = payload
     work.edges[HOST] = host_edge(floats.host_input)
     for stage in floats.stages:
@@ -192,7 +203,24 @@ class _Work(UnfinishedNetwork):
             or synapse.kind == "transposed"
         ):
             return False
+        if self._coarse(stage, term, synapse) and not self.options.per_channel:
+            return False
         return not self._wide(term, self.edges[term.source]) or (term.source == HOST and self.read_once)
+
+    def _coarse(self, stage: FloatMeeting, term: FloatTerm, synapse: FloatSynapse) -> bool:
+        """Whether the payloads of a stream leave a layer's weights fewer bits than they may have.
+
+        Its currents have 17 bits, a synapse's own sums 24: a relay may shift these.
+        """
+        peaks = self.observed[stage.observed].peaks(stage.bias, stage.gain).max(1)
+        peak = float(np.percentile(peaks, self.options.percentile)) * self.options.margin
+        largest = float(np.abs(synapse.weight).max()) * abs(term.factor * stage.gain)
+        steps = CURRENT_MAX / max(peak * self.edges[term.source].unit, 1e-9) * largest
+        return self._stream(term) and 2 * steps < self.options.weight_max
+
+    def _stream(self, term: FloatTerm) -> bool:
+        """Whether a term reads a stream of real numbers, other than the input."""
+        return self.edges[term.source].kind == "signed" and term.source not in self.raw
 
     def _shaped(self, stage: FloatMeeting, index: int, term: FloatTerm) -> FloatTerm:
         """The summand, with its source in the shape in which it is read."""
@@ -266,7 +294,8 @@ class _Work(UnfinishedNetwork):
     def _stream_unit(self, stage: FloatMeeting, streams: list[float], wanted: float, margin: float) -> float:
         """The unit of a relay's stream; that of a stream which is added as it is, or one power of two smaller or more."""
         peak = self.observed[stage.observed].peak(self.options.percentile) * stage.gain  # with the bias
-        most = ((1 << (STREAM_BITS - 1)) - 1) / max(max(peak, 1e-9) * margin, self._growth(stage.name))
+        bits = SYNAPSE_BITS if stage.name in self.through_synapses else STREAM_BITS
+        most = ((1 << (bits - 1)) - 1) / max(max(peak, 1e-9) * margin, self._growth(stage.name))
         wanted = max(streams, default=wanted)
         if streams and wanted > most:  # a stream that has grown is shifted, not rounded to another unit
             return float(wanted * 2.0 ** -math.ceil(math.log2(wanted / most)))
@@ -286,7 +315,7 @@ class _Work(UnfinishedNetwork):
         """The stage, the largest rounding error of a weight in units of the sum, and the largest integer weight."""
         names: list[str] = []
         rounding, largest = 0.0, 0
-        sharper = len(arms) > 1 or stage.neuron is None
+        sharper = len(arms) > 1 or stage.neuron is None or self._stream(arms[0].term)
         for arm in arms:
             source, ratio = arm.term.source, unit / arm.most * math.copysign(1, arm.term.factor)
             ends: tuple[str, ...] = (source,)

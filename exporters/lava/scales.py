@@ -26,7 +26,16 @@ from tcja_deploy.exporters.lava.float_graph import FloatArray
 from tcja_deploy.exporters.lava.float_neuron import FloatNeuron
 from tcja_deploy.exporters.lava.options import LavaOptions
 
-__all__ = ["BIAS_MAX", "MOST_SHRINK", "SHRINK", "Budget", "largest_scale", "population_scale", "threshold_at"]
+__all__ = [
+    "BIAS_MAX",
+    "CURRENT_MAX",
+    "MOST_SHRINK",
+    "SHRINK",
+    "Budget",
+    "largest_scale",
+    "population_scale",
+    "threshold_at",
+]
 
 CURRENT_MAX = (1 << 17) - 1
 THRESHOLD_MAX = (1 << 17) - 1

@@ -38,6 +38,7 @@ class UnfinishedNetwork:
         host: What the host does to frames.
         carried: For each stage, the relays that add its value as it is.
         read_once: Whether a single stage reads the input.
+        through_synapses: Stages whose values nothing but synapses reads.
         stages: The stages in order.
         edges: What each stage sends, by name.
         values: Payloads `[T, N, ...]` of each stage on the calibration data, by name, while they are still needed.
@@ -52,6 +53,7 @@ class UnfinishedNetwork:
     host: HostInput
     carried: dict[str, list[FloatMeeting]]
     read_once: bool
+    through_synapses: set[str]
     stages: list[AnyStage] = field(default_factory=list)
     edges: dict[str, Edge] = field(default_factory=dict)
     values: dict[str, Payload] = field(default_factory=dict)
