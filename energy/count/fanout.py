@@ -7,6 +7,7 @@ vectors.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -154,4 +155,4 @@ def macs(op: Op, x: Signal, T: int) -> Macs:
 
 def elements(x: Signal, T: int) -> int:
     """Number of elements of a signal in one window of one recording."""
-    return int(np.prod(x.shape(T, 1), dtype=np.int64))
+    return math.prod(x.shape(T, 1))

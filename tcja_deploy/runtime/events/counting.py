@@ -42,6 +42,7 @@ class Counter:
     """
 
     def __init__(self) -> None:
+        self._waiting: list[tuple[Callable[..., None], int, tuple[Any, ...]]] = []
         self._running: list[Future[None]] = []
         # Counts by neuron of spikes that several values have alike, such as those before and after a gate.
         self._neurons: dict[tuple[str, ...], NDArray[np.int32]] = {}
@@ -57,14 +58,12 @@ class Counter:
         watch = recorder.watch(node.name)
         if watch is None:
             return
-        placed = (
-            node.signal.kind.sparse and node.signal.dims[:2] == ("T", "N") and len(watch.features) in (1, 3)
-        )
-        if placed and all(m.shape[0] == m.shape[1] == 1 for m in watch.maps.values()):
+        if _by_place(node, watch):
             if isinstance(value, Spikes) and (value.gate is None or value.gate.min() > 0):
                 self._add_spikes(recorder, watch, value)
             else:
                 self._add_events(recorder, watch, value)
+            self._start(value.threads)
         elif not self._add_numbers(recorder, watch, frames_first(node.signal, value.dense)):
             recorder.add(node.name, frames_first(node.signal, value.dense))
 
@@ -77,6 +76,7 @@ class Counter:
     def flush(self, recorder: Recorder) -> None:
         """Pass on the counts by neuron that were gathered since the last call."""
         self._settle()
+        self._start(1)
         self.wait()
         for names, counts in self._neurons.items():
             for name in names:
@@ -88,8 +88,13 @@ class Counter:
                     recorder.add_neurons(name, by_neuron.reshape(watch.features))
         self._neurons = {}
 
-    def _begin(self, kernel: Callable[..., None], rows: int, threads: int, *args: Any) -> None:
-        if (part := beside(kernel, rows, threads, *args)) is not None:
+    def _begin(self, kernel: Callable[..., None], rows: int, *args: Any) -> None:
+        """Note what is to be counted when `_start` is called."""
+        self._waiting.append((kernel, rows, args))
+
+    def _start(self, threads: int) -> None:
+        waiting, self._waiting = self._waiting, []
+        if waiting and (part := beside(_count, len(waiting), threads, waiting)) is not None:
             self._running.append(part)
 
     def _add_spikes(self, recorder: Recorder, watch: Watch, value: Spikes) -> None:
@@ -109,7 +114,7 @@ class Counter:
     def _weigh(self, value: Spikes, weights: tuple[Ints, Ints], first: int, last: int, table: Ints) -> None:
         N, H, W, T, words = value.bits.shape
         bits = value.bits.reshape(N, H * W, T, words)
-        self._begin(kernels.weigh_bits, N, value.threads, bits, *weights, int(first), int(last), table)
+        self._begin(kernels.weigh_bits, N, bits, *weights, int(first), int(last), table)
 
     def _settle(self) -> None:
         """Count the last spikes by neuron, for all values that have them.
@@ -124,7 +129,7 @@ class Counter:
         if _LONG % words == 0 and T * words % _LONG == 0:
             bits = value.bits.reshape(N, H * W, T * words).view(np.uint64)[..., None]
         room = self._room(names, H * W, bits.shape[3] * bits.itemsize * 8)
-        self._begin(kernels.count_neurons, H * W, value.threads, bits, room)
+        self._begin(kernels.count_neurons, H * W, bits, room)
 
     def _add_events(self, recorder: Recorder, watch: Watch, value: LayerValue) -> None:
         """Count lists."""
@@ -132,7 +137,7 @@ class Counter:
         N, H, W, _, C = events.shape
         lists = (events.ends, events.index, events.scale, events.when)
         counts = (recorder.window_table(watch.name), self._room((watch.name,), H * W, C))
-        self._begin(kernels.weigh_events, N, value.threads, *lists, *self._weights(watch, (H, W)), *counts)
+        self._begin(kernels.weigh_events, N, *lists, *self._weights(watch, (H, W)), *counts)
 
     def _add_numbers(self, recorder: Recorder, watch: Watch, x: NDArray[np.float32]) -> bool:
         """Count a few numbers `[steps, n, *features]` at once; false if there are many, or if their weights differ by step."""
@@ -172,6 +177,21 @@ class Counter:
         if names not in self._neurons:
             self._neurons[names] = np.zeros((places, _rounded(channels)), np.int32)
         return self._neurons[names]
+
+
+def _by_place(node: Node, watch: Watch) -> bool:
+    """Whether a value is counted by place: it is sparse, and its weights do not tell steps or channels apart."""
+    return (
+        node.signal.kind.sparse
+        and node.signal.dims[:2] == ("T", "N")
+        and len(watch.features) in (1, 3)
+        and all(m.shape[0] == m.shape[1] == 1 for m in watch.maps.values())
+    )
+
+
+def _count(lo: int, hi: int, parts: list[tuple[Callable[..., None], int, tuple[Any, ...]]]) -> None:
+    for kernel, rows, args in parts[lo:hi]:
+        kernel(0, rows, *args)
 
 
 def _rounded(channels: int) -> int:
