@@ -31,6 +31,8 @@ __all__ = [
     "without_lowest_bit",
 ]
 
+_function: Any = cgutils.get_or_insert_function  # it has no types
+
 MOST_IN_BYTES = 255
 """How many flags are summed in bytes."""
 
@@ -83,7 +85,7 @@ def add_sizes(typing: Any, counts: Any, at: Any, bits: Any, start: Any, words: A
         )
         word, wide = ir.VectorType(source.type.pointee, LANES), ir.VectorType(out.type.pointee, LANES)
         name = f"llvm.ctpop.v{LANES}i{word.element.width}"
-        sizes = cgutils.get_or_insert_function(builder.module, ir.FunctionType(word, [word]), name)
+        sizes = _function(builder.module, ir.FunctionType(word, [word]), name)
 
         def add(i: Any, nothing: list[Any]) -> list[Any]:
             found = builder.zext(builder.call(sizes, [load(builder, source, i, word)]), wide)

@@ -188,7 +188,8 @@ def spiking_rows(
         n, y = row // H, row % H
         busy_columns(n, y, shape, ends, taps[0], busy)
         for first in range(0, W, size):
-            far = near = np.int64(0)
+            far: Any = np.int64(0)
+            near: Any = np.int64(0)
             for x in range(first, min(W, first + size)):
                 met, elements, place = 0, 0, (row * W + x) * steps * kept
                 if is_reached(x, taps[1], busy):
