@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tcja_deploy.ir import Node
@@ -32,6 +31,8 @@ Ints = NDArray[np.int64]
 
 _LONG = 4
 """Words of 16 channels in a long one."""
+_BLOCK = 512
+"""Places whose counts are transposed at once."""
 _FEW = 1 << 16
 """Numbers that are counted sooner in one loop than by the sums of torch."""
 
@@ -86,8 +87,12 @@ class Counter:
                     channels = math.prod(watch.features) // len(counts)
                     if counts.shape[1] > _rounded(channels):  # several steps
                         counts = counts.reshape(len(counts), -1, _rounded(channels)).sum(1)
-                    by_neuron = torch.from_numpy(counts)[:, :channels].T.contiguous()  # faster than NumPy
-                    recorder.add_neurons(name, by_neuron.numpy().reshape(watch.features))
+                    by_neuron = np.empty((channels, len(counts)), counts.dtype)
+                    for p in range(
+                        0, len(counts), _BLOCK
+                    ):  # many at once would leave the cache between two of a channel
+                        by_neuron[:, p : p + _BLOCK] = counts[p : p + _BLOCK, :channels].T
+                    recorder.add_neurons(name, by_neuron.reshape(watch.features))
         self._neurons = {}
 
     def _begin(self, kernel: Callable[..., None], rows: int, *args: Any) -> None:
