@@ -12,7 +12,6 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ from tcja_deploy.files import atomic_directory, check_free, staged_files
 from tcja_deploy.ir import Graph
 from tcja_deploy.passes import Prepared, prepare
 from tcja_deploy.runtime.agreement import BOUND, Agreement
-from tcja_deploy.version import __version__
+from tcja_deploy.version import __version__, torch_version
 
 __all__ = ["run_export", "run_verification"]
 
@@ -226,7 +225,7 @@ class _Job:
                 "tcja_deploy": __version__,
                 "python": platform.python_version(),
                 "numpy": np.__version__,
-                "torch": version("torch"),
+                "torch": torch_version(),
                 **self.translation.versions,
             },
             self.target.name: self.translation.about,

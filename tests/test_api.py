@@ -24,6 +24,7 @@ from tcja_deploy.ir import Graph, Kind
 from tcja_deploy.runtime import sequence
 from tcja_deploy.runtime.agreement import Agreement
 from tcja_deploy.runtime.synthetic import synthetic_frames
+from tcja_deploy.version import torch_version
 from tcja_deploy.zoo.modules import to_module
 
 
@@ -205,3 +206,9 @@ def test_a_model_in_any_form_is_exported(checkpoint: Path, tmp_path: Path) -> No
     report = td.export(net(), "onnx", tmp_path / "module.onnx", loading=loading)
     assert report.agreement is not None
     assert report.agreement.passed
+
+
+def test_the_build_of_torch_is_named_without_importing_it() -> None:
+    assert torch_version() == torch.__version__
+    code = "import sys; from tcja_deploy.version import torch_version; torch_version(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

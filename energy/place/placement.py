@@ -6,19 +6,20 @@ The rules of placement:
   one population; all cores of a population have slices of the same size, except at the edges. The slice that needs the
   fewest cores is taken.
 * Convolution weights are shared inside a core: a core stores the kernels of its channels once. For chips that store every
-synapse separately, this is a lower bound. * A core receives every input element in the receptive field of its tile on one
-axon each (dense layers and
+  synapse separately, this is a lower bound.
+* A core receives every input element in the receptive field of its tile on one axon each (dense layers and
   one-dimensional convolutions: the whole input). A neuron sends one axon to each channel slice of each
   population that reads it (copies for overlapping tiles are not counted).
 * A relay (a sum of real numbers that is sent on) is the population of a layer whose sums arrive there. A relay without
-such a layer, or logic of spikes, is a population without weights, which takes as many cores as its neurons need. * Delays
-are on axons and need no core; attention is a program of the chip's embedded processors or of the host
+  such a layer, or logic of spikes, is a population without weights, which takes as many cores as its neurons need.
+* Delays are on axons and need no core; attention is a program of the chip's embedded processors or of the host
   (`energy.count.additions`).
 * Pooling and read-out happen in transit and need no core. Weights take 8 bits, or the chip's widest
   if that is less.
 * A chip that states a number of layers runs one population on one core, without splitting.
 
-Limits that a profile does not state are not checked, but listed.
+Limits that a profile does not state are not checked, but listed; so is what the network asks of a chip's neurons beyond
+binary spikes and a reset to a value, which the verdict repeats.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from tcja_deploy.energy.count.quantities import Ints
 from tcja_deploy.energy.place.matching import one_each
 from tcja_deploy.energy.place.receptive import field, synapses
 from tcja_deploy.hardware_profiles import ChipLimits, Profile, Quantity
+from tcja_deploy.ir import Graph
 
 __all__ = ["Fit", "Placed", "PlacedAddition", "place"]
 
@@ -93,7 +95,7 @@ class Fit:
         cores_per_chip: Number of cores of one chip; `None` if not published.
         chips: Number of chips needed; `None` if it cannot be determined.
         violations: Why the network does not fit, however many chips there are.
-        unchecked: Limits that the profile does not state.
+        unchecked: Limits that the profile does not state, and abilities that the network asks for likewise.
         weight_bit: Bits per weight.
         added: Relays, logic, delays and programs.
     """
@@ -119,12 +121,16 @@ class Fit:
         chips = f"{self.chips} chip{'s' if self.chips > 1 else ''}"
         if self.cores is None:
             return f"needs at least {chips}: only chip-wide limits are published"
-        return f"fits on {chips}, as far as limits are published"
+        asked = " and ".join(name for name in _ABILITIES if name in self.unchecked)
+        more = f"; it needs {asked}, which the profile does not state" * bool(asked)
+        return f"fits on {chips}, as far as limits are published{more}"
 
     def placed(self, node: str) -> Placed:
         """The population of a layer."""
         return next(p for p in self.populations if p.node == node)
 
+
+_GRADED, _SUBTRACTION = _ABILITIES = ("graded spikes", "neurons that reset by subtraction")
 
 _CHECKED = (
     "cores", "neurons_per_core", "synaptic_memory_per_core", "axons_in_per_core", "axons_out_per_core", "fan_in",
@@ -148,6 +154,7 @@ def place(inventory: Inventory, profile: Profile) -> Fit:
         violations += [f"{p.node}: {v}" for p in populations for v in p.violations]
     per_chip = _value(limits.cores)
     added = tuple(_place_addition(a, limits) for a in additions(inventory.graph))
+    unchecked += _unstated_abilities(inventory.graph, added, limits)
     each = [*(p.cores for p in populations), *(a.cores for a in added)]
     cores = None if None in each else sum(n or 0 for n in each)
     counts = _chips_by_size(trunk, limits, bits)
@@ -157,6 +164,14 @@ def place(inventory: Inventory, profile: Profile) -> Fit:
     return Fit(
         profile.name, tuple(populations), cores, per_chip, chips, tuple(violations), unchecked, bits, added
     )
+
+
+def _unstated_abilities(graph: Graph, added: Sequence[PlacedAddition], limits: ChipLimits) -> tuple[str, ...]:
+    """What the neurons have to be able to, and the profile does not say that they are."""
+    graded = any(a.addition.kind in ("relay", "program") for a in added)  # a gate scales what it meets
+    found = (_GRADED,) if graded and _value(limits.payload) is None else ()
+    subtracted = any(node.op.spiking and getattr(node.op, "v_reset", 0.0) is None for node in graph)
+    return (*found, _SUBTRACTION) if subtracted else found
 
 
 def _place_addition(addition: Addition, limits: ChipLimits) -> PlacedAddition:

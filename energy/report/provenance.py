@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import shlex
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy
@@ -14,7 +13,7 @@ from tcja_deploy.files import sha256
 from tcja_deploy.hardware_profiles import Profile
 from tcja_deploy.ir import Graph
 from tcja_deploy.text import printable
-from tcja_deploy.version import __version__
+from tcja_deploy.version import __version__, torch_version
 
 __all__ = ["profile_facts", "provenance"]
 
@@ -40,7 +39,7 @@ def provenance(
         "tcja-deploy": __version__,
         "command": printable(shlex.join(command)),
         "Python": platform.python_version(),
-        "torch": version("torch"),
+        "torch": torch_version(),
         "numpy": numpy.__version__,
     }
 

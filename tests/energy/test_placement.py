@@ -219,3 +219,23 @@ def test_small_network_fits_one_chip(name: str) -> None:
     assert fit.chips == 1
     assert fit.cores is not None
     assert fit.cores >= -(-sum(p.neurons for p in fit.populations) // (1024 if name == "loihi1" else 8192))
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("soft", [False, True])
+def test_the_verdict_says_what_the_profile_does_not_say_of_neurons(gated: bool, soft: bool) -> None:
+    net = GraphBuilder(T=3)
+    value = net.add("input", ir.Input((2, 6, 6), Kind.COUNT))
+    for index in range(2):
+        value = net.add(f"c{index}", ir.Conv2d(weights(RNG, 2, 2, 3, 3), padding=(1,) * 4), value)
+        value = net.add(f"n{index}", ir.IF(v_reset=None if soft else 0.0), value)
+        if gated and not index:
+            value = net.add("gate", ir.TCJA(weights(RNG, 2, 2, 3), weights(RNG, 3, 3, 3)), value)
+    inventory = take_inventory(net.finish(value))
+    told = " and ".join(("graded spikes",) * gated + ("neurons that reset by subtraction",) * soft)
+    fit = place(inventory, load_profile("loihi1"))
+    assert fit.verdict.startswith("fits on 1 chip")
+    assert fit.verdict.partition("it needs ")[2] == (told and f"{told}, which the profile does not state")
+    assert (
+        "graded" in place(inventory, load_profile("loihi2")).verdict
+    ) is False  # it states payloads of 32 bits
