@@ -75,7 +75,8 @@ class Events:
                 f"{int(outside.sum())} of {len(self)} events lie outside the sensor of {height} rows x "
                 f"{width} columns; the first is event {first} at x = {self.x[first]}, y = {self.y[first]}",
                 where=where,
-                hint="the sensor size is the model's input size: use recordings like those it was trained on",
+                hint="the sensor size is the model's input size: use recordings like those it was trained on, or rescale them "
+                "as in training (--resize area, crop or nearest)",
             )
 
 

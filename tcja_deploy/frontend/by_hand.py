@@ -70,6 +70,11 @@ class ByHand:
         self._now, self._newest, self._code = 0, -1, ""
 
     # -- time -----------------------------------------------------------------------------------------------------------
+    @property
+    def steps(self) -> int | None:
+        """How many steps the code has taken; `None` if it took no frame."""
+        return self._now + 1 if self._inputs else None
+
     def reached(self, step: int) -> None:
         """The code takes the frame of a step."""
         self._now = max(self._now, step)

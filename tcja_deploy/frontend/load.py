@@ -52,7 +52,11 @@ def load(
         _refuse("network that is built by code", arch=arch, dt=dt)
         return _from_code(code, asked, weights, weights_key, settings or {})
     _refuse(
-        "model that is not named by its code", "has no use for", weights=weights, settings=settings or None
+        "model that is not named by its code",
+        "has no use for",
+        hint="name the class or function that builds it: models.py:NAME --weights FILE --set NAME=VALUE",
+        weights=weights,
+        settings=settings or None,
     )
     if not isinstance(source, str | Path):
         _refuse("model in memory", "has no use for", weights_key=weights_key)
@@ -232,12 +236,12 @@ def _kind(given: Kind | str | None) -> Kind | None:
         ) from None
 
 
-def _refuse(kind: str, verb: str = "already fixes", **arguments: object) -> None:
+def _refuse(kind: str, verb: str = "already fixes", hint: str = "", **arguments: object) -> None:
     """Arguments that a source has no use for are mistakes, not to be ignored."""
     given = [name for name, value in arguments.items() if value is not None]
     if given:
         verb = "has no use for" if given == ["dt"] else verb
-        raise UsageError(f"a {kind} {verb} {', '.join(given)}")
+        raise UsageError(f"a {kind} {verb} {', '.join(given)}", hint=hint)
 
 
 def _unpickled(path: Path, key: str) -> Any:

@@ -20,7 +20,7 @@ from tcja_deploy.frontend.by_hand import ByHand
 from tcja_deploy.frontend.context import RuleContext
 from tcja_deploy.frontend.layout import reshape, time_first
 from tcja_deploy.frontend.per_step import PerStep
-from tcja_deploy.frontend.traced import STATIC, LoopRefusal, Traced, tensors_in
+from tcja_deploy.frontend.traced import STATIC, LoopRefusal, OtherLength, Traced, tensors_in
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
 
@@ -63,6 +63,8 @@ class TimeLoops:
         self._tr, self._translate, self._remembers = context, translate, remembers
         self._calls: dict[Any, _Call] = {}
         self._last: dict[str, int] = {}
+        self._looped: set[str] = set()
+        self._code = "forward"
         self._ran: list[str] = []
         self._now: int | None = None
         self._digests: dict[int, tuple[torch.Tensor, str]] = {}
@@ -82,6 +84,7 @@ class TimeLoops:
         """
         if all(t.step is None for t in tensors_in((args, kwargs))):
             return self._outside(kind, target, args, kwargs)
+        self._code = self._tr.code or self._code
         if kind != "call_module" and self.by_hand is None:
             done = self._added(name, args) if name in ("add", "iadd") else self._joined(name, args, kwargs)
             if done is not None:
@@ -94,6 +97,8 @@ class TimeLoops:
         tensors = tensors_in((args, kwargs))
         steps = {t.step for t in tensors if t.step not in (None, STATIC)}
         if len(steps) > 1:
+            if name in _JOINING and steps == set(range(len(steps))):
+                raise self._ended(f"joins the first {len(steps)} of the {self._tr.T} time steps", len(steps))
             raise self.refusal("combines frames of different time steps")
         if all(t.step is None for t in tensors):
             return self._outside(kind, target, args, kwargs)
@@ -169,6 +174,32 @@ class TimeLoops:
             raise self.refusal("does not treat all steps alike")
         self._last[path] = 0
         self._ran.append(path)
+        if self._now is not None:
+            self._looped.add(path)
+
+    @property
+    def steps(self) -> int | None:
+        """How many steps the shortest loop has run so far; `None` if no module with state, and no membrane, is in one."""
+        found = [self._last[path] + 1 for path in self._looped]
+        by_hand = None if self.by_hand is None else self.by_hand.steps
+        return min([*found, *([] if by_hand is None else [by_hand])], default=None)
+
+    def _check_ended(self) -> None:
+        """Make sure that loops that are over have run all steps: the graph runs them all, and counts what they cost.
+
+        Raises:
+            OtherLength: If one ended before.
+        """
+        steps = self.steps
+        if steps is not None and steps < self._tr.T:
+            raise self._ended(f"runs {steps} of the {self._tr.T} time steps", steps)
+
+    def _ended(self, what: str, steps: int) -> Unsupported:
+        return OtherLength(
+            f"loop over time in {self._tr.code or self._code}: {what}",
+            f"if the network is meant for T = {steps}, pass timesteps={steps} (--timesteps {steps}), or let the loop run over "
+            f"all {self._tr.T} frames",
+        )
 
     def refusal(self, what: str) -> Unsupported:
         """Why a loop cannot be translated."""
@@ -233,6 +264,16 @@ class TimeLoops:
         shape = x.shape(self._tr.T)
         merged = [*shape[:dim], shape[dim] * shape[dim + 1], *shape[dim + 2 :]]
         return reshape(self._tr, label, x, merged)
+
+    def result(self, x: Traced) -> Traced:
+        """What `forward` returns as a value of its own, when its loops are over.
+
+        Raises:
+            Unsupported: If a loop ended before the window, or which step is meant is not known.
+        """
+        if not x.tainted:
+            self._check_ended()
+        return self.whole(x)
 
     def whole(self, x: Traced) -> Traced:
         """A frame or a sum of frames as a value of its own, cut out of its stream.

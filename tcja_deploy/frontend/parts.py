@@ -9,7 +9,7 @@ from typing import Any
 
 from tcja_deploy.frontend.context import RuleContext
 from tcja_deploy.frontend.layout import axis, reshape
-from tcja_deploy.frontend.traced import OtherReading, Traced
+from tcja_deploy.frontend.traced import OtherLength, OtherReading, Traced
 from tcja_deploy.ir import ops as ir
 from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
 
@@ -37,6 +37,11 @@ def _getitem(tr: RuleContext, label: str, x: Traced, index: Any) -> Traced:
         length = x.shape(tr.T)[position]
         if isinstance(item, int):
             if not -length <= item < length:
+                if x.view == "window" and x.signal.dims[axis(x, position, tr.T)] == "T":
+                    raise OtherLength(
+                        f"reads time step {item}, counted from 0, of {length}",
+                        "pass the number of time steps that the code is written for: timesteps=T, or --timesteps T",
+                    )
                 raise UnsupportedInContext(f"reads element {item} of an axis of {length}")
             item = slice(item % length, item % length + 1)
             dropped.append(position)

@@ -81,7 +81,8 @@ def _problems(state: Arrays, expected: Mapping[str, Any]) -> list[str]:
     from torch import Tensor
     from torch.nn.parameter import is_lazy
 
-    found = [f"{key}: missing in the file" for key in expected if key not in state]
+    missing = [f"{key}: missing in the file" for key in expected if key not in state]
+    found = []
     for key, value in state.items():
         if key not in expected:
             found.append(f"{key}: the network has no such weight")
@@ -95,4 +96,5 @@ def _problems(state: Arrays, expected: Mapping[str, Any]) -> list[str]:
             found.append(
                 f"{key}: holds {value.dtype}, the network's is {str(place.dtype).removeprefix('torch.')}"
             )
-    return found
+    some = max(_SHOWN // 2, _SHOWN - len(found))  # so that what is there instead is seen too
+    return [*missing[:some], *found, *missing[some:]]

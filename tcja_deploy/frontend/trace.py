@@ -198,6 +198,11 @@ def _settle(attempts: _Attempts, module: nn.Module, timesteps: int | None) -> tu
         raise UsageError(
             "nothing in the model gives the number of time steps", hint="pass timesteps=T, or --timesteps T"
         )
+    steps = probe.loops.steps
+    if not named and steps is not None and steps < _PROBE:
+        tracer = attempts.run(steps)
+        if not tracer.unsupported:
+            return tracer, [f"T = {tracer.T}: what the loop over time in forward runs"]
     candidates = named or _sizes(module)
     tried = {T: attempts.run(T) for T in candidates}
     fitting = [T for T in candidates if not tried[T].unsupported]

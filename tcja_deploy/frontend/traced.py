@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from tcja_deploy.frontend.elementary import Made
 from tcja_deploy.ir import Signal
-from tcja_deploy.unsupported import UnsupportedInContext
+from tcja_deploy.unsupported import Unsupported, UnsupportedInContext
 
 __all__ = [
     "SAMPLES",
@@ -16,6 +16,7 @@ __all__ = [
     "Abort",
     "Blank",
     "LoopRefusal",
+    "OtherLength",
     "OtherReading",
     "TimeReading",
     "Traced",
@@ -50,6 +51,10 @@ class OtherReading(UnsupportedInContext):
 
 class LoopRefusal(UnsupportedInContext):
     """A loop over time that is not a single-step network run once per step: it may keep membranes by hand."""
+
+
+class OtherLength(Unsupported):
+    """The code takes more or fewer steps than the window has: what follows tells nothing more."""
 
 
 class Abort(Exception):  # noqa: N818

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -29,6 +29,7 @@ from tcja_deploy.frontend.traced import (
     STATIC,
     Abort,
     LoopRefusal,
+    OtherLength,
     OtherReading,
     TimeReading,
     Traced,
@@ -52,7 +53,7 @@ from tcja_deploy.unsupported import Unsupported, UnsupportedInContext, Unsupport
 __all__ = ["ModuleTracer"]
 
 _ENOUGH = 200
-"""Reports after which tracing stops: more come from a loop over time, not from more places."""
+"""Reports after which tracing stops: more come from a loop, not from more places."""
 
 _ENOUGH_CALLS = 2000
 """Calls on tensors of uncertain shape after which tracing stops."""
@@ -97,13 +98,12 @@ class ModuleTracer(torch.fx.Tracer):
         self._rules = rules
         self._scopes: list[tuple[str, str]] = [("", "")]
         self._names: dict[str, int] = {}
-        self._loops = TimeLoops(self, partial(rules.dispatch, self), rules.remembers)
-        self._blanks = Blanks(self, self._loops, rules.name_of)
-        self._by_hand = self._loops.by_hand = ByHand(self, self._on_streams) if by_hand else None
+        self.loops = TimeLoops(self, partial(rules.dispatch, self), rules.remembers)
+        self._blanks = Blanks(self, self.loops, rules.name_of)
+        self._by_hand = self.loops.by_hand = ByHand(self, self._on_streams) if by_hand else None
         self.loop_refused = self.raised = False
         self._input_name = ""
-        self._storages = count()
-        self._sharing: dict[int, list[torch.fx.Node]] = {}
+        self._storages, self._sharing = count(), dict[int, list[torch.fx.Node]]()
 
     @property
     def problems(self) -> tuple[bool, int, int]:
@@ -128,8 +128,9 @@ class ModuleTracer(torch.fx.Tracer):
             if not self.unsupported:
                 self.report(Unsupported(f"forward raises {type(error).__name__} while it is traced: {error}"))
             return
-        (result,) = next(n for n in graph.nodes if n.op == "output").args
-        self._finish(only_value(without_state(result, torch.fx.Node), torch.fx.Node))
+        with suppress(Abort):
+            (result,) = next(n for n in graph.nodes if n.op == "output").args
+            self._finish(only_value(without_state(result, torch.fx.Node), torch.fx.Node))
 
     def _finish(self, result: Any) -> None:
         """Check what `forward` returned. Time that is folded into samples comes out of the graph as an axis of its own."""
@@ -146,11 +147,11 @@ class ModuleTracer(torch.fx.Tracer):
                 content = self._by_hand.cut(content)
             if not isinstance(content, Traced):
                 raise UnsupportedInContext("forward returns something that does not depend on the input")
-            whole = self._rules.dispatch(self, "call_method", "clone", (self._loops.whole(content),), {})
+            whole = self._rules.dispatch(self, "call_method", "clone", (self.loops.result(content),), {})
             if not isinstance(whole, Traced):
                 raise UnsupportedInContext("forward returns several values")
             self.output = whole
-            self.builder = self._loops.per_step.applied(self.builder)
+            self.builder = self.loops.per_step.applied(self.builder)
             if self._by_hand is not None:
                 self.builder, name = with_neurons(self, self._by_hand, self._rules.dispatch, whole.name)
                 self.output = replace(whole, name=name)
@@ -245,12 +246,12 @@ class ModuleTracer(torch.fx.Tracer):
             return proxy
         if kind not in ("call_function", "call_method", "call_module"):
             return super().create_proxy(kind, target, args, kwargs, *rest, **named)
-        if target is operator.getitem and (frame := frame_of(self, self._loops, *args)) is not None:
+        if target is operator.getitem and (frame := frame_of(self, self.loops, *args)) is not None:
             return frame
         name = self._rules.name_of(kind, target)
         if (
             name == "unbind"
-            and (frames := frames_of(self, self._loops, args[0], *args[1:], *kwargs.values())) is not None
+            and (frames := frames_of(self, self.loops, args[0], *args[1:], *kwargs.values())) is not None
         ):
             return frames
         given, named = untangled(args), untangled(kwargs)
@@ -294,14 +295,14 @@ class ModuleTracer(torch.fx.Tracer):
             args, kwargs = self._blanks.read(args), self._blanks.read(kwargs)
             if not tensors_in((args, kwargs)):
                 return self._blanks.computed(target, kind, args, kwargs)
-            return self._loops.call(name, kind, target, args, kwargs)
+            return self.loops.call(name, kind, target, args, kwargs)
         except Unsupported as found:
             self.report(found, certain=not tainted)
             return replace(tensors[0], tainted=True, since=None, pair=self._rules.hands_on_state(target))
 
     def _on_streams(self, name: str, function: Any, args: list[Any]) -> Traced:
         """A call on streams or sums of them."""
-        return self._loops.call(name, "call_function", function, tuple(args), {})  # type: ignore[return-value]
+        return self.loops.call(name, "call_function", function, tuple(args), {})  # type: ignore[return-value]
 
     def blank(self, shape: tuple[int, ...], fill: float) -> Proxy:
         """A preallocated tensor."""
@@ -370,13 +371,13 @@ class ModuleTracer(torch.fx.Tracer):
         Raises:
             UnsupportedInContext: If it ran before; a loop over time that cannot be translated has been reported already.
         """
-        self._loops.ran(path)
+        self.loops.ran(path)
 
     def report(self, found: Unsupported, certain: bool = True) -> None:
         """Note something untranslatable in the running module; if not `certain`, unless it may follow from an earlier note.
 
         Raises:
-            Abort: If there are so many that only a loop can be the cause.
+            Abort: If there are so many that only a loop can be the cause, or the window has another length than the code.
         """
         found = type(found)(readable(found.reason), readable(found.hint))
         self.loop_refused |= isinstance(found, LoopRefusal)
@@ -384,7 +385,7 @@ class ModuleTracer(torch.fx.Tracer):
         self._contextual += isinstance(found, UnsupportedInContext)
         if certain or not isinstance(found, UnsupportedInContext):
             self.unsupported.add(self.here, found)
-        if self.unsupported.additions >= _ENOUGH:
+        if self.unsupported.additions >= _ENOUGH or isinstance(found, OtherLength):
             raise Abort
 
     def note_first_op(self, x: Traced, order: tuple[int, ...]) -> None:

@@ -21,7 +21,7 @@ from tcja_deploy.errors import DeployError
 
 ROOT = Path(__file__).parents[2]
 READERS = ("tcja_deploy/frontend", "tcja_deploy/torch_file", "tcja_deploy/nir_file")
-UNSUPPORTED = {"Unsupported", "UnsupportedInContext", "OtherReading", "LoopRefusal", "refusal"}
+UNSUPPORTED = {"Unsupported", "UnsupportedInContext", "OtherReading", "LoopRefusal", "OtherLength", "refusal"}
 
 
 def pieces(value: ast.expr, names: dict[str, list[str]]) -> list[str]:
@@ -118,6 +118,7 @@ BY_TEST: dict[str, str] = {
     # NIR
     "known HDF5 files are .nir files": "nir_file/test_nir_container.py::test_reads_what_nir_reads",
     "export it again": "nir_file/test_nir_container.py::test_notes_of_an_export_are_used",
+    "name the class or function that builds it": "frontend/test_named_code.py::test_arguments_without_code",
     # modules
     "pass a path or a torch.nn.Module": "frontend/test_load.py::test_something_else_than_a_model",
     "pass the module it was made from": (
@@ -126,6 +127,12 @@ BY_TEST: dict[str, str] = {
     "pass input_shape=": "frontend/test_trace_time.py::test_input_shape_is_needed",
     "write, for instance, 2,128,128": "frontend/test_trace_time.py::test_empty_frames",
     "pass timesteps=T": "frontend/test_trace_time.py::test_timesteps_that_nothing_tells",
+    "if the network is meant for T = ": (
+        "frontend/test_trace_loops.py::test_a_loop_that_ends_before_the_window_is_refused"
+    ),
+    "pass the number of time steps that the code is written for": (
+        "frontend/test_trace_loops.py::test_a_loop_that_goes_on_after_the_window_is_refused"
+    ),
     "export it with snntorch.export_nir": "exporters/nir/test_nir_foreign.py::test_snntorch_file",
     "what was read is proven by running": "frontend/test_proof.py::test_without_proof_the_source_says_so",
     "docs/neurons.md lists the modules": "frontend/test_identify.py::test_cells_that_are_reset_to_their_threshold",

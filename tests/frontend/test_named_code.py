@@ -269,6 +269,16 @@ def test_misfits_are_listed(project: Path) -> None:
         network(project).load_state_dict(state)
 
 
+def test_keys_of_another_name_are_listed_beside_those_that_are_missing(project: Path) -> None:
+    """However many are missing: what stands in the file instead is what tells why."""
+    renamed = {k.replace("body", "trunk") + ".x": v for k, v in network(project).state_dict().items()}
+    torch.save(renamed, "best.pth")
+    with pytest.raises(TraceError) as caught:
+        load(weights="best.pth")
+    assert "body.0.weight: missing in the file" in caught.value.reason
+    assert "trunk.0.weight.x: the network has no such weight" in caught.value.reason
+
+
 def test_hint_of_a_misfit_works(project: Path) -> None:
     torch.save(network(project, channels=5).state_dict(), "best.pth")
     with pytest.raises(TraceError, match="the weights do not fit the network") as caught:
@@ -338,8 +348,10 @@ def test_weights_of_a_pickled_module_run_nothing(project: Path) -> None:
 
 def test_arguments_without_code(project: Path) -> None:
     torch.save(network(project).state_dict(), "best.pth")
-    with pytest.raises(UsageError, match="has no use for weights"):
-        td.load("best.pth", weights="best.pth")
+    with pytest.raises(UsageError, match="has no use for weights") as told:
+        td.load("models.py", weights="best.pth")
+    assert "models.py:NAME --weights FILE" in told.value.hint
+    assert load(weights="best.pth").T == 4
     with pytest.raises(UsageError, match="has no use for settings"):
         td.load("best.pth", settings={"T": 4})
     with pytest.raises(UsageError, match="has no use for weights_key"):

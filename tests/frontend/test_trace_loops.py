@@ -188,6 +188,69 @@ def test_layers_after_the_last_step_run_once() -> None:
     assert graph["readout"].signal.dims == ("N", 3)
 
 
+# -- loops that know their own T ---------------------------------------------------------------------------------------------
+def by_hand(s: Any, x: Tensor) -> Tensor:
+    mem = torch.zeros(x.shape[1], 10)
+    outs = []
+    for t in range(s.T):
+        mem = mem * 0.5 + s.net[4](s.net[3](s.net[1](s.net[0](x[t]))))
+        spike = (mem >= 0.5).float()
+        mem = mem * (1 - spike)
+        outs.append(spike)
+    return torch.stack(outs).mean(0)
+
+
+OWN_T: dict[str, Forward] = {
+    "sum": total,
+    "onto zeros": onto_zeros,
+    "stack": TIME_FIRST["stack"],
+    "two loops": two_loops,
+    "image": image_in_each_step,
+    "membrane by hand": by_hand,
+}
+
+
+@pytest.mark.parametrize("name", OWN_T)
+def test_a_loop_that_ends_before_the_window_is_refused(name: str) -> None:
+    """The graph would run, and count, steps that the module never takes."""
+    net = looping(OWN_T[name])
+    with pytest.raises(
+        TraceError, match=rf"loop over time in Net\.forward: \w+ (the first )?{T} of the {T + 3} time steps"
+    ) as told:
+        td.load(net, timesteps=T + 3, input_shape=SHAPE)
+    assert f"pass timesteps={T} (--timesteps {T}), or let the loop run over all {T + 3} frames" in str(
+        told.value
+    )
+    assert str(told.value).count("loop over time") == 1
+    assert td.load(net, timesteps=T, input_shape=SHAPE).T == T
+
+
+@pytest.mark.parametrize("name", ["sum", "stack", "two loops", "membrane by hand"])
+def test_a_loop_that_goes_on_after_the_window_is_refused(name: str) -> None:
+    net = looping(OWN_T[name])
+    with pytest.raises(
+        TraceError, match=r"1 part of the model(.|\n)*reads time step 2, counted from 0, of 2"
+    ) as told:
+        td.load(net, timesteps=2, input_shape=SHAPE)
+    assert "pass the number of time steps that the code is written for" in str(told.value)
+    assert td.load(net, timesteps=T, input_shape=SHAPE).T == T
+
+
+@pytest.mark.parametrize("name", ["sum", "stack", "image", "membrane by hand"])
+def test_what_a_loop_runs_tells_the_number_of_steps(name: str) -> None:
+    net = looping(OWN_T[name])
+    expected = td.load(net, input_shape=SHAPE)
+    net.steps = net.T
+    forward = OWN_T[name]
+    inner = type("Inner", (), {"__getattr__": lambda own, key: T if key == "T" else getattr(net, key)})()
+    del net.T
+    net.forward = lambda x: forward(inner, x)
+    graph = td.load(net, input_shape=SHAPE)
+    assert graph.T == expected.T == T
+    assert f"T = {T}: what the loop over time in forward runs" in graph.source["assumptions"]
+
+
+# -- other loops ---------------------------------------------------------------------------------------------------------------
 def recurrent(s: Any, x: Tensor) -> Tensor:
     y: Any = 0
     for t in range(s.T):
