@@ -22,8 +22,10 @@ from tcja_deploy.cli.options import (
     shared_options,
 )
 from tcja_deploy.cli.targets import NOTHING, Given, check_given, read_given, target_options
+from tcja_deploy.errors import ExportError
 from tcja_deploy.exporters.target import given_options
 from tcja_deploy.exporters.targets import TARGETS, find_target
+from tcja_deploy.files import path_status
 
 __all__ = ["export"]
 
@@ -110,4 +112,4 @@ def _place(output: Path | None, name: str, inside: bool) -> Path:
     """Where to write; an artifact that is a file gets its usual name inside an existing folder."""
     if output is None:
         return Path(name)
-    return output / name if inside and output.is_dir() else output
+    return output / name if inside and path_status(output, ExportError) == "folder" else output

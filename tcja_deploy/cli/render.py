@@ -142,7 +142,9 @@ def print_report(report: ExportReport) -> None:
 def print_written(files: Iterable[Path]) -> None:
     """Tell what was written, one line per file, never wrapped."""
     for file in files:
-        console.print(f"wrote {file} ({file.stat().st_size:,} bytes)", highlight=False, soft_wrap=True)
+        console.print(
+            f"wrote {printable(str(file))} ({file.stat().st_size:,} bytes)", highlight=False, soft_wrap=True
+        )
 
 
 def agreement_table(agreement: Agreement, other: str) -> Table:

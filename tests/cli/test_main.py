@@ -183,6 +183,16 @@ def test_output_into_a_folder(target: str, files: Path, run: Run, tmp_path: Path
         assert (folder / f"net{TARGETS[target].suffix}").is_file()
 
 
+def test_odd_names_of_outputs(files: Path, run: Run, tmp_path: Path) -> None:
+    """One that is too long cannot be written; one of two lines is printed in one."""
+    ran = run("export", files / "net.pth", "-t", "onnx", "--no-verify", "-o", "n" * 300)
+    assert (ran.code, "cannot be accessed" in ran.err) == (8, True), ran.err
+    ran = run("export", files / "net.pth", "-t", "onnx", "--no-verify", "-o", "a\nb.onnx")
+    assert ran.code == 0, ran.err
+    assert "wrote a\\nb.onnx (" in ran.out
+    assert (tmp_path / "a\nb.onnx").is_file()
+
+
 def test_names_are_printed_as_they_are(files: Path, run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "run [bold]:smile: 1"
     folder.mkdir()
