@@ -271,7 +271,12 @@ def _work(m: Measured, w: Work) -> WorkRow:
 
 
 def _sparseness(m: Measured) -> tuple[float, float] | None:
-    """Spikes per synapse and inference, and the mean input rate weighted by dense MACs, of layers with sparse input."""
+    """Spikes per synapse and inference, and the mean input rate weighted by dense MACs, of layers with sparse input.
+
+    `None` if there are no such layers, or no neurons that spike.
+    """
+    if not m.inventory.graph.neurons:
+        return None
     sparse = [x for x in m.inventory.trunk if x.event_driven]
     connections = sum(x.macs.border_aware for x in sparse)
     possible = sum(x.macs.dense_per_inference for x in sparse)

@@ -205,6 +205,11 @@ def load_model(model: Path, how: Loading) -> Graph:
         graph = load(model, **load_arguments(how))
     if how.weights_key is None:
         _note_choice(graph)
+    if not graph.neurons:
+        note(
+            "the network has no neurons that spike: its rates are those of its activations, and whatever is said of spikes "
+            "does not apply"
+        )
     for told in ("silence", "memory"):
         if told in graph.source:
             note(graph.source[told])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from command_line import Run
@@ -32,3 +34,15 @@ def test_silent_layers_are_told(run: Run, tmp_path: Path) -> None:
     verified = run("verify", artifact, "-m", model)
     assert verified.code == 0, verified.err
     assert "1 of 2 layers of neurons stay silent on the data (3)" in verified.err
+
+
+def test_a_network_without_neurons_is_no_spiking_one(run: Run, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 4)).eval()
+    model, frames = tmp_path / "ann.tcja", tmp_path / "frames.npz"
+    save_graph(td.load(net, timesteps=2, input_shape=(2, 8, 8)), model)
+    np.savez(frames, frames=np.ones((2, 2, 2, 8, 8), np.float32))
+    ran = run("energy", model, "--data", frames, "--json")
+    assert ran.code == 0, ran.err
+    assert "no neurons that spike" in ran.err
+    assert json.loads(ran.out)["verdicts"] == []
