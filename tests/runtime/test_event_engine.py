@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from tcja_deploy.passes import fold_batch_norm
 from tcja_deploy.runtime import sequence
 from tcja_deploy.runtime.agreement import BOUND, Agreement
 from tcja_deploy.runtime.compare import compare
+from tcja_deploy.runtime.events import engine
 from tcja_deploy.runtime.events.engine import run, run_plan
 from tcja_deploy.runtime.events.plan import compile_graph
 from tcja_deploy.runtime.events.values import LayerValue, Spikes
@@ -82,8 +85,11 @@ def test_weights_and_neurons_of_every_kind(data: st.DataObject) -> None:
     assert names == ["input", x]
 
 
+POOLS = (ir.MaxPool2d, ir.AvgPool2d, functools.partial(ir.AvgPool2d, count_include_pad=False))
+
+
 @given(st.data())
-@settings(max_examples=60)
+@settings(max_examples=80)
 def test_pooling_of_spikes(data: st.DataObject) -> None:
     m = Making(data.draw)
     kernel, stride = m.pair(1, 3), m.pair(1, 3)
@@ -93,7 +99,7 @@ def test_pooling_of_spikes(data: st.DataObject) -> None:
     x = b.add("input", ir.Input((2, m.int(3, 7), m.int(3, 7))))
     x = b.add("conv", ir.Conv2d(m.weight(channels, 2, 3, 3), padding=(1, 1, 1, 1)), x)
     x = b.add("spikes", ir.IF(), x)
-    x = b.add("pool", ir.MaxPool2d(kernel, stride, padding), x)
+    x = b.add("pool", data.draw(st.sampled_from(POOLS))(kernel, stride, padding), x)
     graph = b.finish(b.add("flat", ir.Flatten(), x))
     exactly(graph, values(m.rng, Kind.COUNT, (m.T, m.N, *graph.input_shape)))
 
@@ -150,6 +156,39 @@ def test_leaks_that_round_are_divided_as_the_reference_divides() -> None:
         x = b.add("fc", ir.Linear(rng.integers(-2, 4, (64, 16)).astype(np.float32)), x)
         graph = b.finish(b.add("spikes", ir.LIF(tau=3.0, v_threshold=1.0, decay_input=decay_input), x))
         exactly(graph, values(rng, Kind.COUNT, (8, 50, 16)))
+
+
+@given(NEURONS, st.integers(1, 40))
+@settings(max_examples=40)
+def test_branches_meet_without_torch(neuron: ir.Neuron, channels: int) -> None:
+    """Residual sums, neurons alone, concatenation, AND of spikes and average pools, as residual networks have them."""
+    rng = np.random.default_rng(channels)
+
+    def conv(inputs: int, outputs: int, size: int) -> ir.Conv2d:
+        weight = (rng.integers(-4, 6, (outputs, inputs, size, size)) / 4).astype(np.float32)
+        return ir.Conv2d(weight, padding=(size // 2,) * 4)
+
+    b = GraphBuilder(4)
+    x = b.add("stem", conv(2, channels, 3), b.add("input", ir.Input((2, 6, 6))))
+    for i in (1, 2):  # a stream of real numbers, as in MS-ResNet
+        spikes = b.add(f"spikes{i}", neuron, x)
+        x = b.add(f"stream{i}", ir.Add(), x, b.add(f"branch{i}", conv(channels, channels, 3), spikes))
+    last = b.add("last", neuron, x)
+    both, either = b.add("and", ir.Mul(), last, spikes), b.add("counts", ir.Add(), last, spikes)
+    mean = b.add("mean", ir.AvgPool2d((2, 2), (2, 2)), b.add("join", ir.Concat(2), both, spikes))
+    pooled = b.add(
+        "pool",
+        ir.MaxPool2d((2, 2), (2, 2)),
+        b.add("again", neuron, b.add("sums", conv(channels, 3, 3), either)),
+    )
+    x = b.add(
+        "meet", ir.Add(), b.add("next", conv(2 * channels, 3, 3), mean), b.add("side", conv(3, 3, 1), pooled)
+    )
+    graph = b.finish(b.add("flat", ir.Flatten(), b.add("out", neuron, x)))
+    frames = values(rng, Kind.COUNT, (4, 3, 2, 6, 6))
+    exactly(graph, frames)
+    with mock.patch.object(engine, "_in_torch", side_effect=AssertionError):
+        run(graph, frames)
 
 
 # -- what the engine leaves to torch --------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from tcja_deploy.passes.fold import fold_batch_norm
 from tcja_deploy.runtime.events import layer_kernels
 from tcja_deploy.runtime.events.gate_kernels import tcja_gate
 from tcja_deploy.runtime.events.plan import EventPlan, FusedLayer, compile_graph
-from tcja_deploy.runtime.events.values import Dense, EventLists, LayerValue, Spikes
+from tcja_deploy.runtime.events.values import Dense, EventLists, LayerValue, Spikes, by_frame
 from tcja_deploy.runtime.events.vectors import LANES
 from tcja_deploy.runtime.frames import checked_frames
 from tcja_deploy.runtime.threads import available_cores, share
@@ -106,22 +106,32 @@ def _value(
     if isinstance(op, ir.Flatten):
         return source.flattened()
     if isinstance(source, Spikes) and len(source.features) == 3:
+        size = node.signal.features[1:]
         if isinstance(op, ir.MaxPool2d):
-            _, height, width = node.signal.features
-            return source.pooled(op.kernel, op.stride, op.padding, (height, width))
+            return source.pooled(op.kernel, op.stride, op.padding, size)
+        if isinstance(op, ir.AvgPool2d) and source.gate is None:
+            return source.averaged(op.kernel, op.stride, op.padding, size, margin=op.count_include_pad)
         if isinstance(op, ir.TCJA) and source.gate is None:
             area = np.float32(source.features[1] * source.features[2])
             return source.gated(tcja_gate(op, source.by_channel.astype(np.float32) / area, threads))
+    if node.name in plan.neurons:
+        return run_neurons(plan.neurons[node.name], source, node.signal.features, threads)
     dense = [value.dense for value in inputs]
-    result = op.apply(*dense) if node.name in plan.readout else _in_torch(op, dense)
-    if (
-        op.spiking
-        and node.signal.kind is Kind.BINARY
-        and node.signal.dims[:2] == ("T", "N")
-        and result.ndim in (3, 5)
-    ):
-        return Spikes.of(result, threads)
-    return Dense(result, threads)
+    simple = op.elementwise or op.moves_only or node.name in plan.readout
+    result = op.apply(*dense) if simple else _in_torch(op, dense)
+    binary = node.signal.kind is Kind.BINARY and node.signal.dims[:2] == ("T", "N")
+    return Spikes.of(result, threads) if binary and result.ndim in (3, 5) else Dense(result, threads)
+
+
+def run_neurons(
+    neuron: tuple[Any, ...], source: LayerValue, features: tuple[int, ...], threads: int
+) -> Spikes:
+    """Run neurons that have no weights of their own over a window, see `plan.neuron_constants`."""
+    sums = source.columns
+    N, H, W, T, columns = sums.shape
+    bits = np.empty((N * H * W, T, columns // LANES), np.uint16)
+    share(layer_kernels.spiking_sums, len(bits), threads, sums.reshape(len(bits), T, columns), neuron, bits)
+    return Spikes(bits.reshape(N, H, W, *bits.shape[1:]), features[0], threads, features)
 
 
 def run_layer(layer: FusedLayer, source: LayerValue, threads: int) -> LayerValue:
@@ -137,8 +147,7 @@ def run_layer(layer: FusedLayer, source: LayerValue, threads: int) -> LayerValue
         return Spikes(bits, layer.outputs, threads, features)
     out = np.empty((N, H, W, T, len(layer.bias)), np.float32)
     share(layer_kernels.real_layer, N * H, threads, *given, out)
-    moved = out[..., : layer.outputs].transpose(3, 0, 4, 1, 2)
-    return Dense(moved if layer.spatial else moved[..., 0, 0], threads)
+    return Dense(by_frame(out[..., : layer.outputs], layer.spatial), threads)
 
 
 def step_layer(

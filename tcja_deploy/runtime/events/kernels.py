@@ -156,6 +156,31 @@ def pool(lo: int, hi: int, bits: Any, kernel: Any, stride: Any, padding: Any, ou
 
 
 @compiled
+def average(
+    lo: int, hi: int, bits: Any, kernel: Any, stride: Any, padding: Any, margin: bool, out: Any
+) -> None:
+    """Mean of spikes over windows of places; a row is `(n, y)` of `out [N, H, W, T, C]`; whether the `margin` counts."""
+    _, H, W, T, _ = bits.shape
+    _, h, w, _, C = out.shape
+    for row in range(lo, hi):
+        n, y = row // h, row % h
+        for x in range(w):
+            here, places = out[n, y, x], 0
+            here[:] = 0
+            for a in range(kernel[0]):
+                yy = y * stride[0] - padding[0] + a
+                for b in range(kernel[1]):
+                    xx = x * stride[1] - padding[1] + b
+                    inside = 0 <= yy < H and 0 <= xx < W
+                    places += inside or margin
+                    if inside:
+                        for t in range(T):
+                            for c in range(C):
+                                here[t, c] += (bits[n, yy, xx, t, c // LANES] >> (c % LANES)) & 1
+            here /= np.float32(places)
+
+
+@compiled
 def sum_bits(lo: int, hi: int, bits: Any, by_channel: Any) -> None:
     """Add the spikes of `bits [N, P, T, words]` to `by_channel [N, T, lanes of all words]`; a row is a sample."""
     _, P, T, words = bits.shape

@@ -23,6 +23,7 @@ __all__ = [
     "real_layer",
     "spiking_frame",
     "spiking_layer",
+    "spiking_sums",
 ]
 
 _SUMS = 32768
@@ -321,3 +322,26 @@ def real_layer(
             for b in range(blocks if count else 0):
                 starts = places[:count] + b * block
                 add_long(width, steps, lists, table, b, found[:count], meets, done, sums, starts, columns)
+
+
+@compiled
+def spiking_sums(lo: int, hi: int, sums: Any, neuron: Any, bits: Any) -> None:
+    """Neurons alone over a window, places `lo` to `hi`, from what each receives; NaN where a word has no neuron.
+
+    `sums [P, T, words x LANES]`; `bits [P, T, words]` receives the spikes.
+    """
+    _, steps, words = bits.shape
+    places = np.arange(lo, hi) * (steps * words)
+    fire(
+        words,
+        sums.ravel(),
+        lo * steps * words * LANES,
+        hi - lo,
+        neuron,
+        bits.ravel(),
+        places,
+        0,
+        words,
+        words,
+        steps,
+    )

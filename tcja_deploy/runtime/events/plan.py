@@ -87,12 +87,14 @@ class EventPlan:
         graph: The network.
         layers: The layer of each node with weights, by its name.
         fused: For neurons that run together with the weights before them, the name of those weights.
+        neurons: For neurons that run by themselves, their constants, see `neuron_constants`; those without go to torch.
         readout: Names of the nodes without weights that follow the last neurons: votes, means over time.
     """
 
     graph: Graph
     layers: dict[str, FusedLayer]
     fused: dict[str, str]
+    neurons: dict[str, tuple[Any, ...]]
     readout: frozenset[str]
 
 
@@ -116,7 +118,25 @@ def compile_graph(graph: Graph, *, keep: Collection[str] = ()) -> EventPlan:
             layers[node.name] = layer
             if behind is not None and layer.neuron is not None:
                 fused[behind.name] = node.name
-    return EventPlan(graph, layers, fused, _readout(graph))
+    neurons = {
+        node.name: constants
+        for node in graph
+        if node.name not in fused and (constants := _alone(node)) is not None
+    }
+    return EventPlan(graph, layers, fused, neurons, _readout(graph))
+
+
+def _alone(node: Node) -> tuple[Any, ...] | None:
+    """The constants of neurons on values by place; `None` for other nodes and neurons, which torch computes."""
+    dims = node.signal.dims
+    if (
+        not isinstance(node.op, ir.Neuron)
+        or dims[:2] != ("T", "N")
+        or len(dims) not in (3, 5)
+        or "T" in dims[2:]
+    ):
+        return None
+    return neuron_constants(node.op)
 
 
 def _readout(graph: Graph) -> frozenset[str]:

@@ -15,7 +15,7 @@ from tcja_deploy.runtime.events import kernels
 from tcja_deploy.runtime.events.vectors import LANES
 from tcja_deploy.runtime.threads import share
 
-__all__ = ["Dense", "EventLists", "LayerValue", "Spikes"]
+__all__ = ["Dense", "EventLists", "LayerValue", "Spikes", "by_frame"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +51,18 @@ class LayerValue:
     def events(self) -> EventLists:
         """The value as lists, by place even if it was flattened."""
         raise NotImplementedError
+
+    @property
+    def columns(self) -> NDArray[np.float32]:
+        """Frames `[T, N, C, H, W]` or `[T, N, C]` place by place, `[N, H, W, T, words x LANES]`, NaN where no channel is."""
+        x = self.dense
+        x = x.reshape(*x.shape, *(1,) * (5 - x.ndim)).transpose(1, 3, 4, 0, 2)
+        C = x.shape[4]
+        if C % LANES == 0 and x.dtype == np.float32 and x.flags.c_contiguous:  # as layers leave it
+            return x
+        found = np.full((*x.shape[:4], -(-C // LANES) * LANES), np.nan, np.float32)
+        found[..., :C] = x
+        return found
 
     def flattened(self) -> LayerValue:
         """The value with all axes of a frame in one."""
@@ -217,7 +229,17 @@ class Spikes(LayerValue):
         size = int(np.prod(self.features))
         return Spikes(self.bits, self.channels, self.threads, (size,), self.gate)
 
-    def pooled(self, kernel: Any, stride: Any, padding: Any, size: tuple[int, int]) -> Spikes:
+    def averaged(
+        self, kernel: Any, stride: Any, padding: Any, size: tuple[int, ...], *, margin: bool
+    ) -> Dense:
+        """Mean over windows of places; `margin`: whether places of the padding count."""
+        N, _, _, T, _ = self.bits.shape
+        out = np.empty((N, *size, T, self.channels), np.float32)
+        given = (self.bits, kernel, stride, padding, margin, out)
+        share(kernels.average, N * size[0], self.threads, *given)
+        return Dense(by_frame(out, True), self.threads)
+
+    def pooled(self, kernel: Any, stride: Any, padding: Any, size: tuple[int, ...]) -> Spikes:
         """Maximum over windows of places."""
         N, H, W, T, words = self.bits.shape
         out = np.empty((N, *size, T, words), np.uint16)
@@ -226,6 +248,12 @@ class Spikes(LayerValue):
             self.bits.reshape(N, H, W, T * words), kernel, stride, padding, out.reshape(N, *size, T * words),
         )  # fmt: skip
         return self.with_bits(out)
+
+
+def by_frame(places: NDArray[np.float32], spatial: bool) -> NDArray[np.float32]:
+    """Numbers that lie place by place, `[N, H, W, T, C]`, as the sequence runtime has them; without space if not `spatial`."""
+    moved = places.transpose(3, 0, 4, 1, 2)
+    return moved if spatial else moved[..., 0, 0]
 
 
 def _ends(counts: NDArray[np.int32]) -> NDArray[np.int32]:
