@@ -27,9 +27,11 @@ __all__ = ["NIR"]
 @contextmanager
 def _with_nir() -> Iterator[None]:
     try:
+        import nir.ir  # a folder called nir where Python looks for modules has no such part  # noqa: F401
+
         yield
     except ModuleNotFoundError as error:
-        if error.name != "nir":
+        if error.name not in ("nir", "nir.ir"):
             raise
         raise ToolchainError(
             "the package nir is not installed", hint="pip install 'tcja-deploy[nir]'"

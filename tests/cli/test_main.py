@@ -175,6 +175,8 @@ def test_tampered_model(files: Path, run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", ["onnx", "onnx-step", "nir"])
 def test_output_into_a_folder(target: str, files: Path, run: Run, tmp_path: Path) -> None:
+    if target == "nir":  # the package; a folder of tests has this name, too
+        pytest.importorskip("nir.ir", reason="the package nir is not installed")
     (tmp_path / "out").mkdir()
     for folder in ("out", "."):
         how = ["--gate", "mean", "--data", files / "data.npz"] if target == "nir" else []
