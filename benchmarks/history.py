@@ -72,6 +72,8 @@ def plot(path: Path) -> None:
     for i, (name, points) in enumerate(series.items()):  # matplotlib has ten colours
         axes.plot(*zip(*points, strict=True), "o-" if i < 10 else "s--", label=name, markersize=4)
     axes.set_yscale("log")
+    for label in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        label("{x:g}")
     axes.set_xticks(range(len(commits)), ["\n".join(commit) for commit in commits], fontsize=6)
     axes.set_ylabel("ratio")
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
