@@ -16,6 +16,7 @@ from tcja_deploy.exporters.manifest import NAME, listed_files
 from tcja_deploy.exporters.target import Target
 from tcja_deploy.exporters.targets import TARGETS
 from tcja_deploy.files import path_status
+from tcja_deploy.reading.beginning import first_bytes
 
 __all__ = ["GOLDEN", "beside", "card_name", "check_owner", "set_names"]
 
@@ -91,8 +92,6 @@ def _is_card(path: Path) -> bool:
     if path_status(path, ExportError) != "file":
         return False
     try:
-        with path.open("rb") as stream:
-            head = stream.read(_CARD_HEAD_BYTES)
-    except OSError:  # it may not be read: whoever wrote it, it is not removed
+        return _CARD_HEAD.match(first_bytes(path, _CARD_HEAD_BYTES)) is not None
+    except FileFormatError:  # it may not be read: whoever wrote it, it is not removed
         return False
-    return _CARD_HEAD.match(head) is not None

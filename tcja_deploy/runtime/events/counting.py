@@ -18,7 +18,7 @@ from tcja_deploy.runtime.activity.axes import frames_first
 from tcja_deploy.runtime.activity.measures import Measure
 from tcja_deploy.runtime.activity.record import Recorder, Watch
 from tcja_deploy.runtime.events import counting_kernels as kernels
-from tcja_deploy.runtime.events.values import LayerValue, Spikes
+from tcja_deploy.runtime.events.values import LayerValue, Spikes, has_places
 from tcja_deploy.runtime.events.vectors import LANES
 from tcja_deploy.runtime.threads import beside
 
@@ -190,8 +190,7 @@ def _by_place(node: Node, watch: Watch) -> bool:
     """Whether a value is counted by place: it is sparse, and its weights do not tell steps or channels apart."""
     return (
         node.signal.kind.sparse
-        and node.signal.dims[:2] == ("T", "N")
-        and len(watch.features) in (1, 3)
+        and has_places(node.signal)
         and all(m.shape[0] == m.shape[1] == 1 for m in watch.maps.values())
     )
 

@@ -14,7 +14,7 @@ from tcja_deploy.passes.fold import fold_batch_norm
 from tcja_deploy.runtime.events import layer_kernels
 from tcja_deploy.runtime.events.gate_kernels import tcja_gate
 from tcja_deploy.runtime.events.plan import EventPlan, FusedLayer, compile_graph
-from tcja_deploy.runtime.events.values import Dense, EventLists, LayerValue, Spikes, by_frame
+from tcja_deploy.runtime.events.values import Dense, EventLists, LayerValue, Spikes, by_frame, has_places
 from tcja_deploy.runtime.events.vectors import LANES
 from tcja_deploy.runtime.frames import checked_frames
 from tcja_deploy.runtime.threads import available_cores, share
@@ -119,8 +119,9 @@ def _value(
     dense = [value.dense for value in inputs]
     simple = op.elementwise or op.moves_only or node.name in plan.readout
     result = op.apply(*dense) if simple else _in_torch(op, dense)
-    binary = node.signal.kind is Kind.BINARY and node.signal.dims[:2] == ("T", "N")
-    return Spikes.of(result, threads) if binary and result.ndim in (3, 5) else Dense(result, threads)
+    if node.signal.kind is Kind.BINARY and has_places(node.signal):
+        return Spikes.of(result, threads)
+    return Dense(result, threads)
 
 
 def run_neurons(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tcja_deploy.ir import Graph, Node
 from tcja_deploy.ir import ops as ir
+from tcja_deploy.runtime.events.values import has_places
 from tcja_deploy.runtime.events.vectors import LANES, WIDTHS
 
 __all__ = [
@@ -128,15 +129,8 @@ def compile_graph(graph: Graph, *, keep: Collection[str] = ()) -> EventPlan:
 
 def _alone(node: Node) -> tuple[Any, ...] | None:
     """The constants of neurons on values by place; `None` for other nodes and neurons, which torch computes."""
-    dims = node.signal.dims
-    if (
-        not isinstance(node.op, ir.Neuron)
-        or dims[:2] != ("T", "N")
-        or len(dims) not in (3, 5)
-        or "T" in dims[2:]
-    ):
-        return None
-    return neuron_constants(node.op)
+    placed = isinstance(node.op, ir.Neuron) and has_places(node.signal)
+    return neuron_constants(node.op) if placed else None
 
 
 def _readout(graph: Graph) -> frozenset[str]:

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcja_deploy.errors import DataError
+from tcja_deploy.ir import Signal
 from tcja_deploy.runtime.events import kernels
 from tcja_deploy.runtime.events.vectors import LANES
 from tcja_deploy.runtime.threads import share
 
-__all__ = ["Dense", "EventLists", "LayerValue", "Spikes", "by_frame"]
+__all__ = ["Dense", "EventLists", "LayerValue", "Spikes", "by_frame", "has_places"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,6 +249,11 @@ class Spikes(LayerValue):
             self.bits.reshape(N, H, W, T * words), kernel, stride, padding, out.reshape(N, *size, T * words),
         )  # fmt: skip
         return self.with_bits(out)
+
+
+def has_places(signal: Signal) -> bool:
+    """Whether a value is made of frames `[T, N, C]` or `[T, N, C, H, W]`, which can lie place by place."""
+    return signal.dims[:2] == ("T", "N") and len(signal.dims) in (3, 5)
 
 
 def by_frame(places: NDArray[np.float32], spatial: bool) -> NDArray[np.float32]:

@@ -35,20 +35,15 @@ __all__ = ["on_kernels"]
 
 
 @dataclass(frozen=True, eq=False)
-class SparseCell(OfItems):
-    """A synapse with its neurons.
-
-    State: their voltages `v` `[N, H, W, columns]`, int32, as they were when `seen` `[N, H, W]` steps of the window had
-    passed.
+class _Referred(OfItems):
+    """A cell that does what another one does.
 
     Attributes:
-        layer: The tables of the layer.
-        reference: The same layer, for frames in which a current might wrap.
+        reference: The other cell, for frames that the kernels leave to it.
         threads: Threads that share the work.
     """
 
-    layer: SparseNeurons
-    reference: IntegerLayer
+    reference: Cell
     threads: int
 
     @property
@@ -59,12 +54,29 @@ class SparseCell(OfItems):
     @property
     def synaptic(self) -> bool:
         """See `Cell`."""
-        return True
+        return self.reference.synaptic
 
     @property
     def membrane(self) -> bool:
         """See `Cell`."""
-        return True
+        return self.reference.membrane
+
+
+@dataclass(frozen=True, eq=False)
+class SparseCell(_Referred):
+    """A synapse with its neurons.
+
+    State: their voltages `v` `[N, H, W, columns]`, int32, as they were when `seen` `[N, H, W]` steps of the window had
+    passed.
+
+    Attributes:
+        reference: The same layer, for frames in which a current might wrap.
+        threads: Threads that share the work.
+        layer: The tables of the layer.
+    """
+
+    reference: IntegerLayer
+    layer: SparseNeurons
 
     def initial(self, samples: int) -> CellState:
         """See `Cell`."""
@@ -104,28 +116,17 @@ class SparseCell(OfItems):
 
 
 @dataclass(frozen=True, eq=False)
-class _Sums(OfItems, Stateless):
+class _Sums(_Referred, Stateless):
     """A synapse without neurons.
 
     Attributes:
-        synapse: Its tables.
         reference: The same synapse, for frames in which a sum might wrap.
         threads: Threads that share the work.
+        synapse: Its tables.
     """
 
-    synapse: SparseSynapse
     reference: SynapseCell
-    threads: int
-
-    @property
-    def macs(self) -> int:
-        """See `Cell`."""
-        return self.reference.macs
-
-    @property
-    def synaptic(self) -> bool:
-        """See `Cell`."""
-        return True
+    synapse: SparseSynapse
 
     def step_items(
         self, inputs: tuple[Item, ...], state: CellState, t: int, *, reuse: bool = False
@@ -139,7 +140,7 @@ class _Sums(OfItems, Stateless):
 
 
 @dataclass(frozen=True, eq=False)
-class _Population(OfItems):
+class _Population(_Referred):
     """Neurons or a relay; state: their currents `u` and voltages `v` `[N, ...]`, int64, where they have a memory.
 
     Attributes:
@@ -148,22 +149,6 @@ class _Population(OfItems):
     """
 
     reference: PopulationCell
-    threads: int
-
-    @property
-    def macs(self) -> int:
-        """See `Cell`."""
-        return self.reference.macs
-
-    @property
-    def synaptic(self) -> bool:
-        """See `Cell`."""
-        return False
-
-    @property
-    def membrane(self) -> bool:
-        """See `Cell`."""
-        return self.reference.membrane
 
     def initial(self, samples: int) -> CellState:
         """See `Cell`."""
@@ -270,10 +255,10 @@ def _cell(cell: Cell, features: tuple[int, ...], threads: int) -> Cell:
         if or_weight(cell.layer) is not None:
             return _OrPool(cell.layer, cell.macs, threads)
         layer = sparse_layer(cell.layer)
-        return cell if layer is None else SparseCell(layer, cell, threads)
+        return cell if layer is None else SparseCell(cell, threads, layer)
     if isinstance(cell, SynapseCell):
         synapse = sparse_synapse(cell.stage)
-        return cell if synapse is None else _Sums(synapse, cell, threads)
+        return cell if synapse is None else _Sums(cell, threads, synapse)
     if isinstance(cell, PopulationCell):
         return _Population(cell, threads)
     if isinstance(cell, IntegerGate):
